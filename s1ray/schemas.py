@@ -1,0 +1,287 @@
+"""The rows that flow between the rooms, as dataclasses, and their Arrow schemas.
+
+    Question -> (curation) -> Question -> (traces) -> Trace -> (training) -> Example
+    Question -> (evaluation) -> Completion -> Evaluation
+
+A dataclass here is the one place where a column is named and typed: `arrow_schema` derives the Parquet schema from it, `read_table` checks a
+file against it and says which column is wrong, and `write_table` writes a file whole or not at all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def question_id(question: str) -> str:
+    """The key of a question: the first 16 hex digits of the SHA-256 of its UTF-8 text (s1's `qhash`)."""
+    return hashlib.sha256(question.encode("utf-8")).hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Question:
+    """A problem to think about, as a source gives it and as curation annotates it."""
+
+    id: str
+    """`question_id(question)`: the join key everywhere."""
+    question: str
+    solution: str | None = None
+    """Reference working, as the source has it. None: the source has none."""
+    answer: str | None = None
+    """Reference final answer. None: only `solution` can tell."""
+    source: str = ""
+    """Where the row comes from, for example "simplescaling/openaimath/Algebra"."""
+    domain: str | None = None
+    """Subject; filled by curation where the source does not give it."""
+    metadata: str = "{}"
+    """The source's other fields, as one JSON object."""
+    length: int | None = None
+    """Tokens of the reference working or trace: selection prefers long ones (s1, section 2.2)."""
+    solved_by: list[str] | None = None
+    """Difficulty models that answered correctly. None: difficulty was not measured; empty: none of them did."""
+    selected_by: str | None = None
+    """Why selection took the row ("trusted", "uniform", "weighted", "all")."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Trace:
+    """A teacher's reasoning on one question: what the student is trained on."""
+
+    id: str
+    """`<question_id>-<sample>`."""
+    question_id: str
+    sample: int
+    question: str
+    answer: str | None = None
+    """The reference answer that the attempt is graded against."""
+    domain: str | None = None
+    thinking: str
+    attempt: str
+    """The teacher's answer text, after its thinking."""
+    teacher: str
+    thinking_tokens: int
+    attempt_tokens: int
+    finish_reason: str
+    """"stop", or "length" where the teacher was cut."""
+    correct: bool | None = None
+    """None: not graded."""
+    graded_by: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Example:
+    """One training sequence: token ids, and which of them carry loss."""
+
+    id: str
+    input_ids: list[int]
+    """Length T."""
+    loss_mask: list[bool]
+    """Length T; True where the token is a training target (the assistant's turn)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Completion:
+    """One generated response, thinking apart from answer, with its accounting from token ids."""
+
+    id: str
+    """`<question_id>-<sample>`, or the caller's own key."""
+    thinking: str
+    answer: str
+    prompt_tokens: int
+    thinking_tokens: int
+    answer_tokens: int
+    waits: int = 0
+    """Waits that budget forcing inserted (not the model's own)."""
+    end_forced: str | None = None
+    """Why the end of thinking was forced ("budget", ...). None: the model ended it."""
+    finish_reason: str = "stop"
+    output_ids: list[int] | None = None
+    error: str | None = None
+    """What went wrong, where the request failed; the texts are empty then."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One graded completion of one arm of a benchmark run."""
+
+    id: str
+    """`<question_id>-<sample>`."""
+    question_id: str
+    sample: int
+    model: str
+    """The model's label in the report ("base", "sft", ...)."""
+    arm: str
+    """The setting's label ("max=256", "waits=2", ...)."""
+    max_thinking_tokens: int | None
+    waits_asked: int
+    domain: str | None = None
+    gold: str
+    extracted: str | None
+    """None: no answer could be read off; that counts as wrong."""
+    correct: bool
+    graded_by: str
+    thinking: str
+    answer: str
+    thinking_tokens: int
+    answer_tokens: int
+    waits: int
+    end_forced: str | None = None
+    finish_reason: str = "stop"
+    error: str | None = None
+
+
+Row = Question | Trace | Example | Completion | Evaluation
+
+
+def arrow_schema(row_type: type) -> pa.Schema:
+    """The Arrow schema of a row dataclass; a field typed `X | None` is nullable, the others are not."""
+    import pyarrow as pa
+
+    scalars = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    hints = typing.get_type_hints(row_type)
+    fields = []
+    for field in dataclasses.fields(row_type):
+        hint, nullable = hints[field.name], False
+        if isinstance(hint, types.UnionType):
+            inner = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+            assert len(inner) == 1, f"{row_type.__name__}.{field.name}: only `X | None` unions have an Arrow type"
+            hint, nullable = inner[0], True
+        is_list = typing.get_origin(hint) is list
+        element = scalars[typing.get_args(hint)[0]] if is_list else scalars[hint]
+        fields.append(pa.field(field.name, pa.list_(element) if is_list else element, nullable=nullable))
+    return pa.schema(fields)
+
+
+def to_table(rows: Iterable[Any], row_type: type) -> pa.Table:
+    """An Arrow table of `row_type` from dataclass instances or mappings with the same keys.
+
+    Raises:
+        ValueError: a row misses a required column or has a value of another type; the message names row and column.
+    """
+    import pyarrow as pa
+
+    schema = arrow_schema(row_type)
+    records = [
+        {f.name: getattr(row, f.name) for f in dataclasses.fields(row_type)} if isinstance(row, row_type) else row
+        for row in rows
+    ]
+    columns = []
+    for column in schema:
+        default = _default(row_type, column.name)
+        values = []
+        for index, record in enumerate(records):
+            value = record.get(column.name, default) if isinstance(record, Mapping) else default
+            if value is dataclasses.MISSING or (value is None and not column.nullable):
+                raise ValueError(
+                    f"row {index} ({_name_of(record)}): column {column.name!r} of {row_type.__name__} is missing"
+                )
+            values.append(value)
+        columns.append(_column(values, column, row_type, records))
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
+    """Read a Parquet file, or a folder of them, and check it against `row_type`.
+
+    Columns that `row_type` does not have are left out; nullable columns that the file lacks are filled with null.
+
+    Raises:
+        FileNotFoundError: nothing is there.
+        ValueError: it is no Parquet, or a column is missing, of another type, or null where it may not be; the message names file and column.
+    """
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    files = parquet_files(path)
+    try:
+        table = ds.dataset([str(f) for f in files], format="parquet").to_table()
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
+    schema = arrow_schema(row_type)
+    columns = []
+    for column in schema:
+        if column.name not in table.column_names:
+            default = _default(row_type, column.name)
+            if default is dataclasses.MISSING:
+                raise ValueError(
+                    f"{path}: column {column.name!r} is missing; {row_type.__name__} rows need {schema.names}"
+                )
+            columns.append(pa.array([default] * len(table), type=column.type))
+            continue
+        values = table.column(column.name)
+        try:
+            values = values.cast(column.type)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise ValueError(
+                f"{path}: column {column.name!r} is {values.type}, but {row_type.__name__} needs {column.type}: {error}"
+            ) from error
+        if values.null_count and not column.nullable:
+            first = values.combine_chunks().is_null().index(True).as_py()
+            raise ValueError(
+                f"{path}: column {column.name!r} is null in row {first}; {row_type.__name__} needs a value there"
+            )
+        columns.append(values)
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
+    """Write a Parquet file whole or not at all (a temporary file beside it, then a rename)."""
+    import pyarrow.parquet as pq
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
+    """The Parquet files at `path` (a file, or a folder searched in sorted order).
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    files = sorted(f for f in path.rglob("*.parquet") if not f.name.startswith(".")) if path.is_dir() else []
+    if not files:
+        raise FileNotFoundError(f"{path}: no Parquet file here; give a .parquet file or a folder that holds some")
+    return files
+
+
+def _default(row_type: type, name: str) -> Any:
+    field = next(f for f in dataclasses.fields(row_type) if f.name == name)
+    return field.default
+
+
+def _name_of(record: Any) -> str:
+    return f"id {record['id']!r}" if isinstance(record, Mapping) and "id" in record else "no id"
+
+
+def _column(values: list[Any], column: pa.Field, row_type: type, records: list[Any]) -> pa.Array:
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, type=column.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        for index, value in enumerate(values):
+            try:
+                pa.array([value], type=column.type)
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+                raise ValueError(
+                    f"row {index} ({_name_of(records[index])}): column {column.name!r} of {row_type.__name__} needs {column.type}, got {value!r}"
+                ) from error
+        raise
