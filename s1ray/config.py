@@ -2,8 +2,9 @@
 
     config = load_config(CurationConfig, "jobs/configs/curate.miniature.yaml", ["selection.size=500"])
 
-Each room keeps its own model in its `config.py`; this module holds what they share. Nothing here imports torch, ray or vllm, so a config can
-be checked in a fraction of a second before anything is started. A mistake is reported with the file, the field and what it should be.
+Each room keeps its own model in its `config.py`; this module holds what they share. Nothing here imports torch, ray or
+vllm, so a config can be checked in a fraction of a second before anything is started. A mistake is reported with the
+file, the field and what it should be.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class ConfigError(ValueError):
 
 
 class Config(BaseModel):
-    """Base of every config model: unknown keys are errors, fields are documented where they stand, instances do not change."""
+    """Base of every config model: unknown keys are errors, fields are documented in place, instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
 
@@ -71,7 +72,8 @@ def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overr
         overrides: "dotted.field=value" strings; list elements are named by index ("arms.0.waits=2").
 
     Raises:
-        ConfigError: the file is missing or not a YAML mapping, an override is malformed, or a field is unknown or wrong.
+        ConfigError: the file is missing or not a YAML mapping, an override is malformed, or a field is unknown or
+            wrong.
     """
     origin = str(path) if path is not None else "command line"
     data = _read_yaml(Path(path)) if path is not None else {}
@@ -143,7 +145,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         if isinstance(node, list):
             if not key.isdigit() or int(key) >= len(node):
                 raise ConfigError(
-                    f"override {override!r}: {'.'.join(keys[:depth])} is a list of {len(node)}; {key!r} is no index of it"
+                    f"override {override!r}: {'.'.join(keys[:depth])} has {len(node)} elements; {key!r} is no index"
                 )
             if last:
                 node[int(key)] = value

@@ -1,13 +1,16 @@
 """The run folder of a stage, and its `manifest.json`.
 
-A stage asks for its run with what decides its result: its name, its resolved config and its inputs. Three things can be true of the folder:
+A stage asks for its run with what decides its result: its name, its resolved config and its inputs. Three things can be
+true of the folder:
 
 - it holds a finished manifest with the same digest: the stage has already run; the caller skips it and says so;
-- it holds an unfinished one with the same digest: the stage was killed; the caller resumes from the files that are there;
+- it holds an unfinished one with the same digest: the stage was killed; the caller resumes from the files that are
+  there;
 - it holds another digest: the folder belongs to another run, and using it is refused rather than mixing two.
 
-The manifest is written at the start (status "running") and at the end (status "complete"), each time whole (temporary file, then rename). Rows and
-data files carry no clock and no host, so the same config and input give the same bytes; times and versions are in the manifest alone.
+The manifest is written at the start (status "running") and at the end (status "complete"), each time whole (temporary
+file, then rename). Rows and data files carry no clock and no host, so the same config and input give the same bytes;
+times and versions are in the manifest alone.
 """
 
 from __future__ import annotations
@@ -95,11 +98,11 @@ class Run:
         if previous is None:
             if self.path.exists() and any(self.path.iterdir()):
                 raise RunError(
-                    f"{self.path}: holds files but no {MANIFEST}, so it is no run folder; choose another `output` or empty it"
+                    f"{self.path}: holds files but no {MANIFEST}, so it is no run folder; choose another `output`"
                 )
         elif previous.get("digest") != self.digest:
             raise RunError(
-                f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of another config or input"
+                f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of other config or input"
                 f"{_difference(previous, self._manifest)}; choose another `output`, or pass --force to replace it"
             )
         self.skipped = previous is not None and previous.get("status") == "complete"
@@ -166,8 +169,8 @@ def write_json(path: Path, data: Any) -> None:
 def digest(path: str | os.PathLike[str]) -> str:
     """A digest of a file's or folder's content, 16 hex digits.
 
-    Parquet folders are read byte by byte. Of other folders (models), files over 64 MiB count by name, size and their first and last MiB, so that
-    a large model does not take minutes.
+    Parquet folders are read byte by byte. Of other folders (models), files over 64 MiB count by name, size and their
+    first and last MiB, so that a large model does not take minutes.
 
     Raises:
         FileNotFoundError: nothing is there.

@@ -3,8 +3,9 @@
     Question -> (curation) -> Question -> (traces) -> Trace -> (training) -> Example
     Question -> (evaluation) -> Completion -> Evaluation
 
-A dataclass here is the one place where a column is named and typed: `arrow_schema` derives the Parquet schema from it, `read_table` checks a
-file against it and says which column is wrong, and `write_table` writes a file whole or not at all.
+A dataclass here is the one place where a column is named and typed: `arrow_schema` derives the Parquet schema from it,
+`read_table` checks a file against it and says which column is wrong, and `write_table` writes a file whole or not at
+all.
 """
 
 from __future__ import annotations
@@ -196,7 +197,8 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
 
     Raises:
         FileNotFoundError: nothing is there.
-        ValueError: it is no Parquet, or a column is missing, of another type, or null where it may not be; the message names file and column.
+        ValueError: it is no Parquet, or a column is missing, of another type, or null where it may not be; the message
+            names file and column.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -282,6 +284,7 @@ def _column(values: list[Any], column: pa.Field, row_type: type, records: list[A
                 pa.array([value], type=column.type)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
                 raise ValueError(
-                    f"row {index} ({_name_of(records[index])}): column {column.name!r} of {row_type.__name__} needs {column.type}, got {value!r}"
+                    f"row {index} ({_name_of(records[index])}): column {column.name!r} of {row_type.__name__} "
+                    f"needs {column.type}, got {value!r:.200}"
                 ) from error
         raise

@@ -1,0 +1,9 @@
+"""Benchmark a served model, as a Ray job.
+
+ray job submit --working-dir . -- python jobs/benchmark.py --config jobs/configs/benchmark.miniature.yaml
+"""
+
+from s1ray.cli import evaluate, job
+
+if __name__ == "__main__":
+    job(evaluate)

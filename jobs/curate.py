@@ -1,0 +1,9 @@
+"""Curate a pool of questions, as a Ray job.
+
+ray job submit --working-dir . -- python jobs/curate.py --config jobs/configs/curate.miniature.yaml
+"""
+
+from s1ray.cli import curate, job
+
+if __name__ == "__main__":
+    job(curate)

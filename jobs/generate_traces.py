@@ -1,0 +1,9 @@
+"""Collect reasoning traces, as a Ray job.
+
+ray job submit --working-dir . -- python jobs/generate_traces.py --config jobs/configs/traces.miniature.yaml
+"""
+
+from s1ray.cli import job, traces
+
+if __name__ == "__main__":
+    job(traces)

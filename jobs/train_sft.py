@@ -1,0 +1,9 @@
+"""Fine-tune on traces, as a Ray job.
+
+ray job submit --working-dir . -- python jobs/train_sft.py --config jobs/configs/train.miniature.yaml
+"""
+
+from s1ray.cli import job, train
+
+if __name__ == "__main__":
+    job(train)

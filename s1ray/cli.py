@@ -1,0 +1,220 @@
+"""The `s1ray` command: one subcommand a stage, each a YAML file and overrides.
+
+    s1ray curate --config jobs/configs/curate.miniature.yaml --set selection.size=500 --dry-run
+
+Nothing heavy is imported here or at help time. The scripts in jobs/ call the same commands, so `ray job submit` and a
+laptop do the same thing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from s1ray import __version__
+
+app = typer.Typer(
+    name="s1ray",
+    help="Curate, train, serve and measure reasoning models with test-time scaling, on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+serve_app = typer.Typer(help="Check a Serve config file, or serve it.", no_args_is_help=True)
+app.add_typer(serve_app, name="serve")
+
+ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The stage's YAML file.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a field: section.field=value.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what it would cost.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what the run folder already holds.")]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", help='Ray cluster; "local" starts one. Default: Ray\'s own rules (RAY_ADDRESS).'),
+]
+
+STAGES = {
+    "curate": ("s1ray.curation.config:CurationConfig", "s1ray.curation.pipeline", "curate"),
+    "traces": ("s1ray.traces.config:TracesConfig", "s1ray.traces.pipeline", "generate_traces"),
+    "train": ("s1ray.training.config:TrainingConfig", "s1ray.training.trainer", "train"),
+    "eval": ("s1ray.evaluation.config:BenchmarkConfig", "s1ray.evaluation.runner", "run_benchmark"),
+}
+"""Stage -> (config class, module of its entry, name of its entry function)."""
+
+
+def run_stage(
+    stage: str, config: Path | None, overrides: list[str] | None, *, dry_run: bool, force: bool, address: str | None
+) -> None:
+    """Load and check the config of a stage, then run it; user errors end the process with a message and status 2."""
+    config_path, module_name, function = STAGES[stage]
+    with user_errors():
+        from s1ray.config import load_config, to_yaml
+
+        config_module, _, config_class = config_path.partition(":")
+        resolved = load_config(getattr(importlib.import_module(config_module), config_class), config, overrides or ())
+        module = importlib.import_module(module_name)
+        if dry_run:
+            typer.echo(to_yaml(resolved), nl=False)
+            for line in module.plan(resolved):
+                typer.echo(f"# {line}")
+            return
+        from s1ray.cluster import connected
+
+        with connected(address) if address is not None else contextlib.nullcontext():
+            run = getattr(module, function)(resolved, force=force)
+        typer.echo(f"{stage}: {run.path}{' (already complete, skipped)' if run.skipped else ''}")
+
+
+@app.command()
+def curate(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    address: AddressOption = None,
+) -> None:
+    """Choose questions: quality, decontamination, difficulty, diversity."""
+    run_stage("curate", config, overrides, dry_run=dry_run, force=force, address=address)
+
+
+@app.command()
+def traces(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    address: AddressOption = None,
+) -> None:
+    """Collect a teacher's reasoning traces on the questions."""
+    run_stage("traces", config, overrides, dry_run=dry_run, force=force, address=address)
+
+
+@app.command()
+def train(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    address: AddressOption = None,
+) -> None:
+    """Fine-tune a model on the traces (Ray Train, DeepSpeed)."""
+    run_stage("train", config, overrides, dry_run=dry_run, force=force, address=address)
+
+
+@app.command("eval")
+def evaluate(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+    address: AddressOption = None,
+) -> None:
+    """Measure a served model at a sweep of thinking budgets."""
+    run_stage("eval", config, overrides, dry_run=dry_run, force=force, address=address)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
+) -> None:
+    """Write the HTML report of one or more benchmark runs, and print its table."""
+    with user_errors():
+        from s1ray.evaluation.report import write_report
+
+        write_report(runs, output)
+        typer.echo(f"report: {output}")
+
+
+@serve_app.command("check")
+def serve_check(
+    file: Annotated[Path, typer.Argument(help="The Serve config file.")] = Path("serve_config.yaml"),
+) -> None:
+    """Validate a whole Serve config file, unknown keys included, without starting anything."""
+    with user_errors():
+        from s1ray.serving.check import check_serve_config
+
+        check_serve_config(file)
+        typer.echo(f"{file}: valid")
+
+
+@serve_app.command("run")
+def serve_run(file: Annotated[Path, typer.Argument(help="The Serve config file.")] = Path("serve_config.yaml")) -> None:
+    """Check a Serve config file, then hand over to Ray's `serve run`."""
+    import os
+
+    serve_check(file)
+    os.execvp(sys.executable, [sys.executable, "-m", "ray.serve.scripts", "run", str(file)])
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demo's runs and report.")] = Path(
+        "runs/demo"
+    ),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run every stage again, also those that are complete.")
+    ] = False,
+    questions: Annotated[int, typer.Option("--questions", min=20, help="Held-out questions to measure on.")] = 500,
+) -> None:
+    """Run the whole system at laptop size: curate, teach, train, serve, measure, report."""
+    with user_errors():
+        from s1ray.miniature.demo import run_demo
+
+        run_demo(output, fresh=fresh, questions=questions)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Set up logging for every subcommand."""
+    configure_logging(verbose)
+    if version:
+        typer.echo(f"s1ray {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def configure_logging(verbose: bool = False) -> None:
+    """Send s1ray's own log lines to stderr; other libraries stay at warnings."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logger = logging.getLogger("s1ray")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+
+
+def job(command: Callable[..., Any]) -> None:
+    """Run one command as a script of its own (jobs/*.py)."""
+    configure_logging()
+    typer.run(command)
+
+
+@contextlib.contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn the errors that a user can mend into one message and status 2; anything else keeps its traceback."""
+    from s1ray.runs import RunError
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    except (RunError, ValueError, FileNotFoundError, ConnectionError) as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(2) from None
+
+
+if __name__ == "__main__":
+    app()
