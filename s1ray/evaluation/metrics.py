@@ -1,0 +1,198 @@
+"""The numbers of a benchmark: accuracy with its interval, paired differences, pass@k, majority, and s1's Control,
+Scaling and Performance.
+
+Everything here is a pure function of plain values. Accuracies are fractions in [0, 1] with n counted in questions;
+Scaling alone speaks in percentage points, because the paper's numbers do. Intervals are 95 % unless asked otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+RESAMPLES = 10_000
+"""Bootstrap resamples of questions, as many as the paper's data ablation takes (s1, table 2)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A measured mean, its confidence interval, and the number of questions behind it."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion; unlike the normal one it stays inside [0, 1] and is sound at 0 and n.
+
+    Raises:
+        ValueError: n is not positive, or successes is outside 0..n.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n}: need 0 <= successes <= n and n >= 1")
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    share, spread = successes / n, z * z / n
+    centre = (share + spread / 2) / (1 + spread)
+    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
+
+
+def accuracy(correct: Mapping[str, Sequence[bool]], *, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Mean accuracy over questions.
+
+    With one sample a question the interval is Wilson's. With more, samples of one question are not independent, so
+    questions are resampled (bootstrap).
+
+    Args:
+        correct: question id -> one verdict a sample (at least one).
+        level: the interval's level.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: no question, or one without samples.
+    """
+    scores = _question_means(correct)
+    value = float(np.mean(scores))
+    if all(len(verdicts) == 1 for verdicts in correct.values()):
+        low, high = wilson_interval(sum(int(verdicts[0]) for verdicts in correct.values()), len(scores), level)
+    else:
+        low, high = _bootstrap(scores, level, seed, RESAMPLES)
+    return Estimate(value, low, high, len(scores))
+
+
+def mean_estimate(values: Mapping[str, Sequence[float]], *, level: float = 0.95) -> Estimate:
+    """Mean over questions of a quantity such as thinking tokens, with a normal interval on the questions' means.
+
+    Raises:
+        ValueError: no question, or one without values.
+    """
+    means = _question_means(values)
+    n, value = len(means), float(np.mean(means))
+    half = NormalDist().inv_cdf(0.5 + level / 2) * float(np.std(means, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    return Estimate(value, value - half, value + half, n)
+
+
+def paired_difference(
+    first: Mapping[str, Sequence[bool]],
+    second: Mapping[str, Sequence[bool]],
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Accuracy of `second` minus accuracy of `first` over the questions that both answered, with a paired bootstrap
+    interval (s1, table 2).
+
+    Raises:
+        ValueError: they share no question.
+    """
+    shared = sorted(first.keys() & second.keys())
+    if not shared:
+        raise ValueError("a paired difference needs questions that both answered; these two share none")
+    before, after = (_question_means({key: side[key] for key in shared}) for side in (first, second))
+    difference = after - before
+    low, high = _bootstrap(difference, level, seed, resamples)
+    return Estimate(float(np.mean(difference)), low, high, len(shared))
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Probability that at least one of k samples, drawn without replacement from those taken, is correct (unbiased;
+    Chen et al. 2021, section 2.1).
+
+    Raises:
+        ValueError: unless 0 <= correct <= samples and 1 <= k <= samples.
+    """
+    if not (0 <= correct <= samples and 1 <= k <= samples):
+        raise ValueError(
+            f"pass@{k} of {samples} samples with {correct} correct: need 1 <= k <= samples and correct <= samples"
+        )
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def majority(answers: Sequence[str | None]) -> int | None:
+    """Majority vote: the index of the first sample that gave the most common answer; ties go to the answer seen first
+    (as in s1's harness).
+
+    None is no vote. Returns None where nobody voted.
+    """
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
+        return None
+    # most_common keeps insertion order among equals.
+    return answers.index(votes.most_common(1)[0][0])
+
+
+def within(tokens: float, minimum: float | None, maximum: float | None) -> bool:
+    """Whether an amount of thinking obeys its limits (None: no limit on that side)."""
+    return (minimum is None or tokens >= minimum) and (maximum is None or tokens <= maximum)
+
+
+def control(tokens: Sequence[float], limits: Sequence[tuple[float | None, float | None]]) -> float:
+    """Share of amounts of thinking that lie within their (minimum, maximum) limits (s1, section 3.2).
+
+    The paper's unit is a run's mean thinking tokens; given single samples, it is the stricter per-sample share.
+
+    Raises:
+        ValueError: nothing to measure, or the lengths differ.
+    """
+    if not tokens or len(tokens) != len(limits):
+        raise ValueError(f"control needs one (minimum, maximum) an amount: got {len(tokens)} and {len(limits)}")
+    return sum(within(amount, *limit) for amount, limit in zip(tokens, limits, strict=True)) / len(tokens)
+
+
+def scaling(tokens: Sequence[float], accuracies: Sequence[float], x: Literal["log2", "raw"] = "log2") -> float | None:
+    """Mean slope over all pairs of runs, in percentage points a doubling ("log2") or a thinking token ("raw").
+
+    s1, section 3.2 writes the slope over raw tokens, but its published numbers are slopes over log2(tokens), so that is
+    the default.
+
+    Args:
+        tokens: mean thinking tokens of each run.
+        accuracies: accuracy of each run, a fraction.
+        x: the horizontal axis. With "log2", runs without any thinking have no place on it and are left out.
+
+    Returns:
+        None if fewer than two runs differ in their tokens.
+    """
+    points = [
+        (math.log2(amount) if x == "log2" else amount, 100.0 * share)
+        for amount, share in zip(tokens, accuracies, strict=True)
+        if x == "raw" or amount > 0
+    ]
+    slopes = [(fb - fa) / (b - a) for a, fa in points for b, fb in points if b > a]
+    return sum(slopes) / len(slopes) if slopes else None
+
+
+def performance(accuracies: Sequence[float]) -> float:
+    """The best accuracy of any run (s1, section 3.2)."""
+    return max(accuracies)
+
+
+def _question_means(values: Mapping[str, Sequence[float]]) -> np.ndarray:
+    if not values:
+        raise ValueError("no question was answered, so there is nothing to average")
+    for key, items in values.items():
+        if len(items) == 0:
+            raise ValueError(f"question {key!r} has no samples")
+    # In the order of the keys, so that the bootstrap does not depend on the order of arrival.
+    return np.array([float(np.mean(values[key])) for key in sorted(values)])
+
+
+def _bootstrap(values: np.ndarray, level: float, seed: int, resamples: int) -> tuple[float, float]:
+    random = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    # In blocks, so that 10,000 resamples of many thousand questions do not need gigabytes at once.
+    block = max(1, 4_000_000 // len(values))
+    for start in range(0, resamples, block):
+        stop = min(start + block, resamples)
+        means[start:stop] = values[random.integers(0, len(values), (stop - start, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)

@@ -1,0 +1,179 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s1ray.evaluation import metrics
+
+verdicts = st.dictionaries(
+    st.text("abcdef0123456789", min_size=1, max_size=6), st.lists(st.booleans(), min_size=1, max_size=4), min_size=1
+)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "limits", "expected"),
+    [
+        ([7939, 7158, 8263, 7108, 7500], [1024, 2048, 4096, 8192, 16384], 0.4),
+        ([7252, 6277, 5396, 5552, 7551], [100 * n for n in (16, 32, 64, 128, 256)], 0.6),
+        ([1024, 2048, 4031, 5664, 6330], [1024, 2048, 4096, 8192, 16384], 1.0),
+        ([1517, 2963, 4636, 5409, 7551], [100 * n for n in (16, 32, 64, 128, 256)], 1.0),
+    ],
+    ids=["token-conditional", "step-conditional", "token-conditional forced", "step-conditional forced"],
+)
+def test_control_gives_the_papers_values(tokens, limits, expected):
+    assert metrics.control(tokens, [(None, limit) for limit in limits]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "solved_of_30", "expected"),
+    [
+        ([7939, 7158, 8263, 7108, 7500], [8, 9, 10, 10, 12], -23.767),
+        ([1024, 2048, 4031, 5664, 6330], [1, 9, 10, 10, 12], 13.158),
+        ([7252, 6277, 5396, 5552, 7551], [10, 7, 10, 11, 10], 2.929),
+        ([1517, 2963, 4636, 5409, 7551], [7, 7, 10, 11, 10], 6.410),
+        ([8033, 9651], [9, 11], 25.182),
+        ([500, 1000, 2000, 3933, 5302, 6655, 7322], [0, 4, 9, 13, 15, 16, 17], 14.813),
+        ([2974, 3703, 4344, 4734, 5193, 5293], [12, 11, 10, 9, 8, 7], -28.617),
+        ([3703, 4344, 4734, 5193, 5293], [11, 10, 9, 8, 7], -35.50),
+    ],
+    ids=["TCC", "TCC+BF", "SCC", "SCC+BF", "CCC", "BF", "RS", "RS without its first point"],
+)
+def test_scaling_gives_the_papers_values(tokens, solved_of_30, expected):
+    assert metrics.scaling(tokens, [k / 30 for k in solved_of_30]) == pytest.approx(expected, abs=0.005)
+
+
+def test_scaling_over_raw_tokens_is_points_a_token():
+    assert metrics.scaling([100, 300], [0.2, 0.6], "raw") == pytest.approx(40 / 200)
+
+
+def test_scaling_leaves_runs_without_thinking_out_of_the_log_axis_only():
+    assert metrics.scaling([0, 16, 32], [0.0, 0.5, 0.6]) == pytest.approx(10.0)
+    assert metrics.scaling([0, 10], [0.0, 0.5], "raw") == pytest.approx(5.0)
+
+
+def test_scaling_needs_two_amounts_of_thinking():
+    assert metrics.scaling([64, 64], [0.1, 0.9]) is None
+    assert metrics.scaling([0, 64], [0.1, 0.9]) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 30)), min_size=2, max_size=7, unique_by=lambda p: p[0]),
+    st.randoms(),
+)
+def test_scaling_does_not_depend_on_the_order_of_the_runs(points, random):
+    shuffled = random.sample(points, len(points))
+    slopes = [
+        metrics.scaling([tokens for tokens, _ in order], [k / 30 for _, k in order]) for order in (points, shuffled)
+    ]
+    assert slopes[0] == pytest.approx(slopes[1], abs=1e-6)
+
+
+@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_interval_holds_the_share_and_stays_a_probability(case):
+    successes, n = case
+    low, high = metrics.wilson_interval(successes, n)
+    assert 0 <= low <= successes / n <= high <= 1
+    assert low < high
+
+
+def test_wilson_interval_of_a_known_case():
+    # 81 of 263 (Newcombe 1998, table I, method 3).
+    low, high = metrics.wilson_interval(81, 263)
+    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+@settings(max_examples=30, deadline=None)
+@given(verdicts, st.randoms())
+def test_accuracy_is_the_mean_over_questions_whatever_their_order(correct, random):
+    estimate = metrics.accuracy(correct)
+    expected = sum(sum(samples) / len(samples) for samples in correct.values()) / len(correct)
+    assert estimate.value == pytest.approx(expected)
+    assert estimate.low - 1e-12 <= estimate.value <= estimate.high + 1e-12
+    assert estimate.n == len(correct)
+    keys = list(correct)
+    random.shuffle(keys)
+    assert metrics.accuracy({key: correct[key] for key in keys}) == estimate
+
+
+def test_accuracy_of_repeated_samples_has_the_interval_of_questions_not_of_samples():
+    once = metrics.accuracy({str(q): [q < 20] for q in range(40)})
+    repeated = metrics.accuracy({str(q): [q < 20] * 16 for q in range(40)})
+    assert repeated.value == once.value
+    assert repeated.high - repeated.low == pytest.approx(once.high - once.low, rel=0.15)
+
+
+@settings(max_examples=30, deadline=None)
+@given(verdicts, verdicts)
+def test_paired_difference_changes_sign_with_its_sides(first, second):
+    if not first.keys() & second.keys():
+        with pytest.raises(ValueError, match="share none"):
+            metrics.paired_difference(first, second)
+        return
+    there = metrics.paired_difference(first, second, resamples=200)
+    back = metrics.paired_difference(second, first, resamples=200)
+    assert there.value == pytest.approx(-back.value)
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low))
+    assert -1 <= there.low <= there.value + 1e-12
+    assert there.value - 1e-12 <= there.high <= 1
+
+
+def test_paired_difference_is_narrower_than_the_unpaired_one_when_the_same_questions_are_hard():
+    base = {str(q): [q % 2 == 0] for q in range(400)}
+    better = {str(q): [q % 2 == 0 or q % 40 == 1] for q in range(400)}
+    difference = metrics.paired_difference(base, better)
+    assert difference.value == pytest.approx(10 / 400)
+    assert difference.low > 0, "ten questions gained and none lost is a clear gain, although both intervals overlap"
+    assert metrics.accuracy(base).high > metrics.accuracy(better).low
+
+
+def test_paired_difference_against_itself_is_nothing():
+    side = {str(q): [q % 3 == 0] for q in range(50)}
+    assert metrics.paired_difference(side, side) == metrics.Estimate(0.0, 0.0, 0.0, 50)
+
+
+def test_paired_difference_covers_the_truth_as_often_as_it_says():
+    import numpy as np
+
+    random, covered = np.random.default_rng(7), 0
+    for trial in range(200):
+        before = {str(q): [bool(random.random() < 0.4)] for q in range(200)}
+        after = {str(q): [bool(random.random() < 0.6)] for q in range(200)}
+        estimate = metrics.paired_difference(before, after, seed=trial, resamples=500)
+        covered += estimate.low <= 0.2 <= estimate.high
+    assert 180 <= covered <= 199
+
+
+@given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
+def test_pass_at_k_equals_the_chance_that_a_draw_misses_every_correct_sample(case):
+    samples, correct, k = case
+    miss = math.prod(max(0, samples - correct - i) / (samples - i) for i in range(k))
+    assert metrics.pass_at_k(samples, correct, k) == pytest.approx(1 - miss)
+    assert metrics.pass_at_k(samples, correct, 1) == pytest.approx(correct / samples)
+
+
+def test_pass_at_k_refuses_more_draws_than_samples():
+    with pytest.raises(ValueError, match="pass@5 of 4"):
+        metrics.pass_at_k(4, 1, 5)
+
+
+def test_majority_takes_the_most_common_answer_and_the_first_of_equals():
+    assert metrics.majority(["3", "7", "7", None, "3"]) == 0
+    assert metrics.majority([None, "9", "2", "2"]) == 2
+    assert metrics.majority([None, None]) is None
+
+
+@given(st.lists(st.sampled_from(["1", "2", "3", None]), max_size=12))
+def test_majority_answer_has_the_most_votes(answers):
+    chosen = metrics.majority(answers)
+    if chosen is None:
+        assert all(answer is None for answer in answers)
+    else:
+        assert answers.count(answers[chosen]) == max(answers.count(a) for a in set(answers) - {None})
+
+
+def test_mean_estimate_counts_questions_and_widens_with_spread():
+    narrow = metrics.mean_estimate({str(q): [100.0 + q % 2] for q in range(100)})
+    wide = metrics.mean_estimate({str(q): [100.0 * (q % 2)] for q in range(100)})
+    assert (narrow.value, narrow.n) == (100.5, 100)
+    assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
