@@ -1,0 +1,35 @@
+# make demo    run the whole system at laptop size; the report is runs/demo/report.html
+# make test    lint, types, unit tests, and end-to-end tests on real Ray, DeepSpeed and vLLM
+# Both set up .venv by themselves, from Python 3.11 and the package registry, and skip that when nothing changed.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test unit lint format lock clean
+
+setup:
+	@$(PYTHON) requirements/install.py
+
+demo: setup
+	@$(BIN)/s1ray demo
+
+test: lint
+	@$(BIN)/python -m pytest
+
+unit: setup
+	@$(BIN)/python -m pytest --ignore tests/end_to_end
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock:
+	@$(PYTHON) requirements/install.py --lock
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,83 @@
+"""Run folders: complete runs are skipped, killed ones resumed, foreign ones refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s1ray.config import StageConfig
+from s1ray.runs import MANIFEST, Run, RunError, digest, read_manifest
+
+
+class Toy(StageConfig):
+    size: int = 1
+
+
+def finish(config: Toy, inputs: dict[str, Path] | None = None, *, force: bool = False) -> Run:
+    with Run("toy", config, inputs, force=force) as run:
+        if not run.skipped:
+            (run.path / "data.txt").write_text(str(config.size))
+            run.rows["out"] = config.size
+    return run
+
+
+def test_a_complete_run_is_skipped_and_keeps_its_counts(tmp_path: Path) -> None:
+    config = Toy(output=str(tmp_path / "r"), size=3)
+    assert not finish(config).skipped
+    again = finish(config)
+    assert again.skipped
+    assert again.rows == {"out": 3}
+
+
+def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
+    config = Toy(output=str(tmp_path / "r"))
+    killed = Run("toy", config).__enter__()
+    (killed.path / "part").write_text("half")
+    killed.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+    manifest = read_manifest(killed.path)
+    assert manifest is not None
+    assert manifest["status"] == "running"
+    with Run("toy", config) as second:
+        assert second.resumed
+        assert (second.path / "part").exists()
+
+
+def test_another_config_is_refused_by_field_and_replaced_only_by_force(tmp_path: Path) -> None:
+    finish(Toy(output=str(tmp_path / "r"), size=1))
+    with pytest.raises(RunError, match=r"differs in size.*--force"):
+        Run("toy", Toy(output=str(tmp_path / "r"), size=2))
+    assert not finish(Toy(output=str(tmp_path / "r"), size=2), force=True).skipped
+
+
+def test_changed_input_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.txt"
+    source.write_text("a")
+    finish(Toy(output=str(tmp_path / "r")), {"pool": source})
+    source.write_text("b")
+    with pytest.raises(RunError, match="input pool"):
+        Run("toy", Toy(output=str(tmp_path / "r")), {"pool": source})
+
+
+def test_a_folder_with_other_things_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for force in (False, True):
+        with pytest.raises(RunError, match="no manifest"):
+            Run("toy", Toy(output=str(tmp_path)), force=force)
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text("{")
+    with pytest.raises(RunError, match="not a readable manifest"):
+        Run("toy", Toy(output=str(tmp_path)))
+    assert not finish(Toy(output=str(tmp_path)), force=True).skipped
+
+
+def test_the_digest_of_a_folder_follows_names_and_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    first = digest(tmp_path)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert digest(tmp_path) != first
+    with pytest.raises(FileNotFoundError):
+        digest(tmp_path / "absent")
