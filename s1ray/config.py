@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -30,6 +30,9 @@ class Config(BaseModel):
 
 class StageConfig(Config):
     """What every stage has: where its run folder is, and its seed."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"output"})
+    """Fields that cannot change the result (paths, addresses, concurrency): a run is found again whatever they are."""
 
     output: str
     """Run folder: the stage writes its Parquet files and `manifest.json` here."""

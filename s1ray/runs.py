@@ -22,7 +22,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -64,7 +64,7 @@ class Run:
 
         Args:
             stage: the stage's name.
-            config: its resolved config; everything in it but `output` decides the digest.
+            config: its resolved config; everything in it but its `incidental` fields decides the digest.
             inputs: name -> file or folder whose content decides the result.
             force: delete what the folder holds and start again.
 
@@ -78,7 +78,7 @@ class Run:
         self.drops: dict[str, int] = {}
         self.figures: dict[str, Any] = {}
         resolved = config.model_dump(mode="json")
-        decisive = {key: value for key, value in resolved.items() if key != "output"}
+        decisive = {key: value for key, value in resolved.items() if key not in config.incidental}
         self._manifest: dict[str, Any] = {
             "stage": stage,
             "status": "running",
@@ -103,7 +103,8 @@ class Run:
         elif previous.get("digest") != self.digest:
             raise RunError(
                 f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of other config or input"
-                f"{_difference(previous, self._manifest)}; choose another `output`, or pass --force to replace it"
+                f"{_difference(previous, self._manifest, config.incidental)}; choose another `output`, "
+                f"or pass --force to replace it"
             )
         self.skipped = previous is not None and previous.get("status") == "complete"
         self.resumed = previous is not None and not self.skipped
@@ -206,12 +207,16 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
+def _difference(old: Mapping[str, Any], new: Mapping[str, Any], incidental: Collection[str]) -> str:
     """The fields in which two manifests differ, for the error message."""
     if old.get("stage") != new["stage"]:
         return ""
     before, after = _flatten(old.get("config", {})), _flatten(new["config"])
-    changed = [key for key in sorted(before | after) if before.get(key) != after.get(key) and key != "output"]
+    changed = [
+        key
+        for key in sorted(before | after)
+        if before.get(key) != after.get(key) and key.split(".")[0] not in incidental
+    ]
     changed += [
         f"input {name}"
         for name, entry in new["inputs"].items()
