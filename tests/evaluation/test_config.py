@@ -1,0 +1,68 @@
+import pytest
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.evaluation.config import Arm, BenchmarkConfig
+
+
+def config(**changes) -> BenchmarkConfig:
+    data = {
+        "output": "runs/benchmark",
+        "benchmark": "miniature",
+        "models": [{"label": "base", "name": "b"}, {"label": "sft", "name": "s"}],
+        "sweep": {"max_tokens": [64, 0, 16], "waits": [2, 1, 0]},
+    } | changes
+    return validate_config(BenchmarkConfig, data, "test.yaml")
+
+
+def test_sweep_is_the_maxima_then_waits_at_the_largest():
+    assert [arm.name for arm in config().all_arms()] == [
+        "max=0",
+        "max=16",
+        "max=64",
+        "max=64 waits=1",
+        "max=64 waits=2",
+    ]
+
+
+def test_arm_labels_tell_every_setting_apart():
+    arms = [
+        Arm(),
+        Arm(max_tokens=0),
+        Arm(max_tokens=64, min_tokens=8),
+        Arm(max_tokens=64, waits=2),
+        Arm(max_tokens=64, waits=2, wait_text="Hmm"),
+        Arm(max_tokens=64, waits=2, wait_text=None),
+        Arm(max_tokens=64, waits=2, wait_text=["Wait", "Hmm"]),
+    ]
+    assert len({arm.name for arm in arms}) == len(arms)
+
+
+def test_a_model_may_be_measured_with_some_arms_only():
+    resolved = config(
+        models=[{"label": "base", "name": "b", "arms": ["max=64", "max=0"]}, {"label": "sft", "name": "s"}]
+    )
+    assert [arm.name for arm in resolved.arms_of(resolved.models[0])] == ["max=0", "max=64"]
+    assert len(resolved.arms_of(resolved.models[1])) == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"models": [{"label": "a", "name": "x"}, {"label": "a", "name": "y"}]}, "label 'a' is given more than once"),
+        ({"arms": [{"max_tokens": 16}]}, "label 'max=16' is given more than once"),
+        ({"sweep": None}, "no arm to measure"),
+        ({"models": [{"label": "a", "name": "x", "arms": ["max=7"]}]}, "asks for arm 'max=7'; there are max=0, max=16"),
+        ({"models": [{"label": "a/b", "name": "x"}]}, "models.0.label"),
+        ({"models": []}, "models"),
+        ({"arms": [{"max_tokens": 8, "min_tokens": 9}]}, "min_tokens 9 is above max_tokens 8"),
+        ({"arms": [{"max_tokens": 8, "waits": 1, "wait_text": ""}]}, "wait_text is empty"),
+        ({"sampling": {"samples": 4}}, "at temperature 0 they would all be the same"),
+        ({"endpoint": {"base_url": "localhost:8000"}}, "must begin with http://"),
+        ({"sweep": {"max_tokens": [-1]}}, "sweep.max_tokens.0"),
+        ({"max_thinking": 3}, "unknown field"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(ConfigError, match=r"test\.yaml") as error:
+        config(**changes)
+    assert message in str(error.value)
