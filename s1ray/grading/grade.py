@@ -1,0 +1,146 @@
+"""Grading a response against the reference answer, by rules alone.
+
+Cheap first: the extracted answer as a choice letter, as text, as an exact number; only what is left goes to
+math-verify. An answer that cannot be read off is wrong (s1 lets such a multiple-choice answer default to "A"; its
+section on GPQA grading).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from s1ray.grading import symbolic
+from s1ray.grading.extraction import FALLBACKS, Fallback, choice_letter, extract_answer, last_boxed, unwrap
+from s1ray.grading.normalise import based_number, is_words, parse_number, same_number, same_text, without_unit
+
+Kind = Literal["number", "choice", "math", "text"]
+"""What a reference answer is. "text": words or an ordered list, compared by spelling only; "math": compared by algebra
+where spelling differs."""
+
+KINDS: tuple[str, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True)
+class Grade:
+    """A verdict, what it was based on, and which rule gave it."""
+
+    correct: bool
+    extracted: str | None
+    """The answer as read off the text. None: there was none, which counts as wrong."""
+    graded_by: str
+    """"exact", "numeric", "choice", "symbolic", "symbolic (undecided)" or "no answer"; ", from last_line" is added
+    where the answer is a guess."""
+
+
+def grade(gold: str, text: str, *, kind: Kind | None = None, fallback: Fallback = "last_line") -> Grade:
+    r"""Grade an answer text.
+
+    Args:
+        gold: the reference answer ("42", "\\frac{1}{2}", "C"); a reference with a box in it counts as what is in the
+            box.
+        text: the response's answer text, without its thinking.
+        kind: what `gold` is. None: a single capital letter A to J is a choice, words are text, everything else math.
+        fallback: see `extract_answer`.
+
+    Raises:
+        ValueError: `gold` is empty.
+    """
+    gold = _reference(gold)
+    if not gold:
+        raise ValueError("the reference answer is empty: a response cannot be graded against it")
+    kind = kind or infer_kind(gold)
+    extraction = extract_answer(text, fallback=fallback)
+    if extraction is None:
+        return Grade(False, None, "no answer")
+    correct, extracted, rule = _compare(gold, extraction.value, kind)
+    if extraction.how in FALLBACKS:
+        rule = f"{rule}, from {extraction.how}"
+    return Grade(correct, extracted, rule)
+
+
+def infer_kind(gold: str) -> Kind:
+    """The kind of a reference answer that does not say its own."""
+    if re.fullmatch(r"\(?[A-J]\)?", gold) or re.fullmatch(r"\\text\{\s*\(?[A-J]\)?\s*\}", gold):
+        return "choice"
+    if parse_number(gold):
+        return "number"
+    return "text" if is_words(gold) else "math"
+
+
+def kind_of(metadata: str | None) -> Kind | None:
+    """The kind that a question's metadata gives under "answer_kind", or None.
+
+    Raises:
+        ValueError: it gives a kind that does not exist.
+    """
+    if not metadata or "answer_kind" not in metadata:
+        return None
+    kind = json.loads(metadata).get("answer_kind")
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"metadata gives answer_kind {kind!r}; it must be one of {', '.join(KINDS)}")
+    return kind
+
+
+def _reference(gold: str) -> str:
+    return last_boxed(gold) or unwrap(gold)
+
+
+def _compare(gold: str, answer: str, kind: Kind) -> tuple[bool, str | None, str]:
+    if kind == "choice":
+        letter, wanted = choice_letter(answer), choice_letter(gold)
+        if letter is not None:
+            return letter == wanted, letter, "choice"
+        return False, None, "no answer"
+    if same_text(gold, answer):
+        return True, answer, "exact"
+    gold_number, number = parse_number(gold), parse_number(answer)
+    if number is None and gold_number is not None:
+        # "x = 5" answers 5, and so does "5 apples".
+        number = parse_number(without_unit(answer.rpartition("=")[2]))
+    if gold_number and number:
+        if same_number(gold_number, number):
+            return True, answer, "numeric"
+        # A rounded decimal of a fraction is left to algebra, which has a tolerance; two numbers of one writing are
+        # simply different.
+        if gold_number.decimal == number.decimal:
+            return False, answer, "numeric"
+    if kind == "text" or is_words(answer) or _brackets_differ(gold, answer):
+        return False, answer, "exact"
+    based = _compare_bases(gold, answer)
+    if based is not None:
+        return based, answer, "numeric"
+    verdict = symbolic.symbolic_equal(gold, answer)
+    return bool(verdict), answer, "symbolic" if verdict is not None else "symbolic (undecided)"
+
+
+def _compare_bases(gold: str, answer: str) -> bool | None:
+    """Numerals with a base: the base may be left out of the answer where the reference has one, but must not contradict
+    it.
+    """
+    gold_base, answer_base = based_number(gold), based_number(answer)
+    if gold_base is None and answer_base is None:
+        return None
+    if gold_base is None:
+        return False if parse_number(gold) else None
+    if answer_base is not None:
+        return gold_base == answer_base
+    digits = re.sub(r"[\s$,]", "", unwrap(answer)).upper()
+    return digits.lstrip("0") == gold_base[0] if re.fullmatch(r"[0-9A-Z]+", digits) else None
+
+
+def _brackets_differ(gold: str, answer: str) -> bool:
+    r"""A set is no tuple or interval: math-verify takes `\{1,2\}` and `(1,2)` for the same."""
+    kinds = {_bracket(gold), _bracket(answer)}
+    return kinds == {"set", "tuple"}
+
+
+def _bracket(text: str) -> str | None:
+    text = re.sub(r"\\(?:left|right)", "", text).strip()
+    if text.startswith("\\{") and text.endswith("\\}"):
+        return "set"
+    if text[:1] in ("(", "[") and text[-1:] in (")", "]") and "," in text:
+        return "tuple"
+    return None

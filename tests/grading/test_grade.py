@@ -1,0 +1,131 @@
+import time
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s1ray.grading import grade, infer_kind, kind_of
+from s1ray.grading.normalise import parse_number
+from s1ray.grading.symbolic import SymbolicComparer
+
+
+@given(st.integers(min_value=-(10**12), max_value=10**12))
+def test_integers_equal_themselves_in_any_writing(n):
+    for writing in (f"{n}", f"{n:,}", f"{n}.0", f"${n}$", f"x = {n}", f"{n}/1", f"\\frac{{{n}}}{{1}}"):
+        verdict = grade(str(n), f"\\boxed{{{writing}}}")
+        assert verdict.correct, (writing, verdict)
+        assert verdict.graded_by in ("exact", "numeric")
+
+
+@given(st.integers(), st.integers())
+def test_two_integers_are_correct_only_if_equal(gold, answer):
+    assert grade(str(gold), f"Final Answer: {answer}").correct == (gold == answer)
+
+
+@given(st.fractions(max_denominator=1000))
+def test_fractions_are_read_exactly(value):
+    top, bottom = value.numerator, value.denominator
+    sign, top = ("-" if top < 0 else ""), abs(top)
+    for writing in (
+        f"{sign}{top}/{bottom}",
+        f"{sign}\\dfrac{{{top}}}{{{bottom}}}",
+        f"{sign} \\frac {{{top}}}{{{bottom}}}",
+    ):
+        number = parse_number(writing)
+        assert number is not None, writing
+        assert number.value == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("023", 23),
+        ("1,000.50", Fraction(2001, 2)),
+        ("1{,}234", 1234),
+        ("-\\frac12", Fraction(-1, 2)),
+        ("1\\frac{1}{2}", Fraction(3, 2)),
+        ("2 3/4", Fraction(11, 4)),
+        ("\\$5.00", 5),
+        ("90^\\circ", 90),
+        ("1.5e3", 1500),
+        (".5", Fraction(1, 2)),
+        ("−7", -7),
+        ("12\\text{ cm}", 12),
+        ("1,00", None),
+        ("1/0", None),
+        ("5x", None),
+        ("1e9999", None),
+        ("", None),
+    ],
+)
+def test_numbers(text, value):
+    number = parse_number(text)
+    assert (number.value if number else None) == value
+
+
+@pytest.mark.parametrize(
+    ("gold", "text", "correct", "rule"),
+    [
+        ("023", "\\boxed{23}", True, "numeric"),
+        ("True", "Answer: true.", True, "exact"),
+        ("Tuesday", "Answer: Monday", False, "exact"),
+        ("3, 5, 9", "Answer: [3,5,9]", True, "exact"),
+        ("C", "The answer is (C).", True, "choice"),
+        ("C", "The answer is D.", False, "choice"),
+        ("C", "\\boxed{42}", False, "no answer"),
+        ("50\\%", "\\boxed{50}", True, "numeric"),
+        ("0.5", "\\boxed{50\\%}", True, "numeric"),
+        ("7", "\\boxed{7 apples}", True, "numeric"),
+        ("7", "\\boxed{7x}", False, "symbolic"),
+        ("52_8", "\\boxed{52}", True, "numeric"),
+        ("52_8", "\\boxed{52_9}", False, "numeric"),
+        ("52", "\\boxed{52_8}", False, "numeric"),
+        ("\\{1,2\\}", "\\boxed{(1,2)}", False, "exact"),
+        ("\\boxed{\\frac{\\sqrt{3}}{3}}", "\\boxed{\\frac{1}{\\sqrt{3}}}", True, "symbolic"),
+        ("x^2+2x+1", "\\boxed{(x+1)^2}", True, "symbolic"),
+        ("5", "", False, "no answer"),
+        ("5", "We get\n5", True, "exact, from last_line"),
+    ],
+)
+def test_verdicts(gold, text, correct, rule):
+    verdict = grade(gold, text)
+    assert (verdict.correct, verdict.graded_by) == (correct, rule)
+
+
+def test_text_answers_keep_their_order_and_math_lists_do_not():
+    assert grade("1, 2", "\\boxed{2, 1}").correct
+    assert not grade("1, 2", "\\boxed{2, 1}", kind="text").correct
+
+
+def test_an_empty_reference_is_an_error():
+    with pytest.raises(ValueError, match="reference answer is empty"):
+        grade(" ", "\\boxed{5}")
+
+
+def test_kinds():
+    assert [infer_kind(gold) for gold in ("C", "(B)", "12", "1/2", "True", "x+1")] == [
+        "choice",
+        "choice",
+        "number",
+        "number",
+        "text",
+        "math",
+    ]
+    assert kind_of(None) is None
+    assert kind_of('{"level": 3}') is None
+    assert kind_of('{"answer_kind": "text"}') == "text"
+    with pytest.raises(ValueError, match="answer_kind 'list'"):
+        kind_of('{"answer_kind": "list"}')
+
+
+def test_a_tower_of_powers_is_undecided_in_time_and_the_next_answer_is_graded():
+    comparer = SymbolicComparer(seconds=0.5)
+    try:
+        assert comparer.equal("x+1", "1+x") is True
+        started = time.monotonic()
+        assert comparer.equal("2", "9^{9^{9^{9}}}") is None
+        assert time.monotonic() - started < 5
+        assert comparer.equal("x+1", "x+2") is False
+    finally:
+        comparer.close()
