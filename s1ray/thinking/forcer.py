@@ -1,0 +1,376 @@
+"""Budget forcing as a pure state machine over token ids (s1, arXiv 2501.19393, section 3.1).
+
+`BudgetForcer` follows one response. Before each token it says what has to happen to the next token's distribution
+(`action`), and it is told which token came (`observe`). It knows ids and nothing else: no text, no tensors, no engine.
+The in-engine processor, the drivers outside an engine and the accounting all use this one machine. A token costs the
+same however long the history is.
+
+States, in order:
+
+    START     the format's start ids are forced, unless the prompt already ends inside thinking
+    THINK     the model thinks. What happens to its attempts to stop (the end triggers: the first id of the end
+              delimiter, EOS, ...) depends on the budget. While waits are left, or the minimum is not reached, an
+              attempt is *swallowed*: the triggers' probability moves to the first id of the wait text, which is what
+              sampling a trigger and replacing it would give. Without a wait text, or where the maximum leaves no room
+              for one, triggers are only banned. Otherwise every trigger moves to the first id of the end delimiter, so
+              that a response which would stop dead (EOS inside thinking) gets its answer all the same.
+    WAIT      the rest of a wait text is forced; then triggers stay banned for one token, or small models would answer
+              every "Wait" by stopping again (s1's harness: min_tokens=1)
+    END       the rest of the end delimiter is forced: after a trigger that the model sampled, what is missing of the
+              delimiter; at the maximum, a line break where the thinking lacks one and the plan's whole `cut`
+    ANSWER    triggers are banned for the first token, so that no answer is empty; then nothing is touched any more
+
+What counts: thinking tokens are the ids between start and end, injected waits included, delimiters and the forced end
+excluded; the maximum is never exceeded by one. Answer tokens are all ids after the end delimiter, the forced beginning
+of the answer and a final EOS included.
+
+Whose Wait was it? When the first id of the wait text is sampled while triggers move onto it, the model may have meant a
+"Wait" of its own. The driver tells `observe` which `share` of that id's probability came from triggers, and the forcer
+attributes the token by that chance, with a number drawn from the ids seen so far: the outcome is distributed as if the
+token had been sampled first and replaced afterwards, and every tensor-parallel rank decides the same. Without a share
+(a replay that has only the ids) the wait counts as inserted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from s1ray.thinking.plan import ForcingPlan
+
+_MASK = (1 << 64) - 1
+
+
+class Phase(Enum):
+    """Where a response is."""
+
+    START = "start"
+    THINK = "think"
+    WAIT = "wait"
+    END = "end"
+    ANSWER = "answer"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowAction:
+    """What happens to the next token's distribution. Objects are shared between steps: compare them with `is`."""
+
+    force: int | None = None
+    """This id, with certainty."""
+    ban: tuple[int, ...] = ()
+    """These ids are impossible."""
+    move_to: int | None = None
+    """The banned ids' probability goes to this id. None: to all others in proportion."""
+    wants_share: bool = False
+    """`observe` wants to know how much of the sampled token's probability stood for a swallowed stop."""
+
+
+@dataclass(frozen=True)
+class Accounting:
+    """What became of a budget, counted from ids."""
+
+    thinking_tokens: int
+    answer_tokens: int
+    waits: int
+    """Stops that were swallowed: waits inserted, or stops suppressed where there is no wait text."""
+    end_forced: str | None
+    """Why the thinking was cut ("budget"). None: the model ended it, or it has not ended."""
+    answered: bool
+    """The end delimiter is complete: what follows is the answer."""
+    thinking_span: tuple[int, int]
+    """The thinking is `output_ids[begin:end]`."""
+    answer_begin: int
+    """The answer is `output_ids[answer_begin:]`; the length of the output where there is none."""
+
+
+class PromptState(Enum):
+    """How a prompt leaves the thinking of the response that follows it."""
+
+    ABSENT = "absent"
+    """No thinking block belongs to the response yet."""
+    OPEN = "open"
+    """The prompt ends inside a thinking block."""
+    CLOSED = "closed"
+    """The prompt ends with an end delimiter, at most line breaks after it: the response is all answer."""
+
+
+def prompt_state(
+    start: Sequence[int],
+    end: Sequence[int],
+    end_triggers: Collection[int],
+    newline_ids: Collection[int],
+    prompt_ids: Sequence[int],
+) -> PromptState:
+    """Read off a prompt's last ids whether thinking is open. Looks back to the last delimiter or trigger."""
+    start, end = list(start), list(end)
+    only_newlines = True
+    for stop in range(len(prompt_ids), 0, -1):
+        last = prompt_ids[stop - 1]
+        if last == end[-1] and list(prompt_ids[max(0, stop - len(end)) : stop]) == end:
+            return PromptState.CLOSED if only_newlines else PromptState.ABSENT
+        if last == start[-1] and list(prompt_ids[max(0, stop - len(start)) : stop]) == start:
+            return PromptState.OPEN
+        if last in end_triggers:
+            return PromptState.ABSENT
+        only_newlines = only_newlines and last in newline_ids
+    return PromptState.ABSENT
+
+
+class BudgetForcer:
+    """Follows one response.
+
+    Args:
+        plan: the request's format and budget in ids.
+        prompt_ids: the prompt; only its tail is looked at, to see whether thinking is already open.
+        stop_ids: further ids that would end the response while thinking (the request's own stop tokens). They count as
+            end triggers.
+        seed: varies the attribution of ambiguous waits between requests.
+
+    Attributes:
+        action: what has to happen to the next token's distribution; None: nothing.
+        phase: where the response is.
+    """
+
+    def __init__(
+        self, plan: ForcingPlan, prompt_ids: Sequence[int] = (), *, stop_ids: Collection[int] = (), seed: int = 0
+    ) -> None:
+        self.plan = plan
+        # A stop id that a forced text contains would end the response in the middle of it: such ids stay what they are.
+        forced = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
+        self._triggers = frozenset(plan.end_triggers).union(i for i in stop_ids if i not in forced)
+        self._newlines = frozenset(plan.newline_ids)
+        triggers = tuple(sorted(self._triggers))
+        first = plan.end[0]
+        self._ban = RowAction(ban=triggers)
+        others = tuple(i for i in triggers if i != first)
+        self._to_end = RowAction(ban=others, move_to=first) if others else None
+        self._suppress = RowAction(ban=triggers, wants_share=True)
+        self._to_wait = [RowAction(ban=triggers, move_to=text[0], wants_share=True) for text in plan.wait_texts]
+        self._forces: dict[int, RowAction] = {}
+
+        self.phase = Phase.START
+        self.action: RowAction | None = None
+        self.thinking_tokens = 0
+        self.answer_tokens = 0
+        self.swallowed: list[int] = []
+        """Positions in the output (0 is its first token) at which a stop was swallowed."""
+        self.end_forced: str | None = None
+        self._position = 0
+        self._hash = (seed * 2 + 1) & _MASK
+        self._forced: tuple[int, ...] = plan.start
+        self._forced_at = 0
+        self._answer_from = 0
+        self._at_newline = bool(prompt_ids) and prompt_ids[-1] in self._newlines
+        self._cooling = False
+        self._thinking_begin: int | None = None
+        self._answer_begin: int | None = None
+
+        state = prompt_state(plan.start, plan.end, self._triggers, self._newlines, prompt_ids)
+        if state is PromptState.OPEN:
+            self._begin_thinking()
+        elif state is PromptState.CLOSED:
+            self.phase, self._answer_begin = Phase.ANSWER, 0
+        else:
+            self.action = self._force(plan.start[0])
+
+    @property
+    def done(self) -> bool:
+        """True once nothing will be forced any more."""
+        return self.phase is Phase.ANSWER and self.action is None
+
+    @property
+    def position(self) -> int:
+        """Tokens observed."""
+        return self._position
+
+    def observe(self, token_id: int, share: float | None = None) -> None:
+        """Take the token that came.
+
+        Any id is accepted in any state: an engine may override a forced token (a grammar does), and then it is forced
+        again at the next step.
+
+        Args:
+            token_id: the sampled id.
+            share: where `action.wants_share` was set, the probability in [0, 1] that this token stands for a swallowed
+                stop: for the first id of a wait text, how much of its probability came from triggers; without a wait
+                text, how much probability the triggers had. None: not known.
+        """
+        self._position += 1
+        self._hash = (self._hash * 6364136223846793005 + token_id + 1442695040888963407) & _MASK
+        if self.phase is Phase.THINK:
+            self._observe_thinking(token_id, share)
+        elif self.phase is Phase.ANSWER:
+            self.answer_tokens += 1
+            self.action = None
+        elif self.phase is Phase.END:
+            self._observe_end(token_id)
+        elif self.phase is Phase.WAIT:
+            self._think_token(token_id)
+            self._forced_at += token_id == self._forced[self._forced_at]
+            if self._forced_at == len(self._forced):
+                self.phase, self._cooling = Phase.THINK, True
+            self._decide()
+        else:
+            self._at_newline = token_id in self._newlines
+            self._forced_at += token_id == self._forced[self._forced_at]
+            if self._forced_at == len(self._forced):
+                self._begin_thinking()
+            else:
+                self.action = self._force(self._forced[self._forced_at])
+
+    def accounting(self) -> Accounting:
+        """What was counted so far."""
+        begin = self._position if self._thinking_begin is None else self._thinking_begin
+        if self._answer_begin == 0:
+            begin = 0
+        answer = self._position if self._answer_begin is None else self._answer_begin
+        return Accounting(
+            thinking_tokens=self.thinking_tokens,
+            answer_tokens=self.answer_tokens,
+            waits=len(self.swallowed),
+            end_forced=self.end_forced,
+            answered=self._answer_begin is not None,
+            thinking_span=(begin, begin + self.thinking_tokens),
+            answer_begin=answer,
+        )
+
+    def _observe_thinking(self, token_id: int, share: float | None) -> None:
+        action = self.action
+        self._cooling = False
+        if token_id in self._triggers:
+            self._end_naturally(token_id)
+            return
+        if action is not None and action.wants_share:
+            if action.move_to is None:
+                if self._drawn(share, unknown=False):
+                    self.swallowed.append(self._position - 1)
+            elif token_id == action.move_to and self._drawn(share, unknown=True):
+                self._forced = self.plan.wait_texts[len(self.swallowed) % len(self.plan.wait_texts)]
+                self._forced_at = 1
+                self.swallowed.append(self._position - 1)
+                self._cooling = len(self._forced) == 1
+                self.phase = Phase.THINK if self._cooling else Phase.WAIT
+        self._think_token(token_id)
+        self._decide()
+
+    def _think_token(self, token_id: int) -> None:
+        self.thinking_tokens += 1
+        self._at_newline = token_id in self._newlines
+
+    def _begin_thinking(self) -> None:
+        self.phase, self._thinking_begin = Phase.THINK, self._position
+        self._decide()
+
+    def _decide(self) -> None:
+        """Set the action for the next thinking token."""
+        plan, count = self.plan, self.thinking_tokens
+        room = None if plan.max_tokens is None else plan.max_tokens - count
+        if room is not None and room <= 0:
+            self._cut("budget")
+        elif self.phase is Phase.WAIT:
+            self.action = self._force(self._forced[self._forced_at])
+        elif self._cooling:
+            self.action = self._ban
+        else:
+            self.action = self._on_stop(count < plan.min_tokens, room)
+
+    def _on_stop(self, too_short: bool, room: int | None) -> RowAction | None:
+        """What becomes of an attempt to stop at the next token."""
+        waits_left = len(self.swallowed) < self.plan.waits
+        if self._to_wait and (waits_left or too_short):
+            number = len(self.swallowed) % len(self._to_wait)
+            # A wait with no token left to think after it would buy nothing.
+            if room is None or room > len(self.plan.wait_texts[number]):
+                return self._to_wait[number]
+        elif waits_left:
+            return self._suppress
+        return self._ban if too_short else self._to_end
+
+    def _cut(self, reason: str) -> None:
+        self.end_forced = reason
+        newline = () if self._at_newline else self.plan.newline
+        self._begin_end(newline + self.plan.cut, len(newline) + self.plan.cut_answer, 0)
+
+    def _end_naturally(self, token_id: int) -> None:
+        if not self.plan.wait_texts and len(self.swallowed) < self.plan.waits:
+            # Only a replay gets here: the end was open, so all suppressions lie behind, at positions unknown to it.
+            self.swallowed.extend([self._position - 1] * (self.plan.waits - len(self.swallowed)))
+        end = self.plan.end
+        begun = int(token_id == end[0])
+        self._begin_end(end, len(end), begun)
+
+    def _begin_end(self, ids: tuple[int, ...], answer_from: int, begun: int) -> None:
+        self.phase, self._forced, self._forced_at, self._answer_from = Phase.END, ids, begun, answer_from
+        self._continue_end()
+
+    def _observe_end(self, token_id: int) -> None:
+        if self._forced_at >= self._answer_from:
+            self.answer_tokens += 1
+        self._forced_at += token_id == self._forced[self._forced_at]
+        self._continue_end()
+
+    def _continue_end(self) -> None:
+        if self._forced_at == self._answer_from and self._answer_begin is None:
+            self._answer_begin = self._position
+        if self._forced_at == len(self._forced):
+            self.phase, self.action = Phase.ANSWER, self._ban
+        else:
+            self.action = self._force(self._forced[self._forced_at])
+
+    def _force(self, token_id: int) -> RowAction:
+        action = self._forces.get(token_id)
+        if action is None:
+            action = self._forces[token_id] = RowAction(force=token_id)
+        return action
+
+    def _drawn(self, share: float | None, *, unknown: bool) -> bool:
+        if share is None:
+            return unknown
+        mixed = self._hash ^ (self._hash >> 33)
+        mixed = (mixed * 0xFF51AFD7ED558CCD) & _MASK
+        return ((mixed ^ (mixed >> 33)) >> 11) / (1 << 53) < share
+
+
+def replay(
+    plan: ForcingPlan,
+    prompt_ids: Sequence[int],
+    output_ids: Sequence[int],
+    *,
+    swallowed: Collection[int] | None = None,
+    stop_ids: Collection[int] = (),
+    seed: int = 0,
+) -> BudgetForcer:
+    """A forcer brought to the end of an output that exists already.
+
+    Args:
+        plan: the plan that the output was generated under.
+        prompt_ids: the prompt, or enough of its tail.
+        output_ids: the response so far.
+        swallowed: the positions at which stops were swallowed, from `BudgetForcer.swallowed`. None: not known, then
+            every wait that could be an inserted one counts as such.
+        stop_ids: as for `BudgetForcer`.
+        seed: as for `BudgetForcer`.
+    """
+    forcer = BudgetForcer(plan, prompt_ids, stop_ids=stop_ids, seed=seed)
+    for position, token_id in enumerate(output_ids):
+        share = None if swallowed is None else float(position in swallowed)
+        forcer.observe(token_id, share)
+    return forcer
+
+
+def account(
+    plan: ForcingPlan,
+    prompt_ids: Sequence[int],
+    output_ids: Sequence[int],
+    *,
+    swallowed: Collection[int] | None = None,
+) -> Accounting:
+    """Count a finished response from its ids.
+
+    Everything but `waits` follows from the ids alone. A "Wait" that the model wrote itself where one could have been
+    inserted looks like an inserted one; pass the engine's `swallowed` positions for the exact number, or take it as an
+    upper bound. Without a wait text, suppressed stops leave no trace: the number is then exact where the model ended
+    its thinking itself, and otherwise a lower bound.
+    """
+    return replay(plan, prompt_ids, output_ids, swallowed=swallowed).accounting()

@@ -1,0 +1,227 @@
+"""Thinking formats: how a model family writes its thinking, as text and as token ids.
+
+A format is data: where thinking starts, where it ends, which tokens say that the model wants to stop thinking, and what
+introduces the answer when the end has to be forced. s1 (arXiv 2501.19393) was tied to Qwen2.5's `<|im_start|>`; here a
+preset, or four strings in YAML, make another family work.
+
+`ThinkingFormat` is the text. `ThinkingFormat.resolve(tokenizer)` checks that a tokenizer can express it, and gives the
+token ids that budget forcing works on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from s1ray.thinking.splitter import ThinkingSplitter
+
+
+class Tokenizer(Protocol):
+    """What this room needs of a tokenizer; Hugging Face's and vLLM's have it."""
+
+    @property
+    def eos_token_id(self) -> Any:
+        """Id of the end-of-sequence token, or None."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text."""
+
+    def decode(self, token_ids: Any, *, skip_special_tokens: bool) -> str:
+        """Text of token ids."""
+
+    def convert_ids_to_tokens(self, ids: Any) -> list[str | None]:
+        """The vocabulary's own spelling of each id."""
+
+    def get_added_vocab(self) -> dict[str, int]:
+        """Tokens that were added beside the trained vocabulary, delimiters among them."""
+
+    def __len__(self) -> int: ...
+
+
+class ThinkingFormat(BaseModel):
+    r"""The strings that separate thinking from answer.
+
+    An assistant turn reads `{start}\n{thinking}\n{end}{answer_separator}{answer}`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    """What error messages, reports and parsers call the format."""
+    start: str = Field(min_length=1)
+    """Opens the thinking. Forced as the first output where the prompt does not already end inside thinking."""
+    end: str = Field(min_length=1)
+    """The end-of-thinking delimiter."""
+    end_triggers: tuple[str, ...] = ()
+    """Further texts whose first token means that the model wants to stop thinking. The first token of `end` and the
+    end-of-sequence token always do."""
+    answer_separator: str = "\n"
+    """Stands between the end delimiter and the answer."""
+    final_answer: str = "Final Answer:"
+    """Begins the answer where the end of thinking was forced (s1, section 3.1). Empty: the answer is left to the
+    model."""
+    answer_prefix: str = ""
+    """Put in front of a training answer that lacks it (s1 trains on "Answer: ..."). Empty: answers stay as they are."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.start == self.end:
+            raise ValueError(f"end: must differ from start, both are {self.start!r}")
+        if any(not trigger for trigger in self.end_triggers):
+            raise ValueError("end_triggers: a trigger must not be empty")
+        return self
+
+    @classmethod
+    def preset(cls, name: str) -> ThinkingFormat:
+        """The format of a known model family.
+
+        Raises:
+            ValueError: no such preset; the message lists those there are.
+        """
+        try:
+            return PRESETS[name]
+        except KeyError:
+            raise ValueError(
+                f"no thinking format is called {name!r}; presets are {', '.join(PRESETS)}. "
+                "For another model family give start, end, end_triggers and final_answer."
+            ) from None
+
+    def render_assistant(self, thinking: str, attempt: str) -> str:
+        """The assistant's message for training: thinking and answer, without the chat template's own tokens.
+
+        For s1 this is the text of s1's `sft.py`; both parts are stripped, and "Answer: " precedes an attempt that does
+        not say "Answer:" anywhere.
+        """
+        if self.answer_prefix and self.answer_prefix.strip() not in attempt:
+            attempt = self.answer_prefix + attempt
+        return f"{self.start}\n{thinking.strip()}\n{self.end}{self.answer_separator}{attempt.strip()}"
+
+    def split(self, text: str) -> tuple[str, str]:
+        """Thinking and answer of a generated text (special tokens kept), without the delimiters and line breaks around.
+
+        A text without any delimiter is all answer; one that never reaches the end delimiter is all thinking.
+        """
+        opened = not text.lstrip().startswith(self.start) and self.end in text
+        splitter = ThinkingSplitter(self.start, self.end, opened=opened)
+        thinking, answer = splitter.feed(text)
+        more_thinking, more_answer = splitter.finish()
+        return thinking + more_thinking, answer + more_answer
+
+    def resolve(self, tokenizer: Tokenizer, eos_token_ids: Iterable[int] = ()) -> TokenizedFormat:
+        """The format in a tokenizer's ids.
+
+        Args:
+            tokenizer: the model's.
+            eos_token_ids: ids that end a response beside the tokenizer's own EOS (`generation_config.json` may list
+                several).
+
+        Raises:
+            ValueError: the tokenizer cannot express a delimiter; names the field and the tokenizer.
+        """
+        name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
+        start = _expressible(self, "start", self.start, tokenizer, name)
+        end = _expressible(self, "end", self.end, tokenizer, name)
+        added = set(tokenizer.get_added_vocab().values())
+        triggers = {_trigger_id(self, "end", self.end, end, added, name)}
+        for trigger in self.end_triggers:
+            ids = _expressible(self, "end_triggers", trigger, tokenizer, name)
+            triggers.add(_trigger_id(self, "end_triggers", trigger, ids, added, name))
+        eos = set(eos_token_ids)
+        if tokenizer.eos_token_id is not None:
+            eos.add(tokenizer.eos_token_id)
+        return TokenizedFormat(
+            format=self,
+            tokenizer=tokenizer,
+            tokenizer_name=name,
+            start=start,
+            end=end,
+            end_triggers=frozenset(triggers | eos),
+            newline=_encode(tokenizer, "\n"),
+            newline_ids=_newline_ids(tokenizer),
+            vocab_size=len(tokenizer),
+        )
+
+
+@dataclass(frozen=True)
+class TokenizedFormat:
+    """A `ThinkingFormat` in the ids of one tokenizer. Make it once a process: it walks the whole vocabulary."""
+
+    format: ThinkingFormat
+    tokenizer: Tokenizer = field(repr=False)
+    tokenizer_name: str
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    end_triggers: frozenset[int]
+    """Ids that, sampled while thinking, mean that the model wants to stop; EOS among them."""
+    newline: tuple[int, ...]
+    """The ids of a lone line break."""
+    newline_ids: frozenset[int] = field(repr=False)
+    """Every id whose text ends in a line break."""
+    vocab_size: int
+    """Ids that the tokenizer knows; the model's embedding may have more rows, which mean nothing."""
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Ids of a text, no special tokens added; delimiters within it become their own ids."""
+        return _encode(self.tokenizer, text)
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """Text of ids, special tokens kept."""
+        return self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
+
+    def texts(self, thinking_ids: Sequence[int], answer_ids: Sequence[int]) -> tuple[str, str]:
+        """Thinking and answer as shown to people: no special tokens, no line breaks around."""
+        thinking = self.tokenizer.decode(list(thinking_ids), skip_special_tokens=True)
+        answer = self.tokenizer.decode(list(answer_ids), skip_special_tokens=True)
+        return thinking.strip("\n"), answer.strip("\n")
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
+    return tuple(tokenizer.encode(text, add_special_tokens=False))
+
+
+def _expressible(fmt: ThinkingFormat, where: str, text: str, tokenizer: Tokenizer, name: str) -> tuple[int, ...]:
+    ids = _encode(tokenizer, text)
+    back = tokenizer.decode(list(ids), skip_special_tokens=False)
+    if not ids or back != text:
+        raise ValueError(
+            f"thinking format {fmt.name!r}, {where}: tokenizer {name!r} cannot express {text!r} "
+            f"(it reads it back as {back!r}); add the delimiter to the tokenizer or choose another format"
+        )
+    return ids
+
+
+def _trigger_id(fmt: ThinkingFormat, where: str, text: str, ids: tuple[int, ...], added: set[int], name: str) -> int:
+    if ids[0] not in added and len(ids) > 1:
+        raise ValueError(
+            f"thinking format {fmt.name!r}, {where}: tokenizer {name!r} has no token of its own for {text!r} and "
+            f"writes it as {len(ids)} ordinary tokens, so its first token cannot mean the end of thinking; add it to "
+            "the tokenizer as a special token, or choose the format that the model was trained with"
+        )
+    return ids[0]
+
+
+def _newline_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids whose text ends in a line break. Spelled "Ċ" in byte-level vocabularies, "<0x0A>" or itself in others."""
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    candidates = [i for i, token in enumerate(tokens) if token and (token[-1] in "\nĊ" or token.endswith("<0x0A>"))]
+    return frozenset(i for i in candidates if tokenizer.decode([i], skip_special_tokens=False).endswith("\n"))
+
+
+PRESETS: dict[str, ThinkingFormat] = {
+    preset.name: preset
+    for preset in (
+        ThinkingFormat(
+            name="s1",
+            start="<|im_start|>think",
+            end="<|im_start|>answer",
+            end_triggers=("<|im_start|>", "<|im_end|>"),
+            answer_prefix="Answer: ",
+        ),
+        ThinkingFormat(name="deepseek_r1", start="<think>", end="</think>", answer_separator="\n\n"),
+        ThinkingFormat(name="qwen3", start="<think>", end="</think>", answer_separator="\n\n"),
+    )
+}
+"""Formats by name. s1's strings are those of its tokenized training set and its evaluation harness."""

@@ -1,0 +1,153 @@
+"""The forcing plan: one request's format and budget, in token ids.
+
+Made where the tokenizer is (the frontend), read where the tokens are (the engine's worker). It travels as one JSON
+string in `SamplingParams.extra_args["s1ray"]`; requests without it are left alone. Whatever arrives is checked to the
+last id, because the worker cannot refuse a request any more and an id beyond the vocabulary would take the engine down.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from s1ray.thinking.budget import ThinkingBudget
+from s1ray.thinking.format import TokenizedFormat
+
+EXTRA_ARG = "s1ray"
+"""The key in `SamplingParams.extra_args` (over HTTP: in `vllm_xargs`)."""
+
+MAX_PLAN_CHARACTERS = 1_000_000
+"""Longest accepted plan. The ids that end in a line break make most of it: about 10,000 characters for Qwen2.5."""
+
+Id = Annotated[int, Field(ge=0, le=2**31)]
+Ids = Annotated[tuple[Id, ...], Field(max_length=4096)]
+SomeIds = Annotated[tuple[Id, ...], Field(min_length=1, max_length=4096)]
+
+
+class ForcingPlan(BaseModel):
+    """What `BudgetForcer` does to one request. Build it with `make_plan`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    version: Literal[1] = 1
+    vocab_size: Annotated[int, Field(gt=0, le=2**31)]
+    """Ids that the tokenizer knows. Higher ones are never sampled (s1's "Token id out of vocabulary")."""
+    start: SomeIds
+    """Opens the thinking."""
+    end: SomeIds
+    """The end delimiter."""
+    end_triggers: SomeIds
+    """Sampled while thinking, they mean that the model wants to stop; `end[0]` and EOS are among them."""
+    newline: Ids = ()
+    """Written before `cut` where the thinking does not end in a line break. Empty: never."""
+    newline_ids: tuple[Id, ...] = ()
+    """The ids whose text ends in a line break."""
+    cut: SomeIds
+    """Forced when the thinking is cut: hand-over text, `end`, and the beginning of the answer."""
+    cut_answer: Annotated[int, Field(ge=1)]
+    """How many ids of `cut` come before the answer: `cut[:cut_answer]` ends in `end`."""
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    min_tokens: Annotated[int, Field(ge=0)] = 0
+    waits: Annotated[int, Field(ge=0)] = 0
+    wait_texts: Annotated[tuple[SomeIds, ...], Field(max_length=256)] = ()
+    """Wait texts in the order of use. Empty: stops are only suppressed."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        triggers = set(self.end_triggers)
+        if self.end[0] not in triggers:
+            raise ValueError(f"end_triggers: the end delimiter's first id {self.end[0]} is missing")
+        if self.cut[: self.cut_answer][-len(self.end) :] != self.end or self.cut_answer > len(self.cut):
+            raise ValueError("cut: the ids before cut_answer do not end in the end delimiter")
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens: {self.min_tokens} is more than max_tokens ({self.max_tokens})")
+        for text in self.wait_texts:
+            if triggers.intersection(text):
+                raise ValueError("wait_texts: a wait text contains an end trigger")
+        for name in ("start", "end", "end_triggers", "newline", "newline_ids", "cut"):
+            if max(getattr(self, name), default=0) >= self.vocab_size:
+                raise ValueError(f"{name}: an id is not below vocab_size ({self.vocab_size})")
+        if any(max(text) >= self.vocab_size for text in self.wait_texts):
+            raise ValueError(f"wait_texts: an id is not below vocab_size ({self.vocab_size})")
+        return self
+
+    def to_json(self) -> str:
+        """The string for `extra_args`."""
+        return self.model_dump_json(exclude_defaults=True)
+
+    @classmethod
+    def from_json(cls, text: object) -> ForcingPlan:
+        """Read a plan back; equal strings give one shared object.
+
+        Raises:
+            ValueError: it is no plan; the message names the field.
+        """
+        if not isinstance(text, str):
+            raise ValueError(f"{EXTRA_ARG}: a forcing plan is a JSON string, got {type(text).__name__}")
+        if len(text) > MAX_PLAN_CHARACTERS:
+            raise ValueError(f"{EXTRA_ARG}: a forcing plan has at most {MAX_PLAN_CHARACTERS} characters")
+        return _parse(text)
+
+
+@lru_cache(maxsize=256)
+def _parse(text: str) -> ForcingPlan:
+    try:
+        return ForcingPlan.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{EXTRA_ARG}: not a forcing plan: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget) -> ForcingPlan:
+    """The plan for one request.
+
+    Raises:
+        ValueError: a wait or end text does not fit the format; names the field of the budget.
+    """
+    fmt = tokenized.format
+    end_text = budget.end_text
+    if end_text is None:
+        before, after = "", f"{fmt.answer_separator}{fmt.final_answer}" if fmt.final_answer else ""
+    else:
+        if end_text.count(fmt.end) != 1:
+            raise ValueError(
+                f"end_text: must contain the end delimiter {fmt.end!r} of format {fmt.name!r} exactly once, "
+                f"got {end_text!r}"
+            )
+        before, _, after = end_text.partition(fmt.end)
+    hand_over = tokenized.encode(before) if before else ()
+    if tokenized.end_triggers.intersection(hand_over):
+        raise ValueError(f"end_text: the part before {fmt.end!r} contains a token that ends the thinking: {before!r}")
+    continuation = _continuation(tokenized, after) if after else ()
+    if tokenized.end_triggers.intersection(continuation):
+        raise ValueError(f"end_text: the part after {fmt.end!r} contains a token that ends the response: {after!r}")
+    wait_texts = tuple(tokenized.encode(text) for text in budget.wait_texts)
+    for text, ids in zip(budget.wait_texts, wait_texts, strict=True):
+        if not ids or tokenized.end_triggers.intersection(ids):
+            raise ValueError(f"wait_text: {text!r} contains a token that ends the thinking in format {fmt.name!r}")
+    used = wait_texts if budget.waits or budget.min_tokens else ()
+    return ForcingPlan(
+        vocab_size=tokenized.vocab_size,
+        start=tokenized.start,
+        end=tokenized.end,
+        end_triggers=tuple(sorted(tokenized.end_triggers)),
+        newline=() if before.startswith("\n") else tokenized.newline,
+        newline_ids=tuple(sorted(tokenized.newline_ids)),
+        cut=hand_over + tokenized.end + continuation,
+        cut_answer=len(hand_over) + len(tokenized.end),
+        max_tokens=budget.max_tokens,
+        min_tokens=budget.min_tokens,
+        waits=budget.waits,
+        wait_texts=used,
+    )
+
+
+def _continuation(tokenized: TokenizedFormat, text: str) -> tuple[int, ...]:
+    """Ids of `text` as the training text has them after the end delimiter."""
+    joint = tokenized.encode(tokenized.format.end + text)
+    if joint[: len(tokenized.end)] == tokenized.end:
+        return joint[len(tokenized.end) :]
+    return tokenized.encode(text)

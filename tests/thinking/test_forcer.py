@@ -1,0 +1,244 @@
+"""The forcer against a model that samples whatever it likes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, drive, find, toy_plan
+
+from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, account, prompt_state, replay
+from s1ray.thinking.plan import ForcingPlan
+
+WAIT_TEXTS = st.sampled_from([(), ((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA, COMMA))])
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> ForcingPlan:
+    maximum = draw(st.none() | st.integers(0, 30))
+    minimum = draw(st.integers(0, 30 if maximum is None else maximum))
+    shape = draw(st.sampled_from(["s1", "think_tags", "hand_over"]))
+    changes = {
+        "s1": {},
+        "think_tags": {"start": (THINK,), "end": (ANSWER,), "end_triggers": (EOS, ANSWER), "cut": (ANSWER, NEWLINE)},
+        "hand_over": {"cut": (X, Y, TURN, ANSWER), "cut_answer": 4},
+    }[shape]
+    if shape == "think_tags":
+        changes["cut_answer"] = 1
+    return toy_plan(
+        max_tokens=maximum,
+        min_tokens=minimum,
+        waits=draw(st.integers(0, 4)),
+        wait_texts=draw(WAIT_TEXTS),
+        **changes,
+    )
+
+
+PROMPTS = st.sampled_from([[], [X, TURN, Y, NEWLINE], [TURN, THINK], [THINK], [TURN, THINK, X, NEWLINE]])
+SAMPLES = st.lists(st.integers(0, VOCAB - 1) | st.sampled_from([EOS, TURN, WAIT]), max_size=120)
+
+
+def model(samples: list[int]):
+    return lambda step: samples[step] if step < len(samples) else EOS
+
+
+@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
+@settings(max_examples=600)
+def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(plan, prompt, samples):
+    forcer = BudgetForcer(plan, prompt)
+    opened = forcer.phase is Phase.THINK or forcer.phase is Phase.END
+    output = drive(forcer, model(samples), 400)
+    counted = forcer.accounting()
+    begin, end = counted.thinking_span
+
+    assert counted.thinking_tokens == end - begin
+    assert counted.answered, "a model that keeps trying to stop gets to its answer"
+    assert begin == (0 if opened else len(plan.start))
+    assert output[:begin] == list(plan.start[:begin])
+    if plan.max_tokens is not None:
+        assert counted.thinking_tokens <= plan.max_tokens
+    assert counted.thinking_tokens >= plan.min_tokens
+    # Between thinking and answer stands the delimiter, whole, and nothing but what was to be forced.
+    between = output[end : counted.answer_begin]
+    assert between[-len(plan.end) :] == list(plan.end)
+    if counted.end_forced:
+        assert counted.end_forced == "budget"
+        assert counted.thinking_tokens == plan.max_tokens
+        last = output[end - 1] if end else (prompt or [X])[-1]
+        newline = [] if last == NEWLINE else [NEWLINE]
+        assert between == newline + list(plan.cut[: plan.cut_answer])
+        assert output[counted.answer_begin :][: len(plan.cut) - plan.cut_answer] == list(plan.cut[plan.cut_answer :])
+    else:
+        assert between == list(plan.end)
+    # No trigger within the thinking, no empty answer, and every token accounted for.
+    assert not set(output[begin:end]) & set(plan.end_triggers)
+    assert counted.answer_tokens == len(output) - counted.answer_begin > 0
+    forced_answer = len(plan.cut) - plan.cut_answer if counted.end_forced else 0
+    assert output[counted.answer_begin + forced_answer] not in plan.end_triggers
+
+
+@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, cut=st.integers(0, 400))
+@settings(max_examples=300)
+def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(plan, prompt, samples, cut):
+    forcer = BudgetForcer(plan, prompt)
+    output = drive(forcer, model(samples), cut)
+    again = replay(plan, prompt, output, swallowed=forcer.swallowed)
+    assert again.accounting() == forcer.accounting()
+    assert again.phase is forcer.phase
+    for ours, theirs in [(again.action, forcer.action)]:
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            assert (ours.force, ours.ban, ours.move_to) == (theirs.force, theirs.ban, theirs.move_to)
+
+
+@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
+@settings(max_examples=300)
+def test_ids_alone_give_everything_but_the_models_own_waits(plan, prompt, samples):
+    forcer = BudgetForcer(plan, prompt)
+    output = drive(forcer, model(samples), 400)
+    exact, estimated = forcer.accounting(), account(plan, prompt, output)
+    assert (estimated.thinking_span, estimated.answer_begin, estimated.end_forced) == (
+        exact.thinking_span,
+        exact.answer_begin,
+        exact.end_forced,
+    )
+    if plan.wait_texts:
+        assert estimated.waits >= exact.waits
+    if not set(samples) & {text[0] for text in plan.wait_texts} and plan.wait_texts:
+        assert estimated.waits == exact.waits
+
+
+@pytest.mark.parametrize("waits", [0, 1, 2, 4, 8])
+@pytest.mark.parametrize("texts", [((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA)), ()])
+@pytest.mark.parametrize("trigger", [EOS, TURN])
+def test_exactly_n_waits_while_the_model_keeps_trying_to_stop(waits, texts, trigger):
+    forcer = BudgetForcer(toy_plan(waits=waits, wait_texts=texts))
+    # After every wait the model has to say one thing before it may stop again.
+    output = drive(forcer, lambda step: trigger if step % 2 else X, 200)
+    counted = forcer.accounting()
+    assert counted.waits == waits
+    begin, end = counted.thinking_span
+    thinking = output[begin:end]
+    assert sum(token in (WAIT, HMM) for token in thinking) == (waits if texts else 0)
+    assert counted.end_forced is None
+    if len(texts) == 2:
+        assert [t for t in thinking if t in (WAIT, HMM)] == [(WAIT, HMM)[k % 2] for k in range(waits)]
+
+
+def test_s1s_exact_sequence_at_the_maximum():
+    forcer = BudgetForcer(toy_plan(max_tokens=3), [TURN, Y, NEWLINE])
+    output = drive(forcer, lambda step: X, 14)
+    assert output[:10] == [TURN, THINK, X, X, X, NEWLINE, TURN, ANSWER, NEWLINE, FINAL]
+    assert output[10] == COLON
+    assert forcer.accounting().end_forced == "budget"
+
+
+def test_no_line_break_is_added_after_one():
+    forcer = BudgetForcer(toy_plan(max_tokens=2), [TURN, THINK])
+    assert drive(forcer, lambda step: NEWLINE if step == 1 else X, 4) == [X, NEWLINE, TURN, ANSWER]
+
+
+def test_zero_answers_at_once():
+    forcer = BudgetForcer(toy_plan(max_tokens=0))
+    output = drive(forcer, lambda step: X, 9)
+    assert output == [TURN, THINK, NEWLINE, TURN, ANSWER, NEWLINE, FINAL, COLON, X]
+    assert forcer.accounting().thinking_tokens == 0
+
+
+def test_an_end_that_the_model_began_is_completed_without_final_answer():
+    forcer = BudgetForcer(toy_plan(max_tokens=9), [TURN, THINK])
+    output = drive(forcer, lambda step: TURN if step == 2 else X, 6)
+    assert output == [X, X, TURN, ANSWER, X, X]
+    assert forcer.accounting().end_forced is None
+
+
+def test_eos_while_thinking_becomes_the_end_delimiter():
+    forcer = BudgetForcer(toy_plan(), [TURN, THINK])
+    assert drive(forcer, lambda step: EOS if step == 1 else X, 4) == [X, TURN, ANSWER, X]
+
+
+def test_the_models_own_wait_is_not_ours():
+    forcer = BudgetForcer(toy_plan(waits=1, wait_texts=((WAIT, COMMA),)), [TURN, THINK])
+    output = drive(forcer, lambda step: {0: WAIT, 2: EOS}.get(step, X), 5)
+    assert output == [WAIT, X, WAIT, COMMA, X]
+    assert forcer.swallowed == [2]
+
+
+def test_the_end_is_banned_for_one_token_after_a_wait():
+    forcer = BudgetForcer(toy_plan(waits=1), [TURN, THINK])
+    asked = []
+
+    def stubborn(step):
+        asked.append(step)
+        return X if step == 3 else EOS
+
+    output = drive(forcer, stubborn, 4)
+    assert output == [WAIT, X, TURN, ANSWER]
+
+
+def test_a_wait_that_would_fill_the_maximum_is_not_begun():
+    forcer = BudgetForcer(toy_plan(waits=5, max_tokens=4, wait_texts=((WAIT, COMMA),)), [TURN, THINK])
+    output = drive(forcer, lambda step: X if step < 2 else TURN, 4)
+    assert output == [X, X, TURN, ANSWER]
+    assert forcer.accounting().waits == 0
+
+
+def test_the_minimum_swallows_more_stops_than_the_waits_asked():
+    forcer = BudgetForcer(toy_plan(waits=1, min_tokens=6), [TURN, THINK])
+    output = drive(forcer, lambda step: X if step % 2 else EOS, 40)
+    begin, end = forcer.accounting().thinking_span
+    assert output[begin:end] == [WAIT, X, WAIT, X, WAIT, X]
+
+
+def test_a_share_between_zero_and_one_is_drawn_with_that_chance():
+    plan = toy_plan(waits=1)
+    ours = 0
+    for seed in range(4000):
+        forcer = BudgetForcer(plan, [TURN, THINK], seed=seed)
+        forcer.observe(X, 0.0)
+        forcer.observe(WAIT, 0.3)
+        ours += len(forcer.swallowed)
+    assert abs(ours / 4000 - 0.3) < 0.03
+
+
+@given(plan=plans(), prompt=PROMPTS, tokens=st.lists(st.integers(-1, VOCAB + 4), max_size=200))
+@settings(max_examples=300)
+def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(plan, prompt, tokens):
+    forcer = BudgetForcer(plan, prompt)
+    for token in tokens:
+        forcer.observe(token, 0.5)
+        if plan.max_tokens is not None:
+            assert forcer.thinking_tokens <= plan.max_tokens
+    assert forcer.position == len(tokens)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "state"),
+    [
+        ([], PromptState.ABSENT),
+        ([TURN, Y, NEWLINE], PromptState.ABSENT),
+        ([TURN, THINK], PromptState.OPEN),
+        ([TURN, THINK, X, X], PromptState.OPEN),
+        ([TURN, THINK, X, TURN, ANSWER, NEWLINE], PromptState.CLOSED),
+        ([TURN, THINK, X, TURN, ANSWER], PromptState.CLOSED),
+        ([TURN, THINK, X, TURN, ANSWER, X], PromptState.ABSENT),
+        ([TURN, THINK, X, TURN, ANSWER, X, EOS, TURN, Y, NEWLINE], PromptState.ABSENT),
+        ([TURN, THINK, X, EOS], PromptState.ABSENT),
+    ],
+)
+def test_the_prompts_tail_tells_whether_thinking_is_open(prompt, state):
+    plan = toy_plan()
+    assert prompt_state(plan.start, plan.end, plan.end_triggers, plan.newline_ids, prompt) is state
+
+
+def test_a_closed_prompt_is_left_alone():
+    forcer = BudgetForcer(toy_plan(max_tokens=5), [TURN, THINK, NEWLINE, TURN, ANSWER, NEWLINE])
+    assert forcer.done
+    output = drive(forcer, lambda step: EOS, 3)
+    assert output == [EOS]
+    assert forcer.accounting().answer_tokens == 1
+
+
+def test_stop_ids_of_the_request_end_the_thinking_not_the_response():
+    forcer = BudgetForcer(toy_plan(), [TURN, THINK], stop_ids=[Y])
+    assert drive(forcer, lambda step: Y if step == 1 else X, 4) == [X, TURN, ANSWER, X]

@@ -1,0 +1,64 @@
+"""A toy vocabulary and plans in it, for the tests of this room (no tokenizer needed)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from s1ray.thinking.forcer import BudgetForcer
+from s1ray.thinking.plan import ForcingPlan
+
+EOS, TURN, THINK, ANSWER, NEWLINE, WAIT, HMM, COMMA, FINAL, COLON, X, Y = range(12)
+VOCAB = 16
+"""Ids 12 to 15 are filler; the model's rows may go beyond."""
+
+
+def toy_plan(**changes: Any) -> ForcingPlan:
+    """s1's shape: `TURN THINK ... [NEWLINE] TURN ANSWER [NEWLINE FINAL COLON]`, triggers TURN and EOS."""
+    fields: dict[str, Any] = {
+        "vocab_size": VOCAB,
+        "start": (TURN, THINK),
+        "end": (TURN, ANSWER),
+        "end_triggers": (EOS, TURN),
+        "newline": (NEWLINE,),
+        "newline_ids": (NEWLINE,),
+        "cut": (TURN, ANSWER, NEWLINE, FINAL, COLON),
+        "cut_answer": 2,
+        "wait_texts": ((WAIT,),),
+    }
+    return ForcingPlan(**(fields | changes))
+
+
+def drive(forcer: BudgetForcer, propose: Callable[[int], int], tokens: int) -> list[int]:
+    """Sample then replace, as s1's harness does it: `propose(step)` is the model's own choice.
+
+    A banned proposal is asked again (another step number), as renormalising would. Stops after EOS in the answer.
+    """
+    output: list[int] = []
+    asked = 0
+    while len(output) < tokens:
+        action, share = forcer.action, 0.0
+        token = propose(asked)
+        asked += 1
+        if action is not None and action.force is not None:
+            token = action.force
+        elif action is not None and token in action.ban:
+            share = 1.0
+            if action.move_to is not None:
+                token = action.move_to
+            else:
+                while token in action.ban:
+                    token = propose(asked) if asked < 10_000 else X
+                    asked += 1
+        was_answering = forcer.done
+        forcer.observe(token, share)
+        output.append(token)
+        if token == EOS and was_answering:
+            break
+    return output
+
+
+def find(sequence: Sequence[int], part: Sequence[int], begin: int = 0) -> int:
+    """First place of `part` in `sequence` from `begin`, or -1."""
+    part = list(part)
+    return next((i for i in range(begin, len(sequence)) if list(sequence[i : i + len(part)]) == part), -1)
