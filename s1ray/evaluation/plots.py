@@ -1,0 +1,217 @@
+"""The report's two plots, drawn with matplotlib: as SVG in the colours of the page's theme, and as files.
+
+Functions take `BenchmarkResults` and give a matplotlib `Figure`; nothing here touches pyplot's global state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+
+from s1ray.evaluation.results import ArmResult, BenchmarkResults
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MARKERS = "os^Dv"
+"""One a model, so that the curves can be told apart without colour."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Palette:
+    """The colours of a figure."""
+
+    ink: str
+    muted: str
+    grid: str
+    ground: str
+    models: tuple[str, ...]
+
+
+PRINT = Palette("#1c2024", "#60646c", "#e4e6ea", "#ffffff", ("#b45309", "#2563eb", "#0f766e", "#9333ea", "#be123c"))
+"""For files: dark on white."""
+
+_MARKS = Palette("#010101", "#020202", "#030303", "#040404", ("#050501", "#050502", "#050503", "#050504", "#050505"))
+"""Colours that stand for the page's CSS variables: `to_svg` puts the variables in their place."""
+_VARIABLES = {
+    _MARKS.ink: "var(--ink)",
+    _MARKS.muted: "var(--muted)",
+    _MARKS.grid: "var(--line)",
+    _MARKS.ground: "var(--ground)",
+} | {mark: f"var(--model-{index})" for index, mark in enumerate(_MARKS.models)}
+
+
+def accuracy_curve(results: BenchmarkResults, palette: Palette = PRINT) -> Figure:
+    """Accuracy against mean thinking tokens, one curve a model, as in s1, figure 1.
+
+    Solid: the arms with growing maximum. Hollow and dashed: the arms with waits. Bars: 95 % intervals of the accuracy.
+    """
+    with mpl.rc_context(_style(palette)):
+        figure = Figure(figsize=(5.6, 3.9), layout="constrained")
+        axes = figure.add_subplot()
+        for index, model in enumerate(results.models):
+            colour, marker = _look(palette, index)
+            maxima = results.maxima(model)
+            if maxima:
+                _errorbars(axes, [_tokens(r) for r in maxima], maxima, color=colour, marker=marker, label=model)
+            for series in results.wait_series(model):
+                x = [_tokens(r) for r in series]
+                axes.plot(x, [_percent(r) for r in series], color=colour, linestyle=(0, (2, 2)), linewidth=1, zorder=1)
+                waits = [r for r in series if r.setting.waits]
+                _errorbars(
+                    axes,
+                    [_tokens(r) for r in waits],
+                    waits,
+                    color=colour,
+                    marker=marker,
+                    linestyle="none",
+                    markerfacecolor=palette.ground,
+                    label=f"{model}, with waits",
+                )
+                for result in waits:
+                    axes.annotate(
+                        f"{result.setting.waits}×",
+                        (_tokens(result), 100 * result.accuracy.high),
+                        xytext=(0, 4),
+                        textcoords="offset points",
+                        horizontalalignment="center",
+                        color=palette.muted,
+                        fontsize=9,
+                    )
+        _log2_tokens(axes, [_tokens(r) for r in results.arms])
+        axes.set_xlabel("mean thinking tokens (log₂ scale)")
+        _percent_axis(axes, "accuracy (%)")
+        axes.legend(loc="best")
+    return figure
+
+
+def waits_plot(results: BenchmarkResults, palette: Palette = PRINT) -> Figure | None:
+    """Accuracy and mean thinking tokens against the number of waits; None where no arm waits."""
+    series = [(index, s) for index, model in enumerate(results.models) for s in results.wait_series(model)]
+    if not series:
+        return None
+    with mpl.rc_context(_style(palette)):
+        figure = Figure(figsize=(5.6, 3.9), layout="constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        waits = sorted({r.setting.waits for _, s in series for r in s})
+        for index, results_of_series in series:
+            colour, marker = _look(palette, index)
+            positions = [waits.index(r.setting.waits) for r in results_of_series]
+            first = results_of_series[-1].setting
+            label = f"{results_of_series[0].model}, max {'none' if first.max_tokens is None else first.max_tokens}"
+            if first.wait_text != "Wait":
+                label += f", {first.wait_text or 'no text'}"
+            _errorbars(upper, positions, results_of_series, color=colour, marker=marker, label=label)
+            lower.plot(positions, [_tokens(r) for r in results_of_series], color=colour, marker=marker)
+        _percent_axis(upper, "accuracy (%)")
+        upper.legend(loc="best")
+        lower.set_ylabel("mean thinking\ntokens")
+        lower.margins(y=0.2)
+        lower.set_ylim(bottom=0)
+        lower.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+        lower.set_xticks(range(len(waits)), [str(n) for n in waits])
+        lower.set_xlabel("waits asked for")
+    return figure
+
+
+def to_svg(figure: Figure, name: str) -> str:
+    """The figure as an inline SVG element; drawn with `THEMED`, its colours are the page's CSS variables.
+
+    Args:
+        figure: the figure.
+        name: unique on the page; it keeps the figure's internal ids apart from those of other figures.
+    """
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    # Ids such as "axes_1" are not salted.
+    svg = re.sub(r'id="([A-Za-z]+_\d+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg role="img" aria-labelledby="{name}" \1>', svg, count=1)
+    for mark, variable in _VARIABLES.items():
+        svg = svg.replace(mark, variable)
+    return svg.strip()
+
+
+THEMED = _MARKS
+"""The palette to draw with for `to_svg`."""
+
+
+def _style(palette: Palette) -> Any:
+    return {
+        "font.family": "sans-serif",
+        "font.size": 10.5,
+        "text.color": palette.ink,
+        "axes.labelcolor": palette.ink,
+        "axes.edgecolor": palette.muted,
+        "axes.facecolor": "none",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": palette.grid,
+        "grid.linewidth": 0.8,
+        "xtick.color": palette.muted,
+        "ytick.color": palette.muted,
+        "xtick.labelcolor": palette.ink,
+        "ytick.labelcolor": palette.ink,
+        "figure.facecolor": palette.ground,
+        "legend.frameon": False,
+        "legend.fontsize": 9.5,
+        "lines.linewidth": 1.8,
+        "lines.markersize": 5.5,
+        "errorbar.capsize": 2.5,
+    }
+
+
+def _look(palette: Palette, index: int) -> tuple[str, str]:
+    return palette.models[index % len(palette.models)], MARKERS[index % len(MARKERS)]
+
+
+def _errorbars(axes: Axes, x: list[Any], results: list[ArmResult], **style: Any) -> None:
+    y = [_percent(r) for r in results]
+    below = [value - 100 * r.accuracy.low for value, r in zip(y, results, strict=True)]
+    above = [100 * r.accuracy.high - value for value, r in zip(y, results, strict=True)]
+    axes.errorbar(x, y, yerr=[below, above], elinewidth=1, zorder=2, **style)
+
+
+def _percent(result: ArmResult) -> float:
+    return 100 * result.accuracy.value
+
+
+def _tokens(result: ArmResult) -> float:
+    return result.thinking_tokens.value
+
+
+def _percent_axis(axes: Axes, label: str) -> None:
+    axes.set_ylabel(label)
+    axes.margins(y=0.12)
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0.0, low), min(103.0, high))
+
+
+def _log2_tokens(axes: Axes, tokens: list[float]) -> None:
+    """Log2 axis with powers of two as ticks; zero thinking, which has no logarithm, stands left of them."""
+    positive = [t for t in tokens if t > 0] or [1.0]
+    first = 1
+    while first * 2 <= min(positive):
+        first *= 2
+    has_zero = min(tokens) <= 0
+    axes.set_xscale("symlog", base=2, linthresh=first, linscale=0.6) if has_zero else axes.set_xscale("log", base=2)
+    ticks = [0] if has_zero else []
+    tick = first
+    while tick < 2 * max(positive):
+        ticks.append(tick)
+        tick *= 2
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+    axes.set_xlim(-0.25 * first if has_zero else min(positive) / 1.25, max(positive) * 1.35)

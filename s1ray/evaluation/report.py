@@ -1,0 +1,254 @@
+"""The report of benchmark runs: one HTML file that needs nothing beside it, a picture of its main curve, and a table
+for the terminal.
+
+    write_report(["runs/miniature/benchmark"], "report.html")
+
+Every number is measured in the given runs and stands with its interval and its n; what the paper reports is labelled as
+the paper's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
+from s1ray.evaluation.results import ArmResult, BenchmarkResults, Comparison, load_results
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+QUESTIONS = "questions.parquet"
+"""The questions that a run asked, beside its evaluations."""
+
+
+def write_report(
+    run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.PathLike[str], *, title: str | None = None
+) -> Path:
+    """Write the report of finished benchmark runs, and beside it the main curve as PNG and SVG.
+
+    The curve's files are named after the report: report.html gets report.accuracy.png and report.accuracy.svg.
+
+    Args:
+        run_dirs: run folders of benchmarks on the same questions.
+        out_html: the file to write.
+        title: heading. None: made from the models.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        RunError: a folder is no finished benchmark run, or the runs do not fit together.
+        ValueError: no folder was given.
+    """
+    from s1ray.evaluation import plots
+
+    results = load_results(run_dirs)
+    out_html = Path(out_html)
+    out_html.parent.mkdir(parents=True, exist_ok=True)
+    _write(out_html, _render(results, _questions(run_dirs), title))
+    curve = plots.accuracy_curve(results)
+    curve.savefig(out_html.with_suffix(".accuracy.png"), dpi=200, metadata={"Software": None})
+    curve.savefig(out_html.with_suffix(".accuracy.svg"), metadata={"Date": None})
+    return out_html
+
+
+def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
+    """The main numbers for the terminal: a row for each model and arm.
+
+    Raises:
+        RunError: as `write_report`.
+        ValueError: no folder was given.
+    """
+    from rich.table import Table
+
+    results = load_results(run_dirs)
+    table = Table(title=f"{len(results.arms[0].correct)} questions; intervals are 95 %", title_justify="left")
+    for column in ("model", "arm"):
+        table.add_column(column)
+    for column in ("accuracy", "interval", "thinking tokens", "longest", "waits", "within limits"):
+        table.add_column(column, justify="right")
+    for model in results.models:
+        for result in results.of(model):
+            table.add_row(
+                model,
+                result.arm,
+                f"{percent(result.accuracy.value)} %",
+                interval(result.accuracy),
+                f"{result.thinking_tokens.value:,.1f}",
+                f"{result.longest:,}",
+                f"{result.waits:.2f}",
+                f"{percent(result.obeying / len(result.answered))} %",
+            )
+        table.add_section()
+    return table
+
+
+def percent(share: float) -> str:
+    """A share in percent, one digit; exactly all and none without it, so that 99.96 % never reads as 100 %."""
+    if share in (0.0, 1.0):
+        return f"{100 * share:.0f}"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f}"
+
+
+def interval(estimate: Estimate) -> str:
+    """A share's interval in percent."""
+    return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
+
+
+def points(value: float) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def points_interval(estimate: Estimate) -> str:
+    """A difference's interval in percentage points."""
+    return f"{points(estimate.low)} to {points(estimate.high)}"
+
+
+def _questions(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
+    from s1ray.schemas import Question, read_table
+
+    texts: dict[str, str] = {}
+    for run_dir in run_dirs:
+        file = Path(run_dir) / QUESTIONS
+        if file.is_file():
+            table = read_table(file, Question)
+            texts |= dict(zip(table["id"].to_pylist(), table["question"].to_pylist(), strict=True))
+    return texts
+
+
+def _render(results: BenchmarkResults, questions: dict[str, str], title: str | None) -> str:
+    import jinja2
+
+    from s1ray.config import to_yaml
+    from s1ray.evaluation import plots
+    from s1ray.evaluation.samples import choose_samples
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("s1ray.evaluation", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "points": points,
+        "points_interval": points_interval,
+    }
+    waits = plots.waits_plot(results, plots.THEMED)
+    return environment.get_template("report.html.j2").render(
+        title=title or f"Budget forcing: {' and '.join(results.models)}",
+        results=results,
+        n=len(results.arms[0].correct),
+        samples_a_question=max(result.samples for result in results.arms),
+        headlines=_headlines(results),
+        accuracy_svg=plots.to_svg(plots.accuracy_curve(results, plots.THEMED), "plot-accuracy"),
+        waits_svg=plots.to_svg(waits, "plot-waits") if waits else None,
+        methods=results.methods(),
+        between_models=results.between_models(),
+        between_waits=results.between_waits(),
+        domains=_domains(results),
+        repeated=_repeated(results),
+        samples=choose_samples(results, questions),
+        configs=[to_yaml(config) for config in results.configs],
+        manifests=results.manifests,
+        ends=sorted({reason for result in results.arms for reason in result.ends}, key=lambda r: (r != "own", r)),
+        errors=sum(result.errors for result in results.arms),
+        unread=sum(result.unread for result in results.arms),
+        graders=sorted({grader for result in results.arms for grader in result.graders}),
+    )
+
+
+def _headlines(results: BenchmarkResults) -> list[dict[str, str]]:
+    """The few numbers that answer why one opened the report."""
+    tiles = []
+    last = results.models[-1]
+    for comparison in results.between_extremes():
+        if comparison.after.model == last:
+            tiles.append(_tile(f"{last}: {comparison.before.arm} to {comparison.after.arm}", comparison))
+    same_arm = [c for c in results.between_models() if c.after.model == last]
+    maxima = [c for c in same_arm if not c.after.setting.waits]
+    if maxima:
+        widest = max(maxima, key=lambda c: c.after.thinking_tokens.value)
+        tiles.append(_tile(f"{results.models[0]} to {last}, both at {widest.after.arm}", widest))
+    waits = [c for c in results.between_waits() if c.after.model == last]
+    if waits:
+        tiles.append(_tile(f"{last}: {waits[-1].after.setting.waits} waits against none", waits[-1]))
+    obeying, answered = (sum(getter(r) for r in results.arms) for getter in (_obeying, _answered))
+    tiles.append(
+        {
+            "label": "Control: thinking within its limits",
+            "value": f"{percent(obeying / answered)} %",
+            "detail": f"{obeying:,} of {answered:,} samples, counted from token ids",
+        }
+    )
+    return tiles
+
+
+def _obeying(result: ArmResult) -> int:
+    return result.obeying
+
+
+def _answered(result: ArmResult) -> int:
+    return len(result.answered)
+
+
+def _tile(label: str, comparison: Comparison) -> dict[str, str]:
+    difference = comparison.difference
+    before, after = percent(comparison.before.accuracy.value), percent(comparison.after.accuracy.value)
+    return {
+        "label": label,
+        "value": f"{points(difference.value)} points",
+        "detail": f"{before} % to {after} %; interval {points_interval(difference)}, n = {difference.n}",
+    }
+
+
+def _domains(results: BenchmarkResults) -> dict[str, Any]:
+    """Accuracy by domain, for each model at its smallest and largest maximum."""
+    columns = []
+    for model in results.models:
+        arms = results.maxima(model) or results.of(model)
+        columns += [arms[0], arms[-1]] if len(arms) > 1 else arms
+    rows = [
+        {"domain": domain or "(none)", "cells": [result.accuracy_of_domain(domain) for result in columns]}
+        for domain in results.domains
+    ]
+    return {"columns": columns, "rows": rows}
+
+
+def _repeated(results: BenchmarkResults) -> list[dict[str, Any]]:
+    """pass@k and majority vote of arms with several samples a question."""
+    rows = []
+    for result in results.arms:
+        if result.samples < 2:
+            continue
+        extracted = result.by_question("extracted")
+        fewest = min(len(verdicts) for verdicts in result.correct.values())
+        ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= fewest]
+        votes = {key: majority(answers) for key, answers in extracted.items()}
+        won = sum(vote is not None and result.correct[key][vote] for key, vote in votes.items())
+        rows.append(
+            {
+                "result": result,
+                "pass_at": [(k, _pass_at(result, k)) for k in ks],
+                "majority": won / len(votes),
+                "n": len(votes),
+            }
+        )
+    return rows
+
+
+def _pass_at(result: ArmResult, k: int) -> float:
+    chances = [pass_at_k(len(verdicts), sum(verdicts), k) for verdicts in result.correct.values()]
+    return sum(chances) / len(chances)
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
