@@ -1,0 +1,54 @@
+"""The Serve application: `serve run serve_config.yaml` builds it from `import_path: s1ray.serving.app:build_app`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from s1ray.config import validate_config
+from s1ray.serving.config import ServingConfig
+
+if TYPE_CHECKING:
+    from ray.serve import Application
+
+
+def build_app(args: dict[str, Any] | ServingConfig) -> Application:
+    """Build the application from its `args` (the fields of `ServingConfig`).
+
+    Needs a Ray session: `device: auto` looks at the cluster's GPUs.
+
+    Raises:
+        ConfigError: a field is unknown, missing or wrong.
+    """
+    config = args if isinstance(args, ServingConfig) else validate_config(ServingConfig, dict(args), "args")
+    # Everything below imports ray.serve.llm and with it vLLM: only after the arguments have been found good.
+    import ray
+    from ray import serve
+    from ray.serve.llm import LLMConfig, build_llm_deployment
+
+    from s1ray.serving.ingress import ingress_class, model_card
+    from s1ray.serving.llm_config import llm_config, resolve_device
+    from s1ray.serving.server import BudgetForcingServer
+
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    servers, cards = {}, {}
+    for model in config.models:
+        fields = llm_config(model, resolve_device(model.device, gpus), log_engine_metrics=config.log_engine_metrics)
+        ray_config = LLMConfig(**fields)
+        servers[model.name] = build_llm_deployment(
+            ray_config,
+            deployment_cls=BudgetForcingServer,
+            bind_kwargs={
+                "thinking_format": config.format_of(model).model_dump(),
+                "budgets": model.budgets.model_dump(),
+            },
+        )
+        cards[model.name] = model_card(model, ray_config)
+    ingress = serve.deployment(
+        ingress_class(),
+        name="Ingress",
+        num_replicas=config.ingress_replicas,
+        # Requests wait at the models, where autoscaling sees them, not at the door.
+        max_ongoing_requests=100_000,
+        ray_actor_options={"num_cpus": 0},
+    )
+    return ingress.bind(llm_deployments=servers, model_cards=cards)

@@ -1,0 +1,146 @@
+"""The arguments of the Serve application: which models, how long they may think, how many requests they take.
+
+In a Serve YAML they stand under `applications[].args`, beside `import_path: s1ray.serving.app:build_app`. Every key is checked: an unknown or
+misplaced one is an error that names it (Serve itself drops unknown keys without a word; `s1ray.serving.check` covers the rest of the file).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Self
+
+from pydantic import Field, field_validator, model_validator
+
+from s1ray.config import Config, EngineConfig
+from s1ray.thinking import ThinkingFormat
+from s1ray.thinking.format import PRESETS
+
+
+class Budgets(Config):
+    """How long a model thinks, where a request does not say, and where it asks for too much."""
+
+    default: int | None = Field(default=None, ge=0)
+    """Thinking tokens at most for requests that give no `thinking.max_tokens`. None: no cap but `maximum` and the context."""
+    maximum: int | None = Field(default=None, ge=0)
+    """The largest budget that a request may ask for; more is answered with 400. None: no limit but the context."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.default is not None and self.maximum is not None and self.default > self.maximum:
+            raise ValueError(f"default: {self.default} is more than maximum ({self.maximum})")
+        return self
+
+
+class Autoscaling(Config):
+    """How many replicas a model has. Ray's own policy: replicas = requests (running and queued) / target."""
+
+    min_replicas: int = Field(default=1, ge=0)
+    max_replicas: int = Field(default=1, ge=1)
+    target_ongoing_requests: float | None = Field(default=None, gt=0)
+    """Requests a replica should have. None: three quarters of `max_ongoing_requests`. (ray.serve.llm's own default is 1e9, which never scales.)"""
+    upscale_delay_s: float = Field(default=10.0, ge=0)
+    """Seconds of load before replicas are added."""
+    downscale_delay_s: float = Field(default=300.0, ge=0)
+    """Seconds of calm before replicas are removed: at least as long as a long answer takes."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"min_replicas: {self.min_replicas} is more than max_replicas ({self.max_replicas})")
+        return self
+
+
+class ServedModel(EngineConfig):
+    """One model of the application, under the name that clients give in `model`."""
+
+    name: str = Field(min_length=1, max_length=128)
+    """The model's name in the API."""
+    thinking_format: str = "s1"
+    """Preset of the model's thinking delimiters (s1, deepseek_r1, qwen3), or the name of one of the app's `formats`."""
+    budgets: Budgets = Budgets()
+    """Limits of thinking."""
+    autoscaling: Autoscaling = Autoscaling()
+    """Number of replicas."""
+    max_ongoing_requests: int | None = Field(default=None, ge=1)
+    """Requests that a replica takes at once; more wait in the queue, where autoscaling sees them. None: `max_num_seqs`."""
+    max_queued_requests: int = Field(default=1024, ge=-1)
+    """Requests that wait, at each caller, while all replicas are full; more are refused with 503. -1: no bound."""
+    graceful_shutdown_timeout_s: float = Field(default=600.0, ge=0)
+    """How long a replica that is removed may go on with the answers it has begun."""
+    accelerator_type: str | None = None
+    """GPU type a replica must run on, in Ray's names (H100, H200, A100-80G, L40S, ...). None: any."""
+    strategy: str = Field(default="STRICT_PACK", pattern="^(STRICT_PACK|PACK|SPREAD|STRICT_SPREAD)$")
+    """Placement of a replica's workers. STRICT_PACK: all on one node; PACK lets tensor parallelism cross nodes."""
+    cpus_per_worker: float = Field(default=1.0, gt=0)
+    """CPUs reserved for each worker; on a CPU engine they are also its threads."""
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", name):
+            raise ValueError("must begin with a letter or digit and hold only letters, digits, '.', '_', '/' and '-'")
+        return name
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.device == "cpu" and self.accelerator_type is not None:
+            raise ValueError("accelerator_type: means nothing on device 'cpu'; leave it out")
+        for key in RESERVED_ENGINE_KWARGS.keys() & self.engine_kwargs.keys():
+            raise ValueError(f"engine_kwargs.{key}: {RESERVED_ENGINE_KWARGS[key]}")
+        return self
+
+    @property
+    def ongoing_limit(self) -> int:
+        """Requests that one replica takes at once."""
+        return self.max_ongoing_requests or self.max_num_seqs
+
+
+RESERVED_ENGINE_KWARGS = {
+    "model": "give it as the model's own field `model`",
+    "served_model_name": "give it as the model's own field `name`",
+    "tokenizer": "give it as the model's own field `tokenizer`",
+    "tensor_parallel_size": "give it as the model's own field `tensor_parallel_size`",
+    "max_model_len": "give it as the model's own field `max_model_len`",
+    "max_num_seqs": "give it as the model's own field `max_num_seqs`",
+    "dtype": "give it as the model's own field `dtype`",
+    "logits_processors": "budget forcing is loaded here by the server",
+    "reasoning_parser": "follows from `thinking_format`",
+    "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",
+}
+"""Engine arguments that have another place here, or none; and why."""
+
+
+class ServingConfig(Config):
+    """All of the application: `args` in the Serve YAML."""
+
+    models: list[ServedModel] = Field(min_length=1)
+    """The models that the app serves, each with its own replicas."""
+    formats: list[ThinkingFormat] = []
+    """Thinking formats of model families that have no preset, for `thinking_format` to name."""
+    ingress_replicas: int = Field(default=1, ge=1)
+    """Processes that take HTTP requests and hand them to the models. More help beyond some hundred streams."""
+    log_engine_metrics: bool = True
+    """Export vLLM's metrics through Ray's."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names = [model.name for model in self.models]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"models: the name {name!r} is given twice")
+        known = {fmt.name for fmt in self.formats}
+        for name in sorted(known & PRESETS.keys()):
+            raise ValueError(f"formats: {name!r} is the name of a preset; choose another")
+        for index, model in enumerate(self.models):
+            if model.thinking_format not in known | PRESETS.keys():
+                raise ValueError(
+                    f"models.{index}.thinking_format: {model.thinking_format!r} is neither a preset ({', '.join(PRESETS)}) "
+                    f"nor listed in formats ({', '.join(sorted(known)) or 'empty'})"
+                )
+        return self
+
+    def format_of(self, model: ServedModel) -> ThinkingFormat:
+        """The thinking format of one of the models."""
+        for fmt in self.formats:
+            if fmt.name == model.thinking_format:
+                return fmt
+        return ThinkingFormat.preset(model.thinking_format)

@@ -1,0 +1,24 @@
+"""The vLLM engine inside a replica, started so that it is quick on a laptop too.
+
+Imported only where ray.serve.llm is (it imports vLLM).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+
+
+class BudgetForcingEngine(VLLMEngine):
+    """ray.serve.llm's engine, one process smaller on a CPU.
+
+    ray.serve.llm asks for vLLM's multiprocess executor on every CPU. With one worker that is a second process which imports everything again (about
+    ten seconds of CPU) and polls shared memory at every decode step. Inside the engine's own process the same worker needs neither.
+    """
+
+    def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
+        parallel = vllm_engine_config.parallel_config
+        if vllm_engine_config.device_config.device_type == "cpu" and parallel.world_size == 1:
+            parallel.distributed_executor_backend = "uni"
+        return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)

@@ -1,0 +1,126 @@
+"""The HTTP door: ray.serve.llm's OpenAI ingress, with our request models and with errors as OpenAI's clients expect them.
+
+Imported only where the app is built and in the ingress replicas, because ray.serve.llm imports vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import Field, WithJsonSchema
+from ray.exceptions import RayTaskError
+from ray.llm._internal.serve.core.configs import openai_api_models as api
+from ray.llm._internal.serve.core.ingress.ingress import DEFAULT_ENDPOINTS, init
+from ray.serve.exceptions import BackPressureError
+from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
+
+from s1ray.serving.config import ServedModel
+from s1ray.thinking import ThinkingBudget
+
+Thinking = Annotated[
+    Any,
+    WithJsonSchema({"anyOf": [ThinkingBudget.model_json_schema(), {"type": "null"}]}),
+    Field(description="How long the response may think; what is left out comes from the server's budgets."),
+]
+"""Typed for the API's schema only. The model's server reads it, so that every door gives the same errors."""
+
+ENDPOINTS = ("models", "model_data", "completions", "chat", "tokenize", "detokenize")
+"""Of ray.serve.llm's endpoints those that make sense for a reasoning model."""
+
+
+class ChatRequest(api.ChatCompletionRequest):
+    """A chat completion request with our parameters."""
+
+    thinking: Thinking = None
+
+
+class CompletionRequest(api.CompletionRequest):
+    """A completion request with our parameters."""
+
+    thinking: Thinking = None
+    max_tokens: int | None = None
+    """Without it a completion may use the model's whole context: OpenAI's default of 16 would end before most thinking does."""
+
+
+class BudgetForcingIngress(OpenAiIngress):
+    """Hands requests to the models' servers and their answers back."""
+
+    async def chat(self, body: ChatRequest, request: Request) -> Response:
+        """Chat completion, OpenAI's API with `thinking`."""
+        return await self._answer(body, "chat", request)
+
+    async def completions(self, body: CompletionRequest, request: Request) -> Response:
+        """Text completion, OpenAI's API with `thinking`."""
+        return await self._answer(body, "completions", request)
+
+    async def _answer(self, body: Any, method: str, request: Request) -> Response:
+        responses = self._get_response(body=body, call_method=method, raw_request=request)
+        try:
+            first = await anext(responses)
+        except HTTPException as error:
+            return error_response(error.status_code, str(error.detail), param="model")
+        except BackPressureError:
+            return busy_response()
+        except RayTaskError as error:
+            if isinstance(error.cause, BackPressureError):
+                return busy_response()
+            raise
+        if isinstance(first, list) and isinstance(first[0], str):
+            return StreamingResponse(_stream(first, responses), media_type="text/event-stream")
+        if isinstance(first, list):
+            first = first[0]
+        if isinstance(first, api.ErrorResponse):
+            error = first.error
+            return error_response(error.code, error.message, param=error.param, kind=error.type)
+        return Response(first.model_dump_json(), media_type="application/json")
+
+
+async def _stream(first: list[str], rest: AsyncIterator[list[str]]) -> AsyncIterator[str]:
+    yield "".join(first)
+    async for events in rest:
+        yield "".join(events)
+
+
+def error_response(
+    status: int, message: str, *, param: str | None = None, kind: str = "invalid_request_error"
+) -> JSONResponse:
+    """An error in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`."""
+    body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
+    return JSONResponse(body, status_code=status)
+
+
+def busy_response() -> JSONResponse:
+    """All replicas are full and the queue is, too."""
+    response = error_response(429, "all replicas are busy and the queue is full; try again", kind="rate_limit_error")
+    response.headers["Retry-After"] = "2"
+    return response
+
+
+async def _invalid_body(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"] if part != "body")
+    return error_response(400, f"{field or 'body'}: {problem['msg']}", param=field or None)
+
+
+def ingress_class() -> Any:
+    """The ingress deployment's class, bound to its routes."""
+    app: FastAPI = init()
+    app.add_exception_handler(RequestValidationError, _invalid_body)
+    endpoints = {name: DEFAULT_ENDPOINTS[name] for name in ENDPOINTS}
+    return make_fastapi_ingress(BudgetForcingIngress, endpoint_map=endpoints, app=app)
+
+
+def model_card(model: ServedModel, llm_config: Any) -> api.ModelCard:
+    """What `/v1/models` says of a model."""
+    card = api.to_model_metadata(model.name, llm_config)
+    card.metadata |= {
+        "thinking_format": model.thinking_format,
+        "default_thinking_tokens": model.budgets.default,
+        "maximum_thinking_tokens": model.budgets.maximum,
+    }
+    return card

@@ -1,0 +1,85 @@
+"""From our model configuration to ray.serve.llm's, on GPUs and on CPUs alike. Plain data; nothing here starts or imports an engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s1ray.miniature import resolve_model
+from s1ray.serving.config import ServedModel
+
+PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
+"""The logits processor by name: vLLM imports it in its own processes."""
+
+GIB = 1 << 30
+
+
+def resolve_device(device: str, cluster_gpus: float) -> str:
+    """ "cpu" or "gpu" for a model's `device`; auto takes GPUs where the cluster has some now."""
+    if device != "auto":
+        return device
+    return "gpu" if cluster_gpus > 0 else "cpu"
+
+
+def engine_kwargs(model: ServedModel, device: str) -> dict[str, Any]:
+    """vLLM's engine arguments for a model on a device ("cpu" or "gpu"); the model's own `engine_kwargs` come last."""
+    kwargs: dict[str, Any] = {
+        "tensor_parallel_size": model.tensor_parallel_size,
+        "max_num_seqs": model.max_num_seqs,
+        "dtype": model.dtype,
+        "logits_processors": [PROCESSOR],
+    }
+    if model.tokenizer is not None:
+        kwargs["tokenizer"] = model.tokenizer
+    if model.max_model_len is not None:
+        kwargs["max_model_len"] = model.max_model_len
+    if device == "cpu":
+        # No compilation on a CPU: it takes minutes and gains nothing for small models. bfloat16, which weights are usually stored in, is emulated
+        # on most CPUs and slower than float32.
+        kwargs |= {"enforce_eager": True, "kv_cache_memory_bytes": int(model.kv_cache_gib * GIB)}
+        if model.dtype == "auto":
+            kwargs["dtype"] = "float32"
+    return kwargs | model.engine_kwargs
+
+
+def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> dict[str, Any]:
+    """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu")."""
+    cpus = model.cpus_per_worker
+    env = {"VLLM_NO_USAGE_STATS": "1"}
+    config: dict[str, Any] = {
+        "model_loading_config": {"model_id": model.name, "model_source": resolve_model(model.model)},
+        "engine_kwargs": engine_kwargs(model, device),
+        "deployment_config": deployment_options(model),
+        "log_engine_metrics": log_engine_metrics,
+        # Ray's default holds every stream's chunks back for 50 ms.
+        "experimental_configs": {"stream_batching_interval_ms": 0},
+        "runtime_env": {"env_vars": env},
+    }
+    if device == "cpu":
+        # Ray reserves the CPUs but binds nothing to them, so vLLM must not either: two replicas would choose the same cores.
+        env |= {"OMP_NUM_THREADS": str(max(1, int(cpus))), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+        config["placement_group_config"] = {"bundle_per_worker": {"CPU": cpus}, "strategy": model.strategy}
+    else:
+        config["placement_group_config"] = {"bundle_per_worker": {"GPU": 1, "CPU": cpus}, "strategy": model.strategy}
+        if model.accelerator_type is not None:
+            config["accelerator_type"] = model.accelerator_type
+    return config
+
+
+def deployment_options(model: ServedModel) -> dict[str, Any]:
+    """Serve's options for a model's replicas."""
+    scaling = model.autoscaling
+    target = scaling.target_ongoing_requests or max(1.0, 0.75 * model.ongoing_limit)
+    return {
+        "max_ongoing_requests": model.ongoing_limit,
+        "max_queued_requests": model.max_queued_requests,
+        "graceful_shutdown_timeout_s": model.graceful_shutdown_timeout_s,
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "target_ongoing_requests": target,
+            "upscale_delay_s": scaling.upscale_delay_s,
+            "downscale_delay_s": scaling.downscale_delay_s,
+        },
+        # The worker's bundle holds the CPUs; the replica's own process needs none beside it.
+        "ray_actor_options": {"num_cpus": 0},
+    }

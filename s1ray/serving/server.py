@@ -1,0 +1,166 @@
+"""`BudgetForcingServer`: ray.serve.llm's model server, with a thinking budget in every request.
+
+On the way in it resolves what the request asks for into a forcing plan in token ids, which the logits processor inside the engine carries out; on the
+way out it counts thinking and answer from the ids. Everything else (the OpenAI API, tensor parallelism, LoRA, metrics) is the base class's.
+
+Imported only where the app is built and in the replicas, because ray.serve.llm imports vLLM.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
+from typing import Any
+
+from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
+from ray.serve.llm.deployment import LLMServer
+
+from s1ray.serving.accounting import RequestRecord, StreamAccountant
+from s1ray.serving.config import Budgets
+from s1ray.serving.engine import BudgetForcingEngine
+from s1ray.serving.protocol import FIELD, BadRequestError, requested_budget, resolve_budget
+from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
+from s1ray.thinking.plan import EXTRA_ARG
+
+CACHED_PLANS = 1024
+"""Plans kept: clients use few different budgets, and a plan costs some tokenizer calls."""
+
+
+class BudgetForcingServer(LLMServer):
+    """One model's replica.
+
+    Args:
+        llm_config: ray.serve.llm's configuration of the model.
+        thinking_format: the model's format, as `ThinkingFormat` fields.
+        budgets: the server's limits, as `Budgets` fields.
+    """
+
+    _default_engine_cls = BudgetForcingEngine
+
+    async def __init__(
+        self, llm_config: Any, *, thinking_format: dict[str, Any], budgets: dict[str, Any], **options: Any
+    ) -> None:
+        self._budgets = Budgets.model_validate(budgets)
+        fmt = ThinkingFormat.model_validate(thinking_format)
+        engine = llm_config.get_engine_config()
+        # Before the engine starts: a format that the tokenizer cannot express should fail at once.
+        self._tokenized = _tokenized(
+            fmt,
+            engine.engine_kwargs.get("tokenizer") or engine.actual_hf_model_id,
+            trust_remote_code=engine.trust_remote_code,
+        )
+        self._plan = lru_cache(CACHED_PLANS)(self._make_plan)
+        await super().__init__(llm_config, **options)
+
+    async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """Chat completion with a thinking budget."""
+        return await self._think(super().chat, request, raw_request_info, texts=False)
+
+    async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """Text completion with a thinking budget."""
+        return await self._think(super().completions, request, raw_request_info, texts=True)
+
+    async def _think(
+        self, generate: Callable[..., Any], request: Any, raw_request_info: Any, *, texts: bool
+    ) -> AsyncIterator[Any]:
+        try:
+            record = self._prepare(request, texts=texts)
+        except BadRequestError as error:
+            return _single(ErrorResponse(error=ErrorInfo(message=str(error), type="invalid_request_error", param=error.field, code=400)))
+        responses = await generate(request, raw_request_info)
+        if record is None:
+            return responses
+        return _accounted_stream(responses, record) if request.stream else _accounted(responses, record)
+
+    def _prepare(self, request: Any, *, texts: bool) -> RequestRecord | None:
+        """Put the forcing plan into the request; None for a request that generates nothing."""
+        asked = requested_budget(getattr(request, FIELD, None))
+        if getattr(request, "echo", False) and request.max_tokens == 0:
+            return None
+        budget = resolve_budget(asked, self._budgets)
+        if request.use_beam_search:
+            raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
+        extra = dict(request.vllm_xargs or {})
+        if EXTRA_ARG in extra:
+            raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
+        plan_json, plan = self._plan(budget.model_dump_json())
+        request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
+        wants_ids, request.return_token_ids = bool(request.return_token_ids), True
+        return RequestRecord(
+            plan=plan,
+            budget=budget,
+            tokenized=self._tokenized,
+            stop_ids=tuple(request.stop_token_ids or ()),
+            wants_ids=wants_ids,
+            texts=texts,
+        )
+
+    def _make_plan(self, budget_json: str) -> tuple[str, ForcingPlan]:
+        try:
+            plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json))
+        except ValueError as error:
+            name, _, message = str(error).partition(": ")
+            raise BadRequestError(f"{FIELD}.{name}", message) from None
+        return plan.to_json(), plan
+
+
+def _tokenized(fmt: ThinkingFormat, model: str, *, trust_remote_code: bool) -> TokenizedFormat:
+    from transformers import AutoTokenizer, GenerationConfig
+
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    try:
+        eos = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:
+        eos = None
+    return fmt.resolve(tokenizer, [eos] if isinstance(eos, int) else eos or ())
+
+
+async def _single(response: Any) -> AsyncIterator[Any]:
+    yield response
+
+
+async def _accounted(responses: AsyncIterator[Any], record: RequestRecord) -> AsyncIterator[Any]:
+    async for response in responses:
+        if not isinstance(response, ErrorResponse):
+            account_response(response, record)
+        yield response
+
+
+async def _accounted_stream(responses: AsyncIterator[Any], record: RequestRecord) -> AsyncIterator[Any]:
+    accountant = StreamAccountant(record)
+    async for events in responses:
+        if isinstance(events, list) and isinstance(events[0], str):
+            rewritten = [text for event in events if (text := _rewrite(event, accountant))]
+            if rewritten:
+                yield rewritten
+        else:
+            yield events
+
+
+def _rewrite(event: str, accountant: StreamAccountant) -> str:
+    payload = event.removeprefix("data: ").rstrip("\n")
+    if not payload.startswith("{"):
+        return event
+    rewritten = accountant.rewrite(json.loads(payload))
+    return "" if rewritten is None else f"data: {json.dumps(rewritten, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def account_response(response: Any, record: RequestRecord) -> None:
+    """Account for a whole response, chat or completion, in place."""
+    shared = getattr(response, "prompt_token_ids", None)
+    for choice in response.choices:
+        own = getattr(choice, "prompt_token_ids", None)
+        followed = record.choice(choice.index, own or shared or ())
+        followed.extend(choice.token_ids or ())
+        setattr(choice, FIELD, followed.report())
+        message = getattr(choice, "message", None)
+        if message is not None and message.reasoning is not None:
+            message.reasoning_content = message.reasoning
+        if not record.wants_ids:
+            choice.token_ids = None
+            if own is not None:
+                choice.prompt_token_ids = None
+    if shared is not None and not record.wants_ids:
+        response.prompt_token_ids = None
+    response.usage.completion_tokens_details = {"reasoning_tokens": record.thinking_tokens}
