@@ -6,14 +6,13 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.thinking.budget import ThinkingBudget
 
 LABEL_PATTERN = r"^[^\s/\\][^/\\\n\r\t]{0,79}$"
 """Labels name columns, legends and files: one line, no slashes."""
-MINIATURE_SIZE = 500
-"""Questions of the miniature benchmark when no `limit` is given: enough for intervals of about four points."""
 
 
 class ServedModel(Config):
@@ -46,12 +45,20 @@ class Arm(Config):
     """What is written instead of the end; several are cycled. None: the end is only suppressed."""
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
-            raise ValueError(f"min_tokens {self.min_tokens} is above max_tokens {self.max_tokens}")
-        if self.wait_text == [] or self.wait_text == "":
-            raise ValueError("wait_text is empty; give a text, or null to only suppress the end of thinking")
+    def _is_a_budget(self) -> Self:
+        try:
+            self.budget()
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            field = "".join(f"{part}: " for part in problem["loc"][:1])
+            raise ValueError(field + problem["msg"].removeprefix("Value error, ")) from None
         return self
+
+    def budget(self) -> ThinkingBudget:
+        """What a request of this arm asks for."""
+        return ThinkingBudget(
+            max_tokens=self.max_tokens, min_tokens=self.min_tokens, waits=self.waits, wait_text=self.wait_text
+        )
 
     @property
     def name(self) -> str:
@@ -64,8 +71,8 @@ class Arm(Config):
         if self.waits:
             parts.append(f"waits={self.waits}")
             if self.wait_text != "Wait":
-                texts = [self.wait_text] if isinstance(self.wait_text, str) else self.wait_text or ["no text"]
-                parts.append(f"({', '.join(text.strip().replace('/', ' ') for text in texts)})")
+                texts = self.budget().wait_texts or ("no text",)
+                parts.append(f"({', '.join(' '.join(text.replace('/', ' ').split()) for text in texts)})")
         return " ".join(parts)
 
 
@@ -134,7 +141,7 @@ class BenchmarkConfig(StageConfig):
     benchmark: str
     """Parquet file (or folder) of Question rows with answers, or "miniature"."""
     limit: int | None = Field(default=None, ge=1)
-    """Questions to ask: the first by id, which is a hash, so a fixed random choice. None: all (miniature: 500)."""
+    """Questions to ask: the first by id, which is a hash, so a fixed random choice. None: all."""
     models: list[ServedModel] = Field(min_length=1)
     sweep: Sweep | None = None
     """Shorthand for a series of arms; `arms` come after it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
@@ -133,12 +134,20 @@ def to_svg(figure: Figure, name: str) -> str:
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    # Ids such as "axes_1" are not salted.
-    svg = re.sub(r'id="([A-Za-z]+_\d+)"', rf'id="{name}-\1"', svg)
+    # Ids that are referred to carry the salt; the others ("axes_1") would come twice on a page with two figures.
+    used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', svg))
+    svg = re.sub(r' id="([^"]+)"', lambda match: match[0] if match[1] in used else "", svg)
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]*")[^>]*>', rf'<svg role="img" aria-labelledby="{name}" \1>', svg, count=1)
     for mark, variable in _VARIABLES.items():
         svg = svg.replace(mark, variable)
     return svg.strip()
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as a file, PNG or SVG by its ending; the same figure gives the same bytes."""
+    with mpl.rc_context({"svg.hashsalt": "s1ray"}):
+        metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
+        figure.savefig(path, dpi=200, metadata=metadata)
 
 
 THEMED = _MARKS

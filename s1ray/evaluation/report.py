@@ -50,8 +50,8 @@ def write_report(
     out_html.parent.mkdir(parents=True, exist_ok=True)
     _write(out_html, _render(results, _questions(run_dirs), title))
     curve = plots.accuracy_curve(results)
-    curve.savefig(out_html.with_suffix(".accuracy.png"), dpi=200, metadata={"Software": None})
-    curve.savefig(out_html.with_suffix(".accuracy.svg"), metadata={"Date": None})
+    for suffix in (".accuracy.png", ".accuracy.svg"):
+        plots.save(curve, out_html.with_suffix(suffix))
     return out_html
 
 

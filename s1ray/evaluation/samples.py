@@ -16,7 +16,7 @@ class Piece:
 
     text: str
     forced: bool
-    """Written by budget forcing, or, where the model wrote the same text itself, possibly so."""
+    """Written by budget forcing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,6 @@ class Sample:
     question: str
     thinking: list[Piece]
     answer: list[Piece]
-    note: str | None
-    """What the marks mean where they are not certain."""
 
 
 def choose_samples(results: BenchmarkResults, questions: dict[str, str], count: int = 6) -> list[Sample]:
@@ -59,15 +57,13 @@ def choose_samples(results: BenchmarkResults, questions: dict[str, str], count: 
     for (model, arm, _), (reason, row) in chosen.items():
         measured = results.find(model, arm)
         assert measured is not None
-        thinking, note = _mark_waits(row, measured.setting)
         samples.append(
             Sample(
                 reason=reason,
                 row=row,
                 question=questions.get(row["question_id"], "(the question's text is not in the run folder)"),
-                thinking=thinking,
+                thinking=_mark_waits(row, measured.setting),
                 answer=_mark_final_answer(row),
-                note=note,
             )
         )
     return samples
@@ -117,27 +113,22 @@ def _with_texts(results: BenchmarkResults, result: ArmResult, row: dict[str, Any
     return table.slice(result.rows.index(row), 1).to_pylist()[0]
 
 
-def _mark_waits(row: dict[str, Any], setting: Arm) -> tuple[list[Piece], str | None]:
-    """The thinking, cut at every occurrence of a wait text (whose first letters tell it apart from a longer word)."""
-    texts = [setting.wait_text] if isinstance(setting.wait_text, str) else setting.wait_text or []
-    if not row["waits"] or not texts:
-        return [Piece(row["thinking"], False)], None
+def _mark_waits(row: dict[str, Any], setting: Arm) -> list[Piece]:
+    """The thinking with its first `waits` occurrences of a wait text marked.
+
+    That is how inserted waits are counted from ids, too: a text of the model's own where one could have been inserted
+    looks the same.
+    """
+    texts = setting.budget().wait_texts
     pieces, rest = [], row["thinking"]
-    while rest:
+    for _ in range(row["waits"]):
         found = [(rest.index(text), text) for text in texts if text in rest]
         if not found:
             break
         begin, text = min(found)
-        if begin:
-            pieces.append(Piece(rest[:begin], False))
-        pieces.append(Piece(text, True))
+        pieces += [Piece(rest[:begin], False), Piece(text, True)]
         rest = rest[begin + len(text) :]
-    if rest:
-        pieces.append(Piece(rest, False))
-    marked = sum(piece.forced for piece in pieces)
-    if marked == row["waits"]:
-        return pieces, None
-    return pieces, f"{row['waits']} of the {marked} marked texts were inserted, the others are the model's own."
+    return [piece for piece in [*pieces, Piece(rest, False)] if piece.text]
 
 
 def _mark_final_answer(row: dict[str, Any]) -> list[Piece]:
