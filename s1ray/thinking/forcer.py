@@ -136,6 +136,7 @@ class BudgetForcer:
         self, plan: ForcingPlan, prompt_ids: Sequence[int] = (), *, stop_ids: Collection[int] = (), seed: int = 0
     ) -> None:
         self.plan = plan
+        self._stop_ids, self._seed = stop_ids, seed
         # A stop id that a forced text contains would end the response in the middle of it: such ids stay what they are.
         forced = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
         self._triggers = frozenset(plan.end_triggers).union(i for i in stop_ids if i not in forced)
@@ -218,6 +219,12 @@ class BudgetForcer:
                 self._begin_thinking()
             else:
                 self.action = self._force(self._forced[self._forced_at])
+
+    def rewound(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> BudgetForcer:
+        """The forcer as it was after `output_ids`, a prefix of what it has observed: the rest was thrown away."""
+        return replay(
+            self.plan, prompt_ids, output_ids, swallowed=self.swallowed, stop_ids=self._stop_ids, seed=self._seed
+        )
 
     def accounting(self) -> Accounting:
         """What was counted so far."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, drive, find, toy_plan
+from toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, drive, toy_plan
 
 from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, account, prompt_state, replay
 from s1ray.thinking.plan import ForcingPlan

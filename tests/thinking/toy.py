@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from s1ray.thinking.forcer import BudgetForcer
@@ -56,9 +56,3 @@ def drive(forcer: BudgetForcer, propose: Callable[[int], int], tokens: int) -> l
         if token == EOS and was_answering:
             break
     return output
-
-
-def find(sequence: Sequence[int], part: Sequence[int], begin: int = 0) -> int:
-    """First place of `part` in `sequence` from `begin`, or -1."""
-    part = list(part)
-    return next((i for i in range(begin, len(sequence)) if list(sequence[i : i + len(part)]) == part), -1)

@@ -1,0 +1,165 @@
+"""Row actions on a batch of logits, as few sync-free tensor operations.
+
+A `RowAction` says what happens to one request's next token; a step has one for every request in the batch. They become
+index tensors once (`LogitEdits`) and are applied to every step until an action changes.
+
+Moving probability: at temperature T the target's logit becomes T * logsumexp(l / T) over target and triggers, greedy
+(T = 0) their maximum; then the triggers are banned. Sampling from the result is the same as sampling from the original
+and replacing a trigger by the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from s1ray.thinking.forcer import RowAction
+
+FORCED = 1e9
+"""Logit of a forced id. Finite, so that it survives penalties and temperature; the others' probability underflows."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowEdit:
+    """What happens to one row of the logits."""
+
+    index: int
+    action: RowAction | None
+    temperature: float
+    """Of the request's sampling; 0: greedy."""
+    vocab_size: int
+    """Ids that the tokenizer knows; columns beyond are banned."""
+
+
+class Shares:
+    """For every watched row of one step, what `BudgetForcer.observe` takes as `share`.
+
+    The values stay on the device until one is asked for; asking waits for it.
+    """
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self._values: torch.Tensor | list[float] = values
+
+    def __getitem__(self, place: int) -> float:
+        if isinstance(self._values, torch.Tensor):
+            self._values = self._values.tolist()
+        share = self._values[place]
+        return 0.0 if share != share else share  # NaN: neither triggers nor anything else was possible
+
+
+class _Pool:
+    """For several rows, the pooled logit of a few columns each."""
+
+    def __init__(self, edits: Sequence[RowEdit], columns: list[list[int]], to_device: ToDevice) -> None:
+        most = max(len(ids) for ids in columns)
+        self.rows = to_device([edit.index for edit in edits], torch.int64)
+        # Shorter rows repeat their first column; `padding` keeps it from counting twice.
+        self.columns = to_device([[*ids, *[ids[0]] * (most - len(ids))] for ids in columns], torch.int64)
+        self.padding = to_device([[i >= len(ids) for i in range(most)] for ids in columns], torch.bool)
+        self.temperature = to_device([edit.temperature for edit in edits], torch.float32)
+
+    def gather(self, logits: torch.Tensor) -> torch.Tensor:
+        """[rows, columns]; -inf where a row has fewer columns."""
+        return logits[self.rows.unsqueeze(1), self.columns].masked_fill_(self.padding, -torch.inf)
+
+
+ToDevice = Callable[[list, torch.dtype], torch.Tensor]
+
+
+class LogitEdits:
+    """One step's edits: at most one scatter each for bans, moved probability and forced ids.
+
+    Within a scatter no (row, id) pair occurs twice, so the result does not depend on the order of writes.
+
+    Args:
+        edits: one for each row to be edited.
+        width: columns of the logits.
+        to_device: makes a tensor of a dtype from a list, where the logits are.
+
+    Attributes:
+        watched: row indices in the order of the shares that `apply` gives.
+    """
+
+    def __init__(self, edits: Sequence[RowEdit], width: int, to_device: ToDevice) -> None:
+        forces: list[tuple[int, int]] = []
+        bans: list[tuple[int, int]] = []
+        moves: list[tuple[RowEdit, RowAction, int]] = []
+        suppressions: list[tuple[RowEdit, RowAction]] = []
+        beyond: dict[int, list[int]] = {}
+        for edit in edits:
+            action = edit.action
+            if edit.vocab_size < width:
+                beyond.setdefault(edit.vocab_size, []).append(edit.index)
+            if action is None:
+                continue
+            if action.force is not None:
+                forces.append((edit.index, action.force))
+            bans.extend((edit.index, token_id) for token_id in action.ban)
+            if action.move_to is not None:
+                moves.append((edit, action, action.move_to))
+            elif action.wants_share:
+                suppressions.append((edit, action))
+
+        self._beyond = [(size, to_device(indices, torch.int64)) for size, indices in beyond.items()]
+        self._force = tuple(to_device(list(column), torch.int64) for column in zip(*forces, strict=True))
+        self._ban = tuple(to_device(list(column), torch.int64) for column in zip(*bans, strict=True))
+        self._moves: _Pool | None = None
+        self._watched_moves: torch.Tensor | None = None
+        self._suppressions: _Pool | None = None
+        self.watched: list[int] = []
+        if moves:
+            # Column 0 is the target, the triggers follow.
+            columns = [[target, *action.ban] for _, action, target in moves]
+            self._moves = _Pool([edit for edit, _, _ in moves], columns, to_device)
+            watched = [place for place, (_, action, _) in enumerate(moves) if action.wants_share]
+            self._watched_moves = to_device(watched, torch.int64) if watched else None
+            self.watched += [moves[place][0].index for place in watched]
+        if suppressions:
+            banned = [list(action.ban) for _, action in suppressions]
+            self._suppressions = _Pool([edit for edit, _ in suppressions], banned, to_device)
+            self.watched += [edit.index for edit, _ in suppressions]
+
+    def apply(self, logits: torch.Tensor) -> Shares | None:
+        """Edit `logits` ([requests, vocabulary], float32) in place; give the shares of the watched rows."""
+        shares: list[torch.Tensor] = []
+        targets: torch.Tensor | None = None
+        for size, rows in self._beyond:
+            logits[:, size:].index_fill_(0, rows, -torch.inf)
+        if self._moves is not None:
+            values, temperature = self._moves.gather(logits), self._moves.temperature
+            targets = _pooled(values, temperature)
+            if self._watched_moves is not None:
+                share = _share(_pooled(values[:, 1:], temperature), targets, values[:, 0], temperature)
+                shares.append(share.index_select(0, self._watched_moves))
+        if self._suppressions is not None:
+            pool = self._suppressions
+            triggers = _pooled(pool.gather(logits), pool.temperature)
+            whole = logits.index_select(0, pool.rows)
+            everything = _pooled(whole, pool.temperature)
+            others = whole.scatter_(1, pool.columns, -torch.inf).amax(1)
+            shares.append(_share(triggers, everything, others, pool.temperature))
+        if self._ban:
+            logits.index_put_(self._ban, logits.new_tensor(-torch.inf))
+        if self._moves is not None and targets is not None:
+            logits.index_put_((self._moves.rows, self._moves.columns[:, 0]), targets)
+        if self._force:
+            logits.index_put_(self._force, logits.new_tensor(FORCED))
+        return Shares(torch.cat(shares)) if self.watched else None
+
+
+def _pooled(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+    """The logit, per row, of an id that would have the probability of all of the row's columns together."""
+    positive = torch.where(temperature > 0, temperature, 1.0)
+    pooled = positive * torch.logsumexp(logits / positive.unsqueeze(1), 1)
+    return torch.where(temperature > 0, pooled, logits.amax(1))
+
+
+def _share(
+    triggers: torch.Tensor, everything: torch.Tensor, best_other: torch.Tensor, temperature: torch.Tensor
+) -> torch.Tensor:
+    """How much of the probability behind `everything` the triggers have; greedy: whether they beat the best other."""
+    positive = torch.where(temperature > 0, temperature, 1.0)
+    drawn = torch.exp((triggers - everything) / positive)
+    return torch.where(temperature > 0, drawn, (triggers > best_other).to(drawn.dtype))

@@ -1,0 +1,215 @@
+"""Budget forcing inside vLLM: the forcer as one batch-level logits processor.
+
+Loaded by its fully qualified name, never by an entry point (which sees placeholder ids under async scheduling):
+
+    AsyncEngineArgs(..., logits_processors=[PROCESSOR])
+
+Requests carry their plan in `SamplingParams.extra_args["s1ray"]` (see `plan.py`); rows without one are left alone.
+
+What is exact. An attempt to stop is replaced in the same forward pass (see `logit_edits.py`), which gives the
+distribution of "sample, then replace" under plain temperature sampling and the same token under greedy sampling. vLLM
+applies penalties, min-p, top-k and top-p after this processor, so with those set the replacement happens before the
+truncation, not after it: the triggers' probability then counts for the target when the tail is cut.
+
+How it follows the ids. vLLM hands over a live list of each request's output ids. Under async scheduling its last id is
+filled in only just before sampling, so the list is read in `apply`, never in `update_state`. Rows of partly prefilled
+requests pass through `apply` too and their sample is thrown away, so a forcer advances only when the list has grown. A
+preempted request comes back with the same `SamplingParams` object: its forcer waits there, because ids alone do not
+tell an inserted "Wait" from the model's own.
+
+This is the interface of the V1 model runner (vLLM 0.29).
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
+
+from s1ray.thinking.forcer import BudgetForcer, RowAction
+from s1ray.thinking.logit_edits import LogitEdits, RowEdit, Shares
+from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+    from vllm.config import VllmConfig
+
+logger = logging.getLogger(__name__)
+
+PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
+"""What to pass to vLLM's `logits_processors`."""
+
+GREEDY_BELOW = 1e-5
+"""vLLM samples greedily below this temperature."""
+
+_SUSPENDED = "_s1ray_rows"
+"""Attribute of a SamplingParams object under which its rows are found again after a preemption."""
+
+
+@dataclass(eq=False)
+class _Row:
+    """One request in the batch."""
+
+    forcer: BudgetForcer
+    prompt_ids: Sequence[int]
+    output_ids: Sequence[int]
+    """vLLM's live list."""
+    temperature: float
+    active: bool = True
+    """In the batch; False after a preemption, and for good after the end."""
+    shares: Shares | None = None
+    """Shares of the last step that this row took part in, and the row's place in them."""
+    place: int = 0
+
+    def advance(self) -> None:
+        """Observe what was appended to the output since the last step."""
+        output, forcer = self.output_ids, self.forcer
+        if len(output) < forcer.position:
+            # The engine threw tokens away (a failed KV load): go back to what is left.
+            self.forcer = forcer.rewound(self.prompt_ids, output)
+            return
+        behind = len(output) - forcer.position
+        while forcer.position < len(output) and not forcer.done:
+            token_id = output[forcer.position]
+            if token_id < 0:
+                return
+            share = None
+            action = forcer.action
+            if action is not None and action.wants_share and behind == 1 and self.shares is not None:
+                # Asking waits for the device, so only where the answer matters.
+                share = self.shares[self.place] if action.move_to in (None, token_id) else 0.0
+            forcer.observe(token_id, share)
+
+
+class BudgetForcingProcessor(LogitsProcessor):
+    """Applies each request's `BudgetForcer` to its row of the batch."""
+
+    @classmethod
+    def validate_params(cls, sampling_params: SamplingParams) -> None:
+        """Refuse, in the frontend, what the worker could not do.
+
+        Raises:
+            ValueError: the plan is malformed or contradicts another sampling parameter; becomes an HTTP 400.
+        """
+        text = (sampling_params.extra_args or {}).get(EXTRA_ARG)
+        if text is None:
+            return
+        plan = ForcingPlan.from_json(text)
+        forced = {*plan.start, *plan.end, *plan.cut, *(i for wait in plan.wait_texts for i in wait)}
+        clash = sorted(forced.intersection(sampling_params.stop_token_ids or ()))
+        if clash:
+            raise ValueError(
+                f"stop_token_ids: {clash} are part of the text that budget forcing writes, so the response would stop "
+                "in the middle of it; leave them out"
+            )
+        if sampling_params.thinking_token_budget is not None:
+            raise ValueError("thinking_token_budget: a forcing plan sets the budget already; give one of the two")
+        if sampling_params.structured_outputs is not None:
+            raise ValueError("structured_outputs: not supported together with budget forcing")
+
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        self._device = device
+        self._pin = is_pin_memory
+        self._vocab_size = vllm_config.model_config.get_vocab_size()
+        self._rows: dict[int, _Row] = {}
+        self._edits: LogitEdits | None = None
+        self._edits_for: list[tuple[int, RowAction | None]] = []
+
+    def is_argmax_invariant(self) -> bool:
+        """False: forcing changes what greedy sampling picks."""
+        return False
+
+    def update_state(self, batch_update: BatchUpdate | None) -> None:
+        """Follow requests into, out of and around the batch."""
+        if batch_update is None:
+            return
+        self._edits = None
+        for index in batch_update.removed:
+            self._drop(index)
+        for index, params, prompt_ids, output_ids in batch_update.added:
+            self._drop(index)
+            row = self._admit(params, prompt_ids or (), output_ids)
+            if row is not None:
+                self._rows[index] = row
+        for source, target, direction in batch_update.moved:
+            moved, displaced = self._rows.pop(source, None), self._rows.pop(target, None)
+            if moved is not None:
+                self._rows[target] = moved
+            if displaced is not None:
+                if direction is MoveDirectionality.SWAP:
+                    self._rows[source] = displaced
+                else:
+                    displaced.active = False
+
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Edit the rows of requests that are being forced, in place.
+
+        Args:
+            logits: [requests, vocabulary], float32; row i belongs to batch index i.
+        """
+        if not self._rows:
+            return logits
+        actions: list[tuple[int, RowAction | None]] = []
+        for index, row in self._rows.items():
+            row.advance()
+            actions.append((index, row.forcer.action))
+        # Most steps change no request's action: then the index tensors are still right.
+        if self._edits is None or actions != self._edits_for:
+            edits = [
+                RowEdit(index, row.forcer.action, row.temperature, row.forcer.plan.vocab_size)
+                for index, row in self._rows.items()
+            ]
+            self._edits, self._edits_for = LogitEdits(edits, logits.shape[1], self._to_device), actions
+        shares = self._edits.apply(logits)
+        for place, index in enumerate(self._edits.watched):
+            row = self._rows[index]
+            row.shares, row.place = shares, place
+        return logits
+
+    def _drop(self, index: int) -> None:
+        row = self._rows.pop(index, None)
+        if row is not None:
+            row.active = False
+
+    def _admit(self, params: SamplingParams, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> _Row | None:
+        text = (params.extra_args or {}).get(EXTRA_ARG)
+        if text is None:
+            return None
+        suspended: list[_Row] = getattr(params, _SUSPENDED, None) or []
+        if output_ids:
+            for row in suspended:
+                known = row.forcer.position
+                if (
+                    not row.active
+                    and row.prompt_ids == prompt_ids
+                    and (row.output_ids is output_ids or row.output_ids[:known] == output_ids[:known])
+                ):
+                    row.active, row.output_ids = True, output_ids
+                    return row
+        plan = ForcingPlan.from_json(text)
+        if plan.vocab_size > self._vocab_size:
+            logger.error(
+                "request left unforced: its plan is for %d token ids, the model has %d; make plans with the model's "
+                "own tokenizer",
+                plan.vocab_size,
+                self._vocab_size,
+            )
+            return None
+        seed = params.seed if params.seed is not None else zlib.crc32(str(list(prompt_ids[-64:])).encode())
+        row = _Row(
+            forcer=BudgetForcer(plan, prompt_ids, stop_ids=params.all_stop_token_ids, seed=seed),
+            prompt_ids=prompt_ids,
+            output_ids=output_ids,
+            temperature=0.0 if params.temperature < GREEDY_BELOW else params.temperature,
+        )
+        setattr(params, _SUSPENDED, [*suspended, row])
+        return row
+
+    def _to_device(self, values: list, dtype: torch.dtype) -> torch.Tensor:
+        tensor = torch.tensor(values, dtype=dtype, pin_memory=self._pin)
+        return tensor.to(self._device, non_blocking=True)
