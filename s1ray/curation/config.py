@@ -1,0 +1,247 @@
+"""What a curation run is told: where questions come from, what is dropped, and how the final set is chosen."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from s1ray.config import Config, EngineConfig, StageConfig
+
+
+class ColumnMapping(Config):
+    """Which of a source's columns hold what. Columns that are not named here go into `metadata`."""
+
+    question: str = "question"
+    solution: str | None = None
+    answer: str | None = None
+    domain: str | None = None
+    source: str | None = None
+    """Column that says where a row comes from; it is added to the source's name ("math/Algebra")."""
+    length: str | None = None
+    """Column with a trace's token count, where one has been measured."""
+    error: str | None = None
+    """Column that is set where an earlier step (an API call) failed."""
+    solved_by: dict[str, str] = Field(default_factory=dict)
+    """Difficulty model -> column that is true where it answered correctly."""
+    unsolved_by: dict[str, str] = Field(default_factory=dict)
+    """Difficulty model -> column that is true where it did not."""
+
+
+class FileSource(Config):
+    """Parquet or JSON-lines files."""
+
+    kind: Literal["files"]
+    path: str
+    """A .parquet, .jsonl or .json-lines file, or a folder of them."""
+    name: str | None = None
+    """Name of the source in `Question.source`. None: the file's or folder's own."""
+    columns: ColumnMapping = ColumnMapping()
+    where: dict[str, str | int | bool | None] = Field(default_factory=dict)
+    """Only rows whose columns have these values."""
+    limit: int | None = Field(default=None, ge=1)
+
+
+class HubSource(Config):
+    """A data set of the Hugging Face Hub, for example one of s1's (`simplescaling/...`)."""
+
+    kind: Literal["hub"]
+    path: str
+    """Repository of the data set."""
+    subset: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    """Commit or tag; without one a later run may read other rows."""
+    name: str | None = None
+    columns: ColumnMapping = ColumnMapping(solution="solution", source="source_type")
+    where: dict[str, str | int | bool | None] = Field(default_factory=dict)
+    limit: int | None = Field(default=None, ge=1)
+
+
+class MiniatureSource(Config):
+    """The miniature's seeded pool of procedural questions, with known flaws mixed in."""
+
+    kind: Literal["miniature"]
+    size: int = Field(default=20_000, ge=1)
+    """Questions in the pool."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the pool: another one gives other questions."""
+
+
+Source = Annotated[FileSource | HubSource | MiniatureSource, Field(discriminator="kind")]
+
+
+class QualityConfig(Config):
+    """Which rows are broken."""
+
+    require: list[Literal["solution", "answer"]] = Field(default=["solution"])
+    """Fields that a row must have."""
+    formatting: bool = True
+    """s1's text patterns (figures, image placeholders, inconsistent numbering, bold numbers); see `quality.py`."""
+    trusted_figures: list[str] = Field(default=["AIME"])
+    """Sources (a part of the name) whose questions skip the patterns: figures of theirs are given in code."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Words that a question may have."""
+
+
+class DeduplicationConfig(Config):
+    """Which rows say the same. The row that comes first in the sources is kept."""
+
+    normalised: bool = True
+    """Same text but for case, spacing and punctuation (equal text is always removed)."""
+    jaccard: float | None = Field(default=0.8, gt=0, le=1)
+    """Same numbers in the same order, and at least this share of common word triples. None: off."""
+    cross_source_ngrams: bool = False
+    """s1's rule for later sources: a question that shares a word 8-gram with an earlier source's question is
+    dropped."""
+
+
+class Benchmark(Config):
+    """Questions that must not be trained on."""
+
+    path: str
+    """Parquet or JSON-lines file or folder; "miniature" is the miniature's held-out benchmark."""
+    name: str | None = None
+    question: str = "question"
+    """Column of the question."""
+    where: dict[str, str | int | bool | None] = Field(default_factory=dict)
+
+
+class DecontaminationConfig(Config):
+    """What counts as a leak of a benchmark question."""
+
+    benchmarks: list[Benchmark] = Field(default_factory=list)
+    ngram: int = Field(default=8, ge=1)
+    """Words in a row that a question may not share with a benchmark question (s1 uses 8)."""
+    whole_questions: bool = True
+    """Also drop what contains a whole benchmark question (case, spacing and punctuation aside): a question of fewer
+    words than `ngram` has no n-gram at all, and punctuation glued to a word hides one."""
+    boilerplate: int | None = Field(default=None, ge=2)
+    """n-grams that this many benchmark questions share are formulas of speech and show no leak. None: s1's rule."""
+
+
+class GivenDifficulty(Config):
+    """Labels that the sources already have (`columns.solved_by`)."""
+
+    kind: Literal["given"]
+
+
+class ModelDifficulty(Config):
+    """Ask small models; what one of them answers correctly is too easy."""
+
+    kind: Literal["model"]
+    models: dict[str, EngineConfig] = Field(min_length=1)
+    """Label -> engine. s1 uses Qwen2.5-7B-Instruct and Qwen2.5-32B-Instruct."""
+    max_tokens: int = Field(default=32768, ge=1)
+    """Tokens of an answer, thinking included."""
+    temperature: float = Field(default=0.05, ge=0)
+    """s1's value."""
+    think: bool = False
+    """Let the model think (its thinking format), instead of asking for the answer at once."""
+    samples: int = Field(default=1, ge=1)
+    """Attempts per question; one correct attempt is enough to drop it."""
+    shard_rows: int = Field(default=512, ge=1)
+    """Questions that are answered and written at once: what a killed job can lose."""
+    actors: int = Field(default=1, ge=1)
+    """Engines side by side, per model."""
+
+
+Difficulty = Annotated[GivenDifficulty | ModelDifficulty, Field(discriminator="kind")]
+
+
+class DomainRule(Config):
+    """Gives a domain to rows that match."""
+
+    domain: str
+    question: str | None = None
+    """Regular expression, searched in the question."""
+    source: str | None = None
+    """Regular expression, searched in the source's name."""
+
+    @field_validator("question", "source")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        if pattern is not None:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _matches_something(self) -> DomainRule:
+        if self.question is None and self.source is None:
+            raise ValueError(f"the rule for domain {self.domain!r} needs `question` or `source`")
+        return self
+
+
+class DomainConfig(Config):
+    """How rows get their domain: the source's own, renamed by `mapping`, else the first rule that matches."""
+
+    mapping: dict[str, str] = Field(default_factory=dict)
+    """The source's domain -> ours."""
+    rules: list[DomainRule] = Field(default_factory=list)
+    otherwise: str | None = None
+    """Domain of rows that have none. None: they are dropped."""
+
+
+class LengthConfig(Config):
+    """How long a question's reference working is; selection prefers long ones, which stand for hard ones."""
+
+    tokenizer: str | None = None
+    """Folder or Hub id with a `tokenizer.json`. None: words are counted."""
+
+
+class TrustedRule(Config):
+    """Rows taken before any sampling. All conditions must hold."""
+
+    source: str
+    """A part of the source's name."""
+    min_length: int | None = None
+    """Longer than this."""
+    metadata: dict[str, str | int | bool] = Field(default_factory=dict)
+    """Values that the row's metadata must have."""
+
+
+class SelectionConfig(Config):
+    """How the final set is drawn."""
+
+    method: Literal["s1", "random", "longest", "diverse", "all"] = "s1"
+    """s1: domains uniformly, then as the benchmarks weigh them, hard ones first. The others are the paper's ablations
+    (section 5.1) and, for 59K-full, everything."""
+    size: int = Field(default=1000, ge=1)
+    trusted: list[TrustedRule] = Field(default_factory=list)
+    uniform_share: float = Field(default=0.7, ge=0, le=1)
+    """Until this share of `size` is reached, domains are equally likely; then weighted."""
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Domain -> weight in the weighted part. Empty: from `weight_sources`."""
+    weight_sources: list[str] = Field(default_factory=list, max_length=2)
+    """Parts of source names whose domains weigh (s1: "AIME", "GPQA"; the second counts half as much as the first).
+    Empty, with no `weights`: the weighted part is drawn uniformly too."""
+
+    @field_validator("weights")
+    @classmethod
+    def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
+        if any(not weight > 0 for weight in weights.values()):
+            raise ValueError("weights must be above 0; leave a domain out instead")
+        return weights
+
+
+class CurationConfig(StageConfig):
+    """The curation stage: sources -> quality -> deduplication -> decontamination -> domains -> difficulty ->
+    selection.
+    """
+
+    sources: list[Source] = Field(min_length=1)
+    """In order: where two rows say the same, the earlier one stays."""
+    quality: QualityConfig = QualityConfig()
+    deduplication: DeduplicationConfig = DeduplicationConfig()
+    decontamination: DecontaminationConfig = DecontaminationConfig()
+    domains: DomainConfig = DomainConfig()
+    length: LengthConfig = LengthConfig()
+    cap_per_domain: int | None = Field(default=None, ge=1)
+    """Rows of a domain that go into the difficulty stage, drawn by seed: bounds what measuring costs."""
+    difficulty: Difficulty | None = None
+    """None: nothing is dropped for being easy."""
+    selection: SelectionConfig = SelectionConfig()

@@ -1,0 +1,74 @@
+"""Removing questions that a benchmark asks: s1's 8-gram rule, and whole questions for what the rule cannot see.
+
+The rule (section 2 of the paper, `decontaminate_util.py` in s1's code): lower-case, collapse whitespace, and drop a
+question that shares one run of eight words with any benchmark question. Words are what stands between spaces; no
+punctuation is taken off. So a question of seven words has no such run and is never dropped (8 % of MATH is that short),
+and a comma glued to a word hides a run. Looking for whole benchmark questions, in normal form, catches both; on MATH it
+finds nothing that is no leak, hence it is on by default.
+
+The rule also has false positives: formulas of speech ("where m and n are relatively prime positive integers") are long
+enough to count. `boilerplate` leaves out runs that several benchmark questions share; it is off by default, as in s1.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from s1ray.curation.config import DecontaminationConfig
+from s1ray.curation.text import tokens, word_ngrams
+
+_PREFIX = 3
+_LEAST_TOKENS = 4
+"""Benchmark questions of fewer tokens ("2 + 2") are found by equality only: many questions contain them."""
+
+
+@dataclass
+class BenchmarkIndex:
+    """The benchmarks' n-grams and whole questions, each with the label of the question that it comes from."""
+
+    ngram: int
+    ngrams: dict[str, str] = field(default_factory=dict)
+    whole: dict[tuple[str, ...], str] = field(default_factory=dict)
+    by_prefix: dict[tuple[str, ...], list[tuple[str, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    def build(cls, questions: Iterable[tuple[str, str]], config: DecontaminationConfig) -> BenchmarkIndex:
+        """Index (label, question) pairs; where several questions share a run, the first one's label is kept."""
+        index = cls(config.ngram)
+        asked_by: Counter[str] = Counter()
+        for label, question in questions:
+            grams = set(word_ngrams(question, index.ngram))
+            asked_by.update(grams)
+            for gram in grams:
+                index.ngrams.setdefault(gram, label)
+            words = tuple(tokens(question))
+            if config.whole_questions and words and words not in index.whole:
+                index.whole[words] = label
+                if len(words) >= _LEAST_TOKENS:
+                    index.by_prefix.setdefault(words[:_PREFIX], []).append(words)
+        if config.boilerplate is not None:
+            index.ngrams = {gram: label for gram, label in index.ngrams.items() if asked_by[gram] < config.boilerplate}
+        return index
+
+    def leak(self, question: str) -> tuple[str, str] | None:
+        """How a question repeats a benchmark question, and which: (reason, label), or None."""
+        label = self._contained(question) if self.whole else None
+        if label is not None:
+            return "contains a benchmark question", label
+        for gram in word_ngrams(question, self.ngram):
+            label = self.ngrams.get(gram)
+            if label is not None:
+                return f"shares {self.ngram} words in a row with a benchmark question", label
+        return None
+
+    def _contained(self, question: str) -> str | None:
+        words = tuple(tokens(question))
+        if words in self.whole:
+            return self.whole[words]
+        for start in range(len(words) - _PREFIX + 1):
+            for asked in self.by_prefix.get(words[start : start + _PREFIX], ()):
+                if words[start : start + len(asked)] == asked:
+                    return self.whole[asked]
+        return None

@@ -1,0 +1,172 @@
+"""Removing questions that say the same as an earlier one.
+
+Three rules, the first always on: equal text; equal normal form (case, spacing, punctuation aside); and near-equality,
+by which two questions are one when they have the same numbers in the same order and at least a given Jaccard similarity
+of their word triples. The numbers guard what makes two problems different: "the sum of 3 and 5" is no copy of "the sum
+of 3 and 7", however alike the words are.
+
+Near-equal pairs are found by MinHash (Broder, 1997) with bands, then checked exactly, so no result depends on a hash
+alone. Of a group of rows that say the same, the one that comes first in the sources stays; groups are connected
+components, so neither the order of rows in a batch nor the number of workers matters.
+
+s1's code has one more rule, which the paper does not mention: each accepted source joins the benchmarks for the sources
+after it. It is here as an option (`cross_source`); note that it depends on the order of the sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from s1ray.curation.text import normal_form, numbers, tokens
+
+SHINGLE = 3
+"""Words in a row that near-equality counts."""
+BANDS, BAND_ROWS = 16, 4
+"""Pairs of similarity s share a band with probability 1 - (1 - s**4)**16: 0.9998 at 0.8, 0.64 at 0.5."""
+_PRIME = (1 << 61) - 1
+_COEFFICIENTS = np.random.Generator(np.random.PCG64(20250131)).integers(
+    1, 1 << 29, size=(2, BANDS * BAND_ROWS), dtype=np.uint64
+)
+
+Bands = npt.NDArray[np.uint64]
+
+
+def text_key(question: str, *, normalised: bool) -> int:
+    """A 63-bit key that equal questions share."""
+    return _hash(normal_form(question) if normalised else question)
+
+
+def bands(question: str) -> Bands:
+    """The MinHash bands of a question, shape (BANDS,): two questions with a common entry are candidates.
+
+    The numbers enter every band, so that questions with other numbers never meet.
+    """
+    words = tokens(question)
+    hashes = np.array([_hash(shingle) & 0xFFFFFFFF for shingle in shingles(words)], dtype=np.uint64)
+    signature = ((hashes[:, None] * _COEFFICIENTS[0] + _COEFFICIENTS[1]) % np.uint64(_PRIME)).min(axis=0)
+    salt = "|".join(numbers(words))
+    return np.array(
+        [
+            _hash(f"{band}|{rows.tobytes().hex()}|{salt}")
+            for band, rows in enumerate(signature.reshape(BANDS, BAND_ROWS))
+        ],
+        dtype=np.uint64,
+    )
+
+
+def shingles(words: Sequence[str]) -> set[str]:
+    """The word triples of a token list; a shorter list is one shingle."""
+    if len(words) < SHINGLE:
+        return {" ".join(words)}
+    return {" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
+
+
+def near_equal(first: str, second: str, jaccard: float) -> bool:
+    """Whether two questions have the same numbers in the same order and share `jaccard` of their word triples."""
+    one, other = tokens(first), tokens(second)
+    if numbers(one) != numbers(other):
+        return False
+    a, b = shingles(one), shingles(other)
+    return len(a & b) >= jaccard * len(a | b)
+
+
+def same_key(orders: npt.NDArray[np.int64], keys: npt.NDArray[Any]) -> dict[int, int]:
+    """Rows that repeat an earlier row's key.
+
+    Args:
+        orders: position of each row in the sources, unique; shape (N,).
+        keys: shape (N,).
+
+    Returns:
+        Order of each repeated row -> order of the first row with its key.
+    """
+    by_key = np.lexsort((orders, keys))
+    orders, keys = orders[by_key], keys[by_key]
+    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.array([], dtype=int)
+    firsts = np.repeat(orders[starts], np.diff(np.append(starts, len(keys))))
+    repeated = orders != firsts
+    return dict(zip(orders[repeated].tolist(), firsts[repeated].tolist(), strict=True))
+
+
+def near_duplicates(
+    orders: npt.NDArray[np.int64], questions: Sequence[str], band_rows: npt.NDArray[np.uint64], jaccard: float
+) -> dict[int, int]:
+    """Rows that are near-equal to an earlier one, directly or through others.
+
+    Args:
+        orders: position of each row in the sources, unique; shape (N,).
+        questions: their texts.
+        band_rows: their `bands`; shape (N, BANDS).
+        jaccard: similarity from which on two questions are one.
+
+    Returns:
+        Order of each such row -> order of the first row of its group.
+    """
+    parent = list(range(len(orders)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    checked: set[tuple[int, int]] = set()
+    for first, second in _candidates(band_rows):
+        if (first, second) in checked:
+            continue
+        checked.add((first, second))
+        one, other = root(first), root(second)
+        if one != other and near_equal(questions[first], questions[second], jaccard):
+            parent[other if orders[one] < orders[other] else one] = one if orders[one] < orders[other] else other
+    return {int(orders[row]): int(orders[root(row)]) for row in range(len(orders)) if root(row) != row}
+
+
+def cross_source(
+    orders: npt.NDArray[np.int64], sources: Sequence[int], grams: Sequence[npt.NDArray[np.uint64]]
+) -> set[int]:
+    """s1's rule: rows that share an n-gram with an accepted row of an earlier source.
+
+    Args:
+        orders: position of each row in the sources; shape (N,).
+        sources: index of each row's source.
+        grams: hashes of each row's n-grams (`gram_hashes`).
+    """
+    dropped: set[int] = set()
+    seen = np.array([], dtype=np.uint64)
+    for source in sorted(set(sources)):
+        accepted = []
+        for row in (row for row, its_source in enumerate(sources) if its_source == source):
+            if len(seen) and len(grams[row]) and np.isin(grams[row], seen, kind="sort").any():
+                dropped.add(int(orders[row]))
+            else:
+                accepted.append(grams[row])
+        seen = np.unique(np.concatenate([seen, *accepted]))
+    return dropped
+
+
+def gram_hashes(grams: Sequence[str]) -> npt.NDArray[np.uint64]:
+    """63-bit hashes of n-grams."""
+    return np.array([_hash(gram) for gram in grams], dtype=np.uint64)
+
+
+def _candidates(band_rows: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """Pairs of rows with a common band entry, neighbours and first-of-group alike."""
+    for band in range(band_rows.shape[1] if band_rows.size else 0):
+        column = band_rows[:, band]
+        order = np.argsort(column, kind="stable")
+        ordered = column[order]
+        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
+        for start, end in zip(starts, np.append(starts[1:], len(ordered)), strict=True):
+            group = order[start:end].tolist()
+            for i, first in enumerate(group):
+                for second in group[i + 1 :]:
+                    yield first, second
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1

@@ -1,0 +1,33 @@
+"""How long a reference working is, in tokens of a tokenizer, or in words where none is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]]:
+    """A function from texts to their lengths.
+
+    Args:
+        tokenizer: a folder with a `tokenizer.json`, such a file, or a Hub id. None: words are counted.
+
+    Raises:
+        ValueError: no tokenizer can be loaded from there.
+    """
+    if tokenizer is None:
+        return lambda texts: [len(text.split()) for text in texts]
+    from tokenizers import Tokenizer
+
+    from s1ray.miniature import resolve_model
+
+    path = Path(resolve_model(tokenizer))
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        loaded = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(tokenizer)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise ValueError(
+            f"length.tokenizer: {tokenizer!r} is no folder with a tokenizer.json and no Hub id that can be "
+            f"loaded: {error}"
+        ) from error
+    return lambda texts: [len(encoding) for encoding in loaded.encode_batch(list(texts), add_special_tokens=False)]

@@ -1,0 +1,203 @@
+"""The curation stage, from sources to `questions.parquet`.
+
+    sources -> staged parts -> features (Ray Data) -> filters -> difficulty (Ray Data, vLLM) -> selection ->
+    questions.parquet, dropped.parquet
+
+Both outputs are sorted (the questions by id, the dropped rows as the sources have them), so the same config and input
+give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s1ray.config import ConfigError
+from s1ray.curation.config import CurationConfig, ModelDifficulty
+from s1ray.curation.decontamination import BenchmarkIndex
+from s1ray.curation.filters import cheap_filters, difficulty_filter
+from s1ray.curation.funnel import Funnel
+from s1ray.curation.selection import Candidate, select
+from s1ray.curation.sources import benchmark_questions, check_sources, input_paths, stage, staged_schema
+from s1ray.runs import Run
+from s1ray.schemas import Question, to_table, write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger("s1ray")
+
+QUESTIONS = "questions.parquet"
+DROPPED = "dropped.parquet"
+DIFFICULTY = "difficulty.parquet"
+
+
+def plan(config: CurationConfig) -> list[str]:
+    """What a run would do, one line a stage; reads the sources' first rows and starts nothing.
+
+    Raises:
+        ConfigError: the config does not fit the sources.
+        FileNotFoundError: a source or benchmark is not there.
+    """
+    lines = check_sources(config)
+    if not config.decontamination.benchmarks:
+        lines.append("warning: no benchmark is given, so nothing is decontaminated")
+    if isinstance(config.difficulty, ModelDifficulty):
+        rows = "every row that is left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows a domain"
+        samples, tokens = config.difficulty.samples, config.difficulty.max_tokens
+        lines += [
+            f"difficulty: {label} ({engine.model}) answers {rows}, {samples} time(s), at most {tokens:,} tokens each"
+            for label, engine in config.difficulty.models.items()
+        ]
+    elif config.difficulty is not None:
+        lines.append("difficulty: from the sources' labels")
+    size = "all that is left" if config.selection.method == "all" else f"{config.selection.size:,} questions"
+    return [*lines, f"selection: {size} by {config.selection.method}", f"output: {Path(config.output) / QUESTIONS}"]
+
+
+def curate(config: CurationConfig, *, force: bool = False) -> Run:
+    """Run the stage, or skip it where its run folder already holds the result.
+
+    Args:
+        config: the stage's config.
+        force: replace what the run folder holds.
+
+    Returns:
+        The finished run: `questions.parquet` (Question rows, sorted by id) and `dropped.parquet` (all others, with
+        `stage`, `reason` and `detail`).
+
+    Raises:
+        ConfigError: the config does not fit the sources.
+        FileNotFoundError: a source or benchmark is not there.
+        RunError: the run folder holds something else.
+        ValueError: fewer rows than asked for are left.
+    """
+    for line in plan(config):
+        log.info("curate: %s", line)
+    with Run("curate", config, input_paths(config), force=force) as run:
+        if run.skipped:
+            log.info("curate: %s is complete already, skipped", run.path)
+            return run
+        _curate(config, run)
+    return run
+
+
+def _curate(config: CurationConfig, run: Run) -> None:
+    from s1ray.cluster import connected
+    from s1ray.curation.features import compute_features
+
+    work = run.path / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    parts = stage(config.sources, work)
+    questions = (pair for benchmark in config.decontamination.benchmarks for pair in benchmark_questions(benchmark))
+    index = BenchmarkIndex.build(questions, config.decontamination)
+    with connected():
+        features = compute_features(parts, config, index)
+        log.info("curate: %d rows read", len(features))
+        funnel = cheap_filters(features, config, config.seed)
+        solved_by = _difficulty(config, run, features, funnel)
+    chosen = _select(config, features, funnel)
+    log.info("curate: the funnel\n%s", funnel.table())
+    run.rows, run.drops = funnel.rows(), funnel.reasons()
+    run.figures = _figures(features, chosen)
+    _write(run.path, parts, features, funnel, chosen, solved_by)
+    shutil.rmtree(work)
+
+
+def _difficulty(config: CurationConfig, run: Run, features: pa.Table, funnel: Funnel) -> Mapping[int, list[str] | None]:
+    """Measure or read difficulty and drop what is too easy; row -> models that solved it."""
+    given = dict(enumerate(features.column("solved_by").to_pylist()))
+    if config.difficulty is None:
+        return given
+    if not isinstance(config.difficulty, ModelDifficulty):
+        difficulty_filter(funnel, given)
+        return given
+    from s1ray.curation.difficulty import measure
+
+    rows = funnel.alive
+    answers = measure(
+        features.take(rows).select(["id", "question", "answer", "metadata"]), config, run.path / "answers"
+    )
+    write_table(answers, run.path / DIFFICULTY)
+    correct: dict[str, list[str]] = {}
+    for answer in answers.to_pylist():
+        models = correct.setdefault(answer["id"], [])
+        if answer["correct"] and answer["model"] not in models:
+            models.append(answer["model"])
+    ids = features.column("id").to_pylist()
+    solved_by: dict[int, list[str] | None] = {row: sorted(correct[ids[row]]) for row in rows}
+    difficulty_filter(funnel, solved_by)
+    return solved_by
+
+
+def _select(config: CurationConfig, features: pa.Table, funnel: Funnel) -> dict[int, str]:
+    """Choose among the rows that are left; row -> what chose it."""
+    row_of, candidates = {}, []
+    table = features.select(["order", "id", "domain", "length", "source", "metadata"]).take(funnel.alive)
+    for record in table.to_pylist():
+        row_of[record["id"]] = record.pop("order")
+        candidates.append(Candidate(**{**record, "metadata": json.loads(record["metadata"])}))
+    try:
+        selected = select(candidates, config.selection, config.seed)
+    except ValueError as error:
+        raise ConfigError(f"{error}\n{funnel.table()}") from None
+    chosen = {row_of[question]: how for question, how in selected.items()}
+    funnel.drop("selection", {row: ("not selected", "") for row in funnel.alive if row not in chosen})
+    return chosen
+
+
+def _figures(features: pa.Table, chosen: Mapping[int, str]) -> dict[str, Any]:
+    """Numbers on the result: what chose how many, rows a domain, lengths."""
+    table = features.select(["domain", "length"]).take(sorted(chosen))
+    domains, lengths = table.column("domain").to_pylist(), table.column("length").to_pylist()
+    return {
+        "selected_by": dict(sorted(Counter(chosen.values()).items())),
+        "domains": dict(sorted(Counter(domains).items())),
+        "mean_length": round(sum(lengths) / len(lengths), 2),
+    }
+
+
+def _write(
+    folder: Path,
+    parts: Sequence[Path],
+    features: pa.Table,
+    funnel: Funnel,
+    chosen: Mapping[int, str],
+    solved_by: Mapping[int, list[str] | None],
+) -> None:
+    """Write both outputs from the staged parts, one part in memory at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    annotations = features.select(["domain", "length"])
+    dropped_schema = pa.schema(
+        [*(f for f in staged_schema() if f.name not in ("order", "source_index"))]
+        + [pa.field(name, pa.string()) for name in ("stage", "reason", "detail")]
+    )
+    kept: list[dict[str, Any]] = []
+    temporary = folder / f".{DROPPED}.tmp"
+    with pq.ParquetWriter(temporary, dropped_schema) as writer:
+        for part in parts:
+            records = pq.read_table(part).to_pylist()
+            dropped = []
+            for record, annotation in zip(records, _slice(annotations, records), strict=True):
+                row = record["order"]
+                record |= annotation | {"solved_by": solved_by.get(row), "selected_by": chosen.get(row)}
+                if row in chosen:
+                    kept.append(record)
+                else:
+                    dropped.append(record | vars(funnel.drops[row]))
+            writer.write_table(pa.Table.from_pylist(dropped, schema=dropped_schema))
+    os.replace(temporary, folder / DROPPED)
+    kept.sort(key=lambda record: record["id"])
+    write_table(to_table(kept, Question), folder / QUESTIONS)
+
+
+def _slice(annotations: pa.Table, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return annotations.slice(records[0]["order"], len(records)).to_pylist()

@@ -1,0 +1,58 @@
+r"""Which rows are broken: s1's quality filter (steps A and B of its `filter.ipynb`), each drop with its reason.
+
+Step A, nothing missing. s1 drops every row with any missing feature as "API error", and so loses all of USACO and
+LiveCodeBench, which have no solutions; here a missing solution and a failed call are reasons of their own.
+
+Step B, text patterns: `[asy]` (a figure in Asymptote code), `![Image]` (a figure that is not there), `p1.` to `p999.`
+(numbering of another collection), and a bold token with a digit after its opening stars on the same line. AIME
+questions skip them all, as in s1. One pattern is ours: text that was decoded with the wrong encoding.
+"""
+
+from __future__ import annotations
+
+import re
+
+from s1ray.curation.config import QualityConfig
+
+_PATTERNS = (
+    ("figure in Asymptote code", re.compile(r"\[asy\]")),
+    ("figure missing", re.compile(r"!\[Image\]")),
+    ("inconsistent numbering", re.compile(r"p[1-9][0-9]{0,2}\.")),
+    ("bold number", re.compile(r"\*\*(?=.*\d)[^\s\]]*\*\*")),
+    # What UTF-8 looks like when it was read as Windows-1252; not among s1's patterns.
+    ("mis-decoded text", re.compile("\u00e2\u20ac[\u0080-\u2122]|[\u00c2\u00c3][\u0080-\u00bf]|\ufffd")),
+)
+
+
+def quality_reason(
+    question: str | None,
+    solution: str | None,
+    answer: str | None,
+    source: str,
+    error: str | None,
+    config: QualityConfig,
+) -> str | None:
+    """Why a row is dropped, or None where it is fine.
+
+    Args:
+        question: the text to be asked.
+        solution: the reference working; blank counts as missing.
+        answer: the reference answer; blank counts as missing.
+        source: name of the row's source.
+        error: what an earlier step reported for this row.
+        config: which rules apply.
+    """
+    if error:
+        return "API error"
+    if not question or not question.strip():
+        return "empty question"
+    for field, value in (("solution", solution), ("answer", answer)):
+        if field in config.require and (value is None or not value.strip()):
+            return f"missing {field}"
+    if config.formatting and not any(name in source for name in config.trusted_figures):
+        for reason, pattern in _PATTERNS:
+            if pattern.search(question):
+                return reason
+    if config.max_words is not None and len(question.split()) > config.max_words:
+        return "too long"
+    return None

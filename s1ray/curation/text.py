@@ -1,0 +1,42 @@
+"""Texts in the forms that comparing them needs. One definition, so that every stage means the same by "the same"."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_")
+_LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[,;:! ]")
+_DROPPED = frozenset(".,;:!?\"'`´’‘“”$()*")
+"""Punctuation that carries no meaning in a question; operators and other brackets stay."""
+
+
+def s1_normalise(text: str) -> str:
+    """s1's normalisation before n-grams: lower case, ends stripped, every run of whitespace one space; nothing else."""
+    return " ".join(text.lower().split())
+
+
+def word_ngrams(text: str, n: int) -> list[str]:
+    """All runs of `n` words of the normalised text, in order; none where it has fewer words."""
+    words = text.lower().split()
+    return [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
+
+
+def tokens(text: str) -> list[str]:
+    """Words, numbers and symbols, without case, spacing, sentence punctuation and LaTeX spacing.
+
+    "What is  3+4 ?" and "what is 3 + 4" give the same, and so do "(5,3)" and "5, 3"; "5,3" and "53", or "1 23" and
+    "12 3", do not.
+    """
+    text = _LATEX_NOISE.sub(" ", unicodedata.normalize("NFKC", text))
+    return [token for token in _TOKEN.findall(text.casefold()) if token not in _DROPPED]
+
+
+def normal_form(text: str) -> str:
+    """`tokens`, joined: equal for texts that say the same but for spelling conventions."""
+    return " ".join(tokens(text))
+
+
+def numbers(words: list[str]) -> tuple[str, ...]:
+    """The numbers among tokens, in order."""
+    return tuple(word for word in words if word[0].isdigit())

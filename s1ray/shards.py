@@ -1,0 +1,159 @@
+"""Long work on many rows that a killed job takes up where it was: written in shards, each whole or not at all.
+
+Rows are cut into shards in a fixed order. A shard's key is the SHA-256 of its rows' ids and of everything else that
+decides its result (the `fingerprint`), and its result is one Parquet file of that name. A job that is started again
+finds the files that are there, does the rest, and ends with the same table: no row is lost, and none is done twice. A
+changed config changes every key, so results of another config are never mixed in.
+
+The work itself runs in an actor pool of Ray Data, one shard a call; the actors write the files, so the folder must be
+on storage that every node sees.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from s1ray.schemas import write_table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger("s1ray")
+LOG_SECONDS = 10.0
+"""Time between two lines of progress."""
+
+
+class ShardWorker(Protocol):
+    """What runs in an actor: built once (an engine, a client), called with one shard's rows at a time."""
+
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        """The results of a shard, in a schema that does not depend on the rows."""
+
+
+def shard_key(ids: list[str], fingerprint: Mapping[str, Any]) -> str:
+    """The name of a shard's result, 32 hex digits."""
+    content = json.dumps([fingerprint, ids], sort_keys=True, ensure_ascii=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def map_shards(
+    rows: pa.Table,
+    folder: str | os.PathLike[str],
+    make_worker: Callable[[], ShardWorker],
+    *,
+    fingerprint: Mapping[str, Any],
+    shard_rows: int,
+    actors: int = 1,
+    actor_options: Mapping[str, Any] | None = None,
+    what: str = "rows",
+) -> pa.Table:
+    """Run a worker over all rows, in shards, resuming from the shards that `folder` already holds.
+
+    Args:
+        rows: a table with a unique column "id"; its order decides the shards.
+        folder: where the shards' files are.
+        make_worker: makes the worker, in the actor; must pickle.
+        fingerprint: what decides the results besides the rows; must be JSON.
+        shard_rows: rows a shard.
+        actors: workers side by side.
+        actor_options: Ray options of an actor (`num_cpus`, `num_gpus`, ...).
+        what: what a row is, for the progress log.
+
+    Returns:
+        The results of all shards, in the order of the rows.
+
+    Raises:
+        Exception: what the worker raises; the shards that are done stay.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = Path(folder).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = [rows.slice(start, shard_rows) for start in range(0, len(rows), shard_rows)]
+    files = [folder / f"{shard_key(shard.column('id').to_pylist(), fingerprint)}.parquet" for shard in shards]
+    pending = [(shard, file) for shard, file in zip(shards, files, strict=True) if not file.exists()]
+    if len(pending) < len(shards):
+        log.info("%s: %d of %d shards are done already", what, len(shards) - len(pending), len(shards))
+    if pending:
+        _run(pending, folder, make_worker, actors, dict(actor_options or {}), what)
+    return pa.concat_tables([pq.read_table(file) for file in files])
+
+
+def _run(
+    pending: list[tuple[pa.Table, Path]],
+    folder: Path,
+    make_worker: Callable[[], ShardWorker],
+    actors: int,
+    actor_options: dict[str, Any],
+    what: str,
+) -> None:
+    import ray
+
+    inputs = folder / "inputs"
+    tasks: list[dict[str, Any]] = []
+    for shard, file in pending:
+        # Beside the results rather than in the object store: a shard that waits must not hold memory.
+        write_table(shard, inputs / file.name)
+        tasks.append({"input": str(inputs / file.name), "output": str(file), "rows": len(shard)})
+    options = {"num_cpus": 1, **actor_options}
+    started, logged, done, total = time.monotonic(), time.monotonic(), 0, sum(len(shard) for shard, _ in pending)
+    with quiet_ray_data():
+        results = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+            _Shards,
+            fn_constructor_args=(make_worker,),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=min(actors, len(tasks)), max_tasks_in_flight_per_actor=2),
+            **options,
+        )
+        for batch in results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+            done += sum(batch.column("rows").to_pylist())
+            if time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                log.info("%s: %d of %d, %.0f a second", what, done, total, done / (logged - started))
+    for task in tasks:
+        Path(task["input"]).unlink(missing_ok=True)
+    inputs.rmdir()
+
+
+class _Shards:
+    """The actor: reads a shard, works, writes the result whole."""
+
+    def __init__(self, make_worker: Callable[[], ShardWorker]):
+        self._worker = make_worker()
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        import pyarrow.parquet as pq
+
+        for task in batch.to_pylist():
+            # After the loss of an actor Ray runs its tasks again, also those that had just been written.
+            if not Path(task["output"]).exists():
+                write_table(self._worker(pq.read_table(task["input"])), task["output"])
+        return batch.select(["output", "rows"])
+
+
+class quiet_ray_data:
+    """Ray Data without progress bars and without its limit on the time between two blocks, inside the block."""
+
+    def __enter__(self) -> None:
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        self._before = (context.enable_progress_bars, context.execution_no_progress_timeout_s)
+        context.enable_progress_bars = False
+        # A block that thinks for half an hour is not stuck.
+        context.execution_no_progress_timeout_s = -1
+
+    def __exit__(self, *_: object) -> None:
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars, context.execution_no_progress_timeout_s = self._before

@@ -1,0 +1,117 @@
+import math
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s1ray.curation.config import SelectionConfig, TrustedRule
+from s1ray.curation.selection import Candidate, benchmark_weights, geometric_rank, select
+
+DOMAINS = ("geometry", "algebra", "counting", "logic")
+
+
+@st.composite
+def pools(draw):
+    rows = draw(st.lists(st.tuples(st.sampled_from(DOMAINS), st.integers(0, 50)), min_size=1, max_size=60))
+    return [Candidate(id=f"q{i:03d}", domain=domain, length=length) for i, (domain, length) in enumerate(rows)]
+
+
+@given(pools(), st.data(), st.sampled_from(["s1", "random", "longest", "diverse"]), st.integers(0, 2**31))
+def test_exact_size_no_repeats_and_the_same_whatever_the_order_of_rows(pool, data, method, seed):
+    size = data.draw(st.integers(1, len(pool)))
+    config = SelectionConfig(method=method, size=size, weights={"geometry": 2.0, "nowhere": 1.0})
+    chosen = select(pool, config, seed)
+    assert len(chosen) == size
+    assert set(chosen) <= {row.id for row in pool}
+    shuffled = list(pool)
+    random.Random(seed).shuffle(shuffled)
+    assert list(select(shuffled, config, seed).items()) == list(chosen.items())
+
+
+@given(pools(), st.integers(0, 1000))
+def test_a_pool_as_large_as_the_set_is_taken_whole(pool, seed):
+    for method in ("s1", "diverse"):
+        chosen = select(pool, SelectionConfig(method=method, size=len(pool), weights={"logic": 1.0}), seed)
+        assert set(chosen) == {row.id for row in pool}
+
+
+@given(pools(), st.data(), st.integers(0, 1000))
+def test_trusted_rows_are_always_in_and_never_twice(pool, data, seed):
+    trusted = {row.id for row in pool if row.domain == "logic"}
+    marked = [Candidate(row.id, row.domain, row.length, "AIME" if row.id in trusted else "MATH") for row in pool]
+    size = data.draw(st.integers(max(1, len(trusted)), len(pool)))
+    chosen = select(marked, SelectionConfig(size=size, trusted=[TrustedRule(source="AIME")]), seed)
+    assert len(chosen) == size
+    assert {row for row, how in chosen.items() if how == "trusted"} == trusted
+
+
+def test_another_seed_gives_another_set():
+    pool = [Candidate(f"q{i}", DOMAINS[i % 4], i) for i in range(400)]
+    config = SelectionConfig(size=40)
+    assert select(pool, config, 0) == select(pool, config, 0)
+    assert set(select(pool, config, 0)) != set(select(pool, config, 1))
+
+
+def test_an_exhausted_domain_leaves_the_draw():
+    pool = [Candidate(f"small{i}", "small", i) for i in range(3)] + [Candidate(f"big{i}", "big", i) for i in range(97)]
+    chosen = select(pool, SelectionConfig(size=50, uniform_share=1.0), 3)
+    assert sum(name.startswith("small") for name in chosen) == 3
+
+
+def test_ranks_follow_two_to_the_minus_rank():
+    rng, n, draws = random.Random(0), 3, 70_000
+    counts = Counter(geometric_rank(rng, n) for _ in range(draws))
+    # Lengths 10, 30, 20 have ranks 2, 0, 1, hence p proportional to 1/4, 1, 1/2.
+    for rank, expected in ((0, 4 / 7), (1, 2 / 7), (2, 1 / 7)):
+        assert abs(counts[rank] / draws - expected) < 4 * math.sqrt(expected * (1 - expected) / draws)
+
+
+@given(st.integers(1, 5000), st.integers(0, 2**32))
+def test_ranks_stay_below_n(n, seed):
+    rng = random.Random(seed)
+    assert all(0 <= geometric_rank(rng, n) < n for _ in range(20))
+
+
+def test_the_first_part_is_uniform_over_domains_and_the_second_follows_the_weights():
+    pool = [Candidate(f"{domain}{i}", domain, i) for domain in DOMAINS for i in range(5000)]
+    config = SelectionConfig(size=4000, uniform_share=0.5, weights={"geometry": 3.0, "algebra": 1.0})
+    chosen = select(pool, config, 0)
+    part = {how: Counter() for how in ("uniform", "weighted")}
+    for name, how in chosen.items():
+        part[how][name.rstrip("0123456789")] += 1
+    assert all(abs(part["uniform"][domain] - 500) < 90 for domain in DOMAINS)
+    assert set(part["weighted"]) == {"geometry", "algebra"}
+    assert abs(part["weighted"]["geometry"] - 1500) < 90
+
+
+def test_benchmark_weights_are_those_of_s1():
+    rows = [Candidate(f"a{i}", domain, 1, "qq8933/AIME_1983_2024") for i, domain in enumerate(["nt"] * 6 + ["geo"] * 2)]
+    rows += [Candidate(f"g{i}", domain, 1, "Idavidrein/gpqa") for i, domain in enumerate(["phys"] * 5 + ["geo"] * 3)]
+    # ratio = 0.5 * 8 / 8; geo: 2 + int(3 * 0.5), phys: int(5 * 0.5)
+    assert benchmark_weights(rows, ["AIME", "gpqa"]) == {"nt": 6.0, "geo": 3.0, "phys": 2.0}
+    assert benchmark_weights(rows, ["AIME"]) == {"nt": 6.0, "geo": 2.0}
+    assert benchmark_weights(rows, []) == {}
+
+
+def test_trusted_rules_look_at_length_and_metadata():
+    rows = [
+        Candidate("short", "d", 5600, "openaimath/Algebra", {"right": True}),
+        Candidate("wrong", "d", 9000, "openaimath/Algebra", {"right": False}),
+        Candidate("taken", "d", 5601, "openaimath/Algebra", {"right": True}),
+    ]
+    rule = TrustedRule(source="openaimath", min_length=5600, metadata={"right": True})
+    chosen = select(rows, SelectionConfig(size=1, trusted=[rule]), 0)
+    assert chosen == {"taken": "trusted"}
+
+
+def test_too_few_rows_say_what_to_do():
+    with pytest.raises(ValueError, match=r"asks for 5 questions, but 1 are left.*selection.method=all"):
+        select([Candidate("q", "d", 1)], SelectionConfig(size=5), 0)
+
+
+def test_too_many_trusted_rows_say_what_to_do():
+    rows = [Candidate(f"q{i}", "d", 1, "AIME") for i in range(3)]
+    with pytest.raises(ValueError, match="takes 3 questions, more than"):
+        select(rows, SelectionConfig(size=2, trusted=[TrustedRule(source="AIME")]), 0)
