@@ -1,0 +1,1 @@
+"""Supervised fine-tuning on traces: s1's recipe on Ray Train and DeepSpeed."""

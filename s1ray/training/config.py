@@ -1,0 +1,116 @@
+"""What a fine-tuning run is told: the model, the traces, the recipe, and how the work is spread.
+
+The defaults are s1's published recipe (arXiv 2501.19393, section 4.1 and appendix C). Global batch, learning-rate
+schedule and loss do not depend on how the work is spread: `num_workers`, `micro_batch_tokens`, `packing` and the ZeRO
+stage change speed and memory only.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from s1ray.config import Config, StageConfig
+
+
+class OptimizerConfig(Config):
+    """AdamW and its learning-rate schedule. Decay spares biases and norms, as in transformers' Trainer."""
+
+    learning_rate: float = Field(default=1e-5, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    """After the warm-up: cosine or linear down to 0, or constant."""
+    warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
+    """Part of all optimizer steps that warms up linearly from 0, rounded up to whole steps."""
+    weight_decay: float = Field(default=1e-4, ge=0)
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = Field(default=1e-8, gt=0)
+    gradient_clip: float = Field(default=1.0, ge=0)
+    """Largest global gradient norm. 0: gradients are not clipped."""
+
+    @model_validator(mode="after")
+    def _betas_in_range(self) -> Self:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: both must be at least 0 and below 1, got {list(self.betas)}")
+        return self
+
+
+class CheckpointsConfig(Config):
+    """Checkpoints to resume from: model, optimizer, random state, step. They are not the exported model."""
+
+    every: int | None = Field(default=100, ge=1)
+    """Optimizer steps between checkpoints. None: none are written, and a killed run starts again."""
+    keep: int = Field(default=1, ge=1)
+    """How many of the newest are kept."""
+
+
+class TrainingConfig(StageConfig):
+    """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"output", "cpus_per_worker", "max_restarts", "checkpoints"})
+
+    model: str
+    """Base model: a Hugging Face id, a folder, or "miniature-base"."""
+    traces: str
+    """Parquet file, or folder of them, with the traces to train on."""
+    thinking_format: str = "s1"
+    """Preset of the delimiters around the thinking: s1, deepseek_r1 or qwen3."""
+    max_length: int = Field(default=32768, ge=2)
+    """Longest training sequence, in tokens. Nothing is ever cut: a longer row is unusable."""
+    unusable_rows: Literal["refuse", "drop"] = "refuse"
+    """What happens with rows that cannot be trained on whole (too long, cut by the teacher's limit, without answer or
+    thinking, delimiters within the text): refuse the run, or drop them and record their ids in the manifest."""
+
+    epochs: int = Field(default=5, ge=1)
+    global_batch: int = Field(default=16, ge=1)
+    """Examples an optimizer step, over all workers. An epoch's last, smaller batch is kept."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """auto: one GPU a worker if the cluster has any, else CPUs."""
+    num_workers: int = Field(default=1, ge=1)
+    """Data-parallel workers."""
+    cpus_per_worker: int = Field(default=1, ge=1)
+    """CPUs reserved for each worker; on CPU also its threads."""
+    packing: bool = True
+    """Put several examples into one row, each attending to itself only. False: pad each row to its micro-batch's
+    longest."""
+    micro_batch_tokens: int | None = Field(default=None, ge=2)
+    """Most tokens, padding included, that a worker takes through the model at once; a larger share of the global batch
+    is accumulated. None: `max_length`."""
+    zero_stage: Literal[0, 1, 2, 3] = 2
+    """DeepSpeed ZeRO: shard nothing (0), optimizer states (1), gradients too (2), parameters too (3)."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """bf16: with fp32 master weights and optimizer states."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: about a third more time for much less memory."""
+    logits_chunk: int = Field(default=4096, ge=1)
+    """Tokens whose logits exist at once in the cross-entropy (4,096 x 152,064 in fp32 are 2.5 GB)."""
+    attention: Literal["auto", "segments", "flash_attention_2"] = "auto"
+    """segments: torch's attention, one example after the other; flash_attention_2: one kernel for all, needs the
+    flash-attn package and a GPU. auto: flash_attention_2 where it can be used."""
+
+    checkpoints: CheckpointsConfig = CheckpointsConfig()
+    max_restarts: int = Field(default=3, ge=0)
+    """How often the workers are started again from the newest checkpoint after one of them died."""
+    export_dtype: Literal["bfloat16", "float32"] = "bfloat16"
+    """Weights of the exported model."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.micro_batch_tokens is not None and self.micro_batch_tokens < self.max_length:
+            raise ValueError(
+                f"micro_batch_tokens {self.micro_batch_tokens} is below max_length {self.max_length}: a row of full "
+                "length would fit no micro-batch; raise the one or lower the other"
+            )
+        if self.precision == "bf16" and self.export_dtype == "float32":
+            raise ValueError("export_dtype float32 would only widen bf16 weights; use bfloat16, or precision fp32")
+        if self.attention == "flash_attention_2" and (self.device == "cpu" or self.precision == "fp32"):
+            raise ValueError("attention flash_attention_2 needs a GPU and bf16; use auto or segments")
+        return self
+
+    @property
+    def micro_batch(self) -> int:
+        """Tokens of a micro-batch, the default resolved."""
+        return self.max_length if self.micro_batch_tokens is None else self.micro_batch_tokens

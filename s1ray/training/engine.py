@@ -1,0 +1,133 @@
+"""The model inside a DeepSpeed engine: which ZeRO config, which optimizer, and one optimizer step.
+
+DeepSpeed averages gradients over workers and, if told of accumulation, over micro-batches. Neither is the mean that we
+want, the one over the trained tokens of the whole global batch, so each micro-batch's summed loss is divided by that
+number and multiplied by the number of workers, and accumulation is ours: `set_gradient_accumulation_boundary` on the
+last one.
+
+Imports torch at the top: for training workers only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from s1ray.training.config import TrainingConfig
+from s1ray.training.loss import LossModel
+
+
+def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, Any]:
+    """DeepSpeed's config for a run."""
+    resolved: dict[str, Any] = {
+        # Global batch and accumulation are not DeepSpeed's business here (see above).
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0 if _plain(config) else config.optimizer.gradient_clip,
+        "zero_allow_untested_optimizer": True,
+        "zero_optimization": {
+            "stage": config.zero_stage,
+            "overlap_comm": on_gpu,
+            "contiguous_gradients": on_gpu,
+        },
+        "steps_per_print": 2**31 - 1,
+    }
+    if config.precision == "bf16":
+        resolved["bf16"] = {"enabled": True}
+        if config.zero_stage > 0:
+            resolved["data_types"] = {"grad_accum_dtype": "fp32"}
+    return resolved
+
+
+def _plain(config: TrainingConfig) -> bool:
+    """Whether DeepSpeed leaves the optimizer unwrapped, and does not tell the gradient norm that it clips by."""
+    return config.zero_stage == 0 and config.precision == "fp32"
+
+
+class Engine:
+    """A DeepSpeed engine and what a training step needs of it."""
+
+    def __init__(self, model: LossModel, config: TrainingConfig, *, device: torch.device, world_size: int):
+        deepspeed = _import_deepspeed(device)
+        on_gpu = device.type != "cpu"
+        self._config = config
+        self._world_size = world_size
+        optimizer = torch.optim.AdamW(
+            _parameter_groups(model, config.optimizer.weight_decay),
+            lr=config.optimizer.learning_rate,
+            betas=config.optimizer.betas,
+            eps=config.optimizer.eps,
+            fused=True,
+        )
+        self.deepspeed, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            config=deepspeed_config(config, on_gpu=on_gpu),
+            dist_init_required=False if deepspeed.comm.is_initialized() else None,
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the micro-batches go."""
+        return torch.device(self.deepspeed.device)
+
+    @property
+    def model(self) -> Any:
+        """The transformers model; under ZeRO-3 its parameters are in pieces."""
+        return self.deepspeed.module.model
+
+    def accumulate(self, micro_batches: Sequence[dict[str, Any]], trained_tokens: int) -> torch.Tensor:
+        """Forward and backward over a worker's micro-batches of one global batch.
+
+        Args:
+            micro_batches: inputs of `LossModel`.
+            trained_tokens: of the whole global batch, over all workers.
+
+        Returns:
+            This worker's part of the mean loss (fp32 scalar): summed over the workers it is the loss of the step.
+        """
+        share = torch.zeros((), dtype=torch.float32, device=self.device)
+        for number, inputs in enumerate(micro_batches):
+            self.deepspeed.set_gradient_accumulation_boundary(number == len(micro_batches) - 1)
+            loss = self.deepspeed(**inputs) / trained_tokens
+            self.deepspeed.backward(loss * self._world_size)
+            share += loss.detach()
+        return share
+
+    def step(self, learning_rate: float) -> float:
+        """Clip and apply the accumulated gradients; returns their global norm before clipping."""
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = learning_rate
+        norm = None
+        if _plain(self._config):
+            clip = self._config.optimizer.gradient_clip or float("inf")
+            norm = torch.nn.utils.clip_grad_norm_(self.deepspeed.module.parameters(), clip)
+        self.deepspeed.step()
+        return float(norm if norm is not None else self.deepspeed.get_global_grad_norm() or 0.0)
+
+
+def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _import_deepspeed(device: torch.device) -> Any:
+    if device.type == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    import deepspeed
+
+    if device.type == "cpu":
+        # On CPU DeepSpeed would compile a shared-memory kernel at the first start (a minute or two, and a C++ compiler)
+        # that serves inference only. Its table of usable kernels is probed once and may be edited: none are.
+        import deepspeed.ops
+        from deepspeed.ops.op_builder.all_ops import ALL_OPS
+
+        deepspeed.ops.__compatible_ops__ = dict.fromkeys([*ALL_OPS, "deepspeed_not_implemented"], False)
+    return deepspeed
