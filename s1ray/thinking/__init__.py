@@ -1,7 +1,8 @@
 """What thinking looks like in tokens, and how a request controls it: formats, budgets, and budget forcing."""
 
+from s1ray.thinking.accounting import account, account_unforced
 from s1ray.thinking.budget import ThinkingBudget
-from s1ray.thinking.forcer import Accounting, BudgetForcer, account
+from s1ray.thinking.forcer import Accounting, BudgetForcer
 from s1ray.thinking.format import ThinkingFormat, TokenizedFormat
 from s1ray.thinking.plan import ForcingPlan, make_plan
 
@@ -13,5 +14,6 @@ __all__ = [
     "ThinkingFormat",
     "TokenizedFormat",
     "account",
+    "account_unforced",
     "make_plan",
 ]

@@ -164,6 +164,7 @@ class BudgetForcer:
         self._answer_from = 0
         self._at_newline = bool(prompt_ids) and prompt_ids[-1] in self._newlines
         self._cooling = False
+        self._guessed = False
         self._thinking_begin: int | None = None
         self._answer_begin: int | None = None
 
@@ -207,6 +208,9 @@ class BudgetForcer:
         elif self.phase is Phase.END:
             self._observe_end(token_id)
         elif self.phase is Phase.WAIT:
+            if self._guessed and token_id != self._forced[self._forced_at]:
+                self._take_back(token_id, share)
+                return
             self._think_token(token_id)
             self._forced_at += token_id == self._forced[self._forced_at]
             if self._forced_at == len(self._forced):
@@ -254,12 +258,19 @@ class BudgetForcer:
                     self.swallowed.append(self._position - 1)
             elif token_id == action.move_to and self._drawn(share, unknown=True):
                 self._forced = self.plan.wait_texts[len(self.swallowed) % len(self.plan.wait_texts)]
-                self._forced_at = 1
+                self._forced_at, self._guessed = 1, share is None
                 self.swallowed.append(self._position - 1)
                 self._cooling = len(self._forced) == 1
                 self.phase = Phase.THINK if self._cooling else Phase.WAIT
         self._think_token(token_id)
         self._decide()
+
+    def _take_back(self, token_id: int, share: float | None) -> None:
+        """A replay took the model's own first word for an inserted text's, but the text does not go on."""
+        self.swallowed.pop()
+        self.phase, self._guessed = Phase.THINK, False
+        self._decide()
+        self._observe_thinking(token_id, share)
 
     def _think_token(self, token_id: int) -> None:
         self.thinking_tokens += 1
@@ -364,20 +375,3 @@ def replay(
         share = None if swallowed is None else float(position in swallowed)
         forcer.observe(token_id, share)
     return forcer
-
-
-def account(
-    plan: ForcingPlan,
-    prompt_ids: Sequence[int],
-    output_ids: Sequence[int],
-    *,
-    swallowed: Collection[int] | None = None,
-) -> Accounting:
-    """Count a finished response from its ids.
-
-    Everything but `waits` follows from the ids alone. A "Wait" that the model wrote itself where one could have been
-    inserted looks like an inserted one; pass the engine's `swallowed` positions for the exact number, or take it as an
-    upper bound. Without a wait text, suppressed stops leave no trace: the number is then exact where the model ended
-    its thinking itself, and otherwise a lower bound.
-    """
-    return replay(plan, prompt_ids, output_ids, swallowed=swallowed).accounting()

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, drive, toy_plan
 
-from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, account, prompt_state, replay
+from s1ray.thinking.accounting import account, account_unforced
+from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, prompt_state, replay
 from s1ray.thinking.plan import ForcingPlan
 
 WAIT_TEXTS = st.sampled_from([(), ((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA, COMMA))])
@@ -43,7 +44,7 @@ def model(samples: list[int]):
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
-@settings(max_examples=600)
+@settings(max_examples=600, deadline=None)
 def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(plan, prompt, samples):
     forcer = BudgetForcer(plan, prompt)
     opened = forcer.phase is Phase.THINK or forcer.phase is Phase.END
@@ -78,7 +79,7 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(pla
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, cut=st.integers(0, 400))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(plan, prompt, samples, cut):
     forcer = BudgetForcer(plan, prompt)
     output = drive(forcer, model(samples), cut)
@@ -92,7 +93,7 @@ def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(pl
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_ids_alone_give_everything_but_the_models_own_waits(plan, prompt, samples):
     forcer = BudgetForcer(plan, prompt)
     output = drive(forcer, model(samples), 400)
@@ -202,7 +203,7 @@ def test_a_share_between_zero_and_one_is_drawn_with_that_chance():
 
 
 @given(plan=plans(), prompt=PROMPTS, tokens=st.lists(st.integers(-1, VOCAB + 4), max_size=200))
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(plan, prompt, tokens):
     forcer = BudgetForcer(plan, prompt)
     for token in tokens:
@@ -242,3 +243,33 @@ def test_a_closed_prompt_is_left_alone():
 def test_stop_ids_of_the_request_end_the_thinking_not_the_response():
     forcer = BudgetForcer(toy_plan(), [TURN, THINK], stop_ids=[Y])
     assert drive(forcer, lambda step: Y if step == 1 else X, 4) == [X, TURN, ANSWER, X]
+
+
+@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
+@settings(deadline=None)
+def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(plan, prompt, samples):
+    forcer = BudgetForcer(plan, prompt)
+    output = drive(forcer, model(samples), 400)
+    forced, free = forcer.accounting(), account_unforced(plan, prompt, output)
+    if forced.end_forced is None:
+        assert (free.thinking_span, free.answer_begin) == (forced.thinking_span, forced.answer_begin)
+        assert (free.thinking_tokens, free.answer_tokens) == (forced.thinking_tokens, forced.answer_tokens)
+    assert free.answered
+
+
+@pytest.mark.parametrize(
+    ("prompt", "output", "thinking", "answer"),
+    [
+        ([], [X, Y, EOS], (0, 0), 0),
+        ([], [TURN, THINK, X, Y], (2, 4), 4),
+        ([], [NEWLINE, TURN, THINK, X, TURN, ANSWER, Y, EOS], (3, 4), 6),
+        ([TURN, THINK], [X, EOS], (0, 1), 2),
+        ([TURN, THINK], [X, TURN, X], (0, 1), 3),
+        ([TURN, THINK, TURN, ANSWER], [X, EOS], (0, 0), 0),
+        ([], [TURN, THINK], (2, 2), 2),
+        ([], [], (0, 0), 0),
+    ],
+)
+def test_free_responses_are_split_where_their_delimiters_are(prompt, output, thinking, answer):
+    counted = account_unforced(toy_plan(), prompt, output)
+    assert (counted.thinking_span, counted.answer_begin) == (thinking, answer)
