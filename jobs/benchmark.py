@@ -1,4 +1,4 @@
-"""Benchmark a served model, as a Ray job.
+r"""Benchmark a served model, as a Ray job.
 
 ray job submit --working-dir . -- python jobs/benchmark.py --config jobs/configs/benchmark.miniature.yaml
 """

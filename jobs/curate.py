@@ -1,4 +1,4 @@
-"""Curate a pool of questions, as a Ray job.
+r"""Curate a pool of questions, as a Ray job.
 
 ray job submit --working-dir . -- python jobs/curate.py --config jobs/configs/curate.miniature.yaml
 """

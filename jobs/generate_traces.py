@@ -1,4 +1,4 @@
-"""Collect reasoning traces, as a Ray job.
+r"""Collect reasoning traces, as a Ray job.
 
 ray job submit --working-dir . -- python jobs/generate_traces.py --config jobs/configs/traces.miniature.yaml
 """

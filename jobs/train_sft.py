@@ -1,4 +1,4 @@
-"""Fine-tune on traces, as a Ray job.
+r"""Fine-tune on traces, as a Ray job.
 
 ray job submit --working-dir . -- python jobs/train_sft.py --config jobs/configs/train.miniature.yaml
 """

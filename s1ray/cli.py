@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,10 @@ AddressOption = Annotated[
     typer.Option("--address", help='Ray cluster; "local" starts one. Default: Ray\'s own rules (RAY_ADDRESS).'),
 ]
 
+RootOption = Annotated[
+    Path | None, typer.Option("--root", help="Folder that the relative paths of the config start from. Default: here.")
+]
+
 STAGES = {
     "curate": ("s1ray.curation.config:CurationConfig", "s1ray.curation.pipeline", "curate"),
     "traces": ("s1ray.traces.config:TracesConfig", "s1ray.traces.pipeline", "generate_traces"),
@@ -47,9 +52,19 @@ STAGES = {
 }
 """Stage -> (config class, module of its entry, name of its entry function)."""
 
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the driver of `ray job submit`."""
+
 
 def run_stage(
-    stage: str, config: Path | None, overrides: list[str] | None, *, dry_run: bool, force: bool, address: str | None
+    stage: str,
+    config: Path | None,
+    overrides: list[str] | None,
+    *,
+    dry_run: bool,
+    force: bool,
+    address: str | None,
+    root: Path | None,
 ) -> None:
     """Load and check the config of a stage, then run it; user errors end the process with a message and status 2."""
     config_path, module_name, function = STAGES[stage]
@@ -58,6 +73,7 @@ def run_stage(
 
         config_module, _, config_class = config_path.partition(":")
         resolved = load_config(getattr(importlib.import_module(config_module), config_class), config, overrides or ())
+        enter_root(root, resolved.output)
         module = importlib.import_module(module_name)
         if dry_run:
             typer.echo(to_yaml(resolved), nl=False)
@@ -71,6 +87,25 @@ def run_stage(
         typer.echo(f"{stage}: {run.path}{' (already complete, skipped)' if run.skipped else ''}")
 
 
+def enter_root(root: Path | None, output: str) -> None:
+    """Let relative paths start from `root`.
+
+    A job's own working folder is a copy that Ray deletes, so there a relative output without a root is refused.
+
+    Raises:
+        ValueError: `root` is no folder, or a job would lose its output.
+    """
+    if root is not None:
+        if not root.is_dir():
+            raise ValueError(f"--root {root}: no such folder on this machine")
+        os.chdir(root)
+    elif JOB_VARIABLE in os.environ and not Path(output).is_absolute():
+        raise ValueError(
+            f"output: {output!r} is relative, and a job's working folder is deleted with the job. Add --root FOLDER, on "
+            "storage that all nodes share (on one machine, your checkout: --root $PWD), or give absolute paths"
+        )
+
+
 @app.command()
 def curate(
     config: ConfigOption = None,
@@ -78,9 +113,10 @@ def curate(
     dry_run: DryRunOption = False,
     force: ForceOption = False,
     address: AddressOption = None,
+    root: RootOption = None,
 ) -> None:
     """Choose questions: quality, decontamination, difficulty, diversity."""
-    run_stage("curate", config, overrides, dry_run=dry_run, force=force, address=address)
+    run_stage("curate", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
 
 
 @app.command()
@@ -90,9 +126,10 @@ def traces(
     dry_run: DryRunOption = False,
     force: ForceOption = False,
     address: AddressOption = None,
+    root: RootOption = None,
 ) -> None:
     """Collect a teacher's reasoning traces on the questions."""
-    run_stage("traces", config, overrides, dry_run=dry_run, force=force, address=address)
+    run_stage("traces", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
 
 
 @app.command()
@@ -102,9 +139,10 @@ def train(
     dry_run: DryRunOption = False,
     force: ForceOption = False,
     address: AddressOption = None,
+    root: RootOption = None,
 ) -> None:
     """Fine-tune a model on the traces (Ray Train, DeepSpeed)."""
-    run_stage("train", config, overrides, dry_run=dry_run, force=force, address=address)
+    run_stage("train", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
 
 
 @app.command("eval")
@@ -114,9 +152,10 @@ def evaluate(
     dry_run: DryRunOption = False,
     force: ForceOption = False,
     address: AddressOption = None,
+    root: RootOption = None,
 ) -> None:
     """Measure a served model at a sweep of thinking budgets."""
-    run_stage("eval", config, overrides, dry_run=dry_run, force=force, address=address)
+    run_stage("eval", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
 
 
 @app.command()
@@ -147,8 +186,6 @@ def serve_check(
 @serve_app.command("run")
 def serve_run(file: Annotated[Path, typer.Argument(help="The Serve config file.")] = Path("serve_config.yaml")) -> None:
     """Check a Serve config file, then hand over to Ray's `serve run`."""
-    import os
-
     serve_check(file)
     os.execvp(sys.executable, [sys.executable, "-m", "ray.serve.scripts", "run", str(file)])
 
