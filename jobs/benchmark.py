@@ -1,6 +1,8 @@
-r"""Benchmark a served model, as a Ray job.
+"""Benchmark a served model, as a Ray job ( is right where the cluster is this machine; elsewhere name shared storage).
 
-ray job submit --working-dir . -- python jobs/benchmark.py --config jobs/configs/benchmark.miniature.yaml
+Run it with:
+
+    ray job submit --working-dir . -- python jobs/benchmark.py --config jobs/configs/benchmark.miniature.yaml --root "$PWD"
 """
 
 from s1ray.cli import evaluate, job

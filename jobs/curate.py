@@ -1,6 +1,8 @@
-r"""Curate a pool of questions, as a Ray job.
+"""Curate a pool of questions, as a Ray job ( is right where the cluster is this machine; elsewhere name shared storage).
 
-ray job submit --working-dir . -- python jobs/curate.py --config jobs/configs/curate.miniature.yaml
+Run it with:
+
+    ray job submit --working-dir . -- python jobs/curate.py --config jobs/configs/curate.miniature.yaml --root "$PWD"
 """
 
 from s1ray.cli import curate, job

@@ -101,7 +101,7 @@ def enter_root(root: Path | None, output: str) -> None:
         os.chdir(root)
     elif JOB_VARIABLE in os.environ and not Path(output).is_absolute():
         raise ValueError(
-            f"output: {output!r} is relative, and a job's working folder is deleted with the job. Add --root FOLDER, on "
+            f"output: {output!r} is relative, and a job's working folder goes away with the job. Add --root FOLDER on "
             "storage that all nodes share (on one machine, your checkout: --root $PWD), or give absolute paths"
         )
 
