@@ -18,6 +18,9 @@ from s1ray.thinking.format import TokenizedFormat
 EXTRA_ARG = "s1ray"
 """The key in `SamplingParams.extra_args` (over HTTP: in `vllm_xargs`)."""
 
+PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
+"""The logits processor that carries plans out: what to pass to vLLM's `logits_processors`."""
+
 MAX_PLAN_CHARACTERS = 1_000_000
 """Longest accepted plan. The ids that end in a line break make most of it: about 10,000 characters for Qwen2.5."""
 

@@ -2,7 +2,7 @@
 
 Loaded by its fully qualified name, never by an entry point (which sees placeholder ids under async scheduling):
 
-    AsyncEngineArgs(..., logits_processors=[PROCESSOR])
+    AsyncEngineArgs(..., logits_processors=[s1ray.thinking.plan.PROCESSOR])
 
 Requests carry their plan in `SamplingParams.extra_args["s1ray"]` (see `plan.py`); rows without one are left alone.
 
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 logger = logging.getLogger(__name__)
-
-PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
-"""What to pass to vLLM's `logits_processors`."""
 
 GREEDY_BELOW = 1e-5
 """vLLM samples greedily below this temperature."""

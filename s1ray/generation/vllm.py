@@ -1,0 +1,152 @@
+"""A vLLM engine in this process (its core and workers are processes of their own), with budget forcing inside.
+
+Imports vLLM only when a generator is made. One engine a process; share it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from s1ray.config import EngineConfig
+from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.generation.counting import completion_from_ids
+from s1ray.schemas import Completion
+from s1ray.thinking.format import ThinkingFormat
+from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR, make_plan
+
+if TYPE_CHECKING:
+    from vllm import SamplingParams
+
+GIB = 1 << 30
+
+FIXED = {
+    "logits_processors": "budget forcing is loaded here",
+    "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",
+}
+"""Engine arguments that cannot be passed through, and why."""
+
+
+def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
+    """Engine arguments of vLLM for a config on a device ("cpu" or "gpu").
+
+    Raises:
+        ValueError: `engine_kwargs` sets what must not be set.
+    """
+    for name in FIXED.keys() & config.engine_kwargs.keys():
+        raise ValueError(f"engine_kwargs.{name}: must not be set: {FIXED[name]}")
+    kwargs: dict[str, Any] = {
+        "model": config.model,
+        "tensor_parallel_size": config.tensor_parallel_size,
+        "dtype": config.dtype,
+        "max_num_seqs": config.max_num_seqs,
+        "logits_processors": [PROCESSOR],
+        "disable_log_stats": True,
+    }
+    if config.tokenizer is not None:
+        kwargs["tokenizer"] = config.tokenizer
+    if config.max_model_len is not None:
+        kwargs["max_model_len"] = config.max_model_len
+    if device == "cpu":
+        # bfloat16 is emulated on most CPUs and slower than float32; compiling takes minutes and gains small models
+        # nothing.
+        kwargs |= {"enforce_eager": True, "kv_cache_memory_bytes": int(config.kv_cache_gib * GIB)}
+        if config.dtype == "auto":
+            kwargs["dtype"] = "float32"
+    return kwargs | config.engine_kwargs
+
+
+class VLLMGenerator:
+    """Completes requests on an engine of its own.
+
+    Args:
+        config: the engine; `model` is a folder or a Hugging Face id.
+        thinking_format: another format than the preset that the config names.
+
+    Raises:
+        ValueError: the config contradicts itself, or the model's tokenizer cannot express the thinking format.
+    """
+
+    def __init__(self, config: EngineConfig, *, thinking_format: ThinkingFormat | None = None) -> None:
+        fmt = thinking_format or ThinkingFormat.preset(config.thinking_format)
+        import torch
+        from transformers import AutoTokenizer, GenerationConfig
+
+        device = config.device
+        if device == "auto":
+            device = "gpu" if torch.cuda.is_available() else "cpu"
+        kwargs = engine_kwargs(config, device)
+        # Before the engine: a format that does not fit the model is found in a second instead of a minute.
+        self._tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or config.model)
+        self._tokenized = fmt.resolve(self._tokenizer, _eos_ids(GenerationConfig, config.model))
+
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**kwargs))
+        self._context = self._engine.model_config.max_model_len
+        self._number = itertools.count()
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        """Generate one response."""
+        from vllm.exceptions import VLLMValidationError
+        from vllm.inputs import TokensPrompt
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        prompt_ids = self._prompt_ids(request)
+        room = self._context - len(prompt_ids)
+        if room < 1:
+            raise GenerationError(
+                f"request {request.id!r}: the prompt has {len(prompt_ids)} tokens, which fills the model's context of "
+                f"{self._context}"
+            )
+        try:
+            plan = None if request.budget is None else make_plan(self._tokenized, request.budget)
+            params = self._sampling_params(request, None if plan is None else plan.to_json(), room)
+            # Ids of requests may repeat between runs; the engine's must not.
+            engine_id = f"{request.id}#{next(self._number)}"
+            prompt = TokensPrompt(prompt_token_ids=prompt_ids)
+            outputs = [output async for output in self._engine.generate(prompt, params, engine_id)]
+        except (ValueError, VLLMValidationError) as error:
+            raise GenerationError(f"request {request.id!r}: {error}") from error
+        except EngineDeadError as error:
+            raise GenerationError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
+        response = outputs[-1].outputs[0]
+        return completion_from_ids(
+            request.id, self._tokenized, plan, prompt_ids, list(response.token_ids), response.finish_reason or "stop"
+        )
+
+    async def close(self) -> None:
+        """Stop the engine."""
+        self._engine.shutdown()
+
+    def _prompt_ids(self, request: GenerationRequest) -> list[int]:
+        if request.prompt_ids is not None:
+            return list(request.prompt_ids)
+        rendered = self._tokenizer.apply_chat_template(
+            [dict(message) for message in request.messages or ()], add_generation_prompt=True, tokenize=False
+        )
+        return self._tokenizer.encode(rendered, add_special_tokens=False)
+
+    def _sampling_params(self, request: GenerationRequest, plan: str | None, room: int) -> SamplingParams:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=room if request.max_tokens is None else min(room, request.max_tokens),
+            seed=request.seed,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            extra_args=None if plan is None else {EXTRA_ARG: plan},
+        )
+
+
+def _eos_ids(generation_config: Any, model: str) -> list[int]:
+    """The ids in the model's generation_config.json that end a response; none where there is no such file."""
+    try:
+        ids = generation_config.from_pretrained(model).eos_token_id
+    except OSError:
+        return []
+    return [ids] if isinstance(ids, int) else list(ids or ())

@@ -1,0 +1,209 @@
+"""The HTTP engine against a transport that answers by script."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import pytest
+
+from s1ray.generation import GenerationError, GenerationRequest, complete_all
+from s1ray.generation import http as http_module
+from s1ray.generation.http import HTTPGenerator
+from s1ray.thinking import ThinkingBudget, ThinkingFormat
+
+URL = "http://model.test/v1"
+MESSAGES = [{"role": "user", "content": "2 + 2?"}]
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch):
+    """Sleeps are recorded, not slept."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(http_module.asyncio, "sleep", sleep)
+    return slept
+
+
+def chat_answer(**choice):
+    message = {"role": "assistant", "content": "4", "reasoning": "two and two"}
+    return {
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"} | choice],
+        "usage": {"prompt_tokens": 7, "completion_tokens": 12, "completion_tokens_details": {"reasoning_tokens": 5}},
+    }
+
+
+def ask(handler, request=None, **settings):
+    async def run():
+        async with HTTPGenerator(URL, "m", transport=httpx.MockTransport(handler), **settings) as generator:
+            return await generator.complete(request or GenerationRequest(id="q-0", messages=MESSAGES))
+
+    return asyncio.run(run())
+
+
+def test_a_chat_request_carries_the_budget_and_brings_the_accounting_back():
+    seen = {}
+
+    def handler(request):
+        seen["url"], seen["body"] = str(request.url), json.loads(request.content)
+        seen["key"] = request.headers.get("authorization")
+        ours = {"thinking_tokens": 9, "answer_tokens": 1, "waits": 2, "end_forced": "budget"}
+        return httpx.Response(200, json=chat_answer(thinking=ours))
+
+    budget = ThinkingBudget(max_tokens=9, waits=2)
+    request = GenerationRequest(
+        id="q-0", messages=MESSAGES, budget=budget, temperature=0.7, top_p=0.9, max_tokens=50, seed=3
+    )
+    row = ask(handler, request, api_key="secret", extra_body={"user": "u"})
+    assert seen["url"] == f"{URL}/chat/completions"
+    assert seen["key"] == "Bearer secret"
+    assert seen["body"] == {
+        "model": "m",
+        "messages": MESSAGES,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "max_tokens": 50,
+        "seed": 3,
+        "thinking": {"max_tokens": 9, "waits": 2},
+        "user": "u",
+    }
+    assert (row.id, row.thinking, row.answer, row.finish_reason) == ("q-0", "two and two", "4", "stop")
+    assert (row.prompt_tokens, row.thinking_tokens, row.answer_tokens, row.waits, row.end_forced) == (
+        7,
+        9,
+        1,
+        2,
+        "budget",
+    )
+
+
+def test_a_foreign_server_gets_no_thinking_field_and_is_believed_about_its_tokens():
+    def handler(request):
+        assert "thinking" not in json.loads(request.content)
+        return httpx.Response(200, json=chat_answer())
+
+    row = ask(handler)
+    assert (row.thinking_tokens, row.answer_tokens, row.waits, row.end_forced) == (5, 7, 0, None)
+
+
+def test_token_ids_go_to_completions():
+    def handler(request):
+        assert request.url.path == "/v1/completions"
+        assert json.loads(request.content)["prompt"] == [1, 2, 3]
+        ours = {"thinking_tokens": 1, "answer_tokens": 2, "waits": 0, "end_forced": None, "text": "t", "answer": "a"}
+        choice = {"index": 0, "text": "raw", "finish_reason": "length", "thinking": ours, "token_ids": [4, 5]}
+        return httpx.Response(200, json={"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 3}})
+
+    row = ask(handler, GenerationRequest(id="x", prompt_ids=[1, 2, 3], budget=ThinkingBudget()))
+    assert (row.thinking, row.answer, row.finish_reason, row.output_ids) == ("t", "a", "length", [4, 5])
+
+
+def test_a_text_that_the_server_did_not_split_is_split_by_the_format():
+    text = "<think>\ndeep\n</think>\n\nout"
+
+    def handler(request):
+        return httpx.Response(200, json=chat_answer(message={"role": "assistant", "content": text}))
+
+    row = ask(handler, thinking_format=ThinkingFormat.preset("qwen3"))
+    assert (row.thinking, row.answer) == ("deep", "out")
+
+
+@pytest.mark.parametrize("status", sorted(http_module.RETRIED))
+def test_what_may_pass_is_tried_again_with_growing_pauses(status, pauses):
+    answers = iter([httpx.Response(status), httpx.Response(status), httpx.Response(200, json=chat_answer())])
+    assert ask(lambda request: next(answers)).answer == "4"
+    assert 0.25 <= pauses[0] <= 0.75
+    assert 0.5 <= pauses[1] <= 1.5
+
+
+def test_lost_connections_are_tried_again():
+    answers = iter([httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.Response(200, json=chat_answer())])
+
+    def handler(request):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert ask(handler).answer == "4"
+
+
+@pytest.mark.parametrize(("value", "expected"), [("7", 7.0), ("900", 60.0), ("nonsense", None)])
+def test_retry_after_decides_the_pause(value, expected, pauses):
+    answers = iter([httpx.Response(429, headers={"retry-after": value}), httpx.Response(200, json=chat_answer())])
+    ask(lambda request: next(answers))
+    if expected is None:
+        assert 0.25 <= pauses[0] <= 0.75
+    else:
+        assert pauses == [expected]
+
+
+def test_a_wrong_request_is_not_tried_again_and_says_what_the_server_said():
+    calls = []
+
+    def handler(request):
+        calls.append(1)
+        return httpx.Response(400, json={"error": {"message": "thinking.waits: must not be negative"}})
+
+    with pytest.raises(GenerationError, match=r"'q-0'.*chat/completions: status 400: thinking.waits: must not"):
+        ask(handler)
+    assert len(calls) == 1
+
+
+def test_attempts_are_bounded():
+    calls = []
+
+    def handler(request):
+        calls.append(1)
+        return httpx.Response(503, text="no replica")
+
+    with pytest.raises(GenerationError, match="gave up after 3 attempts: status 503: no replica"):
+        ask(handler, attempts=3)
+    assert len(calls) == 3
+
+
+@pytest.mark.parametrize("body", [{}, {"choices": []}, [], {"choices": [{"index": 0}]}])
+def test_an_answer_in_another_form_is_an_error_that_shows_it(body):
+    with pytest.raises(GenerationError, match="not OpenAI's"):
+        ask(lambda request: httpx.Response(200, json=body))
+
+
+def test_no_more_requests_are_in_flight_than_asked():
+    state = {"now": 0, "most": 0}
+
+    async def handler(request):
+        state["now"] += 1
+        state["most"] = max(state["most"], state["now"])
+        for _ in range(5):
+            await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(int))])
+        state["now"] -= 1
+        return httpx.Response(200, json=chat_answer())
+
+    async def run():
+        requests = [GenerationRequest(id=str(i), messages=MESSAGES) for i in range(12)]
+        async with HTTPGenerator(URL, "m", transport=httpx.MockTransport(handler), concurrency=3) as generator:
+            return [row async for row in complete_all(generator, requests, concurrency=8)]
+
+    assert len(asyncio.run(run())) == 12
+    assert state["most"] == 3
+
+
+def test_one_failure_does_not_stop_the_others():
+    def handler(request):
+        content = json.loads(request.content)["messages"][0]["content"]
+        return httpx.Response(400, text="bad") if content == "3" else httpx.Response(200, json=chat_answer())
+
+    async def run():
+        requests = [GenerationRequest(id=str(i), messages=[{"role": "user", "content": str(i)}]) for i in range(6)]
+        async with HTTPGenerator(URL, "m", transport=httpx.MockTransport(handler)) as generator:
+            return {row.id: row async for row in complete_all(generator, requests, concurrency=2)}
+
+    rows = asyncio.run(run())
+    assert sorted(rows) == list("012345")
+    assert "bad" in rows["3"].error
+    assert rows["3"].finish_reason == "error"
+    assert all(row.error is None for key, row in rows.items() if key != "3")
