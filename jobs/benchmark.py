@@ -1,8 +1,9 @@
-"""Benchmark a served model, as a Ray job ( is right where the cluster is this machine; elsewhere name shared storage).
+"""Benchmark a served model, as a Ray job. Relative paths start from --root: storage that all nodes share; on one machine, here.
 
 Run it with:
 
-    ray job submit --working-dir . -- python jobs/benchmark.py --config jobs/configs/benchmark.miniature.yaml --root "$PWD"
+    ray job submit --working-dir . -- \\
+        python jobs/benchmark.py --config jobs/configs/benchmark.miniature.yaml --root "$PWD"
 """
 
 from s1ray.cli import evaluate, job

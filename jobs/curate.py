@@ -1,8 +1,9 @@
-"""Curate a pool of questions, as a Ray job ( is right where the cluster is this machine; elsewhere name shared storage).
+"""Curate a pool of questions, as a Ray job. Relative paths start from --root: storage that all nodes share; on one machine, here.
 
 Run it with:
 
-    ray job submit --working-dir . -- python jobs/curate.py --config jobs/configs/curate.miniature.yaml --root "$PWD"
+    ray job submit --working-dir . -- \\
+        python jobs/curate.py --config jobs/configs/curate.miniature.yaml --root "$PWD"
 """
 
 from s1ray.cli import curate, job

@@ -1,11 +1,12 @@
-"""Collect reasoning traces, as a Ray job ( is right where the cluster is this machine; elsewhere name shared storage).
+"""Collect reasoning traces, as a Ray job. Relative paths start from --root: storage that all nodes share; on one machine, here.
 
 Run it with:
 
-    ray job submit --working-dir . -- python jobs/generate_traces.py --config jobs/configs/traces.miniature.yaml --root "$PWD"
+    ray job submit --working-dir . -- \\
+        python jobs/generate_traces.py --config jobs/configs/traces.miniature.yaml --root "$PWD"
 """
 
-from s1ray.cli import traces, job
+from s1ray.cli import job, traces
 
 if __name__ == "__main__":
     job(traces)
