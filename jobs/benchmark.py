@@ -1,9 +1,9 @@
-"""Benchmark a served model, as a Ray job. Relative paths start from --root: storage that all nodes share; on one machine, here.
+r"""Benchmark a served model, as a Ray job.
 
-Run it with:
-
-    ray job submit --working-dir . -- \\
+    ray job submit --working-dir . -- \
         python jobs/benchmark.py --config jobs/configs/benchmark.miniature.yaml --root "$PWD"
+
+Relative paths start from --root: storage that all nodes share; on one machine, the checkout.
 """
 
 from s1ray.cli import evaluate, job

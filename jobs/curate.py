@@ -1,9 +1,9 @@
-"""Curate a pool of questions, as a Ray job. Relative paths start from --root: storage that all nodes share; on one machine, here.
+r"""Curate a pool of questions, as a Ray job.
 
-Run it with:
-
-    ray job submit --working-dir . -- \\
+    ray job submit --working-dir . -- \
         python jobs/curate.py --config jobs/configs/curate.miniature.yaml --root "$PWD"
+
+Relative paths start from --root: storage that all nodes share; on one machine, the checkout.
 """
 
 from s1ray.cli import curate, job

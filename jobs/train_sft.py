@@ -1,9 +1,9 @@
-"""Fine-tune on traces, as a Ray job. Relative paths start from --root: storage that all nodes share; on one machine, here.
+r"""Fine-tune on traces, as a Ray job.
 
-Run it with:
-
-    ray job submit --working-dir . -- \\
+    ray job submit --working-dir . -- \
         python jobs/train_sft.py --config jobs/configs/train.miniature.yaml --root "$PWD"
+
+Relative paths start from --root: storage that all nodes share; on one machine, the checkout.
 """
 
 from s1ray.cli import job, train
