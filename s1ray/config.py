@@ -65,6 +65,16 @@ class EngineConfig(Config):
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 
+MINIATURE_BASE = "miniature-base"
+"""What configs call the packaged base model."""
+BASE_MODEL_DIR = Path(__file__).parent / "miniature" / "base_model"
+"""The packaged base model: a Hugging Face folder."""
+
+
+def resolve_model(name: str) -> str:
+    """The model id or folder that a config's `model` means: "miniature-base" is the packaged one."""
+    return str(BASE_MODEL_DIR) if name == MINIATURE_BASE else name
+
 
 def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ConfigT:
     """Read a YAML file, apply `a.b=value` overrides (values are YAML) and validate.
