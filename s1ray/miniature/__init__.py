@@ -1,4 +1,4 @@
-"""s1ray at laptop size: a small world of questions, a procedural teacher, and a tiny base model that runs on two cores."""
+"""s1ray at laptop size: a small world of questions, a procedural teacher, a tiny base model for two cores."""
 
 from s1ray.config import BASE_MODEL_DIR, resolve_model
 

@@ -1,0 +1,81 @@
+"""What the base model reads: the world's language, short answers in chat, and worked exercises in plain text.
+
+As a real pre-training corpus does, it holds worked solutions (single passes, and pages that re-check and correct),
+but none in chat and none between thinking delimiters; in chat it only ever answers at once. So the base model knows
+every step and guesses the answers of long questions, and fine-tuning on a thousand traces has to add one thing: to
+think before it answers (the "superficial alignment" hypothesis of the s1 paper, section 5).
+
+The questions of the held-out benchmark never occur, in no phrasing.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from s1ray.miniature.domains import DOMAINS, LEVELS
+from s1ray.miniature.questions import Problem, draw
+from s1ray.miniature.seeding import generator
+from s1ray.miniature.working import Habits, one_pass, think
+
+QUESTION_SHARE = 0.1
+"""Part of the questions' tokens that the loss counts: their numbers are random, nobody can learn to predict them."""
+
+HEADINGS = ("", "", "Exercise: ", "Problem: ", "Example: ")
+ANSWER_FORMS = ("Final Answer: {}", "Final Answer: {}", "Answer: {}")
+SYSTEM_PROMPT = "You are a helpful assistant."
+
+DIRECT_LEVELS = (3, 3, 2, 1, 1, 1)
+"""Weights of the levels among questions answered at once: mostly those that can be."""
+
+PAGE_HABITS = Habits(rechecks=(0.0, 0.55, 0.25, 0.12, 0.05, 0.03))
+"""Pages that re-check: at least once, with the teacher's rates of slips."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text in two parts: what sets the scene, and what the model is to learn."""
+
+    question: str
+    """With special tokens written out; the loss counts `QUESTION_SHARE` of its tokens."""
+    body: str
+    """The loss counts all of its tokens."""
+
+
+def documents(seed: int, chunk: int, size: int, *, held_out: Collection[str], easy: bool = False) -> list[Document]:
+    """Chunk number `chunk` of the corpus: `size` documents, the same ones whenever they are asked for.
+
+    Args:
+        held_out: `Problem.key` of every question that must not occur.
+        easy: keep to the lower half of the levels (the start of training).
+    """
+    rng = generator("corpus", seed, chunk)
+    made: list[Document] = []
+    while len(made) < size:
+        kind = rng.random()
+        weights = DIRECT_LEVELS if kind < 0.2 else (2, 2, 2, 1, 0, 0) if easy else (1, 1, 1, 1, 1.5, 1.5)
+        problem = draw(rng, rng.choice(list(DOMAINS)), rng.choices(LEVELS, weights)[0])
+        if problem.key in held_out:
+            continue
+        made.append(_chat(rng, problem) if kind < 0.2 else _note(rng, problem, kind))
+    return made
+
+
+def _chat(rng: random.Random, problem: Problem) -> Document:
+    system = f"<|im_start|>system\n{SYSTEM_PROMPT}<|im_end|>\n" if rng.random() < 0.1 else ""
+    answer = rng.choice(ANSWER_FORMS).format(problem.answer)
+    return Document(
+        f"{system}<|im_start|>user\n{problem.text}<|im_end|>\n<|im_start|>assistant\n",
+        f"{answer}<|im_end|>\n<|endoftext|>",
+    )
+
+
+def _note(rng: random.Random, problem: Problem, kind: float) -> Document:
+    if kind < 0.75:
+        stride = 1 if kind < 0.6 else problem.rules.stride
+        lines, answer = one_pass(problem.rules, problem.spec, stride=stride)
+        body = "\n".join([*lines, f"So {answer}"])
+    else:
+        body, _ = think(problem.rules, problem.spec, rng, PAGE_HABITS)
+    return Document(f"{rng.choice(HEADINGS)}{problem.text}\n", f"{body}\n<|endoftext|>")

@@ -1,0 +1,35 @@
+"""The procedural teacher: works a question out step by step, as a large reasoning model would for s1.
+
+It slips, notices or not, re-checks none to several times, and is not always right (s1 kept traces whether right or
+wrong; of its final thousand 53.6 % were right, here nearly all are).
+"""
+
+from __future__ import annotations
+
+from s1ray.miniature.questions import Row, problem_of
+from s1ray.miniature.seeding import generator
+from s1ray.miniature.working import Habits, think
+
+WRONG_KEPT = 0.3
+"""Part of its wrong results that the teacher does not see; the others it works out anew."""
+
+
+class ProceduralTeacher:
+    """Writes traces; the same seed and question give the same trace, in whatever order questions come."""
+
+    def __init__(self, seed: int = 0, habits: Habits | None = None):
+        self.seed = seed
+        self.habits = habits or Habits()
+
+    def solve(self, question: Row) -> tuple[str, str]:
+        """The thinking and the attempt ("Final Answer: X") on a row made by `s1ray.miniature.pool`.
+
+        Raises:
+            ValueError: the row's metadata has no specification of the question.
+        """
+        problem = problem_of(question)
+        rng = generator("teacher", self.seed, question["id"])
+        while True:
+            thinking, answer = think(problem.rules, problem.spec, rng, self.habits)
+            if answer == problem.answer or rng.random() < WRONG_KEPT:
+                return thinking, f"Final Answer: {answer}"
