@@ -35,19 +35,25 @@ def account_unforced(
     the first end trigger. What follows the whole end delimiter is the answer; a response that does not think is all
     answer, one whose end delimiter is not complete has none.
     """
-    start, end = list(fmt.start), list(fmt.end)
-    triggers, newlines = frozenset(fmt.end_triggers), frozenset(fmt.newline_ids)
+    end, triggers = list(fmt.end), frozenset(fmt.end_triggers)
     output = list(output_ids)
-    begin = 0
-    if prompt_state(start, end, triggers, newlines, prompt_ids) is not PromptState.OPEN:
-        while begin < len(output) and output[begin] in newlines:
-            begin += 1
-        if output[begin : begin + len(start)] != start:
-            return _split(output, 0, 0, 0, answered=True)
-        begin += len(start)
+    begin = thinking_begin(fmt, prompt_state(fmt.start, fmt.end, triggers, prompt_ids), output)
+    if begin is None:
+        return _split(output, 0, 0, 0, answered=True)
     stop = next((i for i in range(begin, len(output)) if output[i] in triggers), len(output))
     answered = output[stop : stop + len(end)] == end
     return _split(output, begin, stop, stop + len(end) if answered else len(output), answered=answered)
+
+
+def thinking_begin(fmt: TokenizedFormat | ForcingPlan, state: PromptState, output_ids: Sequence[int]) -> int | None:
+    """Where the thinking of a free response begins; None: it does not think (or its start is not complete yet)."""
+    if state is not PromptState.ABSENT:
+        return 0 if state is PromptState.OPEN else None
+    begin = 0
+    while begin < len(output_ids) and output_ids[begin] in fmt.newline_ids:
+        begin += 1
+    found = tuple(output_ids[begin : begin + len(fmt.start)]) == tuple(fmt.start)
+    return begin + len(fmt.start) if found else None
 
 
 def _split(output: list[int], begin: int, stop: int, answer: int, *, answered: bool) -> Accounting:

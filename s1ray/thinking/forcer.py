@@ -92,28 +92,24 @@ class PromptState(Enum):
     OPEN = "open"
     """The prompt ends inside a thinking block."""
     CLOSED = "closed"
-    """The prompt ends with an end delimiter, at most line breaks after it: the response is all answer."""
+    """The prompt ends behind an end delimiter (a closed block, or a begun answer): the response is all answer."""
 
 
 def prompt_state(
-    start: Sequence[int],
-    end: Sequence[int],
-    end_triggers: Collection[int],
-    newline_ids: Collection[int],
-    prompt_ids: Sequence[int],
+    start: Sequence[int], end: Sequence[int], end_triggers: Collection[int], prompt_ids: Sequence[int]
 ) -> PromptState:
-    """Read off a prompt's last ids whether thinking is open. Looks back to the last delimiter or trigger."""
+    """Read off a prompt's ids whether thinking is open: its last delimiter or trigger decides (a trigger is an earlier
+    turn's EOS, or s1's beginning of this one).
+    """
     start, end = list(start), list(end)
-    only_newlines = True
     for stop in range(len(prompt_ids), 0, -1):
         last = prompt_ids[stop - 1]
         if last == end[-1] and list(prompt_ids[max(0, stop - len(end)) : stop]) == end:
-            return PromptState.CLOSED if only_newlines else PromptState.ABSENT
+            return PromptState.CLOSED
         if last == start[-1] and list(prompt_ids[max(0, stop - len(start)) : stop]) == start:
             return PromptState.OPEN
         if last in end_triggers:
             return PromptState.ABSENT
-        only_newlines = only_newlines and last in newline_ids
     return PromptState.ABSENT
 
 
@@ -168,7 +164,7 @@ class BudgetForcer:
         self._thinking_begin: int | None = None
         self._answer_begin: int | None = None
 
-        state = prompt_state(plan.start, plan.end, self._triggers, self._newlines, prompt_ids)
+        state = prompt_state(plan.start, plan.end, self._triggers, prompt_ids)
         if state is PromptState.OPEN:
             self._begin_thinking()
         elif state is PromptState.CLOSED:

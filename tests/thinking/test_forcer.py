@@ -222,14 +222,14 @@ def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(plan, pr
         ([TURN, THINK, X, X], PromptState.OPEN),
         ([TURN, THINK, X, TURN, ANSWER, NEWLINE], PromptState.CLOSED),
         ([TURN, THINK, X, TURN, ANSWER], PromptState.CLOSED),
-        ([TURN, THINK, X, TURN, ANSWER, X], PromptState.ABSENT),
+        ([TURN, THINK, X, TURN, ANSWER, X], PromptState.CLOSED),
         ([TURN, THINK, X, TURN, ANSWER, X, EOS, TURN, Y, NEWLINE], PromptState.ABSENT),
         ([TURN, THINK, X, EOS], PromptState.ABSENT),
     ],
 )
 def test_the_prompts_tail_tells_whether_thinking_is_open(prompt, state):
     plan = toy_plan()
-    assert prompt_state(plan.start, plan.end, plan.end_triggers, plan.newline_ids, prompt) is state
+    assert prompt_state(plan.start, plan.end, plan.end_triggers, prompt) is state
 
 
 def test_a_closed_prompt_is_left_alone():
