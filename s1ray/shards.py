@@ -15,11 +15,13 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from s1ray.runs import RunError
 from s1ray.schemas import write_table
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ class ShardWorker(Protocol):
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """The results of a shard, in a schema that does not depend on the rows."""
+
+    def close(self) -> None:
+        """Release what the worker holds."""
 
 
 def shard_key(ids: list[str], fingerprint: Mapping[str, Any]) -> str:
@@ -53,7 +58,7 @@ def map_shards(
     actors: int = 1,
     actor_options: Mapping[str, Any] | None = None,
     what: str = "rows",
-) -> pa.Table:
+) -> list[Path]:
     """Run a worker over all rows, in shards, resuming from the shards that `folder` already holds.
 
     Args:
@@ -67,14 +72,11 @@ def map_shards(
         what: what a row is, for the progress log.
 
     Returns:
-        The results of all shards, in the order of the rows.
+        The files of all shards, in the order of the rows.
 
     Raises:
-        Exception: what the worker raises; the shards that are done stay.
+        RunError: a worker raised or died for good; the shards that are done stay.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     shards = [rows.slice(start, shard_rows) for start in range(0, len(rows), shard_rows)]
@@ -84,7 +86,7 @@ def map_shards(
         log.info("%s: %d of %d shards are done already", what, len(shards) - len(pending), len(shards))
     if pending:
         _run(pending, folder, make_worker, actors, dict(actor_options or {}), what)
-    return pa.concat_tables([pq.read_table(file) for file in files])
+    return files
 
 
 def _run(
@@ -114,14 +116,25 @@ def _run(
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(tasks)), max_tasks_in_flight_per_actor=2),
             **options,
         )
-        for batch in results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-            done += sum(batch.column("rows").to_pylist())
-            if time.monotonic() - logged > LOG_SECONDS:
-                logged = time.monotonic()
-                log.info("%s: %d of %d, %.0f a second", what, done, total, done / (logged - started))
-    for task in tasks:
-        Path(task["input"]).unlink(missing_ok=True)
-    inputs.rmdir()
+        try:
+            for batch in results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+                done += sum(batch.column("rows").to_pylist())
+                if time.monotonic() - logged > LOG_SECONDS:
+                    logged = time.monotonic()
+                    log.info("%s: %d of %d, %.1f a second", what, done, total, done / (logged - started))
+        except ray.exceptions.RayError as error:
+            raise RunError(
+                f"{what}: a worker failed after {done} of {total}: {_root(error)}; what is done is kept in {folder}, "
+                "run again to go on from there"
+            ) from error
+    shutil.rmtree(inputs)
+
+
+def _root(error: BaseException) -> str:
+    """The first cause of an error that Ray has wrapped, in one line."""
+    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 class _Shards:
@@ -138,6 +151,11 @@ class _Shards:
             if not Path(task["output"]).exists():
                 write_table(self._worker(pq.read_table(task["input"])), task["output"])
         return batch.select(["output", "rows"])
+
+    def __del__(self) -> None:
+        # Ray Data drops its reference when the actor is done; an engine's processes must not outlive it.
+        if hasattr(self, "_worker"):
+            self._worker.close()
 
 
 class quiet_ray_data:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from s1ray.config import Config, EngineConfig, StageConfig
+from s1ray.thinking.budget import ThinkingBudget
 
 
 class ColumnMapping(Config):
@@ -133,16 +134,18 @@ class ModelDifficulty(Config):
     kind: Literal["model"]
     models: dict[str, EngineConfig] = Field(min_length=1)
     """Label -> engine. s1 uses Qwen2.5-7B-Instruct and Qwen2.5-32B-Instruct."""
+    thinking: ThinkingBudget | None = None
+    """How long to think. None: nothing is forced, the model answers as it is used to (as in s1); `max_tokens: 0` asks
+    for the answer at once."""
     max_tokens: int = Field(default=32768, ge=1)
-    """Tokens of an answer, thinking included."""
+    """Tokens of a response, thinking included; cut to what the context leaves."""
     temperature: float = Field(default=0.05, ge=0)
     """s1's value."""
-    think: bool = False
-    """Let the model think (its thinking format), instead of asking for the answer at once."""
     samples: int = Field(default=1, ge=1)
     """Attempts per question; one correct attempt is enough to drop it."""
-    shard_rows: int = Field(default=512, ge=1)
-    """Questions that are answered and written at once: what a killed job can lose."""
+    shard_rows: int = Field(default=1024, ge=1)
+    """Questions that are answered and written at once: what a killed job can lose. Several times `max_num_seqs` keeps
+    the engine busy."""
     actors: int = Field(default=1, ge=1)
     """Engines side by side, per model."""
 

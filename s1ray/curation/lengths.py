@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from s1ray.config import resolve_model
+
 
 def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]]:
     """A function from texts to their lengths.
@@ -18,8 +20,6 @@ def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]
     if tokenizer is None:
         return lambda texts: [len(text.split()) for text in texts]
     from tokenizers import Tokenizer
-
-    from s1ray.miniature import resolve_model
 
     path = Path(resolve_model(tokenizer))
     file = path / "tokenizer.json" if path.is_dir() else path

@@ -19,10 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import ConfigError
+from s1ray.curation.answering import resolved_engine
 from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Funnel
+from s1ray.curation.lengths import length_counter
 from s1ray.curation.selection import Candidate, select
 from s1ray.curation.sources import benchmark_questions, check_sources, input_paths, stage, staged_schema
 from s1ray.runs import Run
@@ -36,6 +38,8 @@ log = logging.getLogger("s1ray")
 QUESTIONS = "questions.parquet"
 DROPPED = "dropped.parquet"
 DIFFICULTY = "difficulty.parquet"
+WORK, ANSWERS = "work", "answers"
+"""Folders that a finished run does not keep."""
 
 
 def plan(config: CurationConfig) -> list[str]:
@@ -43,16 +47,19 @@ def plan(config: CurationConfig) -> list[str]:
 
     Raises:
         ConfigError: the config does not fit the sources.
-        FileNotFoundError: a source or benchmark is not there.
+        FileNotFoundError: a source, a benchmark or a model is not there.
+        ValueError: the tokenizer cannot be loaded.
     """
     lines = check_sources(config)
+    length_counter(config.length.tokenizer)
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
     if isinstance(config.difficulty, ModelDifficulty):
         rows = "every row that is left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows a domain"
         samples, tokens = config.difficulty.samples, config.difficulty.max_tokens
         lines += [
-            f"difficulty: {label} ({engine.model}) answers {rows}, {samples} time(s), at most {tokens:,} tokens each"
+            f"difficulty: {label} ({resolved_engine(engine).model}) answers {rows}, {samples} time(s), "
+            f"at most {tokens:,} tokens each"
             for label, engine in config.difficulty.models.items()
         ]
     elif config.difficulty is not None:
@@ -80,7 +87,7 @@ def curate(config: CurationConfig, *, force: bool = False) -> Run:
     """
     for line in plan(config):
         log.info("curate: %s", line)
-    with Run("curate", config, input_paths(config), force=force) as run:
+    with Run("curate", config, _inputs(config), force=force) as run:
         if run.skipped:
             log.info("curate: %s is complete already, skipped", run.path)
             return run
@@ -88,11 +95,20 @@ def curate(config: CurationConfig, *, force: bool = False) -> Run:
     return run
 
 
+def _inputs(config: CurationConfig) -> dict[str, str]:
+    """Every local file that decides the result, the difficulty models' weights included."""
+    paths = input_paths(config)
+    if isinstance(config.difficulty, ModelDifficulty):
+        models = {label: resolved_engine(engine).model for label, engine in config.difficulty.models.items()}
+        paths |= {f"difficulty.{label}": model for label, model in models.items() if Path(model).is_dir()}
+    return paths
+
+
 def _curate(config: CurationConfig, run: Run) -> None:
     from s1ray.cluster import connected
     from s1ray.curation.features import compute_features
 
-    work = run.path / "work"
+    work = run.path / WORK
     shutil.rmtree(work, ignore_errors=True)
     parts = stage(config.sources, work)
     questions = (pair for benchmark in config.decontamination.benchmarks for pair in benchmark_questions(benchmark))
@@ -107,7 +123,8 @@ def _curate(config: CurationConfig, run: Run) -> None:
     run.rows, run.drops = funnel.rows(), funnel.reasons()
     run.figures = _figures(features, chosen)
     _write(run.path, parts, features, funnel, chosen, solved_by)
-    shutil.rmtree(work)
+    for folder in (work, run.path / ANSWERS):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _difficulty(config: CurationConfig, run: Run, features: pa.Table, funnel: Funnel) -> Mapping[int, list[str] | None]:
@@ -118,20 +135,14 @@ def _difficulty(config: CurationConfig, run: Run, features: pa.Table, funnel: Fu
     if not isinstance(config.difficulty, ModelDifficulty):
         difficulty_filter(funnel, given)
         return given
-    from s1ray.curation.difficulty import measure
+    from s1ray.curation.difficulty import measure, solvers
 
     rows = funnel.alive
-    answers = measure(
-        features.take(rows).select(["id", "question", "answer", "metadata"]), config, run.path / "answers"
-    )
+    questions = features.take(rows).select(["id", "question", "answer", "metadata"])
+    answers = measure(questions, config.difficulty, run.path / ANSWERS, seed=config.seed)
     write_table(answers, run.path / DIFFICULTY)
-    correct: dict[str, list[str]] = {}
-    for answer in answers.to_pylist():
-        models = correct.setdefault(answer["id"], [])
-        if answer["correct"] and answer["model"] not in models:
-            models.append(answer["model"])
-    ids = features.column("id").to_pylist()
-    solved_by: dict[int, list[str] | None] = {row: sorted(correct[ids[row]]) for row in rows}
+    labels = solvers(answers)
+    solved_by = {row: labels[question] for row, question in zip(rows, questions.column("id").to_pylist(), strict=True)}
     difficulty_filter(funnel, solved_by)
     return solved_by
 
