@@ -25,7 +25,10 @@ class ServedModel(Config):
     name: str
     """Its name at the endpoint (the `model` field of a request)."""
     weights: str | None = None
-    """Folder of its weights, where there is one: it counts as an input, so a retrained model is measured again."""
+    """Folder of its weights, or "miniature-base". With it a retrained model is not taken for the one measured before,
+    and thinking is counted a second time, from the token ids."""
+    thinking_format: str = "s1"
+    """Preset of its thinking delimiters, for that second count: s1, deepseek_r1 or qwen3."""
     arms: list[str] | None = None
     """Labels of the arms to measure it with. None: all."""
 
@@ -101,7 +104,7 @@ class Sampling(Config):
     samples: int = Field(default=1, ge=1)
     """Samples a question; more than one needs a temperature above 0."""
     answer_tokens: int = Field(default=512, ge=1)
-    """Most tokens of the answer, kept free whatever the thinking takes."""
+    """Tokens kept for the answer after the longest thinking that an arm allows; shorter thinking leaves it more."""
 
     @model_validator(mode="after")
     def _samples_differ(self) -> Self:

@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
-from s1ray.evaluation.results import ArmResult, BenchmarkResults, Comparison, load_results
+from s1ray.evaluation.results import QUESTIONS, ArmResult, BenchmarkResults, Comparison, load_results
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-QUESTIONS = "questions.parquet"
-"""The questions that a run asked, beside its evaluations."""
 
 
 def write_report(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 STAGE = "benchmark"
 RESULTS = "evaluations.parquet"
+QUESTIONS = "questions.parquet"
+"""The questions that a run asked, beside its evaluations."""
 TEXTS = ("thinking", "answer")
 """The heavy columns: they stay in Arrow until a sample is shown."""
 

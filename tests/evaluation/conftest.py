@@ -10,8 +10,7 @@ import pytest
 
 from s1ray.config import validate_config
 from s1ray.evaluation.config import BenchmarkConfig
-from s1ray.evaluation.report import QUESTIONS
-from s1ray.evaluation.results import RESULTS, STAGE
+from s1ray.evaluation.results import QUESTIONS, RESULTS, STAGE
 from s1ray.runs import Run
 from s1ray.schemas import Evaluation, Question, question_id, to_table, write_table
 

@@ -1,0 +1,104 @@
+"""A look at the endpoint before a run: is it there, does it serve the models, does it control thinking?
+
+Each of these would otherwise show after minutes, as thousands of failed or, worse, meaningless responses.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import httpx
+
+from s1ray.config import ConfigError
+from s1ray.evaluation.config import Endpoint, ServedModel
+
+
+def api_key(endpoint: Endpoint) -> str | None:
+    """The key in the variable that the config names.
+
+    Raises:
+        ConfigError: the variable is not set.
+    """
+    if endpoint.api_key_env is None:
+        return None
+    key = os.environ.get(endpoint.api_key_env)
+    if not key:
+        raise ConfigError(f"endpoint.api_key_env: the environment variable {endpoint.api_key_env} is not set")
+    return key
+
+
+def check_endpoint(
+    endpoint: Endpoint, models: list[ServedModel], *, transport: httpx.BaseTransport | None = None
+) -> None:
+    """Ask for the endpoint's models, and each of ours for one short response with a thinking budget.
+
+    Args:
+        endpoint: the address.
+        models: the models that it should serve.
+        transport: replaces the network, for tests.
+
+    Raises:
+        ConnectionError: nothing answers there, or not as an OpenAI-compatible server does.
+        ConfigError: it refuses the key, does not serve a model, or knows no thinking budgets.
+    """
+    key = api_key(endpoint)
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    timeout = httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, 30.0))
+    with httpx.Client(headers=headers, timeout=timeout, transport=transport) as client:
+        served = _served(client, endpoint)
+        for model in models:
+            if model.name not in served:
+                raise ConfigError(
+                    f"models: {model.label!r} is called {model.name!r}, but {endpoint.base_url} serves "
+                    f"{', '.join(served) or 'no model'}"
+                )
+            _try(client, endpoint, model)
+
+
+def _served(client: httpx.Client, endpoint: Endpoint) -> list[str]:
+    answer = _ask(client, endpoint, "GET", "/models")
+    try:
+        return [model["id"] for model in answer["data"]]
+    except (KeyError, TypeError) as error:
+        raise ConnectionError(f"{endpoint.base_url}/models: no list of models: {str(answer)[:200]}") from error
+
+
+def _try(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
+    body = {
+        "model": model.name,
+        "messages": [{"role": "user", "content": "1 + 1 = ?"}],
+        "max_tokens": 64,
+        "temperature": 0.0,
+        "thinking": {"max_tokens": 1},
+    }
+    answer = _ask(client, endpoint, "POST", "/chat/completions", body)
+    try:
+        accounted = "thinking_tokens" in (answer["choices"][0].get("thinking") or {})
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ConnectionError(f"{endpoint.base_url}: no chat completion: {str(answer)[:200]}") from error
+    if not accounted:
+        raise ConfigError(
+            f"endpoint.base_url: {endpoint.base_url} answers, but says nothing about thinking, so it does not "
+            "control it; serve the model with s1ray (`serve run serve_config.yaml`)"
+        )
+
+
+def _ask(client: httpx.Client, endpoint: Endpoint, method: str, path: str, body: Any = None) -> Any:
+    url = f"{endpoint.base_url}{path}"
+    try:
+        response = client.request(method, url, json=body)
+    except httpx.TimeoutException:
+        raise ConnectionError(f"{url}: no answer within {endpoint.timeout:g} s") from None
+    except httpx.TransportError as error:
+        raise ConnectionError(
+            f"{url}: no server answers ({error}); start one (`serve run serve_config.yaml`) or set endpoint.base_url"
+        ) from None
+    if response.status_code in (401, 403):
+        raise ConfigError(f"{url}: status {response.status_code}, the key is refused; see endpoint.api_key_env")
+    if not response.is_success:
+        raise ConnectionError(f"{url}: status {response.status_code}: {response.text[:300]}")
+    try:
+        return response.json()
+    except ValueError:
+        raise ConnectionError(f"{url}: no JSON, so no OpenAI-compatible server: {response.text[:200]!r}") from None

@@ -1,0 +1,59 @@
+"""Counts thinking tokens a second time, from the ids of a response and the delimiters alone.
+
+A server that forces budgets also counts them, with the same state machine: were the forcing broken, its count could
+still look right, since it expects the end where it has forced it. Control is a measurement only if the count knows
+nothing of the budget. This one finds the delimiters in the ids and counts what is between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from s1ray.config import ConfigError
+from s1ray.thinking.format import ThinkingFormat, TokenizedFormat
+
+
+class Recount:
+    """Counts the responses of one model.
+
+    Args:
+        tokenized: its thinking format, in its tokenizer's ids.
+    """
+
+    def __init__(self, tokenized: TokenizedFormat):
+        self._format = tokenized
+
+    @classmethod
+    def of_model(cls, weights: str, thinking_format: str) -> Recount:
+        """For the model in a folder.
+
+        Raises:
+            ConfigError: the folder has no tokenizer, or it cannot express the format.
+        """
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(weights)
+            return cls(ThinkingFormat.preset(thinking_format).resolve(tokenizer))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"weights: {weights}: its tokenizer cannot be used to count thinking: {error}") from None
+
+    def thinking_tokens(self, output_ids: Sequence[int], claimed: int, *, forced: bool) -> int:
+        """Ids between the start and the end delimiter; a response that never ends its thinking is counted to its end.
+
+        Args:
+            output_ids: the response. Without a start delimiter at its beginning, the prompt had opened the thinking.
+            claimed: the server's count. It decides one case that ids cannot: whether a line break before a forced end
+                was the model's last thought or the first forced token.
+            forced: the end of thinking was forced.
+        """
+        start, end, newline = (list(ids) for ids in (self._format.start, self._format.end, self._format.newline))
+        output = list(output_ids)
+        begin = len(start) if output[: len(start)] == start else 0
+        stop = next((i for i in range(begin, len(output)) if output[i : i + len(end)] == end), None)
+        if stop is None:
+            return len(output) - begin
+        before = stop - len(newline)
+        if forced and before >= begin and output[before:stop] == newline and claimed == before - begin:
+            return claimed
+        return stop - begin

@@ -1,0 +1,157 @@
+"""The way over HTTP: the look at the endpoint, and a whole run against a server on loopback."""
+
+import asyncio
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+
+from s1ray.config import ConfigError
+from s1ray.evaluation.config import Endpoint, ServedModel
+from s1ray.evaluation.endpoint import check_endpoint
+from s1ray.evaluation.recount import Recount
+from s1ray.evaluation.results import load_results
+from s1ray.evaluation.runner import run_benchmark
+from s1ray.generation import GenerationRequest
+from s1ray.schemas import Question, to_table, write_table
+from s1ray.thinking import ThinkingBudget
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted_model import FORMAT, Recorder, questions
+from test_runner import config
+
+MODELS = [ServedModel(label="sft", name="s")]
+GOOD = {"choices": [{"message": {"content": "2"}, "thinking": {"thinking_tokens": 1}}]}
+
+
+def answering(models=({"id": "s"},), completion=GOOD, status=200, seen=None):
+    def handle(request: httpx.Request) -> httpx.Response:
+        if seen is not None:
+            seen.append(request)
+        body = {"data": list(models)} if request.url.path.endswith("/models") else completion
+        return httpx.Response(status, json=body)
+
+    return httpx.MockTransport(handle)
+
+
+def test_a_good_endpoint_passes_with_one_small_request_a_model(monkeypatch):
+    seen = []
+    monkeypatch.setenv("A_KEY", "secret")
+    check_endpoint(Endpoint(api_key_env="A_KEY"), MODELS, transport=answering(seen=seen))
+    assert [request.url.path for request in seen] == ["/v1/models", "/v1/chat/completions"]
+    assert {request.headers["Authorization"] for request in seen} == {"Bearer secret"}
+    assert json.loads(seen[1].content)["max_tokens"] <= 64
+
+
+@pytest.mark.parametrize(
+    ("transport", "error", "message"),
+    [
+        (answering(models=({"id": "base"}, {"id": "other"})), ConfigError, "'sft' is called 's', but .* base, other"),
+        (answering(models=()), ConfigError, "serves no model"),
+        (answering(completion={"choices": [{"message": {}}]}), ConfigError, "says nothing about thinking"),
+        (answering(completion={"object": "x"}), ConnectionError, "no chat completion"),
+        (answering(status=401), ConfigError, "status 401, the key is refused"),
+        (answering(status=502), ConnectionError, "status 502"),
+        (httpx.MockTransport(lambda request: httpx.Response(200, text="<html>")), ConnectionError, "no JSON"),
+        (httpx.MockTransport(lambda request: httpx.Response(200, json=[])), ConnectionError, "no list of models"),
+    ],
+)
+def test_a_bad_endpoint_is_refused_with_what_to_do(transport, error, message):
+    with pytest.raises(error, match=message):
+        check_endpoint(Endpoint(), MODELS, transport=transport)
+
+
+def test_nobody_there_is_said_in_one_sentence():
+    with pytest.raises(ConnectionError, match=r"no server answers .* start one"):
+        check_endpoint(Endpoint(base_url="http://127.0.0.1:9/v1"), MODELS)
+
+
+def test_a_key_that_is_not_set_is_named():
+    with pytest.raises(ConfigError, match="the environment variable S1RAY_NO_SUCH_KEY is not set"):
+        check_endpoint(Endpoint(api_key_env="S1RAY_NO_SUCH_KEY"), MODELS)
+
+
+class Server(BaseHTTPRequestHandler):
+    """Our server's wire format around the scripted model; every seventh request is refused once."""
+
+    requests_seen: list[dict]
+    lie: int = 0
+
+    def do_GET(self):
+        self._reply({"data": [{"id": "b"}, {"id": "s"}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests_seen.append(body)
+        if len(self.requests_seen) % 7 == 0:
+            self._reply({"error": {"message": "busy"}}, 503, {"Retry-After": "0"})
+            return
+        text = body["messages"][0]["content"]
+        if not text.startswith("Question"):
+            self._reply(GOOD)
+            return
+        request = GenerationRequest(
+            id="x",
+            messages=body["messages"],
+            budget=ThinkingBudget(**body["thinking"]),
+            max_tokens=body["max_tokens"],
+        )
+        done = asyncio.run(Recorder("server").complete(request))
+        accounting = {
+            "thinking_tokens": max(0, done.thinking_tokens - self.lie),
+            "answer_tokens": done.answer_tokens,
+            "waits": done.waits,
+            "end_forced": done.end_forced,
+        }
+        choice = {
+            "message": {"content": done.answer, "reasoning": done.thinking},
+            "finish_reason": done.finish_reason,
+            "thinking": accounting,
+        }
+        if body.get("return_token_ids"):
+            choice["token_ids"] = done.output_ids
+        self._reply({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": len(done.output_ids)}})
+
+    def _reply(self, body, status=200, headers=None):
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(data))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    handler = type("Handler", (Server,), {"requests_seen": []})
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    yield handler, f"http://127.0.0.1:{httpd.server_address[1]}/v1"
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_a_run_over_http_rides_out_busy_answers_and_counts_the_ids_itself(server, tmp_path, monkeypatch):
+    handler, url = server
+    handler.lie = 2
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "config.json").write_text("{}")
+    monkeypatch.setattr(Recount, "of_model", lambda folder, thinking_format: Recount(FORMAT))
+    file = tmp_path / "questions.parquet"
+    write_table(to_table(questions(20), Question), file)
+    models = [{"label": "base", "name": "b"}, {"label": "sft", "name": "s", "weights": str(weights)}]
+    run = run_benchmark(config(file, models=models, endpoint={"base_url": url, "concurrency": 8}))
+    results = load_results([run.path])
+    assert all(result.errors == 0 for result in results.arms)
+    # The server says two tokens too few. For the model whose tokenizer is known, the ids say otherwise.
+    assert results.find("sft", "max=64").longest == 20
+    assert results.find("base", "max=64").longest == 18
+    assert {body["thinking"]["waits"] for body in handler.requests_seen if len(body["thinking"]) > 1} == {0, 1, 2}

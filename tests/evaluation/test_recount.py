@@ -1,0 +1,64 @@
+import asyncio
+import sys
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s1ray.evaluation.recount import Recount
+from s1ray.generation import GenerationRequest
+from s1ray.generation.scripted import ScriptedGenerator
+from s1ray.thinking import ThinkingBudget
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted_model import EOS, FORMAT, TOKENIZER, TURN
+
+recount = Recount(FORMAT)
+NEWLINE = FORMAT.newline[0]
+LETTERS = st.sampled_from([TURN, EOS, NEWLINE, *range(10, 14)])
+
+
+def ids(text: str) -> list[int]:
+    return TOKENIZER.encode(text, add_special_tokens=False)
+
+
+@given(
+    st.lists(LETTERS, max_size=40),
+    st.one_of(st.none(), st.integers(0, 20)),
+    st.integers(0, 3),
+    st.sampled_from(["Wait", None, "\n"]),
+)
+def test_it_agrees_with_the_forcer_on_everything_that_the_forcer_makes(wanted, maximum, waits, wait_text):
+    def script(request, output):
+        proposed = wanted[len(output) % len(wanted)] if wanted else TURN
+        return [EOS if len(output) > 60 else proposed, 11, 12]
+
+    budget = ThinkingBudget(max_tokens=maximum, waits=0 if maximum == 0 else waits, wait_text=wait_text)
+    generator = ScriptedGenerator(FORMAT, script, eos_token_id=EOS)
+    request = GenerationRequest(id="q", prompt_ids=[20], budget=budget, max_tokens=120)
+    completion = asyncio.run(generator.complete(request))
+    counted = recount.thinking_tokens(
+        completion.output_ids, completion.thinking_tokens, forced=completion.end_forced is not None
+    )
+    assert counted == completion.thinking_tokens
+
+
+def test_it_is_not_fooled_by_a_server_that_claims_to_have_kept_the_budget():
+    runaway = ids("<|im_start|>think" + "x" * 30 + "<|im_start|>answer\nAnswer: 1<|im_end|>")
+    assert recount.thinking_tokens(runaway, 8, forced=True) == 30
+
+
+def test_thinking_that_never_ends_is_counted_to_the_end():
+    assert recount.thinking_tokens(ids("<|im_start|>think" + "x" * 30), 8, forced=True) == 30
+
+
+def test_thinking_that_the_prompt_has_opened_counts_from_the_first_id():
+    assert recount.thinking_tokens(ids("xxxx<|im_start|>answer\n1"), 4, forced=False) == 4
+
+
+def test_a_line_break_before_a_forced_end_is_the_models_or_ours_as_the_server_says():
+    output = ids("<|im_start|>thinkxxx\n<|im_start|>answer\nFinal Answer: 1")
+    assert recount.thinking_tokens(output, 3, forced=True) == 3
+    assert recount.thinking_tokens(output, 4, forced=True) == 4
+    assert recount.thinking_tokens(output, 3, forced=False) == 4
+    assert recount.thinking_tokens(output, 2, forced=True) == 4

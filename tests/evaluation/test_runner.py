@@ -1,0 +1,267 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.evaluation.config import BenchmarkConfig
+from s1ray.evaluation.report import write_report
+from s1ray.evaluation.results import load_results
+from s1ray.evaluation.runner import plan, run_benchmark
+from s1ray.runs import RunError, read_manifest
+from s1ray.schemas import Evaluation, Question, arrow_schema, to_table, write_table
+
+sys.path.insert(0, str(Path(__file__).parent))
+from scripted_model import Recorder, questions
+
+
+@pytest.fixture
+def benchmark_file(tmp_path):
+    path = tmp_path / "questions.parquet"
+    write_table(to_table(questions(60), Question), path)
+    return path
+
+
+def config(benchmark_file: Path, output: str = "run", **changes) -> BenchmarkConfig:
+    data = {
+        "output": str(benchmark_file.parent / output),
+        "benchmark": str(benchmark_file),
+        "models": [{"label": "base", "name": "b", "arms": ["max=0", "max=64"]}, {"label": "sft", "name": "s"}],
+        "sweep": {"max_tokens": [0, 8, 64], "waits": [1, 2]},
+        "endpoint": {"concurrency": 4},
+    } | changes
+    return validate_config(BenchmarkConfig, data, "test")
+
+
+def scripted(**behaviour):
+    return lambda model: Recorder(model.label, **behaviour)
+
+
+def test_a_run_measures_every_model_arm_and_question_and_gives_the_declared_schema(benchmark_file):
+    run = run_benchmark(config(benchmark_file), engines=scripted())
+    table = pq.read_table(run.path / "evaluations.parquet")
+    assert table.schema.equals(arrow_schema(Evaluation))
+    assert table.num_rows == 60 * (2 + 5)
+    keys = list(zip(*(table[name].to_pylist() for name in ("model", "arm", "id")), strict=True))
+    assert len(set(keys)) == len(keys)
+    assert [key[:2] for key in keys[::60]] == [
+        ("base", "max=0"),
+        ("base", "max=64"),
+        *(("sft", arm) for arm in ("max=0", "max=8", "max=64", "max=64 waits=1", "max=64 waits=2")),
+    ]
+    assert all(keys[i : i + 60] == sorted(keys[i : i + 60]) for i in range(0, len(keys), 60))
+    assert not (run.path / "journals").exists()
+
+
+def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file):
+    run = run_benchmark(config(benchmark_file), engines=scripted())
+    results = load_results([run.path])
+    by_arm = {r.arm: r for r in results.of("sft")}
+    # Question i needs 1 + i % 50 letters: none without thinking, 8 of each 50 with 8 letters, all with 64.
+    assert [round(60 * by_arm[arm].accuracy.value) for arm in ("max=0", "max=8", "max=64")] == [0, 16, 60]
+    assert by_arm["max=8"].longest == 8
+    assert by_arm["max=64"].longest == 50
+    assert by_arm["max=64 waits=1"].longest == 64
+    assert all(result.obeying == 60 for result in results.arms)
+    assert by_arm["max=64 waits=2"].waits > by_arm["max=64 waits=1"].waits > 0
+    assert read_manifest(run.path)["figures"]["sft max=64"] == {
+        "correct": 60,
+        "answered": 60,
+        "thinking_tokens": pytest.approx(22.17, abs=0.01),
+        "outside_limits": 0,
+    }
+    assert write_report([run.path], run.path.parent / "report.html").stat().st_size > 20_000
+
+
+def test_two_runs_give_the_same_bytes_whatever_the_concurrency(benchmark_file):
+    one = run_benchmark(config(benchmark_file, "one"), engines=scripted())
+    other = config(benchmark_file, "two", endpoint={"concurrency": 17, "base_url": "http://elsewhere:1/v1"})
+    two = run_benchmark(other, engines=scripted())
+    assert (one.path / "evaluations.parquet").read_bytes() == (two.path / "evaluations.parquet").read_bytes()
+
+
+def test_a_complete_run_is_skipped_wherever_the_endpoint_is_now(benchmark_file, tmp_path):
+    run_benchmark(config(benchmark_file), engines=scripted())
+    log = tmp_path / "log"
+    again = config(benchmark_file, endpoint={"base_url": "http://127.0.0.1:9/v1"})
+    assert run_benchmark(again, engines=scripted(log=log)).skipped
+    assert not log.exists()
+
+
+def test_a_run_that_stops_midway_asks_for_nothing_twice(benchmark_file, tmp_path):
+    log = tmp_path / "log"
+    left = iter(range(151))
+
+    def interrupt(request):
+        return KeyboardInterrupt() if next(left, None) is None else None
+
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(config(benchmark_file), engines=scripted(log=log, fail=interrupt))
+    assert read_manifest(tmp_path / "run")["status"] == "running"
+    before = log.read_text().splitlines()
+    assert 100 < len(before) <= 151
+    run = run_benchmark(config(benchmark_file), engines=scripted(log=log))
+    asked = log.read_text().splitlines()
+    whole = run_benchmark(config(benchmark_file, "whole"), engines=scripted())
+    assert len(set(asked)) == 60 * 7
+    # At most what was in flight when it stopped had to be asked for again.
+    assert len(asked) - len(set(asked)) <= 4
+    assert (run.path / "evaluations.parquet").read_bytes() == (whole.path / "evaluations.parquet").read_bytes()
+
+
+def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_file, tmp_path):
+    log = tmp_path / "log"
+    child = tmp_path / "child.py"
+    child.write_text(
+        textwrap.dedent(
+            f"""
+            import asyncio, sys
+            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            from scripted_model import Recorder
+            from test_runner import config
+            from s1ray.evaluation.runner import run_benchmark
+            from pathlib import Path
+
+            class Slow(Recorder):
+                async def complete(self, request):
+                    await asyncio.sleep(0.01)
+                    return await super().complete(request)
+
+            run_benchmark(config(Path({str(benchmark_file)!r})), engines=lambda m: Slow(m.label, {str(log)!r}))
+            """
+        )
+    )
+    process = subprocess.Popen([sys.executable, str(child)])
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 40):
+            assert process.poll() is None, "the child ended by itself"
+            time.sleep(0.01)
+    finally:
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    finished = log.read_text().splitlines()
+    assert 40 <= len(finished) < 60 * 7
+    run = run_benchmark(config(benchmark_file), engines=scripted(log=log))
+    asked = log.read_text().splitlines()
+    whole = run_benchmark(config(benchmark_file, "whole"), engines=scripted())
+    assert len(asked) - len(set(asked)) <= 4, "only what was in flight may be asked for again"
+    assert (run.path / "evaluations.parquet").read_bytes() == (whole.path / "evaluations.parquet").read_bytes()
+
+
+def some_fail(request):
+    return "status 503: overloaded" if request.id[0] in "01" else None
+
+
+def test_failed_requests_end_the_run_with_a_message_and_are_asked_again(benchmark_file, tmp_path):
+    with pytest.raises(RunError, match=r"requests failed after 4 attempt.*status 503: overloaded"):
+        run_benchmark(config(benchmark_file), engines=scripted(fail=some_fail))
+    assert read_manifest(tmp_path / "run")["status"] == "running"
+    with pytest.raises(RunError, match="is unfinished"):
+        load_results([tmp_path / "run"])
+    log = tmp_path / "log"
+    run = run_benchmark(config(benchmark_file), engines=scripted(log=log))
+    assert {line.split()[-1][0] for line in log.read_text().splitlines()} <= {"0", "1"}
+    assert all(result.errors == 0 for result in load_results([run.path]).arms)
+
+
+def test_failures_within_the_allowed_share_are_counted_as_wrong(benchmark_file, caplog):
+    run = run_benchmark(config(benchmark_file, max_failed_share=0.5), engines=scripted(fail=some_fail))
+    failed = sum(result.errors for result in load_results([run.path]).arms)
+    assert read_manifest(run.path)["drops"] == {"failed": failed}
+    assert failed > 0
+    largest = load_results([run.path]).find("sft", "max=64")
+    assert largest.accuracy.value == pytest.approx(1 - largest.errors / 60)
+
+
+def test_a_server_that_is_gone_stops_the_run_soon(benchmark_file, tmp_path):
+    asked = []
+
+    def gone(request):
+        asked.append(request.id)
+        return "ConnectError: connection refused"
+
+    with pytest.raises(ConnectionError, match=r"24 requests failed in a row.*connection refused.*run the same command"):
+        run_benchmark(config(benchmark_file), engines=scripted(fail=gone))
+    assert len(asked) < 40
+
+
+def test_thinking_beyond_the_budget_is_measured_and_told(benchmark_file, caplog):
+    def overrun(completion):
+        return dataclasses.replace(completion, thinking_tokens=completion.thinking_tokens + 1)
+
+    caplog.set_level("WARNING", logger="s1ray")
+    run = run_benchmark(config(benchmark_file), engines=scripted(mend=overrun))
+    zero = load_results([run.path]).find("sft", "max=0")
+    assert zero.obeying == 0
+    assert load_results([run.path]).methods()[-1].control_runs < 1
+    assert "sft with max=0: 60 of 60 responses think outside their limits" in caplog.text
+
+
+def test_other_questions_under_the_same_name_are_not_mixed_in(benchmark_file, tmp_path, monkeypatch):
+    def stop(request):
+        return KeyboardInterrupt()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted(fail=stop))
+    from s1ray.miniature import pool
+
+    rows = pool.build_benchmark()
+    monkeypatch.setattr(pool, "build_benchmark", lambda: [row | {"answer": "7"} for row in rows])
+    with pytest.raises(RunError, match="began with other questions"):
+        run_benchmark(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted())
+
+
+def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmark_file):
+    seen = {}
+
+    def look(request):
+        seen.setdefault((request.budget.max_tokens, request.budget.waits), {})[request.id] = request.seed
+
+    sampled = config(benchmark_file, limit=5, sampling={"samples": 3, "temperature": 0.7})
+    run_benchmark(sampled, engines=scripted(fail=look))
+    arms = list(seen.values())
+    assert all(arm == arms[0] for arm in arms)
+    assert len(set(arms[0].values())) == 15
+    greedy = {}
+    run_benchmark(
+        config(benchmark_file, "greedy", limit=5),
+        engines=scripted(fail=lambda request: greedy.update({request.id: request.seed})),
+    )
+    assert set(greedy.values()) == {None}
+
+
+def test_generators_are_closed_even_when_the_run_fails(benchmark_file):
+    made = []
+
+    def engines(model):
+        made.append(Recorder(model.label, fail=lambda request: RuntimeError("a bug")))
+        return made[-1]
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_benchmark(config(benchmark_file), engines=engines)
+    assert [generator.closed for generator in made] == [True, True]
+
+
+def test_the_plan_counts_without_starting_anything(benchmark_file, tmp_path):
+    lines = plan(config(benchmark_file))
+    assert "420 responses" in lines[-2]
+    assert f"at most {60 * (64 + 0 + 8 + 64 * 3):,} thinking tokens" in lines[-2]
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="limit: 100 questions"):
+        plan(config(benchmark_file, limit=100))
+
+
+def test_the_manifest_is_json_with_the_arms_spelled_out(benchmark_file):
+    run = run_benchmark(config(benchmark_file), engines=scripted())
+    manifest = json.loads((run.path / "manifest.json").read_text())
+    assert manifest["rows"] == {"questions": 60, "evaluations": 420}
+    assert manifest["config"]["sweep"]["max_tokens"] == [0, 8, 64]
