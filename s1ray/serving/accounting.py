@@ -1,8 +1,8 @@
 """Counts thinking in responses from their token ids, and writes the result into them.
 
-The server asks vLLM for the ids of every response (`return_token_ids`), follows each choice with the same state machine that forces budgets inside
-the engine, and takes the ids out again where the client did not ask for them. Streams arrive as server-sent events; the objects here see the decoded
-JSON of one event at a time.
+The server asks vLLM for the ids of every response (`return_token_ids`), follows each choice with the same state machine
+that forces budgets inside the engine, and takes the ids out again where the client did not ask for them. Streams arrive
+as server-sent events; the objects here see the decoded JSON of one event at a time.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ class RequestRecord:
     """The request's own stop tokens."""
     wants_ids: bool
     """The client asked for `return_token_ids`."""
+    hides_thinking: bool
+    """The client asked for `include_reasoning: false`."""
     texts: bool
     """The `thinking` object gets the texts: completions, which have no other place for them."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
@@ -97,14 +99,20 @@ class StreamAccountant:
             delta = choice.get("delta")
             if delta and "reasoning" in delta:
                 delta["reasoning_content"] = delta["reasoning"]
+                if record.hides_thinking:
+                    del delta["reasoning"], delta["reasoning_content"]
         if event.get("usage"):
             event["usage"]["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
         return None if self._is_empty(event) else event
 
     def _is_empty(self, event: dict[str, Any]) -> bool:
-        """vLLM sends events without text so that no id is lost; without the ids they say nothing."""
+        """Some events carry ids and no text; without the ids they say nothing."""
         choices = event.get("choices")
-        return bool(choices) and all(
-            choice.get("delta") == {} and choice.get("finish_reason") is None and "token_ids" not in choice
-            for choice in choices
-        ) and not event.get("usage")
+        return bool(choices) and not event.get("usage") and all(map(_says_nothing, choices or ()))
+
+
+def _says_nothing(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    if delta is None or choice.get("finish_reason") is not None or "token_ids" in choice:
+        return False
+    return all(value is None for value in delta.values())

@@ -1,7 +1,8 @@
 """The arguments of the Serve application: which models, how long they may think, how many requests they take.
 
-In a Serve YAML they stand under `applications[].args`, beside `import_path: s1ray.serving.app:build_app`. Every key is checked: an unknown or
-misplaced one is an error that names it (Serve itself drops unknown keys without a word; `s1ray.serving.check` covers the rest of the file).
+In a Serve YAML they stand under `applications[].args`, beside `import_path: s1ray.serving.app:build_app`. Every key is
+checked: an unknown or misplaced one is an error that names it (Serve itself drops unknown keys without a word;
+`s1ray.serving.check` covers the rest of the file).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class Budgets(Config):
     """How long a model thinks, where a request does not say, and where it asks for too much."""
 
     default: int | None = Field(default=None, ge=0)
-    """Thinking tokens at most for requests that give no `thinking.max_tokens`. None: no cap but `maximum` and the context."""
+    """Thinking tokens at most where a request gives no `max_tokens` of its own. None: no cap but `maximum`."""
     maximum: int | None = Field(default=None, ge=0)
     """The largest budget that a request may ask for; more is answered with 400. None: no limit but the context."""
 
@@ -37,7 +38,8 @@ class Autoscaling(Config):
     min_replicas: int = Field(default=1, ge=0)
     max_replicas: int = Field(default=1, ge=1)
     target_ongoing_requests: float | None = Field(default=None, gt=0)
-    """Requests a replica should have. None: three quarters of `max_ongoing_requests`. (ray.serve.llm's own default is 1e9, which never scales.)"""
+    """Requests that a replica should have. None: three quarters of `max_ongoing_requests`. (ray.serve.llm's own
+    default, 1e9, never scales.)"""
     upscale_delay_s: float = Field(default=10.0, ge=0)
     """Seconds of load before replicas are added."""
     downscale_delay_s: float = Field(default=300.0, ge=0)
@@ -62,11 +64,14 @@ class ServedModel(EngineConfig):
     autoscaling: Autoscaling = Autoscaling()
     """Number of replicas."""
     max_ongoing_requests: int | None = Field(default=None, ge=1)
-    """Requests that a replica takes at once; more wait in the queue, where autoscaling sees them. None: `max_num_seqs`."""
+    """Requests that a replica takes at once; more wait in the queue, where autoscaling sees them. None:
+    `max_num_seqs`."""
     max_queued_requests: int = Field(default=1024, ge=-1)
-    """Requests that wait, at each caller, while all replicas are full; more are refused with 503. -1: no bound."""
+    """Requests that wait, at each caller, while all replicas are full; more are refused with 429. -1: no bound."""
     graceful_shutdown_timeout_s: float = Field(default=600.0, ge=0)
     """How long a replica that is removed may go on with the answers it has begun."""
+    start_attempts: int = Field(default=3, ge=1)
+    """How often a replica's start is tried before the deployment is given up."""
     accelerator_type: str | None = None
     """GPU type a replica must run on, in Ray's names (H100, H200, A100-80G, L40S, ...). None: any."""
     strategy: str = Field(default="STRICT_PACK", pattern="^(STRICT_PACK|PACK|SPREAD|STRICT_SPREAD)$")
@@ -105,6 +110,7 @@ RESERVED_ENGINE_KWARGS = {
     "dtype": "give it as the model's own field `dtype`",
     "logits_processors": "budget forcing is loaded here by the server",
     "reasoning_parser": "follows from `thinking_format`",
+    "reasoning_parser_plugin": "follows from `thinking_format`",
     "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",
 }
 """Engine arguments that have another place here, or none; and why."""
@@ -115,7 +121,7 @@ class ServingConfig(Config):
 
     models: list[ServedModel] = Field(min_length=1)
     """The models that the app serves, each with its own replicas."""
-    formats: list[ThinkingFormat] = []
+    formats: list[ThinkingFormat] = Field(default_factory=list)
     """Thinking formats of model families that have no preset, for `thinking_format` to name."""
     ingress_replicas: int = Field(default=1, ge=1)
     """Processes that take HTTP requests and hand them to the models. More help beyond some hundred streams."""
@@ -133,8 +139,8 @@ class ServingConfig(Config):
         for index, model in enumerate(self.models):
             if model.thinking_format not in known | PRESETS.keys():
                 raise ValueError(
-                    f"models.{index}.thinking_format: {model.thinking_format!r} is neither a preset ({', '.join(PRESETS)}) "
-                    f"nor listed in formats ({', '.join(sorted(known)) or 'empty'})"
+                    f"models.{index}.thinking_format: {model.thinking_format!r} is neither a preset "
+                    f"({', '.join(PRESETS)}) nor listed in formats ({', '.join(sorted(known)) or 'empty'})"
                 )
         return self
 

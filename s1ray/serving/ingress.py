@@ -1,4 +1,4 @@
-"""The HTTP door: ray.serve.llm's OpenAI ingress, with our request models and with errors as OpenAI's clients expect them.
+"""The HTTP door: ray.serve.llm's OpenAI ingress, with our request models and with errors as OpenAI's clients know them.
 
 Imported only where the app is built and in the ingress replicas, because ray.serve.llm imports vLLM.
 """
@@ -43,7 +43,7 @@ class CompletionRequest(api.CompletionRequest):
 
     thinking: Thinking = None
     max_tokens: int | None = None
-    """Without it a completion may use the model's whole context: OpenAI's default of 16 would end before most thinking does."""
+    """Without it a completion may use the whole context: OpenAI's default of 16 would end before most thinking does."""
 
 
 class BudgetForcingIngress(OpenAiIngress):
@@ -65,8 +65,8 @@ class BudgetForcingIngress(OpenAiIngress):
             return error_response(error.status_code, str(error.detail), param="model")
         except BackPressureError:
             return busy_response()
-        except RayTaskError as error:
-            if isinstance(error.cause, BackPressureError):
+        except RayTaskError as failure:
+            if isinstance(failure.cause, BackPressureError):
                 return busy_response()
             raise
         if isinstance(first, list) and isinstance(first[0], str):
@@ -74,8 +74,8 @@ class BudgetForcingIngress(OpenAiIngress):
         if isinstance(first, list):
             first = first[0]
         if isinstance(first, api.ErrorResponse):
-            error = first.error
-            return error_response(error.code, error.message, param=error.param, kind=error.type)
+            info = first.error
+            return error_response(info.code, info.message, param=info.param, kind=info.type)
         return Response(first.model_dump_json(), media_type="application/json")
 
 

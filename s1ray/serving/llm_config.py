@@ -1,10 +1,14 @@
-"""From our model configuration to ray.serve.llm's, on GPUs and on CPUs alike. Plain data; nothing here starts or imports an engine."""
+"""From our model configuration to ray.serve.llm's, on GPUs and on CPUs alike.
+
+Plain data: nothing here starts or imports an engine.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from s1ray.miniature import resolve_model
+from s1ray.config import resolve_model
 from s1ray.serving.config import ServedModel
 
 PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
@@ -14,14 +18,14 @@ GIB = 1 << 30
 
 
 def resolve_device(device: str, cluster_gpus: float) -> str:
-    """ "cpu" or "gpu" for a model's `device`; auto takes GPUs where the cluster has some now."""
+    """The device of a model, "cpu" or "gpu"; auto takes GPUs where the cluster has some now."""
     if device != "auto":
         return device
     return "gpu" if cluster_gpus > 0 else "cpu"
 
 
 def engine_kwargs(model: ServedModel, device: str) -> dict[str, Any]:
-    """vLLM's engine arguments for a model on a device ("cpu" or "gpu"); the model's own `engine_kwargs` come last."""
+    """Arguments of vLLM's engine for a model on a device ("cpu" or "gpu"); its own `engine_kwargs` come last."""
     kwargs: dict[str, Any] = {
         "tensor_parallel_size": model.tensor_parallel_size,
         "max_num_seqs": model.max_num_seqs,
@@ -33,8 +37,8 @@ def engine_kwargs(model: ServedModel, device: str) -> dict[str, Any]:
     if model.max_model_len is not None:
         kwargs["max_model_len"] = model.max_model_len
     if device == "cpu":
-        # No compilation on a CPU: it takes minutes and gains nothing for small models. bfloat16, which weights are usually stored in, is emulated
-        # on most CPUs and slower than float32.
+        # No compilation on a CPU: it takes minutes and gains nothing for small models. bfloat16, which weights are
+        # usually stored in, is emulated on most CPUs and slower than float32.
         kwargs |= {"enforce_eager": True, "kv_cache_memory_bytes": int(model.kv_cache_gib * GIB)}
         if model.dtype == "auto":
             kwargs["dtype"] = "float32"
@@ -43,10 +47,10 @@ def engine_kwargs(model: ServedModel, device: str) -> dict[str, Any]:
 
 def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> dict[str, Any]:
     """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu")."""
-    cpus = model.cpus_per_worker
+    cpus, source = model.cpus_per_worker, model_source(model.model)
     env = {"VLLM_NO_USAGE_STATS": "1"}
     config: dict[str, Any] = {
-        "model_loading_config": {"model_id": model.name, "model_source": resolve_model(model.model)},
+        "model_loading_config": {"model_id": model.name, "model_source": source},
         "engine_kwargs": engine_kwargs(model, device),
         "deployment_config": deployment_options(model),
         "log_engine_metrics": log_engine_metrics,
@@ -54,8 +58,10 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
         "experimental_configs": {"stream_batching_interval_ms": 0},
         "runtime_env": {"env_vars": env},
     }
+    if Path(source).is_dir():
+        config["callback_config"] = {"callback_class": "s1ray.serving.engine:LocalModel"}
     if device == "cpu":
-        # Ray reserves the CPUs but binds nothing to them, so vLLM must not either: two replicas would choose the same cores.
+        # Ray binds nothing to the CPUs it reserves, so vLLM must not either: two replicas would choose the same cores.
         env |= {"OMP_NUM_THREADS": str(max(1, int(cpus))), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         config["placement_group_config"] = {"bundle_per_worker": {"CPU": cpus}, "strategy": model.strategy}
     else:
@@ -63,6 +69,12 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
         if model.accelerator_type is not None:
             config["accelerator_type"] = model.accelerator_type
     return config
+
+
+def model_source(model: str) -> str:
+    """What vLLM loads: a folder by its full path (replicas work elsewhere), a Hugging Face id or URI as it is."""
+    resolved = resolve_model(model)
+    return str(Path(resolved).absolute()) if Path(resolved).is_dir() else resolved
 
 
 def deployment_options(model: ServedModel) -> dict[str, Any]:
@@ -73,6 +85,7 @@ def deployment_options(model: ServedModel) -> dict[str, Any]:
         "max_ongoing_requests": model.ongoing_limit,
         "max_queued_requests": model.max_queued_requests,
         "graceful_shutdown_timeout_s": model.graceful_shutdown_timeout_s,
+        "max_constructor_retry_count": model.start_attempts,
         "autoscaling_config": {
             "min_replicas": scaling.min_replicas,
             "max_replicas": scaling.max_replicas,

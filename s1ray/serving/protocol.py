@@ -4,16 +4,18 @@ Request (chat and completions; with the `openai` client: `extra_body={"thinking"
 
     "thinking": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", "end_text": null}
 
-All fields are optional; see `ThinkingBudget` for their meaning. `max_tokens: 0` answers at once. What is left out comes from the server's budgets.
+All fields are optional; see `ThinkingBudget` for their meaning. `max_tokens: 0` answers at once. What is left out comes
+from the server's budgets.
 
 Response, in every choice (of a stream: in the choice's last chunk):
 
     "thinking": {"thinking_tokens": 512, "answer_tokens": 17, "waits": 1, "end_forced": "budget",
                  "budget": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", "end_text": null}}
 
-The numbers are counted from token ids. Chat messages have the thinking as `reasoning` (vLLM's name) and `reasoning_content` (the older name, which
-many clients read), apart from `content`. A completion's `text` holds both as the model wrote them; its `thinking` object has them apart, as `text`
-and `answer`. `usage.completion_tokens_details.reasoning_tokens` is the sum of the thinking tokens.
+The numbers are counted from token ids. Chat messages have the thinking as `reasoning` (vLLM's name) and
+`reasoning_content` (the older name, which many clients read), apart from `content`. A completion's `text` holds both as
+the model wrote them, delimiters included; its `thinking` object has them apart, as `text` and `answer`.
+`usage.completion_tokens_details.reasoning_tokens` is the sum of the thinking tokens.
 """
 
 from __future__ import annotations
@@ -53,7 +55,8 @@ def requested_budget(thinking: object) -> ThinkingBudget:
     if isinstance(thinking, ThinkingBudget):
         return thinking
     if not isinstance(thinking, Mapping):
-        raise BadRequestError(FIELD, f"must be an object such as {{\"max_tokens\": 512}}, not {type(thinking).__name__}")
+        kind = type(thinking).__name__
+        raise BadRequestError(FIELD, f'must be an object such as {{"max_tokens": 512}}, not {kind}')
     try:
         return ThinkingBudget.model_validate(dict(thinking))
     except ValidationError as error:
@@ -84,7 +87,8 @@ def resolve_budget(requested: ThinkingBudget, budgets: Budgets) -> ThinkingBudge
     for name in ("max_tokens", "min_tokens"):
         asked = getattr(requested, name)
         if limit is not None and asked is not None and asked > limit:
-            raise BadRequestError(f"{FIELD}.{name}", f"{asked} is more than this server's maximum of {limit} thinking tokens")
+            message = f"{asked} is more than this server's maximum of {limit} thinking tokens"
+            raise BadRequestError(f"{FIELD}.{name}", message)
     if requested.max_tokens is not None:
         return requested
     asks_for_no_cap = "max_tokens" in requested.model_fields_set

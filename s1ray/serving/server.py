@@ -1,7 +1,8 @@
 """`BudgetForcingServer`: ray.serve.llm's model server, with a thinking budget in every request.
 
-On the way in it resolves what the request asks for into a forcing plan in token ids, which the logits processor inside the engine carries out; on the
-way out it counts thinking and answer from the ids. Everything else (the OpenAI API, tensor parallelism, LoRA, metrics) is the base class's.
+On the way in it resolves what the request asks for into a forcing plan in token ids, which the logits processor inside
+the engine carries out; on the way out it counts thinking and answer from the ids. Everything else (the OpenAI API,
+tensor parallelism, LoRA, metrics) is the base class's.
 
 Imported only where the app is built and in the replicas, because ray.serve.llm imports vLLM.
 """
@@ -15,6 +16,7 @@ from typing import Any
 
 from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.serve.llm.deployment import LLMServer
+from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
 
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.config import Budgets
@@ -22,6 +24,7 @@ from s1ray.serving.engine import BudgetForcingEngine
 from s1ray.serving.protocol import FIELD, BadRequestError, requested_budget, resolve_budget
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.plan import EXTRA_ARG
+from s1ray.thinking.reasoning_parser import plugin_file, register
 
 CACHED_PLANS = 1024
 """Plans kept: clients use few different budgets, and a plan costs some tokenizer calls."""
@@ -38,7 +41,7 @@ class BudgetForcingServer(LLMServer):
 
     _default_engine_cls = BudgetForcingEngine
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Serve awaits constructors
         self, llm_config: Any, *, thinking_format: dict[str, Any], budgets: dict[str, Any], **options: Any
     ) -> None:
         self._budgets = Budgets.model_validate(budgets)
@@ -51,7 +54,14 @@ class BudgetForcingServer(LLMServer):
             trust_remote_code=engine.trust_remote_code,
         )
         self._plan = lru_cache(CACHED_PLANS)(self._make_plan)
+        # Here and not in the app's configuration: the plugin of a format without a preset is a file on this node.
+        llm_config.update_engine_kwargs(reasoning_parser=register(fmt), reasoning_parser_plugin=plugin_file(fmt))
         await super().__init__(llm_config, **options)
+
+    async def _start_engine(self) -> None:
+        # Without the base class's usage report: it goes through an actor in a process of its own, and the replica would
+        # wait until that has imported vLLM, too.
+        await self.engine.start()
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """Chat completion with a thinking budget."""
@@ -67,7 +77,8 @@ class BudgetForcingServer(LLMServer):
         try:
             record = self._prepare(request, texts=texts)
         except BadRequestError as error:
-            return _single(ErrorResponse(error=ErrorInfo(message=str(error), type="invalid_request_error", param=error.field, code=400)))
+            info = ErrorInfo(message=str(error), type="invalid_request_error", param=error.field, code=400)
+            return _single(ErrorResponse(error=info))
         responses = await generate(request, raw_request_info)
         if record is None:
             return responses
@@ -87,12 +98,20 @@ class BudgetForcingServer(LLMServer):
         plan_json, plan = self._plan(budget.model_dump_json())
         request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
         wants_ids, request.return_token_ids = bool(request.return_token_ids), True
+        hides_thinking = not getattr(request, "include_reasoning", True)
+        if hides_thinking:
+            # vLLM would hide the ids with the thinking; it is left out here instead, after counting.
+            request.include_reasoning = True
+        if texts and "skip_special_tokens" not in request.model_fields_set:
+            # A completion's text shows thinking and answer as they are, delimiters included.
+            request.skip_special_tokens = False
         return RequestRecord(
             plan=plan,
             budget=budget,
             tokenized=self._tokenized,
             stop_ids=tuple(request.stop_token_ids or ()),
-            wants_ids=wants_ids,
+            wants_ids=wants_ids and not hides_thinking,
+            hides_thinking=hides_thinking,
             texts=texts,
         )
 
@@ -156,6 +175,7 @@ def account_response(response: Any, record: RequestRecord) -> None:
         setattr(choice, FIELD, followed.report())
         message = getattr(choice, "message", None)
         if message is not None and message.reasoning is not None:
+            message.reasoning = None if record.hides_thinking else message.reasoning
             message.reasoning_content = message.reasoning
         if not record.wants_ids:
             choice.token_ids = None
@@ -163,4 +183,4 @@ def account_response(response: Any, record: RequestRecord) -> None:
                 choice.prompt_token_ids = None
     if shared is not None and not record.wants_ids:
         response.prompt_token_ids = None
-    response.usage.completion_tokens_details = {"reasoning_tokens": record.thinking_tokens}
+    response.usage.completion_tokens_details = CompletionTokenUsageInfo(reasoning_tokens=record.thinking_tokens)

@@ -1,0 +1,154 @@
+"""Checks a whole Serve YAML, unknown keys included.
+
+Serve ignores keys that it does not know, at every level: a `max_ongoing_requests` one level too deep, or a misspelt
+`min_replica`, changes nothing and says nothing. `check_serve_config` walks the file beside Serve's own schema and names
+every key that would be dropped, validates the values, and validates the arguments of our applications. Nothing is
+started.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.serving.config import ServingConfig
+
+IMPORT_PATH = "s1ray.serving.app:build_app"
+"""`import_path` of our applications."""
+
+
+def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]:
+    """Check a Serve config file.
+
+    Returns:
+        The arguments of our applications in it, by application name.
+
+    Raises:
+        ConfigError: the file cannot be read, a key is unknown, or a value is wrong; one line for each problem.
+    """
+    from ray.serve.schema import ServeDeploySchema
+
+    data = _read(Path(path))
+    problems = list(_unknown_keys(ServeDeploySchema, data, ""))
+    try:
+        schema = ServeDeploySchema.model_validate(data)
+    except ValidationError as error:
+        problems += [_line(problem) for problem in error.errors(include_url=False)]
+        raise _error(path, problems) from None
+    found: dict[str, ServingConfig] = {}
+    for index, app in enumerate(schema.applications):
+        if app.import_path != IMPORT_PATH:
+            continue
+        where = f"applications.{index}"
+        try:
+            found[app.name] = config = validate_config(ServingConfig, dict(app.args), f"{where}.args")
+        except ConfigError as error:
+            problems.append(str(error))
+            continue
+        names = deployment_names(config)
+        for position, deployment in enumerate(app.deployments):
+            if deployment.name not in names:
+                problems.append(
+                    f"{where}.deployments.{position}.name: the app has no deployment {deployment.name!r}"
+                    f"{_meant(deployment.name, names)}; its deployments are {', '.join(names)}"
+                )
+    if problems:
+        raise _error(path, problems)
+    return found
+
+
+def deployment_names(config: ServingConfig) -> list[str]:
+    """The names of the application's deployments, as `deployments[].name` in a Serve YAML overrides them."""
+    return ["Ingress", *(f"BudgetForcingServer:{m.name.replace('/', '--').replace('.', '_')}" for m in config.models)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path}: not readable as YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping with `applications`, not {type(data).__name__}")
+    return data
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML takes the last of two equal keys; the first is as lost as an unknown one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=key_node.start_mark)
+            seen.add(key if isinstance(key, str) else id(key_node))
+        return super().construct_mapping(node, deep)
+
+
+def _unknown_keys(model: type[BaseModel], data: Any, where: str) -> Iterator[str]:
+    """Every key in `data` that `model` does not have, at any depth."""
+    if not isinstance(data, dict):
+        return
+    names = dict(model.model_fields) | {info.alias: info for info in model.model_fields.values() if info.alias}
+    for key, value in data.items():
+        path = f"{where}.{key}" if where else str(key)
+        if key not in names:
+            known = [name for name in names if not name.startswith("_")]
+            meant = _meant(str(key), known)
+            yield f"{path}: unknown key, Serve would drop it{meant}; the keys here are {', '.join(known)}"
+            continue
+        yield from _inside(names[key].annotation, value, path)
+
+
+def _inside(annotation: Any, value: Any, where: str) -> Iterator[str]:
+    models = list(_models(annotation))
+    if isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _inside(annotation, item, f"{where}.{index}")
+    elif isinstance(value, dict) and len(models) == 1:
+        yield from _unknown_keys(models[0], value, where)
+        if dict in _arms(annotation):
+            # Serve's schema takes any mapping here and reads it only when it deploys.
+            try:
+                models[0].model_validate(value)
+            except (ValidationError, ImportError) as error:
+                found = error.errors(include_url=False) if isinstance(error, ValidationError) else []
+                yield from (_line(problem, where) for problem in found)
+                if isinstance(error, ImportError):
+                    yield f"{where}: {error}"
+
+
+def _arms(annotation: Any) -> list[Any]:
+    return [typing.get_origin(arm) or arm for arm in typing.get_args(annotation)]
+
+
+def _models(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)
+
+
+def _meant(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _line(problem: Any, where: str = "") -> str:
+    field = ".".join([where] * bool(where) + [str(part) for part in problem["loc"]]) or "(whole file)"
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def _error(path: str | os.PathLike[str], problems: list[str]) -> ConfigError:
+    lines = "\n".join(f"  {line}" for line in problems)
+    return ConfigError(f"{path}: {len(problems)} problem(s) in the Serve config:\n{lines}")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1ray.config import ConfigError, load_config, validate_config
+from s1ray.serving.check import IMPORT_PATH, check_serve_config, deployment_names
+from s1ray.serving.config import ServingConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+SHIPPED = sorted(
+    path
+    for path in [*ROOT.glob("*.yaml"), *ROOT.glob("deploy/**/*.yaml"), *ROOT.glob("s1ray/**/*.yaml")]
+    if IMPORT_PATH in path.read_text(encoding="utf-8")
+)
+MODEL: dict[str, Any] = {"name": "m", "model": "miniature-base"}
+
+
+def config(**fields: Any) -> ServingConfig:
+    return validate_config(ServingConfig, {"models": [MODEL | fields]}, "test")
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_shipped_serve_config_is_valid(path: Path) -> None:
+    assert check_serve_config(path)
+
+
+def test_serve_config_is_among_the_shipped() -> None:
+    assert ROOT / "serve_config.yaml" in SHIPPED
+
+
+def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
+    loaded = load_config(ServingConfig, ROOT / "jobs" / "configs" / "serve.miniature.yaml", ["models.1.model=runs/x"])
+    assert [(model.name, model.model) for model in loaded.models] == [("base", "miniature-base"), ("sft", "runs/x")]
+    assert {model.max_num_seqs for model in loaded.models} == {128}
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a b"}, "name"),
+        ({"modle": "x"}, "modle"),
+        ({"thinking_format": "s2"}, "thinking_format.*s2.*s1, deepseek_r1, qwen3"),
+        ({"budgets": {"default": 9, "maximum": 8}}, "default"),
+        ({"budgets": {"max": 8}}, "budgets.max: unknown"),
+        ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
+        ({"autoscaling": {"max_ongoing_requests": 2}}, "autoscaling.max_ongoing_requests: unknown"),
+        ({"device": "tpu"}, "device"),
+        ({"device": "cpu", "accelerator_type": "H100"}, "accelerator_type"),
+        ({"engine_kwargs": {"max_num_seqs": 4}}, "engine_kwargs.max_num_seqs"),
+        ({"engine_kwargs": {"speculative_config": {}}}, "engine_kwargs.speculative_config"),
+        ({"strategy": "TIGHT"}, "strategy"),
+        ({"max_ongoing_requests": 0}, "max_ongoing_requests"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        config(**fields)
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'m' is given twice"):
+        validate_config(ServingConfig, {"models": [MODEL, MODEL]}, "test")
+
+
+def test_no_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="models"):
+        validate_config(ServingConfig, {"models": []}, "test")
+
+
+def test_a_format_of_four_strings_can_be_named_but_not_like_a_preset() -> None:
+    own = {"name": "own", "start": "<a>", "end": "</a>", "end_triggers": [], "final_answer": "So:"}
+    models = [MODEL | {"thinking_format": "own"}]
+    loaded = validate_config(ServingConfig, {"models": models, "formats": [own]}, "test")
+    assert loaded.format_of(loaded.models[0]).end == "</a>"
+    with pytest.raises(ConfigError, match="preset"):
+        validate_config(ServingConfig, {"models": models, "formats": [own | {"name": "s1"}]}, "test")
+
+
+SERVE = """
+http_options: {host: 127.0.0.1}
+applications:
+  - name: app
+    import_path: s1ray.serving.app:build_app
+    args:
+      models: [{name: org/m.1, model: miniature-base}]
+    deployments:
+      - name: BudgetForcingServer:org--m_1
+        autoscaling_config: {min_replicas: 1, max_replicas: 2}
+"""
+
+
+def check_text(tmp_path: Path, text: str) -> dict[str, ServingConfig]:
+    path = tmp_path / "serve.yaml"
+    path.write_text(text, encoding="utf-8")
+    return check_serve_config(path)
+
+
+def test_a_good_file_gives_the_arguments_of_its_applications(tmp_path: Path) -> None:
+    found = check_text(tmp_path, SERVE)
+    assert [model.name for model in found["app"].models] == ["org/m.1"]
+    assert deployment_names(found["app"]) == ["Ingress", "BudgetForcingServer:org--m_1"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("http_options:", "http_option:", r"http_option: unknown key.*did you mean 'http_options'"),
+        ("host:", "hots:", r"http_options.hots: unknown key"),
+        ("name: app", "nam: app", r"applications.0.nam: unknown key"),
+        ("{min_replicas: 1,", "{min_replica: 1,", r"deployments.0.autoscaling_config.min_replica: unknown key"),
+        ("{min_replicas: 1,", "{max_ongoing_requests: 1,", r"autoscaling_config.max_ongoing_requests: unknown key"),
+        ("{min_replicas: 1,", "{min_replicas: many,", r"deployments.0.autoscaling_config.min_replicas"),
+        ("max_replicas: 2}", "max_replicas: 0}", r"deployments.0.autoscaling_config"),
+        ("BudgetForcingServer:org--m_1", "BudgetForcingServer:m", r"has no deployment 'BudgetForcingServer:m'"),
+        ("model: miniature-base}", "model: miniature-base, wait: 1}", r"applications.0.args.*\n.*models.0.wait: unknown"),
+        ("models: [", "model: [", r"model: unknown field"),
+        ("    deployments:", "    name: twice\n    deployments:", r"'name' is given twice"),
+        ("applications:", "applications: [", "not readable as YAML"),
+    ],
+)
+def test_every_mistake_in_a_serve_file_is_named(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    assert old in SERVE
+    with pytest.raises(ConfigError, match=problem):
+        check_text(tmp_path, SERVE.replace(old, new, 1))
+
+
+def test_several_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_text(tmp_path, SERVE.replace("host:", "hots:").replace("min_replicas", "min_replica"))
+    assert "hots" in str(caught.value)
+    assert "min_replica:" in str(caught.value)
+
+
+def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        check_serve_config(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="top level"):
+        check_text(tmp_path, "")
+
+
+def test_applications_of_others_are_checked_as_far_as_serve_knows_them(tmp_path: Path) -> None:
+    text = "applications: [{name: other, import_path: 'a.b:c', args: {anything: 1}}]"
+    assert check_text(tmp_path, text) == {}
