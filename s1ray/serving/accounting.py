@@ -2,17 +2,21 @@
 
 The server asks vLLM for the ids of every response (`return_token_ids`), follows each choice with the same state machine
 that forces budgets inside the engine, and takes the ids out again where the client did not ask for them. Streams arrive
-as server-sent events; the objects here see the decoded JSON of one event at a time.
+as server-sent events, one string each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from s1ray.serving.protocol import FIELD, report
-from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget, TokenizedFormat
+from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget
+
+SplitTexts = Callable[[Sequence[int], Sequence[int]], tuple[str, str]]
+"""From thinking ids and answer ids to their texts."""
 
 
 @dataclass
@@ -21,15 +25,14 @@ class RequestRecord:
 
     plan: ForcingPlan
     budget: ThinkingBudget
-    tokenized: TokenizedFormat
-    stop_ids: Collection[int]
+    stop_ids: Collection[int] = ()
     """The request's own stop tokens."""
-    wants_ids: bool
+    wants_ids: bool = False
     """The client asked for `return_token_ids`."""
-    hides_thinking: bool
+    hides_thinking: bool = False
     """The client asked for `include_reasoning: false`."""
-    texts: bool
-    """The `thinking` object gets the texts: completions, which have no other place for them."""
+    texts: SplitTexts | None = None
+    """Puts the texts into the `thinking` object: for completions, which have no other place for them."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
 
     def choice(self, index: int, prompt_ids: Sequence[int]) -> ChoiceRecord:
@@ -49,48 +52,54 @@ class ChoiceRecord:
 
     def __init__(self, request: RequestRecord, prompt_ids: Sequence[int]) -> None:
         self._request = request
-        self.forcer = BudgetForcer(request.plan, prompt_ids, stop_ids=request.stop_ids)
         self._ids: list[int] = []
+        self.forcer = BudgetForcer(request.plan, prompt_ids, stop_ids=request.stop_ids)
 
     def extend(self, token_ids: Sequence[int]) -> None:
         """Take the next ids of the choice."""
         for token_id in token_ids:
             self.forcer.observe(token_id)
-        if self._request.texts:
+        if self._request.texts is not None:
             self._ids.extend(token_ids)
 
     def report(self) -> dict[str, Any]:
         """The choice's `thinking` object."""
         accounting = self.forcer.accounting()
         result = report(accounting, self._request.budget)
-        if self._request.texts:
+        if self._request.texts is not None:
             begin, end = accounting.thinking_span
-            result["text"], result["answer"] = self._request.tokenized.texts(
-                self._ids[begin:end], self._ids[accounting.answer_begin :]
-            )
+            thinking, answer = self._request.texts(self._ids[begin:end], self._ids[accounting.answer_begin :])
+            result |= {"text": thinking, "answer": answer}
         return result
 
 
 class StreamAccountant:
-    """Rewrites the events of one stream."""
+    """Accounts for one stream, event by event."""
 
     def __init__(self, record: RequestRecord) -> None:
         self._record = record
         self._prompt_ids: Sequence[int] = ()
 
-    def rewrite(self, event: dict[str, Any]) -> dict[str, Any] | None:
-        """Account for one event and give what the client gets; None: nothing."""
+    def rewrite(self, event: str) -> str:
+        """Take one event ("data: ...") and give the one that the client gets; empty: none."""
+        payload = event.removeprefix("data: ").rstrip("\n")
+        if not payload.startswith("{"):
+            return event
+        data = json.loads(payload)
+        self._account(data)
+        if _says_nothing(data):
+            return ""
+        return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+    def _account(self, data: dict[str, Any]) -> None:
         record = self._record
-        if "prompt_token_ids" in event:
-            self._prompt_ids = event["prompt_token_ids"] or ()
-            if not record.wants_ids:
-                del event["prompt_token_ids"]
-        for choice in event.get("choices", ()):
-            prompt_ids = choice.get("prompt_token_ids") or self._prompt_ids
-            followed = record.choice(choice["index"], prompt_ids)
-            ids = choice.get("token_ids")
-            if ids:
-                followed.extend(ids)
+        # A chat stream gives the prompt once, a completion stream in the first event of each choice.
+        self._prompt_ids = data.get("prompt_token_ids") or self._prompt_ids
+        if not record.wants_ids:
+            data.pop("prompt_token_ids", None)
+        for choice in data.get("choices") or ():
+            followed = record.choice(choice["index"], choice.get("prompt_token_ids") or self._prompt_ids)
+            followed.extend(choice.get("token_ids") or ())
             if choice.get("finish_reason") is not None:
                 choice[FIELD] = followed.report()
             if not record.wants_ids:
@@ -98,20 +107,21 @@ class StreamAccountant:
                 choice.pop("prompt_token_ids", None)
             delta = choice.get("delta")
             if delta and "reasoning" in delta:
-                delta["reasoning_content"] = delta["reasoning"]
                 if record.hides_thinking:
-                    del delta["reasoning"], delta["reasoning_content"]
-        if event.get("usage"):
-            event["usage"]["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
-        return None if self._is_empty(event) else event
-
-    def _is_empty(self, event: dict[str, Any]) -> bool:
-        """Some events carry ids and no text; without the ids they say nothing."""
-        choices = event.get("choices")
-        return bool(choices) and not event.get("usage") and all(map(_says_nothing, choices or ()))
+                    del delta["reasoning"]
+                else:
+                    delta["reasoning_content"] = delta["reasoning"]
+        if data.get("usage"):
+            data["usage"]["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
 
 
-def _says_nothing(choice: dict[str, Any]) -> bool:
+def _says_nothing(data: dict[str, Any]) -> bool:
+    """Some events carry ids and no text; without the ids they say nothing."""
+    choices = data.get("choices")
+    return bool(choices) and not data.get("usage") and all(map(_is_silent, choices or ()))
+
+
+def _is_silent(choice: dict[str, Any]) -> bool:
     delta = choice.get("delta")
     if delta is None or choice.get("finish_reason") is not None or "token_ids" in choice:
         return False

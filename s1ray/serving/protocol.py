@@ -95,9 +95,9 @@ def resolve_budget(requested: ThinkingBudget, budgets: Budgets) -> ThinkingBudge
     cap = limit if budgets.default is None or asks_for_no_cap else budgets.default
     if cap is None:
         return requested
-    if requested.min_tokens > cap:
-        cap = requested.min_tokens
-    return requested.model_copy(update={"max_tokens": cap})
+    cap = max(cap, requested.min_tokens)
+    # The request could not know that there is nothing to wait for.
+    return requested.model_copy(update={"max_tokens": cap, "waits": requested.waits if cap else 0})
 
 
 def report(accounting: Accounting, budget: ThinkingBudget) -> dict[str, Any]:

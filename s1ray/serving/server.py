@@ -9,7 +9,6 @@ Imported only where the app is built and in the replicas, because ray.serve.llm 
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Any
@@ -108,11 +107,10 @@ class BudgetForcingServer(LLMServer):
         return RequestRecord(
             plan=plan,
             budget=budget,
-            tokenized=self._tokenized,
             stop_ids=tuple(request.stop_token_ids or ()),
             wants_ids=wants_ids and not hides_thinking,
             hides_thinking=hides_thinking,
-            texts=texts,
+            texts=self._tokenized.texts if texts else None,
         )
 
     def _make_plan(self, budget_json: str) -> tuple[str, ForcingPlan]:
@@ -150,19 +148,11 @@ async def _accounted_stream(responses: AsyncIterator[Any], record: RequestRecord
     accountant = StreamAccountant(record)
     async for events in responses:
         if isinstance(events, list) and isinstance(events[0], str):
-            rewritten = [text for event in events if (text := _rewrite(event, accountant))]
+            rewritten = [text for event in events if (text := accountant.rewrite(event))]
             if rewritten:
                 yield rewritten
         else:
             yield events
-
-
-def _rewrite(event: str, accountant: StreamAccountant) -> str:
-    payload = event.removeprefix("data: ").rstrip("\n")
-    if not payload.startswith("{"):
-        return event
-    rewritten = accountant.rewrite(json.loads(payload))
-    return "" if rewritten is None else f"data: {json.dumps(rewritten, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
 def account_response(response: Any, record: RequestRecord) -> None:

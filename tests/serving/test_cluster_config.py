@@ -40,7 +40,9 @@ def test_nothing_but_rays_own_processes_runs_on_the_head(cluster: dict[str, Any]
 
 
 def test_training_and_serving_have_gpus_of_their_own_and_no_node_stays_idle(cluster: dict[str, Any]) -> None:
-    workers = {name: node for name, node in cluster["available_node_types"].items() if name != cluster["head_node_type"]}
+    workers = {
+        name: node for name, node in cluster["available_node_types"].items() if name != cluster["head_node_type"]
+    }
     gpus = {node["labels"]["s1ray/role"]: node["resources"] for node in workers.values() if "GPU" in node["resources"]}
     assert set(gpus) == {"train", "serve"}
     types = [

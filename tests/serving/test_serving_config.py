@@ -116,7 +116,11 @@ def test_a_good_file_gives_the_arguments_of_its_applications(tmp_path: Path) -> 
         ("{min_replicas: 1,", "{min_replicas: many,", r"deployments.0.autoscaling_config.min_replicas"),
         ("max_replicas: 2}", "max_replicas: 0}", r"deployments.0.autoscaling_config"),
         ("BudgetForcingServer:org--m_1", "BudgetForcingServer:m", r"has no deployment 'BudgetForcingServer:m'"),
-        ("model: miniature-base}", "model: miniature-base, wait: 1}", r"applications.0.args.*\n.*models.0.wait: unknown"),
+        (
+            "model: miniature-base}",
+            "model: miniature-base, wait: 1}",
+            r"applications.0.args.*\n.*models.0.wait: unknown",
+        ),
         ("models: [", "model: [", r"model: unknown field"),
         ("    deployments:", "    name: twice\n    deployments:", r"'name' is given twice"),
         ("applications:", "applications: [", "not readable as YAML"),

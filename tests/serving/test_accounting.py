@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s1ray.serving.accounting import RequestRecord, StreamAccountant
+from s1ray.thinking import ForcingPlan, ThinkingBudget, account
+
+EOS, TURN, THINK, ANSWER, NEWLINE, WAIT, X = range(7)
+PLAN = ForcingPlan(
+    vocab_size=8,
+    start=(TURN, THINK),
+    end=(TURN, ANSWER),
+    end_triggers=(EOS, TURN),
+    newline=(NEWLINE,),
+    newline_ids=(NEWLINE,),
+    cut=(TURN, ANSWER),
+    cut_answer=2,
+    max_tokens=6,
+    waits=1,
+    wait_texts=((WAIT,),),
+)
+BUDGET = ThinkingBudget(max_tokens=6, waits=1)
+PROMPT = [X, NEWLINE]
+
+
+def show(ids: Sequence[int]) -> str:
+    return ",".join(map(str, ids))
+
+
+def record(**fields: Any) -> RequestRecord:
+    return RequestRecord(plan=PLAN, budget=BUDGET, **fields)
+
+
+def event(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data)}\n\n"
+
+
+def chat_event(ids: list[int], *, index: int = 0, finish: str | None = None, **delta: Any) -> str:
+    return event({"choices": [{"index": index, "delta": delta, "finish_reason": finish, "token_ids": ids}]})
+
+
+def parsed(text: str) -> dict[str, Any]:
+    data: dict[str, Any] = json.loads(text.removeprefix("data: "))
+    return data
+
+
+def begin(accountant: StreamAccountant) -> str:
+    first = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}], "prompt_token_ids": PROMPT}
+    return accountant.rewrite(event(first))
+
+
+outputs = st.lists(st.sampled_from([EOS, TURN, ANSWER, NEWLINE, WAIT, X]), max_size=20).map(
+    lambda body: [TURN, THINK, *body]
+)
+
+
+@given(outputs, st.lists(st.integers(1, 5), max_size=20), st.booleans())
+def test_a_stream_counts_like_the_whole_response_however_it_is_cut(
+    ids: list[int], sizes: list[int], texts: bool
+) -> None:
+    accountant = StreamAccountant(record(texts=(lambda a, b: (show(a), show(b))) if texts else None))
+    begin(accountant)
+    position = 0
+    for size in sizes:
+        accountant.rewrite(chat_event(ids[position : position + size], content="x"))
+        position += size
+    last = parsed(accountant.rewrite(chat_event(ids[position:], finish="stop")))
+    expected = account(PLAN, PROMPT, ids)
+    thinking = last["choices"][0]["thinking"]
+    assert thinking["thinking_tokens"] == expected.thinking_tokens
+    assert thinking["answer_tokens"] == expected.answer_tokens
+    assert thinking["waits"] == expected.waits
+    assert thinking["end_forced"] == expected.end_forced
+    assert ("text" in thinking) == texts
+    if texts:
+        start, stop = expected.thinking_span
+        assert thinking["text"] == show(ids[start:stop])
+        assert thinking["answer"] == show(ids[expected.answer_begin :])
+
+
+def test_ids_stay_out_unless_they_were_asked_for() -> None:
+    accountant = StreamAccountant(record())
+    assert "token_ids" not in begin(accountant)
+    shown = accountant.rewrite(chat_event([TURN, THINK, X], reasoning="x"))
+    assert "token_ids" not in shown
+    asking = StreamAccountant(record(wants_ids=True))
+    assert parsed(begin(asking))["prompt_token_ids"] == PROMPT
+    assert parsed(asking.rewrite(chat_event([TURN], reasoning="x")))["choices"][0]["token_ids"] == [TURN]
+
+
+def test_an_event_with_ids_alone_is_left_out_but_counted() -> None:
+    accountant = StreamAccountant(record())
+    begin(accountant)
+    assert accountant.rewrite(chat_event([TURN, THINK])) == ""
+    assert accountant.rewrite(chat_event([X, X])) == ""
+    last = parsed(accountant.rewrite(chat_event([X], finish="length")))
+    assert last["choices"][0]["thinking"]["thinking_tokens"] == 3
+    asking = StreamAccountant(record(wants_ids=True))
+    begin(asking)
+    assert asking.rewrite(chat_event([TURN, THINK])) != ""
+
+
+def test_reasoning_has_both_names_or_is_hidden() -> None:
+    accountant = StreamAccountant(record())
+    delta = parsed(accountant.rewrite(chat_event([TURN, THINK, X], reasoning="hm")))["choices"][0]["delta"]
+    assert delta == {"reasoning": "hm", "reasoning_content": "hm"}
+    hiding = StreamAccountant(record(hides_thinking=True))
+    assert hiding.rewrite(chat_event([TURN, THINK, X], reasoning="hm", content=None)) == ""
+    shown = parsed(hiding.rewrite(chat_event([TURN, ANSWER], reasoning="hm", content="so")))
+    assert shown["choices"][0]["delta"] == {"content": "so"}
+
+
+def test_choices_are_counted_apart_and_summed_in_usage() -> None:
+    accountant = StreamAccountant(record())
+    begin(accountant)
+    accountant.rewrite(chat_event([TURN, THINK, X], index=0, reasoning="x"))
+    accountant.rewrite(chat_event([TURN, THINK, X, X], index=1, reasoning="x"))
+    done = [parsed(accountant.rewrite(chat_event([X], index=i, finish="length"))) for i in (0, 1)]
+    assert [data["choices"][0]["thinking"]["thinking_tokens"] for data in done] == [2, 3]
+    usage = parsed(accountant.rewrite(event({"choices": [], "usage": {"completion_tokens": 9}})))["usage"]
+    assert usage == {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 5}}
+
+
+def test_each_prompt_of_a_completion_stream_is_its_own() -> None:
+    # The second prompt ends inside thinking: its output begins with thinking at once.
+    accountant = StreamAccountant(record(texts=lambda a, b: (show(a), show(b))))
+    prompts = {0: PROMPT, 1: [X, TURN, THINK]}
+    for index, prompt in prompts.items():
+        first = {"index": index, "text": "x", "prompt_token_ids": prompt, "token_ids": [X], "finish_reason": None}
+        assert "prompt_token_ids" not in accountant.rewrite(event({"choices": [first]}))
+    counts = []
+    for index in prompts:
+        last = {"index": index, "text": "", "token_ids": [X], "finish_reason": "length"}
+        counts.append(parsed(accountant.rewrite(event({"choices": [last]})))["choices"][0]["thinking"])
+    assert [count["thinking_tokens"] for count in counts] == [0, 2]
+    assert counts[1]["text"] == show([X, X])
+
+
+@pytest.mark.parametrize("text", ["data: [DONE]\n\n", ": keep-alive\n\n"])
+def test_events_without_json_pass_as_they_are(text: str) -> None:
+    assert StreamAccountant(record()).rewrite(text) == text
+
+
+def test_an_error_event_passes() -> None:
+    error = {"error": {"message": "the engine is gone", "code": 500}}
+    assert parsed(StreamAccountant(record()).rewrite(event(error))) == error
+
+
+def test_other_alphabets_survive() -> None:
+    accountant = StreamAccountant(record())
+    shown = accountant.rewrite(chat_event([TURN, THINK, X], reasoning="für 思考 \u2028 \n"))
+    assert "思考" in shown
+    assert shown.count("\n") == 2
+    assert parsed(shown)["choices"][0]["delta"]["reasoning"] == "für 思考 \u2028 \n"
