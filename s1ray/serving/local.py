@@ -100,7 +100,7 @@ def check_model(model: str) -> None:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ConfigError(f"models: {model!r} holds no model (there is no {path / 'config.json'})")
-    elif "://" not in resolved and (path.is_absolute() or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", resolved)):
+    elif "://" not in resolved and (path.is_absolute() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", resolved)):
         raise ConfigError(
             f"models: {model!r}: no such folder; train a model first, or give a Hugging Face id (owner/name)"
         )
