@@ -28,6 +28,50 @@ def connected(address: str | None = None, *, num_cpus: int | None = None) -> Ite
     if ray.is_initialized():
         yield
         return
+    if _own is not None:
+        _own.start()
+        yield
+        return
+    with _session(address, num_cpus):
+        yield
+
+
+@contextlib.contextmanager
+def own_cluster(num_cpus: int) -> Iterator[None]:
+    """Inside the block, the first `connected` starts a new local cluster, which stays until the block ends.
+
+    So a series of stages shares one cluster, and none is started where every stage turns out to be complete. Another
+    cluster that runs on the machine is left alone.
+
+    Args:
+        num_cpus: CPUs that the cluster offers, whatever the machine has.
+    """
+    global _own
+    assert _own is None, "own_cluster does not nest"
+    with contextlib.ExitStack() as stack:
+        _own = _OwnCluster(stack, num_cpus)
+        try:
+            yield
+        finally:
+            _own = None
+
+
+class _OwnCluster:
+    def __init__(self, stack: contextlib.ExitStack, num_cpus: int) -> None:
+        self._stack = stack
+        self._num_cpus = num_cpus
+
+    def start(self) -> None:
+        self._stack.enter_context(_session("local", self._num_cpus))
+
+
+_own: _OwnCluster | None = None
+
+
+@contextlib.contextmanager
+def _session(address: str | None, num_cpus: int | None) -> Iterator[None]:
+    import ray
+
     try:
         ray.init(address=address, num_cpus=num_cpus, logging_level=logging.WARNING, log_to_driver=True)
     except (ConnectionError, RuntimeError) as error:

@@ -40,6 +40,10 @@ class RunError(RuntimeError):
     """A run folder that cannot be used; the message says which folder, why, and what to do."""
 
 
+class OtherRunError(RunError):
+    """The folder holds a run of another config or input."""
+
+
 class Run:
     """One stage's run folder, open for writing; use it as a context manager.
 
@@ -69,7 +73,8 @@ class Run:
             force: delete what the folder holds and start again.
 
         Raises:
-            RunError: the folder holds something that is not this run.
+            OtherRunError: the folder holds a run of another config or input.
+            RunError: the folder holds something that is no run.
             FileNotFoundError: an input does not exist.
         """
         self.stage = stage
@@ -101,7 +106,7 @@ class Run:
                     f"{self.path}: holds files but no {MANIFEST}, so it is no run folder; choose another `output`"
                 )
         elif previous.get("digest") != self.digest:
-            raise RunError(
+            raise OtherRunError(
                 f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of other config or input"
                 f"{_difference(previous, self._manifest, config.incidental)}; choose another `output`, "
                 f"or pass --force to replace it"

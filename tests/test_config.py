@@ -13,7 +13,13 @@ from s1ray.cli import STAGES
 from s1ray.config import Config, ConfigError, StageConfig, load_config, to_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-STAGE_OF_PREFIX = {"curate": "curate", "traces": "traces", "train": "train", "benchmark": "eval"}
+CLASS_OF_PREFIX = {
+    "curate": STAGES["curate"][0],
+    "traces": STAGES["traces"][0],
+    "train": STAGES["train"][0],
+    "benchmark": STAGES["eval"][0],
+    "serve": "s1ray.serving.config:ServingConfig",
+}
 SHIPPED = sorted((ROOT / "jobs" / "configs").glob("*.yaml"))
 
 
@@ -29,14 +35,13 @@ class Outer(StageConfig):
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
 def test_every_shipped_job_config_loads(path: Path) -> None:
-    stage = STAGE_OF_PREFIX[path.name.split(".")[0]]
-    module, _, name = STAGES[stage][0].partition(":")
+    module, _, name = CLASS_OF_PREFIX[path.name.split(".")[0]].partition(":")
     config = load_config(getattr(importlib.import_module(module), name), path)
     assert yaml.safe_load(to_yaml(config)).keys() == config.model_dump().keys()
 
 
 def test_each_stage_ships_a_miniature_config() -> None:
-    assert {p.name for p in SHIPPED} >= {f"{prefix}.miniature.yaml" for prefix in STAGE_OF_PREFIX}
+    assert {p.name for p in SHIPPED} >= {f"{prefix}.miniature.yaml" for prefix in CLASS_OF_PREFIX}
 
 
 def test_overrides_reach_nested_fields_list_elements_and_numbers(tmp_path: Path) -> None:

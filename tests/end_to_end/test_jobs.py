@@ -1,0 +1,110 @@
+"""`ray job submit` on a local head of its own: curation, then training on traces, as a user submits them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from s1ray.runs import read_manifest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"RAY_AUTH_MODE": "disabled"}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Ray head in the foreground of a process of ours, so that stopping it stops no other Ray."""
+    port, dashboard_port = free_port(), free_port()
+    command = [BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command += [f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1", "--num-cpus=6"]
+    command += ["--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}"]
+    log = tmp_path_factory.mktemp("head") / "head.log"
+    with log.open("w") as stream:
+        head = subprocess.Popen(command, env=CLEAN_ENVIRONMENT, stdout=stream, stderr=stream, start_new_session=True)
+    address = f"http://127.0.0.1:{dashboard_port}"
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(f"{address}/api/version", timeout=5).status_code == 200:
+                    break
+            except httpx.HTTPError:
+                pass
+            assert head.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, f"no dashboard at {address}: {log.read_text()}"
+            time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        try:
+            head.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(head.pid, signal.SIGKILL)
+            head.wait()
+
+
+def submit(dashboard: str, *entrypoint: str) -> str:
+    command = [
+        BIN / "ray",
+        "job",
+        "submit",
+        "--address",
+        dashboard,
+        "--working-dir",
+        str(ROOT),
+        "--",
+        "python",
+        *entrypoint,
+    ]
+    result = subprocess.run(command, env=CLEAN_ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False)
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output
+    return output
+
+
+def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path) -> None:
+    submit(
+        dashboard,
+        *("jobs/curate.py", "--config", "jobs/configs/curate.miniature.yaml", "--root", str(tmp_path)),
+        *("--set", "sources.0.size=1500", "--set", "difficulty=null", "--set", "selection.size=48"),
+    )
+    submit(
+        dashboard,
+        *("jobs/generate_traces.py", "--config", "jobs/configs/traces.miniature.yaml", "--root", str(tmp_path)),
+    )
+    submit(
+        dashboard,
+        *("jobs/train_sft.py", "--config", "jobs/configs/train.miniature.yaml", "--root", str(tmp_path)),
+        *("--set", "epochs=1"),
+    )
+    train = tmp_path / "runs" / "miniature" / "train"
+    manifest = read_manifest(train)
+    assert manifest is not None
+    assert manifest["status"] == "complete"
+    assert manifest["figures"]["steps"] == 3
+    assert (train / "model" / "model.safetensors").is_file()
+
+
+def test_a_job_whose_output_would_be_lost_is_refused(dashboard: str) -> None:
+    command = [BIN / "ray", "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
+    command += ["python", "jobs/curate.py", "--config", "jobs/configs/curate.miniature.yaml"]
+    result = subprocess.run(command, env=CLEAN_ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode != 0
+    assert "goes away with the job" in result.stdout + result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
