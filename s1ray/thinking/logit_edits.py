@@ -102,6 +102,8 @@ class LogitEdits:
             elif action.wants_share:
                 suppressions.append((edit, action))
 
+        # Constants are made here, because making one on a GPU takes a copy to it.
+        self._impossible, self._certain = to_device([-torch.inf, FORCED], torch.float32)
         self._beyond = [(size, to_device(indices, torch.int64)) for size, indices in beyond.items()]
         self._force = tuple(to_device(list(column), torch.int64) for column in zip(*forces, strict=True))
         self._ban = tuple(to_device(list(column), torch.int64) for column in zip(*bans, strict=True))
@@ -141,11 +143,11 @@ class LogitEdits:
             others = whole.scatter_(1, pool.columns, -torch.inf).amax(1)
             shares.append(_share(triggers, everything, others, pool.temperature))
         if self._ban:
-            logits.index_put_(self._ban, logits.new_tensor(-torch.inf))
+            logits.index_put_(self._ban, self._impossible)
         if self._moves is not None and targets is not None:
             logits.index_put_((self._moves.rows, self._moves.columns[:, 0]), targets)
         if self._force:
-            logits.index_put_(self._force, logits.new_tensor(FORCED))
+            logits.index_put_(self._force, self._certain)
         return Shares(torch.cat(shares)) if self.watched else None
 
 
