@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s1ray.cluster import connected
-from s1ray.config import ConfigError
+from s1ray.config import ConfigError, resolve_model
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Example, Trace, read_table, to_table, write_table
 from s1ray.thinking.format import ThinkingFormat
@@ -51,7 +51,7 @@ def train(config: TrainingConfig, *, force: bool = False) -> Run:
         ConfigError: the model, the tokenizer or the rows do not fit the config.
         RunError: the folder holds another run, or training failed.
     """
-    model = _resolve_model(config.model)
+    model = resolve_model(config.model)
     inputs = {"traces": config.traces}
     if Path(model).is_dir():
         inputs["model"] = model
@@ -202,16 +202,10 @@ def _cause(error: BaseException) -> str:
     return "; ".join(f"worker {rank}: {failure}" for rank, failure in sorted(failures.items()))
 
 
-def _resolve_model(name: str) -> str:
-    from s1ray.miniature import BASE_MODEL_DIR
-
-    return str(BASE_MODEL_DIR) if name == "miniature-base" else name
-
-
 def _load_tokenizer(config: TrainingConfig) -> Any:
     from transformers import AutoTokenizer
 
-    model = _resolve_model(config.model)
+    model = resolve_model(config.model)
     try:
         return AutoTokenizer.from_pretrained(model)
     except (OSError, ValueError) as error:
@@ -241,7 +235,7 @@ def _architecture(config: TrainingConfig) -> Architecture | None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        model_config = AutoConfig.from_pretrained(_resolve_model(config.model))
+        model_config = AutoConfig.from_pretrained(resolve_model(config.model))
     except (OSError, ValueError):
         return None
     with torch.device("meta"):

@@ -1,0 +1,154 @@
+"""In fp32 on the CPU: however the examples are laid out, loss and gradients are the same."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from s1ray.training import attention
+from s1ray.training.batching import lay_out
+from s1ray.training.collate import Dataset, collate
+from s1ray.training.loss import IGNORE, CrossEntropyHead, LossModel
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> Dataset:
+    draw = np.random.default_rng(0)
+    lengths = [40, 7, 23, 64, 12, 5, 31, 50]
+    tokens = [draw.integers(0, 270, size=length) for length in lengths]
+    masks = [np.arange(length) >= length // 3 for length in lengths]
+    return Dataset([str(i) for i in range(len(lengths))], tokens, masks)
+
+
+def load(folder: Path, implementation: str) -> Any:
+    attention.register()
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation=implementation)
+
+
+def reference_loss(model: Any, dataset: Dataset, index: int) -> torch.Tensor:
+    """The plain way: one example at a time, torch's attention, all logits, torch's cross-entropy."""
+    logits = model(input_ids=torch.from_numpy(dataset.tokens[index]).unsqueeze(0)).logits[0]
+    return torch.nn.functional.cross_entropy(
+        logits, torch.from_numpy(dataset.labels[index]), ignore_index=IGNORE, reduction="sum"
+    )
+
+
+@pytest.fixture(scope="module")
+def reference(model_folder: Path, dataset: Dataset) -> tuple[float, dict[str, torch.Tensor]]:
+    model = load(model_folder, "sdpa")
+    loss = sum(reference_loss(model, dataset, index) for index in range(len(dataset)))
+    assert isinstance(loss, torch.Tensor)
+    loss.backward()
+    return loss.item(), {f"{name}": p.grad for name, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("packing", [True, False], ids=["packed", "padded"])
+@pytest.mark.parametrize(("num_workers", "limit"), [(1, 1000), (1, 64), (2, 80), (3, 200)])
+@pytest.mark.parametrize("chunk", [4096, 7])
+def test_loss_and_gradients_are_those_of_single_examples(
+    model_folder: Path,
+    dataset: Dataset,
+    reference: tuple[float, dict[str, torch.Tensor]],
+    packing: bool,
+    num_workers: int,
+    limit: int,
+    chunk: int,
+) -> None:
+    model = LossModel(load(model_folder, attention.SEGMENTS), logits_chunk=chunk)
+    layout = lay_out(
+        dataset.lengths, range(len(dataset)), num_workers=num_workers, micro_batch_tokens=limit, packing=packing
+    )
+    total = 0.0
+    for batch in itertools.chain.from_iterable(layout):
+        loss = model(**collate(dataset, batch, packing=packing, flash=False, device=CPU))
+        loss.backward()
+        total += loss.item()
+    expected_loss, expected = reference
+    assert total == pytest.approx(expected_loss, rel=1e-5)
+    found = {name.removeprefix("model."): p.grad for name, p in model.model.named_parameters()}
+    assert {n.removeprefix("model.") for n in expected} == set(found)
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name.removeprefix("model.")], gradient, rtol=1e-4, atol=1e-4)
+
+
+def test_packed_hidden_states_equal_those_of_single_examples(model_folder: Path, dataset: Dataset) -> None:
+    model, plain = load(model_folder, attention.SEGMENTS), load(model_folder, "sdpa")
+    batch = (3, 1, 0)
+    inputs = collate(dataset, batch, packing=True, flash=False, device=CPU)
+    del inputs["labels"]
+    with torch.no_grad():
+        packed = model(**inputs).logits[0]
+        single = torch.cat([plain(input_ids=torch.from_numpy(dataset.tokens[i]).unsqueeze(0)).logits[0] for i in batch])
+    torch.testing.assert_close(packed, single, rtol=1e-4, atol=1e-5)
+
+
+def test_an_empty_micro_batch_gives_no_loss_and_zero_gradients_for_every_weight(
+    model_folder: Path, dataset: Dataset
+) -> None:
+    model = LossModel(load(model_folder, attention.SEGMENTS), logits_chunk=16)
+    for packing in (True, False):
+        loss = model(**collate(dataset, (), packing=packing, flash=False, device=CPU))
+        loss.backward()
+        assert loss.item() == 0
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
+
+
+def test_a_packed_row_never_trains_one_example_to_begin_the_next(dataset: Dataset) -> None:
+    inputs = collate(dataset, (0, 1, 2), packing=True, flash=False, device=CPU)
+    ends = [bound - 1 for bound in inputs["segments"][1:]]
+    assert inputs["labels"][0, ends].tolist() == [IGNORE] * 3
+    assert inputs["position_ids"][0, 40:47].tolist() == list(range(7))
+
+
+def test_flash_attention_gets_the_same_boundaries_in_its_own_words(dataset: Dataset) -> None:
+    inputs = collate(dataset, (0, 1, 2), packing=True, flash=True, device=CPU)
+    assert inputs["cu_seq_lens_q"].tolist() == [0, 40, 47, 70]
+    assert inputs["cu_seq_lens_q"].dtype == torch.int32
+    assert (inputs["max_length_q"], inputs["max_length_k"]) == (40, 40)
+
+
+def test_sliding_window_attention_equals_a_masked_one() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 20, 8) for heads in (4, 2, 2))
+    found, _ = attention.segment_attention(
+        torch.nn.Module(), query, key, value, None, segments=(0, 12, 20), sliding_window=5
+    )
+    position = torch.arange(20)
+    segment = (position >= 12).long()
+    distance = position[:, None] - position[None, :]
+    mask = (segment[:, None] == segment[None, :]) & (distance >= 0) & (distance < 5)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("rows", [0, 1, 5, 16])
+def test_cross_entropy_in_chunks_equals_torchs_own(rows: int) -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(8, 50, bias=False)
+    hidden = torch.randn(rows, 8, requires_grad=True)
+    targets = torch.randint(0, 50, (rows,))
+    expected = torch.nn.functional.cross_entropy(linear(hidden), targets, reduction="sum")
+    (expected * 0.3).backward()
+    assert hidden.grad is not None
+    assert linear.weight.grad is not None
+    gradients = hidden.grad.clone(), linear.weight.grad.clone()
+    hidden.grad = linear.weight.grad = None
+    loss = CrossEntropyHead(linear, chunk=5)(hidden, targets)
+    (loss * 0.3).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close((hidden.grad, linear.weight.grad), gradients)
+
+
+def test_models_that_reshape_their_logits_are_refused(model_folder: Path) -> None:
+    model = load(model_folder, attention.SEGMENTS)
+    model.config.final_logit_softcapping = 30.0
+    with pytest.raises(ValueError, match="final_logit_softcapping"):
+        LossModel(model, logits_chunk=16)

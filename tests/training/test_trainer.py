@@ -1,0 +1,102 @@
+"""What happens before a cluster is touched: reading, checking, planning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1ray.config import ConfigError
+from s1ray.schemas import Trace, to_table, write_table
+from s1ray.training.config import TrainingConfig
+from s1ray.training.metrics import MetricsFile, read_metrics
+from s1ray.training.trainer import plan, prepare
+
+
+def trace(number: int, **changes: Any) -> Trace:
+    fields: dict[str, Any] = {
+        "id": f"q{number}-0",
+        "question_id": f"q{number}",
+        "sample": 0,
+        "question": f"What is {number} + 1?",
+        "thinking": "count " * (number % 5 + 1),
+        "attempt": str(number + 1),
+        "teacher": "test",
+        "thinking_tokens": 0,
+        "attempt_tokens": 0,
+        "finish_reason": "stop",
+    }
+    return Trace(**(fields | changes))
+
+
+@pytest.fixture
+def config(tmp_path: Path, model_folder: Path) -> Any:
+    def make(rows: list[Trace], **changes: Any) -> TrainingConfig:
+        write_table(to_table(rows, Trace), tmp_path / "traces.parquet")
+        fields: dict[str, Any] = {
+            "output": str(tmp_path / "run"),
+            "model": str(model_folder),
+            "traces": str(tmp_path / "traces.parquet"),
+            "max_length": 400,
+            "precision": "fp32",
+            "num_workers": 2,
+        }
+        return TrainingConfig(**(fields | changes))
+
+    return make
+
+
+def test_the_plan_tells_steps_warm_up_tokens_and_memory_and_starts_nothing(config: Any, tmp_path: Path) -> None:
+    lines = plan(config([trace(i) for i in range(50)]))
+    assert lines[0].startswith("50 of 50 traces, ")
+    assert "20 optimizer steps (5 epochs of 4), 1 of warm-up" in lines[1]
+    assert "2 worker(s)" in lines[2]
+    assert "MiB a worker for 0.0M parameters" in lines[3]
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_long_rows_are_refused_with_their_ids(config: Any) -> None:
+    rows = [trace(0), trace(1, thinking="x" * 500), trace(2)]
+    with pytest.raises(ConfigError, match=r"1 unusable row\(s\): 1 too_long\n  q1-0: too_long"):
+        prepare(config(rows))
+
+
+def test_unusable_rows_are_dropped_when_asked_and_told_by_the_plan(config: Any) -> None:
+    settings = config([trace(0), trace(1, finish_reason="length"), trace(2)], unusable_rows="drop")
+    training_set = prepare(settings)
+    assert [example.id for example in training_set.examples] == ["q0-0", "q2-0"]
+    assert [row.id for row in training_set.unusable] == ["q1-0"]
+    assert any("q1-0: cut_by_teacher" in line for line in plan(settings))
+
+
+def test_a_file_without_any_usable_row_is_refused(config: Any) -> None:
+    with pytest.raises(ConfigError, match="no usable row of 1"):
+        prepare(config([trace(0, attempt="")], unusable_rows="drop"))
+
+
+def test_an_id_that_occurs_twice_is_refused(config: Any) -> None:
+    with pytest.raises(ConfigError, match="id 'q1-0' occurs twice"):
+        prepare(config([trace(1), trace(1)]))
+
+
+def test_a_model_without_tokenizer_is_refused_by_name(config: Any, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match="no tokenizer could be loaded"):
+        prepare(config([trace(0)], model=str(tmp_path / "empty")))
+
+
+def test_a_format_that_the_tokenizer_cannot_express_is_refused(config: Any) -> None:
+    with pytest.raises(ConfigError, match="thinking_format deepseek_r1"):
+        prepare(config([trace(0)], thinking_format="deepseek_r1"))
+
+
+def test_metrics_of_steps_after_the_checkpoint_are_removed_on_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3)) + '{"step": 4, "lo')
+    assert [line["step"] for line in read_metrics(path)] == [1, 2, 3]
+    metrics = MetricsFile(path, finished_steps=2)
+    metrics.write({"step": 3, "again": True})
+    metrics.close()
+    assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
