@@ -34,6 +34,25 @@ PAGE_HABITS = Habits(rechecks=(0.0, 0.55, 0.25, 0.12, 0.05, 0.03))
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """Parts of the documents by kind; the rest are pages that re-check."""
+
+    direct: float
+    """Questions in chat, answered at once."""
+    careful: float
+    """Exercises worked out in one careful pass."""
+    quick: float
+    """Exercises worked out in one quick pass."""
+    more_of: tuple[str, ...] = ()
+    """Domains that are chosen three times as often as others."""
+
+
+EARLY = Mixture(direct=0.2, careful=0.4, quick=0.15)
+LATE = Mixture(direct=0.12, careful=0.6, quick=0.18, more_of=("counting", "sets"))
+"""What pages are like is learned early; what is left to learn are the steps, some more slowly than others."""
+
+
+@dataclass(frozen=True)
 class Document:
     """A text in two parts: what sets the scene, and what the model is to learn."""
 
@@ -43,7 +62,9 @@ class Document:
     """The loss counts all of its tokens."""
 
 
-def documents(seed: int, chunk: int, size: int, *, held_out: Collection[str], easy: bool = False) -> list[Document]:
+def documents(
+    seed: int, chunk: int, size: int, *, held_out: Collection[str], easy: bool = False, mixture: Mixture = EARLY
+) -> list[Document]:
     """Chunk number `chunk` of the corpus: `size` documents, the same ones whenever they are asked for.
 
     Args:
@@ -51,14 +72,15 @@ def documents(seed: int, chunk: int, size: int, *, held_out: Collection[str], ea
         easy: keep to the lower half of the levels (the start of training).
     """
     rng = generator("corpus", seed, chunk)
+    domains = [*DOMAINS, *mixture.more_of, *mixture.more_of]
     made: list[Document] = []
     while len(made) < size:
         kind = rng.random()
-        weights = DIRECT_LEVELS if kind < 0.2 else (2, 2, 2, 1, 0, 0) if easy else (1, 1, 1, 1, 1.5, 1.5)
-        problem = draw(rng, rng.choice(list(DOMAINS)), rng.choices(LEVELS, weights)[0])
+        weights = DIRECT_LEVELS if kind < mixture.direct else (2, 2, 2, 1, 0, 0) if easy else (1, 1, 1, 1, 1.5, 1.5)
+        problem = draw(rng, rng.choice(domains), rng.choices(LEVELS, weights)[0])
         if problem.key in held_out:
             continue
-        made.append(_chat(rng, problem) if kind < 0.2 else _note(rng, problem, kind))
+        made.append(_chat(rng, problem) if kind < mixture.direct else _note(rng, problem, kind, mixture))
     return made
 
 
@@ -71,9 +93,10 @@ def _chat(rng: random.Random, problem: Problem) -> Document:
     )
 
 
-def _note(rng: random.Random, problem: Problem, kind: float) -> Document:
-    if kind < 0.75:
-        stride = 1 if kind < 0.6 else problem.rules.stride
+def _note(rng: random.Random, problem: Problem, kind: float, mixture: Mixture) -> Document:
+    single = mixture.direct + mixture.careful
+    if kind < single + mixture.quick:
+        stride = 1 if kind < single else problem.rules.stride
         lines, answer = one_pass(problem.rules, problem.spec, stride=stride)
         body = "\n".join([*lines, f"So {answer}"])
     else:

@@ -29,7 +29,7 @@ import torch.distributed
 import torch.multiprocessing
 from torch.nn.functional import cross_entropy
 
-from s1ray.miniature.corpus import QUESTION_SHARE, Document, documents
+from s1ray.miniature.corpus import EARLY, LATE, QUESTION_SHARE, Document, documents
 from s1ray.miniature.tokenizer import END_OF_TEXT, PAD, TURN_END, save_tokenizer, train_tokenizer
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Recipe:
     """Part of the training in which the learning rate rises."""
     easy: float = 0.1
     """Part of the training that keeps to easy questions."""
+    early: float = 0.5
+    """Part of the training that reads the early mixture of documents."""
     workers: int = 2
     """Processes of one thread each that share every batch. On a busy machine they beat one process of two threads by
     far: threads meet in every operation, workers once a step."""
@@ -199,7 +201,12 @@ class Training:
 
     def _run_chunk(self) -> None:
         made = documents(
-            self.recipe.seed, self.chunk + 1, CHUNK, held_out=self.held_out, easy=self.progress < self.recipe.easy
+            self.recipe.seed,
+            self.chunk + 1,
+            CHUNK,
+            held_out=self.held_out,
+            easy=self.progress < self.recipe.easy,
+            mixture=EARLY if self.progress < self.recipe.early else LATE,
         )
         total, count = 0.0, 0
         began = time.monotonic()
@@ -293,12 +300,12 @@ class Training:
         model = build_model(self.recipe, self.tokenizer)
         model.load_state_dict(self.model.state_dict())
         model = model.to(torch.bfloat16)
-        model.generation_config.eos_token_id = [
-            self.tokenizer.convert_tokens_to_ids(TURN_END),
-            self.tokenizer.convert_tokens_to_ids(END_OF_TEXT),
-        ]
-        model.generation_config.pad_token_id = self.tokenizer.convert_tokens_to_ids(PAD)
+        model.generation_config = transformers.GenerationConfig(
+            eos_token_id=[self.tokenizer.convert_tokens_to_ids(token) for token in (TURN_END, END_OF_TEXT)],
+            pad_token_id=self.tokenizer.convert_tokens_to_ids(PAD),
+        )
         model.save_pretrained(str(folder))
+        (folder / "model.safetensors").chmod(0o644)
         save_tokenizer(self.tokenizer, folder)
         record = {
             "recipe": asdict(self.recipe),
@@ -310,7 +317,7 @@ class Training:
             "tokens": self.tokens,
             "minutes": round(self.seconds / 60, 1),
             "loss": self.losses[-1][1] if self.losses else None,
-            "losses": self.losses[:: max(1, len(self.losses) // 40)],
+            "loss_of_steps": self.losses[:: max(1, len(self.losses) // 20)],
             "versions": {
                 "python": platform.python_version(),
                 "torch": torch.__version__,

@@ -6,6 +6,8 @@ wrong; of its final thousand 53.6 % were right, here nearly all are).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from s1ray.miniature.questions import Row, problem_of
 from s1ray.miniature.seeding import generator
 from s1ray.miniature.working import Habits, think
@@ -14,12 +16,21 @@ WRONG_KEPT = 0.3
 """Part of its wrong results that the teacher does not see; the others it works out anew."""
 
 
+HASTY_DOMAINS = frozenset({"boolean", "counting", "cups", "sets", "walk"})
+"""Where the teacher likes to try it quickly first, several steps at once, and is careful only when it checks. A student
+learns the habit but is worse at it: there a "Wait" can pay."""
+
+HASTE = 0.85
+"""How often the first pass is a quick one in a hasty domain."""
+
+
 class ProceduralTeacher:
     """Writes traces; the same seed and question give the same trace, in whatever order questions come."""
 
     def __init__(self, seed: int = 0, habits: Habits | None = None):
         self.seed = seed
-        self.habits = habits or Habits()
+        self.careful = replace(habits or Habits(), quick_first=0.0)
+        self.hasty = replace(self.careful, quick_first=HASTE)
 
     def solve(self, question: Row) -> tuple[str, str]:
         """The thinking and the attempt ("Final Answer: X") on a row made by `s1ray.miniature.pool`.
@@ -29,7 +40,8 @@ class ProceduralTeacher:
         """
         problem = problem_of(question)
         rng = generator("teacher", self.seed, question["id"])
+        habits = self.hasty if problem.domain in HASTY_DOMAINS else self.careful
         while True:
-            thinking, answer = think(problem.rules, problem.spec, rng, self.habits)
+            thinking, answer = think(problem.rules, problem.spec, rng, habits)
             if answer == problem.answer or rng.random() < WRONG_KEPT:
                 return thinking, f"Final Answer: {answer}"

@@ -7,8 +7,9 @@ before them.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s1ray.miniature.corpus import documents
 
@@ -21,7 +22,15 @@ SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END, PAD)
 VOCABULARY_SIZE = 1000
 """Tokens asked for, special ones included; fewer come out when the corpus has no more words."""
 
-PIECES = r" ?\p{L}{2,}|\p{L}|\p{N}|[^\s\p{L}\p{N}]|\s"
+LEARNING_PIECES = r" ?\p{L}{2,}|\p{L}|\p{N}|[^\s\p{L}\p{N}]|\s"
+"""What merges are learned from: only words of two letters and more, with the space before them."""
+
+PIECES = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
+    r"\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How a text is cut before merging: Qwen2's expression, because transformers 5 puts it into every tokenizer of a model
+of this architecture, whatever tokenizer.json says."""
 
 WORDS = tuple((Path(__file__).parent / "words.txt").read_text().split())
 """Words beyond the world's own that prompts and forced texts use; they get tokens of their own too."""
@@ -43,17 +52,11 @@ def train_tokenizer(
     Args:
         maximum_length: the context length in tokens that the tokenizer advertises.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(PIECES), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
+    learner = Tokenizer(models.BPE())
+    learner.pre_tokenizer = _cut(LEARNING_PIECES)
     texts = [
         text
         for document in documents(seed, 0, documents_read, held_out=())
@@ -66,7 +69,13 @@ def train_tokenizer(
         show_progress=False,
         special_tokens=[],
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(texts, trainer)
+    learned = json.loads(learner.to_str())["model"]
+    vocabulary, merges = join_spaces_last(learned["vocab"], [(left, right) for left, right in learned["merges"]])
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = _cut(PIECES)
+    tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
@@ -81,8 +90,69 @@ def train_tokenizer(
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the tokenizer so that `AutoTokenizer` and vLLM load it, the chat template inside tokenizer_config.json."""
-    tokenizer.save_pretrained(str(folder), save_jinja_files=False)
+    """Write the tokenizer so that `AutoTokenizer` and vLLM load it, the chat template inside tokenizer_config.json.
+
+    The configuration is written by hand, in the fields that transformers 4 and 5 both read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": tokenizer.eos_token,
+        "pad_token": tokenizer.pad_token,
+        "additional_special_tokens": [END_OF_TEXT, TURN_START],
+        "model_max_length": tokenizer.model_max_length,
+        "clean_up_tokenization_spaces": False,
+        "chat_template": tokenizer.chat_template,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
+
+
+def join_spaces_last(
+    vocabulary: dict[str, int], merges: list[tuple[str, str]]
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Merge a capital letter with its word first and with the space before it last.
+
+    Otherwise the pieces of `PIECES` would make " S" one token where S is the name of something, and "S" another. The
+    ids that this frees go to the words that it needs; all other tokens keep theirs.
+
+    Raises:
+        ValueError: more words are needed than ids are freed.
+    """
+    space = "\u0120"
+    freed = [left + right for left, right in merges if left == space and len(right) == 1 and right.isupper()]
+    rerouted: list[tuple[str, str]] = []
+    needed: list[str] = []
+    for left, right in merges:
+        if left + right in freed:
+            continue
+        if left in freed:
+            word = left[1:] + right
+            if word not in vocabulary:
+                needed.append(word)
+                rerouted.append((left[1:], right))
+            rerouted.append((space, word))
+        else:
+            rerouted.append((left, right))
+    if len(needed) > len(freed):
+        raise ValueError(f"the words {needed} need ids, but only {len(freed)} are free: give some of them to WORDS")
+    ids = {token: number for token, number in vocabulary.items() if token not in freed}
+    spare = sorted(vocabulary[token] for token in freed)
+    ids |= dict(zip(needed, spare, strict=False))
+    unused = spare[len(needed) :]
+    ids |= {token: vocabulary[token] for token in freed if vocabulary[token] in unused}
+    return ids, rerouted
+
+
+def _cut(expression: str) -> Any:
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(expression), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
 
 
 def _plain(*texts: str) -> list[str]:

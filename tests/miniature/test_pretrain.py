@@ -7,23 +7,30 @@ import torch
 
 from s1ray.miniature import pretrain
 from s1ray.miniature.corpus import documents
-from s1ray.miniature.pretrain import Recipe, Training, batches, learning_rate_factor, main, train
+from s1ray.miniature.pretrain import Recipe, Training, batches, learning_rate_factor, train
+from s1ray.miniature.tokenizer import train_tokenizer
 
 TINY = Recipe(
-    steps=4, hidden=32, layers=1, heads=2, key_value_heads=1, intermediate=32, tokens_per_batch=512, workers=1
+    steps=12, hidden=32, layers=1, heads=2, key_value_heads=1, intermediate=32, tokens_per_batch=512, workers=1
 )
 
 
-@pytest.fixture
-def small_chunks(monkeypatch):
+@pytest.fixture(scope="module")
+def trained_tokenizer():
+    return train_tokenizer(0)
+
+
+@pytest.fixture(autouse=True)
+def quick_start(monkeypatch, trained_tokenizer):
     monkeypatch.setattr(pretrain, "CHUNK", 20)
+    monkeypatch.setattr(pretrain, "train_tokenizer", lambda *_, **__: trained_tokenizer)
 
 
 def weights(training):
     return torch.cat([parameter.detach().flatten() for parameter in training.model.parameters()])
 
 
-def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, small_chunks):
+def test_an_interrupted_training_ends_with_the_same_weights(tmp_path):
     whole = Training(TINY, tmp_path / "whole", ())
     whole.run()
     first = Training(TINY, tmp_path / "parts", ())
@@ -38,14 +45,14 @@ def test_an_interrupted_training_ends_with_the_same_weights(tmp_path, small_chun
     assert torch.equal(weights(second), weights(whole))
 
 
-def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, small_chunks):
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path):
     Training(TINY, tmp_path, ()).save()
     other = Training(Recipe(**{**vars(TINY), "seed": 1}), tmp_path, ())
     with pytest.raises(ValueError, match=r"checkpoint.pt was made with"):
         other.resume()
 
 
-def test_training_writes_a_model_that_transformers_loads(tmp_path, small_chunks):
+def test_training_writes_a_model_that_transformers_loads(tmp_path):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     train(0, TINY, tmp_path, "", False)
@@ -58,9 +65,16 @@ def test_training_writes_a_model_that_transformers_loads(tmp_path, small_chunks)
     assert record["recipe"]["hidden"] == TINY.hidden
 
 
-def test_two_workers_share_a_batch_and_end_with_one_model(tmp_path):
-    main(["--output", str(tmp_path), "--steps", "1", "--workers", "2", "--seed", "3"])
-    assert json.loads((tmp_path / "TRAINING.json").read_text())["recipe"]["workers"] == 2
+def test_workers_share_the_batches_without_overlap_in_equal_numbers(tmp_path):
+    made = documents(0, 1, 120, held_out=())
+    alone = list(Training(TINY, tmp_path, ())._share(made))
+    pair = Recipe(**{**vars(TINY), "workers": 2, "tokens_per_batch": 2 * TINY.tokens_per_batch})
+    first, second = (list(Training(pair, tmp_path, (), rank)._share(made)) for rank in (0, 1))
+    assert len(first) == len(second) == len(alone) // 2
+    for index, (ids, counted) in enumerate(alone[: 2 * len(first)]):
+        theirs = (first, second)[index % 2][index // 2]
+        assert torch.equal(ids, theirs[0])
+        assert torch.equal(counted, theirs[1])
 
 
 def test_the_loss_counts_every_body_token_and_few_of_the_questions(tmp_path):

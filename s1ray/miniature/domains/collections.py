@@ -103,7 +103,7 @@ class Pointers(Domain):
 
     @override
     def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
-        return f"{after[0]}:{after[1]}"
+        return f"{after[0]}:{'>'.join([before[1], *steps[:-1], after[1]])}"
 
     @override
     def answer(self, spec: Spec, state: State) -> str:
@@ -151,7 +151,7 @@ class Counting(OperationList):
 
     @override
     def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
-        return f"{' '.join(steps)}={after}"
+        return _tally(before, steps, after)
 
 
 class Sets(OperationList):
@@ -189,4 +189,11 @@ class Sets(OperationList):
 
     @override
     def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
-        return f"{' '.join(steps)}={after}"
+        return _tally(before, steps, after)
+
+
+def _tally(before: int, items: Sequence[str], after: int) -> str:
+    """A line of counting: one item with yes or no and the count, or several items and the count."""
+    if len(items) == 1:
+        return f"{items[0]}:{'y' if after > before else 'n'}{after}"
+    return f"{' '.join(items)}={after}"
