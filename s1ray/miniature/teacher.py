@@ -16,7 +16,7 @@ WRONG_KEPT = 0.3
 """Part of its wrong results that the teacher does not see; the others it works out anew."""
 
 
-HASTY_DOMAINS = frozenset({"boolean", "counting", "cups", "sets", "walk"})
+HASTY_DOMAINS = frozenset({"boolean", "cups", "last_digit", "sequence", "walk"})
 """Where the teacher likes to try it quickly first, several steps at once, and is careful only when it checks. A student
 learns the habit but is worse at it: there a "Wait" can pay."""
 
