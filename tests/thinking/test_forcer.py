@@ -165,16 +165,12 @@ def test_the_models_own_wait_is_not_ours():
     assert forcer.swallowed == [2]
 
 
-def test_the_end_is_banned_for_one_token_after_a_wait():
-    forcer = BudgetForcer(toy_plan(waits=1), [TURN, THINK])
-    asked = []
-
-    def stubborn(step):
-        asked.append(step)
-        return X if step == 3 else EOS
-
-    output = drive(forcer, stubborn, 4)
-    assert output == [WAIT, X, TURN, ANSWER]
+@pytest.mark.parametrize("text", [(WAIT,), (WAIT, COMMA), (HMM, COMMA, COMMA)])
+def test_the_end_is_banned_for_one_token_after_a_wait(text):
+    forcer = BudgetForcer(toy_plan(waits=1, wait_texts=(text,)), [TURN, THINK])
+    # Always EOS, and X where that is refused.
+    output = drive(forcer, lambda step: X if step == len(text) + 1 else EOS, len(text) + 3)
+    assert output == [*text, X, TURN, ANSWER]
 
 
 def test_a_wait_that_would_fill_the_maximum_is_not_begun():
