@@ -11,13 +11,14 @@ on storage that every node sees.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -89,6 +90,32 @@ def map_shards(
     return files
 
 
+def check_failures(files: Sequence[Path], max_failed_share: float, what: str) -> None:
+    """Fail where too many rows have an `error`, and forget their shards, so that the next run does them again.
+
+    Args:
+        files: what `map_shards` gave; their tables have a column "error".
+        max_failed_share: share of rows that may have one.
+        what: what a row is, for the message.
+
+    Raises:
+        ConnectionError: there are more.
+    """
+    import pyarrow.parquet as pq
+
+    errors = {file: pq.read_table(file, columns=["error"]).column("error").drop_null().to_pylist() for file in files}
+    rows, failed = sum(pq.read_metadata(file).num_rows for file in files), sum(map(len, errors.values()))
+    if failed <= max_failed_share * rows:
+        return
+    for file in files:
+        if errors[file]:
+            file.unlink()
+    raise ConnectionError(
+        f"{what}: {failed} of {rows} requests failed, more than max_failed_share ({max_failed_share:g}) allows; the "
+        f"first: {next(filter(None, errors.values()))[0]}. What came is kept: run again to ask for the rest"
+    )
+
+
 def _run(
     pending: list[tuple[pa.Table, Path]],
     folder: Path,
@@ -118,60 +145,80 @@ def _run(
         )
         try:
             for batch in results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-                done += sum(batch.column("rows").to_pylist())
+                for task in batch.to_pylist():
+                    if task["error"] is not None:
+                        raise _failed(what, done, total, task["error"], folder)
+                    done += task["rows"]
                 if time.monotonic() - logged > LOG_SECONDS:
                     logged = time.monotonic()
                     log.info("%s: %d of %d, %.1f a second", what, done, total, done / (logged - started))
         except ray.exceptions.RayError as error:
-            raise RunError(
-                f"{what}: a worker failed after {done} of {total}: {_root(error)}; what is done is kept in {folder}, "
-                "run again to go on from there"
-            ) from error
+            raise _failed(what, done, total, f"{type(error).__name__}: {error}", folder) from error
     shutil.rmtree(inputs)
 
 
-def _root(error: BaseException) -> str:
-    """The first cause of an error that Ray has wrapped, in one line."""
-    while (cause := getattr(error, "cause", None) or error.__cause__) is not None:
-        error = cause
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+def _failed(what: str, done: int, total: int, problem: str, folder: Path) -> RunError:
+    return RunError(
+        f"{what}: a worker failed after {done} of {total}: {problem}; what is done is kept in {folder}, "
+        "run again to go on from there"
+    )
 
 
 class _Shards:
-    """The actor: reads a shard, works, writes the result whole."""
+    """The actor: reads a shard, works, writes the result whole.
+
+    An exception comes back as text: raised, it would reach the user wrapped in Ray's and Ray Data's own.
+    """
 
     def __init__(self, make_worker: Callable[[], ShardWorker]):
-        self._worker = make_worker()
+        self._make_worker = make_worker
+        self._worker: ShardWorker | None = None
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        import pyarrow.parquet as pq
+        import pyarrow as pa
 
-        for task in batch.to_pylist():
-            # After the loss of an actor Ray runs its tasks again, also those that had just been written.
-            if not Path(task["output"]).exists():
-                write_table(self._worker(pq.read_table(task["input"])), task["output"])
-        return batch.select(["output", "rows"])
+        done = [{"rows": task["rows"], "error": self._do(task)} for task in batch.to_pylist()]
+        return pa.Table.from_pylist(done, schema=pa.schema([("rows", pa.int64()), ("error", pa.string())]))
 
     def __del__(self) -> None:
         # Ray Data drops its reference when the actor is done; an engine's processes must not outlive it.
-        if hasattr(self, "_worker"):
+        if self._worker is not None:
             self._worker.close()
 
+    def _do(self, task: Mapping[str, Any]) -> str | None:
+        import pyarrow.parquet as pq
 
-class quiet_ray_data:
-    """Ray Data without progress bars and without its limit on the time between two blocks, inside the block."""
+        # After the loss of an actor Ray runs its tasks again, also those that had just been written.
+        if Path(task["output"]).exists():
+            return None
+        try:
+            if self._worker is None:
+                self._worker = self._make_worker()
+            write_table(self._worker(pq.read_table(task["input"])), task["output"])
+        except Exception as error:
+            log.exception("shard %s", task["output"])
+            return f"{type(error).__name__}: {error}"
+        return None
 
-    def __enter__(self) -> None:
-        import ray
 
-        context = ray.data.DataContext.get_current()
-        self._before = (context.enable_progress_bars, context.execution_no_progress_timeout_s)
-        context.enable_progress_bars = False
+@contextlib.contextmanager
+def quiet_ray_data() -> Iterator[None]:
+    """Ray Data as a stage uses it: no progress bars of its own, no limit on the time between two blocks."""
+    import ray
+
+    context = ray.data.DataContext.get_current()
+    settings = {
+        "enable_progress_bars": False,
         # A block that thinks for half an hour is not stuck.
-        context.execution_no_progress_timeout_s = -1
-
-    def __exit__(self, *_: object) -> None:
-        import ray
-
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars, context.execution_no_progress_timeout_s = self._before
+        "execution_no_progress_timeout_s": -1,
+        # The second reader starts an actor per file, up to 32, to read footers; our own parts are few and alike.
+        "use_datasource_v2": False,
+    }
+    before = {name: getattr(context, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            setattr(context, name, value)
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(context, name, value)

@@ -92,7 +92,7 @@ class DeduplicationConfig(Config):
     normalised: bool = True
     """Same text but for case, spacing and punctuation (equal text is always removed)."""
     jaccard: float | None = Field(default=0.8, gt=0, le=1)
-    """Same numbers in the same order, and at least this share of common word triples. None: off."""
+    """One question only adds words to the other and this share of word triples is common. None: off."""
     cross_source_ngrams: bool = False
     """s1's rule for later sources: a question that shares a word 8-gram with an earlier source's question is
     dropped."""
@@ -148,6 +148,9 @@ class ModelDifficulty(Config):
     the engine busy."""
     actors: int = Field(default=1, ge=1)
     """Engines side by side, per model."""
+    max_failed_share: float = Field(default=0.02, ge=0, le=1)
+    """Share of failed requests (a question longer than the context, say) above which the run fails. Below, the
+    question is dropped as not measured."""
 
 
 Difficulty = Annotated[GivenDifficulty | ModelDifficulty, Field(discriminator="kind")]

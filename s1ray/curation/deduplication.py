@@ -1,9 +1,10 @@
 """Removing questions that say the same as an earlier one.
 
 Three rules, the first always on: equal text; equal normal form (case, spacing, punctuation aside); and near-equality,
-by which two questions are one when they have the same numbers in the same order and at least a given Jaccard similarity
-of their word triples. The numbers guard what makes two problems different: "the sum of 3 and 5" is no copy of "the sum
-of 3 and 7", however alike the words are.
+by which two questions are one when one of them only adds words to the other (no number, symbol or letter), and they
+share at least a given Jaccard similarity of their word triples. A replaced word makes another problem, however alike
+the rest
+is: "the sum of 3 and 5" and "of 3 and 7", "arrange the letters of MADAM" and "of RADII".
 
 Near-equal pairs are found by MinHash (Broder, 1997) with bands, then checked exactly, so no result depends on a hash
 alone. Of a group of rows that say the same, the one that comes first in the sources stays; groups are connected
@@ -16,6 +17,7 @@ after it. It is here as an option (`cross_source`); note that it depends on the 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -67,9 +69,10 @@ def shingles(words: Sequence[str]) -> set[str]:
 
 
 def near_equal(first: str, second: str, jaccard: float) -> bool:
-    """Whether two questions have the same numbers in the same order and share `jaccard` of their word triples."""
+    """Whether one question only adds words (no number, symbol or letter) and `jaccard` of the triples are common."""
     one, other = tokens(first), tokens(second)
-    if numbers(one) != numbers(other):
+    added, left_out = Counter(one) - Counter(other), Counter(other) - Counter(one)
+    if (added and left_out) or not all(len(token) > 1 and token.isalpha() for token in added + left_out):
         return False
     a, b = shingles(one), shingles(other)
     return len(a & b) >= jaccard * len(a | b)

@@ -26,7 +26,7 @@ from s1ray.curation.config import ModelDifficulty
 from s1ray.generation.base import GenerationRequest, Generator
 from s1ray.grading import grade, kind_of
 from s1ray.schemas import Completion
-from s1ray.shards import map_shards
+from s1ray.shards import check_failures, map_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,6 +70,10 @@ def measure(
         seed: of sampling.
         make_engine: makes a model's generator, in the actor.
 
+    Raises:
+        ConnectionError: too many requests failed.
+        RunError: an engine failed; what is answered stays.
+
     Returns:
         `answers_schema` rows, model by model, questions by id. `correct` is null where the request failed or the
         question has no reference answer.
@@ -91,6 +95,7 @@ def measure(
             actor_options=engine_actor_options(engine),
             what=f"difficulty by {label}",
         )
+        check_failures(files, config.max_failed_share, f"difficulty by {label}")
         tables += [pq.read_table(file) for file in files]
     return pa.concat_tables(tables)
 
@@ -117,7 +122,7 @@ def solvers(answers: pa.Table) -> dict[str, list[str] | None]:
 
 def fingerprint(label: str, engine: EngineConfig, config: ModelDifficulty, seed: int) -> dict[str, Any]:
     """What decides a model's answers besides the questions."""
-    sampling = config.model_dump(mode="json", exclude={"models", "shard_rows", "actors"})
+    sampling = config.model_dump(mode="json", exclude={"models", "shard_rows", "actors", "max_failed_share"})
     return {"label": label, "sampling": sampling, "seed": seed, "engine": engine_identity(engine)}
 
 

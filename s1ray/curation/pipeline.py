@@ -117,6 +117,8 @@ def _curate(config: CurationConfig, run: Run) -> None:
         features = compute_features(parts, config, index)
         log.info("curate: %d rows read", len(features))
         funnel = cheap_filters(features, config, config.seed)
+        if not funnel.alive:
+            raise ConfigError(f"no question is left before the difficulty stage\n{funnel.table()}")
         solved_by = _difficulty(config, run, features, funnel)
     chosen = _select(config, features, funnel)
     log.info("curate: the funnel\n%s", funnel.table())
@@ -149,9 +151,11 @@ def _difficulty(config: CurationConfig, run: Run, features: pa.Table, funnel: Fu
 
 def _select(config: CurationConfig, features: pa.Table, funnel: Funnel) -> dict[int, str]:
     """Choose among the rows that are left; row -> what chose it."""
+    import pyarrow as pa
+
     row_of, candidates = {}, []
-    table = features.select(["order", "id", "domain", "length", "source", "metadata"]).take(funnel.alive)
-    for record in table.to_pylist():
+    table = features.select(["order", "id", "domain", "length", "source", "metadata"])
+    for record in table.take(pa.array(funnel.alive, pa.int64())).to_pylist():
         row_of[record["id"]] = record.pop("order")
         candidates.append(Candidate(**{**record, "metadata": json.loads(record["metadata"])}))
     try:

@@ -49,12 +49,12 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) 
     Raises:
         ValueError: there are fewer rows than asked for.
     """
-    if config.method == "all":
+    if config.method == "all" and candidates:
         return {row.id: "all" for row in sorted(candidates, key=_by_length)}
-    if len(candidates) < config.size:
+    if len(candidates) < config.size or not candidates:
         raise ValueError(
             f"selection.size asks for {config.size} questions, but {len(candidates)} are left after the filters; "
-            "ask for fewer, loosen a filter (the funnel in the log shows where rows went), or set selection.method=all"
+            "ask for fewer, loosen a filter (the funnel shows where rows went), or set selection.method=all"
         )
     rng = random.Random(seed)
     ordered = sorted(candidates, key=_by_length)

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|[^\W\d_]+|[^\w\s]|_")
-_LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[,;:! ]")
+_LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z])|\\[,;:! ()\[\]]")
 _DROPPED = frozenset(".,;:!?\"'`´’‘“”$()*")
 """Punctuation that carries no meaning in a question; operators and other brackets stay."""
 
@@ -23,7 +23,7 @@ def word_ngrams(text: str, n: int) -> list[str]:
 
 
 def tokens(text: str) -> list[str]:
-    """Words, numbers and symbols, without case, spacing, sentence punctuation and LaTeX spacing.
+    """Words, numbers and symbols, without case, spacing, sentence punctuation, LaTeX spacing and formula delimiters.
 
     "What is  3+4 ?" and "what is 3 + 4" give the same, and so do "(5,3)" and "5, 3"; "5,3" and "53", or "1 23" and
     "12 3", do not.

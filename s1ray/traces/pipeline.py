@@ -23,7 +23,7 @@ from s1ray.curation.lengths import length_counter
 from s1ray.grading import grade, kind_of
 from s1ray.runs import Run
 from s1ray.schemas import Question, Trace, arrow_schema, read_table, write_table
-from s1ray.shards import map_shards, quiet_ray_data
+from s1ray.shards import check_failures, map_shards, quiet_ray_data
 from s1ray.traces.config import TracesConfig, VLLMTeacherConfig
 from s1ray.traces.teachers import Ask, check_teacher, make_teacher, teacher_name
 
@@ -87,6 +87,8 @@ def generate_traces(config: TracesConfig, *, force: bool = False) -> Run:
 
 
 def _generate(config: TracesConfig, run: Run) -> None:
+    import pyarrow.compute as pc
+
     from s1ray.cluster import connected
 
     asks = _asks(_questions(config), config.samples)
@@ -102,19 +104,19 @@ def _generate(config: TracesConfig, run: Run) -> None:
             actor_options=options,
             what="traces",
         )
+        check_failures(files, config.max_failed_share, "traces")
         rows = _finished(files, config)
-    _check_failures(rows, files, config)
-    reasons = rows.column("reason").to_pylist()
-    kept, dropped = [i for i, why in enumerate(reasons) if why is None], [i for i, why in enumerate(reasons) if why]
-    if not kept:
-        raise ValueError(f"no trace is left: {dict(Counter(reasons))}; the run's folder is {run.path}")
-    write_table(rows.take(dropped), run.path / DROPPED)
-    traces = rows.take(kept).select(arrow_schema(Trace).names).cast(arrow_schema(Trace))
+    is_kept = rows.column("reason").is_null()
+    kept, dropped = rows.filter(is_kept), rows.filter(pc.invert(is_kept))
+    run.drops = dict(sorted(Counter(dropped.column("reason").to_pylist()).items()))
+    if not len(kept):
+        raise ValueError(f"no trace is left, all were dropped: {run.drops}; the teacher's responses are in {run.path}")
+    write_table(dropped, run.path / DROPPED)
+    traces = kept.select(arrow_schema(Trace).names).cast(arrow_schema(Trace))
     write_table(traces, run.path / TRACES)
-    run.rows = {"in": len(asks) // config.samples, "asked": len(asks), "out": len(kept)}
-    run.drops = dict(sorted(Counter(reasons[i] for i in dropped).items()))
+    run.rows = {"in": len(asks) // config.samples, "asked": len(asks), "out": len(traces)}
     run.figures = _figures(traces)
-    log.info("traces: %d of %d kept; %s; dropped: %s", len(kept), len(asks), run.figures, run.drops or "none")
+    log.info("traces: %d of %d kept; %s; dropped: %s", len(traces), len(asks), run.figures, run.drops or "none")
     shutil.rmtree(run.path / SHARDS, ignore_errors=True)
 
 
@@ -201,24 +203,6 @@ def _finished_schema() -> pa.Schema:
 
     fields = [field.with_nullable(True) for field in arrow_schema(Trace)]
     return pa.schema([*fields, pa.field("error", pa.string()), pa.field("reason", pa.string())])
-
-
-def _check_failures(rows: pa.Table, files: Sequence[Path], config: TracesConfig) -> None:
-    """Fail where too many requests failed, and forget their shards so that the next run asks again."""
-    import pyarrow.parquet as pq
-
-    errors = [error for error in rows.column("error").to_pylist() if error is not None]
-    if len(errors) <= config.max_failed_share * len(rows):
-        return
-    for file in files:
-        shard = pq.read_table(file, columns=["error"])
-        if shard.column("error").null_count < len(shard):
-            file.unlink()
-    raise ConnectionError(
-        f"{len(errors)} of {len(rows)} requests to the teacher failed, more than max_failed_share "
-        f"({config.max_failed_share:g}) allows; the first: {errors[0]}. Traces that came are kept: "
-        "run again to ask for the rest"
-    )
 
 
 def _questions(config: TracesConfig) -> pa.Table:

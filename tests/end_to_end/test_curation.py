@@ -1,0 +1,222 @@
+"""Curation and traces on a real Ray: same bytes however the work is spread, and nothing lost or repeated after a
+kill."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from s1ray.config import EngineConfig, validate_config
+from s1ray.curation import sources
+from s1ray.curation.config import CurationConfig, ModelDifficulty
+from s1ray.curation.difficulty import measure, solvers
+from s1ray.curation.pipeline import curate
+from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.runs import RunError, read_manifest
+from s1ray.schemas import Completion, Question, Trace, read_table
+from s1ray.shards import map_shards
+from s1ray.traces import pipeline as traces_pipeline
+from s1ray.traces.config import TracesConfig
+from s1ray.traces.pipeline import generate_traces
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("ray_session")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workers_get_this_module_by_value(ray_session):
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+def curation(output, **changes):
+    data = {
+        "output": str(output),
+        "sources": [{"kind": "miniature", "size": 1500}],
+        "quality": {"require": ["solution", "answer"]},
+        "decontamination": {"benchmarks": [{"path": "miniature"}]},
+        "selection": {"size": 100},
+    }
+    return validate_config(CurationConfig, data | changes, "test")
+
+
+@pytest.fixture(scope="module")
+def curated(ray_session, tmp_path_factory):
+    return curate(curation(tmp_path_factory.mktemp("curated") / "run"))
+
+
+def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated):
+    import pyarrow.parquet as pq
+
+    questions = read_table(curated.path / "questions.parquet", Question).to_pylist()
+    dropped = pq.read_table(curated.path / "dropped.parquet").to_pylist()
+    assert len(questions) == 100
+    assert len(dropped) == 1400
+    assert [row["id"] for row in questions] == sorted({row["id"] for row in questions})
+    assert all(row["stage"] and row["reason"] for row in dropped)
+    assert all(json.loads(row["metadata"])["flaw"] != "benchmark_leak" for row in questions)
+    manifest = read_manifest(curated.path)
+    assert manifest["rows"]["in"] == 1500
+    assert manifest["rows"]["out"] == 100
+    assert sum(manifest["drops"].values()) == 1400
+    assert not (curated.path / "work").exists()
+
+
+def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(curated, tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "PART_ROWS", 400)
+    again = curate(curation(tmp_path / "run"))
+    for name in ("questions.parquet", "dropped.parquet"):
+        rows = [read_rows(run.path / name) for run in (curated, again)]
+        assert rows[0] == rows[1]
+    assert (curated.path / "questions.parquet").read_bytes() == (again.path / "questions.parquet").read_bytes()
+    assert curate(curation(tmp_path / "run")).skipped
+
+
+def read_rows(path):
+    import pyarrow.parquet as pq
+
+    return pq.read_table(path).to_pylist()
+
+
+class Knower:
+    """Knows the answers to questions whose id begins with one of some digits; fails once and for all on others."""
+
+    def __init__(self, answers, digits, fails):
+        self.answers, self.digits, self.fails = answers, digits, fails
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        question = request.messages[0]["content"]
+        if self.fails and question in self.fails:
+            raise GenerationError("no luck")
+        known = request.id[0] in self.digits
+        answer = f"Final Answer: {self.answers[question] if known else 'no idea'}"
+        return Completion(
+            id=request.id, thinking="", answer=answer, prompt_tokens=1, thinking_tokens=0, answer_tokens=2
+        )
+
+    async def close(self):
+        pass
+
+
+def test_difficulty_by_models_marks_who_solved_what(curated, tmp_path):
+    questions = read_table(curated.path / "questions.parquet", Question).select(
+        ["id", "question", "answer", "metadata"]
+    )
+    rows = questions.to_pylist()
+    answers = {row["question"]: row["answer"] for row in rows}
+    failing = {rows[0]["question"]}
+    engine = EngineConfig(model="some/model", device="cpu")
+    config = ModelDifficulty(kind="model", models={"low": engine, "high": engine}, shard_rows=30, samples=2)
+
+    def make_engine(engine, answers=answers, failing=failing):
+        return Knower(answers, "01234567", failing)
+
+    measured = measure(questions, config, tmp_path, seed=0, make_engine=make_engine)
+    assert len(measured) == 2 * 2 * len(rows)
+    labels = solvers(measured)
+    assert labels[rows[0]["id"]] is None
+    for row in rows[1:]:
+        assert labels[row["id"]] == (["high", "low"] if row["id"][0] in "01234567" else [])
+
+
+class Counting:
+    """Copies rows; notes each shard that it does, and fails on a chosen row while a marker is there."""
+
+    def __init__(self, notes, poison, marker):
+        self.notes, self.poison, self.marker = Path(notes), poison, Path(marker)
+
+    def __call__(self, rows):
+        ids = rows.column("id").to_pylist()
+        if self.poison in ids and self.marker.exists():
+            raise ValueError(f"row {self.poison} is poison")
+        (self.notes / f"{ids[0]}-{len(list(self.notes.iterdir()))}").touch()
+        return rows
+
+    def close(self):
+        pass
+
+
+def test_a_failed_job_keeps_what_is_done_and_goes_on_from_there(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = pa.table({"id": [f"r{i:03d}" for i in range(100)]})
+    notes, marker = tmp_path / "notes", tmp_path / "marker"
+    notes.mkdir()
+    marker.touch()
+
+    def make_worker(notes=str(notes), marker=str(marker)):
+        return Counting(notes, "r055", marker)
+
+    def run():
+        return map_shards(rows, tmp_path / "shards", make_worker, fingerprint={"a": 1}, shard_rows=10)
+
+    with pytest.raises(RunError, match="row r055 is poison"):
+        run()
+    before = len(list(notes.iterdir()))
+    assert before < 10
+    marker.unlink()
+    files = run()
+    assert pa.concat_tables([pq.read_table(file) for file in files]).equals(rows)
+    assert len(list(notes.iterdir())) == 10, "each shard was done once"
+    assert run() == files
+    assert len(list(notes.iterdir())) == 10
+
+
+def trace_config(output, questions, tokenizer):
+    data = {
+        "output": str(output),
+        "questions": str(questions),
+        "teacher": {"kind": "procedural"},
+        "tokenizer": str(tokenizer),
+        "samples": 2,
+        "shard_rows": 30,
+    }
+    return validate_config(TracesConfig, data, "test")
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    made = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    made.pre_tokenizer = Whitespace()
+    folder = tmp_path_factory.mktemp("tokenizer")
+    made.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_killed_trace_run_ends_with_the_bytes_of_an_undisturbed_one(curated, tokenizer, tmp_path, monkeypatch):
+    questions = curated.path / "questions.parquet"
+    undisturbed = generate_traces(trace_config(tmp_path / "undisturbed", questions, tokenizer))
+    traces = read_table(undisturbed.path / "traces.parquet", Trace)
+    assert len(traces) == 200
+    assert undisturbed.figures["correct_share"] > 0.8
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    config = trace_config(tmp_path / "killed", questions, tokenizer)
+    with monkeypatch.context() as patch:
+        patch.setattr(traces_pipeline, "_finished", killed)
+        with pytest.raises(Killed):
+            generate_traces(config)
+    shards = sorted((tmp_path / "killed" / "shards").glob("*.parquet"))
+    assert len(shards) == 7
+    for shard in shards[:3]:
+        shard.unlink()
+    untouched = {shard: shard.stat().st_mtime_ns for shard in shards[3:]}
+    with monkeypatch.context() as patch:
+        patch.setattr(traces_pipeline, "_finished", killed)
+        with pytest.raises(Killed):
+            generate_traces(config)
+    assert {shard: shard.stat().st_mtime_ns for shard in shards[3:]} == untouched
+    resumed = generate_traces(config)
+    assert (resumed.path / "traces.parquet").read_bytes() == (undisturbed.path / "traces.parquet").read_bytes()
+    assert generate_traces(config).skipped
