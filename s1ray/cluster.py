@@ -74,11 +74,10 @@ def _session(address: str | None, num_cpus: int | None) -> Iterator[None]:
 
     try:
         ray.init(address=address, num_cpus=num_cpus, logging_level=logging.WARNING, log_to_driver=True)
-    except (ConnectionError, RuntimeError) as error:
-        where = address or "the address in RAY_ADDRESS"
-        raise ConnectionError(
-            f"cannot connect to Ray at {where}: {error}; is the cluster up (`ray status`)?"
-        ) from error
+    except Exception as error:
+        # Ray raises bare exceptions here, too.
+        what = "start a local Ray" if address == "local" else f"connect to Ray at {address or 'RAY_ADDRESS or here'}"
+        raise ConnectionError(f"cannot {what}: {error} (is the cluster up? is the machine overloaded?)") from error
     try:
         yield
     finally:
