@@ -183,7 +183,7 @@ def _question_means(values: Mapping[str, Sequence[float]]) -> np.ndarray:
         if len(items) == 0:
             raise ValueError(f"question {key!r} has no samples")
     # In the order of the keys, so that the bootstrap does not depend on the order of arrival.
-    return np.array([float(np.mean(values[key])) for key in sorted(values)])
+    return np.array([sum(values[key]) / len(values[key]) for key in sorted(values)])
 
 
 def _bootstrap(values: np.ndarray, level: float, seed: int, resamples: int) -> tuple[float, float]:

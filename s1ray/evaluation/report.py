@@ -59,25 +59,27 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
         RunError: as `write_report`.
         ValueError: no folder was given.
     """
+    from rich import box
     from rich.table import Table
 
     results = load_results(run_dirs)
-    table = Table(title=f"{len(results.arms[0].correct)} questions; intervals are 95 %", title_justify="left")
+    questions = len(results.arms[0].correct)
+    table = Table(title=f"{questions} questions; intervals are 95 %", title_justify="left", box=box.SIMPLE_HEAD)
     for column in ("model", "arm"):
-        table.add_column(column)
-    for column in ("accuracy", "interval", "thinking tokens", "longest", "waits", "within limits"):
-        table.add_column(column, justify="right")
+        table.add_column(column, no_wrap=True)
+    for column in ("accuracy (%)", "thinking\ntokens", "longest", "waits", "control\n(%)"):
+        table.add_column(column, justify="right", no_wrap=True)
     for model in results.models:
         for result in results.of(model):
+            accuracy = result.accuracy
             table.add_row(
                 model,
                 result.arm,
-                f"{percent(result.accuracy.value)} %",
-                interval(result.accuracy),
+                f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})",
                 f"{result.thinking_tokens.value:,.1f}",
                 f"{result.longest:,}",
                 f"{result.waits:.2f}",
-                f"{percent(result.obeying / len(result.answered))} %",
+                percent(result.obeying / len(result.answered)),
             )
         table.add_section()
     return table
@@ -138,22 +140,24 @@ def _render(results: BenchmarkResults, questions: dict[str, str], title: str | N
         "points_interval": points_interval,
     }
     waits = plots.waits_plot(results, plots.THEMED)
+    between_models, between_waits = results.between_models(), results.between_waits()
     return environment.get_template("report.html.j2").render(
         title=title or f"Budget forcing: {' and '.join(results.models)}",
         results=results,
         n=len(results.arms[0].correct),
         samples_a_question=max(result.samples for result in results.arms),
-        headlines=_headlines(results),
+        headlines=_headlines(results, between_models, between_waits),
         accuracy_svg=plots.to_svg(plots.accuracy_curve(results, plots.THEMED), "plot-accuracy"),
         waits_svg=plots.to_svg(waits, "plot-waits") if waits else None,
         methods=results.methods(),
-        between_models=results.between_models(),
-        between_waits=results.between_waits(),
+        between_models=between_models,
+        between_waits=between_waits,
         domains=_domains(results),
         repeated=_repeated(results),
         samples=choose_samples(results, questions),
         configs=[to_yaml(config) for config in results.configs],
         manifests=results.manifests,
+        recounted=[m.label for config in results.configs for m in config.models if m.weights is not None],
         ends=sorted({reason for result in results.arms for reason in result.ends}, key=lambda r: (r != "own", r)),
         errors=sum(result.errors for result in results.arms),
         unread=sum(result.unread for result in results.arms),
@@ -161,19 +165,20 @@ def _render(results: BenchmarkResults, questions: dict[str, str], title: str | N
     )
 
 
-def _headlines(results: BenchmarkResults) -> list[dict[str, str]]:
+def _headlines(
+    results: BenchmarkResults, between_models: list[Comparison], between_waits: list[Comparison]
+) -> list[dict[str, str]]:
     """The few numbers that answer why one opened the report."""
     tiles = []
     last = results.models[-1]
     for comparison in results.between_extremes():
         if comparison.after.model == last:
             tiles.append(_tile(f"{last}: {comparison.before.arm} to {comparison.after.arm}", comparison))
-    same_arm = [c for c in results.between_models() if c.after.model == last]
-    maxima = [c for c in same_arm if not c.after.setting.waits]
+    maxima = [c for c in between_models if c.after.model == last and not c.after.setting.waits]
     if maxima:
         widest = max(maxima, key=lambda c: c.after.thinking_tokens.value)
         tiles.append(_tile(f"{results.models[0]} to {last}, both at {widest.after.arm}", widest))
-    waits = [c for c in results.between_waits() if c.after.model == last]
+    waits = [c for c in between_waits if c.after.model == last]
     if waits:
         tiles.append(_tile(f"{last}: {waits[-1].after.setting.waits} waits against none", waits[-1]))
     obeying, answered = (sum(getter(r) for r in results.arms) for getter in (_obeying, _answered))

@@ -24,6 +24,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from s1ray.config import resolve_model
 from s1ray.evaluation.benchmarks import MINIATURE, load_questions
 from s1ray.evaluation.config import BenchmarkConfig, ServedModel
 from s1ray.evaluation.endpoint import api_key, check_endpoint
@@ -114,11 +115,7 @@ def _inputs(config: BenchmarkConfig) -> dict[str, str]:
 
 
 def _weights(model: ServedModel) -> str | None:
-    if model.weights is None:
-        return None
-    from s1ray.miniature import resolve_model
-
-    return resolve_model(model.weights)
+    return None if model.weights is None else resolve_model(model.weights)
 
 
 def _settle_questions(path: Path, questions: list[Question]) -> None:
@@ -209,8 +206,8 @@ def _account_for_failures(config: BenchmarkConfig, rows: list[dict[str, Any]]) -
         return
     share, first = len(failed) / len(rows), failed[0]
     message = (
-        f"{len(failed)} of {len(rows)} requests failed after {config.endpoint.attempts} attempt(s) each, for example "
-        f"{first['id']} of {first['model']!r} with {first['arm']!r}: {first['error']}"
+        f"{len(failed)} of {len(rows)} requests failed for good, for example {first['id']} of {first['model']!r} "
+        f"with {first['arm']!r}: {first['error']}"
     )
     if share > config.max_failed_share:
         raise RunError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -20,49 +21,57 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """A function that writes a finished run, in which `share(model, arm)` of the answers are right."""
+    """A function that writes a finished run into the test's own folder; see `finished_run`."""
+    return functools.partial(finished_run, tmp_path)
 
-    def make(
-        name: str = "run",
-        *,
-        questions: int = 40,
-        samples: int = 1,
-        share: Callable[[str, str], float] = lambda model, arm: 0.5,
-        change: Callable[[Evaluation], dict[str, object]] = lambda row: {},
-        text: str = "What is 1 + {}?",
-        **config: object,
-    ) -> Path:
-        data = {
-            "output": str(tmp_path / name),
-            "benchmark": "miniature",
-            "models": MODELS,
-            "sweep": {"max_tokens": [0, 16, 64], "waits": [1, 2]},
-            "sampling": {"samples": samples, "temperature": 1.0},
-        } | config
-        resolved = validate_config(BenchmarkConfig, data, "test")
-        asked = sorted(
-            (
-                Question(id=question_id(q), question=q, answer=str(i + 1), domain=f"domain {i % 3}")
-                for i, q in enumerate(text.format(i) for i in range(questions))
-            ),
-            key=lambda q: q.id,
-        )
-        rows = []
-        with Run(STAGE, resolved) as run:
-            for model in resolved.models:
-                for arm in resolved.arms_of(model):
-                    right = round(share(model.label, arm.name) * questions)
-                    draw = random.Random(f"{model.label} {arm.name}").sample(asked, right)
-                    for q in asked:
-                        for sample in range(samples):
-                            row = _row(model.label, arm, q, sample, q in draw)
-                            rows.append(row if not (fields := change(row)) else Evaluation(**(vars(row) | fields)))
-            write_table(to_table(rows, Evaluation), run.path / RESULTS)
-            write_table(to_table(asked, Question), run.path / QUESTIONS)
-            run.rows = {"questions": questions, "evaluations": len(rows)}
-        return run.path
 
-    return make
+@pytest.fixture(scope="session")
+def plain_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with nothing special about it, to read only."""
+    return finished_run(tmp_path_factory.mktemp("plain"))
+
+
+def finished_run(
+    root: Path,
+    name: str = "run",
+    *,
+    questions: int = 40,
+    samples: int = 1,
+    share: Callable[[str, str], float] = lambda model, arm: 0.5,
+    change: Callable[[Evaluation], dict[str, object]] = lambda row: {},
+    text: str = "What is 1 + {}?",
+    **config: object,
+) -> Path:
+    """Write a run in which `share(model, arm)` of the answers are right; `change(row)` gives fields to replace."""
+    data = {
+        "output": str(root / name),
+        "benchmark": "miniature",
+        "models": MODELS,
+        "sweep": {"max_tokens": [0, 16, 64], "waits": [1, 2]},
+        "sampling": {"samples": samples, "temperature": 1.0},
+    } | config
+    resolved = validate_config(BenchmarkConfig, data, "test")
+    asked = sorted(
+        (
+            Question(id=question_id(q), question=q, answer=str(i + 1), domain=f"domain {i % 3}")
+            for i, q in enumerate(text.format(i) for i in range(questions))
+        ),
+        key=lambda q: q.id,
+    )
+    rows = []
+    with Run(STAGE, resolved) as run:
+        for model in resolved.models:
+            for arm in resolved.arms_of(model):
+                right = round(share(model.label, arm.name) * questions)
+                draw = random.Random(f"{model.label} {arm.name}").sample(asked, right)
+                for q in asked:
+                    for sample in range(samples):
+                        row = _row(model.label, arm, q, sample, q in draw)
+                        rows.append(row if not (fields := change(row)) else Evaluation(**(vars(row) | fields)))
+        write_table(to_table(rows, Evaluation), run.path / RESULTS)
+        write_table(to_table(asked, Question), run.path / QUESTIONS)
+        run.rows = {"questions": questions, "evaluations": len(rows)}
+    return run.path
 
 
 def _row(model, arm, question, sample, correct) -> Evaluation:

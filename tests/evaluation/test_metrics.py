@@ -57,6 +57,7 @@ def test_scaling_needs_two_amounts_of_thinking():
     assert metrics.scaling([0, 64], [0.1, 0.9]) is None
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 30)), min_size=2, max_size=7, unique_by=lambda p: p[0]),
     st.randoms(),
@@ -69,6 +70,7 @@ def test_scaling_does_not_depend_on_the_order_of_the_runs(points, random):
     assert slopes[0] == pytest.approx(slopes[1], abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilson_interval_holds_the_share_and_stays_a_probability(case):
     successes, n = case
@@ -144,6 +146,7 @@ def test_paired_difference_covers_the_truth_as_often_as_it_says():
     assert 180 <= covered <= 199
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
 def test_pass_at_k_equals_the_chance_that_a_draw_misses_every_correct_sample(case):
     samples, correct, k = case
@@ -163,6 +166,7 @@ def test_majority_takes_the_most_common_answer_and_the_first_of_equals():
     assert metrics.majority([None, None]) is None
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(["1", "2", "3", None]), max_size=12))
 def test_majority_answer_has_the_most_votes(answers):
     chosen = metrics.majority(answers)

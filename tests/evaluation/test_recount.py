@@ -2,7 +2,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1ray.evaluation.recount import Recount
@@ -22,6 +22,7 @@ def ids(text: str) -> list[int]:
     return TOKENIZER.encode(text, add_special_tokens=False)
 
 
+@settings(deadline=None)
 @given(
     st.lists(LETTERS, max_size=40),
     st.one_of(st.none(), st.integers(0, 20)),

@@ -1,7 +1,9 @@
+import io
 import re
 from html.parser import HTMLParser
 
 import pytest
+from rich.console import Console
 
 from s1ray.evaluation.report import percent, summary_table, write_report
 from s1ray.evaluation.results import load_results
@@ -45,6 +47,11 @@ def page(run_dirs, path):
     return html, checker
 
 
+@pytest.fixture(scope="module")
+def plain_page(plain_run, tmp_path_factory):
+    return page([plain_run], tmp_path_factory.mktemp("page") / "report.html")
+
+
 def test_the_page_says_the_measured_numbers_with_their_intervals(make_run, tmp_path):
     run = make_run(questions=40, share=lambda model, arm: 0.25 if model == "base" else 0.75)
     _, checker = page([run], tmp_path / "report.html")
@@ -57,8 +64,8 @@ def test_the_page_says_the_measured_numbers_with_their_intervals(make_run, tmp_p
     assert "the paper's numbers, not measured here" in text
 
 
-def test_the_page_needs_nothing_from_outside(make_run, tmp_path):
-    html, checker = page([make_run()], tmp_path / "report.html")
+def test_the_page_needs_nothing_from_outside(plain_page):
+    html, checker = plain_page
     assert not {"script", "link", "img", "iframe", "object"} & set(checker.tags)
     assert not [name for name, _ in checker.attributes if name in ("src", "srcset") or name.startswith("on")]
     links = {value for name, value in checker.attributes if name in ("href", "xlink:href")}
@@ -70,8 +77,8 @@ def test_the_page_needs_nothing_from_outside(make_run, tmp_path):
     assert "url(http" not in html
 
 
-def test_ids_on_the_page_are_unique_and_references_meet_them(make_run, tmp_path):
-    html, checker = page([make_run()], tmp_path / "report.html")
+def test_ids_on_the_page_are_unique_and_references_meet_them(plain_page):
+    html, checker = plain_page
     assert len(checker.ids) == len(set(checker.ids))
     used = {value[1:] for name, value in checker.attributes if name in ("href", "xlink:href")}
     used |= set(re.findall(r"url\(#([^)]+)\)", html))
@@ -90,18 +97,17 @@ def test_generated_text_is_escaped_everywhere(make_run, tmp_path):
     assert "<script" not in html
 
 
-def test_colours_follow_the_theme(make_run, tmp_path):
-    html, _ = page([make_run()], tmp_path / "report.html")
+def test_colours_follow_the_theme(plain_page):
+    html, _ = plain_page
     svg = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
     assert "var(--model-1)" in svg
     assert not re.findall(r"#0[1-5]0[1-5]0[1-5]", svg)
     assert "prefers-color-scheme: dark" in html
 
 
-def test_the_same_runs_give_the_same_bytes(make_run, tmp_path):
-    run = make_run()
-    first = write_report([run], tmp_path / "a.html").read_bytes()
-    assert write_report([run], tmp_path / "b.html").read_bytes() == first
+def test_the_same_runs_give_the_same_bytes(plain_run, tmp_path):
+    first = write_report([plain_run], tmp_path / "a.html").read_bytes()
+    assert write_report([plain_run], tmp_path / "b.html").read_bytes() == first
     for end in ("png", "svg"):
         assert (tmp_path / f"a.accuracy.{end}").read_bytes() == (tmp_path / f"b.accuracy.{end}").read_bytes()
 
@@ -153,9 +159,12 @@ def test_no_more_texts_are_marked_than_waits_were_inserted(make_run):
     assert set(marked) == {1}
 
 
-def test_the_terminal_table_has_a_row_for_each_measurement(make_run):
-    table = summary_table([make_run()])
+def test_the_terminal_table_has_a_row_for_each_measurement(plain_run):
+    table = summary_table([plain_run])
     assert table.row_count == 10
+    shown = io.StringIO()
+    Console(file=shown, width=80).print(table)
+    assert "…" not in shown.getvalue(), "it fits a terminal of 80 columns"
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,11 @@ def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_
     )
     process = subprocess.Popen([sys.executable, str(child)])
     try:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 40):
+        deadline = time.monotonic() + 300
+        while not (log.exists() and len(log.read_text().splitlines()) >= 40):
             assert process.poll() is None, "the child ended by itself"
-            time.sleep(0.01)
+            assert time.monotonic() < deadline, "the child does not get going"
+            time.sleep(0.02)
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
@@ -162,7 +163,7 @@ def some_fail(request):
 
 
 def test_failed_requests_end_the_run_with_a_message_and_are_asked_again(benchmark_file, tmp_path):
-    with pytest.raises(RunError, match=r"requests failed after 4 attempt.*status 503: overloaded"):
+    with pytest.raises(RunError, match=r"requests failed for good.*status 503: overloaded"):
         run_benchmark(config(benchmark_file), engines=scripted(fail=some_fail))
     assert read_manifest(tmp_path / "run")["status"] == "running"
     with pytest.raises(RunError, match="is unfinished"):
