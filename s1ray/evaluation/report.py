@@ -64,7 +64,8 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
 
     results = load_results(run_dirs)
     questions = len(results.arms[0].correct)
-    table = Table(title=f"{questions} questions; intervals are 95 %", title_justify="left", box=box.SIMPLE_HEAD)
+    title = f"{questions} questions; intervals are 95 %"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column in ("model", "arm"):
         table.add_column(column, no_wrap=True)
     for column in ("accuracy (%)", "thinking\ntokens", "longest", "waits", "control\n(%)"):
