@@ -51,6 +51,9 @@ def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
         # bfloat16 is emulated on most CPUs and slower than float32; compiling takes minutes and gains small models
         # nothing.
         kwargs |= {"enforce_eager": True, "kv_cache_memory_bytes": int(config.kv_cache_gib * GIB)}
+        # vLLM 0.29 on a CPU dies of a request with a seed whose prompt is prefilled in several chunks ("CPU Generator
+        # does not use offset").
+        kwargs["enable_chunked_prefill"] = False
         if config.dtype == "auto":
             kwargs["dtype"] = "float32"
     return kwargs | config.engine_kwargs

@@ -11,6 +11,7 @@ from s1ray.generation.vllm import engine_kwargs
 def test_a_laptop_gets_no_compilation_float32_and_a_bounded_cache():
     kwargs = engine_kwargs(EngineConfig(model="m", kv_cache_gib=0.5, max_model_len=2048), "cpu")
     assert kwargs["enforce_eager"] is True
+    assert kwargs["enable_chunked_prefill"] is False
     assert kwargs["dtype"] == "float32"
     assert kwargs["kv_cache_memory_bytes"] == 1 << 29
     assert kwargs["max_model_len"] == 2048
