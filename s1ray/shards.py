@@ -18,6 +18,7 @@ import logging
 import os
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -196,17 +197,19 @@ class _Shards:
                 self._worker = self._make_worker()
             write_table(self._worker(pq.read_table(task["input"])), task["output"])
         except Exception as error:
-            log.exception("shard %s", task["output"])
-            return f"{type(error).__name__}: {error}"
+            # A worker's standard error reaches the user's terminal; the way there belongs into a file.
+            details = Path(task["output"]).with_suffix(".error.txt")
+            details.write_text(traceback.format_exc(), encoding="utf-8")
+            return f"{type(error).__name__}: {error} (details: {details})"
         return None
 
 
 @contextlib.contextmanager
 def quiet_ray_data() -> Iterator[None]:
-    """Ray Data as a stage uses it: no progress bars of its own, no limit on the time between two blocks."""
+    """Ray Data as a stage uses it: without its progress bars and notes, and no limit on the time between two blocks."""
     import ray
 
-    context = ray.data.DataContext.get_current()
+    context, logger = ray.data.DataContext.get_current(), logging.getLogger("ray.data")
     settings = {
         "enable_progress_bars": False,
         # A block that thinks for half an hour is not stuck.
@@ -214,11 +217,13 @@ def quiet_ray_data() -> Iterator[None]:
         # The second reader starts an actor per file, up to 32, to read footers; our own parts are few and alike.
         "use_datasource_v2": False,
     }
-    before = {name: getattr(context, name) for name in settings}
+    before, level = {name: getattr(context, name) for name in settings}, logger.level
     try:
+        logger.setLevel(logging.ERROR)
         for name, value in settings.items():
             setattr(context, name, value)
         yield
     finally:
+        logger.setLevel(level)
         for name, value in before.items():
             setattr(context, name, value)

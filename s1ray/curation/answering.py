@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -59,7 +60,8 @@ class BlockingGenerator:
 
 
 def vllm_generator(config: EngineConfig) -> Generator:
-    """A vLLM engine in this process."""
+    """A vLLM engine in this process. It says only what is wrong, unless vLLM's own variable asks for more."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from s1ray.generation.vllm import VLLMGenerator
 
     return VLLMGenerator(config)

@@ -1,0 +1,143 @@
+import json
+
+import pytest
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.curation.config import CurationConfig
+from s1ray.curation.pipeline import plan
+from s1ray.curation.sources import check_sources, source_rows, stage
+from s1ray.schemas import question_id
+
+
+def config(**changes):
+    data = {"output": "unused", "sources": [{"kind": "miniature", "size": 10}]}
+    return validate_config(CurationConfig, data | changes, "test")
+
+
+def source(path, **changes):
+    return {"kind": "files", "path": str(path), "columns": {"question": "problem", "solution": "solution"}} | changes
+
+
+@pytest.fixture
+def jsonl(tmp_path):
+    path = tmp_path / "pool.jsonl"
+    rows = [
+        {"problem": "One?", "solution": ["1", "one"], "level": 3, "metadata": "{'year': 1983}", "easy": True},
+        {"problem": "Two?", "solution": None, "level": 4, "metadata": '{"year": 1984}', "easy": False},
+        {"problem": "Three?", "solution": "3", "level": 5, "metadata": "no dict", "easy": None},
+    ]
+    path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n", encoding="utf-8")
+    return path
+
+
+def rows_of(path, **changes):
+    sources = config(sources=[source(path, **changes)]).sources
+    return list(source_rows(sources[0], 0))
+
+
+def test_columns_are_mapped_and_the_rest_is_metadata(jsonl):
+    rows = rows_of(jsonl, name="pool")
+    assert [row["question"] for row in rows] == ["One?", "Two?", "Three?"]
+    assert [row["solution"] for row in rows] == ["1", None, "3"], "of a list the first element counts"
+    assert rows[0]["id"] == question_id("One?")
+    assert rows[0]["source"] == "pool"
+    metadata = [json.loads(row["metadata"]) for row in rows]
+    assert metadata[0] == {"level": 3, "year": 1983, "easy": True}
+    assert metadata[1]["year"] == 1984
+    assert metadata[2]["metadata"] == "no dict"
+
+
+def test_labels_say_who_solved_it(jsonl):
+    mapped = {"question": "problem", "solved_by": {"small": "easy"}}
+    assert [row["solved_by"] for row in rows_of(jsonl, columns=mapped)] == [["small"], [], None]
+    inverse = {"question": "problem", "unsolved_by": {"small": "easy"}}
+    assert [row["solved_by"] for row in rows_of(jsonl, columns=inverse)] == [[], ["small"], None]
+
+
+def test_where_and_limit(jsonl):
+    assert [row["question"] for row in rows_of(jsonl, where={"level": 4})] == ["Two?"]
+    assert len(rows_of(jsonl, limit=2)) == 2
+    with pytest.raises(ConfigError, match="no column 'split'; there are"):
+        rows_of(jsonl, where={"split": "train"})
+
+
+def test_parquet_folders_are_read_in_order(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for part in (1, 0):
+        pq.write_table(pa.table({"problem": [f"part {part}"], "solution": ["x"]}), tmp_path / f"{part}.parquet")
+    assert [row["question"] for row in rows_of(tmp_path)] == ["part 0", "part 1"]
+
+
+def test_mistakes_name_the_file_the_line_and_the_column(tmp_path, jsonl):
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        rows_of(tmp_path / "nowhere")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"problem": "a", "solution": "b"}\n{"problem"\n', encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"broken.jsonl:2: not JSON"):
+        rows_of(broken)
+    with pytest.raises(ConfigError, match=r"sources.0 .*no column 'qestion'"):
+        rows_of(jsonl, columns={"question": "qestion"})
+    text = tmp_path / "pool.txt"
+    text.write_text("words")
+    with pytest.raises(ConfigError, match=r"pool.txt: neither Parquet nor .jsonl"):
+        rows_of(text)
+
+
+def test_required_fields_must_be_mapped(jsonl):
+    with pytest.raises(ConfigError, match=r"sources.0.columns.answer: not set, but quality.require"):
+        check_sources(config(sources=[source(jsonl)], quality={"require": ["answer"]}))
+
+
+def test_staging_numbers_rows_over_all_sources(jsonl, tmp_path):
+    import pyarrow.parquet as pq
+
+    sources = config(sources=[source(jsonl), {"kind": "miniature", "size": 5}]).sources
+    (part,) = stage(sources, tmp_path / "staged")
+    table = pq.read_table(part)
+    assert table.column("order").to_pylist() == list(range(8))
+    assert table.column("source_index").to_pylist() == [0] * 3 + [1] * 5
+    with pytest.raises(ConfigError, match="none of them has a row"):
+        stage(config(sources=[source(jsonl, where={"level": 99})]).sources, tmp_path / "empty")
+
+
+def test_the_plan_says_what_would_run_and_warns(jsonl):
+    lines = plan(config(sources=[source(jsonl)]))
+    assert any("nothing is decontaminated" in line for line in lines)
+    engine = {"model": "some/model", "device": "cpu"}
+    difficulty = {"kind": "model", "models": {"small": engine}, "samples": 2, "max_tokens": 100}
+    lines = plan(config(sources=[source(jsonl)], difficulty=difficulty, cap_per_domain=7))
+    assert "difficulty: small (some/model) answers 7 rows a domain, 2 time(s), at most 100 tokens each" in lines
+
+
+def test_a_missing_difficulty_model_is_found_before_anything_starts(jsonl, tmp_path):
+    difficulty = {"kind": "model", "models": {"small": {"model": str(tmp_path / "nowhere")}}}
+    with pytest.raises(FileNotFoundError, match="no model folder"):
+        plan(config(sources=[source(jsonl)], difficulty=difficulty))
+
+
+def test_hub_data_sets_go_through_the_same_mapping(monkeypatch):
+    import datasets
+
+    def load_dataset(path, subset, *, split, revision, streaming):
+        assert (path, subset, split, revision, streaming) == ("simplescaling/openaimath", None, "train", "abc", True)
+        return iter([{"problem": "One?", "solution": "1", "subject": "Algebra", "level": 2}])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    columns = {"question": "problem", "solution": "solution", "domain": "subject", "source": "subject"}
+    hub = {"kind": "hub", "path": "simplescaling/openaimath", "revision": "abc", "columns": columns}
+    (row,) = source_rows(config(sources=[hub]).sources[0], 0)
+    assert (row["source"], row["domain"]) == ("simplescaling/openaimath/Algebra", "Algebra")
+    assert json.loads(row["metadata"]) == {"level": 2}
+
+
+def test_an_unreachable_hub_says_what_to_do(monkeypatch):
+    import datasets
+
+    def load_dataset(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    with pytest.raises(ConfigError, match=r"export it to Parquet and use a source of kind `files`"):
+        list(source_rows(config(sources=[{"kind": "hub", "path": "a/b"}]).sources[0], 0))
