@@ -32,7 +32,7 @@ def connected(address: str | None = None, *, num_cpus: int | None = None) -> Ite
         _own.start()
         yield
         return
-    with _session(address, num_cpus):
+    with _session(address, num_cpus=num_cpus):
         yield
 
 
@@ -62,18 +62,19 @@ class _OwnCluster:
         self._num_cpus = num_cpus
 
     def start(self) -> None:
-        self._stack.enter_context(_session("local", self._num_cpus))
+        # The dashboard is a dozen processes, which take longer to start than anything else here.
+        self._stack.enter_context(_session("local", num_cpus=self._num_cpus, include_dashboard=False))
 
 
 _own: _OwnCluster | None = None
 
 
 @contextlib.contextmanager
-def _session(address: str | None, num_cpus: int | None) -> Iterator[None]:
+def _session(address: str | None, **options: object) -> Iterator[None]:
     import ray
 
     try:
-        ray.init(address=address, num_cpus=num_cpus, logging_level=logging.WARNING, log_to_driver=True)
+        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=True, **options)
     except Exception as error:
         # Ray raises bare exceptions here, too.
         what = "start a local Ray" if address == "local" else f"connect to Ray at {address or 'RAY_ADDRESS or here'}"
