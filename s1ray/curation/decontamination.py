@@ -7,7 +7,8 @@ and a comma glued to a word hides a run. Looking for whole benchmark questions, 
 finds nothing that is no leak, hence it is on by default.
 
 The rule also has false positives: formulas of speech ("where m and n are relatively prime positive integers") are long
-enough to count. `boilerplate` leaves out runs that several benchmark questions share; it is off by default, as in s1.
+enough to count. Of 915 AIME questions up to 2021 it flags 255 against the 90 of 2022 to 2024. `boilerplate` leaves out
+runs that several benchmark questions share (3: 163 are flagged); it is off by default, as in s1.
 """
 
 from __future__ import annotations

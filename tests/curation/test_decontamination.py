@@ -120,3 +120,22 @@ def test_rewritten_problems_are_the_rules_blind_spot():
         for row in pairs
     )
     assert (found, len(pairs)) == (1, 53)
+
+
+def test_aime_boilerplate_is_a_third_of_what_the_rule_flags():
+    problems = rows("aime_1983_2024.parquet")
+    asked = [(str(i), row["problem"]) for i, row in enumerate(problems) if row["year"] >= 2022]
+    pool = [row["problem"] for row in problems if row["year"] < 2022]
+    flagged = [
+        sum(BenchmarkIndex.build(asked, settings).leak(problem) is not None for problem in pool)
+        for settings in (S1_RULE, DecontaminationConfig(whole_questions=False, boilerplate=3))
+    ]
+    assert flagged == [255, 163]
+
+
+def test_whole_questions_find_the_aime_problems_that_math500_asks():
+    problems = [row["problem"] for row in rows("aime_1983_2024.parquet") if row["year"] < 2022]
+    math500 = [(row["unique_id"], row["problem"]) for row in rows("math500.parquet")]
+    index = BenchmarkIndex.build(math500, DecontaminationConfig())
+    leaks = [index.leak(problem) for problem in problems]
+    assert sum(leak is not None and leak[0] == "contains a benchmark question" for leak in leaks) == 5
