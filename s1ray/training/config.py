@@ -81,8 +81,9 @@ class TrainingConfig(StageConfig):
     is accumulated. None: `max_length`."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO: shard nothing (0), optimizer states (1), gradients too (2), parameters too (3)."""
-    precision: Literal["bf16", "fp32"] = "bf16"
-    """bf16: with fp32 master weights and optimizer states."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """bf16: with fp32 master weights and optimizer states. auto: bf16 on GPUs and on CPUs that multiply it natively,
+    else fp32 (emulated bf16 is several times slower)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third more time for much less memory."""
     logits_chunk: int = Field(default=4096, ge=1)
@@ -104,7 +105,7 @@ class TrainingConfig(StageConfig):
                 f"micro_batch_tokens {self.micro_batch_tokens} is below max_length {self.max_length}: a row of full "
                 "length would fit no micro-batch; raise the one or lower the other"
             )
-        if self.precision == "bf16" and self.export_dtype == "float32":
+        if self.precision != "fp32" and self.export_dtype == "float32":
             raise ValueError("export_dtype float32 would only widen bf16 weights; use bfloat16, or precision fp32")
         if self.attention == "flash_attention_2" and (self.device == "cpu" or self.precision == "fp32"):
             raise ValueError("attention flash_attention_2 needs a GPU and bf16; use auto or segments")

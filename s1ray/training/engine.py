@@ -10,6 +10,7 @@ Imports torch at the top: for training workers only.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +19,22 @@ import torch
 
 from s1ray.training.config import TrainingConfig
 from s1ray.training.loss import LossModel
+
+
+def resolve_precision(config: TrainingConfig, device: torch.device) -> TrainingConfig:
+    """The config with `precision: auto` decided, alike on all workers; each must call it."""
+    if config.precision != "auto":
+        return config
+    native = torch.tensor(int(device.type != "cpu" or _native_bf16()), device=device)
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(native, op=torch.distributed.ReduceOp.MIN)
+    return config.model_copy(update={"precision": "bf16" if native.item() else "fp32"})
+
+
+def _native_bf16() -> bool:
+    """Whether this CPU has instructions for products of bf16 (AVX-512 BF16, AMX, or Arm's)."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, Any]:
@@ -123,6 +140,7 @@ def _import_deepspeed(device: torch.device) -> Any:
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
 
+    deepspeed.utils.logger.setLevel(logging.WARNING)
     if device.type == "cpu":
         # On CPU DeepSpeed would compile a shared-memory kernel at the first start (a minute or two, and a C++ compiler)
         # that serves inference only. Its table of usable kernels is probed once and may be edited: none are.

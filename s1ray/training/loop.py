@@ -38,7 +38,7 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
         after_step: called with the number of finished steps after each of them.
 
     Returns:
-        "steps" and "loss" (of the last step).
+        "steps", "loss" (of the last step) and "precision" (as decided).
 
     Raises:
         FloatingPointError: the loss is not a finite number; names the step and its rows.
@@ -49,6 +49,7 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
 
     from s1ray.training.checkpoints import report_checkpoint, restore_checkpoint
     from s1ray.training.collate import Dataset
+    from s1ray.training.engine import resolve_precision
 
     config = TrainingConfig.model_validate(settings["config"])
     output = Path(settings["output"])
@@ -59,6 +60,7 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
         torch.set_num_threads(config.cpus_per_worker)
     torch.manual_seed(config.seed)
     dataset = Dataset.read(str(output / EXAMPLES_FILE))
+    config = resolve_precision(config, device)
     engine, flash = _load(config, settings["model"], device, world_size)
     finished = restore_checkpoint(engine, rank=rank)
     total = steps_per_epoch(len(dataset), config.global_batch) * config.epochs
@@ -75,7 +77,7 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
     if metrics_file is not None:
         metrics_file.close()
     _export(engine, config, settings["model"], output / MODEL_FOLDER, rank)
-    return {"steps": total, "loss": metrics.get("loss")}
+    return {"steps": total, "loss": metrics.get("loss"), "precision": config.precision}
 
 
 def _load(config: TrainingConfig, model: str, device: torch.device, world_size: int) -> tuple[Engine, bool]:
@@ -83,6 +85,7 @@ def _load(config: TrainingConfig, model: str, device: torch.device, world_size: 
     import torch
     from transformers import AutoModelForCausalLM
     from transformers.utils import is_flash_attn_2_available
+    from transformers.utils import logging as transformers_logging
 
     from s1ray.training import attention
     from s1ray.training.engine import Engine
@@ -94,6 +97,7 @@ def _load(config: TrainingConfig, model: str, device: torch.device, world_size: 
         and config.precision == "bf16"
         and is_flash_attn_2_available()
     )
+    transformers_logging.disable_progress_bar()
     attention.register()
     network = AutoModelForCausalLM.from_pretrained(
         model,

@@ -46,7 +46,7 @@ class MemoryEstimate:
 def estimate(architecture: Architecture, config: TrainingConfig) -> MemoryEstimate:
     """Peak memory of one worker."""
     workers, stage = config.num_workers, config.zero_stage
-    mixed = config.precision == "bf16"
+    mixed = config.precision != "fp32"
     width = 2 if mixed else 4
     tokens, hidden, layers = config.micro_batch, architecture.hidden_size, architecture.layers
     layer = ACTIVATION_FACTOR * width // 2 * tokens * hidden

@@ -66,8 +66,7 @@ def train(config: TrainingConfig, *, force: bool = False) -> Run:
         with connected(), Progress(run.path / METRICS_FILE, total_steps):
             result = _fit(config, model, run.path)
         seconds = [line["seconds"] for line in read_metrics(run.path / METRICS_FILE)]
-        run.figures |= {"steps": result["steps"], "loss": result["loss"], "step_seconds": round(sum(seconds), 1)}
-        run.figures["model"] = MODEL_FOLDER
+        run.figures |= result | {"step_seconds": round(sum(seconds), 1), "model": MODEL_FOLDER}
     return run
 
 

@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM
 from s1ray.training import attention
 from s1ray.training.batching import lay_out
 from s1ray.training.collate import Dataset, collate
+from s1ray.training.config import TrainingConfig
+from s1ray.training.engine import resolve_precision
 from s1ray.training.loss import IGNORE, CrossEntropyHead, LossModel
 
 CPU = torch.device("cpu")
@@ -145,6 +147,26 @@ def test_cross_entropy_in_chunks_equals_torchs_own(rows: int) -> None:
     (loss * 0.3).backward()
     torch.testing.assert_close(loss, expected)
     torch.testing.assert_close((hidden.grad, linear.weight.grad), gradients)
+
+
+@pytest.mark.parametrize(("capability", "precision"), [("avx512_bf16", "bf16"), ("avx512_f", "fp32")])
+def test_precision_follows_what_the_cpu_can_do(
+    capability: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
+    config = TrainingConfig(output="x", model="x", traces="x")
+    assert resolve_precision(config, CPU).precision == precision
+    fixed = config.model_copy(update={"precision": "fp32"})
+    assert resolve_precision(fixed, CPU) is fixed
+
+
+def test_attention_of_bf16_models_on_cpu_runs_in_fp32() -> None:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, 9, 8).bfloat16() for _ in range(3))
+    found, _ = attention.segment_attention(torch.nn.Module(), query, key, value, None)
+    expected, _ = attention.segment_attention(torch.nn.Module(), query.float(), key.float(), value.float(), None)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected.bfloat16(), rtol=0, atol=0)
 
 
 def test_models_that_reshape_their_logits_are_refused(model_folder: Path) -> None:
