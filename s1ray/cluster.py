@@ -32,7 +32,7 @@ def connected(address: str | None = None, *, num_cpus: int | None = None) -> Ite
         _own.start()
         yield
         return
-    with _session(address, num_cpus=num_cpus):
+    with _session(address, num_cpus=num_cpus, log_to_driver=True):
         yield
 
 
@@ -63,7 +63,9 @@ class _OwnCluster:
 
     def start(self) -> None:
         # The dashboard is a dozen processes, which take longer to start than anything else here.
-        self._stack.enter_context(_session("local", num_cpus=self._num_cpus, include_dashboard=False))
+        # What workers print (an access log, engine start-up) stays in Ray's log folder; what fails raises here.
+        options = {"num_cpus": self._num_cpus, "include_dashboard": False, "log_to_driver": False}
+        self._stack.enter_context(_session("local", **options))
 
 
 _own: _OwnCluster | None = None
@@ -74,7 +76,7 @@ def _session(address: str | None, **options: object) -> Iterator[None]:
     import ray
 
     try:
-        ray.init(address=address, logging_level=logging.WARNING, log_to_driver=True, **options)
+        ray.init(address=address, logging_level=logging.WARNING, **options)
     except Exception as error:
         # Ray raises bare exceptions here, too.
         what = "start a local Ray" if address == "local" else f"connect to Ray at {address or 'RAY_ADDRESS or here'}"
