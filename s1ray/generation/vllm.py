@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import EngineConfig
+from s1ray.config import EngineConfig, resolve_model
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.counting import completion_from_ids
 from s1ray.schemas import Completion
@@ -36,7 +36,7 @@ def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
     for name in FIXED.keys() & config.engine_kwargs.keys():
         raise ValueError(f"engine_kwargs.{name}: must not be set: {FIXED[name]}")
     kwargs: dict[str, Any] = {
-        "model": config.model,
+        "model": resolve_model(config.model),
         "tensor_parallel_size": config.tensor_parallel_size,
         "dtype": config.dtype,
         "max_num_seqs": config.max_num_seqs,
@@ -44,7 +44,7 @@ def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
         "disable_log_stats": True,
     }
     if config.tokenizer is not None:
-        kwargs["tokenizer"] = config.tokenizer
+        kwargs["tokenizer"] = resolve_model(config.tokenizer)
     if config.max_model_len is not None:
         kwargs["max_model_len"] = config.max_model_len
     if device == "cpu":
@@ -63,7 +63,7 @@ class VLLMGenerator:
     """Completes requests on an engine of its own.
 
     Args:
-        config: the engine; `model` is a folder or a Hugging Face id.
+        config: the engine; `model` is a folder, a Hugging Face id or "miniature-base".
         thinking_format: another format than the preset that the config names.
 
     Raises:
@@ -80,8 +80,8 @@ class VLLMGenerator:
             device = "gpu" if torch.cuda.is_available() else "cpu"
         kwargs = engine_kwargs(config, device)
         # Before the engine: a format that does not fit the model is found in a second instead of a minute.
-        self._tokenizer = AutoTokenizer.from_pretrained(config.tokenizer or config.model)
-        self._tokenized = fmt.resolve(self._tokenizer, _eos_ids(GenerationConfig, config.model))
+        self._tokenizer = AutoTokenizer.from_pretrained(kwargs.get("tokenizer", kwargs["model"]))
+        self._tokenized = fmt.resolve(self._tokenizer, _eos_ids(GenerationConfig, kwargs["model"]))
 
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
