@@ -35,3 +35,8 @@ class BudgetForcingEngine(VLLMEngine):
         if vllm_engine_config.device_config.device_type == "cpu" and parallel.world_size == 1:
             parallel.distributed_executor_backend = "uni"
         return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
+
+    @property
+    def context_length(self) -> int:
+        """Tokens that prompt and response may have together; known once the engine has started."""
+        return int(self._engine_client.model_config.max_model_len)

@@ -5,21 +5,28 @@ Imported only where the app is built and in the ingress replicas, because ray.se
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from fastapi import FastAPI, HTTPException, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, ValidationError, WithJsonSchema, model_validator
+from pydantic_core import InitErrorDetails
 from ray.exceptions import RayTaskError
 from ray.llm._internal.serve.core.configs import openai_api_models as api
-from ray.llm._internal.serve.core.ingress.ingress import DEFAULT_ENDPOINTS, init
+from ray.llm._internal.serve.core.ingress.ingress import DEFAULT_ENDPOINTS
 from ray.serve.exceptions import BackPressureError
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
+from starlette.exceptions import HTTPException
+from vllm.exceptions import VLLMClientError
 
+from s1ray import __version__
 from s1ray.serving.config import ServedModel
 from s1ray.thinking import ThinkingBudget
+
+logger = logging.getLogger("ray.serve")
 
 Thinking = Annotated[
     Any,
@@ -32,10 +39,29 @@ ENDPOINTS = ("models", "model_data", "completions", "chat", "tokenize", "detoken
 """Of ray.serve.llm's endpoints those that make sense for a reasoning model."""
 
 
+def _read(data: Any, validate: Callable[[Any], Any]) -> Any:
+    """Validate a request's body. Some of vLLM's own checks stumble, with any exception, over fields of a wrong type."""
+    try:
+        return validate(data)
+    except (ValueError, VLLMClientError):
+        raise
+    except Exception as error:
+        raise ValueError(f"cannot be read: {error}") from error
+
+
 class ChatRequest(api.ChatCompletionRequest):
     """A chat completion request with our parameters."""
 
     thinking: Thinking = None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
+        messages = data.get("messages", []) if isinstance(data, dict) else []
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            problem = InitErrorDetails(type="list_type", loc=("messages",), input=messages)
+            raise ValidationError.from_exception_data("ChatRequest", [problem])
+        return _read(data, validate)
 
 
 class CompletionRequest(api.CompletionRequest):
@@ -44,6 +70,11 @@ class CompletionRequest(api.CompletionRequest):
     thinking: Thinking = None
     max_tokens: int | None = None
     """Without it a completion may use the whole context: OpenAI's default of 16 would end before most thinking does."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
+        return _read(data, validate)
 
 
 class BudgetForcingIngress(OpenAiIngress):
@@ -107,10 +138,31 @@ async def _invalid_body(request: Request, error: Exception) -> JSONResponse:
     return error_response(400, f"{field or 'body'}: {problem['msg']}", param=field or None)
 
 
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, api.OpenAIHTTPException):
+        return error_response(error.status_code, error.message, kind=error.type)
+    if isinstance(error, VLLMClientError):
+        return error_response(400, str(error), param=getattr(error, "parameter", None))
+    assert isinstance(error, HTTPException)
+    return error_response(error.status_code, str(error.detail))
+
+
+async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+    logger.error("request failed: %s %s", request.method, request.url.path, exc_info=error)
+    return error_response(500, "the server failed to answer; its log says why", kind="server_error")
+
+
 def ingress_class() -> Any:
-    """The ingress deployment's class, bound to its routes."""
-    app: FastAPI = init()
+    """The ingress deployment's class, bound to its routes.
+
+    On a plain app of our own: ray.serve.llm's lets every web page's scripts call the server (CORS for all origins, with
+    credentials), and wraps each request in two more layers of middleware.
+    """
+    app = FastAPI(title="s1ray", version=__version__, description="OpenAI's API with thinking budgets.")
     app.add_exception_handler(RequestValidationError, _invalid_body)
+    for refusal in (HTTPException, api.OpenAIHTTPException, VLLMClientError):
+        app.add_exception_handler(refusal, _refused)
+    app.add_exception_handler(Exception, _internal_error)
     endpoints = {name: DEFAULT_ENDPOINTS[name] for name in ENDPOINTS}
     return make_fastapi_ingress(BudgetForcingIngress, endpoint_map=endpoints, app=app)
 

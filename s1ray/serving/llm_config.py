@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from s1ray.config import resolve_model
+from s1ray.generation.vllm import engine_kwargs
 from s1ray.serving.config import ServedModel
-
-PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
-"""The logits processor by name: vLLM imports it in its own processes."""
-
-GIB = 1 << 30
 
 
 def resolve_device(device: str, cluster_gpus: float) -> str:
@@ -24,34 +20,16 @@ def resolve_device(device: str, cluster_gpus: float) -> str:
     return "gpu" if cluster_gpus > 0 else "cpu"
 
 
-def engine_kwargs(model: ServedModel, device: str) -> dict[str, Any]:
-    """Arguments of vLLM's engine for a model on a device ("cpu" or "gpu"); its own `engine_kwargs` come last."""
-    kwargs: dict[str, Any] = {
-        "tensor_parallel_size": model.tensor_parallel_size,
-        "max_num_seqs": model.max_num_seqs,
-        "dtype": model.dtype,
-        "logits_processors": [PROCESSOR],
-    }
-    if model.tokenizer is not None:
-        kwargs["tokenizer"] = model.tokenizer
-    if model.max_model_len is not None:
-        kwargs["max_model_len"] = model.max_model_len
-    if device == "cpu":
-        # No compilation on a CPU: it takes minutes and gains nothing for small models. bfloat16, which weights are
-        # usually stored in, is emulated on most CPUs and slower than float32.
-        kwargs |= {"enforce_eager": True, "kv_cache_memory_bytes": int(model.kv_cache_gib * GIB)}
-        if model.dtype == "auto":
-            kwargs["dtype"] = "float32"
-    return kwargs | model.engine_kwargs
-
-
 def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> dict[str, Any]:
     """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu")."""
     cpus, source = model.cpus_per_worker, model_source(model.model)
+    # What ray.serve.llm wants elsewhere, or decides itself.
+    elsewhere = ("model", "disable_log_stats")
+    arguments = {key: value for key, value in engine_kwargs(model, device).items() if key not in elsewhere}
     env = {"VLLM_NO_USAGE_STATS": "1"}
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
-        "engine_kwargs": engine_kwargs(model, device),
+        "engine_kwargs": arguments if log_engine_metrics else arguments | {"disable_log_stats": True},
         "deployment_config": deployment_options(model),
         "log_engine_metrics": log_engine_metrics,
         # Ray's default holds every stream's chunks back for 50 ms.

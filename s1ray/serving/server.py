@@ -68,7 +68,21 @@ class BudgetForcingServer(LLMServer):
 
     async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """Text completion with a thinking budget."""
+        if request.max_tokens is None:
+            request.max_tokens = self._room(request)
         return await self._think(super().completions, request, raw_request_info, texts=True)
+
+    def _room(self, request: Any) -> int:
+        """Tokens that the longest of a request's prompts leaves of the context; vLLM itself refuses longer ones."""
+        prompts = request.prompt if isinstance(request.prompt, list) else [request.prompt or ""]
+        if prompts and isinstance(prompts[0], int):
+            prompts = [prompts]
+        encode = self._tokenized.tokenizer.encode
+        lengths = [
+            len(encode(prompt, add_special_tokens=request.add_special_tokens) if isinstance(prompt, str) else prompt)
+            for prompt in prompts
+        ]
+        return max(1, self.engine.context_length - max(lengths, default=0))
 
     async def _think(
         self, generate: Callable[..., Any], request: Any, raw_request_info: Any, *, texts: bool
@@ -164,7 +178,7 @@ def account_response(response: Any, record: RequestRecord) -> None:
         followed.extend(choice.token_ids or ())
         setattr(choice, FIELD, followed.report())
         message = getattr(choice, "message", None)
-        if message is not None and message.reasoning is not None:
+        if message is not None:
             message.reasoning = None if record.hides_thinking else message.reasoning
             message.reasoning_content = message.reasoning
         if not record.wants_ids:

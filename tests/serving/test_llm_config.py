@@ -7,7 +7,7 @@ import pytest
 
 from s1ray.config import BASE_MODEL_DIR
 from s1ray.serving.config import ServedModel
-from s1ray.serving.llm_config import deployment_options, engine_kwargs, llm_config, model_source, resolve_device
+from s1ray.serving.llm_config import deployment_options, llm_config, model_source, resolve_device
 
 
 def served(**fields: Any) -> ServedModel:
@@ -22,31 +22,23 @@ def test_auto_takes_gpus_where_there_are_some(device: str, gpus: float, resolved
     assert resolve_device(device, gpus) == resolved
 
 
-def test_a_cpu_engine_runs_eagerly_in_float32_with_a_cache_of_its_own() -> None:
-    kwargs = engine_kwargs(served(kv_cache_gib=0.5, max_model_len=512), "cpu")
-    assert kwargs["enforce_eager"] is True
-    assert kwargs["dtype"] == "float32"
-    assert kwargs["kv_cache_memory_bytes"] == 1 << 29
-    assert kwargs["max_model_len"] == 512
-    assert engine_kwargs(served(dtype="bfloat16"), "cpu")["dtype"] == "bfloat16"
-
-
-def test_a_gpu_engine_keeps_vllms_own_defaults() -> None:
-    kwargs = engine_kwargs(served(tensor_parallel_size=4), "gpu")
-    assert kwargs["tensor_parallel_size"] == 4
-    assert kwargs["dtype"] == "auto"
-    assert not {"enforce_eager", "kv_cache_memory_bytes", "max_model_len", "tokenizer"} & kwargs.keys()
-
-
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
-def test_every_engine_loads_the_budget_forcing_processor_by_name(device: str) -> None:
-    assert engine_kwargs(served(), device)["logits_processors"] == ["s1ray.thinking.processor:BudgetForcingProcessor"]
+def test_every_engine_forces_budgets_and_gets_its_model_from_ray(device: str) -> None:
+    arguments = llm_config(served(tensor_parallel_size=2), device, log_engine_metrics=True)["engine_kwargs"]
+    assert arguments["logits_processors"] == ["s1ray.thinking.processor:BudgetForcingProcessor"]
+    assert arguments["tensor_parallel_size"] == 2
+    assert not {"model", "disable_log_stats"} & arguments.keys()
+
+
+def test_without_engine_metrics_the_engine_keeps_no_statistics() -> None:
+    assert llm_config(served(), "cpu", log_engine_metrics=False)["engine_kwargs"]["disable_log_stats"] is True
 
 
 def test_the_models_own_engine_arguments_come_last() -> None:
-    kwargs = engine_kwargs(served(engine_kwargs={"enforce_eager": False, "seed": 3}), "cpu")
-    assert kwargs["enforce_eager"] is False
-    assert kwargs["seed"] == 3
+    model = served(engine_kwargs={"enforce_eager": False, "seed": 3})
+    arguments = llm_config(model, "cpu", log_engine_metrics=True)["engine_kwargs"]
+    assert arguments["enforce_eager"] is False
+    assert arguments["seed"] == 3
 
 
 def test_a_replica_is_placed_by_workers() -> None:
