@@ -71,16 +71,23 @@ def _try(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
         "max_tokens": 64,
         "temperature": 0.0,
         "thinking": {"max_tokens": 1},
+        "return_token_ids": model.weights is not None,
     }
     answer = _ask(client, endpoint, "POST", "/chat/completions", body)
     try:
-        accounted = "thinking_tokens" in (answer["choices"][0].get("thinking") or {})
+        choice = answer["choices"][0]
+        accounted, has_ids = "thinking_tokens" in (choice.get("thinking") or {}), bool(choice.get("token_ids"))
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         raise ConnectionError(f"{endpoint.base_url}: no chat completion: {str(answer)[:200]}") from error
     if not accounted:
         raise ConfigError(
             f"endpoint.base_url: {endpoint.base_url} answers, but says nothing about thinking, so it does not "
             "control it; serve the model with s1ray (`serve run serve_config.yaml`)"
+        )
+    if model.weights is not None and not has_ids:
+        raise ConfigError(
+            f"models: {model.label!r}: {endpoint.base_url} gives no token ids (return_token_ids), so thinking cannot "
+            "be counted from them; leave `weights` out to believe the server's count"
         )
 
 

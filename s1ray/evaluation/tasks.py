@@ -8,6 +8,7 @@ from typing import Any
 from s1ray.evaluation.config import Arm, BenchmarkConfig, ServedModel
 from s1ray.evaluation.recount import Recount
 from s1ray.grading import grade, kind_of
+from s1ray.runs import RunError
 from s1ray.schemas import Completion, Evaluation, Question
 
 
@@ -53,7 +54,11 @@ def evaluate(task: Task, completion: Completion, recount: Recount | None) -> dic
     else:
         correct, extracted, graded_by = False, None, "no answer"
     thinking_tokens = completion.thinking_tokens
-    if recount is not None and completion.output_ids is not None:
+    if recount is not None:
+        if completion.output_ids is None:
+            raise RunError(
+                f"response {task.id!r} of {task.model.label!r} came without token ids: they cannot be counted"
+            )
         forced = completion.end_forced is not None
         thinking_tokens = recount.thinking_tokens(completion.output_ids, thinking_tokens, forced=forced)
     return _row(

@@ -65,6 +65,14 @@ def test_a_bad_endpoint_is_refused_with_what_to_do(transport, error, message):
         check_endpoint(Endpoint(), MODELS, transport=transport)
 
 
+def test_ids_are_asked_for_where_they_will_be_counted():
+    model = ServedModel(label="sft", name="s", weights="a/folder")
+    with pytest.raises(ConfigError, match=r"gives no token ids .* leave `weights` out"):
+        check_endpoint(Endpoint(), [model], transport=answering())
+    with_ids = {"choices": [GOOD["choices"][0] | {"token_ids": [1, 2]}]}
+    check_endpoint(Endpoint(), [model], transport=answering(completion=with_ids))
+
+
 def test_nobody_there_is_said_in_one_sentence():
     with pytest.raises(ConnectionError, match=r"no server answers .* start one"):
         check_endpoint(Endpoint(base_url="http://127.0.0.1:9/v1"), MODELS)
@@ -93,7 +101,7 @@ class Server(BaseHTTPRequestHandler):
             return
         text = body["messages"][0]["content"]
         if not text.startswith("Question"):
-            self._reply(GOOD)
+            self._reply({"choices": [GOOD["choices"][0] | {"token_ids": [1]}]})
             return
         request = GenerationRequest(
             id="x",
