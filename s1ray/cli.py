@@ -165,9 +165,12 @@ def report(
 ) -> None:
     """Write the HTML report of one or more benchmark runs, and print its table."""
     with user_errors():
-        from s1ray.evaluation.report import write_report
+        from rich.console import Console
+
+        from s1ray.evaluation.report import summary_table, write_report
 
         write_report(runs, output)
+        Console().print(summary_table(runs))
         typer.echo(f"report: {output}")
 
 
