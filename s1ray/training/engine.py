@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -141,6 +142,8 @@ def _import_deepspeed(device: torch.device) -> Any:
     import deepspeed
 
     deepspeed.utils.logger.setLevel(logging.WARNING)
+    # DeepSpeed's calls, not ours: nothing that a user could mend.
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     if device.type == "cpu":
         # On CPU DeepSpeed would compile a shared-memory kernel at the first start (a minute or two, and a C++ compiler)
         # that serves inference only. Its table of usable kernels is probed once and may be edited: none are.

@@ -36,6 +36,9 @@ def export(engine: Engine, tokenizer: Any, turn_end: str, config: TrainingConfig
         model.generation_config.eos_token_id = _stop_tokens(model.generation_config, tokenizer, turn_end)
         model.save_pretrained(temporary, state_dict=weights)
         tokenizer.save_pretrained(temporary)
+        for file in temporary.iterdir():
+            # Weights come out readable by their owner alone, but a model is often served by another user.
+            file.chmod(0o644)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     if torch.distributed.is_initialized():

@@ -175,6 +175,7 @@ def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
             name=CHECKPOINTS_FOLDER,
             storage_path=str(output),
             failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
+            logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.checkpoints.keep),
         ),
     )
