@@ -18,7 +18,11 @@ from s1ray.runs import read_manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
-CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"RAY_AUTH_MODE": "disabled"}
+CLEAN_ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {
+    "RAY_AUTH_MODE": "disabled",
+    # As in an activated environment: a job's `python` is the head's.
+    "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+}
 
 
 def free_port() -> int:
