@@ -1,0 +1,211 @@
+"""Budget forcing in a real vLLM engine: a tiny model of random weights, random budgets, every token checked.
+
+The engine is made uncomfortable on purpose: a KV cache that forces preemptions, prompts that are prefilled in chunks,
+an embedding with more rows than the tokenizer has tokens. The weights are random but for one direction of the residual
+stream, which makes the model keen on stopping and on saying "Wait".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from s1ray.config import EngineConfig
+from s1ray.generation import GenerationRequest, complete_all
+from s1ray.schemas import Completion
+from s1ray.thinking import ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.skip(reason="not yet seen to pass on a machine of its own")]
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"]
+WORDS = "think answer Answer Final Wait Hmm Alternatively one two so : the user assistant\n"
+CONTEXT = 512
+
+
+def make_model(folder) -> None:
+    """Write a Qwen2 of random weights and its tokenizer."""
+    import torch
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    backend = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}|\s|[^\s\p{L}\p{N}]"), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator([WORDS, *WORDS.split()] * 4, trainer)
+    backend.add_special_tokens(SPECIAL)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|fim_pad|>")
+    tokenizer.save_pretrained(folder)
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer) + 24,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.dim() == 2:
+                weights.normal_(0, 0.3 if "embed" in name or "lm_head" in name else 0.1)
+        # Direction 0 is the same for every token and no layer writes to it: a bias on the logits.
+        model.model.embed_tokens.weight[:, 0] = 3.0
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0
+            layer.mlp.down_proj.weight[0] = 0
+        head = model.lm_head.weight
+        head[:, 0] = 0
+        keen = ["<|im_start|>", "<|im_end|>", "Wait", "Hmm", "\n"]
+        head[[tokenizer.encode(text)[0] for text in keen], 0] = 0.9
+        head[len(tokenizer) :, 0] = 0.5
+    model.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory):
+    pytest.importorskip("vllm", reason="needs vLLM")
+    folder = tmp_path_factory.mktemp("random-model")
+    make_model(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def tokenized(model_folder) -> TokenizedFormat:
+    from transformers import AutoTokenizer
+
+    return ThinkingFormat.preset("s1").resolve(AutoTokenizer.from_pretrained(model_folder))
+
+
+def random_requests(tokenized: TokenizedFormat, number: int) -> list[GenerationRequest]:
+    rng = random.Random(7)
+    requests = []
+    for i in range(number):
+        maximum = rng.choice([None, 0, 1, 2, 5, 17, 40, 90])
+        waits = rng.choice([0, 1, 2, 5]) if maximum != 0 else 0
+        budget = ThinkingBudget(
+            max_tokens=maximum,
+            min_tokens=rng.choice([0, 0, 30]) if maximum is None or maximum >= 30 else 0,
+            waits=waits,
+            wait_text=rng.choice(["Wait", ["Hmm", "Wait, so"], "Alternatively", None]),
+            end_text=rng.choice([None, None, "\nTime: so\n<|im_start|>answer\n"]),
+        )
+        words = [rng.choice(["one", " two", " so", "\n", "7"]) for _ in range(rng.choice([3, 20, 120]))]
+        opened = "<|im_start|>think\n" if rng.random() < 0.4 else ""
+        prompt = f"<|im_start|>user\n{''.join(words)}<|im_end|>\n<|im_start|>assistant\n{opened}"
+        requests.append(
+            GenerationRequest(
+                id=str(i),
+                prompt_ids=tokenized.encode(prompt),
+                budget=budget if i % 9 else None,
+                temperature=rng.choice([0.0, 0.7, 1.0]),
+                top_p=rng.choice([1.0, 1.0, 0.9]),
+                max_tokens=rng.choice([None, 60, 150]) if maximum is None else maximum + 60,
+            )
+        )
+    return requests
+
+
+def run(config: EngineConfig, requests: list[GenerationRequest]) -> dict[str, Completion]:
+    from s1ray.generation.vllm import VLLMGenerator
+
+    async def generate() -> dict[str, Completion]:
+        generator = VLLMGenerator(config)
+        try:
+            return {row.id: row async for row in complete_all(generator, requests, concurrency=48)}
+        finally:
+            await generator.close()
+
+    return asyncio.run(generate())
+
+
+def check(row: Completion, request: GenerationRequest, tokenized: TokenizedFormat) -> None:
+    """Every token of a response against its budget, read off the ids without the forcer."""
+    assert row.error is None
+    output, budget = list(row.output_ids), request.budget
+    assert max(output) < tokenized.vocab_size or budget is None
+    if budget is None:
+        return
+    plan = make_plan(tokenized, budget)
+    prompt = list(request.prompt_ids)
+    opened = prompt[-1] in tokenized.newline_ids and prompt[-3:-1] == list(plan.start)
+    begin = 0 if opened else 2
+    assert output[:begin] == list(plan.start)[:begin]
+    stop = next((i for i in range(begin, len(output)) if output[i] in tokenized.end_triggers), len(output))
+    # A cut can only happen at the maximum, and there it must happen.
+    maximum = budget.max_tokens
+    if maximum is not None and len(output) > begin + maximum and not stop < begin + maximum:
+        last = output[begin + maximum - 1] if maximum else (output[begin - 1] if begin else prompt[-1])
+        newline = [] if last in plan.newline_ids or not plan.newline else list(plan.newline)
+        forced = newline + list(plan.cut)
+        # The model's own end exactly at the maximum is a cut, too: the forcer does not ask it any more.
+        assert output[begin + maximum :][: len(forced)] == forced[: len(output) - begin - maximum]
+        if len(output) > begin + maximum + len(newline) + plan.cut_answer - 1:
+            assert row.end_forced == "budget"
+            assert row.thinking_tokens == maximum
+        answer = begin + maximum + len(forced)
+    else:
+        assert row.end_forced is None
+        assert row.thinking_tokens == stop - begin
+        assert row.thinking_tokens >= budget.min_tokens or row.finish_reason == "length"
+        assert output[stop : stop + 2] == list(plan.end)[: len(output) - stop]
+        answer = stop + 2
+    assert maximum is None or row.thinking_tokens <= maximum
+    if len(output) > answer:
+        assert output[answer] not in tokenized.end_triggers
+    if row.finish_reason == "stop":
+        assert len(output) > answer
+        assert output[-1] == tokenized.tokenizer.eos_token_id
+    # Waits: asked ones are written while the model keeps stopping; one token of thought after each.
+    if budget.wait_texts and budget.min_tokens == 0:
+        assert row.waits <= budget.waits
+    ended_itself = row.end_forced is None and stop < len(output)
+    longest = max((len(ids) for ids in plan.wait_texts), default=0)
+    if ended_itself and (maximum is None or row.thinking_tokens < maximum - longest):
+        assert row.waits >= budget.waits
+
+
+def preemptions() -> float:
+    from prometheus_client import REGISTRY
+
+    return sum(s.value for m in REGISTRY.collect() for s in m.samples if s.name == "vllm:num_preemptions_total")
+
+
+def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, tokenized):
+    requests = random_requests(tokenized, 150)
+    config = EngineConfig(
+        model=model_folder,
+        device="cpu",
+        dtype="float32",
+        max_model_len=CONTEXT,
+        max_num_seqs=24,
+        engine_kwargs={
+            "num_gpu_blocks_override": 56,
+            "block_size": 32,
+            "enable_chunked_prefill": True,
+            "max_num_batched_tokens": 64,
+            "disable_log_stats": False,
+        },
+    )
+    rows = run(config, requests)
+    assert len(rows) == len(requests)
+    for request in requests:
+        check(rows[request.id], request, tokenized)
+    assert preemptions() > 0, "the cache was meant to be too small"
+    budgeted = [rows[r.id] for r in requests if r.budget is not None]
+    assert sum(row.end_forced == "budget" for row in budgeted) > 20
+    assert sum(row.waits for row in budgeted) > 20
+    assert sum(row.end_forced is None and row.finish_reason == "stop" for row in budgeted) > 20
+    unforced = [rows[r.id] for r in requests if r.budget is None]
+    assert any(max(row.output_ids) >= tokenized.vocab_size for row in unforced), "the mask would be untested"
