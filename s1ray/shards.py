@@ -144,15 +144,18 @@ def _run(
             compute=ray.data.ActorPoolStrategy(size=min(actors, len(tasks)), max_tasks_in_flight_per_actor=2),
             **options,
         )
+        batches = iter(results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
         try:
-            for batch in results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-                for task in batch.to_pylist():
-                    if task["error"] is not None:
-                        raise _failed(what, done, total, task["error"], folder)
-                    done += task["rows"]
-                if time.monotonic() - logged > LOG_SECONDS:
-                    logged = time.monotonic()
-                    log.info("%s: %d of %d, %.1f a second", what, done, total, done / (logged - started))
+            # Closed, the iterator stops the actors; left to the garbage collector, they would write on after a failure.
+            with contextlib.closing(batches):
+                for batch in batches:
+                    for task in batch.to_pylist():
+                        if task["error"] is not None:
+                            raise _failed(what, done, total, task["error"], folder)
+                        done += task["rows"]
+                    if time.monotonic() - logged > LOG_SECONDS:
+                        logged = time.monotonic()
+                        log.info("%s: %d of %d, %.1f a second", what, done, total, done / (logged - started))
         except ray.exceptions.RayError as error:
             raise _failed(what, done, total, f"{type(error).__name__}: {error}", folder) from error
     shutil.rmtree(inputs)

@@ -93,7 +93,7 @@ class VLLMGenerator:
     async def complete(self, request: GenerationRequest) -> Completion:
         """Generate one response."""
         from vllm.exceptions import VLLMValidationError
-        from vllm.inputs import TokensPrompt
+        from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
         prompt_ids = self._prompt_ids(request)
@@ -108,7 +108,7 @@ class VLLMGenerator:
             params = self._sampling_params(request, None if plan is None else plan.to_json(), room)
             # Ids of requests may repeat between runs; the engine's must not.
             engine_id = f"{request.id}#{next(self._number)}"
-            prompt = TokensPrompt(prompt_token_ids=prompt_ids)
+            prompt = tokens_input(prompt_ids)
             outputs = [output async for output in self._engine.generate(prompt, params, engine_id)]
         except (ValueError, VLLMValidationError) as error:
             raise GenerationError(f"request {request.id!r}: {error}") from error

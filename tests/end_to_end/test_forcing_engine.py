@@ -17,7 +17,7 @@ from s1ray.generation import GenerationRequest, complete_all
 from s1ray.schemas import Completion
 from s1ray.thinking import ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.skip(reason="not yet seen to pass on a machine of its own")]
+pytestmark = pytest.mark.end_to_end
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"]
 WORDS = "think answer Answer Final Wait Hmm Alternatively one two so : the user assistant\n"

@@ -159,7 +159,6 @@ def test_one_worker_with_padding_and_accumulation_ends_where_two_packed_ones_do(
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.skip(reason="not yet seen to pass on a machine of its own")
 def test_a_killed_run_resumes_to_exactly_the_same_weights(
     trained: Run,
     ray_session: None,
@@ -194,7 +193,6 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
 
 
-@pytest.mark.skip(reason="not yet seen to pass on a machine of its own")
 def test_all_zero_stages_end_with_the_same_weights(
     trained: Run, ray_session: None, base_model: Path, tmp_path: Path
 ) -> None:
@@ -245,4 +243,4 @@ def test_all_zero_stages_end_with_the_same_weights(
         found = load_file(tmp_path / name / "model.safetensors")
         assert found.keys() == expected.keys()
         for key, tensor in found.items():
-            torch.testing.assert_close(tensor, expected[key], rtol=0, atol=1e-5 if exact else 1e-2)
+            torch.testing.assert_close(tensor.float(), expected[key], rtol=0, atol=1e-5 if exact else 1e-2)
