@@ -57,10 +57,14 @@ class Arm(Config):
             raise ValueError(field + problem["msg"].removeprefix("Value error, ")) from None
         return self
 
-    def budget(self) -> ThinkingBudget:
-        """What a request of this arm asks for."""
+    def budget(self, answer_reserve: int | None = None) -> ThinkingBudget:
+        """What a request of this arm asks for; tokens kept for the answer may be said."""
         return ThinkingBudget(
-            max_tokens=self.max_tokens, min_tokens=self.min_tokens, waits=self.waits, wait_text=self.wait_text
+            max_tokens=self.max_tokens,
+            min_tokens=self.min_tokens,
+            waits=self.waits,
+            wait_text=self.wait_text,
+            answer_reserve=answer_reserve,
         )
 
     @property

@@ -19,6 +19,7 @@ def completion_from_ids(
     finish_reason: str,
     *,
     swallowed: Collection[int] | None = None,
+    room: int | None = None,
 ) -> Completion:
     """Split and count a response.
 
@@ -30,11 +31,12 @@ def completion_from_ids(
         output_ids: the response, its final EOS included.
         finish_reason: "stop" or "length".
         swallowed: positions of swallowed stops where the engine knows them (see `account`).
+        room: tokens that the response might have had.
     """
     if plan is None:
         counted = account_unforced(tokenized, prompt_ids, output_ids)
     else:
-        counted = account(plan, prompt_ids, output_ids, swallowed=swallowed)
+        counted = account(plan, prompt_ids, output_ids, swallowed=swallowed, room=room)
     begin, end = counted.thinking_span
     thinking, answer = tokenized.texts(output_ids[begin:end], output_ids[counted.answer_begin :])
     return Completion(

@@ -58,10 +58,10 @@ class ScriptedGenerator:
             output, finish = self._free(request, limit)
             return completion_from_ids(request.id, self._tokenized, None, prompt_ids, output, finish)
         plan = make_plan(self._tokenized, request.budget)
-        forcer = BudgetForcer(plan, prompt_ids)
+        forcer = BudgetForcer(plan, prompt_ids, room=limit)
         output, finish = self._forced(request, forcer, limit)
         return completion_from_ids(
-            request.id, self._tokenized, plan, prompt_ids, output, finish, swallowed=forcer.swallowed
+            request.id, self._tokenized, plan, prompt_ids, output, finish, swallowed=forcer.swallowed, room=limit
         )
 
     async def close(self) -> None:
@@ -91,9 +91,12 @@ class ScriptedGenerator:
             else:
                 preferred = self._script(request, output)
                 token, share = preferred[0], 0.0
-                if action is not None and token in action.ban:
-                    share = 1.0
-                    token = action.move_to if action.move_to is not None else self._allowed(preferred, action.ban)
+                if action is not None:
+                    token = self._allowed(preferred, action.exclude)
+                    if token in action.ban:
+                        share = 1.0
+                        banned = action.ban + action.exclude
+                        token = action.move_to if action.move_to is not None else self._allowed(preferred, banned)
             forcer.observe(token, share)
             output.append(token)
             if token == self._eos:

@@ -105,6 +105,7 @@ class VLLMGenerator:
             )
         try:
             plan = None if request.budget is None else make_plan(self._tokenized, request.budget)
+            room = room if request.max_tokens is None else min(room, request.max_tokens)
             params = self._sampling_params(request, None if plan is None else plan.to_json(), room)
             # Ids of requests may repeat between runs; the engine's must not.
             engine_id = f"{request.id}#{next(self._number)}"
@@ -116,7 +117,13 @@ class VLLMGenerator:
             raise GenerationError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
         response = outputs[-1].outputs[0]
         return completion_from_ids(
-            request.id, self._tokenized, plan, prompt_ids, list(response.token_ids), response.finish_reason or "stop"
+            request.id,
+            self._tokenized,
+            plan,
+            prompt_ids,
+            list(response.token_ids),
+            response.finish_reason or "stop",
+            room=room,
         )
 
     async def close(self) -> None:
@@ -138,7 +145,7 @@ class VLLMGenerator:
         return SamplingParams(
             temperature=request.temperature,
             top_p=request.top_p,
-            max_tokens=room if request.max_tokens is None else min(room, request.max_tokens),
+            max_tokens=room,
             seed=request.seed,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,

@@ -27,6 +27,10 @@ class RequestRecord:
     budget: ThinkingBudget
     stop_ids: Collection[int] = ()
     """The request's own stop tokens."""
+    max_tokens: int | None = None
+    """Tokens of a response at most, by the request or the model's defaults."""
+    context: int | None = None
+    """Tokens that prompt and response may have together."""
     wants_ids: bool = False
     """The client asked for `return_token_ids`."""
     hides_thinking: bool = False
@@ -41,6 +45,12 @@ class RequestRecord:
             self.choices[index] = ChoiceRecord(self, prompt_ids)
         return self.choices[index]
 
+    def room(self, prompt_tokens: int) -> int | None:
+        """Tokens that a response to a prompt may have, as the engine reckons it."""
+        left = None if self.context is None else self.context - prompt_tokens
+        known = [limit for limit in (left, self.max_tokens) if limit is not None]
+        return min(known, default=None)
+
     @property
     def thinking_tokens(self) -> int:
         """Thinking tokens of all choices so far."""
@@ -53,7 +63,8 @@ class ChoiceRecord:
     def __init__(self, request: RequestRecord, prompt_ids: Sequence[int]) -> None:
         self._request = request
         self._ids: list[int] = []
-        self.forcer = BudgetForcer(request.plan, prompt_ids, stop_ids=request.stop_ids)
+        room = request.room(len(prompt_ids))
+        self.forcer = BudgetForcer(request.plan, prompt_ids, room=room, stop_ids=request.stop_ids)
 
     def extend(self, token_ids: Sequence[int]) -> None:
         """Take the next ids of the choice."""

@@ -40,3 +40,8 @@ class BudgetForcingEngine(VLLMEngine):
     def context_length(self) -> int:
         """Tokens that prompt and response may have together; known once the engine has started."""
         return int(self._engine_client.model_config.max_model_len)
+
+    @property
+    def default_max_tokens(self) -> int | None:
+        """Tokens of a response at most where the request does not say: the model's generation config may know."""
+        return self._engine_client.model_config.get_diff_sampling_param().get("max_tokens")

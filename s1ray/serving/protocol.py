@@ -107,5 +107,6 @@ def report(accounting: Accounting, budget: ThinkingBudget) -> dict[str, Any]:
         "answer_tokens": accounting.answer_tokens,
         "waits": accounting.waits,
         "end_forced": accounting.end_forced,
+        "limit": accounting.limit,
         "budget": budget.model_dump(mode="json"),
     }

@@ -108,7 +108,8 @@ class BudgetForcingServer(LLMServer):
         extra = dict(request.vllm_xargs or {})
         if EXTRA_ARG in extra:
             raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
-        plan_json, plan = self._plan(budget.model_dump_json())
+        plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request))
+        asked_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
         request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
         wants_ids, request.return_token_ids = bool(request.return_token_ids), True
         hides_thinking = not getattr(request, "include_reasoning", True)
@@ -122,18 +123,28 @@ class BudgetForcingServer(LLMServer):
             plan=plan,
             budget=budget,
             stop_ids=tuple(request.stop_token_ids or ()),
+            max_tokens=asked_tokens if asked_tokens is not None else self.engine.default_max_tokens,
+            context=self.engine.context_length,
             wants_ids=wants_ids and not hides_thinking,
             hides_thinking=hides_thinking,
             texts=self._tokenized.texts if texts else None,
         )
 
-    def _make_plan(self, budget_json: str) -> tuple[str, ForcingPlan]:
+    def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
         try:
-            plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json))
+            plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)
         except ValueError as error:
             name, _, message = str(error).partition(": ")
             raise BadRequestError(f"{FIELD}.{name}", message) from None
         return plan.to_json(), plan
+
+
+def _bare_end(request: Any) -> bool:
+    """Whether nothing may be written into the answer: a grammar governs it, or it may be a tool call."""
+    response_format = getattr(request, "response_format", None)
+    constrained = response_format is not None and response_format.type != "text"
+    tools = bool(getattr(request, "tools", None)) and request.tool_choice != "none"
+    return constrained or tools or request.structured_outputs is not None
 
 
 def _tokenized(fmt: ThinkingFormat, model: str, *, trust_remote_code: bool) -> TokenizedFormat:

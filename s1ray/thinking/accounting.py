@@ -15,15 +15,17 @@ def account(
     output_ids: Sequence[int],
     *,
     swallowed: Collection[int] | None = None,
+    room: int | None = None,
 ) -> Accounting:
     """Count a response that was generated under a plan.
 
     Everything but `waits` follows from the ids alone. A "Wait" that the model wrote itself where one could have been
     inserted looks like an inserted one; pass the engine's `swallowed` positions for the exact number, or take it as an
-    upper bound. Without a wait text, suppressed stops leave no trace: the number is then exact where the model ended
+    upper bound. `room` is what `BudgetForcer` takes: without it a cut by the context is taken for none. Without a wait
+    text, suppressed stops leave no trace: the number is then exact where the model ended
     its thinking itself, and otherwise a lower bound.
     """
-    return replay(plan, prompt_ids, output_ids, swallowed=swallowed).accounting()
+    return replay(plan, prompt_ids, output_ids, swallowed=swallowed, room=room).accounting()
 
 
 def account_unforced(
@@ -32,8 +34,8 @@ def account_unforced(
     """Count a response that nothing was forced on.
 
     It thinks where the prompt ends inside thinking or its first ids (line breaks aside) are the start delimiter, until
-    the first end trigger. What follows the whole end delimiter is the answer; a response that does not think is all
-    answer, one whose end delimiter is not complete has none.
+    the first end trigger. What follows the whole end delimiter is the answer, and so is a tool call within the
+    thinking; a response that does not think is all answer, one whose end delimiter is not complete has none.
     """
     end, triggers = list(fmt.end), frozenset(fmt.end_triggers)
     output = list(output_ids)
@@ -41,6 +43,8 @@ def account_unforced(
     if begin is None:
         return _split(output, 0, 0, 0, answered=True)
     stop = next((i for i in range(begin, len(output)) if output[i] in triggers), len(output))
+    if stop < len(output) and output[stop] in fmt.tool_calls:
+        return _split(output, begin, stop, stop, answered=True)
     answered = output[stop : stop + len(end)] == end
     return _split(output, begin, stop, stop + len(end) if answered else len(output), answered=answered)
 

@@ -7,11 +7,14 @@ the end, optionally with "Wait"). The names its evaluation harness uses: `max_to
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
 
 Tokens = Annotated[StrictInt, Field(ge=0, le=2**31)]
+
+MAX_BANS = 64
+"""Texts that a request may ban."""
 
 
 class ThinkingBudget(BaseModel):
@@ -22,8 +25,9 @@ class ThinkingBudget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_tokens: Tokens | None = None
-    """Thinking tokens at most, injected waits included. 0: answer at once. None: no cap but the context's."""
+    max_tokens: Tokens | Literal["auto"] | None = None
+    """Thinking tokens at most, injected waits included. 0: answer at once. "auto": what the context and
+    `answer_reserve` allow. None: not said; a server's default, or as "auto"."""
     min_tokens: Tokens = 0
     """Thinking tokens at least: until then every attempt to stop is suppressed (and turned into a wait, where a wait
     text is set and the maximum leaves room for it)."""
@@ -34,11 +38,28 @@ class ThinkingBudget(BaseModel):
     end_text: StrictStr | None = None
     """Written at the maximum in place of the format's own end. Must contain the format's end delimiter once: what
     stands before it hands over ("Time is up."), what stands after it begins the answer."""
+    grace: Tokens = 0
+    """Soft landing: among the last `grace` tokens before the maximum, the thinking is cut at the first line's end
+    already. The maximum itself stays where it is."""
+    ban: StrictStr | Annotated[tuple[StrictStr, ...], Field(max_length=MAX_BANS)] = ()
+    """Texts that are never written while thinking, each as the tokenizer writes it at a word's beginning, with and
+    without a space before (NoWait, arXiv 2506.08343, bans "Wait", "Hmm", ...)."""
+    answer_reserve: Tokens | None = None
+    """Tokens of the response that are kept for the answer: the thinking is cut in time for the end text and so many
+    more. None: an eighth of what the response may have, at most 1,024."""
+    loops: StrictInt = 0
+    """The thinking is cut when it ends in so many copies of one passage in a row (32 tokens in all at least, and a
+    passage of at most 1,024), whatever waits or minimum were asked. 0: never."""
+    effort: StrictStr | None = None
+    """In place of `max_tokens`: a name that the server maps to a number ("low", "medium", "high")."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
-            raise ValueError(f"min_tokens: {self.min_tokens} is more than max_tokens ({self.max_tokens})")
+        if isinstance(self.max_tokens, int):
+            if self.min_tokens > self.max_tokens:
+                raise ValueError(f"min_tokens: {self.min_tokens} is more than max_tokens ({self.max_tokens})")
+            if self.grace > self.max_tokens:
+                raise ValueError(f"grace: {self.grace} is more than max_tokens ({self.max_tokens})")
         if self.max_tokens == 0 and self.waits:
             raise ValueError(f"waits: {self.waits} waits cannot happen when max_tokens is 0; leave one of them out")
         if isinstance(self.wait_text, list):
@@ -48,6 +69,12 @@ class ThinkingBudget(BaseModel):
                 raise ValueError("wait_text: a listed text must not be empty; give null alone to only suppress")
         if self.end_text == "":
             raise ValueError("end_text: must not be empty; leave it out for the format's own")
+        if not all(self.ban_texts) or (isinstance(self.ban, str) and not self.ban):
+            raise ValueError("ban: a banned text must not be empty")
+        if self.loops < 0 or self.loops == 1:
+            raise ValueError(f"loops: must be 0 (never) or at least 2 copies, got {self.loops}")
+        if self.effort is not None and self.max_tokens is not None:
+            raise ValueError("effort: it stands for a max_tokens; give one of the two")
         return self
 
     @property
@@ -56,3 +83,8 @@ class ThinkingBudget(BaseModel):
         if not self.wait_text:
             return ()
         return (self.wait_text,) if isinstance(self.wait_text, str) else tuple(self.wait_text)
+
+    @property
+    def ban_texts(self) -> tuple[str, ...]:
+        """The banned texts."""
+        return (self.ban,) if isinstance(self.ban, str) else tuple(self.ban)

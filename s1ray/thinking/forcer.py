@@ -8,17 +8,23 @@ same however long the history is.
 States, in order:
 
     START     the format's start ids are forced, unless the prompt already ends inside thinking
-    THINK     the model thinks. What happens to its attempts to stop (the end triggers: the first id of the end
-              delimiter, EOS, ...) depends on the budget. While waits are left, or the minimum is not reached, an
-              attempt is *swallowed*: the triggers' probability moves to the first id of the wait text, which is what
-              sampling a trigger and replacing it would give. Without a wait text, or where the maximum leaves no room
-              for one, triggers are only banned. Otherwise every trigger moves to the first id of the end delimiter, so
-              that a response which would stop dead (EOS inside thinking) gets its answer all the same.
+    THINK     the model thinks; banned texts are kept out of it. What happens to its attempts to stop (the end triggers:
+              the first id of the end delimiter, EOS, ...) depends on the budget. While waits are left, or the minimum
+              is not reached, an attempt is *swallowed*: the triggers' probability moves to the first id of the wait
+              text, which is what sampling a trigger and replacing it would give. Without a wait text, or where the
+              maximum leaves no room for one, triggers are only banned. Otherwise every trigger moves to the first id of
+              the end delimiter, so that a response which would stop dead (EOS inside thinking) gets its answer all the
+              same.
     WAIT      the rest of a wait text is forced; then triggers stay banned for one token, or small models would answer
               every "Wait" by stopping again (s1's harness: min_tokens=1)
     END       the rest of the end delimiter is forced: after a trigger that the model sampled, what is missing of the
               delimiter; at the maximum, a line break where the thinking lacks one and the plan's whole `cut`
-    ANSWER    triggers are banned for the first token, so that no answer is empty; then nothing is touched any more
+    ANSWER    triggers are banned for the first token, so that no answer is empty (a tool call may begin one); then
+              nothing is touched any more
+
+Three things cut the thinking: the maximum ("budget"; within its grace the first line's end does), the end of what the
+response may have, less the forced end and what is kept for the answer ("context"), and a passage repeated over and over
+("loop"). A cut comes before waits and minimum.
 
 What counts: thinking tokens are the ids between start and end, injected waits included, delimiters and the forced end
 excluded; the maximum is never exceeded by one. Answer tokens are all ids after the end delimiter, the forced beginning
@@ -33,11 +39,13 @@ token had been sampled first and replaced afterwards, and every tensor-parallel 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.repetition import LoopDetector
 
 _MASK = (1 << 64) - 1
 
@@ -60,8 +68,10 @@ class RowAction:
     """This id, with certainty."""
     ban: tuple[int, ...] = ()
     """These ids are impossible."""
+    exclude: tuple[int, ...] = ()
+    """So are these, and before anything else: their probability goes to all others in proportion."""
     move_to: int | None = None
-    """The banned ids' probability goes to this id. None: to all others in proportion."""
+    """The probability of the ids in `ban` goes to this id. None: to all others in proportion."""
     wants_share: bool = False
     """`observe` wants to know how much of the sampled token's probability stood for a swallowed stop."""
 
@@ -75,13 +85,15 @@ class Accounting:
     waits: int
     """Stops that were swallowed: waits inserted, or stops suppressed where there is no wait text."""
     end_forced: str | None
-    """Why the thinking was cut ("budget"). None: the model ended it, or it has not ended."""
+    """Why the thinking was cut: "budget", "context" or "loop". None: the model ended it, or it has not ended."""
     answered: bool
     """The end delimiter is complete: what follows is the answer."""
     thinking_span: tuple[int, int]
     """The thinking is `output_ids[begin:end]`."""
     answer_begin: int
     """The answer is `output_ids[answer_begin:]`; the length of the output where there is none."""
+    limit: int | None = None
+    """Thinking tokens that there could have been, by the maximum and the room of the response. None: no limit known."""
 
 
 class PromptState(Enum):
@@ -113,12 +125,53 @@ def prompt_state(
     return PromptState.ABSENT
 
 
+def default_reserve(room: int) -> int:
+    """Tokens kept for the answer of a response of at most `room` tokens, where the request does not say."""
+    return min(1024, room // 8)
+
+
+class _Bans:
+    """Which ids the next token must not be so that none of some sequences comes to be."""
+
+    def __init__(self, sequences: Sequence[tuple[int, ...]]) -> None:
+        self.always = tuple(sorted(sequence[0] for sequence in sequences if len(sequence) == 1))
+        self._begun: dict[int, list[tuple[int, ...]]] = {}
+        """Longer sequences by their last id but one."""
+        for sequence in sequences:
+            if len(sequence) > 1:
+                self._begun.setdefault(sequence[-2], []).append(sequence)
+        self._tail: deque[int] = deque(maxlen=max((len(sequence) - 1 for sequence in sequences), default=0))
+        self._actions: dict[tuple[int, tuple[int, ...]], RowAction] = {}
+        self._now: tuple[int, ...] = ()
+
+    def observe(self, token_id: int) -> None:
+        self._tail.append(token_id)
+        candidates = self._begun.get(token_id)
+        self._now = ()
+        if candidates:
+            tail = tuple(self._tail)
+            self._now = tuple(sorted({s[-1] for s in candidates if tail[len(tail) - len(s) + 1 :] == s[:-1]}))
+
+    def added_to(self, action: RowAction | None) -> RowAction | None:
+        """The action with the bans that hold for this one token; the always banned are in it already."""
+        if not self._now:
+            return action
+        key = (id(action), self._now)
+        if key not in self._actions:
+            base = action or RowAction()
+            ids = {*base.exclude, *self._now} - {base.move_to} - set(base.ban)
+            self._actions[key] = replace(base, exclude=tuple(sorted(ids)))
+        return self._actions[key]
+
+
 class BudgetForcer:
     """Follows one response.
 
     Args:
         plan: the request's format and budget in ids.
         prompt_ids: the prompt; only its tail is looked at, to see whether thinking is already open.
+        room: tokens that the whole response may have (the request's own limit and what the context leaves). None: no
+            limit known.
         stop_ids: further ids that would end the response while thinking (the request's own stop tokens). They count as
             end triggers.
         seed: varies the attribution of ambiguous waits between requests.
@@ -126,24 +179,38 @@ class BudgetForcer:
     Attributes:
         action: what has to happen to the next token's distribution; None: nothing.
         phase: where the response is.
+        limit: thinking tokens at most, by the plan and the room. None: no limit known.
     """
 
     def __init__(
-        self, plan: ForcingPlan, prompt_ids: Sequence[int] = (), *, stop_ids: Collection[int] = (), seed: int = 0
+        self,
+        plan: ForcingPlan,
+        prompt_ids: Sequence[int] = (),
+        *,
+        room: int | None = None,
+        stop_ids: Collection[int] = (),
+        seed: int = 0,
     ) -> None:
         self.plan = plan
-        self._stop_ids, self._seed = stop_ids, seed
+        self._room, self._stop_ids, self._seed = room, stop_ids, seed
         # A stop id that a forced text contains would end the response in the middle of it: such ids stay what they are.
         forced = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
         self._triggers = frozenset(plan.end_triggers).union(i for i in stop_ids if i not in forced)
         self._newlines = frozenset(plan.newline_ids)
         triggers = tuple(sorted(self._triggers))
         first = plan.end[0]
-        self._ban = RowAction(ban=triggers)
+        bans = _Bans(plan.ban)
+        self._bans = bans if plan.ban else None
+        self._ban = RowAction(ban=triggers, exclude=bans.always)
         others = tuple(i for i in triggers if i != first)
-        self._to_end = RowAction(ban=others, move_to=first) if others else None
-        self._suppress = RowAction(ban=triggers, wants_share=True)
-        self._to_wait = [RowAction(ban=triggers, move_to=text[0], wants_share=True) for text in plan.wait_texts]
+        self._to_end = RowAction(ban=others, exclude=bans.always, move_to=first) if others or bans.always else None
+        self._suppress = RowAction(ban=triggers, exclude=bans.always, wants_share=True)
+        self._to_wait = [
+            RowAction(ban=triggers, exclude=bans.always, move_to=text[0], wants_share=True) for text in plan.wait_texts
+        ]
+        no_empty_answer = tuple(i for i in triggers if i not in plan.tool_calls)
+        self._begin_answer = RowAction(ban=no_empty_answer)
+        self._loop = LoopDetector(plan.loops) if plan.loops else None
         self._forces: dict[int, RowAction] = {}
 
         self.phase = Phase.START
@@ -165,6 +232,13 @@ class BudgetForcer:
         self._answer_begin: int | None = None
 
         state = prompt_state(plan.start, plan.end, self._triggers, prompt_ids)
+        self.limit, self._limited_by = plan.max_tokens, "budget"
+        if room is not None:
+            begun = len(plan.start) if state is PromptState.ABSENT else 0
+            reserve = plan.answer_reserve if plan.answer_reserve is not None else default_reserve(room)
+            most = max(0, room - begun - len(plan.newline) - len(plan.cut) - reserve)
+            if plan.max_tokens is None or most < plan.max_tokens:
+                self.limit, self._limited_by = most, "context"
         if state is PromptState.OPEN:
             self._begin_thinking()
         elif state is PromptState.CLOSED:
@@ -223,7 +297,13 @@ class BudgetForcer:
     def rewound(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> BudgetForcer:
         """The forcer as it was after `output_ids`, a prefix of what it has observed: the rest was thrown away."""
         return replay(
-            self.plan, prompt_ids, output_ids, swallowed=self.swallowed, stop_ids=self._stop_ids, seed=self._seed
+            self.plan,
+            prompt_ids,
+            output_ids,
+            swallowed=self.swallowed,
+            room=self._room,
+            stop_ids=self._stop_ids,
+            seed=self._seed,
         )
 
     def accounting(self) -> Accounting:
@@ -240,6 +320,7 @@ class BudgetForcer:
             answered=self._answer_begin is not None,
             thinking_span=(begin, begin + self.thinking_tokens),
             answer_begin=answer,
+            limit=self.limit,
         )
 
     def _observe_thinking(self, token_id: int, share: float | None) -> None:
@@ -271,6 +352,10 @@ class BudgetForcer:
     def _think_token(self, token_id: int) -> None:
         self.thinking_tokens += 1
         self._at_newline = token_id in self._newlines
+        if self._bans is not None:
+            self._bans.observe(token_id)
+        if self._loop is not None:
+            self._loop.observe(token_id)
 
     def _begin_thinking(self) -> None:
         self.phase, self._thinking_begin = Phase.THINK, self._position
@@ -279,15 +364,19 @@ class BudgetForcer:
     def _decide(self) -> None:
         """Set the action for the next thinking token."""
         plan, count = self.plan, self.thinking_tokens
-        room = None if plan.max_tokens is None else plan.max_tokens - count
+        room = None if self.limit is None else self.limit - count
         if room is not None and room <= 0:
-            self._cut("budget")
+            self._cut(self._limited_by)
         elif self.phase is Phase.WAIT:
             self.action = self._force(self._forced[self._forced_at])
-        elif self._cooling:
-            self.action = self._ban
+        elif self._loop is not None and self._loop.found:
+            self._cut("loop")
+        elif room is not None and room <= plan.grace and self._at_newline and count >= max(1, plan.min_tokens):
+            self._cut(self._limited_by)
         else:
-            self.action = self._on_stop(count < plan.min_tokens, room)
+            self.action = self._ban if self._cooling else self._on_stop(count < plan.min_tokens, room)
+            if self._bans is not None:
+                self.action = self._bans.added_to(self.action)
 
     def _on_stop(self, too_short: bool, room: int | None) -> RowAction | None:
         """What becomes of an attempt to stop at the next token."""
@@ -328,7 +417,7 @@ class BudgetForcer:
         if self._forced_at == self._answer_from and self._answer_begin is None:
             self._answer_begin = self._position
         if self._forced_at == len(self._forced):
-            self.phase, self.action = Phase.ANSWER, self._ban
+            self.phase, self.action = Phase.ANSWER, self._begin_answer
         else:
             self.action = self._force(self._forced[self._forced_at])
 
@@ -352,6 +441,7 @@ def replay(
     output_ids: Sequence[int],
     *,
     swallowed: Collection[int] | None = None,
+    room: int | None = None,
     stop_ids: Collection[int] = (),
     seed: int = 0,
 ) -> BudgetForcer:
@@ -363,10 +453,11 @@ def replay(
         output_ids: the response so far.
         swallowed: the positions at which stops were swallowed, from `BudgetForcer.swallowed`. None: not known, then
             every wait that could be an inserted one counts as such.
+        room: as for `BudgetForcer`.
         stop_ids: as for `BudgetForcer`.
         seed: as for `BudgetForcer`.
     """
-    forcer = BudgetForcer(plan, prompt_ids, stop_ids=stop_ids, seed=seed)
+    forcer = BudgetForcer(plan, prompt_ids, room=room, stop_ids=stop_ids, seed=seed)
     for position, token_id in enumerate(output_ids):
         share = None if swallowed is None else float(position in swallowed)
         forcer.observe(token_id, share)

@@ -58,6 +58,9 @@ class ThinkingFormat(BaseModel):
     end_triggers: tuple[str, ...] = ()
     """Further texts whose first token means that the model wants to stop thinking. The first token of `end` and the
     end-of-sequence token always do."""
+    tool_call: str = ""
+    """Begins a tool call. Sampled while thinking it is an end trigger, too; it may begin an answer, though. Ignored
+    where the tokenizer has no token of its own for it."""
     answer_separator: str = "\n"
     """Stands between the end delimiter and the answer."""
     final_answer: str = "Final Answer:"
@@ -124,11 +127,13 @@ class ThinkingFormat(BaseModel):
         name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
         start = _expressible(self, "start", self.start, tokenizer, name)
         end = _expressible(self, "end", self.end, tokenizer, name)
-        added = set(tokenizer.get_added_vocab().values())
+        added_vocab = tokenizer.get_added_vocab()
+        added = set(added_vocab.values())
         triggers = {_trigger_id(self, "end", self.end, end, added, name)}
         for trigger in self.end_triggers:
             ids = _expressible(self, "end_triggers", trigger, tokenizer, name)
             triggers.add(_trigger_id(self, "end_triggers", trigger, ids, added, name))
+        tool_calls = frozenset({added_vocab[self.tool_call]} if self.tool_call in added_vocab else ())
         eos = set(eos_token_ids)
         if tokenizer.eos_token_id is not None:
             eos.add(tokenizer.eos_token_id)
@@ -138,7 +143,8 @@ class ThinkingFormat(BaseModel):
             tokenizer_name=name,
             start=start,
             end=end,
-            end_triggers=frozenset(triggers | eos),
+            end_triggers=frozenset(triggers | eos | tool_calls),
+            tool_calls=tool_calls,
             newline=_encode(tokenizer, "\n"),
             newline_ids=_newline_ids(tokenizer),
             vocab_size=len(tokenizer),
@@ -156,6 +162,8 @@ class TokenizedFormat:
     end: tuple[int, ...]
     end_triggers: frozenset[int]
     """Ids that, sampled while thinking, mean that the model wants to stop; EOS among them."""
+    tool_calls: frozenset[int]
+    """Those of them that begin a tool call."""
     newline: tuple[int, ...]
     """The ids of a lone line break."""
     newline_ids: frozenset[int] = field(repr=False)
@@ -218,10 +226,17 @@ PRESETS: dict[str, ThinkingFormat] = {
             start="<|im_start|>think",
             end="<|im_start|>answer",
             end_triggers=("<|im_start|>", "<|im_end|>"),
+            tool_call="<tool_call>",
             answer_prefix="Answer: ",
         ),
-        ThinkingFormat(name="deepseek_r1", start="<think>", end="</think>", answer_separator="\n\n"),
-        ThinkingFormat(name="qwen3", start="<think>", end="</think>", answer_separator="\n\n"),
+        ThinkingFormat(
+            name="deepseek_r1",
+            start="<think>",
+            end="</think>",
+            tool_call="<｜tool▁calls▁begin｜>",
+            answer_separator="\n\n",
+        ),
+        ThinkingFormat(name="qwen3", start="<think>", end="</think>", tool_call="<tool_call>", answer_separator="\n\n"),
     )
 }
 """Formats by name. s1's strings are those of its tokenized training set and its evaluation harness."""

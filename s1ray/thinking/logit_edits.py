@@ -85,6 +85,7 @@ class LogitEdits:
     def __init__(self, edits: Sequence[RowEdit], width: int, to_device: ToDevice) -> None:
         forces: list[tuple[int, int]] = []
         bans: list[tuple[int, int]] = []
+        exclusions: list[tuple[int, int]] = []
         moves: list[tuple[RowEdit, RowAction, int]] = []
         suppressions: list[tuple[RowEdit, RowAction]] = []
         beyond: dict[int, list[int]] = {}
@@ -97,6 +98,7 @@ class LogitEdits:
             if action.force is not None:
                 forces.append((edit.index, action.force))
             bans.extend((edit.index, token_id) for token_id in action.ban)
+            exclusions.extend((edit.index, token_id) for token_id in action.exclude)
             if action.move_to is not None:
                 moves.append((edit, action, action.move_to))
             elif action.wants_share:
@@ -106,6 +108,7 @@ class LogitEdits:
         self._impossible, self._certain = to_device([-torch.inf, FORCED], torch.float32)
         self._beyond = [(size, to_device(indices, torch.int64)) for size, indices in beyond.items()]
         self._force = tuple(to_device(list(column), torch.int64) for column in zip(*forces, strict=True))
+        self._exclude = tuple(to_device(list(column), torch.int64) for column in zip(*exclusions, strict=True))
         self._ban = tuple(to_device(list(column), torch.int64) for column in zip(*bans, strict=True))
         self._moves: _Pool | None = None
         self._watched_moves: torch.Tensor | None = None
@@ -129,6 +132,8 @@ class LogitEdits:
         targets: torch.Tensor | None = None
         for size, rows in self._beyond:
             logits[:, size:].index_fill_(0, rows, -torch.inf)
+        if self._exclude:
+            logits.index_put_(self._exclude, self._impossible)
         if self._moves is not None:
             values, temperature = self._moves.gather(logits), self._moves.temperature
             targets = _pooled(values, temperature)

@@ -12,7 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from s1ray.thinking.budget import ThinkingBudget
+from s1ray.thinking.budget import MAX_BANS, ThinkingBudget
 from s1ray.thinking.format import TokenizedFormat
 
 EXTRA_ARG = "s1ray"
@@ -43,6 +43,8 @@ class ForcingPlan(BaseModel):
     """The end delimiter."""
     end_triggers: SomeIds
     """Sampled while thinking, they mean that the model wants to stop; `end[0]` and EOS are among them."""
+    tool_calls: Ids = ()
+    """Those of the triggers that may begin an answer."""
     newline: Ids = ()
     """Written before `cut` where the thinking does not end in a line break. Empty: never."""
     newline_ids: tuple[Id, ...] = ()
@@ -56,6 +58,11 @@ class ForcingPlan(BaseModel):
     waits: Annotated[int, Field(ge=0)] = 0
     wait_texts: Annotated[tuple[SomeIds, ...], Field(max_length=256)] = ()
     """Wait texts in the order of use. Empty: stops are only suppressed."""
+    grace: Annotated[int, Field(ge=0)] = 0
+    ban: Annotated[tuple[SomeIds, ...], Field(max_length=2 * MAX_BANS)] = ()
+    """Sequences that never come to be while thinking: their last id is banned where the others stand."""
+    answer_reserve: Annotated[int, Field(ge=0)] | None = None
+    loops: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -69,12 +76,27 @@ class ForcingPlan(BaseModel):
         for text in self.wait_texts:
             if triggers.intersection(text):
                 raise ValueError("wait_texts: a wait text contains an end trigger")
+        if not triggers.issuperset(self.tool_calls):
+            raise ValueError("tool_calls: an id is not among the end triggers")
+        for banned in self.ban:
+            if triggers.intersection(banned):
+                raise ValueError("ban: a banned text contains an end trigger")
+            if any(_contains(text, banned) for text in self.wait_texts):
+                raise ValueError("ban: a banned text is part of a wait text")
+        if self.loops == 1:
+            raise ValueError("loops: must be 0 or at least 2")
         for name in ("start", "end", "end_triggers", "newline", "newline_ids", "cut"):
             if max(getattr(self, name), default=0) >= self.vocab_size:
                 raise ValueError(f"{name}: an id is not below vocab_size ({self.vocab_size})")
-        if any(max(text) >= self.vocab_size for text in self.wait_texts):
-            raise ValueError(f"wait_texts: an id is not below vocab_size ({self.vocab_size})")
+        for name in ("wait_texts", "ban"):
+            if any(max(text) >= self.vocab_size for text in getattr(self, name)):
+                raise ValueError(f"{name}: an id is not below vocab_size ({self.vocab_size})")
         return self
+
+    @property
+    def ends_with_delimiter(self) -> bool:
+        """Nothing is written into the answer, so that a grammar may govern it."""
+        return self.cut_answer == len(self.cut)
 
     def to_json(self) -> str:
         """The string for `extra_args`."""
@@ -104,13 +126,22 @@ def _parse(text: str) -> ForcingPlan:
         raise ValueError(f"{EXTRA_ARG}: not a forcing plan: {where + ': ' if where else ''}{first['msg']}") from None
 
 
-def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget) -> ForcingPlan:
+def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: bool = False) -> ForcingPlan:
     """The plan for one request.
 
+    Args:
+        tokenized: the model's format.
+        budget: what the request asks for.
+        bare_end: nothing may be written into the answer, because a grammar governs it or it may be a tool call: of
+            `end_text`, what stands after the delimiter is written before it; the format's own "Final Answer:" is left
+            out.
+
     Raises:
-        ValueError: a wait or end text does not fit the format; names the field of the budget.
+        ValueError: a wait, end or banned text does not fit the format; names the field of the budget.
     """
     fmt = tokenized.format
+    if budget.effort is not None:
+        raise ValueError(f"effort: {budget.effort!r} is a name that only a server maps to a number; give max_tokens")
     end_text = budget.end_text
     if end_text is None:
         before, after = "", f"{fmt.answer_separator}{fmt.final_answer}" if fmt.final_answer else ""
@@ -121,6 +152,8 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget) -> ForcingPlan
                 f"got {end_text!r}"
             )
         before, _, after = end_text.partition(fmt.end)
+    if bare_end:
+        before, after = (before + after if end_text else ""), ""
     hand_over = tokenized.encode(before) if before else ()
     if tokenized.end_triggers.intersection(hand_over):
         raise ValueError(f"end_text: the part before {fmt.end!r} contains a token that ends the thinking: {before!r}")
@@ -132,20 +165,44 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget) -> ForcingPlan
         if not ids or tokenized.end_triggers.intersection(ids):
             raise ValueError(f"wait_text: {text!r} contains a token that ends the thinking in format {fmt.name!r}")
     used = wait_texts if budget.waits or budget.min_tokens else ()
+    ban = _banned(tokenized, budget, used)
     return ForcingPlan(
         vocab_size=tokenized.vocab_size,
         start=tokenized.start,
         end=tokenized.end,
         end_triggers=tuple(sorted(tokenized.end_triggers)),
+        tool_calls=tuple(sorted(tokenized.tool_calls)),
         newline=() if before.startswith("\n") else tokenized.newline,
         newline_ids=tuple(sorted(tokenized.newline_ids)),
         cut=hand_over + tokenized.end + continuation,
         cut_answer=len(hand_over) + len(tokenized.end),
-        max_tokens=budget.max_tokens,
+        max_tokens=budget.max_tokens if isinstance(budget.max_tokens, int) else None,
         min_tokens=budget.min_tokens,
         waits=budget.waits,
         wait_texts=used,
+        grace=budget.grace,
+        ban=ban,
+        answer_reserve=budget.answer_reserve,
+        loops=budget.loops,
     )
+
+
+def _banned(
+    tokenized: TokenizedFormat, budget: ThinkingBudget, wait_texts: tuple[tuple[int, ...], ...]
+) -> tuple[tuple[int, ...], ...]:
+    sequences: dict[tuple[int, ...], None] = {}
+    for text in budget.ban_texts:
+        written = {tokenized.encode(text), tokenized.encode(f" {text}")} - {()}
+        if not written or any(tokenized.end_triggers.intersection(ids) for ids in written):
+            raise ValueError(f"ban: {text!r} contains a token that ends the thinking; use waits to suppress the end")
+        if any(_contains(wait, ids) for wait in wait_texts for ids in written):
+            raise ValueError(f"ban: {text!r} is part of a wait_text; it cannot be both written and banned")
+        sequences.update(dict.fromkeys(sorted(written)))
+    return tuple(sequences)
+
+
+def _contains(text: tuple[int, ...], part: tuple[int, ...]) -> bool:
+    return any(text[i : i + len(part)] == part for i in range(len(text) - len(part) + 1))
 
 
 def _continuation(tokenized: TokenizedFormat, text: str) -> tuple[int, ...]:

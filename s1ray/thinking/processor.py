@@ -106,13 +106,17 @@ class BudgetForcingProcessor(LogitsProcessor):
             )
         if sampling_params.thinking_token_budget is not None:
             raise ValueError("thinking_token_budget: a forcing plan sets the budget already; give one of the two")
-        if sampling_params.structured_outputs is not None:
-            raise ValueError("structured_outputs: not supported together with budget forcing")
+        if sampling_params.structured_outputs is not None and not plan.ends_with_delimiter:
+            raise ValueError(
+                "structured_outputs: the forcing plan writes into the answer, which the grammar would refuse; make the "
+                "plan with bare_end=True"
+            )
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
         self._device = device
         self._pin = is_pin_memory
         self._vocab_size = vllm_config.model_config.get_vocab_size()
+        self._context = vllm_config.model_config.max_model_len
         self._rows: dict[int, _Row] = {}
         self._edits: LogitEdits | None = None
         self._edits_for: list[tuple[int, RowAction | None]] = []
@@ -199,13 +203,19 @@ class BudgetForcingProcessor(LogitsProcessor):
             return None
         seed = params.seed if params.seed is not None else zlib.crc32(str(list(prompt_ids[-64:])).encode())
         row = _Row(
-            forcer=BudgetForcer(plan, prompt_ids, stop_ids=params.all_stop_token_ids, seed=seed),
+            forcer=BudgetForcer(
+                plan, prompt_ids, room=self._room(params, prompt_ids), stop_ids=params.all_stop_token_ids, seed=seed
+            ),
             prompt_ids=prompt_ids,
             output_ids=output_ids,
             temperature=0.0 if params.temperature < GREEDY_BELOW else params.temperature,
         )
         setattr(params, _SUSPENDED, [*suspended, row])
         return row
+
+    def _room(self, params: SamplingParams, prompt_ids: Sequence[int]) -> int:
+        left = self._context - len(prompt_ids)
+        return left if params.max_tokens is None else min(left, params.max_tokens)
 
     def _to_device(self, values: list, dtype: torch.dtype) -> torch.Tensor:
         tensor = torch.tensor(values, dtype=dtype, pin_memory=self._pin)

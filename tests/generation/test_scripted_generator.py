@@ -89,8 +89,9 @@ def test_waits_lengthen_the_thinking():
 
 
 def test_a_response_that_runs_out_of_tokens_says_so():
-    row = complete(ThinkingBudget(), max_tokens=3)
-    assert (row.finish_reason, row.thinking, row.answer) == ("length", "step step ", "")
+    row = complete(ThinkingBudget(answer_reserve=0), steps=9, max_tokens=7)
+    assert (row.finish_reason, row.thinking, row.answer) == ("length", "step step ", "Final Answer:")
+    assert row.end_forced == "context"
 
 
 def test_a_prompt_that_fills_the_context_is_an_error():

@@ -125,9 +125,12 @@ def test_the_report_shows_counts_and_the_resolved_budget() -> None:
         answered=True,
         thinking_span=(2, 7),
         answer_begin=9,
+        limit=5,
     )
-    shown = report(accounting, ThinkingBudget(max_tokens=5, waits=1))
+    budget = ThinkingBudget(max_tokens=5, waits=1)
+    shown = report(accounting, budget)
     assert shown["thinking_tokens"] == 5
     assert shown["answer_tokens"] == 3
     assert (shown["waits"], shown["end_forced"]) == (1, "budget")
-    assert shown["budget"] == {"max_tokens": 5, "min_tokens": 0, "waits": 1, "wait_text": "Wait", "end_text": None}
+    assert shown["limit"] == 5
+    assert shown["budget"] == budget.model_dump(mode="json")

@@ -84,7 +84,13 @@ def test_a_plan_survives_its_json(fields):
         ({"min_tokens": 5, "max_tokens": 4}, "min_tokens"),
         ({"version": 2}, "version"),
         ({"cut": tuple([X] * 5000)}, "cut"),
-        ({"grace": 3}, "grace"),
+        ({"soft_end": 3}, "soft_end"),
+        ({"grace": -1}, "grace"),
+        ({"loops": 1}, "loops"),
+        ({"tool_calls": (X,)}, "tool_calls"),
+        ({"ban": ((TURN,),)}, "ban"),
+        ({"ban": ((VOCAB,),)}, "ban"),
+        ({"ban": ((WAIT,),)}, "ban"),
     ],
 )
 def test_a_broken_plan_is_refused_by_field(fields, message):

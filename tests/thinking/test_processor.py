@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import ANSWER, COMMA, EOS, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
+from toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
 from s1ray.thinking.forcer import BudgetForcer, RowAction
 from s1ray.thinking.plan import EXTRA_ARG
@@ -26,7 +26,7 @@ from s1ray.thinking.processor import BudgetForcingProcessor  # noqa: E402
 
 WIDTH = VOCAB + 4
 """Rows of the embedding: four more than the tokenizer knows."""
-CONFIG = SimpleNamespace(model_config=SimpleNamespace(get_vocab_size=lambda: WIDTH))
+CONFIG = SimpleNamespace(model_config=SimpleNamespace(get_vocab_size=lambda: WIDTH, max_model_len=100_000))
 
 
 def processor() -> BudgetForcingProcessor:
@@ -35,23 +35,27 @@ def processor() -> BudgetForcingProcessor:
 
 def params(plan=None, temperature=0.0, **further) -> SamplingParams:
     extra = {EXTRA_ARG: plan.to_json()} if plan is not None else None
-    return SamplingParams(temperature=temperature, extra_args=extra, **further)
+    return SamplingParams(temperature=temperature, extra_args=extra, **({"max_tokens": None} | further))
 
 
 def model_logits(key: int, position: int) -> torch.Tensor:
     """What the model of request `key` says at a position: random, often keen to stop or to wait."""
     generator = torch.Generator().manual_seed(key * 100_003 + position)
     logits = torch.randn(WIDTH, generator=generator)
+    if key % 5 == 4:  # goes round in circles
+        logits[12 + position % 3] += 9
     logits[[EOS, TURN, WAIT, HMM, WIDTH - 1]] += torch.randint(0, 2, (5,), generator=generator) * 2.5
     return logits
 
 
-def alone(plan, prompt, key: int, tokens: int) -> tuple[list[int], BudgetForcer]:
+def alone(plan, prompt, key: int, tokens: int, room: int) -> tuple[list[int], BudgetForcer]:
     """Greedy "sample, then replace" of one request, outside any batch."""
-    forcer, output = BudgetForcer(plan, prompt), []
+    forcer, output = BudgetForcer(plan, prompt, room=room), []
     while len(output) < tokens:
-        logits = model_logits(key, len(output))[:VOCAB]
-        token, share, action = int(logits.argmax()), 0.0, forcer.action
+        logits, action = model_logits(key, len(output))[:VOCAB], forcer.action
+        if action is not None:
+            logits[list(action.exclude)] = -torch.inf
+        token, share = int(logits.argmax()), 0.0
         if action is not None and action.force is not None:
             token = action.force
         elif action is not None and token in action.ban:
@@ -99,12 +103,12 @@ class Engine:
                 requests[name].output_token_ids.append(int(row.argmax()))
 
 
-def request_state(name: str, plan, prompt: list[int]) -> CachedRequestState:
+def request_state(name: str, plan, prompt: list[int], max_tokens: int) -> CachedRequestState:
     return CachedRequestState(
         req_id=name,
         prompt_token_ids=prompt,
         mm_features=[],
-        sampling_params=params(plan),
+        sampling_params=params(plan, max_tokens=max_tokens),
         generator=None,
         block_ids=([0],),
         num_computed_tokens=0,
@@ -123,10 +127,14 @@ def test_a_shuffled_batch_gives_every_request_the_ids_it_gets_alone(seed):
             min_tokens=rng.randint(0, 20 if maximum is None else maximum),
             waits=rng.randint(0, 3),
             wait_texts=rng.choice([(), ((WAIT,),), ((WAIT, COMMA), (HMM,))]),
+            grace=rng.choice([0, 0, 4]),
+            ban=rng.choice([(), (), ((X,), (Y, FINAL)), ((NEWLINE, NEWLINE), (12, 13, 14), (13,))]),
+            loops=rng.choice([0, 0, 2]),
+            answer_reserve=rng.choice([None, 0, 10]),
         )
         name = str(key)
         plans[name] = plan if key % 7 else None
-        states[name] = request_state(name, plans[name], rng.choice([[X, Y], [TURN, THINK]]))
+        states[name] = request_state(name, plans[name], rng.choice([[X, Y], [TURN, THINK]]), 60)
         lengths[name] = rng.randint(5, 60)
     engine, running, waiting, preemptions = Engine(), set(), list(states), 0
     while waiting or running:
@@ -151,7 +159,7 @@ def test_a_shuffled_batch_gives_every_request_the_ids_it_gets_alone(seed):
         if plans[name] is None:
             assert output == [int(model_logits(key, i).argmax()) for i in range(len(output))]
         else:
-            assert output == alone(plans[name], state.prompt_token_ids, key, len(output))[0], name
+            assert output == alone(plans[name], state.prompt_token_ids, key, len(output), 60)[0], name
 
 
 def one_request(plan, prompt=(TURN, THINK), **sampling):

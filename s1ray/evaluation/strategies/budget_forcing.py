@@ -39,7 +39,7 @@ class BudgetForcing:
         return GenerationRequest(
             id=f"{question.id}-{sample}",
             messages=[{"role": "user", "content": question.question}],
-            budget=self.arm.budget(),
+            budget=self.arm.budget(self.sampling.answer_tokens),
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_tokens=None if thinking is None else thinking + DELIMITER_TOKENS + self.sampling.answer_tokens,
