@@ -206,4 +206,6 @@ def _api_key(config: OpenAITeacherConfig) -> str | None:
 def _response(completion: Completion) -> Response:
     if completion.error is not None:
         return Response(finish_reason="error", error=completion.error)
-    return Response(completion.thinking, completion.answer, completion.finish_reason)
+    # Cut for want of room, a trace is as incomplete as one that ran out of tokens.
+    cut = completion.end_forced == "context"
+    return Response(completion.thinking, completion.answer, "length" if cut else completion.finish_reason)

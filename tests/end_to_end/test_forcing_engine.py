@@ -92,14 +92,19 @@ def random_requests(tokenized: TokenizedFormat, number: int) -> list[GenerationR
     rng = random.Random(7)
     requests = []
     for i in range(number):
-        maximum = rng.choice([None, 0, 1, 2, 5, 17, 40, 90])
+        maximum = rng.choice([None, "auto", 0, 1, 2, 5, 17, 40, 90])
+        capped = isinstance(maximum, int)
         waits = rng.choice([0, 1, 2, 5]) if maximum != 0 else 0
         budget = ThinkingBudget(
             max_tokens=maximum,
-            min_tokens=rng.choice([0, 0, 30]) if maximum is None or maximum >= 30 else 0,
+            min_tokens=rng.choice([0, 0, 30]) if not capped or maximum >= 30 else 0,
             waits=waits,
             wait_text=rng.choice(["Wait", ["Hmm", "Wait, so"], "Alternatively", None]),
             end_text=rng.choice([None, None, "\nTime: so\n<|im_start|>answer\n"]),
+            grace=rng.choice([0, 0, 8]) if not capped or maximum >= 8 else 0,
+            ban=rng.choice([(), (), "so", ["one two", "7"]]),
+            answer_reserve=rng.choice([None, 0, 20]),
+            loops=rng.choice([0, 0, 3]),
         )
         words = [rng.choice(["one", " two", " so", "\n", "7"]) for _ in range(rng.choice([3, 20, 120]))]
         opened = "<|im_start|>think\n" if rng.random() < 0.4 else ""
@@ -111,7 +116,7 @@ def random_requests(tokenized: TokenizedFormat, number: int) -> list[GenerationR
                 budget=budget if i % 9 else None,
                 temperature=rng.choice([0.0, 0.7, 1.0]),
                 top_p=rng.choice([1.0, 1.0, 0.9]),
-                max_tokens=rng.choice([None, 60, 150]) if maximum is None else maximum + 60,
+                max_tokens=rng.choice([None, 60, 150]) if not capped else maximum + rng.choice([20, 60]),
             )
         )
     return requests
@@ -143,25 +148,32 @@ def check(row: Completion, request: GenerationRequest, tokenized: TokenizedForma
     begin = 0 if opened else 2
     assert output[:begin] == list(plan.start)[:begin]
     stop = next((i for i in range(begin, len(output)) if output[i] in tokenized.end_triggers), len(output))
-    # A cut can only happen at the maximum, and there it must happen.
-    maximum = budget.max_tokens
-    if maximum is not None and len(output) > begin + maximum and not stop < begin + maximum:
-        last = output[begin + maximum - 1] if maximum else (output[begin - 1] if begin else prompt[-1])
-        newline = [] if last in plan.newline_ids or not plan.newline else list(plan.newline)
-        forced = newline + list(plan.cut)
-        # The model's own end exactly at the maximum is a cut, too: the forcer does not ask it any more.
-        assert output[begin + maximum :][: len(forced)] == forced[: len(output) - begin - maximum]
-        if len(output) > begin + maximum + len(newline) + plan.cut_answer - 1:
-            assert row.end_forced == "budget"
-            assert row.thinking_tokens == maximum
-        answer = begin + maximum + len(forced)
+    # What may be thought: the budget, or what the room leaves beside the forced texts and the answer.
+    room = min(CONTEXT - len(prompt), request.max_tokens or CONTEXT)
+    reserve = room // 8 if budget.answer_reserve is None else budget.answer_reserve
+    left = max(0, room - begin - len(plan.newline) - len(plan.cut) - reserve)
+    maximum = min(left, budget.max_tokens) if isinstance(budget.max_tokens, int) else left
+    if row.end_forced is not None:
+        assert row.end_forced == "loop" or row.end_forced == ("budget" if maximum == budget.max_tokens else "context")
+        cut_at = begin + row.thinking_tokens
+        last = output[cut_at - 1] if cut_at else prompt[-1]
+        if row.end_forced != "loop" and row.thinking_tokens < maximum:
+            assert last in plan.newline_ids
+            assert row.thinking_tokens >= maximum - budget.grace
+        forced = ([] if last in plan.newline_ids else list(plan.newline)) + list(plan.cut)
+        assert output[cut_at:][: len(forced)] == forced[: len(output) - cut_at]
+        answer = cut_at + len(forced)
     else:
-        assert row.end_forced is None
         assert row.thinking_tokens == stop - begin
         assert row.thinking_tokens >= budget.min_tokens or row.finish_reason == "length"
         assert output[stop : stop + 2] == list(plan.end)[: len(output) - stop]
         answer = stop + 2
-    assert maximum is None or row.thinking_tokens <= maximum
+    for banned in plan.ban:
+        thought = tuple(output[begin : begin + row.thinking_tokens])
+        assert all(thought[i : i + len(banned)] != banned for i in range(len(thought)))
+    assert row.thinking_tokens <= maximum
+    # Whatever the model does, there is an answer.
+    assert len(output) > answer or room - begin < len(plan.newline) + len(plan.cut) + 1 or reserve == 0
     if len(output) > answer:
         assert output[answer] not in tokenized.end_triggers
     if row.finish_reason == "stop":
@@ -172,7 +184,7 @@ def check(row: Completion, request: GenerationRequest, tokenized: TokenizedForma
         assert row.waits <= budget.waits
     ended_itself = row.end_forced is None and stop < len(output)
     longest = max((len(ids) for ids in plan.wait_texts), default=0)
-    if ended_itself and (maximum is None or row.thinking_tokens < maximum - longest):
+    if ended_itself and row.thinking_tokens < maximum - longest:
         assert row.waits >= budget.waits
 
 
@@ -205,6 +217,7 @@ def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, toke
     assert preemptions() > 0, "the cache was meant to be too small"
     budgeted = [rows[r.id] for r in requests if r.budget is not None]
     assert sum(row.end_forced == "budget" for row in budgeted) > 20
+    assert sum(row.end_forced == "context" for row in budgeted) > 5
     assert sum(row.waits for row in budgeted) > 20
     assert sum(row.end_forced is None and row.finish_reason == "stop" for row in budgeted) > 20
     unforced = [rows[r.id] for r in requests if r.budget is None]

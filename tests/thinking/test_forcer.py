@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOC
 from s1ray.thinking.accounting import account, account_unforced
 from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, prompt_state, replay
 from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.repetition import LONGEST_PASSAGE, LoopDetector
 
 WAIT_TEXTS = st.sampled_from([(), ((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA, COMMA))])
 
@@ -31,22 +34,31 @@ def plans(draw: st.DrawFn) -> ForcingPlan:
         min_tokens=minimum,
         waits=draw(st.integers(0, 4)),
         wait_texts=draw(WAIT_TEXTS),
+        grace=draw(st.sampled_from([0, 0, 3, 10])),
+        ban=draw(st.sampled_from([(), (), ((X,),), ((Y, Y), (12, 13, 12), (FINAL,))])),
+        loops=draw(st.sampled_from([0, 0, 2, 4])),
+        answer_reserve=draw(st.sampled_from([None, 0, 5])),
         **changes,
     )
 
 
 PROMPTS = st.sampled_from([[], [X, TURN, Y, NEWLINE], [TURN, THINK], [THINK], [TURN, THINK, X, NEWLINE]])
-SAMPLES = st.lists(st.integers(0, VOCAB - 1) | st.sampled_from([EOS, TURN, WAIT]), max_size=120)
+ROOMS = st.none() | st.integers(0, 60)
+WORDS = st.lists(st.integers(0, VOCAB - 1) | st.sampled_from([EOS, TURN, WAIT]), max_size=120)
+CIRCLES = st.builds(
+    lambda passage, times: passage * times, st.lists(st.integers(3, 15), min_size=1, max_size=9), st.just(12)
+)
+SAMPLES = WORDS | st.builds(lambda words, circle: words + circle, WORDS, CIRCLES)
 
 
 def model(samples: list[int]):
     return lambda step: samples[step] if step < len(samples) else EOS
 
 
-@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
-@settings(max_examples=600, deadline=None)
-def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(plan, prompt, samples):
-    forcer = BudgetForcer(plan, prompt)
+@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, room=ROOMS)
+@settings(max_examples=900, deadline=None)
+def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(plan, prompt, samples, room):
+    forcer = BudgetForcer(plan, prompt, room=room)
     opened = forcer.phase is Phase.THINK or forcer.phase is Phase.END
     output = drive(forcer, model(samples), 400)
     counted = forcer.accounting()
@@ -58,14 +70,26 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(pla
     assert output[:begin] == list(plan.start[:begin])
     if plan.max_tokens is not None:
         assert counted.thinking_tokens <= plan.max_tokens
-    assert counted.thinking_tokens >= plan.min_tokens
+    assert counted.limit is None or counted.thinking_tokens <= counted.limit
+    if counted.end_forced in (None, "budget"):
+        assert counted.thinking_tokens >= plan.min_tokens
     # Between thinking and answer stands the delimiter, whole, and nothing but what was to be forced.
     between = output[end : counted.answer_begin]
     assert between[-len(plan.end) :] == list(plan.end)
     if counted.end_forced:
-        assert counted.end_forced == "budget"
-        assert counted.thinking_tokens == plan.max_tokens
         last = output[end - 1] if end else (prompt or [X])[-1]
+        if counted.end_forced == "loop":
+            assert plan.loops
+            assert loop_at_the_end(output[begin:end], plan.loops)
+        elif counted.thinking_tokens < counted.limit:
+            assert counted.limit - plan.grace <= counted.thinking_tokens
+            assert last == NEWLINE
+        if counted.end_forced == "budget":
+            assert counted.limit == plan.max_tokens
+        elif counted.end_forced == "context":
+            reserve = plan.answer_reserve if plan.answer_reserve is not None else room // 8
+            needed = begin + counted.thinking_tokens + len(plan.newline) + len(plan.cut) + reserve
+            assert needed <= room or counted.thinking_tokens == 0
         newline = [] if last == NEWLINE else [NEWLINE]
         assert between == newline + list(plan.cut[: plan.cut_answer])
         assert output[counted.answer_begin :][: len(plan.cut) - plan.cut_answer] == list(plan.cut[plan.cut_answer :])
@@ -73,23 +97,59 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(pla
         assert between == list(plan.end)
     # No trigger within the thinking, no empty answer, and every token accounted for.
     assert not set(output[begin:end]) & set(plan.end_triggers)
+    for banned in plan.ban:
+        assert all(tuple(output[i : i + len(banned)]) != banned for i in range(begin, end - len(banned) + 1))
     assert counted.answer_tokens == len(output) - counted.answer_begin > 0
     forced_answer = len(plan.cut) - plan.cut_answer if counted.end_forced else 0
     assert output[counted.answer_begin + forced_answer] not in plan.end_triggers
 
 
-@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, cut=st.integers(0, 400))
+def loop_at_the_end(thinking: list[int], copies: int) -> bool:
+    """Straight from the definition: some passage stands there so many times in a row, 32 ids in all at least."""
+    for period in range(1, len(thinking) // copies + 1):
+        stretch = max(copies * period, 32)
+        tail = thinking[-stretch:]
+        if len(tail) == stretch and all(tail[i] == tail[i - period] for i in range(period, stretch)):
+            return True
+    return False
+
+
+@given(
+    st.lists(st.integers(0, 3), max_size=40), st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(2, 5)
+)
+@settings(max_examples=500, deadline=None)
+def test_what_is_found_is_a_loop_and_many_copies_are_found(before, passage, copies):
+    detector, ids = LoopDetector(copies), []
+    for token in before + passage * max(copies + 1, 40 // len(passage) + 1):
+        detector.observe(token)
+        ids.append(token)
+        if detector.found:
+            assert loop_at_the_end(ids, copies)
+            return
+    raise AssertionError("so many copies are a loop")
+
+
+def test_prose_is_no_loop():
+    detector, generator = LoopDetector(2), random.Random(0)
+    for _ in range(5000):
+        detector.observe(generator.randrange(4))
+        assert not detector.found
+    assert len(detector._seen) <= LONGEST_PASSAGE
+
+
+@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, cut=st.integers(0, 400), room=ROOMS)
 @settings(max_examples=300, deadline=None)
-def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(plan, prompt, samples, cut):
-    forcer = BudgetForcer(plan, prompt)
+def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(plan, prompt, samples, cut, room):
+    forcer = BudgetForcer(plan, prompt, room=room)
     output = drive(forcer, model(samples), cut)
-    again = replay(plan, prompt, output, swallowed=forcer.swallowed)
+    again = replay(plan, prompt, output, swallowed=forcer.swallowed, room=room)
     assert again.accounting() == forcer.accounting()
     assert again.phase is forcer.phase
     for ours, theirs in [(again.action, forcer.action)]:
         assert (ours is None) == (theirs is None)
         if ours is not None:
-            assert (ours.force, ours.ban, ours.move_to) == (theirs.force, theirs.ban, theirs.move_to)
+            assert ours.force == theirs.force
+            assert (ours.ban, ours.exclude, ours.move_to) == (theirs.ban, theirs.exclude, theirs.move_to)
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)

@@ -42,14 +42,14 @@ def drive(forcer: BudgetForcer, propose: Callable[[int], int], tokens: int) -> l
         asked += 1
         if action is not None and action.force is not None:
             token = action.force
-        elif action is not None and token in action.ban:
-            share = 1.0
-            if action.move_to is not None:
-                token = action.move_to
-            else:
-                while token in action.ban:
-                    token = propose(asked) if asked < 10_000 else X
-                    asked += 1
+        elif action is not None:
+            never = {*action.exclude, *(action.ban if action.move_to is None else ())}
+            while token in never:
+                share = max(share, float(token in action.ban))
+                token = propose(asked) if asked < 5000 else asked % VOCAB
+                asked += 1
+            if token in action.ban:
+                token, share = action.move_to, 1.0
         was_answering = forcer.done
         forcer.observe(token, share)
         output.append(token)
