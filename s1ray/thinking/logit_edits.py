@@ -136,17 +136,17 @@ class LogitEdits:
             logits.index_put_(self._exclude, self._impossible)
         if self._moves is not None:
             values, temperature = self._moves.gather(logits), self._moves.temperature
-            targets = _pooled(values, temperature)
+            targets = pooled(values, temperature)
             if self._watched_moves is not None:
-                share = _share(_pooled(values[:, 1:], temperature), targets, values[:, 0], temperature)
+                share = share_of(pooled(values[:, 1:], temperature), targets, values[:, 0], temperature)
                 shares.append(share.index_select(0, self._watched_moves))
         if self._suppressions is not None:
             pool = self._suppressions
-            triggers = _pooled(pool.gather(logits), pool.temperature)
+            triggers = pooled(pool.gather(logits), pool.temperature)
             whole = logits.index_select(0, pool.rows)
-            everything = _pooled(whole, pool.temperature)
+            everything = pooled(whole, pool.temperature)
             others = whole.scatter_(1, pool.columns, -torch.inf).amax(1)
-            shares.append(_share(triggers, everything, others, pool.temperature))
+            shares.append(share_of(triggers, everything, others, pool.temperature))
         if self._ban:
             logits.index_put_(self._ban, self._impossible)
         if self._moves is not None and targets is not None:
@@ -156,14 +156,14 @@ class LogitEdits:
         return Shares(torch.cat(shares)) if self.watched else None
 
 
-def _pooled(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
+def pooled(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
     """The logit, per row, of an id that would have the probability of all of the row's columns together."""
     positive = torch.where(temperature > 0, temperature, 1.0)
-    pooled = positive * torch.logsumexp(logits / positive.unsqueeze(1), 1)
-    return torch.where(temperature > 0, pooled, logits.amax(1))
+    together = positive * torch.logsumexp(logits / positive.unsqueeze(1), 1)
+    return torch.where(temperature > 0, together, logits.amax(1))
 
 
-def _share(
+def share_of(
     triggers: torch.Tensor, everything: torch.Tensor, best_other: torch.Tensor, temperature: torch.Tensor
 ) -> torch.Tensor:
     """How much of the probability behind `everything` the triggers have; greedy: whether they beat the best other."""

@@ -17,7 +17,14 @@ requests pass through `apply` too and their sample is thrown away, so a forcer a
 preempted request comes back with the same `SamplingParams` object: its forcer waits there, because ids alone do not
 tell an inserted "Wait" from the model's own.
 
-This is the interface of the V1 model runner (vLLM 0.29).
+All that is the V1 model runner's interface. Model Runner V2 (the default of vLLM 0.32 and later where Triton runs)
+takes another one and refuses classes that have only the first, so this class has both, and the arguments of its
+constructor say which runner made it. There the sampled ids stay on the device, and so does the forcing
+(`device_forcer.py`), with the same outcome. Three things differ. Penalties and bad words come before the processor, so
+they are within what the replacement is exact for. Requests without a seed draw the attribution of ambiguous waits from
+other numbers than on V1. And a banned text has at most `MOST_BANNED_IDS` ids where V2 exists.
+
+Neither runner is followed through speculative decoding: the constructor refuses it.
 """
 
 from __future__ import annotations
@@ -26,14 +33,28 @@ import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from vllm.utils.gpu_sync_debug import gpu_sync_allowed
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
+from s1ray.thinking.device_forcer import DeviceForcer, DeviceRequest
 from s1ray.thinking.forcer import BudgetForcer, RowAction
 from s1ray.thinking.logit_edits import LogitEdits, RowEdit, Shares
 from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
+
+try:
+    from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as DeviceLogitsProcessor
+
+    HAS_MODEL_RUNNER_V2 = True
+except ImportError:
+    HAS_MODEL_RUNNER_V2 = False
+
+    class DeviceLogitsProcessor:  # type: ignore[no-redef]
+        """Stands for Model Runner V2's interface, which this vLLM does not have yet."""
+
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -43,6 +64,9 @@ logger = logging.getLogger(__name__)
 
 GREEDY_BELOW = 1e-5
 """vLLM samples greedily below this temperature."""
+
+MOST_BANNED_IDS = 64
+"""Ids of a banned text on Model Runner V2, which compares every banned text with the last ids in each step."""
 
 _SUSPENDED = "_s1ray_rows"
 """Attribute of a SamplingParams object under which its rows are found again after a preemption."""
@@ -83,8 +107,15 @@ class _Row:
             forcer.observe(token_id, share)
 
 
-class BudgetForcingProcessor(LogitsProcessor):
-    """Applies each request's `BudgetForcer` to its row of the batch."""
+class BudgetForcingProcessor(LogitsProcessor, DeviceLogitsProcessor):
+    """Applies each request's `BudgetForcer` to its row of the batch.
+
+    Made by the V1 model runner as `(vllm_config, device, is_pin_memory)`, by Model Runner V2 as
+    `(vllm_config, req_states)`.
+
+    Raises:
+        ValueError: the engine decodes speculatively.
+    """
 
     @classmethod
     def validate_params(cls, sampling_params: SamplingParams) -> None:
@@ -112,14 +143,29 @@ class BudgetForcingProcessor(LogitsProcessor):
                 "plan with bare_end=True"
             )
 
-    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
-        self._device = device
-        self._pin = is_pin_memory
+        if HAS_MODEL_RUNNER_V2 and max(map(len, plan.ban), default=0) > MOST_BANNED_IDS:
+            raise ValueError(f"ban: a banned text has at most {MOST_BANNED_IDS} tokens on Model Runner V2; shorten it")
+
+    def __init__(self, vllm_config: VllmConfig, *runner: Any) -> None:
+        if getattr(vllm_config, "speculative_config", None) is not None:
+            raise ValueError(
+                "speculative_config: budget forcing decides token by token and cannot follow drafted tokens; start the "
+                "engine without speculative decoding"
+            )
         self._vocab_size = vllm_config.model_config.get_vocab_size()
         self._context = vllm_config.model_config.max_model_len
         self._rows: dict[int, _Row] = {}
         self._edits: LogitEdits | None = None
         self._edits_for: list[tuple[int, RowAction | None]] = []
+        if len(runner) == 2:
+            self._device, self._pin = runner
+            return
+        (self._slots,) = runner
+        self._device = torch.device(self._slots.device)
+        self._pin = self._device.type == "cuda"
+        self._forcer = DeviceForcer(
+            self._slots.max_num_reqs, self._vocab_size, self._slots.all_token_ids.gpu, self._array_to_device
+        )
 
     def is_argmax_invariant(self) -> bool:
         """False: forcing changes what greedy sampling picks."""
@@ -147,12 +193,47 @@ class BudgetForcingProcessor(LogitsProcessor):
                 else:
                     displaced.active = False
 
-    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
+        """Model Runner V2: a request enters a slot. True where it is forced."""
+        plan = self._plan(sampling_params)
+        if plan is None:
+            self._forcer.stage(req_idx, None)
+            return False
+        prompt_len = int(self._slots.prompt_len.np[req_idx])
+        request = DeviceRequest(
+            plan=plan,
+            prompt_len=prompt_len,
+            prefill_len=int(self._slots.prefill_len.np[req_idx]),
+            room=self._room(sampling_params, prompt_len),
+            temperature=_temperature(sampling_params),
+            stop_ids=self._stop_ids(sampling_params),
+            seed=sampling_params.seed,
+        )
+        self._forcer.stage(req_idx, request)
+        return True
+
+    def apply_staged_writes(self) -> None:
+        """Model Runner V2: once a step, after the slots' ids have been written."""
+        with gpu_sync_allowed():  # A request that resumes may need one; see device_forcer.py.
+            replayed = self._forcer.flush()
+        if replayed:
+            logger.warning(
+                "%d preempted requests came back after too many others: every Wait in them that may have been inserted "
+                "counts as such",
+                replayed,
+            )
+
+    def apply(self, logits: torch.Tensor, ctx: Any = None) -> torch.Tensor:
         """Edit the rows of requests that are being forced, in place.
 
         Args:
-            logits: [requests, vocabulary], float32; row i belongs to batch index i.
+            logits: [requests, vocabulary], float32.
+            ctx: Model Runner V2's `LogitsContext`. None: the V1 runner, where row i belongs to batch index i.
         """
+        if ctx is not None:
+            slots = np.asarray(ctx.idx_mapping_np)
+            self._forcer.edit(logits, ctx.expanded_idx_mapping, slots, ctx.input_ids, ctx.pos)
+            return logits
         if not self._rows:
             return logits
         actions: list[tuple[int, RowAction | None]] = []
@@ -178,8 +259,8 @@ class BudgetForcingProcessor(LogitsProcessor):
             row.active = False
 
     def _admit(self, params: SamplingParams, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> _Row | None:
-        text = (params.extra_args or {}).get(EXTRA_ARG)
-        if text is None:
+        plan = self._plan(params)
+        if plan is None:
             return None
         suspended: list[_Row] = getattr(params, _SUSPENDED, None) or []
         if output_ids:
@@ -192,6 +273,26 @@ class BudgetForcingProcessor(LogitsProcessor):
                 ):
                     row.active, row.output_ids = True, output_ids
                     return row
+        seed = params.seed if params.seed is not None else zlib.crc32(str(list(prompt_ids[-64:])).encode())
+        row = _Row(
+            forcer=BudgetForcer(
+                plan,
+                prompt_ids,
+                room=self._room(params, len(prompt_ids)),
+                stop_ids=self._stop_ids(params),
+                seed=seed,
+            ),
+            prompt_ids=prompt_ids,
+            output_ids=output_ids,
+            temperature=_temperature(params),
+        )
+        setattr(params, _SUSPENDED, [*suspended, row])
+        return row
+
+    def _plan(self, params: SamplingParams) -> ForcingPlan | None:
+        text = (params.extra_args or {}).get(EXTRA_ARG)
+        if text is None:
+            return None
         plan = ForcingPlan.from_json(text)
         if plan.vocab_size > self._vocab_size:
             logger.error(
@@ -201,22 +302,24 @@ class BudgetForcingProcessor(LogitsProcessor):
                 self._vocab_size,
             )
             return None
-        seed = params.seed if params.seed is not None else zlib.crc32(str(list(prompt_ids[-64:])).encode())
-        row = _Row(
-            forcer=BudgetForcer(
-                plan, prompt_ids, room=self._room(params, prompt_ids), stop_ids=params.all_stop_token_ids, seed=seed
-            ),
-            prompt_ids=prompt_ids,
-            output_ids=output_ids,
-            temperature=0.0 if params.temperature < GREEDY_BELOW else params.temperature,
-        )
-        setattr(params, _SUSPENDED, [*suspended, row])
-        return row
+        return plan
 
-    def _room(self, params: SamplingParams, prompt_ids: Sequence[int]) -> int:
-        left = self._context - len(prompt_ids)
+    def _stop_ids(self, params: SamplingParams) -> list[int]:
+        """Those that there are: vLLM checks none, and one beyond the vocabulary would be written beyond the logits."""
+        return sorted(i for i in params.all_stop_token_ids if 0 <= i < self._vocab_size)
+
+    def _room(self, params: SamplingParams, prompt_len: int) -> int:
+        left = self._context - prompt_len
         return left if params.max_tokens is None else min(left, params.max_tokens)
 
     def _to_device(self, values: list, dtype: torch.dtype) -> torch.Tensor:
         tensor = torch.tensor(values, dtype=dtype, pin_memory=self._pin)
         return tensor.to(self._device, non_blocking=True)
+
+    def _array_to_device(self, values: np.ndarray) -> torch.Tensor:
+        tensor = torch.from_numpy(values)
+        return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=True)
+
+
+def _temperature(params: SamplingParams) -> float:
+    return 0.0 if params.temperature < GREEDY_BELOW else params.temperature

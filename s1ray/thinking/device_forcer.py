@@ -1,0 +1,561 @@
+"""`BudgetForcer` for a whole batch at once, on the device: the same machine, token for token, in tensors.
+
+An engine that never brings sampled ids to the host before the next forward pass cannot ask a Python object what to do
+next. Here each *slot* of the engine's persistent batch has a row of integers (`SlotState`), and one step is a fixed
+sequence of small tensor operations for all rows: observe the id that was fed to the model (it is the one sampled last),
+decide, edit the logits, and remember the share that the next observation needs. Nothing waits for the device: no value
+is read back, no shape depends on one, and no loop runs over rows.
+
+A step, for a row whose prompt is computed to the end (other rows are left alone, and so are their slots):
+
+    observe   if the fed token is one that the state has not seen: the transition of `BudgetForcer.observe`
+    decide    a cut, or what becomes of an attempt to stop: `BudgetForcer._decide`. It depends on the state alone and
+              may be repeated, so a row that is computed twice (its sample was thrown away) gets the same logits twice
+    edit      as in `logit_edits.py`: exclude, pool, ban, then one id moved to or forced
+
+Coming and going. Slots are recycled without notice, and a preempted request comes back in another one, its output now
+part of what is to be prefilled. Its ids alone do not tell an inserted "Wait" from the model's own, so its state must be
+found again. It is found by what it is the state of: prompt, plan and every output id, all in two 64-bit numbers that
+the state carries anyway (the number that shares are drawn with is a hash of the output). No request id is needed, which
+children of one request (n > 1) would share; two requests with equal histories may take each other's state, as it is
+the same. What a recycled slot held is parked in a ring first. If a state is gone all the same (more requests than the
+ring has places came and went meanwhile), the host replays the ids, and every wait that may be an inserted one counts as
+such; that, and asking whether a state was found, waits for the device, once for each request that resumes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from s1ray.thinking.device_tables import NEWLINE_FLAG, TRIGGER_FLAG, PlanTables, SlotConfig, ToDevice
+from s1ray.thinking.forcer import BudgetForcer, Phase, default_reserve, replay
+from s1ray.thinking.logit_edits import FORCED, pooled, share_of
+from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.repetition import LONGEST_PASSAGE, NGRAM, SHORTEST_LOOP
+
+START, THINK, WAIT, END, ANSWER, DONE = range(6)
+"""Phases; ANSWER lasts for its first token."""
+
+FREE, FORCE, BAN, TO_END, TO_WAIT, SUPPRESS, BEGIN_ANSWER = range(7)
+"""Modes: what happens to the next token."""
+
+UNLIMITED = 1 << 40
+"""Stands for a limit that there is not."""
+
+_MULTIPLIER = 6364136223846793005
+_INCREMENT = 1442695040888963407
+_MIX = 0xFF51AFD7ED558CCD - (1 << 64)
+
+_PHASES = {Phase.START: START, Phase.THINK: THINK, Phase.WAIT: WAIT, Phase.END: END, Phase.ANSWER: ANSWER}
+
+
+class SlotState(NamedTuple):
+    """Where one slot's response is: ints on the host, one [rows] int64 tensor each on the device."""
+
+    ident: Any
+    """Says which request it is: prompt, plan and room, hashed."""
+    seen: Any
+    """Tokens observed, the prompt's included."""
+    hash: Any
+    """Of the output ids, as in `BudgetForcer`."""
+    phase: Any
+    limit: Any
+    count: Any
+    """Thinking tokens."""
+    swallowed: Any
+    at_newline: Any
+    cooling: Any
+    forced_at: Any
+    """In the plan's block: the id of a forced text that comes next, and behind its last one."""
+    forced_end: Any
+    mode: Any
+    target: Any
+    """The id that is forced, or that probability moves to."""
+    period: Any
+    """Of a repetition, and how long it has gone on; see `LoopDetector`."""
+    matched: Any
+
+
+@dataclass(frozen=True, eq=False)
+class DeviceRequest:
+    """A request as it enters a slot."""
+
+    plan: ForcingPlan
+    prompt_len: int
+    prefill_len: int
+    """More than `prompt_len`: it resumes, with `prefill_len - prompt_len` tokens of output."""
+    room: int
+    temperature: float
+    stop_ids: Collection[int] = ()
+    seed: int | None = None
+    """None: drawn from the prompt."""
+
+    @property
+    def triggers(self) -> frozenset[int]:
+        """End triggers and those stop ids that no forced text contains, as `BudgetForcer` has them."""
+        plan = self.plan
+        forced = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
+        return frozenset(plan.end_triggers).union(i for i in self.stop_ids if i not in forced)
+
+    def limit(self, begun: int) -> int:
+        """Thinking tokens at most, where `begun` ids open the thinking first."""
+        plan = self.plan
+        reserve = plan.answer_reserve if plan.answer_reserve is not None else default_reserve(self.room)
+        most = max(0, self.room - begun - len(plan.newline) - len(plan.cut) - reserve)
+        return min(most, UNLIMITED if plan.max_tokens is None else plan.max_tokens)
+
+    def digest(self) -> int:
+        """Equal for equal requests, apart from their prompts."""
+        text = f"{self.plan.to_json()} {self.room} {self.seed} {sorted(self.stop_ids)}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+class DeviceForcer:
+    """Follows the requests of all slots.
+
+    Args:
+        slots: number of slots.
+        vocab_size: of the model; columns of the logits.
+        history: [slots, longest sequence] on the device: prompt and output ids of every slot, kept by the engine and
+            current up to the token that a step feeds.
+        to_device: copies an array to where `history` is without waiting for the device.
+    """
+
+    def __init__(self, slots: int, vocab_size: int, history: torch.Tensor, to_device: ToDevice) -> None:
+        device = history.device
+        self._slots, self._vocab_size, self._history, self._to_device = slots, vocab_size, history, to_device
+        self._tables = PlanTables(slots, vocab_size, device, to_device)
+        # Behind the slots' own states lies the ring of parked ones.
+        self._state = torch.zeros((2 * slots, len(SlotState._fields)), dtype=torch.int64, device=device)
+        self._share = torch.zeros(2 * slots, dtype=torch.float32, device=device)
+        self._temperature = torch.zeros(slots, dtype=torch.float32, device=device)
+        self._parked = 0
+        self._staged: dict[int, DeviceRequest | None] = {}
+        self._active = np.zeros(slots, dtype=bool)
+        powers = np.full(history.shape[1] + 1, _MULTIPLIER, dtype=np.uint64)
+        powers[0] = 1
+        self._powers = to_device(np.cumprod(powers).view(np.int64))
+
+    def stage(self, slot: int, request: DeviceRequest | None) -> None:
+        """A request enters the slot; None: one that is not forced. Takes effect with `flush`."""
+        self._staged[slot] = request
+
+    def flush(self) -> int:
+        """Bring staged requests to the device, after the engine has written their ids to `history`.
+
+        Returns:
+            How many of them resumed and had to be replayed without knowing which waits were inserted.
+        """
+        staged, self._staged = self._staged, {}
+        if not staged:
+            return 0
+        self._park([slot for slot in staged if self._active[slot]])
+        for slot, request in staged.items():
+            self._tables.clear(slot)
+            self._active[slot] = request is not None
+            if request is not None:
+                self._tables.assign(slot, request.plan, request.triggers, request.prefill_len)
+        self._tables.flush()
+        entering = {slot: request for slot, request in staged.items() if request is not None}
+        return self._enter(entering) if entering else 0
+
+    def edit(
+        self,
+        logits: torch.Tensor,
+        slots: torch.Tensor,
+        slots_on_host: np.ndarray,
+        input_ids: torch.Tensor,
+        positions: torch.Tensor,
+    ) -> None:
+        """One step: follow the token that each row feeds to the model, and edit its logits in place.
+
+        Args:
+            logits: [rows, vocabulary], float32.
+            slots: [rows] slot of each row; no slot twice.
+            slots_on_host: the same ids, in any order.
+            input_ids: [rows] the token fed.
+            positions: [rows] its position in the sequence.
+        """
+        here = slots_on_host[self._active[slots_on_host]]
+        if not here.size:
+            return
+        slots, token, position = slots.long(), input_ids.long(), positions.long()
+        config = SlotConfig(*self._tables.config[slots].unbind(1))
+        before = self._state[slots]
+        share = self._share[slots]
+        live = (config.active > 0) & (position + 1 >= config.prefill_len)
+
+        state = SlotState(*before.unbind(1))
+        observed = self._observe(state, config, token, share)
+        if self._tables.column("copies")[here].any():
+            observed = self._repetitions(observed, state, config, slots, token, position)
+        advance = live & (position >= state.seen)
+        observed = observed._replace(seen=position + 1)
+        state = SlotState(*torch.where(advance.unsqueeze(1), torch.stack(observed, 1), before).unbind(1))
+        state = self._decide(state, config)
+        self._state[slots] = torch.where(live.unsqueeze(1), torch.stack(state, 1), before)
+
+        mode = torch.where(live, state.mode, FREE)
+        target = torch.where(live, state.target, 0)
+        for size in np.unique(self._tables.column("vocab_size")[here]).tolist():
+            if size < logits.shape[1]:
+                logits[:, size:].masked_fill_((live & (config.vocab_size == size)).unsqueeze(1), -torch.inf)
+        self._exclude(logits, here, config, state, mode, target, slots, position)
+        new_share = self._apply(logits, here, config, mode, target, self._temperature[slots])
+        self._share[slots] = torch.where(live, new_share, share)
+
+    def _observe(self, state: SlotState, config: SlotConfig, token: torch.Tensor, share: torch.Tensor) -> SlotState:
+        """The states after their tokens; loops aside."""
+        pool = self._tables.pool
+        flags = self._tables.flags[config.flags, token.clamp(0, self._vocab_size)]
+        newline, trigger = (flags & NEWLINE_FLAG).long(), (flags & TRIGGER_FLAG) > 0
+        thinking, waiting = state.phase == THINK, state.phase == WAIT
+        mixed_in = state.hash * _MULTIPLIER + (token + _INCREMENT)
+
+        natural, goes_on = thinking & trigger, thinking & ~trigger
+        offered = (state.mode == SUPPRESS) | ((state.mode == TO_WAIT) & (token == state.target))
+        swallowed = goes_on & offered & (_drawn(mixed_in) < share)
+        inserted = swallowed & (state.mode == TO_WAIT)
+        text_at, text_len, _ = self._wait_text(config, state.swallowed)
+
+        hit = (token == pool[config.base + state.forced_at]) & (waiting | (state.phase == START) | (state.phase == END))
+        began_end = (token == pool[config.base + config.end]).long()
+        forced_at = torch.where(inserted, text_at + 1, state.forced_at + hit)
+        forced_at = torch.where(natural, config.end + began_end, forced_at)
+        forced_end = torch.where(inserted, text_at + text_len, state.forced_end)
+        forced_end = torch.where(natural, config.end + config.end_len, forced_end)
+
+        phase = torch.where(inserted, WAIT, torch.where(natural, END, state.phase))
+        complete = (forced_at == forced_end) & (phase < ANSWER) & (phase != THINK)
+        after = torch.where(phase == END, ANSWER, THINK)
+        cooling = complete & (phase == WAIT)
+        phase = torch.where(complete, after, torch.where(phase == ANSWER, DONE, phase))
+        thought = goes_on | waiting
+        return state._replace(
+            hash=mixed_in,
+            phase=phase,
+            count=state.count + thought,
+            swallowed=state.swallowed + swallowed,
+            at_newline=torch.where(thought | (state.phase == START), newline, state.at_newline),
+            cooling=cooling.long(),
+            forced_at=forced_at,
+            forced_end=forced_end,
+        )
+
+    def _repetitions(
+        self,
+        observed: SlotState,
+        before: SlotState,
+        config: SlotConfig,
+        slots: torch.Tensor,
+        token: torch.Tensor,
+        position: torch.Tensor,
+    ) -> SlotState:
+        """What `LoopDetector` does with a thinking token. `observed` is the state after it."""
+        back = torch.arange(LONGEST_PASSAGE + NGRAM - 1, -1, -1, device=token.device)
+        window = self._history[slots.unsqueeze(1), (position.unsqueeze(1) - back).clamp_(min=0)]
+        grams = window.unfold(1, NGRAM, 1)
+        lags = torch.arange(LONGEST_PASSAGE, 0, -1, device=token.device)
+        again = (grams[:, :-1] == grams[:, -1:]).all(2) & (lags <= (observed.count - NGRAM).unsqueeze(1))
+        nearest = torch.where(again, lags, LONGEST_PASSAGE + 1).amin(1)
+        nearest = torch.where(nearest > LONGEST_PASSAGE, 0, nearest)
+
+        seen = (observed.count > before.count) & (observed.count >= NGRAM)
+        earlier = self._history[slots, (position - before.period).clamp_(min=0)]
+        sticks = (before.period > 0) & (earlier == token)
+        period = torch.where(sticks, before.period, nearest)
+        matched = torch.where(sticks, before.matched + 1, NGRAM)
+        seen &= config.copies > 0
+        return observed._replace(
+            period=torch.where(seen, period, before.period), matched=torch.where(seen, matched, before.matched)
+        )
+
+    def _decide(self, state: SlotState, config: SlotConfig) -> SlotState:
+        """What has to happen to the next token; may cut the thinking."""
+        pool = self._tables.pool
+        thinking = state.phase == THINK
+        room = state.limit - state.count
+        stretch = state.matched + state.period
+        copies = (config.copies * state.period).clamp(min=SHORTEST_LOOP)
+        loop = (config.copies > 0) & (state.period > 0) & (stretch >= copies)
+        landed = (room <= config.grace) & (state.at_newline > 0) & (state.count >= config.min_tokens.clamp(min=1))
+        cut = ((room <= 0) & (thinking | (state.phase == WAIT))) | (thinking & (loop | landed))
+        phase = torch.where(cut, END, state.phase)
+        newline = torch.where(state.at_newline > 0, 0, config.newline_len)
+        forced_at = torch.where(cut, config.cut - newline, state.forced_at)
+        forced_end = torch.where(cut, config.cut + config.cut_len, state.forced_end)
+
+        text_at, text_len, has_texts = self._wait_text(config, state.swallowed)
+        waits_left, too_short = state.swallowed < config.waits, state.count < config.min_tokens
+        # A wait with no token left to think after it would buy nothing.
+        to_wait = has_texts & (waits_left | too_short) & (room > text_len)
+        on_stop = torch.where(too_short, BAN, TO_END)
+        on_stop = torch.where(waits_left & ~has_texts, SUPPRESS, on_stop)
+        on_stop = torch.where(to_wait, TO_WAIT, on_stop)
+        on_stop = torch.where(state.cooling > 0, BAN, on_stop)
+        mode = torch.where(phase < ANSWER, FORCE, torch.where(phase == ANSWER, BEGIN_ANSWER, FREE))
+        mode = torch.where(phase == THINK, on_stop, mode)
+        place = torch.where(mode == FORCE, forced_at, torch.where(mode == TO_WAIT, text_at, config.end))
+        return state._replace(
+            phase=phase, forced_at=forced_at, forced_end=forced_end, mode=mode, target=pool[config.base + place]
+        )
+
+    def _wait_text(self, config: SlotConfig, number: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Offset and length of the wait text with this number, and whether there are any."""
+        entry = config.base + config.texts + 2 * (number % config.n_texts.clamp(min=1))
+        has_texts = config.n_texts > 0
+        entry = torch.where(has_texts, entry, 0)
+        return self._tables.pool[entry], self._tables.pool[entry + 1], has_texts
+
+    def _ids(self, at: torch.Tensor, count: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """[rows, most] ids of the pool from `at`, and which of them count; the others are 0."""
+        place = torch.arange(most, device=at.device)
+        counts = place < count.unsqueeze(1)
+        return self._tables.pool[torch.where(counts, at.unsqueeze(1) + place, 0)].where(counts, 0), counts
+
+    def _exclude(
+        self,
+        logits: torch.Tensor,
+        here: np.ndarray,
+        config: SlotConfig,
+        state: SlotState,
+        mode: torch.Tensor,
+        target: torch.Tensor,
+        slots: torch.Tensor,
+        position: torch.Tensor,
+    ) -> None:
+        """Take banned texts out of the rows that think."""
+        column = self._tables.column
+        singles, longer = int(column("n_bans")[here].max()), int(column("n_sequences")[here].max())
+        if not singles and not longer:
+            return
+        thinks = ((mode >= BAN) & (mode <= SUPPRESS)).unsqueeze(1)
+        completed = torch.zeros_like(thinks)
+        if longer:
+            places = torch.arange(longer, device=logits.device)
+            counts = places < config.n_sequences.unsqueeze(1)
+            entry = torch.where(counts, (config.base + config.sequences).unsqueeze(1) + 2 * places, 0)
+            pool = self._tables.pool
+            length = torch.where(counts, pool[entry + 1], 2)
+            last = torch.where(counts, config.base.unsqueeze(1) + pool[entry] + length - 1, 0)
+            back = torch.arange(int(column("longest_sequence")[here].max()) - 1, device=logits.device)
+            tail = self._history[slots.unsqueeze(1), (position.unsqueeze(1) - back).clamp_(min=0)]
+            beyond = back >= (length - 1).unsqueeze(2)
+            begun = (pool[(last.unsqueeze(2) - 1 - back).clamp_(min=0)] == tail.unsqueeze(1)) | beyond
+            begun = begun.all(2) & counts & (length - 1 <= state.count.unsqueeze(1))
+            completed = begun.any(1, keepdim=True)
+            # The first id of a wait text may come in its place although it would complete a banned text.
+            ids = pool[last]
+            begun &= thinks & (ids != target.unsqueeze(1)) & (places < config.n_clear_sequences.unsqueeze(1))
+            _make_impossible(logits, ids.where(begun, 0), begun)
+        if singles:
+            # Where a longer text is banned at the same time, triggers stay in the pool that is moved.
+            number = torch.where(completed.squeeze(1), config.n_clear_bans, config.n_bans)
+            ids, counts = self._ids(config.base + config.bans, number, singles)
+            _make_impossible(logits, ids, counts & thinks)
+
+    def _apply(
+        self,
+        logits: torch.Tensor,
+        here: np.ndarray,
+        config: SlotConfig,
+        mode: torch.Tensor,
+        target: torch.Tensor,
+        temperature: torch.Tensor,
+    ) -> torch.Tensor:
+        """Move, ban and force; give the share of every row ([rows], meaningless where none is wanted)."""
+        column = self._tables.column
+        to_end, answers = mode == TO_END, mode == BEGIN_ANSWER
+        stops = (mode == BAN) | (mode == TO_WAIT) | (mode == SUPPRESS)
+        count = torch.where(stops, config.n_triggers, torch.where(to_end, config.n_triggers - 1, 0))
+        count = torch.where(answers, config.n_answer_bans, count)
+        at = config.base + torch.where(answers, config.answer_bans, config.triggers + to_end)
+        ids, counts = self._ids(at, count, int(column("n_triggers")[here].max()))
+
+        target = target.unsqueeze(1)
+        wanted, unwanted = logits.gather(1, target), logits.gather(1, ids).masked_fill_(~counts, -torch.inf)
+        moved = pooled(torch.cat([wanted, unwanted], 1), temperature)
+        triggers = pooled(unwanted, temperature)
+        share = share_of(triggers, moved, wanted.squeeze(1), temperature)
+        suppresses = (column("waits")[here] > 0) & (column("n_texts")[here] == 0)
+        everything = pooled(logits, temperature) if suppresses.any() else None
+        _make_impossible(logits, ids, counts)
+        if everything is not None:
+            suppressed = share_of(triggers, everything, logits.amax(1), temperature)
+            share = torch.where(mode == SUPPRESS, suppressed, share)
+        moves = (mode == TO_WAIT) | (to_end & (count > 0))
+        value = torch.where(moves, moved, logits.gather(1, target).squeeze(1))
+        logits.scatter_(1, target, torch.where(mode == FORCE, FORCED, value).unsqueeze(1))
+        return share
+
+    def _park(self, slots: list[int]) -> None:
+        """Keep the states of slots that are about to be overwritten."""
+        if not slots:
+            return
+        ring = [self._slots + (self._parked + i) % self._slots for i in range(len(slots))]
+        self._parked += len(slots)
+        source, target = self._to_device(np.array([slots, ring])).unbind(0)
+        self._state[target] = self._state[source]
+        self._share[target] = self._share[source]
+        self._state[source] = 0
+
+    def _enter(self, entering: dict[int, DeviceRequest]) -> int:
+        """Give each slot its request's first state, or the one that it left with."""
+        slots, requests = list(entering), list(entering.values())
+        longest = max(request.prefill_len for request in requests)
+        where = self._to_device(np.array(slots))
+        rows = [[r.prompt_len, r.prefill_len, r.digest(), r.limit(len(r.plan.start)), r.limit(0)] for r in requests]
+        rows = [[*row, r.seed is None, _signed(2 * (r.seed or 0) + 1)] for row, r in zip(rows, requests, strict=True)]
+        staged = self._to_device(np.array(rows, dtype=np.int64)).unbind(1)
+        prompt_len, prefill_len, digest, limit_absent, limit, unseeded, seed = staged
+        self._temperature[where] = self._to_device(np.array([r.temperature for r in requests], dtype=np.float32))
+
+        config = SlotConfig(*self._tables.config[where].unbind(1))
+        ids = self._history[where, :longest].long()
+        place = torch.arange(longest, device=ids.device)
+        in_prompt = place < prompt_len.unsqueeze(1)
+        flags = self._tables.flags[config.flags.unsqueeze(1), ids.clamp(0, self._vocab_size)].where(in_prompt, 0)
+        most = max(max(len(r.plan.start), len(r.plan.end)) for r in requests)
+        start = self._last(ids, in_prompt, config.base, config.end, most)
+        end = self._last(ids, in_prompt, config.base + config.end, config.end_len, most)
+        trigger = torch.where((flags & TRIGGER_FLAG) > 0, place, -1).amax(1)
+        closed = (end >= 0) & (end >= start) & (end >= trigger)
+        opened = (start >= 0) & (start >= trigger) & ~closed
+        last_flag = flags.gather(1, (prompt_len - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
+
+        terms = (ids + _INCREMENT) * self._powers[:longest]
+        prompt_hash = terms.where(in_prompt, 0).sum(1)
+        zero = torch.zeros_like(prompt_len)
+        fresh = SlotState(
+            ident=(prompt_hash * _MULTIPLIER) ^ digest,
+            seen=prompt_len,
+            hash=torch.where(unseeded > 0, prompt_hash * 2 + 1, seed),
+            phase=torch.where(closed, DONE, torch.where(opened, THINK, START)),
+            limit=torch.where(opened | closed, limit, limit_absent),
+            count=zero,
+            swallowed=zero,
+            at_newline=(last_flag & NEWLINE_FLAG).long(),
+            cooling=zero,
+            forced_at=zero,
+            forced_end=config.end,
+            mode=zero,
+            target=zero,
+            period=zero,
+            matched=zero,
+        )
+        first = torch.stack(fresh, 1)
+        resumed = [r for r, request in enumerate(requests) if request.prefill_len > request.prompt_len]
+        if not resumed:
+            self._state[where] = first
+            return 0
+
+        found, left_as = self._look_up(fresh, ids, prompt_len, prefill_len)
+        found &= prefill_len > prompt_len
+        share = self._share[left_as]
+        self._state[where] = torch.where(found.unsqueeze(1), self._state[left_as], first)
+        self._share[where] = torch.where(found, share, 0.0)
+        lost = [r for r, known in enumerate(found.tolist()) if not known and r in set(resumed)]
+        for r in lost:
+            self._replay(slots[r], requests[r])
+        return len(lost)
+
+    def _last(
+        self, ids: torch.Tensor, in_prompt: torch.Tensor, at: torch.Tensor, length: torch.Tensor, most: int
+    ) -> torch.Tensor:
+        """[rows] where the delimiter at `at` of the pool ends for the last time; -1: it does not occur."""
+        match = in_prompt & (torch.arange(ids.shape[1], device=ids.device) >= (length - 1).unsqueeze(1))
+        for back in range(min(most, ids.shape[1])):
+            counts = back < length
+            expected = self._tables.pool[torch.where(counts, at + length - 1 - back, 0)]
+            same = (ids[:, : ids.shape[1] - back] == expected.unsqueeze(1)) | ~counts.unsqueeze(1)
+            match[:, back:] &= same
+        return torch.where(match, torch.arange(ids.shape[1], device=ids.device), -1).amax(1)
+
+    def _look_up(
+        self, fresh: SlotState, ids: torch.Tensor, prompt_len: torch.Tensor, prefill_len: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each row, whether a state of its history is kept, and which: one of all its ids, or of all but the last
+        (which was sampled and never fed).
+        """
+        place = torch.arange(ids.shape[1], device=ids.device)
+        output = (place >= prompt_len.unsqueeze(1)) & (place < (prefill_len - 1).unsqueeze(1))
+        rest = (prefill_len.unsqueeze(1) - 2 - place).clamp_(min=0)
+        begun = fresh.hash * self._powers[(prefill_len - prompt_len - 1).clamp(min=0)]
+        begun += ((ids + _INCREMENT) * self._powers[rest]).where(output, 0).sum(1)
+        last = ids.gather(1, (prefill_len - 1).unsqueeze(1)).squeeze(1)
+        whole = begun * _MULTIPLIER + (last + _INCREMENT)
+
+        kept = SlotState(*self._state.unsqueeze(0).unbind(2))
+        fits = (kept.seen == (prefill_len - 1).unsqueeze(1)) & (kept.hash == begun.unsqueeze(1))
+        fits |= (kept.seen == prefill_len.unsqueeze(1)) & (kept.hash == whole.unsqueeze(1))
+        fits &= kept.ident == fresh.ident.unsqueeze(1)
+        return fits.any(1), fits.long().argmax(1)
+
+    def _replay(self, slot: int, request: DeviceRequest) -> None:
+        """Bring a slot's first state to the end of the output, from the ids alone."""
+        ids = self._history[slot, : request.prefill_len].tolist()
+        state = SlotState(*self._state[slot].tolist())
+        prompt, output = ids[: request.prompt_len], ids[request.prompt_len :]
+        seed = (state.hash & ((1 << 64) - 1)) >> 1
+        forcer = replay(request.plan, prompt, output, room=request.room, stop_ids=request.stop_ids, seed=seed)
+        row = _state_of(forcer, state, self._tables, slot)
+        self._state[slot] = self._to_device(np.array(row, dtype=np.int64))
+        self._share[slot] = 0.0
+
+    def state_of(self, slot: int) -> dict[str, int]:
+        """A slot's state by name, for tests and debugging. Waits for the device."""
+        return dict(zip(SlotState._fields, self._state[slot].tolist(), strict=True))
+
+
+def _state_of(forcer: BudgetForcer, first: SlotState, tables: PlanTables, slot: int) -> SlotState:
+    """A host forcer's state as a row."""
+    plan, config = forcer.plan, SlotConfig(*tables.host[slot].tolist())
+    begin, length = 0, len(plan.start)
+    if forcer.phase is Phase.WAIT:
+        table = config.base + config.texts + 2 * ((len(forcer.swallowed) - 1) % config.n_texts)
+        begin, length = tables.pool[table : table + 2].tolist()
+    elif forcer.phase is Phase.END:
+        length = len(forcer._forced)
+        begin = config.end if forcer.end_forced is None else config.cut + config.cut_len - length
+    detector = forcer._loop
+    return first._replace(
+        seen=first.seen + forcer.position,
+        hash=_signed(forcer._hash),
+        phase=DONE if forcer.done else _PHASES[forcer.phase],
+        count=forcer.thinking_tokens,
+        swallowed=len(forcer.swallowed),
+        at_newline=int(forcer._at_newline),
+        cooling=int(forcer._cooling),
+        forced_at=begin + forcer._forced_at,
+        forced_end=begin + length,
+        period=detector._period if detector else 0,
+        matched=detector._matched if detector else 0,
+    )
+
+
+def _make_impossible(logits: torch.Tensor, ids: torch.Tensor, counts: torch.Tensor) -> None:
+    """Ban [rows, k] ids where they count. Ids may repeat: of two writes the lower one stays, whatever the order."""
+    value = torch.where(counts, -torch.inf, torch.inf).to(logits.dtype)
+    logits.scatter_reduce_(1, ids, value, "amin")
+
+
+def _drawn(hashed: torch.Tensor) -> torch.Tensor:
+    """The number in [0, 1) that a share is compared with, as `BudgetForcer` draws it."""
+    mixed = (hashed ^ _shifted(hashed, 33)) * _MIX
+    return _shifted(mixed ^ _shifted(mixed, 33), 11).double() * 2.0**-53
+
+
+def _shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
+    """Right shift of 64 bits without a sign."""
+    return (values >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
