@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
-from s1ray.generation import http as http_module
+from s1ray.generation import transport as transport_module
 from s1ray.generation.http import HTTPGenerator
 from s1ray.thinking import ThinkingBudget, ThinkingFormat
 
@@ -25,7 +25,7 @@ def pauses(monkeypatch):
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(http_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(transport_module.asyncio, "sleep", sleep)
     return slept
 
 
@@ -112,7 +112,7 @@ def test_a_text_that_the_server_did_not_split_is_split_by_the_format():
     assert (row.thinking, row.answer) == ("deep", "out")
 
 
-@pytest.mark.parametrize("status", sorted(http_module.RETRIED))
+@pytest.mark.parametrize("status", sorted(transport_module.RETRIED))
 def test_what_may_pass_is_tried_again_with_growing_pauses(status, pauses):
     answers = iter([httpx.Response(status), httpx.Response(status), httpx.Response(200, json=chat_answer())])
     assert ask(lambda request: next(answers)).answer == "4"
