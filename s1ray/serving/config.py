@@ -8,13 +8,26 @@ checked: an unknown or misplaced one is an error that names it (Serve itself dro
 from __future__ import annotations
 
 import re
-from typing import Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from s1ray.config import Config, EngineConfig
 from s1ray.thinking import ThinkingFormat
 from s1ray.thinking.format import PRESETS
+
+Effort = Annotated[int, Field(ge=0)] | Literal["auto"]
+
+DEFAULT_EFFORT: dict[str, Effort] = {
+    "none": 0,
+    "minimal": 512,
+    "low": 1024,
+    "medium": 4096,
+    "high": 16384,
+    "xhigh": "auto",
+    "max": "auto",
+}
+"""The names that OpenAI's and Anthropic's clients know; numbers from the range of the s1 paper (500 to 16,000)."""
 
 
 class Budgets(Config):
@@ -25,10 +38,30 @@ class Budgets(Config):
     maximum: int | None = Field(default=None, ge=0)
     """The largest budget that a request may ask for; more is answered with 400. None: no limit but the context."""
 
+    effort: dict[str, Effort] = Field(default_factory=lambda: dict(DEFAULT_EFFORT))
+    """Thinking tokens for each name that a request may give instead of a number (`reasoning_effort`); "auto": what the
+    context and `maximum` allow. A map given here replaces the default one, whose numbers stop at `maximum`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_effort(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or "effort" in data or not isinstance(data.get("maximum"), int):
+            return data
+        maximum = data["maximum"]
+        within = {name: n if n == "auto" else min(n, maximum) for name, n in DEFAULT_EFFORT.items()}
+        return data | {"effort": within}
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.default is not None and self.maximum is not None and self.default > self.maximum:
             raise ValueError(f"default: {self.default} is more than maximum ({self.maximum})")
+        for name, tokens in self.effort.items():
+            if isinstance(tokens, int) and self.maximum is not None and tokens > self.maximum:
+                raise ValueError(f"effort.{name}: {tokens} is more than maximum ({self.maximum})")
+        if self.effort.get("none", 0) != 0:
+            raise ValueError(
+                f"effort.none: must be 0, as chat templates switch thinking off for it, not {self.effort['none']}"
+            )
         return self
 
 

@@ -1,19 +1,20 @@
-"""The HTTP door: ray.serve.llm's OpenAI ingress, with our request models and with errors as OpenAI's clients know them.
+"""The HTTP door: ray.serve.llm's OpenAI ingress and Anthropic's Messages API, with our request models, and with errors
+as the clients of either API know them.
 
 Imported only where the app is built and in the ingress replicas, because ray.serve.llm imports vLLM.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator, Callable
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import Field, ValidationError, WithJsonSchema, model_validator
-from pydantic_core import InitErrorDetails
+from fastapi.responses import Response, StreamingResponse
+from pydantic import ValidationError
 from ray.exceptions import RayTaskError
 from ray.llm._internal.serve.core.configs import openai_api_models as api
 from ray.llm._internal.serve.core.ingress.ingress import DEFAULT_ENDPOINTS
@@ -23,58 +24,26 @@ from starlette.exceptions import HTTPException
 from vllm.exceptions import VLLMClientError
 
 from s1ray import __version__
+from s1ray.serving import anthropic
 from s1ray.serving.config import ServedModel
-from s1ray.thinking import ThinkingBudget
+from s1ray.serving.requests import ChatRequest, CompletionRequest, CountTokensRequest, MessagesRequest
 
 logger = logging.getLogger("ray.serve")
-
-Thinking = Annotated[
-    Any,
-    WithJsonSchema({"anyOf": [ThinkingBudget.model_json_schema(), {"type": "null"}]}),
-    Field(description="How long the response may think; what is left out comes from the server's budgets."),
-]
-"""Typed for the API's schema only. The model's server reads it, so that every door gives the same errors."""
 
 ENDPOINTS = ("models", "model_data", "completions", "chat", "tokenize", "detokenize")
 """Of ray.serve.llm's endpoints those that make sense for a reasoning model."""
 
-
-def _read(data: Any, validate: Callable[[Any], Any]) -> Any:
-    """Validate a request's body. Some of vLLM's own checks stumble, with any exception, over fields of a wrong type."""
-    try:
-        return validate(data)
-    except (ValueError, VLLMClientError):
-        raise
-    except Exception as error:
-        raise ValueError(f"cannot be read: {error}") from error
+MESSAGES = "/v1/messages"
+"""Below it errors have Anthropic's form."""
 
 
-class ChatRequest(api.ChatCompletionRequest):
-    """A chat completion request with our parameters."""
+class RefusedError(Exception):
+    """A request that a model's server does not answer, or not now."""
 
-    thinking: Thinking = None
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
-        messages = data.get("messages", []) if isinstance(data, dict) else []
-        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-            problem = InitErrorDetails(type="list_type", loc=("messages",), input=messages)
-            raise ValidationError.from_exception_data("ChatRequest", [problem])
-        return _read(data, validate)
-
-
-class CompletionRequest(api.CompletionRequest):
-    """A completion request with our parameters."""
-
-    thinking: Thinking = None
-    max_tokens: int | None = None
-    """Without it a completion may use the whole context: OpenAI's default of 16 would end before most thinking does."""
-
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
-        return _read(data, validate)
+    def __init__(self, status: int, message: str, *, param: str | None = None, kind: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.param = status, message, param
+        self.kind = kind or "invalid_request_error"
 
 
 class BudgetForcingIngress(OpenAiIngress):
@@ -88,68 +57,120 @@ class BudgetForcingIngress(OpenAiIngress):
         """Text completion, OpenAI's API with `thinking`."""
         return await self._answer(body, "completions", request)
 
+    async def messages(self, body: MessagesRequest, request: Request) -> Response:
+        """A message, Anthropic's API with all of `thinking`."""
+        first, rest = await self._open(_converted(body), "chat", request)
+        omitted = isinstance(body.thinking, dict) and body.thinking.get("display") == "omitted"
+        if isinstance(first, list):
+            stream = anthropic.MessageStream(omitted=omitted)
+            return _streamed(first, rest, lambda events: "".join(map(stream.rewrite, events)))
+        return json_response(anthropic.message(first.model_dump(mode="json"), omitted=omitted))
+
+    async def count_tokens(self, body: CountTokensRequest, request: Request) -> Response:
+        """The tokens of a message's prompt, Anthropic's API."""
+        first, _ = await self._open(_converted(body), "count_tokens", request)
+        return json_response({"input_tokens": first.count})
+
     async def _answer(self, body: Any, method: str, request: Request) -> Response:
+        first, rest = await self._open(body, method, request)
+        if isinstance(first, list):
+            return _streamed(first, rest, "".join)
+        return Response(first.model_dump_json(), media_type="application/json")
+
+    async def _open(self, body: Any, method: str, request: Request) -> tuple[Any, AsyncIterator[list[str]]]:
+        """Begin to answer: the whole response, or a stream's first events; and what follows.
+
+        Raises:
+            RefusedError: there is no answer.
+        """
         responses = self._get_response(body=body, call_method=method, raw_request=request)
         try:
             first = await anext(responses)
         except HTTPException as error:
-            return error_response(error.status_code, str(error.detail), param="model")
+            raise RefusedError(error.status_code, str(error.detail), param="model") from None
         except BackPressureError:
-            return busy_response()
+            raise busy() from None
         except RayTaskError as failure:
             if isinstance(failure.cause, BackPressureError):
-                return busy_response()
+                raise busy() from None
             raise
-        if isinstance(first, list) and isinstance(first[0], str):
-            return StreamingResponse(_stream(first, responses), media_type="text/event-stream")
-        if isinstance(first, list):
+        if isinstance(first, list) and not isinstance(first[0], str):
             first = first[0]
         if isinstance(first, api.ErrorResponse):
             info = first.error
-            return error_response(info.code, info.message, param=info.param, kind=info.type)
-        return Response(first.model_dump_json(), media_type="application/json")
+            raise RefusedError(info.code, info.message, param=info.param, kind=info.type)
+        return first, responses
 
 
-async def _stream(first: list[str], rest: AsyncIterator[list[str]]) -> AsyncIterator[str]:
-    yield "".join(first)
-    async for events in rest:
-        yield "".join(events)
+def _converted(body: MessagesRequest | CountTokensRequest) -> ChatRequest:
+    try:
+        return body.to_chat()
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, problem["loc"]))
+        raise RefusedError(400, f"{field or 'body'}: {problem['msg']}", param=field or None) from None
+    except ValueError as error:
+        raise RefusedError(400, str(error)) from None
 
 
-def error_response(
-    status: int, message: str, *, param: str | None = None, kind: str = "invalid_request_error"
-) -> JSONResponse:
-    """An error in OpenAI's form: `{"error": {"message", "type", "param", "code"}}`."""
-    body = {"error": {"message": message, "type": kind, "param": param, "code": status}}
-    return JSONResponse(body, status_code=status)
+def _streamed(
+    first: list[str], rest: AsyncIterator[list[str]], rewrite: Callable[[list[str]], str]
+) -> StreamingResponse:
+    async def events() -> AsyncIterator[str]:
+        yield rewrite(first)
+        async for more in rest:
+            if text := rewrite(more):
+                yield text
+
+    return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def busy_response() -> JSONResponse:
-    """All replicas are full and the queue is, too."""
-    response = error_response(429, "all replicas are busy and the queue is full; try again", kind="rate_limit_error")
-    response.headers["Retry-After"] = "2"
+def json_response(body: dict[str, Any], status: int = 200) -> Response:
+    """A response in ASCII: what a client sent may come back in an error, and need not be encodable."""
+    return Response(json.dumps(body), status_code=status, media_type="application/json")
+
+
+def error_response(request: Request, error: RefusedError) -> Response:
+    """An error in the form of the route's API: `{"error": {"message", "type", "param", "code"}}` is OpenAI's."""
+    if MESSAGES in request.url.path:
+        body = anthropic.error_body(error.status, error.message, error.param)
+    else:
+        info = {"message": error.message, "type": error.kind, "param": error.param, "code": error.status}
+        body = {"error": info}
+    response = json_response(body, error.status)
+    if error.status == 429:
+        response.headers["Retry-After"] = "2"
     return response
 
 
-async def _invalid_body(request: Request, error: Exception) -> JSONResponse:
+def busy() -> RefusedError:
+    """All replicas are full and the queue is, too."""
+    return RefusedError(429, "all replicas are busy and the queue is full; try again", kind="rate_limit_error")
+
+
+async def _invalid_body(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"] if part != "body")
-    return error_response(400, f"{field or 'body'}: {problem['msg']}", param=field or None)
+    refused = RefusedError(400, f"{field or 'body'}: {problem['msg']}", param=field or None)
+    return error_response(request, refused)
 
 
-async def _refused(request: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, api.OpenAIHTTPException):
-        return error_response(error.status_code, error.message, kind=error.type)
-    if isinstance(error, VLLMClientError):
-        return error_response(400, str(error), param=getattr(error, "parameter", None))
-    assert isinstance(error, HTTPException)
-    return error_response(error.status_code, str(error.detail))
+        error = RefusedError(error.status_code, error.message, kind=error.type)
+    elif isinstance(error, VLLMClientError):
+        error = RefusedError(400, str(error), param=getattr(error, "parameter", None))
+    elif isinstance(error, HTTPException):
+        error = RefusedError(error.status_code, str(error.detail))
+    assert isinstance(error, RefusedError)
+    return error_response(request, error)
 
 
-async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+async def _internal_error(request: Request, error: Exception) -> Response:
     logger.error("request failed: %s %s", request.method, request.url.path, exc_info=error)
-    return error_response(500, "the server failed to answer; its log says why", kind="server_error")
+    refused = RefusedError(500, "the server failed to answer; its log says why", kind="server_error")
+    return error_response(request, refused)
 
 
 def ingress_class() -> Any:
@@ -158,12 +179,16 @@ def ingress_class() -> Any:
     On a plain app of our own: ray.serve.llm's lets every web page's scripts call the server (CORS for all origins, with
     credentials), and wraps each request in two more layers of middleware.
     """
-    app = FastAPI(title="s1ray", version=__version__, description="OpenAI's API with thinking budgets.")
+    app = FastAPI(
+        title="s1ray", version=__version__, description="OpenAI's and Anthropic's APIs with thinking budgets."
+    )
     app.add_exception_handler(RequestValidationError, _invalid_body)
-    for refusal in (HTTPException, api.OpenAIHTTPException, VLLMClientError):
+    for refusal in (RefusedError, HTTPException, api.OpenAIHTTPException, VLLMClientError):
         app.add_exception_handler(refusal, _refused)
     app.add_exception_handler(Exception, _internal_error)
     endpoints = {name: DEFAULT_ENDPOINTS[name] for name in ENDPOINTS}
+    endpoints["messages"] = lambda app: app.post(MESSAGES)
+    endpoints["count_tokens"] = lambda app: app.post(f"{MESSAGES}/count_tokens")
     return make_fastapi_ingress(BudgetForcingIngress, endpoint_map=endpoints, app=app)
 
 
@@ -174,5 +199,6 @@ def model_card(model: ServedModel, llm_config: Any) -> api.ModelCard:
         "thinking_format": model.thinking_format,
         "default_thinking_tokens": model.budgets.default,
         "maximum_thinking_tokens": model.budgets.maximum,
+        "effort": model.budgets.effort,
     }
     return card

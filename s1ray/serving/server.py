@@ -16,17 +16,22 @@ from typing import Any
 from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.serve.llm.deployment import LLMServer
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
+from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.config import Budgets
 from s1ray.serving.engine import BudgetForcingEngine
-from s1ray.serving.protocol import FIELD, BadRequestError, requested_budget, resolve_budget
+from s1ray.serving.protocol import FIELD, Asked, BadRequestError, check_room, read_request, resolve_budget
+from s1ray.serving.requests import spelled_fields
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.plan import EXTRA_ARG
 from s1ray.thinking.reasoning_parser import plugin_file, register
 
 CACHED_PLANS = 1024
 """Plans kept: clients use few different budgets, and a plan costs some tokenizer calls."""
+
+TEMPLATE_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""Efforts that vLLM knows and shows to chat templates."""
 
 
 class BudgetForcingServer(LLMServer):
@@ -84,6 +89,16 @@ class BudgetForcingServer(LLMServer):
         ]
         return max(1, self.engine.context_length - max(lengths, default=0))
 
+    async def count_tokens(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """The prompt of a chat completion in tokens, not generating anything."""
+        chat = TokenizeChatRequest(
+            model=request.model,
+            messages=request.messages,
+            tools=request.tools,
+            chat_template_kwargs=request.chat_template_kwargs,
+        )
+        return await self.tokenize(chat, raw_request_info)
+
     async def _think(
         self, generate: Callable[..., Any], request: Any, raw_request_info: Any, *, texts: bool
     ) -> AsyncIterator[Any]:
@@ -99,7 +114,7 @@ class BudgetForcingServer(LLMServer):
 
     def _prepare(self, request: Any, *, texts: bool) -> RequestRecord | None:
         """Put the forcing plan into the request; None for a request that generates nothing."""
-        asked = requested_budget(getattr(request, FIELD, None))
+        asked = read_request(spelled_fields(request))
         if getattr(request, "echo", False) and request.max_tokens == 0:
             return None
         budget = resolve_budget(asked, self._budgets)
@@ -108,14 +123,16 @@ class BudgetForcingServer(LLMServer):
         extra = dict(request.vllm_xargs or {})
         if EXTRA_ARG in extra:
             raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
-        plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request))
-        asked_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
+        try:
+            plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request))
+        except ValueError as error:
+            raise asked.refuse(str(error)) from None
+        max_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
+        check_room(asked, budget, plan, max_tokens=max_tokens, context=self.engine.context_length)
         request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
+        _clear_native(request, asked)
         wants_ids, request.return_token_ids = bool(request.return_token_ids), True
-        hides_thinking = not getattr(request, "include_reasoning", True)
-        if hides_thinking:
-            # vLLM would hide the ids with the thinking; it is left out here instead, after counting.
-            request.include_reasoning = True
+        hides_thinking = _hides_thinking(request, asked, texts=texts)
         if texts and "skip_special_tokens" not in request.model_fields_set:
             # A completion's text shows thinking and answer as they are, delimiters included.
             request.skip_special_tokens = False
@@ -123,7 +140,7 @@ class BudgetForcingServer(LLMServer):
             plan=plan,
             budget=budget,
             stop_ids=tuple(request.stop_token_ids or ()),
-            max_tokens=asked_tokens if asked_tokens is not None else self.engine.default_max_tokens,
+            max_tokens=max_tokens if max_tokens is not None else self.engine.default_max_tokens,
             context=self.engine.context_length,
             wants_ids=wants_ids and not hides_thinking,
             hides_thinking=hides_thinking,
@@ -131,12 +148,28 @@ class BudgetForcingServer(LLMServer):
         )
 
     def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
-        try:
-            plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)
-        except ValueError as error:
-            name, _, message = str(error).partition(": ")
-            raise BadRequestError(f"{FIELD}.{name}", message) from None
+        plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)
         return plan.to_json(), plan
+
+
+def _clear_native(request: Any, asked: Asked) -> None:
+    """Leave no budget to vLLM: two would force at once. An effort is still shown to the chat template."""
+    request.thinking_token_budget = None
+    request.reasoning_effort = asked.effort if asked.effort in TEMPLATE_EFFORTS else None
+
+
+def _hides_thinking(request: Any, asked: Asked, *, texts: bool) -> bool:
+    """Whether the response is given without its thinking."""
+    if texts:
+        if asked.hidden_by is not None:
+            raise BadRequestError(
+                asked.hidden_by, "a completion's text holds both thinking and answer; ask for a chat completion"
+            )
+        return False
+    hides = asked.hidden_by is not None or not request.include_reasoning
+    # vLLM would hide the ids with the thinking; it is left out here instead, after counting.
+    request.include_reasoning = True
+    return hides
 
 
 def _bare_end(request: Any) -> bool:

@@ -1,10 +1,19 @@
-"""One Ray session for every end-to-end test: a local cluster of our own, on loopback, stopped at the end."""
+"""One Ray session for every end-to-end test: a local cluster of our own, on loopback, stopped at the end.
+
+In it one served application, for the tests that ask for it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    import openai
+
+    from s1ray.serving.local import ServedApp
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +24,47 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def served(ray_session: None) -> Iterator[ServedApp]:
+    """The application of `served.py`, running."""
+    from served import APPLICATION
+
+    from s1ray.config import validate_config
+    from s1ray.serving.config import ServingConfig
+    from s1ray.serving.local import serve_locally
+
+    with serve_locally(validate_config(ServingConfig, APPLICATION, "test"), start_timeout_s=1200) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def client(served: ServedApp) -> Iterator[openai.OpenAI]:
+    """OpenAI's client of it."""
+    import openai
+
+    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0, timeout=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The miniature's."""
+    from transformers import AutoTokenizer
+
+    from s1ray.config import BASE_MODEL_DIR
+
+    return AutoTokenizer.from_pretrained(BASE_MODEL_DIR)
+
+
+@pytest.fixture(scope="session")
+def never_stops(tokenizer: Any) -> dict[str, float]:
+    """A logit bias under which the model does not end its thinking, nor its answer."""
+    return {str(token_id): -100.0 for token_id in tokenizer.all_special_ids}
+
+
+@pytest.fixture(scope="session")
+def always_stops(tokenizer: Any) -> dict[str, float]:
+    """A logit bias under which the model would end its thinking at every token."""
+    return {str(tokenizer.convert_tokens_to_ids("<|im_start|>")): 50.0}

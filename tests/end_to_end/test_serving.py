@@ -3,97 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
 import pytest
+from served import CONTEXT, QUESTION, chat, check_ids
 
-from s1ray.config import BASE_MODEL_DIR, validate_config
+from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, ServingError, serve_locally
 from s1ray.thinking import ThinkingFormat
 
 pytestmark = pytest.mark.end_to_end
-
-PONDER = {"name": "ponder", "start": "<|im_start|>ponder", "end": "<|im_start|>reply", "end_triggers": ["<|im_end|>"]}
-QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
-CONTEXT = 1024
-
-
-@pytest.fixture(scope="session")
-def served(ray_session: None) -> Iterator[ServedApp]:
-    """Two models in one application: one with s1's format, one with a format of four strings and budgets of its own."""
-    engine = {"model": "miniature-base", "device": "cpu", "max_model_len": CONTEXT, "kv_cache_gib": 0.25}
-    models = [
-        {"name": "s1", **engine},
-        {"name": "ponder", "thinking_format": "ponder", "budgets": {"default": 8, "maximum": 64}, **engine},
-    ]
-    config = validate_config(ServingConfig, {"models": models, "formats": [PONDER]}, "test")
-    with serve_locally(config, start_timeout_s=1200) as app:
-        yield app
-
-
-@pytest.fixture(scope="session")
-def client(served: ServedApp) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0, timeout=120) as client:
-        yield client
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(BASE_MODEL_DIR)
-
-
-@pytest.fixture(scope="session")
-def never_stops(tokenizer: Any) -> dict[str, float]:
-    """A logit bias under which the model does not end its thinking, nor its answer."""
-    return {str(token_id): -100.0 for token_id in tokenizer.all_special_ids}
-
-
-@pytest.fixture(scope="session")
-def always_stops(tokenizer: Any) -> dict[str, float]:
-    """A logit bias under which the model would end its thinking at every token."""
-    return {str(tokenizer.convert_tokens_to_ids("<|im_start|>")): 50.0}
-
-
-def delimiters(tokenizer: Any, model: str = "s1") -> tuple[list[int], list[int]]:
-    fmt = ThinkingFormat.preset("s1") if model == "s1" else ThinkingFormat.model_validate(PONDER)
-    return (
-        tokenizer.encode(fmt.start, add_special_tokens=False),
-        tokenizer.encode(fmt.end, add_special_tokens=False),
-    )
-
-
-def find(needle: list[int], ids: list[int]) -> int:
-    positions = [i for i in range(len(ids) - len(needle) + 1) if ids[i : i + len(needle)] == needle]
-    return positions[0] if positions else -1
-
-
-def check_ids(tokenizer: Any, ids: list[int], thinking: dict[str, Any], model: str = "s1") -> None:
-    """Count a response by hand and compare it with what the server says of it."""
-    start, end = delimiters(tokenizer, model)
-    budget = thinking["budget"]["max_tokens"]
-    assert ids[: len(start)] == start
-    ended = find(end, ids)
-    body = ids[len(start) : ended if ended >= 0 else len(ids)]
-    if thinking["end_forced"]:
-        assert thinking["thinking_tokens"] == budget
-        assert body[:budget] == body[: thinking["thinking_tokens"]]
-        assert tokenizer.decode(body[budget:]) in ("", "\n")
-    else:
-        assert thinking["thinking_tokens"] == len(body)
-    assert budget is None or thinking["thinking_tokens"] <= budget
-    assert thinking["answer_tokens"] == (len(ids) - ended - len(end) if ended >= 0 else 0)
-
-
-def chat(client: openai.OpenAI, thinking: Any = None, model: str = "s1", **fields: Any) -> Any:
-    extra = {"return_token_ids": True} | ({"thinking": thinking} if thinking is not None else {})
-    fields = {"max_tokens": 120, "temperature": 1.0} | fields
-    return client.chat.completions.create(model=model, messages=QUESTION, extra_body=extra, **fields)
 
 
 @pytest.mark.parametrize("budget", [0, 1, 7, 40])

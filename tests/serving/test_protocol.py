@@ -6,114 +6,166 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.serving.config import Budgets
-from s1ray.serving.protocol import BadRequestError, report, requested_budget, resolve_budget
-from s1ray.thinking import Accounting, ThinkingBudget
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
-    max_leaves=6,
-)
-field_names = st.sampled_from(["max_tokens", "min_tokens", "waits", "wait_text", "end_text", "budget", ""])
-thinking_objects = json_values | st.dictionaries(field_names, json_values, max_size=4)
+from s1ray.serving.config import DEFAULT_EFFORT, Budgets
+from s1ray.serving.protocol import Asked, BadRequestError, check_room, read_request, report, resolve_budget
+from s1ray.thinking import Accounting, ForcingPlan, ThinkingBudget
 
 
-@given(thinking_objects)
-def test_any_json_is_read_or_refused_by_name(thinking: Any) -> None:
-    error: BadRequestError | None = None
-    try:
-        requested_budget(thinking)
-    except BadRequestError as raised:
-        error = raised
-    if error is not None:
-        assert error.field.split(".")[0] == "thinking"
-        assert str(error).startswith(f"{error.field}: ")
-
-
-@pytest.mark.parametrize(
-    ("thinking", "field"),
-    [
-        (3, "thinking"),
-        ([], "thinking"),
-        ({"max_tokens": -1}, "thinking.max_tokens"),
-        ({"max_tokens": True}, "thinking.max_tokens"),
-        ({"waits": "2"}, "thinking.waits"),
-        ({"wait_text": [1]}, "thinking.wait_text"),
-        ({"wait_text": []}, "thinking.wait_text"),
-        ({"end_text": ""}, "thinking.end_text"),
-        ({"budget_tokens": 3}, "thinking.budget_tokens"),
-        ({"max_tokens": 3, "min_tokens": 4}, "thinking.min_tokens"),
-        ({"max_tokens": 0, "waits": 1}, "thinking.waits"),
-    ],
-)
-def test_the_wrong_field_is_named(thinking: Any, field: str) -> None:
-    with pytest.raises(BadRequestError) as caught:
-        requested_budget(thinking)
-    assert caught.value.field == field
-
-
-def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(BadRequestError, match="max_tokens, min_tokens, waits, wait_text, end_text"):
-        requested_budget({"max": 3})
+def resolve(body: dict[str, Any], **budgets: Any) -> ThinkingBudget:
+    return resolve_budget(read_request(body), Budgets(**budgets))
 
 
 @pytest.mark.parametrize(
     ("thinking", "budgets", "max_tokens"),
     [
-        (None, Budgets(), None),
-        (None, Budgets(default=10), 10),
-        (None, Budgets(default=10, maximum=20), 10),
-        (None, Budgets(maximum=20), 20),
-        ({"max_tokens": 15}, Budgets(default=10, maximum=20), 15),
-        ({"max_tokens": 0}, Budgets(default=10), 0),
-        ({"max_tokens": None}, Budgets(default=10, maximum=20), 20),
-        ({"max_tokens": None}, Budgets(default=10), None),
-        ({"waits": 2}, Budgets(default=10), 10),
-        ({"min_tokens": 12}, Budgets(default=10, maximum=20), 12),
+        (None, {}, "auto"),
+        (None, {"default": 10}, 10),
+        (None, {"default": 10, "maximum": 20}, 10),
+        (None, {"maximum": 20}, 20),
+        ({"max_tokens": 15}, {"default": 10, "maximum": 20}, 15),
+        ({"max_tokens": 0}, {"default": 10}, 0),
+        ({"max_tokens": None}, {"default": 10, "maximum": 20}, 20),
+        ({"max_tokens": None}, {"default": 10}, "auto"),
+        ({"max_tokens": "auto"}, {"default": 10, "maximum": 20}, 20),
+        ({"max_tokens": "auto"}, {"default": 10}, "auto"),
+        ({"waits": 2}, {"default": 10}, 10),
+        ({"min_tokens": 12}, {"default": 10, "maximum": 20}, 12),
+        ({"type": "enabled"}, {"default": 10}, 10),
+        ({"type": "adaptive"}, {"default": 10}, 10),
+        ({"type": "disabled"}, {"default": 10}, 0),
     ],
 )
-def test_what_is_left_out_comes_from_the_server(thinking: Any, budgets: Budgets, max_tokens: int | None) -> None:
-    assert resolve_budget(requested_budget(thinking), budgets).max_tokens == max_tokens
+def test_what_is_left_out_comes_from_the_server(thinking: Any, budgets: dict[str, Any], max_tokens: int | str) -> None:
+    assert resolve({"thinking": thinking}, **budgets).max_tokens == max_tokens
 
 
-def test_waits_are_dropped_where_the_servers_default_is_no_thinking() -> None:
-    assert resolve_budget(requested_budget({"waits": 2}), Budgets(default=0)) == ThinkingBudget(max_tokens=0)
+def test_what_the_servers_default_leaves_no_room_for_is_dropped() -> None:
+    assert resolve({"thinking": {"waits": 2}}, default=0) == ThinkingBudget(max_tokens=0)
+    assert resolve({"thinking": {"grace": 20}}, default=10).grace == 10
 
 
 def test_more_than_the_servers_maximum_is_refused() -> None:
-    for name in ("max_tokens", "min_tokens"):
+    for field in ("max_tokens", "min_tokens"):
         with pytest.raises(BadRequestError, match="maximum of 20") as caught:
-            resolve_budget(requested_budget({name: 21}), Budgets(maximum=20))
-        assert caught.value.field == f"thinking.{name}"
+            resolve({"thinking": {field: 21}}, maximum=20)
+        assert caught.value.field == f"thinking.{field}"
+    with pytest.raises(BadRequestError) as caught:
+        resolve({"thinking_token_budget": 21}, maximum=20)
+    assert caught.value.field == "thinking_token_budget"
+
+
+def test_an_effort_is_the_servers_number() -> None:
+    for name, tokens in DEFAULT_EFFORT.items():
+        assert resolve({"reasoning_effort": name}, default=3).max_tokens == tokens
+    assert resolve({"reasoning_effort": "deep"}, effort={"deep": 7}, default=3).max_tokens == 7
+    assert resolve({"reasoning_effort": "xhigh"}, maximum=9).max_tokens == 9
+
+
+def test_an_effort_and_the_same_number_agree() -> None:
+    body = {"reasoning_effort": "low", "thinking": {"effort": "low", "max_tokens": 1024}}
+    assert resolve(body).max_tokens == 1024
+    assert resolve({"reasoning_effort": "none", "thinking": {"type": "disabled"}}).max_tokens == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"reasoning_effort": "most"}, "reasoning_effort", "none, minimal, low, medium, high, xhigh, max"),
+        ({"reasoning": {"effort": "low"}, "max_tokens_thinking": 9}, "reasoning.effort", "max_tokens_thinking, 9"),
+        ({"reasoning_effort": "low", "thinking": {"min_tokens": 2000}}, "thinking.min_tokens", "reasoning_effort"),
+        ({"reasoning_effort": "none", "thinking_n_ignore": 1}, "thinking_n_ignore", "cannot happen"),
+    ],
+)
+def test_an_effort_that_cannot_be_is_refused(body: dict[str, Any], field: str, message: str) -> None:
+    with pytest.raises(BadRequestError, match=message) as caught:
+        resolve(body)
+    assert caught.value.field == field
+
+
+def read_request_or_none(body: dict[str, Any]) -> Asked | None:
+    try:
+        return read_request(body)
+    except BadRequestError:
+        return None
 
 
 @given(
-    st.builds(
-        lambda fields: {k: v for k, v in fields.items() if v is not None},
-        st.fixed_dictionaries(
-            {
-                "max_tokens": st.none() | st.integers(0, 50),
-                "min_tokens": st.none() | st.integers(0, 50),
-                "waits": st.none() | st.integers(0, 5),
-            }
-        ),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "max_tokens": st.integers(0, 50) | st.sampled_from(["auto", None]),
+            "min_tokens": st.integers(0, 50),
+            "waits": st.integers(0, 5),
+            "grace": st.integers(0, 50),
+            "effort": st.sampled_from(["none", "low", "max"]),
+        },
     ),
     st.none() | st.integers(0, 40),
     st.none() | st.integers(0, 40),
 )
 def test_a_resolved_budget_is_valid_and_within_the_maximum(
-    thinking: dict[str, int], default: int | None, maximum: int | None
+    thinking: dict[str, Any], default: int | None, maximum: int | None
 ) -> None:
     if default is not None and maximum is not None and default > maximum:
         default = maximum
     budgets = Budgets(default=default, maximum=maximum)
+    assert Budgets.model_validate(budgets.model_dump()) == budgets
+    asked, resolved, refused = read_request_or_none({"thinking": thinking}), None, ""
     try:
-        resolved = resolve_budget(requested_budget(thinking), budgets)
-    except BadRequestError:
+        resolved = resolve_budget(asked, budgets) if asked else None
+    except BadRequestError as error:
+        refused = error.field
+    if resolved is None:
+        assert not asked or refused.startswith("thinking.")
         return
     assert ThinkingBudget.model_validate(resolved.model_dump()) == resolved
-    assert maximum is None or (resolved.max_tokens is not None and resolved.max_tokens <= maximum)
+    assert resolved.max_tokens is not None
+    assert maximum is None or (isinstance(resolved.max_tokens, int) and resolved.max_tokens <= maximum)
+    again = resolve_budget(read_request({"thinking": resolved.model_dump(mode="json")}), budgets)
+    assert again == resolved
+
+
+PLAN = ForcingPlan(vocab_size=9, start=(1, 2), end=(1, 3), end_triggers=(0, 1), newline=(4,), cut=(1, 3), cut_answer=2)
+
+
+def room(body: dict[str, Any], max_tokens: int | None, context: int | None = None) -> str | None:
+    """The field that is refused."""
+    asked = read_request(body)
+    budget = resolve_budget(asked, Budgets())
+    plan = PLAN.model_copy(update={"min_tokens": budget.min_tokens, "answer_reserve": budget.answer_reserve})
+    try:
+        check_room(asked, budget, plan, max_tokens=max_tokens, context=context)
+    except BadRequestError as error:
+        return error.field
+    return None
+
+
+def test_a_reserve_leaves_something_of_the_response() -> None:
+    assert room({"thinking": {"answer_reserve": 10}}, 10) == "thinking.answer_reserve"
+    assert room({"thinking": {"answer_reserve": 10}}, None, 10) == "thinking.answer_reserve"
+    assert room({"thinking": {"answer_reserve": 9}}, 10) is None
+    assert room({"thinking": {"answer_reserve": 10}}, None) is None
+
+
+def test_a_minimum_must_fit_beside_the_forced_end_and_the_reserve() -> None:
+    # The line break, the end delimiter (3 ids) and an eighth of the response stand behind the thinking.
+    assert room({"min_tokens_thinking": 11}, 16) is None
+    assert room({"min_tokens_thinking": 12}, 16) == "min_tokens_thinking"
+    assert room({"thinking": {"min_tokens": 12, "answer_reserve": 1}}, 16) is None
+
+
+def test_anthropics_budget_is_less_than_the_response() -> None:
+    anthropics = {"thinking": {"type": "enabled", "budget_tokens": 10}}
+    assert room(anthropics, 10) == "thinking.budget_tokens"
+    assert room(anthropics, 11) is None
+    assert room({"thinking": {"max_tokens": 10}}, 10) is None
+
+
+def test_plans_that_cannot_be_made_are_refused_in_the_clients_words() -> None:
+    asked = read_request({"thinking_n_ignore": 1, "thinking_n_ignore_str": "x"})
+    error = asked.refuse("wait_text: 'x' contains a token that ends the thinking")
+    assert (error.field, str(error)[:24]) == ("thinking_n_ignore_str", "thinking_n_ignore_str: '")
+    assert Asked().refuse("no field: at all").field == "thinking"
 
 
 def test_the_report_shows_counts_and_the_resolved_budget() -> None:

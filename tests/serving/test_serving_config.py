@@ -46,6 +46,10 @@ def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
         ({"thinking_format": "s2"}, "thinking_format.*s2.*s1, deepseek_r1, qwen3"),
         ({"budgets": {"default": 9, "maximum": 8}}, "default"),
         ({"budgets": {"max": 8}}, "budgets.max: unknown"),
+        ({"budgets": {"maximum": 8, "effort": {"low": 9}}}, "effort.low: 9 is more than maximum"),
+        ({"budgets": {"effort": {"none": 9}}}, "effort.none: must be 0"),
+        ({"budgets": {"effort": {"low": "some"}}}, "effort.low"),
+        ({"budgets": {"effort": {"low": -1}}}, "effort.low"),
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
         ({"autoscaling": {"max_ongoing_requests": 2}}, "autoscaling.max_ongoing_requests: unknown"),
         ({"device": "tpu"}, "device"),
@@ -59,6 +63,21 @@ def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
 def test_a_wrong_field_is_named(fields: dict[str, Any], names: str) -> None:
     with pytest.raises(ConfigError, match=names):
         config(**fields)
+
+
+def test_efforts_stop_at_the_maximum_where_they_were_not_given() -> None:
+    assert config().models[0].budgets.effort["high"] == 16384
+    efforts = config(budgets={"maximum": 1500}).models[0].budgets.effort
+    assert efforts == {
+        "none": 0,
+        "minimal": 512,
+        "low": 1024,
+        "medium": 1500,
+        "high": 1500,
+        "xhigh": "auto",
+        "max": "auto",
+    }
+    assert config(budgets={"maximum": 1500, "effort": {"deep": 9}}).models[0].budgets.effort == {"deep": 9}
 
 
 def test_two_models_of_one_name_are_refused() -> None:

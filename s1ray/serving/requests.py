@@ -1,0 +1,150 @@
+"""The request models of every route: vLLM's, with the fields about thinking.
+
+Imported only where the app is built and in the ingress replicas, because ray.serve.llm imports vLLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
+from ray.llm._internal.serve.core.configs import openai_api_models as api
+from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
+from vllm.exceptions import VLLMClientError
+
+from s1ray.serving.spellings import DISPLAYS, FIELD, MAX_TOKENS, SPELLINGS, TYPES
+from s1ray.thinking import ThinkingBudget
+
+TOKENS = {"type": "integer", "minimum": 0, "maximum": MAX_TOKENS}
+THINKING = ThinkingBudget.model_json_schema()
+MAX_WAITS = THINKING["properties"]["waits"]["maximum"]
+THINKING["properties"] |= {
+    "type": {"enum": [*TYPES, None], "description": 'Anthropic\'s; "disabled" answers at once.'},
+    "budget_tokens": TOKENS | {"description": "Anthropic's name of max_tokens; less than the response's max_tokens."},
+    "display": {"enum": [*DISPLAYS, None], "description": "Anthropic's; omitted: counted, but not shown."},
+}
+REASONING = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "effort": {"type": "string"},
+        "max_tokens": TOKENS,
+        "enabled": {"type": "boolean"},
+        "exclude": {"type": "boolean"},
+    },
+}
+
+
+def _spelling(schema: dict[str, Any], description: str) -> Any:
+    """A field that is typed for the API's schema only. The model's server reads it, so that every route gives the same
+    errors.
+    """
+    return Field(default=None, description=description, json_schema_extra={"anyOf": [schema, {"type": "null"}]})
+
+
+class Spellings(BaseModel):
+    """Every field about thinking; `s1ray.serving.protocol` says what they mean together."""
+
+    thinking: Any = _spelling(
+        THINKING, "How long the response may think; what is left out comes from the server's budgets."
+    )
+    reasoning: Any = _spelling(REASONING, "OpenRouter's spelling; `effort` also is OpenAI's.")
+    reasoning_effort: Any = _spelling(
+        {"type": "string"}, "OpenAI's: a name that the server maps to thinking tokens at most; /v1/models lists them."
+    )
+    thinking_token_budget: Any = _spelling(
+        TOKENS | {"minimum": -1}, "vLLM's: thinking tokens at most; -1: what the context allows."
+    )
+    max_tokens_thinking: Any = _spelling(
+        {"anyOf": [TOKENS, {"const": "auto"}]}, "The s1 harness's: thinking tokens at most."
+    )
+    min_tokens_thinking: Any = _spelling(TOKENS, "The s1 harness's: thinking tokens at least.")
+    thinking_n_ignore: Any = _spelling(TOKENS | {"maximum": MAX_WAITS}, "The s1 harness's: stops that are swallowed.")
+    thinking_n_ignore_str: Any = _spelling(
+        {"type": "string"}, "The s1 harness's: written in place of a swallowed stop."
+    )
+
+
+def spelled_fields(request: BaseModel) -> dict[str, Any]:
+    """What a request says about thinking, fields that nobody knows included: what `read_request` reads."""
+    unknown = {name: value for name, value in (request.model_extra or {}).items() if FIELD in name}
+    known = {name: getattr(request, name, None) for name in (*SPELLINGS, "output_config")}
+    return unknown | {name: value for name, value in known.items() if value is not None}
+
+
+class ChatRequest(Spellings, api.ChatCompletionRequest):
+    """A chat completion request with our parameters."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
+        messages = data.get("messages", []) if isinstance(data, dict) else []
+        if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+            problem = InitErrorDetails(type="list_type", loc=("messages",), input=messages)
+            raise ValidationError.from_exception_data("ChatRequest", [problem])
+        return _read(data, validate)
+
+
+class CompletionRequest(Spellings, api.CompletionRequest):
+    """A completion request with our parameters."""
+
+    max_tokens: int | None = None
+    """Without it a completion may use the whole context: OpenAI's default of 16 would end before most thinking does."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
+        return _read(data, validate)
+
+
+class MessagesRequest(Spellings, AnthropicMessagesRequest):
+    """A request of Anthropic's Messages API with our parameters."""
+
+    model_config = ConfigDict(extra="allow")
+
+    def to_chat(self) -> ChatRequest:
+        """The chat completion that answers it.
+
+        Raises:
+            ValueError, VLLMClientError: a field has no counterpart there, or is wrong.
+        """
+        chat = _to_chat(self)
+        # vLLM has made a `reasoning_effort` of it, which a client would not know in an error.
+        chat.reasoning_effort = None
+        for name, value in spelled_fields(self).items():
+            setattr(chat, name, value)
+        if self.output_config is not None:
+            chat.output_config = {"effort": self.output_config.effort}
+        return chat
+
+
+class CountTokensRequest(Spellings, AnthropicCountTokensRequest):
+    """A request of Anthropic's token counting. What is about thinking does not change the count."""
+
+    def to_chat(self) -> ChatRequest:
+        """The chat completion whose prompt is counted.
+
+        Raises:
+            ValueError, VLLMClientError: a field has no counterpart there, or is wrong.
+        """
+        return _to_chat(self)
+
+
+def _to_chat(request: AnthropicMessagesRequest | AnthropicCountTokensRequest) -> ChatRequest:
+    # Chat templates want a system message to come first.
+    convert = AnthropicServingMessages.to_chat_completion_request
+    chat = _read(request, lambda request: convert(request, merge_inline_system=True))
+    return ChatRequest.model_construct(_fields_set=set(chat.model_fields_set), **dict(chat))
+
+
+def _read(data: Any, validate: Callable[[Any], Any]) -> Any:
+    """Validate a request. Some of vLLM's own checks stumble, with any exception, over fields of a wrong type."""
+    try:
+        return validate(data)
+    except (ValueError, VLLMClientError):
+        raise
+    except Exception as error:
+        raise ValueError(f"cannot be read: {error}") from error

@@ -1,0 +1,67 @@
+"""What the tests of the served application share: its configuration, a question, and counting by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+
+from s1ray.thinking import ThinkingFormat
+
+PONDER = {"name": "ponder", "start": "<|im_start|>ponder", "end": "<|im_start|>reply", "end_triggers": ["<|im_end|>"]}
+CONTEXT = 1024
+ENGINE = {
+    "model": "miniature-base",
+    "device": "cpu",
+    "max_model_len": CONTEXT,
+    "kv_cache_gib": 0.25,
+    # Two million parameters would fill their JSON with line breaks.
+    "engine_kwargs": {"structured_outputs_config": {"disable_any_whitespace": True}},
+}
+EFFORT = {"none": 0, "low": 8, "medium": 24, "high": "auto"}
+APPLICATION: dict[str, Any] = {
+    "models": [
+        {"name": "s1", "budgets": {"effort": EFFORT}, **ENGINE},
+        {"name": "ponder", "thinking_format": "ponder", "budgets": {"default": 8, "maximum": 64}, **ENGINE},
+    ],
+    "formats": [PONDER],
+}
+"""Two models: one with s1's format, one with a format of four strings and budgets of its own."""
+
+QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
+
+
+def delimiters(tokenizer: Any, model: str = "s1") -> tuple[list[int], list[int]]:
+    fmt = ThinkingFormat.preset("s1") if model == "s1" else ThinkingFormat.model_validate(PONDER)
+    return (
+        tokenizer.encode(fmt.start, add_special_tokens=False),
+        tokenizer.encode(fmt.end, add_special_tokens=False),
+    )
+
+
+def find(needle: list[int], ids: list[int]) -> int:
+    positions = [i for i in range(len(ids) - len(needle) + 1) if ids[i : i + len(needle)] == needle]
+    return positions[0] if positions else -1
+
+
+def check_ids(tokenizer: Any, ids: list[int], thinking: dict[str, Any], model: str = "s1") -> None:
+    """Count a response by hand and compare it with what the server says of it."""
+    start, end = delimiters(tokenizer, model)
+    budget, limit = thinking["budget"]["max_tokens"], thinking["limit"]
+    assert ids[: len(start)] == start
+    ended = find(end, ids)
+    body = ids[len(start) : ended if ended >= 0 else len(ids)]
+    if thinking["end_forced"]:
+        assert thinking["thinking_tokens"] == limit
+        assert tokenizer.decode(body[limit:]) in ("", "\n")
+    else:
+        assert thinking["thinking_tokens"] == len(body)
+    assert budget == "auto" or limit <= budget
+    assert thinking["thinking_tokens"] <= limit
+    assert thinking["answer_tokens"] == (len(ids) - ended - len(end) if ended >= 0 else 0)
+
+
+def chat(client: openai.OpenAI, thinking: Any = None, model: str = "s1", **fields: Any) -> Any:
+    extra = {"return_token_ids": True} | ({"thinking": thinking} if thinking is not None else {})
+    fields = {"max_tokens": 120, "temperature": 1.0} | fields
+    return client.chat.completions.create(model=model, messages=QUESTION, extra_body=extra, **fields)

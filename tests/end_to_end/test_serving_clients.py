@@ -1,0 +1,328 @@
+"""The `openai` and `anthropic` clients with their own parameters, and requests that nobody should send."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from served import CONTEXT, EFFORT, QUESTION, chat, check_ids
+
+from s1ray.serving.local import ServedApp
+
+pytestmark = pytest.mark.end_to_end
+
+GREEDY: dict[str, Any] = {"model": "s1", "messages": QUESTION, "max_tokens": 60, "temperature": 0.0}
+SCHEMA = {
+    "type": "object",
+    "properties": {"sure": {"type": "boolean"}, "kind": {"enum": ["sum", "other"]}},
+    "required": ["sure", "kind"],
+    "additionalProperties": False,
+}
+FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "verdict", "schema": SCHEMA, "strict": True}}
+
+
+@pytest.fixture(scope="module")
+def claude(served: ServedApp) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=served.url, api_key="unused", max_retries=0, timeout=120) as client:
+        yield client
+
+
+@pytest.mark.parametrize("effort", EFFORT)
+def test_openais_effort_is_the_servers_budget(client: openai.OpenAI, tokenizer: Any, effort: str) -> None:
+    response = chat(client, reasoning_effort=effort, max_tokens=None, max_completion_tokens=100)
+    choice = response.choices[0]
+    assert choice.thinking["budget"]["max_tokens"] == EFFORT[effort]
+    check_ids(tokenizer, choice.token_ids, choice.thinking)
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        {"thinking": {"max_tokens": 8}},
+        {"thinking": {"type": "enabled", "budget_tokens": 8}},
+        {"thinking": {"effort": "low"}},
+        {"reasoning": {"max_tokens": 8}},
+        {"reasoning": {"effort": "low"}, "reasoning_effort": "low"},
+        {"thinking_token_budget": 8},
+        {"max_tokens_thinking": 8, "thinking_token_budget": 8},
+    ],
+    ids=str,
+)
+def test_every_spelling_is_the_same_request(client: openai.OpenAI, spelling: dict[str, Any]) -> None:
+    create = client.chat.completions.create
+    ours = create(**GREEDY, extra_body={"thinking": {"max_tokens": 8}, "return_token_ids": True}).choices[0]
+    theirs = create(**GREEDY, extra_body={**spelling, "return_token_ids": True}).choices[0]
+    assert theirs.token_ids == ours.token_ids
+    assert theirs.thinking == ours.thinking
+    text = client.completions.create(model="s1", prompt="7 * 6 =", max_tokens=60, extra_body=spelling).choices[0]
+    assert text.thinking["limit"] == 8
+
+
+def test_the_harness_spells_waits(client: openai.OpenAI, always_stops: dict[str, float]) -> None:
+    fields = {"max_tokens_thinking": "auto", "thinking_n_ignore": 2, "thinking_n_ignore_str": "Hmm"}
+    choice = client.chat.completions.create(**GREEDY, logit_bias=always_stops, extra_body=fields).choices[0]
+    assert choice.message.reasoning.count("Hmm") == choice.thinking["waits"] == 2
+    assert choice.thinking["budget"]["max_tokens"] == "auto"
+
+
+def test_a_chat_without_limits_that_thinks_for_ever_is_answered(
+    client: openai.OpenAI, never_stops: dict[str, float]
+) -> None:
+    response = client.chat.completions.create(model="s1", messages=QUESTION, logit_bias=never_stops)
+    choice = response.choices[0]
+    assert choice.thinking["end_forced"] == "context"
+    assert choice.thinking["thinking_tokens"] == choice.thinking["limit"]
+    assert choice.message.content.startswith("Final Answer:")
+    assert choice.thinking["answer_tokens"] > 100
+    assert response.usage.total_tokens == CONTEXT
+
+
+@pytest.mark.parametrize("budget", [0, 16])
+def test_thinking_is_free_and_the_answer_obeys_the_schema(
+    client: openai.OpenAI, never_stops: dict[str, float], tokenizer: Any, budget: int
+) -> None:
+    fields: dict[str, Any] = {"response_format": FORMAT, "temperature": 1.0, "max_tokens": 200}
+    if budget:
+        # Free to end the answer, not the thinking.
+        eos = str(tokenizer.eos_token_id)
+        fields["logit_bias"] = {k: v for k, v in never_stops.items() if k != eos}
+    response = chat(client, {"max_tokens": budget}, n=2, seed=3, **fields)
+    assert len(response.choices) == 2
+    for choice in response.choices:
+        check_ids(tokenizer, choice.token_ids, choice.thinking)
+        check_verdict(choice.message.content)
+        assert bool(choice.message.reasoning) == bool(budget)
+    texts = {0: "", 1: ""}
+    for chunk in chat(client, {"max_tokens": budget}, n=2, seed=3, stream=True, **fields):
+        for part in chunk.choices:
+            texts[part.index] += part.delta.content or ""
+    assert texts == {choice.index: choice.message.content for choice in response.choices}
+
+
+def check_verdict(text: str) -> None:
+    verdict = json.loads(text)
+    assert set(verdict) == {"sure", "kind"}
+    assert isinstance(verdict["sure"], bool)
+
+
+def test_a_message_is_the_same_response_as_a_chat(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    system = [{"role": "system", "content": "Be brief."}]
+    fields = GREEDY | {"messages": system + QUESTION, "extra_body": {"thinking": {"max_tokens": 12}}}
+    chatted = client.chat.completions.create(**fields)
+    choice = chatted.choices[0]
+    fields = GREEDY | {"system": "Be brief.", "thinking": {"type": "enabled", "budget_tokens": 12}}
+    message = claude.messages.create(**fields)
+    check_blocks(message, choice)
+    assert message.usage.input_tokens == chatted.usage.prompt_tokens
+    assert message.usage.output_tokens == chatted.usage.completion_tokens
+    assert message.stop_reason == {"stop": "end_turn", "length": "max_tokens"}[choice.finish_reason]
+    with claude.messages.stream(**fields) as stream:
+        kinds = [event.type for event in stream]
+        check_blocks(stream.get_final_message(), choice)
+    assert kinds.count("thinking") > 1
+    assert (kinds[0], kinds[-1]) == ("message_start", "message_stop")
+
+
+def check_blocks(message: Any, choice: Any) -> None:
+    thinking, text = message.content
+    assert (thinking.type, text.type) == ("thinking", "text")
+    assert thinking.thinking == choice.message.reasoning
+    assert thinking.signature
+    assert text.text == choice.message.content
+    details = message.usage.output_tokens_details
+    assert details.thinking_tokens == choice.thinking["thinking_tokens"]
+    assert details.to_dict() == choice.thinking
+
+
+def test_a_message_takes_anthropics_sampling_and_stops(claude: anthropic.Anthropic) -> None:
+    fields: dict[str, Any] = {"model": "s1", "messages": QUESTION, "max_tokens": 60, "top_p": 0.9, "top_k": 20}
+    fields |= {"thinking": {"type": "disabled"}, "temperature": 0.5, "metadata": {"user_id": "u"}}
+    message = claude.messages.create(**fields, stop_sequences=["Answer:"])
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "Answer:")
+    assert [block.type for block in message.content] == ["text"]
+    assert message.usage.output_tokens_details.thinking_tokens == 0
+
+
+def test_hidden_thinking_is_an_empty_block(claude: anthropic.Anthropic) -> None:
+    thinking: Any = {"type": "enabled", "budget_tokens": 12, "display": "omitted"}
+    message = claude.messages.create(**GREEDY, thinking=thinking)
+    assert [block.type for block in message.content] == ["thinking", "text"]
+    assert message.content[0].thinking == ""
+    with claude.messages.stream(**GREEDY, thinking=thinking) as stream:
+        streamed = stream.get_final_message()
+    assert [block.type for block in streamed.content] == ["thinking", "text"]
+    assert streamed.content[0].thinking == ""
+    assert streamed.content[1].text == message.content[1].text
+    assert streamed.usage.output_tokens_details.thinking_tokens > 0
+
+
+def test_a_turn_with_thinking_and_tools_may_be_sent_back_and_counted(claude: anthropic.Anthropic) -> None:
+    tool: Any = {"name": "add", "input_schema": {"type": "object", "properties": {"n": {"enum": [1, 2]}}}}
+    messages: Any = [
+        *QUESTION,
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "Let me add.", "signature": "x"},
+                {"type": "text", "text": "Adding."},
+                {"type": "tool_use", "id": "t1", "name": "add", "input": {"n": 1}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "42"}]},
+    ]
+    count = claude.messages.count_tokens(model="s1", messages=messages, tools=[tool])
+    fields: Any = {"model": "s1", "messages": messages, "max_tokens": 40, "tools": [tool]}
+    message = claude.messages.create(**fields, tool_choice={"type": "none"}, thinking={"type": "disabled"})
+    assert message.usage.input_tokens == count.input_tokens > 0
+
+
+def test_a_forced_tool_is_used_after_thinking(claude: anthropic.Anthropic) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    fields: Any = {
+        "model": "s1",
+        "messages": QUESTION,
+        "max_tokens": 100,
+        "thinking": {"type": "enabled", "budget_tokens": 12},
+        "tools": [{"name": "add", "input_schema": schema}],
+        "tool_choice": {"type": "tool", "name": "add"},
+    }
+    message = claude.messages.create(**fields)
+    with claude.messages.stream(**fields) as stream:
+        streamed = stream.get_final_message()
+    for response in (message, streamed):
+        assert response.content[-1].type == "tool_use"
+        assert response.content[-1].name == "add"
+        assert response.content[-1].input["n"] in (1, 2)
+        assert response.stop_reason == "tool_use"
+
+
+def test_anthropics_structured_output(claude: anthropic.Anthropic) -> None:
+    config: Any = {"format": {"type": "json_schema", "schema": SCHEMA}, "effort": "low"}
+    message = claude.messages.create(
+        model="s1", messages=QUESTION, max_tokens=200, temperature=1.0, output_config=config
+    )
+    check_verdict(message.content[-1].text)
+    assert message.usage.output_tokens_details.to_dict()["budget"]["max_tokens"] == EFFORT["low"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "named"),
+    [
+        ({"model": "unknown"}, anthropic.NotFoundError, "unknown"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 60}}, anthropic.BadRequestError, "thinking.budget_tokens"),
+        ({"thinking": {"type": "often"}}, anthropic.BadRequestError, "thinking.type"),
+        ({"output_config": {"effort": "max"}}, anthropic.BadRequestError, "output_config.effort"),
+        ({"max_tokens": 0}, anthropic.BadRequestError, "max_tokens"),
+        ({"messages": [{"role": "user", "content": [{"type": "film"}]}]}, anthropic.BadRequestError, "messages"),
+        ({"temperature": -1.0}, anthropic.BadRequestError, "temperature"),
+    ],
+)
+def test_anthropics_errors(claude: anthropic.Anthropic, fields: dict[str, Any], error: Any, named: str) -> None:
+    with pytest.raises(error, match=named) as caught:
+        claude.messages.create(**(GREEDY | fields))
+    body = caught.value.body
+    assert body["type"] == "error"
+    assert body["error"]["type"] == {404: "not_found_error", 400: "invalid_request_error"}[caught.value.status_code]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"thinking_token_budget": 9, "reasoning_effort": "low"}, "reasoning_effort"),
+        ({"thinking_token_budget": 9, "thinking": {"max_tokens": 8}}, "thinking_token_budget"),
+        ({"thinking_token_budget": -2}, "thinking_token_budget"),
+        ({"max_tokens_thinking": "all"}, "max_tokens_thinking"),
+        ({"thinking_n_ignore": 1.0}, "thinking_n_ignore"),
+        ({"thinking_n_ignore_str": 1}, "thinking_n_ignore_str"),
+        ({"min_tokens_thinking": 9, "max_tokens_thinking": 8}, "min_tokens_thinking"),
+        ({"thinking_n_ignores": 1}, "thinking_n_ignores"),
+        ({"reasoning_effort": "most"}, "reasoning_effort"),
+        ({"reasoning": {"effort": 3}}, "reasoning.effort"),
+        ({"reasoning": {"tokens": 3}}, "reasoning.tokens"),
+        ({"thinking": {"answer_reserve": 10}}, "thinking.answer_reserve"),
+        ({"thinking": {"min_tokens": 10}}, "thinking.min_tokens"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 10}}, "thinking.budget_tokens"),
+        ({"thinking_token_budget": 65, "model": "ponder"}, "thinking_token_budget"),
+    ],
+)
+def test_a_bad_budget_is_refused_in_the_clients_words(served: ServedApp, body: dict[str, Any], field: str) -> None:
+    request = {"model": "s1", "messages": QUESTION, "max_tokens": 10} | body
+    response = httpx.post(f"{served.url}/v1/chat/completions", json=request, timeout=60)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["param"] == field
+    assert error["message"].startswith(f"{field}: ")
+
+
+ROUTES = {
+    "/v1/chat/completions": ("ChatRequest", {"messages": QUESTION}),
+    "/v1/completions": ("CompletionRequest", {"prompt": "1 + 1 ="}),
+    "/v1/messages": ("MessagesRequest", {"messages": QUESTION}),
+    "/v1/messages/count_tokens": ("CountTokensRequest", {"messages": QUESTION}),
+}
+# fmt: off
+WORDS = st.sampled_from([
+    "type", "text", "role", "user", "assistant", "content", "function", "name", "tool", "tools", "schema",
+    "json_schema", "json_object", "effort", "enabled", "max_tokens", "budget_tokens", "auto", "none", "low",
+    "regex", "grammar", "choice", "image_url", "url", "input_schema", "tool_use", "id", "input",
+])
+# fmt: on
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([-(2**70), -(2**31), 2**31, 2**63 - 1, 2**64, 10**300]),
+    st.floats(),
+    st.text(max_size=6),
+    WORDS,
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_no_request_makes_the_server_fail(served: ServedApp, route: str) -> None:
+    schema, base = ROUTES[route]
+    description = httpx.get(f"{served.url}/openapi.json", timeout=60).json()
+    names = st.sampled_from(sorted(description["components"]["schemas"][schema]["properties"]))
+    valid = base | ({} if "count" in route else {"max_tokens": 3, "thinking": {"max_tokens": 1}})
+
+    @settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.dictionaries(names, VALUES, min_size=1, max_size=2) | VALUES, st.sampled_from(["s1", "ponder"]))
+    def check(changes: Any, model: str) -> None:
+        body = {"model": model, **valid, **changes} if isinstance(changes, dict) else changes
+        response = post(served, route, json.dumps(body))
+        assert response.status_code < 500, response.text
+        if response.status_code != 200:
+            assert response.json()["error"]["message"]
+        elif "text/event-stream" in response.headers["content-type"]:
+            assert '"code":500' not in response.text
+            assert "api_error" not in response.text
+
+    check()
+    sound = {"model": "s1", **valid}
+    assert post(served, route, json.dumps(sound)).status_code == 200
+
+
+def post(served: ServedApp, route: str, content: str | bytes) -> httpx.Response:
+    return httpx.post(f"{served.url}{route}", content=content, headers={"Content-Type": "application/json"}, timeout=60)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_body_that_is_no_json_object_is_refused(served: ServedApp, route: str) -> None:
+    noise = random.Random(0).randbytes(50)
+    for content in (b"", b"{", b"[]", b"null", b"\xff\xfe", noise, b"[" * 100_000, b'{"model": ' + b"9" * 5000 + b"}"):
+        response = post(served, route, content)
+        assert response.status_code == 400
+        assert response.json()["error"]["message"]
