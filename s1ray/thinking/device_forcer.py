@@ -25,95 +25,37 @@ such; that, and asking whether a state was found, waits for the device, once for
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Any, NamedTuple
-
 import numpy as np
 import torch
 
+from s1ray.thinking.device_state import (
+    ANSWER,
+    BAN,
+    BEGIN_ANSWER,
+    DONE,
+    END,
+    FORCE,
+    FREE,
+    INCREMENT,
+    MULTIPLIER,
+    START,
+    SUPPRESS,
+    THINK,
+    TO_END,
+    TO_WAIT,
+    WAIT,
+    Arrivals,
+    DeviceRequest,
+    SlotState,
+    as_state,
+    powers_of_multiplier,
+)
 from s1ray.thinking.device_tables import NEWLINE_FLAG, TRIGGER_FLAG, PlanTables, SlotConfig, ToDevice
-from s1ray.thinking.forcer import BudgetForcer, Phase, default_reserve, replay
+from s1ray.thinking.forcer import replay
 from s1ray.thinking.logit_edits import FORCED, pooled, share_of
-from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.repetition import LONGEST_PASSAGE, NGRAM, SHORTEST_LOOP
 
-START, THINK, WAIT, END, ANSWER, DONE = range(6)
-"""Phases; ANSWER lasts for its first token."""
-
-FREE, FORCE, BAN, TO_END, TO_WAIT, SUPPRESS, BEGIN_ANSWER = range(7)
-"""Modes: what happens to the next token."""
-
-UNLIMITED = 1 << 40
-"""Stands for a limit that there is not."""
-
-_MULTIPLIER = 6364136223846793005
-_INCREMENT = 1442695040888963407
 _MIX = 0xFF51AFD7ED558CCD - (1 << 64)
-
-_PHASES = {Phase.START: START, Phase.THINK: THINK, Phase.WAIT: WAIT, Phase.END: END, Phase.ANSWER: ANSWER}
-
-
-class SlotState(NamedTuple):
-    """Where one slot's response is: ints on the host, one [rows] int64 tensor each on the device."""
-
-    ident: Any
-    """Says which request it is: prompt, plan and room, hashed."""
-    seen: Any
-    """Tokens observed, the prompt's included."""
-    hash: Any
-    """Of the output ids, as in `BudgetForcer`."""
-    phase: Any
-    limit: Any
-    count: Any
-    """Thinking tokens."""
-    swallowed: Any
-    at_newline: Any
-    cooling: Any
-    forced_at: Any
-    """In the plan's block: the id of a forced text that comes next, and behind its last one."""
-    forced_end: Any
-    mode: Any
-    target: Any
-    """The id that is forced, or that probability moves to."""
-    period: Any
-    """Of a repetition, and how long it has gone on; see `LoopDetector`."""
-    matched: Any
-
-
-@dataclass(frozen=True, eq=False)
-class DeviceRequest:
-    """A request as it enters a slot."""
-
-    plan: ForcingPlan
-    prompt_len: int
-    prefill_len: int
-    """More than `prompt_len`: it resumes, with `prefill_len - prompt_len` tokens of output."""
-    room: int
-    temperature: float
-    stop_ids: Collection[int] = ()
-    seed: int | None = None
-    """None: drawn from the prompt."""
-
-    @property
-    def triggers(self) -> frozenset[int]:
-        """End triggers and those stop ids that no forced text contains, as `BudgetForcer` has them."""
-        plan = self.plan
-        forced = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
-        return frozenset(plan.end_triggers).union(i for i in self.stop_ids if i not in forced)
-
-    def limit(self, begun: int) -> int:
-        """Thinking tokens at most, where `begun` ids open the thinking first."""
-        plan = self.plan
-        reserve = plan.answer_reserve if plan.answer_reserve is not None else default_reserve(self.room)
-        most = max(0, self.room - begun - len(plan.newline) - len(plan.cut) - reserve)
-        return min(most, UNLIMITED if plan.max_tokens is None else plan.max_tokens)
-
-    def digest(self) -> int:
-        """Equal for equal requests, apart from their prompts."""
-        text = f"{self.plan.to_json()} {self.room} {self.seed} {sorted(self.stop_ids)}"
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big", signed=True)
 
 
 class DeviceForcer:
@@ -138,9 +80,7 @@ class DeviceForcer:
         self._parked = 0
         self._staged: dict[int, DeviceRequest | None] = {}
         self._active = np.zeros(slots, dtype=bool)
-        powers = np.full(history.shape[1] + 1, _MULTIPLIER, dtype=np.uint64)
-        powers[0] = 1
-        self._powers = to_device(np.cumprod(powers).view(np.int64))
+        self._powers = to_device(powers_of_multiplier(history.shape[1] + 1))
 
     def stage(self, slot: int, request: DeviceRequest | None) -> None:
         """A request enters the slot; None: one that is not forced. Takes effect with `flush`."""
@@ -216,7 +156,7 @@ class DeviceForcer:
         flags = self._tables.flags[config.flags, token.clamp(0, self._vocab_size)]
         newline, trigger = (flags & NEWLINE_FLAG).long(), (flags & TRIGGER_FLAG) > 0
         thinking, waiting = state.phase == THINK, state.phase == WAIT
-        mixed_in = state.hash * _MULTIPLIER + (token + _INCREMENT)
+        mixed_in = state.hash * MULTIPLIER + (token + INCREMENT)
 
         natural, goes_on = thinking & trigger, thinking & ~trigger
         offered = (state.mode == SUPPRESS) | ((state.mode == TO_WAIT) & (token == state.target))
@@ -408,94 +348,25 @@ class DeviceForcer:
     def _enter(self, entering: dict[int, DeviceRequest]) -> int:
         """Give each slot its request's first state, or the one that it left with."""
         slots, requests = list(entering), list(entering.values())
-        longest = max(request.prefill_len for request in requests)
-        where = self._to_device(np.array(slots))
-        rows = [[r.prompt_len, r.prefill_len, r.digest(), r.limit(len(r.plan.start)), r.limit(0)] for r in requests]
-        rows = [[*row, r.seed is None, _signed(2 * (r.seed or 0) + 1)] for row, r in zip(rows, requests, strict=True)]
-        staged = self._to_device(np.array(rows, dtype=np.int64)).unbind(1)
-        prompt_len, prefill_len, digest, limit_absent, limit, unseeded, seed = staged
-        self._temperature[where] = self._to_device(np.array([r.temperature for r in requests], dtype=np.float32))
-
-        config = SlotConfig(*self._tables.config[where].unbind(1))
-        ids = self._history[where, :longest].long()
-        place = torch.arange(longest, device=ids.device)
-        in_prompt = place < prompt_len.unsqueeze(1)
-        flags = self._tables.flags[config.flags.unsqueeze(1), ids.clamp(0, self._vocab_size)].where(in_prompt, 0)
-        most = max(max(len(r.plan.start), len(r.plan.end)) for r in requests)
-        start = self._last(ids, in_prompt, config.base, config.end, most)
-        end = self._last(ids, in_prompt, config.base + config.end, config.end_len, most)
-        trigger = torch.where((flags & TRIGGER_FLAG) > 0, place, -1).amax(1)
-        closed = (end >= 0) & (end >= start) & (end >= trigger)
-        opened = (start >= 0) & (start >= trigger) & ~closed
-        last_flag = flags.gather(1, (prompt_len - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
-
-        terms = (ids + _INCREMENT) * self._powers[:longest]
-        prompt_hash = terms.where(in_prompt, 0).sum(1)
-        zero = torch.zeros_like(prompt_len)
-        fresh = SlotState(
-            ident=(prompt_hash * _MULTIPLIER) ^ digest,
-            seen=prompt_len,
-            hash=torch.where(unseeded > 0, prompt_hash * 2 + 1, seed),
-            phase=torch.where(closed, DONE, torch.where(opened, THINK, START)),
-            limit=torch.where(opened | closed, limit, limit_absent),
-            count=zero,
-            swallowed=zero,
-            at_newline=(last_flag & NEWLINE_FLAG).long(),
-            cooling=zero,
-            forced_at=zero,
-            forced_end=config.end,
-            mode=zero,
-            target=zero,
-            period=zero,
-            matched=zero,
-        )
-        first = torch.stack(fresh, 1)
+        rows = Arrivals.of(slots, requests, self._history, self._to_device)
+        longest_delimiter = max(max(len(r.plan.start), len(r.plan.end)) for r in requests)
+        first = rows.first_states(self._tables, self._powers, longest_delimiter)
+        states = torch.stack(first, 1)
+        self._temperature[rows.slots] = rows.temperature
         resumed = [r for r, request in enumerate(requests) if request.prefill_len > request.prompt_len]
         if not resumed:
-            self._state[where] = first
+            self._state[rows.slots] = states
             return 0
 
-        found, left_as = self._look_up(fresh, ids, prompt_len, prefill_len)
-        found &= prefill_len > prompt_len
-        share = self._share[left_as]
-        self._state[where] = torch.where(found.unsqueeze(1), self._state[left_as], first)
-        self._share[where] = torch.where(found, share, 0.0)
-        lost = [r for r, known in enumerate(found.tolist()) if not known and r in set(resumed)]
+        found, left_as = rows.look_up(first, self._state, self._powers)
+        share = torch.where(found, self._share[left_as], 0.0)
+        self._state[rows.slots] = torch.where(found.unsqueeze(1), self._state[left_as], states)
+        self._share[rows.slots] = share
+        known = found.tolist()
+        lost = [r for r in resumed if not known[r]]
         for r in lost:
             self._replay(slots[r], requests[r])
         return len(lost)
-
-    def _last(
-        self, ids: torch.Tensor, in_prompt: torch.Tensor, at: torch.Tensor, length: torch.Tensor, most: int
-    ) -> torch.Tensor:
-        """[rows] where the delimiter at `at` of the pool ends for the last time; -1: it does not occur."""
-        match = in_prompt & (torch.arange(ids.shape[1], device=ids.device) >= (length - 1).unsqueeze(1))
-        for back in range(min(most, ids.shape[1])):
-            counts = back < length
-            expected = self._tables.pool[torch.where(counts, at + length - 1 - back, 0)]
-            same = (ids[:, : ids.shape[1] - back] == expected.unsqueeze(1)) | ~counts.unsqueeze(1)
-            match[:, back:] &= same
-        return torch.where(match, torch.arange(ids.shape[1], device=ids.device), -1).amax(1)
-
-    def _look_up(
-        self, fresh: SlotState, ids: torch.Tensor, prompt_len: torch.Tensor, prefill_len: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each row, whether a state of its history is kept, and which: one of all its ids, or of all but the last
-        (which was sampled and never fed).
-        """
-        place = torch.arange(ids.shape[1], device=ids.device)
-        output = (place >= prompt_len.unsqueeze(1)) & (place < (prefill_len - 1).unsqueeze(1))
-        rest = (prefill_len.unsqueeze(1) - 2 - place).clamp_(min=0)
-        begun = fresh.hash * self._powers[(prefill_len - prompt_len - 1).clamp(min=0)]
-        begun += ((ids + _INCREMENT) * self._powers[rest]).where(output, 0).sum(1)
-        last = ids.gather(1, (prefill_len - 1).unsqueeze(1)).squeeze(1)
-        whole = begun * _MULTIPLIER + (last + _INCREMENT)
-
-        kept = SlotState(*self._state.unsqueeze(0).unbind(2))
-        fits = (kept.seen == (prefill_len - 1).unsqueeze(1)) & (kept.hash == begun.unsqueeze(1))
-        fits |= (kept.seen == prefill_len.unsqueeze(1)) & (kept.hash == whole.unsqueeze(1))
-        fits &= kept.ident == fresh.ident.unsqueeze(1)
-        return fits.any(1), fits.long().argmax(1)
 
     def _replay(self, slot: int, request: DeviceRequest) -> None:
         """Bring a slot's first state to the end of the output, from the ids alone."""
@@ -504,39 +375,13 @@ class DeviceForcer:
         prompt, output = ids[: request.prompt_len], ids[request.prompt_len :]
         seed = (state.hash & ((1 << 64) - 1)) >> 1
         forcer = replay(request.plan, prompt, output, room=request.room, stop_ids=request.stop_ids, seed=seed)
-        row = _state_of(forcer, state, self._tables, slot)
+        row = as_state(forcer, state, self._tables, slot)
         self._state[slot] = self._to_device(np.array(row, dtype=np.int64))
         self._share[slot] = 0.0
 
     def state_of(self, slot: int) -> dict[str, int]:
         """A slot's state by name, for tests and debugging. Waits for the device."""
         return dict(zip(SlotState._fields, self._state[slot].tolist(), strict=True))
-
-
-def _state_of(forcer: BudgetForcer, first: SlotState, tables: PlanTables, slot: int) -> SlotState:
-    """A host forcer's state as a row."""
-    plan, config = forcer.plan, SlotConfig(*tables.host[slot].tolist())
-    begin, length = 0, len(plan.start)
-    if forcer.phase is Phase.WAIT:
-        table = config.base + config.texts + 2 * ((len(forcer.swallowed) - 1) % config.n_texts)
-        begin, length = tables.pool[table : table + 2].tolist()
-    elif forcer.phase is Phase.END:
-        length = len(forcer._forced)
-        begin = config.end if forcer.end_forced is None else config.cut + config.cut_len - length
-    detector = forcer._loop
-    return first._replace(
-        seen=first.seen + forcer.position,
-        hash=_signed(forcer._hash),
-        phase=DONE if forcer.done else _PHASES[forcer.phase],
-        count=forcer.thinking_tokens,
-        swallowed=len(forcer.swallowed),
-        at_newline=int(forcer._at_newline),
-        cooling=int(forcer._cooling),
-        forced_at=begin + forcer._forced_at,
-        forced_end=begin + length,
-        period=detector._period if detector else 0,
-        matched=detector._matched if detector else 0,
-    )
 
 
 def _make_impossible(logits: torch.Tensor, ids: torch.Tensor, counts: torch.Tensor) -> None:
@@ -554,8 +399,3 @@ def _drawn(hashed: torch.Tensor) -> torch.Tensor:
 def _shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
     """Right shift of 64 bits without a sign."""
     return (values >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _signed(value: int) -> int:
-    value &= (1 << 64) - 1
-    return value - (1 << 64) if value >> 63 else value

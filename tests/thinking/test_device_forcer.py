@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
+import math
 import random
+import sys
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 from toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
+from s1ray.thinking import repetition
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm", reason="the processor runs inside vLLM")
 
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from vllm import SamplingParams  # noqa: E402
 
-from s1ray.thinking.device_forcer import DONE, _signed  # noqa: E402
-from s1ray.thinking.logit_edits import LogitEdits, RowEdit  # noqa: E402
+from s1ray.thinking import device_forcer  # noqa: E402
+from s1ray.thinking import processor as processor_module  # noqa: E402
+from s1ray.thinking.device_forcer import DeviceForcer, _drawn  # noqa: E402
+from s1ray.thinking.device_state import DONE, DeviceRequest, signed  # noqa: E402
+from s1ray.thinking.logit_edits import FORCED, LogitEdits, RowEdit  # noqa: E402
 from s1ray.thinking.processor import BudgetForcingProcessor  # noqa: E402
 
 WIDTH = VOCAB + 4
@@ -172,7 +181,7 @@ class Runner:
         assert (ours["phase"] == DONE) == forcer.done
         assert (ours["count"], ours["limit"]) == (forcer.thinking_tokens, min(forcer.limit, 1 << 40))
         assert ours["swallowed"] == len(forcer.swallowed)
-        assert ours["hash"] == _signed(forcer._hash)
+        assert ours["hash"] == signed(forcer._hash)
 
 
 SHAPES = [
@@ -195,6 +204,7 @@ PROMPTS = [
     [TURN, THINK, X, NEWLINE],
     [X, TURN, Y, NEWLINE],
     [TURN, THINK, X, TURN, ANSWER],
+    [TURN, THINK, X, TURN, ANSWER, X, EOS, TURN, Y],
 ]
 
 
@@ -268,3 +278,269 @@ def test_sampled_batches_follow_the_host_and_attribute_waits_alike():
     requests = [made for seed in range(100, 106) for made in run(seed, [0.7, 1.0, 1.7])]
     drawn = [share for made in requests for share in made.shares if 0.01 < share < 0.99]
     assert len(drawn) > 100, "attribution has something to draw"
+
+
+def one(plan, prompt=(TURN, THINK), slots=2, **sampling) -> tuple[Runner, Request]:
+    """A runner with one request in it."""
+    runner, made = Runner(slots, 0), request(5, plan, list(prompt), **sampling)
+    runner.enter([made])
+    runner.processor.apply_staged_writes()
+    return runner, made
+
+
+def feed(runner: Runner, made: Request, logits: torch.Tensor, token: int | None = None) -> torch.Tensor:
+    """One step of one request with these logits ([1, WIDTH]); then `token` is what was sampled."""
+    total = len(made.prompt) + len(made.output)
+    edited = runner.apply(logits, [made], [total - 1])
+    if token is not None:
+        runner.state.all_token_ids.gpu[made.slot, total] = token
+        made.output.append(token)
+    return edited
+
+
+@pytest.mark.parametrize("temperature", [0.7, 1.0, 1.7])
+def test_the_distribution_is_that_of_sampling_and_replacing(temperature):
+    runner, made = one(toy_plan(waits=1), temperature=temperature)
+    logits = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(5)) * 3
+    before = torch.softmax(logits[0, :VOCAB].double() / temperature, 0)
+    after = torch.softmax(feed(runner, made, logits)[0].double() / temperature, 0)
+    expected = before.clone()
+    expected[WAIT] += before[EOS] + before[TURN]
+    expected[[EOS, TURN]] = 0
+    torch.testing.assert_close(after[:VOCAB], expected, rtol=1e-5, atol=1e-7)
+    assert float(after[VOCAB:].sum()) == 0
+
+
+def test_suppressing_without_a_wait_text_renormalises():
+    runner, made = one(toy_plan(waits=1, wait_texts=()), temperature=1.0)
+    logits = torch.zeros(1, WIDTH)
+    logits[0, TURN] = 2.0
+    before = torch.softmax(logits[0, :VOCAB], 0)
+    after = torch.softmax(feed(runner, made, logits)[0], 0)
+    stop = float(before[EOS] + before[TURN])
+    assert float(after[TURN]) == 0
+    torch.testing.assert_close(float(after[X]), float(before[X]) / (1 - stop), rtol=1e-5, atol=0)
+    torch.testing.assert_close(float(runner.processor._forcer._share[made.slot]), stop, rtol=1e-5, atol=0)
+
+
+def test_numbers_are_drawn_as_the_host_draws_them():
+    rng = random.Random(4)
+    for _ in range(300):
+        forcer = BudgetForcer(toy_plan(waits=1), seed=rng.randrange(-(2**40), 2**63))
+        forcer.observe(rng.randrange(VOCAB))
+        number = float(_drawn(torch.tensor([signed(forcer._hash)]))[0])
+        assert forcer._drawn(number, unknown=False) is False
+        assert forcer._drawn(math.nextafter(number, 2.0), unknown=False) is True
+
+
+@pytest.mark.parametrize("thrown_away", [0, 1])
+def test_a_preempted_request_keeps_knowing_which_waits_were_its_own(thrown_away):
+    runner, made = one(toy_plan(waits=1))
+    own = torch.zeros(1, WIDTH)
+    own[0, [WAIT, TURN]] = torch.tensor([5.0, 1.0])
+    feed(runner, made, own, WAIT)
+    feed(runner, made, torch.zeros(1, WIDTH), X)
+    made.output = made.output[: 2 - thrown_away]
+    runner.leave(made)
+    # Two others take both slots, and are forced too, so its state has to be parked.
+    others = [request(6, toy_plan(waits=1), [TURN, THINK]), request(7, toy_plan(), [X])]
+    runner.enter(others)
+    runner.processor.apply_staged_writes()
+    for other in others:
+        runner.leave(other)
+    runner.enter([made])
+    runner.processor.apply_staged_writes()
+    stop = torch.zeros(1, WIDTH)
+    stop[0, TURN] = 5.0
+    assert int(feed(runner, made, stop)[0].argmax()) == WAIT
+
+
+def test_a_request_whose_state_was_overwritten_is_replayed_from_its_ids(caplog):
+    plans = [toy_plan(max_tokens=6, waits=2, wait_texts=((WAIT, COMMA), (HMM,)), loops=2), toy_plan(max_tokens=0)]
+    for plan, output in [
+        (plans[0], []),
+        (plans[0], [X, WAIT]),
+        (plans[0], [X, WAIT, COMMA, X, HMM]),
+        (plans[0], [X] * 6 + [NEWLINE, TURN]),
+        (plans[0], [X, X, TURN]),
+        (plans[0], [X] * 6 + [NEWLINE, TURN, ANSWER, NEWLINE, FINAL, 9, X]),
+        (plans[1], [NEWLINE]),
+    ]:
+        runner = Runner(2, 0)
+        made = request(5, plan, [TURN, THINK])
+        made.output = [X, *output]
+        for token in made.output:
+            made.forcer.observe(token)
+        runner.enter([made])
+        runner.processor.apply_staged_writes()
+        for position in range(30):
+            logits = model_logits(9, position).unsqueeze(0)
+            edited = feed(runner, made, logits.clone())
+            runner.check(made, logits[0], edited[0])
+            token = int(edited[0].argmax())
+            runner.state.all_token_ids.gpu[made.slot, len(made.prompt) + len(made.output)] = token
+            made.output.append(token)
+        assert made.forcer.position > len(output)
+    assert "came back after too many others" in caplog.text
+
+
+def test_children_of_one_request_that_are_preempted_together_get_their_own_states_back():
+    plan = toy_plan(waits=2, wait_texts=((WAIT, COMMA),))
+    runner = Runner(4, 0)
+    children = [request(6, plan, [TURN, THINK], temperature=1.7) for _ in range(4)]
+    runner.enter(children)
+    for _ in range(25):
+        runner.step(children)
+    assert len({tuple(child.output) for child in children}) == 4
+    for child in children:
+        runner.leave(child)
+    runner.enter(children[::-1])
+    for _ in range(25):
+        runner.step(children)
+
+
+@pytest.mark.parametrize(("period", "copies", "cut"), [(1, 2, 32), (5, 8, 40), (50, 2, 100), (51, 2, None)])
+def test_loops_are_found_as_far_apart_as_on_the_host(period, copies, cut, monkeypatch):
+    for module in (repetition, device_forcer):
+        monkeypatch.setattr(module, "LONGEST_PASSAGE", 50)
+    rng = random.Random(period)
+    passage = [rng.choice([HMM, COMMA, FINAL, X, Y, 12, 13, 14, 15]) for _ in range(period)]
+    runner, made = one(toy_plan(loops=copies), max_tokens=290)
+    for position in range(2 * period + 40):
+        if position:
+            made.forcer.observe(made.output[-1])
+        edited = feed(runner, made, torch.zeros(1, WIDTH), passage[position % period])
+        assert (float(edited.max()) == FORCED) == (made.forcer.end_forced == "loop")
+        if made.forcer.end_forced:
+            break
+    assert made.forcer.end_forced == ("loop" if cut else None)
+    if cut:
+        assert position == cut
+
+
+def test_many_plans_come_and_go_through_one_pool():
+    runner, rng = Runner(4, 0), random.Random(0)
+    for round_ in range(150):
+        text = tuple(rng.choice([X, Y, HMM, 12, 13]) for _ in range(60))
+        stops = [14] if round_ % 2 else []
+        made = [request(round_, toy_plan(waits=1, wait_texts=(text,)), [TURN, THINK], stop_token_ids=stops)]
+        made += [request(round_ + 1, toy_plan(max_tokens=round_), [X])]
+        runner.enter(made)
+        for _ in range(2):
+            runner.step(made)
+        for other in made:
+            runner.leave(other)
+    assert len(runner.processor._forcer._tables._ids) < 10_000
+    assert runner.processor._forcer._tables.flags.shape[0] <= 4
+
+
+def test_a_plan_for_another_model_and_none_leave_the_request_unforced(caplog):
+    for plan, says in [(toy_plan(vocab_size=WIDTH + 1), "left unforced"), (None, "")]:
+        runner = Runner(2, 0)
+        made = request(1, plan, [X])
+        runner.state.prompt_len.np[0] = runner.state.prefill_len.np[0] = 1
+        assert runner.processor.add_request(0, made.params) is False
+        runner.processor.apply_staged_writes()
+        made.slot = 0
+        logits = torch.randn(1, WIDTH)
+        assert torch.equal(feed(runner, made, logits.clone()), logits)
+        assert says in caplog.text
+
+
+class NoSync(TorchDispatchMode):
+    """Refuses every operation that would wait for the device, or whose result's shape would have to."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name()
+        assert not any(word in name for word in ("_local_scalar", "nonzero", "masked_select", "unique", "equal")), name
+        indices = args[1] if name.startswith(("aten::index", "aten::_index_put")) and isinstance(args[1], list) else ()
+        assert not any(index is not None and index.dtype == torch.bool for index in indices), name
+        self.operations = getattr(self, "operations", 0) + 1
+        return func(*args, **(kwargs or {}))
+
+
+FULL_PLAN = toy_plan(
+    waits=2,
+    wait_texts=(),
+    loops=2,
+    grace=3,
+    max_tokens=20,
+    ban=((X,), (Y, FINAL), (12, 13, 14)),
+)
+
+
+def test_no_step_reads_a_value_back():
+    runner = Runner(6, 0)
+    plans = [FULL_PLAN, toy_plan(waits=1, min_tokens=3), toy_plan(max_tokens=0), None]
+    requests = [request(key, plan, [TURN, THINK], temperature=1.0) for key, plan in enumerate(plans)]
+    runner.enter(requests)
+    runner.processor.apply_staged_writes()
+    for _ in range(5):
+        logits = torch.stack([model_logits(made.key, len(made.output)) for made in requests])
+        with NoSync():
+            edited = runner.apply(logits, requests, [len(made.prompt) + len(made.output) - 1 for made in requests])
+        for made, row in zip(requests, edited, strict=True):
+            token = runner.sample(row, 1.0)
+            runner.state.all_token_ids.gpu[made.slot, len(made.prompt) + len(made.output)] = token
+            made.output.append(token)
+
+
+def test_admission_and_steps_run_on_a_device_whose_values_cannot_be_read():
+    # A meta tensor has a shape and no values: whatever needs one, or mixes host and device, raises.
+    def to_device(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).to("meta")
+
+    def on_device(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.int32, device="meta")
+
+    forcer = DeviceForcer(4, WIDTH, on_device(4, 50), to_device)
+    for slot, plan in [(0, FULL_PLAN), (2, toy_plan(waits=1))]:
+        forcer.stage(slot, DeviceRequest(plan, prompt_len=4, prefill_len=4, room=40, temperature=1.0))
+    forcer.stage(1, None)
+    forcer.flush()
+    for _ in range(2):
+        logits = torch.zeros((3, WIDTH), device="meta")
+        forcer.edit(logits, on_device(3), np.array([2, 0, 1]), on_device(3), on_device(3))
+        with pytest.raises(RuntimeError):
+            logits.max().item()
+
+
+def test_speculative_decoding_is_refused_by_name():
+    config = SimpleNamespace(model_config=CONFIG.model_config, speculative_config=object())
+    for arguments in [(torch.device("cpu"), False), (slot_tensors(2),)]:
+        with pytest.raises(ValueError, match="speculative_config"):
+            BudgetForcingProcessor(config, *arguments)
+
+
+@pytest.fixture
+def newer_vllm(monkeypatch) -> ModuleType:
+    """The processor's module as it is where vLLM has Model Runner V2's interface."""
+    interface = ModuleType("vllm.v1.worker.gpu.sample.logits_processor")
+
+    class DeviceInterface(ABC):
+        @abstractmethod
+        def apply(self, logits, ctx): ...
+
+    interface.LogitsProcessor = DeviceInterface
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    spec = importlib.util.spec_from_file_location("processor_in_newer_vllm", processor_module.__file__)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    module.interface = DeviceInterface
+    return module
+
+
+def test_one_class_has_both_interfaces_where_vllm_has_them(newer_vllm):
+    made = newer_vllm.BudgetForcingProcessor
+    assert issubclass(made, newer_vllm.interface)
+    assert issubclass(made, newer_vllm.LogitsProcessor)
+    made(CONFIG, slot_tensors(2))
+    assert made(CONFIG, torch.device("cpu"), False).is_argmax_invariant() is False
+
+
+def test_only_the_device_limits_the_length_of_a_banned_text(newer_vllm):
+    params = request(0, toy_plan(ban=((X,) * 65,)), [X]).params
+    BudgetForcingProcessor.validate_params(params)
+    with pytest.raises(ValueError, match="a banned text has at most 64 tokens"):
+        newer_vllm.BudgetForcingProcessor.validate_params(params)
