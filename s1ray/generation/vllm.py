@@ -6,17 +6,23 @@ Imports vLLM only when a generator is made. One engine a process; share it.
 from __future__ import annotations
 
 import itertools
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import EngineConfig, resolve_model
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.counting import completion_from_ids
+from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR, make_plan
+from s1ray.thinking.segmented import Segment
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 GIB = 1 << 30
 
@@ -73,7 +79,7 @@ class VLLMGenerator:
     def __init__(self, config: EngineConfig, *, thinking_format: ThinkingFormat | None = None) -> None:
         fmt = thinking_format or ThinkingFormat.preset(config.thinking_format)
         import torch
-        from transformers import AutoTokenizer, GenerationConfig
+        from transformers import AutoTokenizer
 
         device = config.device
         if device == "auto":
@@ -81,7 +87,7 @@ class VLLMGenerator:
         kwargs = engine_kwargs(config, device)
         # Before the engine: a format that does not fit the model is found in a second instead of a minute.
         self._tokenizer = AutoTokenizer.from_pretrained(kwargs.get("tokenizer", kwargs["model"]))
-        self._tokenized = fmt.resolve(self._tokenizer, _eos_ids(GenerationConfig, kwargs["model"]))
+        self._tokenized = fmt.resolve(self._tokenizer, eos_ids_of(kwargs["model"]))
 
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
@@ -96,7 +102,7 @@ class VLLMGenerator:
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        prompt_ids = self._prompt_ids(request)
+        prompt_ids = prompt_ids_of(request, self._tokenizer)
         room = self._context - len(prompt_ids)
         if room < 1:
             raise GenerationError(
@@ -130,14 +136,6 @@ class VLLMGenerator:
         """Stop the engine."""
         self._engine.shutdown()
 
-    def _prompt_ids(self, request: GenerationRequest) -> list[int]:
-        if request.prompt_ids is not None:
-            return list(request.prompt_ids)
-        rendered = self._tokenizer.apply_chat_template(
-            [dict(message) for message in request.messages or ()], add_generation_prompt=True, tokenize=False
-        )
-        return self._tokenizer.encode(rendered, add_special_tokens=False)
-
     def _sampling_params(self, request: GenerationRequest, plan: str | None, room: int) -> SamplingParams:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -153,10 +151,34 @@ class VLLMGenerator:
         )
 
 
-def _eos_ids(generation_config: Any, model: str) -> list[int]:
-    """The ids in the model's generation_config.json that end a response; none where there is no such file."""
-    try:
-        ids = generation_config.from_pretrained(model).eos_token_id
-    except OSError:
-        return []
-    return [ids] if isinstance(ids, int) else list(ids or ())
+@dataclass(frozen=True)
+class EngineSegments:
+    """`CompleteIds` over an engine in this process: for budget forcing from outside (`s1ray.thinking.segmented`)."""
+
+    engine: AsyncLLM
+    temperature: float = 0.0
+    """0: greedy."""
+    top_p: float = 1.0
+
+    async def __call__(
+        self, prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+    ) -> Segment:
+        """Generate up to `max_tokens` ids."""
+        from vllm import SamplingParams
+        from vllm.inputs.engine import tokens_input
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=max_tokens,
+            seed=seed,
+            stop_token_ids=list(stop_ids),
+            logit_bias=dict.fromkeys(ban, -100.0) or None,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        engine_id = f"segment-{uuid.uuid4().hex}"
+        outputs = [output async for output in self.engine.generate(tokens_input(prompt_ids), params, engine_id)]
+        response = outputs[-1].outputs[0]
+        return Segment(list(response.token_ids), response.finish_reason or "stop")

@@ -193,6 +193,13 @@ def test_without_thinking_there_is_one_call():
     assert response.output_ids[:6] == [NEWLINE, TURN, ANSWER, NEWLINE, FINAL, COLON]
 
 
+def test_an_answer_is_one_call_that_an_empty_beginning_ends_at_once():
+    asked, response = asked_for(toy_plan(max_tokens=0), [0] * 6 + [TURN, X, X, X, EOS], room=20)
+    assert asked == [14, 1, 13]
+    assert response.output_ids[6:] == [Y, X, X, X, EOS]
+    assert response.generated_tokens == 1 + 1 + 4
+
+
 def test_a_minimum_without_a_wait_text_is_one_call_however_often_the_model_stops():
     asked, response = asked_for(toy_plan(max_tokens=30, min_tokens=20, wait_texts=()), [TURN] * 100, room=60)
     assert asked[:2] == [20, 10]

@@ -1,0 +1,31 @@
+"""From a request to its prompt's token ids, for engines that have the model's tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s1ray.generation.base import GenerationRequest
+
+
+def prompt_ids_of(request: GenerationRequest, tokenizer: Any) -> list[int]:
+    """The request's own ids, or its messages in the model's chat template.
+
+    Raises:
+        ValueError: the tokenizer has no chat template, or the template refuses the messages.
+    """
+    if request.prompt_ids is not None:
+        return list(request.prompt_ids)
+    messages = [dict(message) for message in request.messages or ()]
+    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer.encode(rendered, add_special_tokens=False)
+
+
+def eos_ids_of(model: str) -> list[int]:
+    """The ids in a model's generation_config.json that end a response; none where there is no such file."""
+    from transformers import GenerationConfig
+
+    try:
+        ids = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:
+        return []
+    return [ids] if isinstance(ids, int) else list(ids or ())

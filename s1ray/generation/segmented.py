@@ -1,0 +1,232 @@
+"""Budget forcing at servers that know nothing of it: the segmented driver over an OpenAI-compatible `/completions`.
+
+    generator = SegmentedGenerator("http://127.0.0.1:8000/v1", "qwen", weights="Qwen/Qwen3-8B", thinking_format="qwen3")
+
+The server has to take a prompt of token ids and `stop_token_ids`, to give token ids back (`return_token_ids`), and to
+honour `logit_bias`: `vllm serve` does. Chat templates and formats are applied here, so the model's tokenizer is needed,
+and the folder's `generation_config.json`, because the server ends responses at the ids that it lists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from s1ray.config import resolve_model
+from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.generation.counting import completion_from_ids
+from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
+from s1ray.generation.transport import Transport
+from s1ray.schemas import Completion
+from s1ray.thinking.format import ThinkingFormat
+from s1ray.thinking.plan import make_plan
+from s1ray.thinking.segmented import Segment, SegmentError, force_in_segments
+
+BANNED = -100.0
+"""Logit bias of a banned id: the most that OpenAI's API allows."""
+
+PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Said in every call, because vLLM's server would fill them in from the model's generation_config.json."""
+
+
+@dataclass(frozen=True)
+class HTTPSegments:
+    """`CompleteIds` over `/completions`, for one request."""
+
+    transport: Transport
+    request_id: str
+    fields: Mapping[str, Any]
+    """Of every call: model, temperature, ..."""
+
+    async def __call__(
+        self, prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+    ) -> Segment:
+        """Generate up to `max_tokens` ids.
+
+        Raises:
+            GenerationError: the server does not answer, refuses, or gives no token ids.
+        """
+        body = {
+            **self.fields,
+            "prompt": prompt_ids,
+            "max_tokens": max_tokens,
+            "stop_token_ids": list(stop_ids),
+            "return_token_ids": True,
+        }
+        if ban:
+            body["logit_bias"] = {str(token_id): BANNED for token_id in ban}
+        if seed is not None:
+            body["seed"] = seed
+        answer = await self.transport.ask(self.request_id, "/completions", body)
+        where = f"request {self.request_id!r}: {self.transport.base_url}/completions"
+        try:
+            choice = answer["choices"][0]
+            ids, reason, stop = choice.get("token_ids"), choice.get("finish_reason"), choice.get("stop_reason")
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            raise GenerationError(
+                f"{where} answered in a form that is not OpenAI's ({type(error).__name__}: {error}): "
+                f"{str(answer)[:300]}"
+            ) from error
+        if "thinking" in choice:
+            raise GenerationError(
+                f"{where} forces budgets itself, so they cannot be forced from outside as well; use HTTPGenerator "
+                "(in a benchmark's config: driver: engine)"
+            )
+        if not isinstance(ids, list):
+            raise GenerationError(
+                f"{where} gives no token ids (return_token_ids), without which budgets cannot be forced from outside; "
+                "`vllm serve` does, as of 0.10.2"
+            )
+        if reason == "stop" and isinstance(stop, int) and ids[-1:] != [stop]:
+            ids = [*ids, stop]
+        return Segment(ids, reason or "stop")
+
+
+class SegmentedGenerator:
+    """Completes requests at an endpoint that forces no budgets; use as `async with`, or call `close`.
+
+    Args:
+        base_url: the address with its `/v1`.
+        model: the model's name there.
+        weights: folder or Hugging Face id of the model, for its tokenizer and the ids that end its responses;
+            "miniature-base" is the packaged one.
+        thinking_format: how the model writes its thinking; a name is a preset.
+        context: tokens that prompt and response may have together. None: what `/models` says (vLLM's does).
+        api_key: sent as a bearer token.
+        concurrency: responses in the making at most, further ones wait.
+        timeout: seconds that one attempt of one call may take.
+        attempts: tries of one call.
+        segment_tokens: tokens of one call at most. None: as many as fit.
+        extra_body: further fields for every call.
+        transport: replaces the network, for tests.
+
+    Raises:
+        ValueError: there is no tokenizer, or it cannot express the format.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        weights: str,
+        thinking_format: ThinkingFormat | str = "s1",
+        context: int | None = None,
+        api_key: str | None = None,
+        concurrency: int = 64,
+        timeout: float = 600.0,
+        attempts: int = 4,
+        segment_tokens: int | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        from transformers import AutoTokenizer
+
+        fmt = ThinkingFormat.preset(thinking_format) if isinstance(thinking_format, str) else thinking_format
+        folder = resolve_model(weights)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"weights: {folder}: its tokenizer cannot be loaded: {error}") from None
+        eos, own = set(eos_ids_of(folder)), self._tokenizer.eos_token_id
+        self._eos = sorted(eos if own is None else {*eos, own})
+        self._tokenized = fmt.resolve(self._tokenizer, self._eos)
+        self._transport = Transport(
+            base_url,
+            api_key=api_key,
+            connections=concurrency,
+            timeout=timeout,
+            attempts=attempts,
+            transport=transport,
+        )
+        self._model = model
+        self._context = context
+        self._context_asked = asyncio.Lock()
+        self._segment_tokens = segment_tokens
+        self._extra = dict(extra_body or {})
+        self._free = asyncio.Semaphore(concurrency)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        """Generate one response."""
+        try:
+            prompt_ids = prompt_ids_of(request, self._tokenizer)
+            plan = None if request.budget is None else make_plan(self._tokenized, request.budget)
+        except ValueError as error:
+            raise GenerationError(f"request {request.id!r}: {error}") from error
+        sampling = {"temperature": request.temperature, "top_p": request.top_p}
+        fields = {"model": self._model} | PLAIN_SAMPLING | sampling | self._extra
+        complete = HTTPSegments(self._transport, request.id, fields)
+        async with self._free:
+            room = await self._room(request, len(prompt_ids))
+            if plan is None:
+                segment = await complete(prompt_ids, max_tokens=room, stop_ids=self._eos, ban=(), seed=request.seed)
+                return completion_from_ids(
+                    request.id, self._tokenized, None, prompt_ids, segment.token_ids, segment.finish_reason
+                )
+            try:
+                response = await force_in_segments(
+                    complete,
+                    plan,
+                    prompt_ids,
+                    room=room,
+                    eos_ids=self._eos,
+                    seed=request.seed,
+                    segment_tokens=self._segment_tokens,
+                )
+            except SegmentError as error:
+                raise GenerationError(f"request {request.id!r}: {self._transport.base_url}: {error}") from error
+        return completion_from_ids(
+            request.id,
+            self._tokenized,
+            plan,
+            prompt_ids,
+            response.output_ids,
+            response.finish_reason,
+            swallowed=response.swallowed,
+            room=room,
+        )
+
+    async def _room(self, request: GenerationRequest, prompt_tokens: int) -> int:
+        """Tokens that the response may have."""
+        if self._context is None:
+            async with self._context_asked:
+                if self._context is None:
+                    self._context = await self._context_there(request.id)
+        room = self._context - prompt_tokens
+        if room < 1:
+            raise GenerationError(
+                f"request {request.id!r}: the prompt has {prompt_tokens} tokens, which fills the model's context of "
+                f"{self._context}"
+            )
+        return room if request.max_tokens is None else min(room, request.max_tokens)
+
+    async def _context_there(self, request_id: str) -> int:
+        answer = await self._transport.ask(request_id, "/models")
+        try:
+            there = {model["id"]: model.get("max_model_len") for model in answer["data"]}
+        except (KeyError, TypeError, AttributeError):
+            there = {}
+        context = there.get(self._model)
+        if not isinstance(context, int):
+            raise GenerationError(
+                f"request {request_id!r}: {self._transport.base_url}/models does not say how long the context of "
+                f"{self._model!r} is; give it as `context`"
+            )
+        return context
