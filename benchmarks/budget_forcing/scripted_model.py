@@ -88,24 +88,28 @@ class ScriptedModel:
         """What the model would say after a token, best first (the head of the order; all others are unlikely)."""
         return self.table[last_id]
 
-    def prompt(self, entry: str | None = None, *, length: int | None = None, opened: bool = True) -> list[int]:
+    def prompt(
+        self, entry: str | None = None, *, length: int | None = None, opened: bool = True, number: int = 0
+    ) -> list[int]:
         """A chat prompt in ids.
 
         Args:
             entry: the word that it ends in, inside the opened thinking. None: the delimiter's line break is the end.
             length: tokens in all. None: as short as it gets.
             opened: the thinking is open already.
+            number: questions of different numbers share no prefix.
         """
         encode = self.tokenized.encode
         before, after = "<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"
         if opened:
             after += f"{self.tokenized.format.start}\n{entry or ''}"
         head, tail = encode(before), encode(after)
-        filler = self.chain[: LINE - 1]
+        size = len(self.chain)
+        begin, stride = number % size, 1 + number // size
         wanted = 1 if length is None else length - len(head) - len(tail)
         if wanted < 1:
             raise ValueError(f"length: the shortest prompt has {len(head) + len(tail) + 1} tokens, got {length}")
-        question = [filler[i % len(filler)] for i in range(wanted)]
+        question = [self.chain[(begin + i * stride) % size] for i in range(wanted)]
         return [*head, *question, *tail]
 
     def free_run(self, prompt_ids: Sequence[int], limit: int) -> list[int]:
