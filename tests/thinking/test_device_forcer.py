@@ -355,6 +355,42 @@ def test_a_preempted_request_keeps_knowing_which_waits_were_its_own(thrown_away)
     assert int(feed(runner, made, stop)[0].argmax()) == WAIT
 
 
+def test_an_ambiguous_wait_is_attributed_by_the_share_from_before_the_preemption():
+    for stop, ours in [(1.0, 0), (7.0, 1)]:
+        runner, made = one(toy_plan(waits=1, wait_texts=((WAIT, COMMA),)))
+        logits = torch.zeros(1, WIDTH)
+        logits[0, [WAIT, TURN]] = torch.tensor([5.0, stop])
+        feed(runner, made, logits, WAIT)
+        runner.leave(made)
+        runner.enter([made])
+        runner.processor.apply_staged_writes()
+        # A chunk of the prefill: its row says something else, and is not sampled from.
+        chunk = torch.zeros(1, WIDTH)
+        chunk[0, TURN if not ours else WAIT] = 9.0
+        runner.apply(chunk, [made], [1])
+        feed(runner, made, torch.zeros(1, WIDTH))
+        assert runner.processor._forcer.state_of(made.slot)["swallowed"] == ours
+
+
+def test_equal_outputs_of_different_requests_are_not_mixed_up():
+    runner = Runner(4, 0)
+    twins = [
+        request(3, toy_plan(max_tokens=50), [TURN, THINK]),
+        request(3, toy_plan(max_tokens=12), [TURN, THINK]),
+        request(3, toy_plan(max_tokens=50), [TURN, THINK, X]),
+        request(3, toy_plan(max_tokens=50), [TURN, THINK], max_tokens=30),
+    ]
+    runner.enter(twins)
+    for _ in range(4):
+        runner.step(twins)
+    assert len({tuple(twin.output[:1]) for twin in twins}) == 1
+    for twin in twins:
+        runner.leave(twin)
+    runner.enter(twins[::-1])
+    for _ in range(30):
+        runner.step(twins)
+
+
 def test_a_request_whose_state_was_overwritten_is_replayed_from_its_ids(caplog):
     plans = [toy_plan(max_tokens=6, waits=2, wait_texts=((WAIT, COMMA), (HMM,)), loops=2), toy_plan(max_tokens=0)]
     for plan, output in [
@@ -399,23 +435,38 @@ def test_children_of_one_request_that_are_preempted_together_get_their_own_state
         runner.step(children)
 
 
-@pytest.mark.parametrize(("period", "copies", "cut"), [(1, 2, 32), (5, 8, 40), (50, 2, 100), (51, 2, None)])
-def test_loops_are_found_as_far_apart_as_on_the_host(period, copies, cut, monkeypatch):
+def passage_of(length: int) -> list[int]:
+    rng = random.Random(length)
+    return [rng.choice([HMM, COMMA, FINAL, X, Y, 12, 13, 14, 15]) for _ in range(length)]
+
+
+@pytest.mark.parametrize(
+    ("said", "copies", "cut"),
+    [
+        (passage_of(1) * 40, 2, 32),
+        (passage_of(5) * 10, 8, 40),
+        (passage_of(50) * 3, 2, 100),
+        (passage_of(51) * 3, 2, None),
+        # The copy to count from is the nearest one, not the first.
+        (passage_of(12) + [X] + passage_of(12) + [Y, X, Y] + passage_of(12) * 6, 4, 81),
+    ],
+)
+@pytest.mark.parametrize("said_in_prompt", [False, True])
+def test_loops_are_found_where_the_host_finds_them(said, copies, cut, said_in_prompt, monkeypatch):
     for module in (repetition, device_forcer):
         monkeypatch.setattr(module, "LONGEST_PASSAGE", 50)
-    rng = random.Random(period)
-    passage = [rng.choice([HMM, COMMA, FINAL, X, Y, 12, 13, 14, 15]) for _ in range(period)]
-    runner, made = one(toy_plan(loops=copies), max_tokens=290)
-    for position in range(2 * period + 40):
+    # What the prompt holds is no copy.
+    prompt = [TURN, THINK, *(said[: len(said) // 3] if said_in_prompt else [])]
+    runner, made = one(toy_plan(loops=copies, answer_reserve=0), prompt, max_tokens=220)
+    for position, token in enumerate(said):
         if position:
             made.forcer.observe(made.output[-1])
-        edited = feed(runner, made, torch.zeros(1, WIDTH), passage[position % period])
+        edited = feed(runner, made, torch.zeros(1, WIDTH), token)
         assert (float(edited.max()) == FORCED) == (made.forcer.end_forced == "loop")
         if made.forcer.end_forced:
             break
     assert made.forcer.end_forced == ("loop" if cut else None)
-    if cut:
-        assert position == cut
+    assert cut in (None, position)
 
 
 def test_many_plans_come_and_go_through_one_pool():

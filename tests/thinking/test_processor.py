@@ -301,6 +301,13 @@ def test_a_plan_for_another_model_leaves_the_request_unforced_and_says_so(caplog
     assert "left unforced" in caplog.text
 
 
+def test_a_stop_id_that_the_model_does_not_have_is_ignored():
+    made, _ = one_request(toy_plan(waits=1), stop_token_ids=[Y, WIDTH, 10**6])
+    logits = torch.zeros(1, WIDTH)
+    logits[0, Y] = 5.0
+    assert int(made.apply(logits)[0].argmax()) == WAIT
+
+
 ACTIONS = st.one_of(
     st.none(),
     st.builds(RowAction, force=st.integers(0, VOCAB - 1)),
