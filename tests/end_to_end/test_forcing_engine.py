@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from s1ray.config import EngineConfig
 from s1ray.generation import GenerationRequest, complete_all
+from s1ray.generation.counting import completion_from_ids
 from s1ray.schemas import Completion
 from s1ray.thinking import ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
+
+if TYPE_CHECKING:
+    from s1ray.generation.vllm import VLLMGenerator
 
 pytestmark = pytest.mark.end_to_end
 
@@ -122,13 +128,47 @@ def random_requests(tokenized: TokenizedFormat, number: int) -> list[GenerationR
     return requests
 
 
-def run(config: EngineConfig, requests: list[GenerationRequest]) -> dict[str, Completion]:
+async def siblings(
+    generator: VLLMGenerator, request: GenerationRequest, tokenized: TokenizedFormat
+) -> list[Completion]:
+    """Four samples of one request, in one."""
+    plan = make_plan(tokenized, request.budget)
+    room = min(CONTEXT - len(request.prompt_ids), request.max_tokens or CONTEXT)
+    params = generator._sampling_params(request, plan.to_json(), room)
+    params.n = 4
+    prompt = {"prompt_token_ids": list(request.prompt_ids)}
+    async for result in generator._engine.generate(prompt, params, f"siblings-{request.id}"):
+        outputs = result.outputs
+    return [
+        completion_from_ids(
+            request.id, tokenized, plan, request.prompt_ids, list(output.token_ids), output.finish_reason, room=room
+        )
+        for output in outputs
+    ]
+
+
+def run(
+    config: EngineConfig, requests: list[GenerationRequest], tokenized: TokenizedFormat
+) -> tuple[dict[str, Completion], dict[str, list[Completion]]]:
+    """64 requests at a time; as many more that are given up in the middle; and some with four samples."""
     from s1ray.generation.vllm import VLLMGenerator
 
-    async def generate() -> dict[str, Completion]:
+    async def generate() -> tuple[dict[str, Completion], dict[str, list[Completion]]]:
         generator = VLLMGenerator(config)
         try:
-            return {row.id: row async for row in complete_all(generator, requests, concurrency=48)}
+            doomed = [
+                asyncio.create_task(generator.complete(replace(request, id=f"doomed-{request.id}", max_tokens=None)))
+                for request in requests[:64]
+            ]
+            rows = {}
+            async for row in complete_all(generator, requests, concurrency=64):
+                rows[row.id] = row
+                if len(rows) % 2 and doomed:
+                    doomed.pop().cancel()
+            drawn = [request for request in requests if request.budget is not None and request.temperature > 0][:6]
+            several = await asyncio.gather(*[siblings(generator, request, tokenized) for request in drawn])
+            assert not generator._engine.output_processor.has_unfinished_requests()
+            return rows, {request.id: group for request, group in zip(drawn, several, strict=True)}
         finally:
             await generator.close()
 
@@ -210,10 +250,13 @@ def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, toke
             "disable_log_stats": False,
         },
     )
-    rows = run(config, requests)
+    rows, groups = run(config, requests, tokenized)
     assert len(rows) == len(requests)
     for request in requests:
         check(rows[request.id], request, tokenized)
+        for row in groups.get(request.id, ()):
+            check(row, request, tokenized)
+    assert any(len({tuple(row.output_ids) for row in group}) == 4 for group in groups.values())
     assert preemptions() > 0, "the cache was meant to be too small"
     budgeted = [rows[r.id] for r in requests if r.budget is not None]
     assert sum(row.end_forced == "budget" for row in budgeted) > 20

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +39,9 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port, dashboard_port = free_port(), free_port()
     command = [BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
     command += [f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1", "--num-cpus=6"]
-    command += ["--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}"]
+    # In a folder of its own (and a short one: sockets lie in it): /tmp/ray would tell later programs to connect here.
+    temporary = tempfile.mkdtemp(prefix="s1ray-")
+    command += [f"--temp-dir={temporary}", "--disable-usage-stats", f"--dashboard-agent-listen-port={free_port()}"]
     log = tmp_path_factory.mktemp("head") / "head.log"
     with log.open("w") as stream:
         head = subprocess.Popen(command, env=CLEAN_ENVIRONMENT, stdout=stream, stderr=stream, start_new_session=True)
@@ -61,6 +65,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(head.pid, signal.SIGKILL)
             head.wait()
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def submit(dashboard: str, *entrypoint: str) -> str:
