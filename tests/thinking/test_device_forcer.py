@@ -447,8 +447,8 @@ def passage_of(length: int) -> list[int]:
         (passage_of(5) * 10, 8, 40),
         (passage_of(50) * 3, 2, 100),
         (passage_of(51) * 3, 2, None),
-        # The copy to count from is the nearest one, not the first.
-        (passage_of(12) + [X] + passage_of(12) + [Y, X, Y] + passage_of(12) * 6, 4, 81),
+        # Two words only: everything has stood before, more than once.
+        ([X if token < 14 else Y for token in passage_of(150)], 10, None),
     ],
 )
 @pytest.mark.parametrize("said_in_prompt", [False, True])
@@ -463,6 +463,8 @@ def test_loops_are_found_where_the_host_finds_them(said, copies, cut, said_in_pr
             made.forcer.observe(made.output[-1])
         edited = feed(runner, made, torch.zeros(1, WIDTH), token)
         assert (float(edited.max()) == FORCED) == (made.forcer.end_forced == "loop")
+        state, detector = runner.processor._forcer.state_of(made.slot), made.forcer._loop
+        assert (state["period"], state["matched"]) == (detector._period, detector._matched)
         if made.forcer.end_forced:
             break
     assert made.forcer.end_forced == ("loop" if cut else None)
@@ -504,6 +506,7 @@ class NoSync(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.name()
         assert not any(word in name for word in ("_local_scalar", "nonzero", "masked_select", "unique", "equal")), name
+        assert not (name == "aten::_to_copy" and (kwargs or {}).get("device") is not None), name
         indices = args[1] if name.startswith(("aten::index", "aten::_index_put")) and isinstance(args[1], list) else ()
         assert not any(index is not None and index.dtype == torch.bool for index in indices), name
         self.operations = getattr(self, "operations", 0) + 1
