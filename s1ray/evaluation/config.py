@@ -4,7 +4,7 @@ with.
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
@@ -28,9 +28,18 @@ class ServedModel(Config):
     """Folder of its weights, or "miniature-base". With it a retrained model is not taken for the one measured before,
     and thinking is counted a second time, from the token ids."""
     thinking_format: str = "s1"
-    """Preset of its thinking delimiters, for that second count: s1, deepseek_r1 or qwen3."""
+    """Preset of its thinking delimiters (s1, deepseek_r1 or qwen3), for that second count and the segmented driver."""
+    driver: Literal["engine", "segmented"] = "engine"
+    """Who forces the budgets. engine: the server, which must be s1ray's. segmented: this side, call by call, at any
+    server that takes and returns token ids (`vllm serve`); needs `weights`."""
     arms: list[str] | None = None
     """Labels of the arms to measure it with. None: all."""
+
+    @model_validator(mode="after")
+    def _has_what_its_driver_needs(self) -> Self:
+        if self.driver == "segmented" and self.weights is None:
+            raise ValueError("weights: driver segmented needs the model's folder or id, for its tokenizer")
+        return self
 
 
 class Arm(Config):

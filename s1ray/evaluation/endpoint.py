@@ -12,6 +12,7 @@ import httpx
 
 from s1ray.config import ConfigError
 from s1ray.evaluation.config import Endpoint, ServedModel
+from s1ray.generation.segmented import BANNED
 
 
 def api_key(endpoint: Endpoint) -> str | None:
@@ -31,7 +32,8 @@ def api_key(endpoint: Endpoint) -> str | None:
 def check_endpoint(
     endpoint: Endpoint, models: list[ServedModel], *, transport: httpx.BaseTransport | None = None
 ) -> None:
-    """Ask for the endpoint's models, and each of ours for one short response with a thinking budget.
+    """Ask for the endpoint's models, and each of ours for one short response with a thinking budget, or, where budgets
+    are forced from here, for one token and for another one in its place.
 
     Args:
         endpoint: the address.
@@ -53,7 +55,10 @@ def check_endpoint(
                     f"models: {model.label!r} is called {model.name!r}, but {endpoint.base_url} serves "
                     f"{', '.join(served) or 'no model'}"
                 )
-            _try(client, endpoint, model)
+            if model.driver == "segmented":
+                _try_ids(client, endpoint, model)
+            else:
+                _try(client, endpoint, model)
 
 
 def _served(client: httpx.Client, endpoint: Endpoint) -> list[str]:
@@ -82,13 +87,43 @@ def _try(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
     if not accounted:
         raise ConfigError(
             f"endpoint.base_url: {endpoint.base_url} answers, but says nothing about thinking, so it does not "
-            "control it; serve the model with s1ray (`serve run serve_config.yaml`)"
+            "control it; serve the model with s1ray (`serve run serve_config.yaml`), or let budgets be forced from "
+            f"here (driver: segmented for {model.label!r})"
         )
     if model.weights is not None and not has_ids:
         raise ConfigError(
             f"models: {model.label!r}: {endpoint.base_url} gives no token ids (return_token_ids), so thinking cannot "
             "be counted from them; leave `weights` out to believe the server's count"
         )
+
+
+def _try_ids(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
+    body = {"model": model.name, "prompt": [1, 2], "max_tokens": 1, "temperature": 0.0, "return_token_ids": True}
+    first = _only_id(_ask(client, endpoint, "POST", "/completions", body), endpoint, model)
+    body["logit_bias"] = {str(first): BANNED}
+    if _only_id(_ask(client, endpoint, "POST", "/completions", body), endpoint, model) == first:
+        raise ConfigError(
+            f"models: {model.label!r}: {endpoint.base_url} ignores logit_bias, so budgets cannot be forced from "
+            "outside (driver: segmented)"
+        )
+
+
+def _only_id(answer: Any, endpoint: Endpoint, model: ServedModel) -> int:
+    try:
+        choice = answer["choices"][0]
+        ids = choice.get("token_ids")
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        raise ConnectionError(f"{endpoint.base_url}: no completion: {str(answer)[:200]}") from error
+    if "thinking" in choice:
+        raise ConfigError(
+            f"models: {model.label!r}: {endpoint.base_url} forces budgets itself; leave out driver: segmented"
+        )
+    if not ids:
+        raise ConfigError(
+            f"models: {model.label!r}: {endpoint.base_url} gives no token ids (return_token_ids), so budgets cannot be "
+            "forced from outside (driver: segmented)"
+        )
+    return ids[0]
 
 
 def _ask(client: httpx.Client, endpoint: Endpoint, method: str, path: str, body: Any = None) -> Any:

@@ -37,6 +37,7 @@ from s1ray.evaluation.strategies.budget_forcing import BudgetForcing
 from s1ray.evaluation.tasks import Task, all_tasks, evaluate, failure
 from s1ray.generation import GenerationError, Generator
 from s1ray.generation.http import HTTPGenerator
+from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Evaluation, Question, read_table, to_table, write_table
 
@@ -178,6 +179,18 @@ def _over_http(config: BenchmarkConfig) -> Engines:
     endpoint, key = config.endpoint, api_key(config.endpoint)
 
     def engine(model: ServedModel) -> Generator:
+        if model.driver == "segmented":
+            assert model.weights is not None
+            return SegmentedGenerator(
+                endpoint.base_url,
+                model.name,
+                weights=model.weights,
+                thinking_format=model.thinking_format,
+                api_key=key,
+                concurrency=endpoint.concurrency,
+                timeout=endpoint.timeout,
+                attempts=endpoint.attempts,
+            )
         return HTTPGenerator(
             endpoint.base_url,
             model.name,

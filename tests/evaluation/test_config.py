@@ -54,6 +54,8 @@ def test_a_model_may_be_measured_with_some_arms_only():
         ({"models": [{"label": "a", "name": "x", "arms": ["max=7"]}]}, "asks for arm 'max=7'; there are max=0, max=16"),
         ({"models": [{"label": "a/b", "name": "x"}]}, "models.0.label"),
         ({"models": []}, "models"),
+        ({"models": [{"label": "a", "name": "x", "driver": "segmented"}]}, "weights: driver segmented needs"),
+        ({"models": [{"label": "a", "name": "x", "driver": "other"}]}, "models.0.driver"),
         ({"arms": [{"max_tokens": 8, "min_tokens": 9}]}, "min_tokens: 9 is more than max_tokens (8)"),
         ({"arms": [{"max_tokens": 8, "waits": 1, "wait_text": []}]}, "wait_text: the list is empty"),
         ({"sweep": {"max_tokens": [0], "waits": [1]}}, "waits cannot happen when max_tokens is 0"),

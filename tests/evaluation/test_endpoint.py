@@ -73,6 +73,44 @@ def test_ids_are_asked_for_where_they_will_be_counted():
     check_endpoint(Endpoint(), [model], transport=answering(completion=with_ids))
 
 
+def saying_ids(*answers, seen=None):
+    left = iter(answers)
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/models"):
+            return httpx.Response(200, json={"data": [{"id": "s"}]})
+        if seen is not None:
+            seen.append(request)
+        return httpx.Response(200, json={"choices": [next(left)]})
+
+    return httpx.MockTransport(handle)
+
+
+SEGMENTED = [ServedModel(label="sft", name="s", weights="a/folder", driver="segmented")]
+
+
+def test_where_budgets_are_forced_from_here_the_server_must_give_ids_and_take_bans():
+    seen = []
+    check_endpoint(Endpoint(), SEGMENTED, transport=saying_ids({"token_ids": [7]}, {"token_ids": [8]}, seen=seen))
+    assert [request.url.path for request in seen] == ["/v1/completions"] * 2
+    first, second = (json.loads(request.content) for request in seen)
+    assert first["max_tokens"] == 1
+    assert second == first | {"logit_bias": {"7": -100.0}}
+
+
+@pytest.mark.parametrize(
+    ("answers", "message"),
+    [
+        ([{"text": "a"}], "'sft': .* gives no token ids"),
+        ([{"token_ids": [7]}, {"token_ids": [7]}], "'sft': .* ignores logit_bias"),
+        ([{"token_ids": [7], "thinking": {}}], "'sft': .* forces budgets itself; leave out driver"),
+    ],
+)
+def test_a_server_at_which_budgets_cannot_be_forced_from_here_is_refused(answers, message):
+    with pytest.raises(ConfigError, match=message):
+        check_endpoint(Endpoint(), SEGMENTED, transport=saying_ids(*answers))
+
+
 def test_nobody_there_is_said_in_one_sentence():
     with pytest.raises(ConnectionError, match=r"no server answers .* start one"):
         check_endpoint(Endpoint(base_url="http://127.0.0.1:9/v1"), MODELS)
@@ -165,3 +203,39 @@ def test_a_run_over_http_rides_out_busy_answers_and_counts_the_ids_itself(server
     assert results.find("base", "max=64").longest == 18
     assert len(handler.requests_seen) > 20 * 7 + 2, "none was refused and asked again"
     assert {body["thinking"]["waits"] for body in handler.requests_seen if len(body["thinking"]) > 1} == {0, 1, 2}
+
+
+class PlainServer(Server):
+    """`vllm serve`, which knows no budgets: says one word over and over and wants to stop after eight of it."""
+
+    def do_GET(self):
+        self._reply({"data": [{"id": "s", "max_model_len": 512}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests_seen.append(body)
+        banned = {int(i) for i in body.get("logit_bias", {})}
+        ids, reason = [next(i for i in (20, 21) if i not in banned)] * body["max_tokens"], "length"
+        if len(ids) > 8 and 997 in body["stop_token_ids"]:
+            ids, reason = [*ids[:8], 997], "stop"
+        self._reply({"choices": [{"token_ids": ids, "finish_reason": reason}], "usage": {}})
+
+
+def test_budgets_are_forced_from_here_where_the_server_knows_none(tmp_path):
+    handler = type("Handler", (PlainServer,), {"requests_seen": []})
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    file = tmp_path / "questions.parquet"
+    write_table(to_table(questions(5), Question), file)
+    models = [{"label": "sft", "name": "s", "weights": "miniature-base", "driver": "segmented"}]
+    endpoint = {"base_url": f"http://127.0.0.1:{httpd.server_address[1]}/v1", "concurrency": 8}
+    try:
+        run = run_benchmark(config(file, models=models, endpoint=endpoint, sampling={"answer_tokens": 16}))
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+    results = load_results([run.path])
+    assert all(result.errors == 0 and result.obeying == 5 for result in results.arms)
+    assert [result.longest for result in results.arms] == [0, 8, 8, 17, 26]
+    assert [result.waits for result in results.arms] == [0, 0, 0, 1, 2]
+    assert not any("thinking" in body or "messages" in body for body in handler.requests_seen)
