@@ -133,9 +133,21 @@ class Arrivals:
             for slot, request in zip(slots, requests, strict=True)
         ]
         columns = to_device(np.array(rows, dtype=np.int64)).unbind(1)
+        places, prompt_len, prefill_len, digest, limit_absent, limit, unseeded, seeded = columns
         temperature = to_device(np.array([request.temperature for request in requests], dtype=np.float32))
         longest = max(request.prefill_len for request in requests)
-        return cls(*columns, temperature, history[columns[0], :longest].long())
+        return cls(
+            slots=places,
+            prompt_len=prompt_len,
+            prefill_len=prefill_len,
+            digest=digest,
+            limit_absent=limit_absent,
+            limit=limit,
+            unseeded=unseeded,
+            hash=seeded,
+            temperature=temperature,
+            ids=history[places, :longest].long(),
+        )
 
     def first_states(self, tables: PlanTables, powers: torch.Tensor, longest_delimiter: int) -> SlotState:
         """The states of requests that have no output yet, read off their prompts."""
