@@ -39,11 +39,11 @@ token had been sampled first and replaced afterwards, and every tensor-parallel 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
+from s1ray.thinking.actions import Bans, RowAction
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.repetition import LoopDetector
 
@@ -58,22 +58,6 @@ class Phase(Enum):
     WAIT = "wait"
     END = "end"
     ANSWER = "answer"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RowAction:
-    """What happens to the next token's distribution. Objects are shared between steps: compare them with `is`."""
-
-    force: int | None = None
-    """This id, with certainty."""
-    ban: tuple[int, ...] = ()
-    """These ids are impossible."""
-    exclude: tuple[int, ...] = ()
-    """So are these, and before anything else: their probability goes to all others in proportion."""
-    move_to: int | None = None
-    """The probability of the ids in `ban` goes to this id. None: to all others in proportion."""
-    wants_share: bool = False
-    """`observe` wants to know how much of the sampled token's probability stood for a swallowed stop."""
 
 
 @dataclass(frozen=True)
@@ -130,40 +114,6 @@ def default_reserve(room: int) -> int:
     return min(1024, room // 8)
 
 
-class _Bans:
-    """Which ids the next token must not be so that none of some sequences comes to be."""
-
-    def __init__(self, sequences: Sequence[tuple[int, ...]]) -> None:
-        self.always = tuple(sorted(sequence[0] for sequence in sequences if len(sequence) == 1))
-        self._begun: dict[int, list[tuple[int, ...]]] = {}
-        """Longer sequences by their last id but one."""
-        for sequence in sequences:
-            if len(sequence) > 1:
-                self._begun.setdefault(sequence[-2], []).append(sequence)
-        self._tail: deque[int] = deque(maxlen=max((len(sequence) - 1 for sequence in sequences), default=0))
-        self._actions: dict[tuple[int, tuple[int, ...]], RowAction] = {}
-        self._now: tuple[int, ...] = ()
-
-    def observe(self, token_id: int) -> None:
-        self._tail.append(token_id)
-        candidates = self._begun.get(token_id)
-        self._now = ()
-        if candidates:
-            tail = tuple(self._tail)
-            self._now = tuple(sorted({s[-1] for s in candidates if tail[len(tail) - len(s) + 1 :] == s[:-1]}))
-
-    def added_to(self, action: RowAction | None) -> RowAction | None:
-        """The action with the bans that hold for this one token; the always banned are in it already."""
-        if not self._now:
-            return action
-        key = (id(action), self._now)
-        if key not in self._actions:
-            base = action or RowAction()
-            ids = {*base.exclude, *self._now} - {base.move_to} - set(base.ban)
-            self._actions[key] = replace(base, exclude=tuple(sorted(ids)))
-        return self._actions[key]
-
-
 class BudgetForcer:
     """Follows one response.
 
@@ -199,7 +149,7 @@ class BudgetForcer:
         self._newlines = frozenset(plan.newline_ids)
         triggers = tuple(sorted(self._triggers))
         first = plan.end[0]
-        bans = _Bans(plan.ban)
+        bans = Bans(plan.ban)
         self._bans = bans if plan.ban else None
         self._ban = RowAction(ban=triggers, exclude=bans.always)
         others = tuple(i for i in triggers if i != first)

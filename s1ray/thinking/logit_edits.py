@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from s1ray.thinking.forcer import RowAction
+from s1ray.thinking.actions import RowAction
 
 FORCED = 1e9
 """Logit of a forced id. Finite, so that it survives penalties and temperature; the others' probability underflows."""

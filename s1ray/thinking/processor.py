@@ -40,9 +40,10 @@ import torch
 from vllm.utils.gpu_sync_debug import gpu_sync_allowed
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
+from s1ray.thinking.actions import RowAction
 from s1ray.thinking.device_forcer import DeviceForcer
 from s1ray.thinking.device_state import DeviceRequest
-from s1ray.thinking.forcer import BudgetForcer, RowAction
+from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.logit_edits import LogitEdits, RowEdit, Shares
 from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
 

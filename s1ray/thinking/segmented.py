@@ -31,7 +31,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from s1ray.thinking.forcer import BudgetForcer, Phase, RowAction
+from s1ray.thinking.actions import RowAction
+from s1ray.thinking.forcer import BudgetForcer, Phase
 from s1ray.thinking.plan import ForcingPlan
 
 LOOP_SEGMENT = 512

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
-from s1ray.thinking.forcer import BudgetForcer, RowAction
+from s1ray.thinking.actions import RowAction
+from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.plan import EXTRA_ARG
 
 torch = pytest.importorskip("torch")

@@ -98,7 +98,7 @@ def test_a_draw_is_a_sampled_and_then_replaced_one(temperature):
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 def test_the_bound_finds_a_mistake(temperature, monkeypatch):
     # The best of the logits instead of their pooled one, which is right for greedy sampling alone.
-    monkeypatch.setattr(logit_edits, "_pooled", lambda logits, temperature: logits.amax(1))
+    monkeypatch.setattr(logit_edits, "pooled", lambda logits, temperature: logits.amax(1))
     assert apart(drawn(temperature), replaced(softmax(model_logits(), temperature))) > 3 * WITHIN
 
 

@@ -1,0 +1,65 @@
+"""What the forcer wants of the next token's distribution, and the bans that may be part of it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowAction:
+    """What happens to the next token's distribution. Objects are shared between steps: compare them with `is`."""
+
+    force: int | None = None
+    """This id, with certainty."""
+    ban: tuple[int, ...] = ()
+    """These ids are impossible."""
+    exclude: tuple[int, ...] = ()
+    """So are these, and before anything else: their probability goes to all others in proportion."""
+    move_to: int | None = None
+    """The probability of the ids in `ban` goes to this id. None: to all others in proportion."""
+    wants_share: bool = False
+    """`observe` wants to know how much of the sampled token's probability stood for a swallowed stop."""
+
+
+class Bans:
+    """Which ids the next token must not be so that none of some sequences comes to be.
+
+    Args:
+        sequences: what must not be written, in ids.
+
+    Attributes:
+        always: the ids that are sequences by themselves, banned at every token.
+    """
+
+    def __init__(self, sequences: Sequence[tuple[int, ...]]) -> None:
+        self.always = tuple(sorted(sequence[0] for sequence in sequences if len(sequence) == 1))
+        self._begun: dict[int, list[tuple[int, ...]]] = {}
+        """Longer sequences by their last id but one."""
+        for sequence in sequences:
+            if len(sequence) > 1:
+                self._begun.setdefault(sequence[-2], []).append(sequence)
+        self._tail: deque[int] = deque(maxlen=max((len(sequence) - 1 for sequence in sequences), default=0))
+        self._actions: dict[tuple[int, tuple[int, ...]], RowAction] = {}
+        self._now: tuple[int, ...] = ()
+
+    def observe(self, token_id: int) -> None:
+        """Take the token that was written."""
+        self._tail.append(token_id)
+        candidates = self._begun.get(token_id)
+        self._now = ()
+        if candidates:
+            tail = tuple(self._tail)
+            self._now = tuple(sorted({s[-1] for s in candidates if tail[len(tail) - len(s) + 1 :] == s[:-1]}))
+
+    def added_to(self, action: RowAction | None) -> RowAction | None:
+        """The action with the bans that hold for this one token; the always banned are in it already."""
+        if not self._now:
+            return action
+        key = (id(action), self._now)
+        if key not in self._actions:
+            base = action or RowAction()
+            ids = {*base.exclude, *self._now} - {base.move_to} - set(base.ban)
+            self._actions[key] = replace(base, exclude=tuple(sorted(ids)))
+        return self._actions[key]
