@@ -60,6 +60,6 @@ class Bans:
         key = (id(action), self._now)
         if key not in self._actions:
             base = action or RowAction()
-            ids = {*base.exclude, *self._now} - {base.move_to} - set(base.ban)
-            self._actions[key] = replace(base, exclude=tuple(sorted(ids)))
+            added = set(self._now) - {base.move_to} - set(base.ban)
+            self._actions[key] = replace(base, exclude=tuple(sorted(added.union(base.exclude))))
         return self._actions[key]

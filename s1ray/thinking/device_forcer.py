@@ -276,7 +276,6 @@ class DeviceForcer:
         if not singles and not longer:
             return
         thinks = ((mode >= BAN) & (mode <= SUPPRESS)).unsqueeze(1)
-        completed = torch.zeros_like(thinks)
         if longer:
             places = torch.arange(longer, device=logits.device)
             counts = places < config.n_sequences.unsqueeze(1)
@@ -289,15 +288,12 @@ class DeviceForcer:
             beyond = back >= (length - 1).unsqueeze(2)
             begun = (pool[(last.unsqueeze(2) - 1 - back).clamp_(min=0)] == tail.unsqueeze(1)) | beyond
             begun = begun.all(2) & counts & (length - 1 <= state.count.unsqueeze(1))
-            completed = begun.any(1, keepdim=True)
             # The first id of a wait text may come in its place although it would complete a banned text.
             ids = pool[last]
             begun &= thinks & (ids != target.unsqueeze(1)) & (places < config.n_clear_sequences.unsqueeze(1))
             _make_impossible(logits, ids.where(begun, 0), begun)
         if singles:
-            # Where a longer text is banned at the same time, triggers stay in the pool that is moved.
-            number = torch.where(completed.squeeze(1), config.n_clear_bans, config.n_bans)
-            ids, counts = self._ids(config.base + config.bans, number, singles)
+            ids, counts = self._ids(config.base + config.bans, config.n_bans, singles)
             _make_impossible(logits, ids, counts & thinks)
 
     def _apply(

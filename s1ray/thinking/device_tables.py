@@ -60,10 +60,8 @@ class SlotConfig(NamedTuple):
     """Triggers that cannot begin an answer."""
     n_answer_bans: Any
     bans: Any
-    """Single ids; those that are triggers, too, come last."""
+    """Single ids."""
     n_bans: Any
-    n_clear_bans: Any
-    """Bans that are no triggers."""
     sequences: Any
     """Table of longer banned texts; those whose last id is a trigger come last."""
     n_sequences: Any
@@ -111,7 +109,7 @@ def _lay_out(plan: ForcingPlan, triggers: frozenset[int]) -> tuple[list[int], di
     put("triggers", [plan.end[0], *sorted(triggers - {plan.end[0]})])
     no_empty_answer = sorted(triggers.difference(plan.tool_calls))
     put("answer_bans", no_empty_answer)
-    single = sorted((s[0] for s in plan.ban if len(s) == 1), key=lambda token_id: token_id in triggers)
+    single = [s[0] for s in plan.ban if len(s) == 1]
     longer = sorted((s for s in plan.ban if len(s) > 1), key=lambda sequence: sequence[-1] in triggers)
     put("bans", single)
     put_table("sequences", longer)
@@ -123,7 +121,6 @@ def _lay_out(plan: ForcingPlan, triggers: frozenset[int]) -> tuple[list[int], di
         "n_triggers": len(triggers),
         "n_answer_bans": len(no_empty_answer),
         "n_bans": len(single),
-        "n_clear_bans": sum(token_id not in triggers for token_id in single),
         "n_sequences": len(longer),
         "n_clear_sequences": sum(sequence[-1] not in triggers for sequence in longer),
         "longest_sequence": max((len(sequence) for sequence in longer), default=0),
