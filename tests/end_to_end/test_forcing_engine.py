@@ -108,7 +108,7 @@ def random_requests(tokenized: TokenizedFormat, number: int) -> list[GenerationR
             wait_text=rng.choice(["Wait", ["Hmm", "Wait, so"], "Alternatively", None]),
             end_text=rng.choice([None, None, "\nTime: so\n<|im_start|>answer\n"]),
             grace=rng.choice([0, 0, 8]) if not capped or maximum >= 8 else 0,
-            ban=rng.choice([(), (), "so", ["one two", "7"]]),
+            ban=rng.choice([(), (), "two", ["one two", "7"]]),
             answer_reserve=rng.choice([None, 0, 20]),
             loops=rng.choice([0, 0, 3]),
         )
