@@ -5,10 +5,17 @@ Imported only where ray.serve.llm is (it imports vLLM).
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
+from jinja2 import TemplateError
 from ray.llm._internal.common.callbacks.base import CallbackBase
+from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+
+CLIENT_ERRORS = (TypeError, OverflowError, TemplateError)
+"""What vLLM's own server takes for the client's fault beside ValueError, and Ray's does not: a number that no message to
+the engine can hold, a chat that the model's template refuses."""
 
 
 class LocalModel(CallbackBase):
@@ -36,6 +43,27 @@ class BudgetForcingEngine(VLLMEngine):
             parallel.distributed_executor_backend = "uni"
         return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
 
+    async def start(self) -> None:
+        """Start the engine."""
+        await super().start()
+        # Ray 2.60 looks for it under a name that vLLM 0.29 has given up, and would count no tokens.
+        self._oai_serving_tokenization = getattr(self._app_state, "serving_tokenization", None)
+
+    async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """Chat completion."""
+        async for response in _with_refusals(super().chat(request, raw_request_info)):
+            yield response
+
+    async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """Text completion."""
+        async for response in _with_refusals(super().completions(request, raw_request_info)):
+            yield response
+
+    async def tokenize(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """A prompt's tokens."""
+        async for response in _with_refusals(super().tokenize(request, raw_request_info)):
+            yield response
+
     @property
     def context_length(self) -> int:
         """Tokens that prompt and response may have together; known once the engine has started."""
@@ -45,3 +73,17 @@ class BudgetForcingEngine(VLLMEngine):
     def default_max_tokens(self) -> int | None:
         """Tokens of a response at most where the request does not say: the model's generation config may know."""
         return self._engine_client.model_config.get_diff_sampling_param().get("max_tokens")
+
+
+async def _with_refusals(responses: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    """Responses; where a request fails by the client's fault, an error that says so."""
+    begun = False
+    try:
+        async for response in responses:
+            begun = True
+            yield response
+    except CLIENT_ERRORS as error:
+        if begun:
+            raise
+        info = ErrorInfo(message=f"cannot be served: {error}", type="invalid_request_error", code=400)
+        yield ErrorResponse(error=info)

@@ -15,8 +15,12 @@ ENGINE = {
     "device": "cpu",
     "max_model_len": CONTEXT,
     "kv_cache_gib": 0.25,
-    # Two million parameters would fill their JSON with line breaks.
-    "engine_kwargs": {"structured_outputs_config": {"disable_any_whitespace": True}},
+    "engine_kwargs": {
+        # Two million parameters would fill their JSON with line breaks.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "enable_auto_tool_choice": True,
+        "tool_call_parser": "hermes",
+    },
 }
 EFFORT = {"none": 0, "low": 8, "medium": 24, "high": "auto"}
 APPLICATION: dict[str, Any] = {
