@@ -38,7 +38,9 @@ class ServedModel(Config):
     @model_validator(mode="after")
     def _has_what_its_driver_needs(self) -> Self:
         if self.driver == "segmented" and self.weights is None:
-            raise ValueError("weights: driver segmented needs the model's folder or id, for its tokenizer")
+            raise ValueError(
+                "weights: driver segmented needs the model's folder (tokenizer and generation_config.json are enough)"
+            )
         return self
 
 
