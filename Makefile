@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test unit lint format lock clean
+.PHONY: setup demo test unit bench-forcing lint format lock clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -18,6 +18,9 @@ test: lint
 
 unit: setup
 	@$(BIN)/python -m pytest --ignore tests/end_to_end
+
+bench-forcing: setup
+	@$(BIN)/python -m benchmarks.budget_forcing
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -169,8 +169,12 @@ def write_plot(path: Path, measured: Sequence[Measured], costs: Sequence[Cost]) 
     named = {one.workload.name: one for one in measured}
     waits = sorted((one for one in measured if _varies(one, "waits")), key=lambda one: one.workload.waits)
     crowds = sorted((one for one in measured if _varies(one, "concurrency")), key=lambda one: one.workload.concurrency)
-    _draw_ratios(axes[0, 0], waits, [one.workload.waits for one in waits], "waits (8 requests at once)")
-    _draw_ratios(axes[0, 1], crowds, [one.workload.concurrency for one in crowds], "requests at once (3 waits)")
+    _draw_ratios(
+        axes[0, 0], waits, [one.workload.waits for one in waits], f"waits ({Workload.concurrency} requests at once)"
+    )
+    _draw_ratios(
+        axes[0, 1], crowds, [one.workload.concurrency for one in crowds], f"requests at once ({Workload.waits} waits)"
+    )
     _draw_lengths(axes[1, 0], [named[name] for name in ("base", "unequal lengths", "maximum") if name in named])
     _draw_controller(axes[1, 1], costs)
     figure.savefig(path, dpi=110)

@@ -128,7 +128,7 @@ def write_scripted_model(
     thinking_format: str = "s1",
     chain: int = 128,
     answer: int = 16,
-    layers: int = 6,
+    layers: int = 2,
     context: int = 4096,
 ) -> ScriptedModel:
     """Write a Qwen3 folder (configuration, float32 weights, tokenizer with a chat template).
@@ -220,7 +220,7 @@ def make_tokenizer(words: Iterable[str]) -> Any:
 
 
 def write_table_model(
-    folder: str | Path, tokenizer: Any, logits: np.ndarray, *, layers: int = 6, context: int = 4096
+    folder: str | Path, tokenizer: Any, logits: np.ndarray, *, layers: int = 2, context: int = 4096
 ) -> None:
     """Write a Qwen3 whose next-token logits after token i are `logits[i]`, at the cost of a model with `layers` layers.
 
