@@ -5,6 +5,7 @@ Imported only where ray.serve.llm is (it imports vLLM).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,9 +14,12 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
-CLIENT_ERRORS = (TypeError, OverflowError, TemplateError)
-"""What vLLM's own server takes for the client's fault beside ValueError, and Ray's does not: a number that no message to
-the engine can hold, a chat that the model's template refuses."""
+logger = logging.getLogger("ray.serve")
+
+CLIENT_ERRORS = (TypeError, LookupError, AttributeError, OverflowError, TemplateError)
+"""What an odd request makes of vLLM's code before it reaches the engine, beside the ValueErrors that Ray answers with
+400: a part of a message without its text, a chat that the model's template refuses. Failures of the engine have classes
+of their own."""
 
 
 class LocalModel(CallbackBase):
@@ -64,6 +68,11 @@ class BudgetForcingEngine(VLLMEngine):
         async for response in _with_refusals(super().tokenize(request, raw_request_info)):
             yield response
 
+    async def detokenize(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """The text of tokens."""
+        async for response in _with_refusals(super().detokenize(request, raw_request_info)):
+            yield response
+
     @property
     def context_length(self) -> int:
         """Tokens that prompt and response may have together; known once the engine has started."""
@@ -85,5 +94,7 @@ async def _with_refusals(responses: AsyncIterator[Any]) -> AsyncIterator[Any]:
     except CLIENT_ERRORS as error:
         if begun:
             raise
-        info = ErrorInfo(message=f"cannot be served: {error}", type="invalid_request_error", code=400)
+        logger.warning("a request could not be read", exc_info=error)
+        message = f"the request cannot be read: {type(error).__name__}: {error}"
+        info = ErrorInfo(message=message, type="invalid_request_error", code=400)
         yield ErrorResponse(error=info)

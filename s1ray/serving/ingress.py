@@ -71,6 +71,14 @@ class BudgetForcingIngress(OpenAiIngress):
         first, _ = await self._open(_converted(body), "count_tokens", request)
         return json_response({"input_tokens": first.count})
 
+    async def tokenize(self, body: api.TokenizeCompletionRequest, request: Request) -> Response:
+        """The tokens of a text."""
+        return await self._answer(body, "tokenize", request)
+
+    async def detokenize(self, body: api.DetokenizeRequest, request: Request) -> Response:
+        """The text of tokens."""
+        return await self._answer(body, "detokenize", request)
+
     async def _answer(self, body: Any, method: str, request: Request) -> Response:
         first, rest = await self._open(body, method, request)
         if isinstance(first, list):

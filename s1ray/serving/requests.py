@@ -5,11 +5,12 @@ Imported only where the app is built and in the ingress replicas, because ray.se
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, LiteralString
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-from pydantic_core import InitErrorDetails
+from pydantic_core import InitErrorDetails, PydanticCustomError
 from ray.llm._internal.serve.core.configs import openai_api_models as api
 from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
@@ -45,8 +46,10 @@ def _spelling(schema: dict[str, Any], description: str) -> Any:
     return Field(default=None, description=description, json_schema_extra={"anyOf": [schema, {"type": "null"}]})
 
 
-class Spellings(BaseModel):
-    """Every field about thinking; `s1ray.serving.protocol` says what they mean together."""
+class ThinkingRequest(BaseModel):
+    """Every field about thinking (`s1ray.serving.protocol` says what they mean together), and what holds for all
+    requests.
+    """
 
     thinking: Any = _spelling(
         THINKING, "How long the response may think; what is left out comes from the server's budgets."
@@ -67,6 +70,14 @@ class Spellings(BaseModel):
         {"type": "string"}, "The s1 harness's: written in place of a swallowed stop."
     )
 
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check_values(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
+        for where, value, problem in _unsendable(data):
+            detail = InitErrorDetails(type=PydanticCustomError("unsendable", problem), loc=where, input=value)
+            raise ValidationError.from_exception_data(cls.__name__, [detail])
+        return _read(data, validate)
+
 
 def spelled_fields(request: BaseModel) -> dict[str, Any]:
     """What a request says about thinking, fields that nobody knows included: what `read_request` reads."""
@@ -75,7 +86,7 @@ def spelled_fields(request: BaseModel) -> dict[str, Any]:
     return unknown | {name: value for name, value in known.items() if value is not None}
 
 
-class ChatRequest(Spellings, api.ChatCompletionRequest):
+class ChatRequest(ThinkingRequest, api.ChatCompletionRequest):
     """A chat completion request with our parameters."""
 
     @model_validator(mode="wrap")
@@ -85,22 +96,17 @@ class ChatRequest(Spellings, api.ChatCompletionRequest):
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
             problem = InitErrorDetails(type="list_type", loc=("messages",), input=messages)
             raise ValidationError.from_exception_data("ChatRequest", [problem])
-        return _read(data, validate)
+        return validate(data)
 
 
-class CompletionRequest(Spellings, api.CompletionRequest):
+class CompletionRequest(ThinkingRequest, api.CompletionRequest):
     """A completion request with our parameters."""
 
     max_tokens: int | None = None
     """Without it a completion may use the whole context: OpenAI's default of 16 would end before most thinking does."""
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _check(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
-        return _read(data, validate)
 
-
-class MessagesRequest(Spellings, AnthropicMessagesRequest):
+class MessagesRequest(ThinkingRequest, AnthropicMessagesRequest):
     """A request of Anthropic's Messages API with our parameters."""
 
     model_config = ConfigDict(extra="allow")
@@ -121,7 +127,7 @@ class MessagesRequest(Spellings, AnthropicMessagesRequest):
         return chat
 
 
-class CountTokensRequest(Spellings, AnthropicCountTokensRequest):
+class CountTokensRequest(ThinkingRequest, AnthropicCountTokensRequest):
     """A request of Anthropic's token counting. What is about thinking does not change the count."""
 
     def to_chat(self) -> ChatRequest:
@@ -138,6 +144,28 @@ def _to_chat(request: AnthropicMessagesRequest | AnthropicCountTokensRequest) ->
     convert = AnthropicServingMessages.to_chat_completion_request
     chat = _read(request, lambda request: convert(request, merge_inline_system=True))
     return ChatRequest.model_construct(_fields_set=set(chat.model_fields_set), **dict(chat))
+
+
+def _unsendable(data: Any) -> Iterator[tuple[tuple[int | str, ...], Any, LiteralString]]:
+    """Values that Python's JSON reader lets pass, but that cannot be sent on to an engine: where, what and why."""
+    left: list[tuple[tuple[int | str, ...], Any]] = [((), data)]
+    while left:
+        where, value = left.pop()
+        if isinstance(value, dict):
+            left += ((where, key) for key in value)
+            left += (((*where, key), inner) for key, inner in value.items())
+        elif isinstance(value, list):
+            left += (((*where, index), inner) for index, inner in enumerate(value))
+        elif isinstance(value, str):
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                yield where, value, "text must not hold half of a surrogate pair"
+        elif isinstance(value, int):
+            if not -(2**63) <= value < 2**63:
+                yield where, value, "the number does not fit into 64 bits"
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield where, value, "must be a finite number"
 
 
 def _read(data: Any, validate: Callable[[Any], Any]) -> Any:

@@ -176,7 +176,7 @@ def _bare_end(request: Any) -> bool:
     """Whether nothing may be written into the answer: a grammar governs it, or it may be a tool call."""
     response_format = getattr(request, "response_format", None)
     constrained = response_format is not None and response_format.type != "text"
-    tools = bool(getattr(request, "tools", None)) and request.tool_choice != "none"
+    tools = bool(getattr(request, "tools", None)) and getattr(request, "tool_choice", "none") != "none"
     return constrained or tools or request.structured_outputs is not None
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from served import CONTEXT, QUESTION, chat, check_ids
+from served import CONTEXT, EFFORT, QUESTION, chat, check_ids
 
 from s1ray.config import validate_config
-from s1ray.serving.config import ServingConfig
+from s1ray.serving.config import DEFAULT_EFFORT, ServingConfig
 from s1ray.serving.local import ServedApp, ServingError, serve_locally
-from s1ray.thinking import ThinkingFormat
+from s1ray.serving.spellings import SPELLINGS
+from s1ray.thinking import ThinkingBudget, ThinkingFormat
 
 pytestmark = pytest.mark.end_to_end
 
@@ -228,12 +228,18 @@ def test_models_are_listed_with_their_formats_and_limits(client: openai.OpenAI) 
     cards = {card.id: card.metadata for card in client.models.list()}
     assert cards["s1"]["thinking_format"] == "s1"
     assert cards["ponder"]["maximum_thinking_tokens"] == 64
+    assert cards["s1"]["effort"] == EFFORT
+    assert cards["ponder"]["effort"] == {name: n if n in (0, "auto") else 64 for name, n in DEFAULT_EFFORT.items()}
 
 
-def test_the_api_description_documents_thinking(served: ServedApp) -> None:
-    schema = httpx.get(f"{served.url}/openapi.json", timeout=60).json()
-    thinking = json.dumps(schema["components"]["schemas"]["ChatRequest"]["properties"]["thinking"])
-    assert all(name in thinking for name in ("max_tokens", "min_tokens", "waits", "wait_text", "end_text"))
+def test_the_api_description_documents_every_spelling(served: ServedApp) -> None:
+    schemas = httpx.get(f"{served.url}/openapi.json", timeout=60).json()["components"]["schemas"]
+    for request in ("ChatRequest", "CompletionRequest", "MessagesRequest"):
+        fields = schemas[request]["properties"]
+        assert all(fields[name]["description"] and fields[name]["anyOf"] for name in SPELLINGS)
+        thinking = fields["thinking"]["anyOf"][0]
+        assert set(ThinkingBudget.model_fields) < set(thinking["properties"])
+        assert "budget_tokens" in thinking["properties"]
 
 
 def test_a_failing_engine_is_reported_in_time_and_stopped(served: ServedApp) -> None:
