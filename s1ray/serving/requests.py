@@ -5,9 +5,8 @@ Imported only where the app is built and in the ingress replicas, because ray.se
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from typing import Any, LiteralString
+from collections.abc import Callable
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -16,6 +15,7 @@ from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, Ant
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.exceptions import VLLMClientError
 
+from s1ray.serving.sendable import unsendable
 from s1ray.serving.spellings import DISPLAYS, FIELD, MAX_TOKENS, SPELLINGS, TYPES
 from s1ray.thinking import ThinkingBudget
 
@@ -73,7 +73,7 @@ class ThinkingRequest(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _check_values(cls, data: Any, validate: Callable[[Any], Any]) -> Any:
-        for where, value, problem in _unsendable(data):
+        for where, value, problem in unsendable(data):
             detail = InitErrorDetails(type=PydanticCustomError("unsendable", problem), loc=where, input=value)
             raise ValidationError.from_exception_data(cls.__name__, [detail])
         return _read(data, validate)
@@ -144,28 +144,6 @@ def _to_chat(request: AnthropicMessagesRequest | AnthropicCountTokensRequest) ->
     convert = AnthropicServingMessages.to_chat_completion_request
     chat = _read(request, lambda request: convert(request, merge_inline_system=True))
     return ChatRequest.model_construct(_fields_set=set(chat.model_fields_set), **dict(chat))
-
-
-def _unsendable(data: Any) -> Iterator[tuple[tuple[int | str, ...], Any, LiteralString]]:
-    """Values that Python's JSON reader lets pass, but that cannot be sent on to an engine: where, what and why."""
-    left: list[tuple[tuple[int | str, ...], Any]] = [((), data)]
-    while left:
-        where, value = left.pop()
-        if isinstance(value, dict):
-            left += ((where, key) for key in value)
-            left += (((*where, key), inner) for key, inner in value.items())
-        elif isinstance(value, list):
-            left += (((*where, index), inner) for index, inner in enumerate(value))
-        elif isinstance(value, str):
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                yield where, value, "text must not hold half of a surrogate pair"
-        elif isinstance(value, int):
-            if not -(2**63) <= value < 2**63:
-                yield where, value, "the number does not fit into 64 bits"
-        elif isinstance(value, float) and not math.isfinite(value):
-            yield where, value, "must be a finite number"
 
 
 def _read(data: Any, validate: Callable[[Any], Any]) -> Any:
