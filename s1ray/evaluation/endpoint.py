@@ -98,7 +98,8 @@ def _try(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
 
 
 def _try_ids(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
-    body = {"model": model.name, "prompt": [1, 2], "max_tokens": 1, "temperature": 0.0, "return_token_ids": True}
+    body = {"model": model.name, "prompt": [1, 2], "max_tokens": 1, "temperature": 0.0}
+    body |= {"return_token_ids": True, "thinking": False}
     first = _only_id(_ask(client, endpoint, "POST", "/completions", body), endpoint, model)
     body["logit_bias"] = {str(first): BANNED}
     if _only_id(_ask(client, endpoint, "POST", "/completions", body), endpoint, model) == first:
@@ -116,7 +117,8 @@ def _only_id(answer: Any, endpoint: Endpoint, model: ServedModel) -> int:
         raise ConnectionError(f"{endpoint.base_url}: no completion: {str(answer)[:200]}") from error
     if "thinking" in choice:
         raise ConfigError(
-            f"models: {model.label!r}: {endpoint.base_url} forces budgets itself; leave out driver: segmented"
+            f"models: {model.label!r}: {endpoint.base_url} forces budgets itself, whatever it is asked; leave out "
+            "driver: segmented"
         )
     if not ids:
         raise ConfigError(

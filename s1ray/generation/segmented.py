@@ -2,9 +2,10 @@
 
     generator = SegmentedGenerator("http://127.0.0.1:8000/v1", "qwen", weights="Qwen/Qwen3-8B", thinking_format="qwen3")
 
-The server has to take a prompt of token ids and `stop_token_ids`, to give token ids back (`return_token_ids`), and to
-honour `logit_bias`: `vllm serve` does. Chat templates and formats are applied here, so the model's tokenizer is needed,
-and the folder's `generation_config.json`, because the server ends responses at the ids that it lists.
+That may be `vllm serve`, or our own server, which then leaves the forcing to us. It has to take a prompt of token ids
+and `stop_token_ids`, to give token ids back (`return_token_ids`), and to honour `logit_bias`. Chat templates and formats
+are applied here, so the model's tokenizer is needed, and the folder's `generation_config.json`, because the server ends
+responses at the ids that it lists.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ class HTTPSegments:
             "max_tokens": max_tokens,
             "stop_token_ids": list(stop_ids),
             "return_token_ids": True,
+            # Our own server forces budgets unless it is told not to; others do not know the field.
+            "thinking": False,
         }
         if ban:
             body["logit_bias"] = {str(token_id): BANNED for token_id in ban}
@@ -74,8 +77,8 @@ class HTTPSegments:
             ) from error
         if "thinking" in choice:
             raise GenerationError(
-                f"{where} forces budgets itself, so they cannot be forced from outside as well; use HTTPGenerator "
-                "(in a benchmark's config: driver: engine)"
+                f"{where} forces budgets itself in spite of `thinking: false`; use HTTPGenerator (in a benchmark's "
+                "config: driver: engine)"
             )
         if not isinstance(ids, list):
             raise GenerationError(

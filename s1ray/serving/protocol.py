@@ -33,6 +33,9 @@ Other clients' spellings of the same things:
     thinking_n_ignore_str: TEXT                          s1's harness: wait_text; without it the harness's other fields
                                                          only suppress the end
 
+`thinking: false`, on `/v1/completions` only, asks for no forcing at all, for a client that forces budgets itself, call
+by call (`s1ray.thinking.segmented`); the response has no `thinking` then, and at most as many tokens as may be thought.
+
 They may be mixed, and beside `type` our own fields may stand. Answered with 400 and the name of the field as the client
 wrote it: two spellings that disagree, a wrong type, an unknown field of `thinking` or `reasoning`, an unknown field of
 the request with "thinking" in its name, an unknown effort, more than the server's maximum, and what cannot be honoured

@@ -52,7 +52,9 @@ class ThinkingRequest(BaseModel):
     """
 
     thinking: Any = _spelling(
-        THINKING, "How long the response may think; what is left out comes from the server's budgets."
+        {"anyOf": [THINKING, {"const": False}]},
+        "How long the response may think; what is left out comes from the server's budgets. False, for completions: "
+        "nothing is forced, the client does it.",
     )
     reasoning: Any = _spelling(REASONING, "OpenRouter's spelling; `effort` also is OpenAI's.")
     reasoning_effort: Any = _spelling(

@@ -117,12 +117,15 @@ class BudgetForcingServer(LLMServer):
         asked = read_request(spelled_fields(request))
         if getattr(request, "echo", False) and request.max_tokens == 0:
             return None
-        budget = resolve_budget(asked, self._budgets)
-        if request.use_beam_search:
-            raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
         extra = dict(request.vllm_xargs or {})
         if EXTRA_ARG in extra:
             raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
+        if asked.unforced:
+            self._leave_unforced(request, asked, texts=texts)
+            return None
+        budget = resolve_budget(asked, self._budgets)
+        if request.use_beam_search:
+            raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
         try:
             plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request))
         except ValueError as error:
@@ -146,6 +149,14 @@ class BudgetForcingServer(LLMServer):
             hides_thinking=hides_thinking,
             texts=self._tokenized.texts if texts else None,
         )
+
+    def _leave_unforced(self, request: Any, asked: Asked, *, texts: bool) -> None:
+        """For a client that forces budgets itself. It gets no more tokens at once than it may think."""
+        if not texts:
+            raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
+        _clear_native(request, asked)
+        if self._budgets.maximum is not None:
+            request.max_tokens = max(1, min(request.max_tokens, self._budgets.maximum))
 
     def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
         plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)

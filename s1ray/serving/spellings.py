@@ -64,6 +64,8 @@ class Asked:
     """How the client wrote each field of the budget."""
     hidden_by: str | None = None
     """The field that asks for the thinking to be left out of the response."""
+    unforced: bool = False
+    """Nothing is to be forced: the client does it itself, segment by segment."""
 
     def spelling(self, name: str) -> str:
         """A budget field's name in the client's words."""
@@ -111,7 +113,13 @@ def read_request(body: Mapping[str, Any]) -> Asked:
     if isinstance(output, Mapping) and "max_tokens" not in said.values and said.effort_name is None:
         # For Anthropic effort and budget are two things; where both are given, the number is the budget.
         said.effort(output.get("effort"), "output_config.effort")
-    return said.asked()
+    asked = said.asked()
+    if said.unforced and asked.spelled:
+        other = next(iter(asked.spelled.values()))
+        raise BadRequestError(
+            FIELD, f"false asks for no forcing at all, which contradicts {other}; give one of the two"
+        )
+    return asked
 
 
 class _Said:
@@ -123,6 +131,7 @@ class _Said:
         self.effort_name: str | None = None
         self.hidden_by: str | None = None
         self.no_maximum = False
+        self.unforced = False
 
     def put(self, name: str, value: Any, spelling: str) -> None:
         if name in self.values and self.values[name] != value:
@@ -161,12 +170,14 @@ class _Said:
                 name = str(problem["loc"][0])
                 raise BadRequestError(asked.spelling(name), f"{message} (got {_show(problem['input'])})") from None
             raise asked.refuse(message) from None
-        return Asked(budget, effort, self.spelled, self.hidden_by)
+        return Asked(budget, effort, self.spelled, self.hidden_by, self.unforced)
 
 
 def _read_thinking(thinking: object, said: _Said) -> None:
     """Our own object, and Anthropic's."""
-    if thinking is None:
+    if thinking is False:
+        said.unforced = True
+    if thinking is None or thinking is False:
         return
     if not isinstance(thinking, Mapping):
         raise BadRequestError(FIELD, f'must be an object such as {{"max_tokens": 512}}, not {_show(thinking)}')

@@ -35,7 +35,7 @@ from s1ray.thinking.segmented import SegmentedResponse, force_in_segments
 
 pytestmark = pytest.mark.end_to_end
 
-COMBINATIONS = 320
+COMBINATIONS = 256
 TIE = 1e-4
 """Difference of two log-probabilities below which the shape of the batch may decide."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Iterator
@@ -15,7 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from served import CONTEXT, EFFORT, QUESTION, chat, check_ids
 
+from s1ray.generation import GenerationRequest
+from s1ray.generation.http import HTTPGenerator
+from s1ray.generation.segmented import SegmentedGenerator
+from s1ray.schemas import Completion
 from s1ray.serving.local import ServedApp
+from s1ray.thinking import ThinkingBudget
 
 pytestmark = pytest.mark.end_to_end
 
@@ -67,6 +73,25 @@ def test_every_spelling_is_the_same_request(client: openai.OpenAI, spelling: dic
     assert theirs.thinking == ours.thinking
     text = client.completions.create(model="s1", prompt="7 * 6 =", max_tokens=60, extra_body=spelling).choices[0]
     assert text.thinking["limit"] == 8
+
+
+def test_forced_from_outside_it_gives_the_ids_that_it_gives_by_itself(served: ServedApp) -> None:
+    budgets = [ThinkingBudget(max_tokens=n, waits=n % 3, grace=n % 5) for n in (1, 7, 12, 40)]
+    requests = [
+        GenerationRequest(id=str(i), messages=QUESTION, budget=budget, max_tokens=90)
+        for i, budget in enumerate(budgets)
+    ]
+
+    async def both() -> tuple[list[Completion], list[Completion]]:
+        url, ids = f"{served.url}/v1", {"return_token_ids": True}
+        async with HTTPGenerator(url, "s1", extra_body=ids) as inside:
+            theirs = await asyncio.gather(*map(inside.complete, requests))
+        async with SegmentedGenerator(url, "s1", weights="miniature-base", context=CONTEXT) as outside:
+            return theirs, await asyncio.gather(*map(outside.complete, requests))
+
+    for theirs, ours in zip(*asyncio.run(both()), strict=True):
+        assert ours.output_ids == theirs.output_ids
+        assert (ours.thinking_tokens, ours.end_forced) == (theirs.thinking_tokens, theirs.end_forced)
 
 
 def test_the_harness_spells_waits(client: openai.OpenAI, always_stops: dict[str, float]) -> None:

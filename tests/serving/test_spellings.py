@@ -140,6 +140,13 @@ def test_the_wrong_field_is_named(body: dict[str, Any], field: str) -> None:
     assert str(caught.value).startswith(f"{field}: ")
 
 
+def test_false_asks_for_no_forcing_and_for_nothing_else() -> None:
+    assert read_request({"thinking": False}).unforced
+    assert not read_request({"thinking": None}).unforced
+    with pytest.raises(BadRequestError, match=r"thinking: false .* contradicts thinking_token_budget"):
+        read_request({"thinking": False, "thinking_token_budget": 4})
+
+
 def test_an_unknown_field_is_answered_with_the_known_ones() -> None:
     with pytest.raises(BadRequestError, match="max_tokens, min_tokens, waits, wait_text, end_text"):
         read_request({"thinking": {"max": 3}})
