@@ -3,9 +3,9 @@
     generator = SegmentedGenerator("http://127.0.0.1:8000/v1", "qwen", weights="Qwen/Qwen3-8B", thinking_format="qwen3")
 
 That may be `vllm serve`, or our own server, which then leaves the forcing to us. It has to take a prompt of token ids
-and `stop_token_ids`, to give token ids back (`return_token_ids`), and to honour `logit_bias`. Chat templates and formats
-are applied here, so the model's tokenizer is needed, and the folder's `generation_config.json`, because the server ends
-responses at the ids that it lists.
+and `stop_token_ids`, to give token ids back (`return_token_ids`), and to honour `logit_bias`. Chat templates and
+formats are applied here, so the model's tokenizer is needed, and the folder's `generation_config.json`, because the
+server ends responses at the ids that it lists.
 """
 
 from __future__ import annotations
