@@ -98,7 +98,7 @@ class ChatRequest(ThinkingRequest, api.ChatCompletionRequest):
         if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
             problem = InitErrorDetails(type="list_type", loc=("messages",), input=messages)
             raise ValidationError.from_exception_data("ChatRequest", [problem])
-        return validate(data)
+        return _with_contents_read(validate(data))
 
 
 class CompletionRequest(ThinkingRequest, api.CompletionRequest):
@@ -145,7 +145,23 @@ def _to_chat(request: AnthropicMessagesRequest | AnthropicCountTokensRequest) ->
     # Chat templates want a system message to come first.
     convert = AnthropicServingMessages.to_chat_completion_request
     chat = _read(request, lambda request: convert(request, merge_inline_system=True))
-    return ChatRequest.model_construct(_fields_set=set(chat.model_fields_set), **dict(chat))
+    return _with_contents_read(ChatRequest.model_construct(_fields_set=set(chat.model_fields_set), **dict(chat)))
+
+
+def _with_contents_read(chat: ChatRequest) -> ChatRequest:
+    """The request with lists in its messages: pydantic puts off reading some of them until somebody looks."""
+    for index, message in enumerate(chat.messages):
+        content = message.get("content")
+        if content is None or isinstance(content, str | list):
+            continue
+        try:
+            message["content"] = list(content)
+        except ValidationError as error:
+            problem = error.errors(include_url=False, include_context=False)[0]
+            where = ("messages", index, "content", *problem["loc"])
+            detail = InitErrorDetails(type=PydanticCustomError("content", problem["msg"]), loc=where, input=None)
+            raise ValidationError.from_exception_data("ChatRequest", [detail]) from None
+    return chat
 
 
 def _read(data: Any, validate: Callable[[Any], Any]) -> Any:
