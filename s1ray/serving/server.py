@@ -115,13 +115,14 @@ class BudgetForcingServer(LLMServer):
     def _prepare(self, request: Any, *, texts: bool) -> RequestRecord | None:
         """Put the forcing plan into the request; None for a request that generates nothing."""
         asked = read_request(spelled_fields(request))
+        _clear_native(request, asked)
         if getattr(request, "echo", False) and request.max_tokens == 0:
             return None
         extra = dict(request.vllm_xargs or {})
         if EXTRA_ARG in extra:
             raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
         if asked.unforced:
-            self._leave_unforced(request, asked, texts=texts)
+            self._leave_unforced(request, texts=texts)
             return None
         budget = resolve_budget(asked, self._budgets)
         if request.use_beam_search:
@@ -133,7 +134,6 @@ class BudgetForcingServer(LLMServer):
         max_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
         check_room(asked, budget, plan, max_tokens=max_tokens, context=self.engine.context_length)
         request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
-        _clear_native(request, asked)
         wants_ids, request.return_token_ids = bool(request.return_token_ids), True
         hides_thinking = _hides_thinking(request, asked, texts=texts)
         if texts and "skip_special_tokens" not in request.model_fields_set:
@@ -150,13 +150,12 @@ class BudgetForcingServer(LLMServer):
             texts=self._tokenized.texts if texts else None,
         )
 
-    def _leave_unforced(self, request: Any, asked: Asked, *, texts: bool) -> None:
+    def _leave_unforced(self, request: Any, *, texts: bool) -> None:
         """For a client that forces budgets itself. It gets no more tokens at once than it may think."""
         if not texts:
             raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
-        _clear_native(request, asked)
-        if self._budgets.maximum is not None:
-            request.max_tokens = max(1, min(request.max_tokens, self._budgets.maximum))
+        if self._budgets.maximum is not None and request.max_tokens > self._budgets.maximum:
+            request.max_tokens = max(1, self._budgets.maximum)
 
     def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
         plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)

@@ -237,7 +237,8 @@ def test_the_api_description_documents_every_spelling(served: ServedApp) -> None
     for request in ("ChatRequest", "CompletionRequest", "MessagesRequest"):
         fields = schemas[request]["properties"]
         assert all(fields[name]["description"] and fields[name]["anyOf"] for name in SPELLINGS)
-        thinking = fields["thinking"]["anyOf"][0]
+        thinking, forced_outside = fields["thinking"]["anyOf"][0]["anyOf"]
+        assert forced_outside == {"const": False}
         assert set(ThinkingBudget.model_fields) < set(thinking["properties"])
         assert "budget_tokens" in thinking["properties"]
 
