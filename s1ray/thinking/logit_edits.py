@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -36,15 +37,16 @@ class RowEdit:
 class Shares:
     """For every watched row of one step, what `BudgetForcer.observe` takes as `share`.
 
-    The values stay on the device until one is asked for; asking waits for it.
+    Most steps' shares are never asked for, so they are computed when one is; asking waits for the device.
     """
 
-    def __init__(self, values: torch.Tensor) -> None:
-        self._values: torch.Tensor | list[float] = values
+    def __init__(self, compute: Callable[[], torch.Tensor]) -> None:
+        self._compute = compute
+        self._values: list[float] | None = None
 
     def __getitem__(self, place: int) -> float:
-        if isinstance(self._values, torch.Tensor):
-            self._values = self._values.tolist()
+        if self._values is None:
+            self._values = self._compute().tolist()
         share = self._values[place]
         return 0.0 if share != share else share  # NaN: neither triggers nor anything else was possible
 
@@ -128,7 +130,7 @@ class LogitEdits:
 
     def apply(self, logits: torch.Tensor) -> Shares | None:
         """Edit `logits` ([requests, vocabulary], float32) in place; give the shares of the watched rows."""
-        shares: list[torch.Tensor] = []
+        shares: list[Callable[[], torch.Tensor]] = []
         targets: torch.Tensor | None = None
         for size, rows in self._beyond:
             logits[:, size:].index_fill_(0, rows, -torch.inf)
@@ -138,22 +140,30 @@ class LogitEdits:
             values, temperature = self._moves.gather(logits), self._moves.temperature
             targets = pooled(values, temperature)
             if self._watched_moves is not None:
-                share = share_of(pooled(values[:, 1:], temperature), targets, values[:, 0], temperature)
-                shares.append(share.index_select(0, self._watched_moves))
+                shares.append(partial(_moved_shares, values, targets, temperature, self._watched_moves))
         if self._suppressions is not None:
             pool = self._suppressions
             triggers = pooled(pool.gather(logits), pool.temperature)
             whole = logits.index_select(0, pool.rows)
             everything = pooled(whole, pool.temperature)
             others = whole.scatter_(1, pool.columns, -torch.inf).amax(1)
-            shares.append(share_of(triggers, everything, others, pool.temperature))
+            # Not later: it would have to keep the whole rows, and every one of them is asked for.
+            suppressed = share_of(triggers, everything, others, pool.temperature)
+            shares.append(lambda: suppressed)
         if self._ban:
             logits.index_put_(self._ban, self._impossible)
         if self._moves is not None and targets is not None:
             logits.index_put_((self._moves.rows, self._moves.columns[:, 0]), targets)
         if self._force:
             logits.index_put_(self._force, self._certain)
-        return Shares(torch.cat(shares)) if self.watched else None
+        return Shares(lambda: torch.cat([compute() for compute in shares])) if self.watched else None
+
+
+def _moved_shares(
+    values: torch.Tensor, targets: torch.Tensor, temperature: torch.Tensor, watched: torch.Tensor
+) -> torch.Tensor:
+    """Shares of the rows `watched`, from the logits of target and triggers before the move ([rows, columns])."""
+    return share_of(pooled(values[:, 1:], temperature), targets, values[:, 0], temperature).index_select(0, watched)
 
 
 def pooled(logits: torch.Tensor, temperature: torch.Tensor) -> torch.Tensor:
