@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,17 +30,17 @@ from benchmarks.budget_forcing.statistics import rotated
 from benchmarks.budget_forcing.workload import PROMPT_TOKENS, ROOM, Request, Workload, make_requests
 
 HERE = Path(__file__).parent
-CHAIN, ANSWER, LAYERS = 64, 16, 2
+CHAIN, ANSWER, LAYERS = 48, 16, 2
 
 GOAL_WORKLOADS = (
     Workload("base"),
     Workload("unequal lengths", lengths="unequal"),
 )
 FURTHER_WORKLOADS = (
-    Workload("maximum", waits=0, lengths="endless", maximum=3 * CHAIN),
+    Workload("maximum", waits=0, lengths="endless", maximum=5 * CHAIN),
     Workload("0 waits", waits=0),
     Workload("1 wait", waits=1),
-    Workload("4 waits", waits=4),
+    Workload("2 waits", waits=2),
     Workload("8 waits", waits=8),
     Workload("1 at once", concurrency=1),
     Workload("16 at once", concurrency=16),
@@ -55,25 +56,49 @@ class WrongIds(RuntimeError):
 async def measure(
     engine: Engine, model: ScriptedModel, loads: Sequence[tuple[Workload, list[Request], int]]
 ) -> list[Measured]:
-    """Run each workload for its number of rounds; the first one once before that, to warm up."""
+    """Run each workload for its number of rounds; the first one once before that, to warm up.
+
+    Each batch of a forced arm has a batch of plain decode right before and after it: what else runs on the machine
+    changes from second to second.
+    """
     measured = []
     for number, (workload, requests, rounds) in enumerate(loads):
-        arms = arms_for(workload)
-        seconds: dict[str, list[float]] = {arm: [] for arm in arms}
+        forced = [arm for arm in arms_for(workload) if arm != PLAIN]
+        plain: list[float] = []
+        seconds: dict[str, list[float]] = {arm: [] for arm in forced}
+        beside: dict[str, list[float]] = {arm: [] for arm in forced}
+        shares: dict[str, list[float]] = {arm: [] for arm in forced}
         work: dict[str, EngineWork] = {}
         for turn in range(-1 if number == 0 else 0, rounds):
-            for arm in rotated(arms, turn):
-                await engine.forget()
-                before = await engine.counters()
-                begin = time.perf_counter()
-                ids = await ARMS[arm](engine, requests, [model.eos_token_id])
-                taken = time.perf_counter() - begin
-                work[arm] = work_between(before, await engine.counters())
-                check_ids(arm, workload, requests, ids)
+            before, _, work[PLAIN] = await run(engine, model, workload, requests, PLAIN)
+            plain.append(before)
+            for arm in rotated(forced, turn):
+                taken, share, work[arm] = await run(engine, model, workload, requests, arm)
+                after, _, _ = await run(engine, model, workload, requests, PLAIN)
+                plain.append(after)
                 if turn >= 0:
                     seconds[arm].append(taken)
-        measured.append(Measured(workload, sum(len(request.expected) for request in requests), seconds, work))
+                    beside[arm].append((before + after) / 2)
+                    shares[arm].append(share)
+                before = after
+        tokens = sum(len(request.expected) for request in requests)
+        measured.append(Measured(workload, tokens, plain, seconds, beside, shares, work))
     return measured
+
+
+async def run(
+    engine: Engine, model: ScriptedModel, workload: Workload, requests: list[Request], arm: str
+) -> tuple[float, float, EngineWork]:
+    """Seconds of one batch, the part of them that the engine spent in our processor, and its work."""
+    await engine.forget()
+    counted, controlled = await engine.counters(), await engine.controller_seconds()
+    begin = time.perf_counter()
+    ids = await ARMS[arm](engine, requests, [model.eos_token_id])
+    taken = time.perf_counter() - begin
+    controlled = await engine.controller_seconds() - controlled
+    work = work_between(counted, await engine.counters())
+    check_ids(arm, workload, requests, ids)
+    return taken, controlled / taken, work
 
 
 def check_ids(arm: str, workload: Workload, requests: Sequence[Request], ids: Sequence[list[int]]) -> None:
@@ -98,12 +123,14 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder for results.json and results.png.")] = HERE,
 ) -> None:
     """Measure, print and write."""
-    console = Console()
+    # Not a terminal: room for the table all the same.
+    console = Console() if sys.stdout.isatty() else Console(width=130)
     if not output.is_dir():
         raise typer.BadParameter(f"there is no folder {str(output)!r}", param_hint="--output")
-    # The engine has processes of its own; more threads than cores make them wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    goal_rounds, rounds = (7, 0) if quick else (15, 3)
+    # Core and worker in one process, on one thread: as two processes they spin while they wait for each other, and on
+    # two cores every reading is then a reading of who else was running.
+    os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
+    goal_rounds, rounds = (5, 0) if quick else (9, 3)
     loads = [(workload, goal_rounds) for workload in GOAL_WORKLOADS]
     loads += [(workload, rounds) for workload in FURTHER_WORKLOADS if rounds]
     with tempfile.TemporaryDirectory() as folder:

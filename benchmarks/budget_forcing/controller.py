@@ -1,7 +1,8 @@
 """What the controller alone costs a step: our processor, and vLLM's own thinking budget, without a model.
 
 Batches of requests that have thought for a while already, on logits of Qwen2.5's width. A step is what the engine's
-worker calls between two forward passes; the copying of logits around it is not counted.
+worker calls between two forward passes. What is measured is processor time, on one thread, so that other processes do
+not count.
 """
 
 from __future__ import annotations
@@ -152,7 +153,7 @@ def native(batch: Batch) -> Step:
 
 
 def measure(batch: Batch, step: Step, *, seconds: float, most: int = 200) -> Spread:
-    """Microseconds of a step: at least 3, and as many as fit into the time."""
+    """Microseconds of processor time a step: at least 3, and as many as fit into the time."""
     for _ in range(2):  # The first one catches up with the history.
         batch.next_logits()
         step()
@@ -160,9 +161,9 @@ def measure(batch: Batch, step: Step, *, seconds: float, most: int = 200) -> Spr
     taken: list[float] = []
     while len(taken) < 3 or (len(taken) < most and sum(taken) < seconds):
         batch.next_logits()
-        begin = time.perf_counter()
+        begin = time.thread_time()
         step()
-        taken.append(time.perf_counter() - begin)
+        taken.append(time.thread_time() - begin)
         batch.next_tokens()
     return spread([value * 1e6 for value in taken])
 

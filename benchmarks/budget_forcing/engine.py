@@ -24,6 +24,9 @@ COUNTERS: Mapping[str, str] = {
     "preemptions": "vllm:num_preemptions_total",
 }
 
+TIMED_PROCESSOR = "benchmarks.budget_forcing.timed_processor:TimedBudgetForcing"
+CONTROLLER_CLOCK = "benchmarks.budget_forcing.timed_processor.ControllerClock"
+
 
 @dataclass(frozen=True)
 class EngineWork:
@@ -77,7 +80,8 @@ class Engine:
                 ),
             },
         )
-        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_kwargs(config, "cpu")))
+        timed = {"logits_processors": [TIMED_PROCESSOR], "worker_extension_cls": CONTROLLER_CLOCK}
+        self._llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**engine_kwargs(config, "cpu") | timed))
         self._number = itertools.count()
 
     async def generate(self, prompt_ids: list[int], **sampling: Any) -> tuple[list[int], str]:
@@ -107,6 +111,10 @@ class Engine:
             name: sum(sample.value for sample in samples if sample.name == sampled)
             for name, sampled in COUNTERS.items()
         }
+
+    async def controller_seconds(self) -> float:
+        """Seconds that the engine has spent in the budget-forcing processor so far."""
+        return sum(await self._llm.collective_rpc("controller_seconds"))
 
     def close(self) -> None:
         """Stop the engine."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -34,13 +34,12 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.median(values), low, high, min(values), max(values), len(values))
 
 
-def relative_throughput(seconds: Mapping[str, Sequence[float]], arm: str, baseline: str) -> Spread:
-    """Throughput of an arm by that of another, at equal tokens: the ratio of their seconds, round by round.
+def ratios(seconds: Sequence[float], baseline: Sequence[float]) -> list[float]:
+    """Throughput by that of a baseline, at equal tokens: the ratio of their seconds, measurement by measurement.
 
-    Whatever slowed the machine during a round slowed both.
+    Whatever slowed the machine for a while slowed both.
     """
-    rounds = zip(seconds[arm], seconds[baseline], strict=True)
-    return spread([theirs / ours for ours, theirs in rounds])
+    return [theirs / ours for ours, theirs in zip(seconds, baseline, strict=True)]
 
 
 def rotated(items: Sequence[T], turn: int) -> list[T]:

@@ -12,7 +12,7 @@ from s1ray.generation import GenerationRequest
 from s1ray.generation.scripted import ScriptedGenerator
 from s1ray.thinking import ForcingPlan, ThinkingBudget, make_plan
 
-PROMPT_TOKENS = 256
+PROMPT_TOKENS = 128
 ROOM = 2048
 """Tokens that a response may have; none needs them all."""
 
@@ -22,7 +22,7 @@ class Workload:
     """One batch of requests, all sent at once: a point of the benchmark."""
 
     name: str
-    waits: int = 2
+    waits: int = 4
     lengths: Literal["equal", "unequal", "endless"] = "equal"
     """Thinking between two attempts to stop: the whole chain each time; drawn from the entry words' shares of it (1 to
     1/16); or without end, so that only a maximum ends it."""

@@ -8,9 +8,10 @@ import itertools
 import pytest
 
 from benchmarks.budget_forcing.__main__ import WrongIds, check_ids
-from benchmarks.budget_forcing.arms import IN_ENGINE, NATIVE, PLAIN, Rounds, arms_for
+from benchmarks.budget_forcing.arms import BARRIER, IN_ENGINE, NATIVE, PLAIN, Rounds, arms_for
+from benchmarks.budget_forcing.report import Measured
 from benchmarks.budget_forcing.scripted_model import write_scripted_model
-from benchmarks.budget_forcing.statistics import relative_throughput, rotated, spread
+from benchmarks.budget_forcing.statistics import ratios, rotated, spread
 from benchmarks.budget_forcing.workload import Request, Workload, make_requests
 from s1ray.thinking import account
 from s1ray.thinking.segmented import Segment, force_in_segments
@@ -21,16 +22,26 @@ def model(tmp_path_factory):
     return write_scripted_model(tmp_path_factory.mktemp("scripted"), chain=32, answer=4, layers=1)
 
 
-def test_a_ratio_compares_within_rounds_so_that_a_slow_round_does_not_matter():
-    seconds = {"plain": [1.0, 10.0, 1.0], "arm": [2.0, 20.0, 2.0]}
-    ratio = relative_throughput(seconds, "arm", "plain")
-    assert ratio.median == ratio.smallest == ratio.largest == 0.5
-    assert ratio.measurements == 3
-
-
-def test_rounds_that_are_missing_in_one_arm_are_an_error():
+def test_a_ratio_compares_measurements_side_by_side_so_that_a_slow_minute_does_not_matter():
+    assert ratios([2.0, 20.0, 2.0], [1.0, 10.0, 1.0]) == [0.5, 0.5, 0.5]
     with pytest.raises(ValueError, match="zip"):
-        relative_throughput({"plain": [1.0, 1.0], "arm": [1.0]}, "arm", "plain")
+        ratios([1.0], [1.0, 1.0])
+
+
+def test_arms_are_compared_through_the_plain_decode_beside_each():
+    one = Measured(
+        Workload("base"),
+        tokens=100,
+        plain_seconds=[1.0, 1.0, 4.0],
+        seconds={IN_ENGINE: [1.0, 4.0], BARRIER: [2.0, 8.0]},
+        beside={IN_ENGINE: [1.0, 4.0], BARRIER: [1.0, 4.0]},
+        controller_share={IN_ENGINE: [0.01, 0.02], BARRIER: [0.0, 0.0]},
+        work={},
+    )
+    assert one.ratio(IN_ENGINE).median == 1.0
+    assert one.ratio(BARRIER).median == 0.5
+    assert one.ratio_to(IN_ENGINE, BARRIER).median == 2.0
+    assert one.tokens_per_second(BARRIER).largest == 50.0
 
 
 def test_the_spread_of_numbers():
