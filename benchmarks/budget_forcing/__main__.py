@@ -30,7 +30,7 @@ from benchmarks.budget_forcing.statistics import rotated
 from benchmarks.budget_forcing.workload import PROMPT_TOKENS, ROOM, Request, Workload, make_requests
 
 HERE = Path(__file__).parent
-CHAIN, ANSWER, LAYERS = 48, 16, 2
+CHAIN, ANSWER, LAYERS = 40, 16, 6
 
 GOAL_WORKLOADS = (
     Workload("base"),
@@ -130,7 +130,7 @@ def main(
     # Core and worker in one process, on one thread: as two processes they spin while they wait for each other, and on
     # two cores every reading is then a reading of who else was running.
     os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "OMP_NUM_THREADS": "1"}
-    goal_rounds, rounds = (5, 0) if quick else (9, 3)
+    goal_rounds, rounds = (4, 0) if quick else (7, 2)
     loads = [(workload, goal_rounds) for workload in GOAL_WORKLOADS]
     loads += [(workload, rounds) for workload in FURTHER_WORKLOADS if rounds]
     with tempfile.TemporaryDirectory() as folder:
@@ -145,7 +145,7 @@ def main(
     console.print("controller: measuring")
     histories = (controller.HISTORIES[0], controller.HISTORIES[-1]) if quick else controller.HISTORIES
     batches = controller.BATCHES[:2] if quick else controller.BATCHES
-    costs = controller.measure_all(seconds=0.5, histories=histories, batches=batches)
+    costs = controller.measure_all(seconds=0.3, histories=histories, batches=batches)
     settings = {"quick": quick, "chain": CHAIN, "answer": ANSWER, "layers": LAYERS, "temperature": 0.0}
     report.print_tables(console, measured, costs)
     report.write_json(output / "results.json", report.results(measured, costs, settings))

@@ -52,9 +52,12 @@ SCENARIOS: Mapping[str, Mapping[str, Any]] = {
         "loops": 4,
     },
     "a wait each step": {"waits": 10_000, "wait_texts": ((WAIT,),)},
+    "waits without a text": {"waits": 4},
 }
-"""What the requests of a batch ask for. In the last one, each step swallows one request's stop, so that actions change;
-in the others, everybody just thinks."""
+"""What the requests of a batch ask for. Where there is "a wait each step", one request's stop is swallowed in each, so
+that actions change; in the others, everybody just thinks. Without a text, a suppressed stop leaves no token behind, and
+whether there was one has to be read off the whole row of logits."""
+WHOLE_ROWS = "waits without a text"
 
 NATIVE = "vLLM's own maximum"
 
@@ -80,11 +83,15 @@ class Batch:
         outputs: what vLLM calls the live lists: they grow by one id a step.
     """
 
-    def __init__(self, size: int, history: int, *, wait_each_step: bool) -> None:
+    def __init__(self, size: int, history: int, scenario: str) -> None:
         import torch
+
+        wait_each_step = scenario == "a wait each step"
 
         rng = random.Random(size * history)
         self._rng, self._wait_each_step, self._step = rng, wait_each_step, 0
+        # Keen on stopping, but not where a suppressed stop would count and the waits be used up.
+        self._keen = scenario != WHOLE_ROWS
         self.prompt_ids = [*rng.choices(ORDINARY, k=64), TURN, THINK]
         self.outputs = [rng.choices(ORDINARY, k=history) for _ in range(size)]
         self.logits = torch.randn(size, WIDTH, generator=torch.Generator().manual_seed(0))
@@ -98,10 +105,10 @@ class Batch:
         self._step += 1
 
     def next_logits(self) -> None:
-        """Undo what the controller did to the columns it touches; everybody is keen on stopping."""
+        """Undo what the controller did to the columns it touches."""
         columns = [ENDOFTEXT, TURN, TURN_END, WAIT, HMM, 500, 502]
         self.logits[:, columns] = 0.0
-        self.logits[:, TURN] = 20.0
+        self.logits[:, TURN] = 20.0 if self._keen else -20.0
         self.logits[:, VOCABULARY:] = -1.0
 
 
@@ -180,9 +187,9 @@ def measure_all(
     for size in batches:
         for history in histories:
             for name, knobs in SCENARIOS.items():
-                batch = Batch(size, history, wait_each_step=name == "a wait each step")
+                batch = Batch(size, history, name)
                 costs.append(Cost(name, history, size, measure(batch, ours(batch, knobs), seconds=seconds)))
-            batch = Batch(size, history, wait_each_step=False)
+            batch = Batch(size, history, NATIVE)
             costs.append(Cost(NATIVE, history, size, measure(batch, native(batch), seconds=seconds)))
     torch.set_num_threads(threads)
     return costs
