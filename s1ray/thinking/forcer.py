@@ -297,7 +297,11 @@ class BudgetForcer:
         self.swallowed.pop()
         self.phase, self._guessed = Phase.THINK, False
         self._decide()
-        self._observe_thinking(token_id, share)
+        # Without the inserted text in its way, a loop's cut may have come first.
+        if self.phase is Phase.THINK:
+            self._observe_thinking(token_id, share)
+        else:
+            self._observe_end(token_id)
 
     def _think_token(self, token_id: int) -> None:
         self.thinking_tokens += 1

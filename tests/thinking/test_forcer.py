@@ -169,6 +169,17 @@ def test_ids_alone_give_everything_but_the_models_own_waits(plan, prompt, sample
         assert estimated.waits == exact.waits
 
 
+def test_a_loop_that_ends_in_the_models_own_wait_is_cut_where_it_was():
+    plan = toy_plan(waits=1, wait_texts=((WAIT, COMMA),), loops=4)
+    forcer = BudgetForcer(plan, [TURN, THINK])
+    # Three ids again and again: the 32nd, which makes them a loop, is a "Wait" that looks like an inserted one.
+    output = drive(forcer, lambda step: (X, WAIT, Y)[step % 3], 60)
+    assert forcer.accounting().end_forced == "loop"
+    assert output[forcer.thinking_tokens - 1] == WAIT
+    estimated, exact = account(plan, [TURN, THINK], output), forcer.accounting()
+    assert (estimated.thinking_span, estimated.answer_begin) == (exact.thinking_span, exact.answer_begin)
+
+
 @pytest.mark.parametrize("waits", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("texts", [((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA)), ()])
 @pytest.mark.parametrize("trigger", [EOS, TURN])
