@@ -30,7 +30,7 @@ from benchmarks.budget_forcing.statistics import rotated
 from benchmarks.budget_forcing.workload import PROMPT_TOKENS, ROOM, Request, Workload, make_requests
 
 HERE = Path(__file__).parent
-CHAIN, ANSWER, LAYERS = 40, 16, 6
+CHAIN, ANSWER, LAYERS = 48, 16, 6
 
 GOAL_WORKLOADS = (
     Workload("base"),

@@ -24,9 +24,11 @@ thinks on from the middle of the chain.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 from s1ray.thinking import ThinkingFormat, TokenizedFormat
@@ -34,15 +36,22 @@ from s1ray.thinking import ThinkingFormat, TokenizedFormat
 if TYPE_CHECKING:
     import numpy as np
 
-ENTRY_SHARES: Mapping[str, float] = {
-    "Wait": 1.0,
-    "Hmm": 0.75,
-    "Alternatively": 0.5,
-    "But": 0.25,
-    "So": 0.125,
-    "Then": 0.0625,
-}
-"""Entry words, and how much of the chain follows each."""
+ENTRY_WORDS = ("Wait", "Hmm", "Alternatively", "But", "So", "Then", "Also", "Now")
+LENGTH_SPREAD = 1.0
+"""Standard deviation of the logarithm of a stretch's length. Between one "Wait" and the next it is 1.03 in 40 traces of
+R1-Distill-Llama-8B on MATH (498 stretches, of 204 words and punctuation marks on average)."""
+
+
+def _entry_shares() -> dict[str, float]:
+    # The middles of as many equally likely parts of a log-normal distribution, over the longest of them.
+    count = len(ENTRY_WORDS)
+    deviates = [NormalDist().inv_cdf((count - i - 0.5) / count) for i in range(count)]
+    return {word: math.exp(LENGTH_SPREAD * (z - deviates[0])) for word, z in zip(ENTRY_WORDS, deviates, strict=True)}
+
+
+ENTRY_SHARES: Mapping[str, float] = _entry_shares()
+"""Entry words, and how much of the chain follows each: 1 down to 0.05. A word drawn at random draws a length as real
+thinking has it."""
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

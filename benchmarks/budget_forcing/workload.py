@@ -24,8 +24,8 @@ class Workload:
     name: str
     waits: int = 4
     lengths: Literal["equal", "unequal", "endless"] = "equal"
-    """Thinking between two attempts to stop: the whole chain each time; drawn from the entry words' shares of it (1 to
-    1/16); or without end, so that only a maximum ends it."""
+    """Thinking between two attempts to stop: the whole chain each time; drawn by an entry word, log-normal with the
+    spread of real traces (`scripted_model.LENGTH_SPREAD`); or without end, so that only a maximum ends it."""
     concurrency: int = 8
     """Requests, which is also how many the engine decodes at once."""
     maximum: int | None = None

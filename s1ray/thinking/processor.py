@@ -92,18 +92,17 @@ class _Row:
     def advance(self) -> None:
         """Observe what was appended to the output since the last step."""
         output, forcer = self.output_ids, self.forcer
-        if len(output) < forcer.position:
+        position, length = forcer.position, len(output)
+        if length < position:
             # The engine threw tokens away (a failed KV load): go back to what is left.
             self.forcer = forcer.rewound(self.prompt_ids, output)
             return
-        behind = len(output) - forcer.position
-        while forcer.position < len(output) and not forcer.done:
-            token_id = output[forcer.position]
-            if token_id < 0:
+        for at in range(position, length):
+            token_id = output[at]
+            if token_id < 0 or forcer.done:
                 return
-            share = None
-            action = forcer.action
-            if action is not None and action.wants_share and behind == 1 and self.shares is not None:
+            share, action = None, forcer.action
+            if action is not None and action.wants_share and length == position + 1 and self.shares is not None:
                 # Asking waits for the device, so only where the answer matters.
                 share = self.shares[self.place] if action.move_to in (None, token_id) else 0.0
             forcer.observe(token_id, share)
