@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.thinking.format import PRESETS, ThinkingFormat
 
 
 class OptimizerConfig(Config):
@@ -48,14 +49,20 @@ class CheckpointsConfig(Config):
 class TrainingConfig(StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"output", "cpus_per_worker", "max_restarts", "checkpoints"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"output", "cpus_per_worker", "max_restarts", "checkpoints", "push_to"})
 
     model: str
     """Base model: a Hugging Face id, a folder, or "miniature-base"."""
     traces: str
     """Parquet file, or folder of them, with the traces to train on."""
     thinking_format: str = "s1"
-    """Preset of the delimiters around the thinking: s1, deepseek_r1 or qwen3."""
+    """Delimiters around the thinking: a preset (s1, deepseek_r1, qwen3), or the name of one of `formats`."""
+    formats: list[ThinkingFormat] = Field(default_factory=list)
+    """Thinking formats of model families that have no preset, for `thinking_format` to name."""
+    conditional_control: Literal["none", "token", "step"] = "none"
+    """s1's baselines to budget forcing (appendix of the paper): each question ends in "Think for up to N tokens." (token)
+    or "... N steps." (step; the thinking is then written as steps that count down), N being the trace's own length
+    rounded up to a power of two."""
     max_length: int = Field(default=32768, ge=2)
     """Longest training sequence, in tokens. Nothing is ever cut: a longer row is unusable."""
     unusable_rows: Literal["refuse", "drop"] = "refuse"
@@ -97,6 +104,9 @@ class TrainingConfig(StageConfig):
     """How often the workers are started again from the newest checkpoint after one of them died."""
     export_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Weights of the exported model."""
+    push_to: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
+    """Hugging Face repository ("organisation/name") that the exported model is uploaded to, private if it is new. None:
+    nothing leaves the run folder."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -110,6 +120,24 @@ class TrainingConfig(StageConfig):
         if self.attention == "flash_attention_2" and (self.device == "cpu" or self.precision == "fp32"):
             raise ValueError("attention flash_attention_2 needs a GPU and bf16; use auto or segments")
         return self
+
+    @model_validator(mode="after")
+    def _format_known(self) -> Self:
+        known = [fmt.name for fmt in self.formats]
+        if taken := sorted(set(known) & PRESETS.keys()):
+            raise ValueError(f"formats: {taken[0]!r} is the name of a preset; choose another")
+        if self.thinking_format not in {*known, *PRESETS}:
+            raise ValueError(
+                f"thinking_format: {self.thinking_format!r} is neither a preset ({', '.join(PRESETS)}) nor listed in "
+                f"formats ({', '.join(known) or 'empty'})"
+            )
+        return self
+
+    @property
+    def format(self) -> ThinkingFormat:
+        """The thinking format that `thinking_format` names."""
+        listed = (fmt for fmt in self.formats if fmt.name == self.thinking_format)
+        return next(listed, None) or ThinkingFormat.preset(self.thinking_format)
 
     @property
     def micro_batch(self) -> int:

@@ -22,6 +22,7 @@ from typing import Any
 
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
+from s1ray.training.control import Control, ask, count_down, split_steps, step_marker, upper_bound
 
 SENTINEL = "s1ray-assistant-message"
 """Stands for the assistant's message while the template's text after a message is read off."""
@@ -52,14 +53,19 @@ class ChatText:
 class ChatRenderer:
     """Renders traces with a tokenizer's chat template and a thinking format."""
 
-    def __init__(self, tokenizer: Any, thinking_format: ThinkingFormat):
+    def __init__(self, tokenizer: Any, thinking_format: ThinkingFormat, control: Control = "none"):
         """Read off what the chat template puts after an assistant's message.
 
+        Args:
+            control: condition the examples on the length of their thinking (`s1ray.training.control`).
+
         Raises:
-            ValueError: the tokenizer has no usable chat template, or cannot express the format.
+            ValueError: the tokenizer has no usable chat template, or cannot express the format; or the format has no
+                way to count steps.
         """
         self.tokenizer = tokenizer
         self.format = thinking_format
+        self.control = control
         self._name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
         if not getattr(tokenizer, "chat_template", None):
             raise ValueError(
@@ -69,6 +75,7 @@ class ChatRenderer:
         thinking_format.resolve(tokenizer)
         self.turn_end = self._turn_end()
         self._markup = self._reserved_texts()
+        self._step_marker = step_marker(thinking_format, tokenizer.all_special_tokens) if control == "step" else ""
 
     def prompt(self, question: str) -> str:
         """The user's turn, and the opening of the assistant's."""
@@ -84,8 +91,8 @@ class ChatRenderer:
         Raises:
             ValueError: the template opens the thinking in another way than the format.
         """
+        question, message = self._turns(question, thinking, attempt)
         prompt = self.prompt(question)
-        message = self.format.render_assistant(thinking, attempt)
         opening = prompt[len(prompt.rstrip()) - len(self.format.start) :]
         if opening.startswith(self.format.start):
             # The template has already opened the thinking (DeepSeek R1's does): the model never writes that part.
@@ -100,6 +107,21 @@ class ChatRenderer:
     def markup_in(self, text: str) -> str | None:
         """A delimiter or control token that a text contains, which would be read as structure rather than as text."""
         return next((markup for markup in self._markup if markup in text), None)
+
+    def _turns(self, question: str, thinking: str, attempt: str) -> tuple[str, str]:
+        """What the user says, and the assistant's message."""
+        message = self.format.render_assistant(thinking, attempt)
+        if self.control == "token":
+            (ids,) = self.tokenizer([thinking.strip()], add_special_tokens=False)["input_ids"]
+            question = ask(question, upper_bound(len(ids)), "tokens")
+        elif self.control == "step":
+            steps = split_steps(thinking)
+            limit = upper_bound(len(steps))
+            question = ask(question, limit, "steps")
+            # Everything after the thinking stays as it is, the answer's prefix included.
+            closing = message.removeprefix(f"{self.format.start}\n{thinking.strip()}\n")
+            message = count_down(steps, limit, self._step_marker) + closing
+        return question, message
 
     def _turn_end(self) -> str:
         messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": SENTINEL}]

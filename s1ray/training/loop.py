@@ -171,10 +171,9 @@ def _train_step(
 def _export(engine: Engine, config: TrainingConfig, model: str, folder: Path, rank: int) -> None:
     from transformers import AutoTokenizer
 
-    from s1ray.thinking.format import ThinkingFormat
     from s1ray.training.examples import ChatRenderer
     from s1ray.training.export import export
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    renderer = ChatRenderer(tokenizer, ThinkingFormat.preset(config.thinking_format))
+    renderer = ChatRenderer(tokenizer, config.format)
     export(engine, tokenizer, renderer.turn_end, config, folder, rank=rank)

@@ -17,7 +17,6 @@ from s1ray.cluster import connected
 from s1ray.config import ConfigError, resolve_model
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Example, Trace, read_table, to_table, write_table
-from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.batching import global_batch, lay_out, padding
 from s1ray.training.config import TrainingConfig
 from s1ray.training.examples import ChatRenderer, Unusable, build_examples, explain
@@ -113,7 +112,7 @@ def prepare(config: TrainingConfig) -> TrainingSet:
     traces = [Trace(**row) for row in table.to_pylist()]
     _check_ids(traces, config.traces)
     try:
-        renderer = ChatRenderer(_load_tokenizer(config), ThinkingFormat.preset(config.thinking_format))
+        renderer = ChatRenderer(_load_tokenizer(config), config.format, config.conditional_control)
         examples, unusable = build_examples(traces, renderer, config.max_length)
     except ValueError as error:
         raise ConfigError(f"model {config.model}, thinking_format {config.thinking_format}: {error}") from error
