@@ -46,6 +46,30 @@ class CheckpointsConfig(Config):
     """How many of the newest are kept."""
 
 
+class OffloadConfig(Config):
+    """Model states kept in the host's memory: a larger model fits on a GPU, and each step copies them."""
+
+    optimizer: Literal["none", "cpu"] = "none"
+    """fp32 master weights and AdamW's moments; the update then runs on the CPU. Needs ZeRO 1 or higher."""
+    parameters: Literal["none", "cpu"] = "none"
+    """Each worker's part of the weights, fetched layer by layer. Needs ZeRO-3."""
+
+
+class LoraConfig(Config):
+    """LoRA (arXiv 2106.09685): the weights are frozen, and low-rank updates beside them are all that is trained."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: float = Field(default=32.0, gt=0)
+    """The update is scaled by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of the updates' inputs. Above 0 the result depends on how the work is spread, as every worker draws its own."""
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    """Names of the layers that get an update (q_proj, v_proj, ...). all-linear: all linear ones but the output layer."""
+    export: Literal["merged", "adapter"] = "merged"
+    """merged: the updates are added to the weights, which gives a model like any other. adapter: peft's folder of a few
+    megabytes, which is loaded beside the base model."""
+
+
 class TrainingConfig(StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
@@ -77,17 +101,24 @@ class TrainingConfig(StageConfig):
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: one GPU a worker if the cluster has any, else CPUs."""
     num_workers: int = Field(default=1, ge=1)
-    """Data-parallel workers."""
+    """Workers, each with a part of the global batch (see `sequence_parallel`)."""
     cpus_per_worker: int = Field(default=1, ge=1)
     """CPUs reserved for each worker; on CPU also its threads."""
     packing: bool = True
     """Put several examples into one row, each attending to itself only. False: pad each row to its micro-batch's
     longest."""
     micro_batch_tokens: int | None = Field(default=None, ge=2)
-    """Most tokens, padding included, that a worker takes through the model at once; a larger share of the global batch
-    is accumulated. None: `max_length`."""
+    """Most tokens, padding included, that a worker (under `sequence_parallel` the workers that share a row) takes
+    through the model at once; a larger share of the global batch is accumulated. None: `max_length`."""
+    sequence_parallel: int = Field(default=1, ge=1)
+    """Workers that share each packed row, for rows whose activations fit no single GPU: DeepSpeed Ulysses (arXiv
+    2309.14509). Each holds its part of the tokens, and during attention its part of the heads. Divides `num_workers`
+    and the model's attention heads; best within one node."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO: shard nothing (0), optimizer states (1), gradients too (2), parameters too (3)."""
+    offload: OffloadConfig = OffloadConfig()
+    lora: LoraConfig | None = None
+    """None: all weights are trained."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """bf16: with fp32 master weights and optimizer states. auto: bf16 on GPUs and on CPUs that multiply it natively,
     else fp32 (emulated bf16 is several times slower)."""
@@ -122,6 +153,24 @@ class TrainingConfig(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _spread(self) -> Self:
+        if self.num_workers % self.sequence_parallel:
+            raise ValueError(
+                f"sequence_parallel {self.sequence_parallel} does not divide num_workers {self.num_workers}: each row "
+                "is shared by so many workers; change one of the two"
+            )
+        if self.sequence_parallel > 1 and not self.packing:
+            raise ValueError("sequence_parallel shares packed rows; set packing: true")
+        offload = self.offload
+        if offload.optimizer != "none" and self.zero_stage == 0:
+            raise ValueError("offload.optimizer needs zero_stage 1, 2 or 3; under 0 nothing is split off to be moved")
+        if offload.parameters != "none" and self.zero_stage != 3:
+            raise ValueError(f"offload.parameters needs zero_stage 3, not {self.zero_stage}")
+        if self.device == "cpu" and (offload.optimizer, offload.parameters) != ("none", "none"):
+            raise ValueError("offload moves states from GPUs to the host's memory; leave it out with device: cpu")
+        return self
+
+    @model_validator(mode="after")
     def _format_known(self) -> Self:
         known = [fmt.name for fmt in self.formats]
         if taken := sorted(set(known) & PRESETS.keys()):
@@ -138,6 +187,11 @@ class TrainingConfig(StageConfig):
         """The thinking format that `thinking_format` names."""
         listed = (fmt for fmt in self.formats if fmt.name == self.thinking_format)
         return next(listed, None) or ThinkingFormat.preset(self.thinking_format)
+
+    @property
+    def data_parallel(self) -> int:
+        """Groups of workers that take different rows; a group is one worker unless rows are shared."""
+        return self.num_workers // self.sequence_parallel
 
     @property
     def micro_batch(self) -> int:
