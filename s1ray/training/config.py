@@ -64,7 +64,7 @@ class LoraConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of the updates' inputs. Above 0 the result depends on how the work is spread, as every worker draws its own."""
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
-    """Names of the layers that get an update (q_proj, v_proj, ...). all-linear: all linear ones but the output layer."""
+    """Names of the layers that get an update (q_proj, v_proj, ...). all-linear: all linear ones but the output one."""
     export: Literal["merged", "adapter"] = "merged"
     """merged: the updates are added to the weights, which gives a model like any other. adapter: peft's folder of a few
     megabytes, which is loaded beside the base model."""
@@ -73,7 +73,9 @@ class LoraConfig(Config):
 class TrainingConfig(StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"output", "cpus_per_worker", "max_restarts", "checkpoints", "push_to"})
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"output", "cpus_per_worker", "max_restarts", "checkpoints", "push_to"}
+    )
 
     model: str
     """Base model: a Hugging Face id, a folder, or "miniature-base"."""
@@ -84,9 +86,9 @@ class TrainingConfig(StageConfig):
     formats: list[ThinkingFormat] = Field(default_factory=list)
     """Thinking formats of model families that have no preset, for `thinking_format` to name."""
     conditional_control: Literal["none", "token", "step"] = "none"
-    """s1's baselines to budget forcing (appendix of the paper): each question ends in "Think for up to N tokens." (token)
-    or "... N steps." (step; the thinking is then written as steps that count down), N being the trace's own length
-    rounded up to a power of two."""
+    """s1's baselines to budget forcing (appendix of the paper): each question ends in "Think for up to N tokens."
+    (token) or "... N steps." (step; the thinking is then written as steps that count down), N being the trace's own
+    length rounded up to a power of two."""
     max_length: int = Field(default=32768, ge=2)
     """Longest training sequence, in tokens. Nothing is ever cut: a longer row is unusable."""
     unusable_rows: Literal["refuse", "drop"] = "refuse"
