@@ -13,7 +13,6 @@ The count starts at the number in the question, as s1's own readers of such text
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -44,8 +43,8 @@ def step_marker(thinking_format: ThinkingFormat, control_tokens: Sequence[str]) 
     Raises:
         ValueError: they share none, so steps could not be told from the end of the thinking.
     """
-    shared = os.path.commonprefix([thinking_format.start, thinking_format.end])
-    found = [token for token in control_tokens if token and shared.startswith(token)]
+    delimiters = (thinking_format.start, thinking_format.end)
+    found = [token for token in control_tokens if token and all(text.startswith(token) for text in delimiters)]
     if not found:
         raise ValueError(
             f"conditional_control step: the delimiters of thinking format {thinking_format.name!r} "

