@@ -41,9 +41,76 @@ class CheckpointsConfig(Config):
     """Checkpoints to resume from: model, optimizer, random state, step. They are not the exported model."""
 
     every: int | None = Field(default=100, ge=1)
-    """Optimizer steps between checkpoints. None: none are written, and a killed run starts again."""
+    """Optimizer steps between checkpoints. None: one is written only when the run is asked to stop or is about to lose
+    a node, and a run that is killed otherwise starts again."""
     keep: int = Field(default=1, ge=1)
-    """How many of the newest are kept."""
+    """How many are kept: the newest, or under `validation` those with the lowest loss, and the newest besides."""
+    background: bool = True
+    """Write to the workers' temporary folder (TMPDIR), and copy to the run folder while training goes on. False: write
+    to the run folder at once, and wait for it; that also happens where the temporary folder has no room."""
+
+
+class ValidationConfig(Config):
+    """Traces that are held out of training to measure the loss on: whole questions, drawn by the seed."""
+
+    size: int | None = Field(default=None, ge=1)
+    """Traces to hold out (a few more, where a question has several). Give this or `fraction`."""
+    fraction: float | None = Field(default=None, gt=0, lt=1)
+    """Part of the traces to hold out."""
+    every: int = Field(default=50, ge=1)
+    """Optimizer steps between measurements. There is always one after the last step."""
+    export: Literal["last", "best"] = "last"
+    """Which model is exported: the last, or the one with the lowest loss on the held-out traces (a checkpoint is
+    written whenever that falls)."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.size is None) == (self.fraction is None):
+            raise ValueError("give either size (traces) or fraction (of the traces)")
+        return self
+
+
+class DivergenceConfig(Config):
+    """What happens at a step whose loss or gradient norm is not a finite number, or a spike."""
+
+    action: Literal["stop", "skip"] = "stop"
+    """stop: end the run, naming the step's rows. skip: leave the update out on all workers, and go on."""
+    loss_factor: float | None = Field(default=None, gt=1)
+    """A loss so many times the median of the last `window` steps is a spike. None: no finite loss is."""
+    gradient_factor: float | None = Field(default=None, gt=1)
+    """Likewise for the gradient norm before clipping."""
+    window: int = Field(default=50, ge=2)
+    """Steps of the running median; without so many steps before it, none is called a spike."""
+    max_skips: int = Field(default=10, ge=0)
+    """More skipped steps than this end the run."""
+
+
+class WandbConfig(Config):
+    """Where Weights & Biases files the run. Its key comes from WANDB_API_KEY or `wandb login`."""
+
+    project: str
+    entity: str | None = None
+    mode: Literal["online", "offline"] = "online"
+
+
+class MlflowConfig(Config):
+    """Where MLflow files the run."""
+
+    experiment: str
+    tracking_uri: str | None = None
+    """A server's address or a folder. None: as MLflow itself is configured (MLFLOW_TRACKING_URI)."""
+
+
+class TrackingConfig(Config):
+    """Who else is told of each step, besides `<output>/metrics.jsonl`. The machine that starts the run tells them."""
+
+    tensorboard: bool = True
+    """Event files for TensorBoard in `<output>/tensorboard`."""
+    wandb: WandbConfig | None = None
+    mlflow: MlflowConfig | None = None
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """What one device can do in dense bf16, in TFLOP/s, for the model FLOPs utilization (MFU). None: as known of the
+    GPU; where it is not known, no MFU is told."""
 
 
 class OffloadConfig(Config):
@@ -74,7 +141,18 @@ class TrainingConfig(StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
-        {"output", "cpus_per_worker", "max_restarts", "checkpoints", "push_to"}
+        # The workers' number changes how a global batch is spread, not what it is: a run may go on with more or fewer.
+        {
+            "output",
+            "num_workers",
+            "sequence_parallel",
+            "cpus_per_worker",
+            "max_restarts",
+            "checkpoints",
+            "divergence",
+            "tracking",
+            "push_to",
+        }
     )
 
     model: str
@@ -132,6 +210,10 @@ class TrainingConfig(StageConfig):
     """segments: torch's attention, one example after the other; flash_attention_2: one kernel for all, needs the
     flash-attn package and a GPU. auto: flash_attention_2 where it can be used."""
 
+    validation: ValidationConfig | None = None
+    """None: all traces are trained on."""
+    divergence: DivergenceConfig = DivergenceConfig()
+    tracking: TrackingConfig = TrackingConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     max_restarts: int = Field(default=3, ge=0)
     """How often the workers are started again from the newest checkpoint after one of them died."""
@@ -170,6 +252,12 @@ class TrainingConfig(StageConfig):
             raise ValueError(f"offload.parameters needs zero_stage 3, not {self.zero_stage}")
         if self.device == "cpu" and (offload.optimizer, offload.parameters) != ("none", "none"):
             raise ValueError("offload moves states from GPUs to the host's memory; leave it out with device: cpu")
+        return self
+
+    @model_validator(mode="after")
+    def _best_has_checkpoints(self) -> Self:
+        if self.validation is not None and self.validation.export == "best" and self.checkpoints.every is None:
+            raise ValueError("validation.export best is taken from a checkpoint; set checkpoints.every")
         return self
 
     @model_validator(mode="after")
