@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import validate_config
+from s1ray.serving.adapters import FolderLoader, is_remote
 from s1ray.serving.config import ServingConfig
 
 if TYPE_CHECKING:
@@ -30,17 +33,24 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     from s1ray.serving.server import BudgetForcingServer
 
     gpus = ray.cluster_resources().get("GPU", 0.0)
-    servers, cards = {}, {}
+    servers, cards, folders, lora_paths = {}, {}, {}, {}
     for model in config.models:
         fields = llm_config(model, resolve_device(model.device, gpus), log_engine_metrics=config.log_engine_metrics)
         ray_config = LLMConfig(**fields)
+        options: dict[str, Any] = {}
+        if model.adapters is not None and is_remote(model.adapters.folder):
+            lora_paths[model.name] = model.adapters.folder
+        elif model.adapters is not None:
+            folders[model.name] = str(Path(model.adapters.folder).absolute())
+            options["model_downloader"] = partial(FolderLoader, folders[model.name])
         servers[model.name] = build_llm_deployment(
             ray_config,
             deployment_cls=BudgetForcingServer,
             bind_kwargs={
                 "thinking_format": config.format_of(model).model_dump(),
                 "budgets": model.budgets.model_dump(),
-            },
+            }
+            | options,
         )
         cards[model.name] = model_card(model, ray_config)
     ingress = serve.deployment(
@@ -51,4 +61,4 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
         max_ongoing_requests=100_000,
         ray_actor_options={"num_cpus": 0},
     )
-    return ingress.bind(llm_deployments=servers, model_cards=cards)
+    return ingress.bind(llm_deployments=servers, model_cards=cards, lora_paths=lora_paths, adapter_folders=folders)

@@ -66,10 +66,16 @@ class Budgets(Config):
 
 
 class Autoscaling(Config):
-    """How many replicas a model has. Ray's own policy: replicas = requests (running and queued) / target."""
+    """How many replicas a model has, and what decides it."""
 
+    policy: Literal["queue_depth", "ray"] = "queue_depth"
+    """queue_depth: ours, for requests that take minutes (`s1ray.serving.autoscaling` says how it decides). ray: Ray's
+    own, replicas = requests (running and queued) / `target_ongoing_requests`; of the fields below it knows only that
+    and the first two delays."""
     min_replicas: int = Field(default=1, ge=0)
+    """Replicas at least. 0: none while nobody asks; the first request then waits until one has started."""
     max_replicas: int = Field(default=1, ge=1)
+    """Replicas at most."""
     target_ongoing_requests: float | None = Field(default=None, gt=0)
     """Requests that a replica should have. None: three quarters of `max_ongoing_requests`. (ray.serve.llm's own
     default, 1e9, never scales.)"""
@@ -77,11 +83,73 @@ class Autoscaling(Config):
     """Seconds of load before replicas are added."""
     downscale_delay_s: float = Field(default=300.0, ge=0)
     """Seconds of calm before replicas are removed: at least as long as a long answer takes."""
+    target_kv_cache_usage: float = Field(default=0.85, gt=0, le=1)
+    """Part of its KV cache that a replica's requests should take: where they think long, it is full before
+    `target_ongoing_requests` is reached, and further requests wait inside the engine."""
+    tolerated_queue: float = Field(default=0.0, ge=0)
+    """Waiting requests, for each running replica, that ask for no more replicas: above 0 trades their wait for fewer
+    replicas."""
+    downscale_step_delay_s: float = Field(default=60.0, ge=0)
+    """Seconds from one step down to the next, while the calm lasts."""
+    downscale_load: float = Field(default=0.75, gt=0, lt=1)
+    """Part of its target that each of the remaining replicas may have after a step down. Less removes replicas later,
+    and brings them back less often."""
+    downscale_fraction: float = Field(default=0.1, gt=0, le=1)
+    """Part of the replicas that may go in one step; one may always."""
+    scale_to_zero_delay_s: float | None = Field(default=None, ge=0)
+    """With `min_replicas: 0`, seconds without any request before the last replica goes. None: `downscale_delay_s`."""
+    replica_start_s: float = Field(default=120.0, ge=0)
+    """Seconds that a replica takes to start, node and weights included. A queue of requests that are shorter than that
+    counts less: most of it is gone when the replica comes."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas: {self.min_replicas} is more than max_replicas ({self.max_replicas})")
+        if self.policy == "ray":
+            for name in sorted(self.model_fields_set & QUEUE_DEPTH_ONLY):
+                raise ValueError(f"{name}: means nothing to policy 'ray'; leave it out, or use 'queue_depth'")
+        if self.scale_to_zero_delay_s is not None and self.min_replicas > 0:
+            raise ValueError(
+                f"scale_to_zero_delay_s: means nothing with min_replicas {self.min_replicas}; leave it out"
+            )
+        return self
+
+
+QUEUE_DEPTH_ONLY = frozenset(
+    {
+        "target_kv_cache_usage",
+        "tolerated_queue",
+        "downscale_step_delay_s",
+        "downscale_load",
+        "downscale_fraction",
+        "replica_start_s",
+    }
+)
+"""Fields of `Autoscaling` that Ray's own policy has no use for."""
+
+
+class Adapters(Config):
+    """LoRA adapters of a model, which clients ask for as `<model's name>:<adapter's name>`. Loaded on first use."""
+
+    folder: str = Field(min_length=1)
+    """Holds a subfolder for each adapter: a folder that all nodes see, or cloud storage (s3://, gs://, abfss://,
+    azure://)."""
+    max_rank: Literal[8, 16, 32, 64, 128, 256] = 32
+    """Largest rank of an adapter; memory is reserved for it."""
+    most_in_batch: int = Field(default=4, ge=1)
+    """Adapters that one batch may mix."""
+    most_per_replica: int = Field(default=16, ge=1)
+    """Adapters that a replica keeps; the least recently used one makes room."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if "://" in self.folder and not self.folder.startswith(("s3://", "gs://", "abfss://", "azure://")):
+            raise ValueError(f"folder: {self.folder} is in no storage that is known (s3, gs, abfss, azure)")
+        if self.most_per_replica < self.most_in_batch:
+            raise ValueError(
+                f"most_per_replica: {self.most_per_replica} is less than most_in_batch ({self.most_in_batch})"
+            )
         return self
 
 
@@ -96,6 +164,8 @@ class ServedModel(EngineConfig):
     """Limits of thinking."""
     autoscaling: Autoscaling = Autoscaling()
     """Number of replicas."""
+    adapters: Adapters | None = None
+    """LoRA adapters beside the model itself. None: none."""
     max_ongoing_requests: int | None = Field(default=None, ge=1)
     """Requests that a replica takes at once; more wait in the queue, where autoscaling sees them. None:
     `max_num_seqs`."""
@@ -141,6 +211,10 @@ RESERVED_ENGINE_KWARGS = {
     "max_model_len": "give it as the model's own field `max_model_len`",
     "max_num_seqs": "give it as the model's own field `max_num_seqs`",
     "dtype": "give it as the model's own field `dtype`",
+    "enable_lora": "follows from the model's field `adapters`",
+    "max_loras": "give it as `adapters.most_in_batch`",
+    "max_lora_rank": "give it as `adapters.max_rank`",
+    "max_cpu_loras": "give it as `adapters.most_per_replica`",
     "logits_processors": "budget forcing is loaded here by the server",
     "reasoning_parser": "follows from `thinking_format`",
     "reasoning_parser_plugin": "follows from `thinking_format`",

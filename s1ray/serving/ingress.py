@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from vllm.exceptions import VLLMClientError
 
 from s1ray import __version__
-from s1ray.serving import anthropic
+from s1ray.serving import adapters, anthropic
 from s1ray.serving.config import ServedModel
 from s1ray.serving.requests import ChatRequest, CompletionRequest, CountTokensRequest, MessagesRequest
 
@@ -47,7 +47,33 @@ class RefusedError(Exception):
 
 
 class BudgetForcingIngress(OpenAiIngress):
-    """Hands requests to the models' servers and their answers back."""
+    """Hands requests to the models' servers and their answers back.
+
+    Args:
+        adapter_folders: folder of a model's LoRA adapters, by the model's name.
+        options: ray.serve.llm's: the models' handles and cards, adapters in cloud storage.
+    """
+
+    def __init__(self, *, adapter_folders: dict[str, str] | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._adapter_folders = adapter_folders or {}
+
+    async def model(self, model_id: str) -> api.ModelCard | None:
+        """What there is to know of a model, or of one of its adapters."""
+        base, _, name = model_id.partition(":")
+        if not name or base not in self._adapter_folders:
+            return await super().model(model_id)
+        if name not in adapters.names_in(self._adapter_folders[base]):
+            return None
+        return self._model_cards[base].model_copy(update={"id": model_id})
+
+    async def models(self) -> api.ModelList:
+        """All models and their adapters."""
+        listed = await super().models()
+        for base, folder in self._adapter_folders.items():
+            names = [f"{base}:{name}" for name in adapters.names_in(folder)]
+            listed.data += [self._model_cards[base].model_copy(update={"id": name}) for name in names]
+        return listed
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """Chat completion, OpenAI's API with `thinking`."""

@@ -10,7 +10,9 @@ from typing import Any
 
 from s1ray.config import resolve_model
 from s1ray.generation.vllm import engine_kwargs
-from s1ray.serving.config import ServedModel
+from s1ray.serving.adapters import is_remote
+from s1ray.serving.autoscaling import IMPORT_PATH, LOOK_BACK_S
+from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
 
 
 def resolve_device(device: str, cluster_gpus: float) -> str:
@@ -26,6 +28,13 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     # What ray.serve.llm wants elsewhere, or decides itself.
     elsewhere = ("model", "disable_log_stats")
     arguments = {key: value for key, value in engine_kwargs(model, device).items() if key not in elsewhere}
+    if model.adapters is not None:
+        arguments |= {
+            "enable_lora": True,
+            "max_loras": model.adapters.most_in_batch,
+            "max_lora_rank": model.adapters.max_rank,
+            "max_cpu_loras": model.adapters.most_per_replica,
+        }
     env = {"VLLM_NO_USAGE_STATS": "1"}
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
@@ -36,6 +45,12 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
         "experimental_configs": {"stream_batching_interval_ms": 0},
         "runtime_env": {"env_vars": env},
     }
+    if model.adapters is not None:
+        config["lora_config"] = {
+            "max_num_adapters_per_replica": model.adapters.most_per_replica,
+            # A folder is none of Ray's business (see adapters.py).
+            "dynamic_lora_loading_path": model.adapters.folder if is_remote(model.adapters.folder) else None,
+        }
     if Path(source).is_dir():
         config["callback_config"] = {"callback_class": "s1ray.serving.engine:LocalModel"}
     if device == "cpu":
@@ -57,20 +72,38 @@ def model_source(model: str) -> str:
 
 def deployment_options(model: ServedModel) -> dict[str, Any]:
     """Serve's options for a model's replicas."""
-    scaling = model.autoscaling
-    target = scaling.target_ongoing_requests or max(1.0, 0.75 * model.ongoing_limit)
     return {
         "max_ongoing_requests": model.ongoing_limit,
         "max_queued_requests": model.max_queued_requests,
         "graceful_shutdown_timeout_s": model.graceful_shutdown_timeout_s,
         "max_constructor_retry_count": model.start_attempts,
-        "autoscaling_config": {
-            "min_replicas": scaling.min_replicas,
-            "max_replicas": scaling.max_replicas,
-            "target_ongoing_requests": target,
-            "upscale_delay_s": scaling.upscale_delay_s,
-            "downscale_delay_s": scaling.downscale_delay_s,
-        },
+        "autoscaling_config": autoscaling_config(model.autoscaling, model.ongoing_limit),
         # The worker's bundle holds the CPUs; the replica's own process needs none beside it.
         "ray_actor_options": {"num_cpus": 0},
+    }
+
+
+def autoscaling_config(scaling: Autoscaling, ongoing_limit: int) -> dict[str, Any]:
+    """Serve's autoscaling of a model whose replicas take `ongoing_limit` requests each."""
+    target = scaling.target_ongoing_requests or max(1.0, 0.75 * ongoing_limit)
+    bounds = {
+        "min_replicas": scaling.min_replicas,
+        "max_replicas": scaling.max_replicas,
+        "target_ongoing_requests": target,
+    }
+    to_zero = scaling.downscale_delay_s if scaling.scale_to_zero_delay_s is None else scaling.scale_to_zero_delay_s
+    if scaling.policy == "ray":
+        delays = {"upscale_delay_s": scaling.upscale_delay_s, "downscale_delay_s": scaling.downscale_delay_s}
+        return bounds | delays | {"downscale_to_zero_delay_s": to_zero}
+    same = ("upscale_delay_s", "downscale_delay_s", *sorted(QUEUE_DEPTH_ONLY))
+    settings = {name: getattr(scaling, name) for name in same}
+    return bounds | {
+        # The policy waits by itself; Serve's delays would come on top.
+        "upscale_delay_s": 0.0,
+        "downscale_delay_s": 0.0,
+        "look_back_period_s": LOOK_BACK_S,
+        "policy": {
+            "policy_function": IMPORT_PATH,
+            "policy_kwargs": settings | {"target_ongoing_requests": target, "scale_to_zero_delay_s": to_zero},
+        },
     }

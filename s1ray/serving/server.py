@@ -15,10 +15,12 @@ from typing import Any
 
 from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.serve.llm.deployment import LLMServer
+from starlette.exceptions import HTTPException
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
+from s1ray.serving.adapters import UnknownAdapterError
 from s1ray.serving.config import Budgets
 from s1ray.serving.engine import BudgetForcingEngine
 from s1ray.serving.protocol import FIELD, Asked, BadRequestError, check_room, read_request, resolve_budget
@@ -89,6 +91,10 @@ class BudgetForcingServer(LLMServer):
         ]
         return max(1, self.engine.context_length - max(lengths, default=0))
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the engine has to do; Serve takes it to the controller, for `s1ray.serving.autoscaling`."""
+        return self.engine.load()
+
     async def count_tokens(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """The prompt of a chat completion in tokens, not generating anything."""
         chat = TokenizeChatRequest(
@@ -103,14 +109,36 @@ class BudgetForcingServer(LLMServer):
         self, generate: Callable[..., Any], request: Any, raw_request_info: Any, *, texts: bool
     ) -> AsyncIterator[Any]:
         try:
+            await self._load_adapter(request)
             record = self._prepare(request, texts=texts)
         except BadRequestError as error:
             info = ErrorInfo(message=str(error), type="invalid_request_error", param=error.field, code=400)
+            return _single(ErrorResponse(error=info))
+        except UnknownAdapterError as error:
+            info = ErrorInfo(message=str(error), type="invalid_request_error", param="model", code=404)
             return _single(ErrorResponse(error=info))
         responses = await generate(request, raw_request_info)
         if record is None:
             return responses
         return _accounted_stream(responses, record) if request.stream else _accounted(responses, record)
+
+    async def _load_adapter(self, request: Any) -> None:
+        """Load the LoRA adapter that a request names.
+
+        Raises:
+            UnknownAdapterError: it is not there, or cannot be loaded.
+        """
+        model, _, name = (request.model or "").partition(":")
+        if not name:
+            return
+        if self._llm_config.lora_config is None:
+            raise UnknownAdapterError(f"the model {model!r} has no adapters; ask for {model!r}")
+        try:
+            await self._maybe_resolve_lora_from_multiplex()
+        except HTTPException as error:
+            raise UnknownAdapterError(str(error.detail)) from None
+        except ValueError as error:
+            raise UnknownAdapterError(str(error)) from None
 
     def _prepare(self, request: Any, *, texts: bool) -> RequestRecord | None:
         """Put the forcing plan into the request; None for a request that generates nothing."""

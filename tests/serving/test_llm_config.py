@@ -73,3 +73,13 @@ def test_a_folder_is_loaded_by_its_full_path_and_downloads_nothing(
     assert "callback_config" not in llm_config(served(), "cpu", log_engine_metrics=False)
     assert model_source("org/model") == "org/model"
     assert model_source("miniature-base") == str(BASE_MODEL_DIR)
+
+
+def test_adapters_in_a_folder_are_ours_and_those_in_storage_rays() -> None:
+    config = llm_config(served(adapters={"folder": "runs/adapters", "max_rank": 16}), "gpu", log_engine_metrics=True)
+    arguments = config["engine_kwargs"]
+    assert (arguments["enable_lora"], arguments["max_lora_rank"], arguments["max_loras"]) == (True, 16, 4)
+    assert config["lora_config"] == {"max_num_adapters_per_replica": 16, "dynamic_lora_loading_path": None}
+    config = llm_config(served(adapters={"folder": "s3://bucket/adapters"}), "gpu", log_engine_metrics=True)
+    assert config["lora_config"]["dynamic_lora_loading_path"] == "s3://bucket/adapters"
+    assert "lora_config" not in llm_config(served(), "gpu", log_engine_metrics=True)

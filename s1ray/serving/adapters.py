@@ -1,0 +1,89 @@
+"""LoRA adapters of a served model: which there are, and where a replica finds them.
+
+A client asks for an adapter as `model: <model's name>:<adapter's name>`. ray.serve.llm loads adapters on first use,
+keeps the most recently used ones on each replica and sends a request where its adapter already is; but it knows cloud
+storage only. Here a plain folder does as well (`s1ray train` writes one): each adapter is a subfolder of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+ADAPTER_FILE = "adapter_config.json"
+"""peft's; what makes a folder an adapter."""
+
+
+class UnknownAdapterError(Exception):
+    """There is no such adapter; the message is meant for the client."""
+
+
+def is_remote(path: str) -> bool:
+    """Whether adapters lie in cloud storage, as against a folder that all nodes see."""
+    return "://" in path
+
+
+def names_in(folder: str | Path) -> list[str]:
+    """The adapters in a folder, by name; none where there is no folder."""
+    root = Path(folder)
+    return sorted(path.parent.name for path in root.glob(f"*/{ADAPTER_FILE}")) if root.is_dir() else []
+
+
+def adapter_path(folder: str | Path, name: str) -> Path:
+    """The folder of one adapter.
+
+    Raises:
+        UnknownAdapterError: it is not there.
+    """
+    # The name comes from a client: nothing that leads out of the folder.
+    path = Path(folder) / name
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not (path / ADAPTER_FILE).is_file():
+        known = ", ".join(names_in(folder)) or "none"
+        raise UnknownAdapterError(f"there is no adapter {name!r}; adapters of this model: {known}")
+    return path
+
+
+def problems(folder: str | Path, max_rank: int) -> list[str]:
+    """What keeps the adapters in a folder from being served: unreadable ones, and those of too high a rank."""
+    found = []
+    for name in names_in(folder):
+        file = Path(folder) / name / ADAPTER_FILE
+        try:
+            rank = json.loads(file.read_text(encoding="utf-8")).get("r")
+        except (OSError, ValueError) as error:
+            found.append(f"{file}: cannot be read: {error}")
+            continue
+        if not isinstance(rank, int) or rank > max_rank:
+            found.append(f"{file}: rank {rank!r} is above max_rank ({max_rank})")
+    return found
+
+
+class FolderLoader:
+    """What ray.serve.llm calls a LoRA model loader, for adapters in a folder: nothing is copied.
+
+    Args:
+        folder: of the adapters.
+        options: ray.serve.llm's settings for downloads.
+    """
+
+    def __init__(self, folder: str, **options: Any) -> None:
+        self._folder = folder
+
+    async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> Any:
+        """Where an adapter is.
+
+        Raises:
+            UnknownAdapterError: it is not there.
+        """
+        from ray.llm._internal.common.models import global_id_manager
+        from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+
+        _, _, name = lora_model_id.partition(":")
+        return DiskMultiplexConfig(
+            model_id=lora_model_id,
+            max_total_tokens=None,
+            local_path=str(adapter_path(self._folder, name)),
+            lora_assigned_int_id=global_id_manager.next(),
+        )
