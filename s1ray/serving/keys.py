@@ -1,0 +1,234 @@
+"""API keys: who may use the server, for which models, and how much of it.
+
+A key file is YAML, and holds hashes only, so that reading it gives nobody a key:
+
+    keys:
+      - {name: alice, sha256: '9f86d0...', maximum_thinking_tokens: 4096, requests_per_minute: 60}
+      - {name: batch, sha256: '60303a...', concurrent_requests: 32, models: [s1.1-32B]}
+
+`s1ray serve key NAME` makes a key and its line. Keys are 256 random bits, so that a plain SHA-256 of them cannot be
+searched: do not hash words of your own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from s1ray.config import Config, ConfigError, validate_config
+
+logger = logging.getLogger("ray.serve")
+
+PREFIX = "s1ray-"
+"""What our keys begin with, so that scanners for leaked secrets can find them."""
+
+KEY_BYTES = 32
+
+RELOAD_S = 5.0
+"""Seconds between looks at the key file: how long a key may go on after its line was removed."""
+
+
+class ApiKey(Config):
+    """One key, without its secret, and what it may do. Each cap is its own; None: no cap but the server's."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,63}$")
+    """Whose key it is: the label in metrics, and the only thing about it that appears in logs."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", repr=False)
+    """SHA-256 of the key, in hex."""
+    models: list[str] | None = None
+    """The models that it may use. None: all."""
+    maximum_thinking_tokens: int | None = Field(default=None, ge=0)
+    """The largest thinking budget that a request may ask for."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests in any 60 seconds."""
+    concurrent_requests: int | None = Field(default=None, ge=1)
+    """Requests at a time."""
+    outstanding_thinking_tokens: int | None = Field(default=None, ge=1)
+    """Thinking tokens that all of its requests at a time may ask for together."""
+    metrics: bool = False
+    """May read `/metrics`, which shows what every key does."""
+
+    def allows(self, *models: str) -> bool:
+        """Whether the key may use a model, given by any of its names."""
+        return self.models is None or any(model in self.models for model in models)
+
+
+class KeyRing(Config):
+    """All keys of a server."""
+
+    keys: list[ApiKey] = Field(min_length=1)
+    """The keys, each under a name of its own."""
+
+    @field_validator("keys")
+    @classmethod
+    def _check_once(cls, keys: list[ApiKey]) -> list[ApiKey]:
+        for what in ("name", "sha256"):
+            values = [getattr(key, what) for key in keys]
+            for value in sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"the {what} {value[:12]!r} is given twice")
+        return keys
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The key with this secret. Takes the same time whichever it is, and whether or not there is one."""
+        digest = hash_key(secret)
+        found = None
+        for key in self.keys:
+            if hmac.compare_digest(key.sha256, digest):
+                found = key
+        return found
+
+
+class Access(Config):
+    """Who may use the server."""
+
+    keys_file: str | None = None
+    """The key file, read where the HTTP workers run, and read again when it changes. None: the keys are in the
+    environment variable `S1RAY_API_KEYS` (the text of a key file) of the process that deploys the application; where
+    that is unset, too, nobody is asked for a key."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.keys_file == "":
+            raise ValueError("keys_file: must not be empty; leave it out to serve without keys")
+        return self
+
+
+SECRET = "S1RAY_API_KEYS"
+"""The environment variable with the text of a key file."""
+
+
+def hash_key(secret: str) -> str:
+    """What a key file holds of a key."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """Make a key.
+
+    Returns:
+        The secret, and the line for the key file, with which the secret can be recognized but not found.
+
+    Raises:
+        ConfigError: the name cannot be a key's.
+    """
+    secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    key = validate_config(ApiKey, {"name": name, "sha256": hash_key(secret)}, "key")
+    return secret, f"  - {{name: {key.name}, sha256: '{key.sha256}'}}"
+
+
+def read_keys(text: str, origin: str) -> KeyRing:
+    """Read the text of a key file; `origin` begins the message of an error.
+
+    Raises:
+        ConfigError: it is no YAML, or a field is unknown, missing or wrong. The message shows no hash.
+    """
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        raise ConfigError(f"{origin}: not valid YAML{f', line {where.line + 1}' if where else ''}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{origin}: must be a mapping with `keys`, a list; `s1ray serve key NAME` makes its lines")
+    try:
+        return KeyRing.model_validate(data)
+    except ValidationError as error:
+        # Without the values: somebody may have written a key in place of its hash.
+        problems = [_problem(problem) for problem in error.errors(include_url=False, include_input=False)]
+    raise ConfigError("\n  ".join([f"{origin}: {len(problems)} problem(s) in the API keys:", *problems]))
+
+
+def _problem(problem: Any) -> str:
+    field = ".".join(map(str, problem["loc"]))
+    if problem["type"] == "extra_forbidden":
+        return f"{field}: unknown field; a key has {', '.join(ApiKey.model_fields)}"
+    if problem["loc"][-1:] == ("sha256",) and problem["type"] != "missing":
+        return f"{field}: must be the SHA-256 of a key, 64 hex digits in quotes; `s1ray serve key NAME` makes one"
+    return f"{field}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+class KeyStore:
+    """The keys of a running server: from the environment's text, or from a file that is read again when it changes.
+
+    Args:
+        path: the key file. None: `text` holds the keys.
+        text: the text of a key file. None, and no path: there are no keys, the server is open.
+        clock: seconds, for tests.
+
+    Raises:
+        ConfigError: the keys cannot be read. A server with a broken key file does not start.
+    """
+
+    def __init__(
+        self, path: str | None = None, text: str | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._path, self._clock = Path(path) if path else None, clock
+        self._looked, self._seen = clock(), self._stamp()
+        self._ring: KeyRing | None = None
+        if self._path is not None:
+            self._ring = _read_file(self._path)
+        elif text is not None:
+            self._ring = read_keys(text, SECRET)
+
+    @property
+    def required(self) -> bool:
+        """Whether a request needs a key."""
+        return self._ring is not None
+
+    def find(self, secret: str) -> ApiKey | None:
+        """The key with this secret."""
+        self._look()
+        return self._ring.find(secret) if self._ring is not None else None
+
+    def _look(self) -> None:
+        """Read a file again that has changed. One that cannot be read changes nothing, and says so."""
+        if self._path is None or self._clock() - self._looked < RELOAD_S:
+            return
+        self._looked = self._clock()
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return
+        self._seen = stamp
+        try:
+            self._ring = _read_file(self._path)
+        except ConfigError as error:
+            logger.error("the API keys stay as they were: %s", error)
+        else:
+            logger.info("read %d API keys from %s", len(self._ring.keys), self._path)
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        # The inode, too: a secret that is mounted into a pod is replaced, not written over.
+        try:
+            status = os.stat(self._path) if self._path else None
+        except OSError:
+            return None
+        return (status.st_mtime_ns, status.st_size, status.st_ino) if status else None
+
+
+def _read_file(path: Path) -> KeyRing:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"access.keys_file: {path} cannot be read: {error}") from None
+    return read_keys(text, str(path))
+
+
+def presented_key(headers: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """The key that a request's headers present: OpenAI's clients send a bearer token, Anthropic's `x-api-key`."""
+    for name, value in headers:
+        if name.lower() == b"x-api-key" and value:
+            return value.decode("latin-1").strip()
+    for name, value in headers:
+        kind, _, token = value.strip().partition(b" ")
+        if name.lower() == b"authorization" and kind.lower() == b"bearer" and token.strip():
+            return token.decode("latin-1").strip()
+    return None
