@@ -30,6 +30,8 @@ app = typer.Typer(
 )
 serve_app = typer.Typer(help="Check a Serve config file, or serve it.", no_args_is_help=True)
 app.add_typer(serve_app, name="serve")
+train_app = typer.Typer()
+app.add_typer(train_app, name="train")
 
 ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The stage's YAML file.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a field: section.field=value.")]
@@ -132,8 +134,9 @@ def traces(
     run_stage("traces", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
 
 
-@app.command()
+@train_app.callback(invoke_without_command=True)
 def train(
+    context: typer.Context,
     config: ConfigOption = None,
     overrides: SetOption = None,
     dry_run: DryRunOption = False,
@@ -142,7 +145,34 @@ def train(
     root: RootOption = None,
 ) -> None:
     """Fine-tune a model on the traces (Ray Train, DeepSpeed)."""
+    if context.invoked_subcommand is not None:
+        if config or overrides or root:
+            raise typer.BadParameter(f"options of {context.invoked_subcommand} go after its name")
+        return
     run_stage("train", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
+
+
+@train_app.command("inspect")
+def train_inspect(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many of the first rows.")] = 3,
+    ids: Annotated[list[str] | None, typer.Option("--id", help="Show this row instead; may be repeated.")] = None,
+    root: RootOption = None,
+) -> None:
+    """Show training rows as the model will see them; what is not trained is grey, or in brackets when piped."""
+    with user_errors():
+        from rich.console import Console
+
+        from s1ray.config import load_config
+        from s1ray.training.config import TrainingConfig
+        from s1ray.training.inspection import inspect_rows, show
+
+        resolved = load_config(TrainingConfig, config, overrides or ())
+        enter_root(root, resolved.output)
+        console = Console(highlight=False)
+        for row in inspect_rows(resolved, rows=rows, ids=ids or ()):
+            show(row, console)
 
 
 @app.command("eval")

@@ -60,8 +60,8 @@ class ChatRenderer:
             control: condition the examples on the length of their thinking (`s1ray.training.control`).
 
         Raises:
-            ValueError: the tokenizer has no usable chat template, or cannot express the format; or the format has no
-                way to count steps.
+            ValueError: the tokenizer has no usable chat template, or one that opens the thinking in another way than
+                the format; or it cannot express the format; or the format has no way to count steps.
         """
         self.tokenizer = tokenizer
         self.format = thinking_format
@@ -76,6 +76,7 @@ class ChatRenderer:
         self.turn_end = self._turn_end()
         self._markup = self._reserved_texts()
         self._step_marker = step_marker(thinking_format, tokenizer.all_special_tokens) if control == "step" else ""
+        self.render("question", "thinking", "answer")
 
     def prompt(self, question: str) -> str:
         """The user's turn, and the opening of the assistant's."""
@@ -86,11 +87,7 @@ class ChatRenderer:
         )
 
     def render(self, question: str, thinking: str, attempt: str) -> ChatText:
-        """Prompt and response of one example.
-
-        Raises:
-            ValueError: the template opens the thinking in another way than the format.
-        """
+        """Prompt and response of one example."""
         question, message = self._turns(question, thinking, attempt)
         prompt = self.prompt(question)
         opening = prompt[len(prompt.rstrip()) - len(self.format.start) :]

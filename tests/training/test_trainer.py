@@ -12,7 +12,8 @@ from s1ray.config import ConfigError
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.metrics import MetricsFile, read_metrics
-from s1ray.training.trainer import plan, prepare
+from s1ray.training.planning import plan
+from s1ray.training.preparation import prepare
 
 
 def trace(number: int, **changes: Any) -> Trace:

@@ -1,0 +1,141 @@
+"""`s1ray train inspect`: training rows as the model will see them, what is not trained greyed.
+
+    for row in inspect_rows(config, rows=3):
+        show(row, Console())
+
+On a terminal, masked text is grey and control tokens stand out. Anywhere else the masked text is put in brackets, so
+that the same output can be piped, searched and compared.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from s1ray.config import ConfigError
+from s1ray.schemas import Example, Trace, read_table
+from s1ray.training.config import TrainingConfig
+from s1ray.training.examples import Unusable, build_examples
+from s1ray.training.preparation import load_renderer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MASKED = ("⟦", "⟧")
+"""What stands around masked text where there is no colour."""
+STYLES = {(True, False): "", (True, True): "bold cyan", (False, False): "bright_black", (False, True): "dim cyan"}
+"""(trained, control) -> rich style."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """A stretch of text that is all trained or all masked."""
+
+    text: str
+    trained: bool
+    control: bool
+    """A single control token, such as <|im_start|>."""
+
+
+@dataclasses.dataclass(frozen=True)
+class InspectedRow:
+    """A training row, taken apart."""
+
+    example: Example
+    spans: list[Span]
+    first_trained: str
+    """The first trained token: its position, counted from 0, its text and its id."""
+    last_trained: str
+
+    @property
+    def trained(self) -> int:
+        """Trained tokens."""
+        return sum(self.example.loss_mask)
+
+
+def inspect_rows(
+    config: TrainingConfig, *, rows: int = 3, ids: Sequence[str] = ()
+) -> Iterator[InspectedRow | Unusable]:
+    """Take apart some of a config's training rows; tokenises no more than those.
+
+    Args:
+        rows: how many of the first rows, where no `ids` are given.
+        ids: ids of traces.
+
+    Raises:
+        ConfigError: an id is not among the traces, or the model's tokenizer does not fit.
+    """
+    table = read_table(config.traces, Trace)
+    known = table.column("id").to_pylist()
+    if ids:
+        positions = [_position(wanted, known, config.traces) for wanted in ids]
+    else:
+        positions = list(range(min(rows, len(known))))
+    renderer = load_renderer(config)
+    for trace in (Trace(**row) for row in table.take(positions).to_pylist()):
+        examples, unusable = build_examples([trace], renderer, config.max_length)
+        yield from (take_apart(example, renderer.tokenizer) for example in examples)
+        yield from unusable
+
+
+def take_apart(example: Example, tokenizer: Any) -> InspectedRow:
+    """The text of an example, cut where the mask changes and around control tokens."""
+    controls = set(tokenizer.get_added_vocab().values())
+    spans = []
+    tokens = enumerate(zip(example.input_ids, example.loss_mask, strict=True))
+    # A control token is a group of its own; ordinary tokens are decoded together, as a character may span several.
+    for (trained, control), group in itertools.groupby(
+        tokens, key=lambda entry: (entry[1][1], entry[0] if entry[1][0] in controls else None)
+    ):
+        text = tokenizer.decode([token for _, (token, _) in group], skip_special_tokens=False)
+        spans.append(Span(text, trained, control is not None))
+    trained_positions = [position for position, trained in enumerate(example.loss_mask) if trained]
+    first, last = (_token(example, position, tokenizer) for position in (trained_positions[0], trained_positions[-1]))
+    return InspectedRow(example, spans, first, last)
+
+
+def show(row: InspectedRow | Unusable, console: Console) -> None:
+    """Print a row: what it is, then its text."""
+    from rich.text import Text
+
+    if isinstance(row, Unusable):
+        console.print(Text(f"{row.id}: unusable, {row.reason} ({row.detail})", style="bold red"), soft_wrap=True)
+        return
+    total = len(row.example.input_ids)
+    console.print(
+        Text(
+            f"{row.example.id}: {total:,} tokens, {total - row.trained:,} masked, {row.trained:,} trained "
+            f"(first: {row.first_trained}; last: {row.last_trained})",
+            style="bold",
+        ),
+        soft_wrap=True,
+    )
+    text = Text()
+    for trained, spans in itertools.groupby(row.spans, key=lambda span: span.trained):
+        brackets = ("", "") if trained or console.is_terminal else MASKED
+        text.append(brackets[0])
+        for span in spans:
+            style = (
+                ("" if trained else "bright_black") if not span.control else ("bold cyan" if trained else "cyan dim")
+            )
+            text.append(span.text, style=style)
+        text.append(brackets[1])
+    console.print(text, soft_wrap=True)
+
+
+def _token(example: Example, position: int, tokenizer: Any) -> str:
+    token = example.input_ids[position]
+    return f"{position:,} {tokenizer.decode([token], skip_special_tokens=False)!r}, id {token}"
+
+
+def _position(wanted: str, known: list[str], path: str) -> int:
+    try:
+        return known.index(wanted)
+    except ValueError:
+        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or known[:3]
+        raise ConfigError(
+            f"{path}: no trace has the id {wanted!r}; there are, for example, {', '.join(near)}"
+        ) from None

@@ -1,0 +1,82 @@
+"""From traces to a checked training set: what a run, its plan and `s1ray train inspect` all begin with.
+
+Reads the Parquet file and tokenises; starts nothing. torch and transformers are imported inside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+from s1ray.config import ConfigError, resolve_model
+from s1ray.schemas import Example, Trace, read_table
+from s1ray.training.config import TrainingConfig
+from s1ray.training.examples import ChatRenderer, Unusable, build_examples, explain
+
+log = logging.getLogger("s1ray")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSet:
+    """The examples of a run, checked."""
+
+    examples: list[Example]
+    unusable: list[Unusable]
+    num_traces: int
+
+
+def prepare(config: TrainingConfig) -> TrainingSet:
+    """Read the traces and make the examples.
+
+    Raises:
+        ConfigError: rows are unusable and the config refuses them, or none is left, or the tokenizer does not fit.
+    """
+    table = read_table(config.traces, Trace)
+    traces = [Trace(**row) for row in table.to_pylist()]
+    _check_ids(traces, config.traces)
+    examples, unusable = build_examples(traces, load_renderer(config), config.max_length)
+    if unusable:
+        if config.unusable_rows == "refuse":
+            raise ConfigError(
+                f"{config.traces}: {explain(unusable)}\nmend the rows, raise max_length where they are too long, or "
+                "set unusable_rows: drop"
+            )
+        log.warning("train: dropping %s", explain(unusable))
+    if not examples:
+        raise ConfigError(f"{config.traces}: no usable row of {len(traces)}")
+    return TrainingSet(examples, unusable, len(traces))
+
+
+def load_renderer(config: TrainingConfig) -> ChatRenderer:
+    """The tokenizer's chat template joined with the config's thinking format.
+
+    Raises:
+        ConfigError: there is no tokenizer, or template and format do not fit it.
+    """
+    tokenizer = _load_tokenizer(config)
+    try:
+        return ChatRenderer(tokenizer, config.format, config.conditional_control)
+    except ValueError as error:
+        raise ConfigError(f"model {config.model}, thinking_format {config.thinking_format}: {error}") from error
+
+
+def _check_ids(traces: list[Trace], path: str) -> None:
+    seen: set[str] = set()
+    for trace in traces:
+        if trace.id in seen:
+            raise ConfigError(f"{path}: id {trace.id!r} occurs twice; every trace needs an id of its own")
+        seen.add(trace.id)
+
+
+def _load_tokenizer(config: TrainingConfig) -> Any:
+    from transformers import AutoTokenizer
+
+    model = resolve_model(config.model)
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"model {config.model}: no tokenizer could be loaded from {model}; give a Hugging Face id that can be "
+            f"reached, or a folder with tokenizer files ({str(error).splitlines()[0]})"
+        ) from error

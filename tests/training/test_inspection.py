@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from test_trainer import trace
+from typer.testing import CliRunner
+
+from s1ray.cli import app
+from s1ray.config import ConfigError
+from s1ray.schemas import Trace, to_table, write_table
+from s1ray.training.config import TrainingConfig
+from s1ray.training.examples import Unusable
+from s1ray.training.inspection import InspectedRow, inspect_rows, show
+
+
+@pytest.fixture
+def config(tmp_path: Path, model_folder: Path) -> TrainingConfig:
+    rows = [trace(0), trace(1, finish_reason="length"), trace(2, thinking="[bold] ½"), trace(3)]
+    write_table(to_table(rows, Trace), tmp_path / "traces.parquet")
+    return TrainingConfig(output="x", model=str(model_folder), traces=str(tmp_path / "traces.parquet"))
+
+
+def shown(row: InspectedRow | Unusable, **settings: Any) -> str:
+    out = io.StringIO()
+    show(row, Console(file=out, highlight=False, **settings))
+    return out.getvalue()
+
+
+def test_rows_are_shown_as_the_model_sees_them_with_masked_text_in_brackets(config: TrainingConfig) -> None:
+    (row,) = inspect_rows(config, ids=["q2-0"])
+    assert isinstance(row, InspectedRow)
+    head, text = shown(row).split("\n", 1)
+    prompt = (
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\nWhat is 2 + 1?<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert text == (f"⟦{prompt}⟧<|im_start|>think\n[bold] ½\n<|im_start|>answer\nAnswer: 3<|im_end|>\n\n")
+    masked = row.example.loss_mask.index(True)
+    total = len(row.example.input_ids)
+    assert head == (
+        f"q2-0: {total} tokens, {masked} masked, {total - masked} trained "
+        f"(first: {masked} '<|im_start|>', id 257; last: {total - 1} '\\n', id {row.example.input_ids[-1]})"
+    )
+
+
+def test_on_a_terminal_masked_text_is_grey_and_control_tokens_are_coloured(config: TrainingConfig) -> None:
+    (row,) = inspect_rows(config, rows=1)
+    text = shown(row, force_terminal=True, color_system="standard")
+    assert "\x1b[90mWhat is 0 + 1?\x1b[0m" in text
+    assert "\x1b[2;36m<|im_start|>\x1b[0m\x1b[90massistant\x1b[0m" in text
+    assert "\x1b[1;36m<|im_start|>\x1b[0mthink" in text
+    assert "⟦" not in text
+
+
+def test_the_first_rows_are_shown_and_an_unusable_one_says_why(config: TrainingConfig) -> None:
+    rows = list(inspect_rows(config, rows=2))
+    assert [type(row) for row in rows] == [InspectedRow, Unusable]
+    assert shown(rows[1]) == "q1-0: unusable, cut_by_teacher (finish_reason is 'length')\n"
+    assert len(list(inspect_rows(config, rows=100))) == 4
+
+
+def test_an_unknown_id_is_answered_with_those_like_it(config: TrainingConfig) -> None:
+    with pytest.raises(ConfigError, match=r"no trace has the id 'q3'; there are, for example, q3-0"):
+        list(inspect_rows(config, ids=["q3"]))
+
+
+def test_the_command_takes_the_same_config_as_training(config: TrainingConfig) -> None:
+    settings = ["--set", f"model={config.model}", "--set", f"traces={config.traces}", "--set", "output=x"]
+    result = CliRunner().invoke(app, ["train", "inspect", *settings, "--id", "q3-0"])
+    assert result.exit_code == 0, result.output
+    assert "What is 3 + 1?<|im_end|>" in result.output
+    assert CliRunner().invoke(app, ["train", *settings, "inspect"]).exit_code == 2
