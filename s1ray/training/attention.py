@@ -14,7 +14,7 @@ Imports torch at the top: for training workers only.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -23,12 +23,22 @@ import torch.nn.functional as functional
 SEGMENTS = "s1ray_segments"
 """Name of this attention in transformers (`attn_implementation`)."""
 
+AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
+"""With the signature of transformers' attention functions."""
 
-def register() -> None:
-    """Make `SEGMENTS` known to transformers in this process."""
+
+def register(*, flash: bool = False, around: Callable[[AttentionFunction], AttentionFunction] | None = None) -> None:
+    """Tell transformers, in this process, what attention training uses.
+
+    Args:
+        flash: transformers' own flash attention rather than `segment_attention`.
+        around: wraps it. The name stays: transformers has exceptions for flash attention that go by the name.
+    """
     from transformers import AttentionInterface
+    from transformers.integrations.flash_attention import flash_attention_forward
 
-    AttentionInterface.register(SEGMENTS, segment_attention)
+    name, function = ("flash_attention_2", flash_attention_forward) if flash else (SEGMENTS, segment_attention)
+    AttentionInterface.register(name, function if around is None else around(function))
 
 
 def segment_attention(

@@ -56,18 +56,27 @@ def _labels(tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def collate(
-    dataset: Dataset, batch: Sequence[int], *, packing: bool, flash: bool, device: torch.device
+    dataset: Dataset,
+    batch: Sequence[int],
+    *,
+    packing: bool,
+    flash: bool,
+    device: torch.device,
+    part: tuple[int, int] = (0, 1),
 ) -> dict[str, Any]:
     """The inputs of `LossModel` for one micro-batch.
 
     Args:
         batch: indices of the examples; empty gives two tokens without loss, to keep step with the other workers.
         flash: say the examples' boundaries in flash attention's keywords instead of `segments`.
+        part: (i, n) gives the i-th of n equal runs of the packed row's tokens, for workers that share it. The
+            boundaries are those of the whole row, which is filled up to a multiple of n with tokens without loss.
 
     Returns:
         `input_ids`, `labels` and `position_ids`, int64 [1, T] packed, [rows, T] padded; in packed rows the boundaries
         too.
     """
+    assert packing or part == (0, 1), "only packed rows are shared"
     tokens = [dataset.tokens[index] for index in batch] or [np.zeros(2, dtype=np.int64)]
     labels = [dataset.labels[index] for index in batch] or [np.full(2, IGNORE, dtype=np.int64)]
     if not packing:
@@ -80,10 +89,17 @@ def collate(
             "position_ids": torch.from_numpy(positions).to(device),
         }
     bounds = [0, *np.cumsum([len(row) for row in tokens]).tolist()]
+    index, parts = part
+    if fill := -bounds[-1] % parts:
+        tokens.append(np.zeros(fill, dtype=np.int64))
+        labels.append(np.full(fill, IGNORE, dtype=np.int64))
+        bounds.append(bounds[-1] + fill)
+    width = bounds[-1] // parts
+    mine = slice(index * width, (index + 1) * width)
     row = {
-        "input_ids": _row(tokens, device),
-        "labels": _row(labels, device),
-        "position_ids": _row([np.arange(len(example)) for example in tokens], device),
+        "input_ids": _row(tokens, mine, device),
+        "labels": _row(labels, mine, device),
+        "position_ids": _row([np.arange(len(example)) for example in tokens], mine, device),
     }
     if not flash:
         return row | {"segments": tuple(bounds)}
@@ -97,8 +113,8 @@ def collate(
     }
 
 
-def _row(parts: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(parts)).unsqueeze(0).to(device)
+def _row(parts: Sequence[np.ndarray], run: slice, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts)[run]).unsqueeze(0).to(device)
 
 
 def _padded(rows: Sequence[np.ndarray], width: int, fill: int, device: torch.device) -> torch.Tensor:

@@ -126,7 +126,7 @@ class LoraConfig(Config):
     """LoRA (arXiv 2106.09685): the weights are frozen, and low-rank updates beside them are all that is trained."""
 
     rank: int = Field(default=16, ge=1)
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: int = Field(default=32, ge=1)
     """The update is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of the updates' inputs. Above 0 the result depends on how the work is spread, as every worker draws its own."""

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from s1ray.training.collate import Dataset, collate
 from s1ray.training.config import TrainingConfig
 from s1ray.training.loss import LossModel
 
@@ -40,12 +41,15 @@ def _native_bf16() -> bool:
 
 def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, Any]:
     """DeepSpeed's config for a run."""
+    offload = config.offload
     resolved: dict[str, Any] = {
         # Global batch and accumulation are not DeepSpeed's business here (see above).
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 0.0 if _plain(config) else config.optimizer.gradient_clip,
         "zero_allow_untested_optimizer": True,
+        # torch's fused AdamW updates offloaded states about as fast as DeepSpeed's own, which has to be compiled first.
+        "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {
             "stage": config.zero_stage,
             "overlap_comm": on_gpu,
@@ -53,6 +57,11 @@ def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, Any]:
         },
         "steps_per_print": 2**31 - 1,
     }
+    zero = resolved["zero_optimization"]
+    if offload.optimizer != "none":
+        zero["offload_optimizer"] = {"device": offload.optimizer, "pin_memory": on_gpu}
+    if offload.parameters != "none":
+        zero["offload_param"] = {"device": offload.parameters, "pin_memory": on_gpu}
     if config.precision == "bf16":
         resolved["bf16"] = {"enabled": True}
         if config.zero_stage > 0:
@@ -66,13 +75,32 @@ def _plain(config: TrainingConfig) -> bool:
 
 
 class Engine:
-    """A DeepSpeed engine and what a training step needs of it."""
+    """A DeepSpeed engine and what a training step needs of it.
 
-    def __init__(self, model: LossModel, config: TrainingConfig, *, device: torch.device, world_size: int):
-        deepspeed = _import_deepspeed(device)
+    Attributes:
+        adapter: peft's model around `model`, if LoRA updates are what is trained.
+        row_group: which of the groups that take different rows this worker belongs to (its rank unless rows are
+            shared): its micro-batches are `lay_out(...)[row_group]`.
+    """
+
+    adapter: Any = None
+
+    def __init__(
+        self,
+        model: LossModel,
+        config: TrainingConfig,
+        *,
+        device: torch.device,
+        world_size: int,
+        rank: int,
+        flash: bool = False,
+    ):
+        deepspeed = import_deepspeed(device)
         on_gpu = device.type != "cpu"
         self._config = config
         self._world_size = world_size
+        self._flash = flash
+        self.row_group, self._place_in_group = divmod(rank, config.sequence_parallel)
         optimizer = torch.optim.AdamW(
             _parameter_groups(model, config.optimizer.weight_decay),
             lr=config.optimizer.learning_rate,
@@ -97,11 +125,22 @@ class Engine:
         """The transformers model; under ZeRO-3 its parameters are in pieces."""
         return self.deepspeed.module.model
 
+    def inputs(self, dataset: Dataset, batch: Sequence[int]) -> dict[str, Any]:
+        """What this worker puts in for a micro-batch: indices of examples, perhaps none."""
+        return collate(
+            dataset,
+            batch,
+            packing=self._config.packing,
+            flash=self._flash,
+            device=self.device,
+            part=(self._place_in_group, self._config.sequence_parallel),
+        )
+
     def accumulate(self, micro_batches: Sequence[dict[str, Any]], trained_tokens: int) -> torch.Tensor:
         """Forward and backward over a worker's micro-batches of one global batch.
 
         Args:
-            micro_batches: inputs of `LossModel`.
+            micro_batches: inputs of `LossModel` (see `inputs`).
             trained_tokens: of the whole global batch, over all workers.
 
         Returns:
@@ -129,14 +168,17 @@ class Engine:
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     trainable = [p for p in model.parameters() if p.requires_grad]
+    # Under ZeRO-3 a parameter is already in pieces, and remembers its shape.
+    matrices = {id(p) for p in trainable if len(getattr(p, "ds_shape", p.shape)) > 1}
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trainable if id(p) in matrices], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if id(p) not in matrices], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]
 
 
-def _import_deepspeed(device: torch.device) -> Any:
+def import_deepspeed(device: torch.device) -> Any:
+    """DeepSpeed for this device, quiet; it decides on the device when it is first imported."""
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed

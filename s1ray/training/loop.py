@@ -20,8 +20,6 @@ from s1ray.training.metrics import METRICS_FILE, MetricsFile
 from s1ray.training.schedule import learning_rate, steps_per_epoch
 
 if TYPE_CHECKING:
-    import torch
-
     from s1ray.training.collate import Dataset
     from s1ray.training.engine import Engine
 
@@ -50,6 +48,7 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
     from s1ray.training.checkpoints import report_checkpoint, restore_checkpoint
     from s1ray.training.collate import Dataset
     from s1ray.training.engine import resolve_precision
+    from s1ray.training.model import load_engine
 
     config = TrainingConfig.model_validate(settings["config"])
     output = Path(settings["output"])
@@ -61,13 +60,13 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
     torch.manual_seed(config.seed)
     dataset = Dataset.read(str(output / EXAMPLES_FILE))
     config = resolve_precision(config, device)
-    engine, flash = _load(config, settings["model"], device, world_size)
+    engine = load_engine(config, settings["model"], device=device, rank=rank, world_size=world_size)
     finished = restore_checkpoint(engine, rank=rank)
     total = steps_per_epoch(len(dataset), config.global_batch) * config.epochs
     metrics_file = MetricsFile(output / METRICS_FILE, finished_steps=finished) if rank == 0 else None
     metrics: dict[str, Any] = {}
     for step in range(finished, total):
-        metrics = _train_step(step, total, dataset, engine, config, rank, world_size, flash)
+        metrics = _train_step(step, total, dataset, engine, config)
         if metrics_file is not None:
             metrics_file.write(metrics)
         if config.checkpoints.every is not None and (step + 1) % config.checkpoints.every == 0 and step + 1 < total:
@@ -80,63 +79,25 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
     return {"steps": total, "loss": metrics.get("loss"), "precision": config.precision}
 
 
-def _load(config: TrainingConfig, model: str, device: torch.device, world_size: int) -> tuple[Engine, bool]:
-    """The engine, and whether it uses flash attention."""
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import is_flash_attn_2_available
-    from transformers.utils import logging as transformers_logging
-
-    from s1ray.training import attention
-    from s1ray.training.engine import Engine
-    from s1ray.training.loss import LossModel
-
-    flash = config.attention == "flash_attention_2" or (
-        config.attention == "auto"
-        and device.type == "cuda"
-        and config.precision == "bf16"
-        and is_flash_attn_2_available()
-    )
-    transformers_logging.disable_progress_bar()
-    attention.register()
-    network = AutoModelForCausalLM.from_pretrained(
-        model,
-        dtype=torch.bfloat16 if config.precision == "bf16" else torch.float32,
-        attn_implementation="flash_attention_2" if flash else attention.SEGMENTS,
-    )
-    network.train()
-    if config.gradient_checkpointing:
-        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    wrapped = LossModel(network, logits_chunk=config.logits_chunk)
-    return Engine(wrapped, config, device=device, world_size=world_size), flash
-
-
 def _train_step(
     step: int,
     total: int,
     dataset: Dataset,
     engine: Engine,
     config: TrainingConfig,
-    rank: int,
-    world_size: int,
-    flash: bool,
 ) -> dict[str, Any]:
     import torch
-
-    from s1ray.training.collate import collate
 
     started = time.perf_counter()
     indices = global_batch(step, len(dataset), config.global_batch, config.seed)
     layout = lay_out(
         dataset.lengths,
         indices,
-        num_workers=world_size,
+        num_workers=config.data_parallel,
         micro_batch_tokens=config.micro_batch,
         packing=config.packing,
     )
-    micro_batches = [
-        collate(dataset, batch, packing=config.packing, flash=flash, device=engine.device) for batch in layout[rank]
-    ]
+    micro_batches = [engine.inputs(dataset, batch) for batch in layout[engine.row_group]]
     trained_tokens = sum(dataset.trained[index] for index in indices)
     loss = engine.accumulate(micro_batches, trained_tokens)
     if torch.distributed.is_initialized():

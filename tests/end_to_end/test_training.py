@@ -210,6 +210,7 @@ def test_all_zero_stages_end_with_the_same_weights(
 
         from s1ray.training.collate import Dataset, collate
         from s1ray.training.export import export
+        from s1ray.training.model import load_engine
 
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "0"}
         torch.set_num_threads(1)
@@ -222,7 +223,7 @@ def test_all_zero_stages_end_with_the_same_weights(
             dtype = "float32" if precision == "fp32" else "bfloat16"
             config = TrainingConfig(**common, precision=precision, zero_stage=stage, export_dtype=dtype)
             torch.manual_seed(0)
-            engine, _ = loop._load(config, str(base_model), cpu, 2)
+            engine = load_engine(config, str(base_model), device=cpu, rank=rank, world_size=2)
             for step in range(3):
                 # Three micro-batches on the one worker's side, an empty one among the other's.
                 mine = [[0, 1], [2], [3]] if rank == 0 else [[4], [], [5, 6]]

@@ -1,0 +1,106 @@
+"""The base model in an engine, loaded so that a node never holds a copy of it for each of its workers.
+
+transformers maps safetensors files into memory rather than reading them, so what it returns is shared by all workers of
+a node through the page cache, as long as it need not change the precision. So it is asked for the files' own; from
+there each parameter in turn goes to the worker's device in the training's precision, and under ZeRO-3 is cut into the
+workers' parts before the next one comes. Beside what it keeps, a worker holds one parameter at a time. (Families whose
+files transformers has to rearrange, such as mixtures of experts stored expert by expert, are read by each worker.)
+
+Imports torch at the top: for training workers only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from s1ray.training import attention
+from s1ray.training.config import TrainingConfig
+from s1ray.training.engine import Engine, deepspeed_config, import_deepspeed
+from s1ray.training.lora import add_updates
+from s1ray.training.loss import LossModel
+from s1ray.training.sequence import check_heads, join_group, shared_attention
+
+
+def load_engine(config: TrainingConfig, model: str, *, device: torch.device, rank: int, world_size: int) -> Engine:
+    """Load the base model into a DeepSpeed engine; every worker must call it, with torch's random state alike.
+
+    Args:
+        config: with its precision decided (`resolve_precision`).
+        model: Hugging Face id or folder.
+
+    Raises:
+        ConfigError: the model cannot be trained as the config wants it.
+        ValueError: the model's output layer is one that the loss cannot replace.
+    """
+    flash = _uses_flash_attention(config, device)
+    network = _mapped(model, "flash_attention_2" if flash else attention.SEGMENTS)
+    deepspeed = import_deepspeed(device)
+    if torch.distributed.is_initialized() and not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)
+    if config.sequence_parallel > 1:
+        check_heads(network.config, config.sequence_parallel, model)
+        group = join_group(config.sequence_parallel, rank=rank, world_size=world_size)
+        attention.register(flash=flash, around=lambda core: shared_attention(core, network.config, group))
+    adapter = None if config.lora is None else add_updates(network, config.lora)
+    place(network, config, device)
+    network.train()
+    if config.gradient_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    engine = Engine(
+        LossModel(network, logits_chunk=config.logits_chunk),
+        config,
+        device=device,
+        world_size=world_size,
+        rank=rank,
+        flash=flash,
+    )
+    engine.adapter = adapter
+    return engine
+
+
+def place(network: torch.nn.Module, config: TrainingConfig, device: torch.device) -> None:
+    """Move a model to where it is trained, in the training's precision, one parameter at a time.
+
+    Under ZeRO-3 each parameter is cut into the workers' parts on the way.
+    """
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    placed: set[int] = set()
+    for module in network.modules():
+        own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) not in placed]
+        placed.update(map(id, own))
+        for parameter in own:
+            parameter.data = parameter.data.to(device, dtype)
+            if config.zero_stage == 3:
+                _partition(parameter, config, device)
+        for buffer in module.buffers(recurse=False):
+            # Their precision is the model's own choice: rotary frequencies in bf16 would blur far positions.
+            buffer.data = buffer.data.to(device)
+
+
+def _partition(parameter: torch.nn.Parameter, config: TrainingConfig, device: torch.device) -> None:
+    import deepspeed
+
+    holder = torch.nn.Module()
+    holder.parameter = parameter
+    settings = deepspeed_config(config, on_gpu=device.type != "cpu")
+    deepspeed.zero.Init(module=holder, config_dict_or_path=settings, dtype=parameter.dtype)
+
+
+def _mapped(model: str, implementation: str) -> Any:
+    """The transformers model, its weights still in the files (but for families that need rearranging)."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    attention.register(flash=implementation != attention.SEGMENTS)
+    return AutoModelForCausalLM.from_pretrained(model, dtype="auto", attn_implementation=implementation)
+
+
+def _uses_flash_attention(config: TrainingConfig, device: torch.device) -> bool:
+    from transformers.utils import is_flash_attn_2_available
+
+    if config.attention != "auto":
+        return config.attention == "flash_attention_2"
+    return device.type == "cuda" and config.precision == "bf16" and is_flash_attn_2_available()
