@@ -110,9 +110,7 @@ class Autoscaling(Config):
             for name in sorted(self.model_fields_set & QUEUE_DEPTH_ONLY):
                 raise ValueError(f"{name}: means nothing to policy 'ray'; leave it out, or use 'queue_depth'")
         if self.scale_to_zero_delay_s is not None and self.min_replicas > 0:
-            raise ValueError(
-                f"scale_to_zero_delay_s: means nothing with min_replicas {self.min_replicas}; leave it out"
-            )
+            raise ValueError(f"scale_to_zero_delay_s: min_replicas is {self.min_replicas}, not 0; leave it out")
         return self
 
 

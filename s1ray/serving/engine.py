@@ -14,6 +14,8 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
+from s1ray.serving.engine_load import EngineLoad
+
 logger = logging.getLogger("ray.serve")
 
 CLIENT_ERRORS = (TypeError, LookupError, AttributeError, OverflowError, TemplateError)
@@ -45,7 +47,16 @@ class BudgetForcingEngine(VLLMEngine):
         parallel = vllm_engine_config.parallel_config
         if vllm_engine_config.device_config.device_type == "cpu" and parallel.world_size == 1:
             parallel.distributed_executor_backend = "uni"
-        return super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
+        client = super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
+        self._load = EngineLoad()
+        # Ray takes no loggers of ours. Without statistics (`log_engine_metrics: false`) there is no manager either.
+        if client.logger_manager is not None:
+            client.logger_manager.stat_loggers.append(self._load)
+        return client
+
+    def load(self) -> dict[str, float]:
+        """What the engine has to do, for autoscaling; zeros where it keeps no statistics."""
+        return self._load.report(idle=not self._engine_client.output_processor.has_unfinished_requests())
 
     async def start(self) -> None:
         """Start the engine."""
