@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from s1ray.serving.exchange import ATTEMPTS, Exchange, LateError, LostError
+
+
+class GoneError(Exception):
+    """What a lost replica looks like."""
+
+
+class Attempt:
+    """Gives its parts one by one: a number is a pause, an exception is raised."""
+
+    def __init__(self, *parts: Any) -> None:
+        self._parts = list(parts)
+        self.cancelled = False
+
+    async def __anext__(self) -> Any:
+        while self._parts:
+            part = self._parts.pop(0)
+            if isinstance(part, float):
+                await asyncio.sleep(part)
+            elif isinstance(part, BaseException):
+                raise part
+            else:
+                return part
+        raise StopAsyncIteration
+
+    def cancel(self) -> None:
+        assert not self.cancelled
+        self.cancelled = True
+
+
+def exchange(attempts: Sequence[Attempt], **options: Any) -> Exchange:
+    left = iter(attempts)
+    return Exchange(lambda: next(left), is_lost=lambda error: isinstance(error, GoneError), pause_s=0, **options)
+
+
+async def all_of(talk: Exchange) -> list[Any]:
+    return [await talk.begin(), *[part async for part in talk]]
+
+
+def test_a_whole_response_is_passed_on_and_not_cancelled() -> None:
+    attempt = Attempt("a", "b", "c")
+    talk = exchange([attempt])
+    assert asyncio.run(all_of(talk)) == ["a", "b", "c"]
+    talk.cancel()
+    assert not attempt.cancelled
+
+
+@pytest.mark.parametrize("end", [GoneError(), asyncio.CancelledError(), None])
+def test_a_request_whose_replica_is_lost_before_it_spoke_is_begun_again(end: BaseException | None) -> None:
+    attempts = [Attempt(end) if end is not None else Attempt(), Attempt("a", "b")]
+    talk = exchange(attempts)
+    assert asyncio.run(all_of(talk)) == ["a", "b"]
+    assert talk.attempts == 2
+
+
+def test_a_request_does_not_bring_down_one_replica_after_the_other() -> None:
+    attempts = [Attempt(GoneError()) for _ in range(ATTEMPTS + 3)]
+    talk = exchange(attempts)
+    with pytest.raises(LostError):
+        asyncio.run(talk.begin())
+    assert talk.attempts == ATTEMPTS
+
+
+def test_a_response_that_has_begun_is_not_begun_again() -> None:
+    talk = exchange([Attempt("a", GoneError()), Attempt("b")])
+    with pytest.raises(LostError):
+        asyncio.run(all_of(talk))
+    assert talk.attempts == 1
+
+
+def test_what_the_request_is_refused_with_is_passed_on() -> None:
+    attempt = Attempt(ValueError("bad"))
+    with pytest.raises(ValueError, match="bad"):
+        asyncio.run(exchange([attempt]).begin())
+    assert attempt.cancelled
+
+
+@pytest.mark.parametrize(
+    ("parts", "limits", "seconds", "begun"),
+    [
+        ((9.0, "a"), {"first_s": 0.01}, 0.01, False),
+        ((9.0, "a"), {"first_s": 9.0, "total_s": 0.01}, 0.01, False),
+        ((9.0, "a"), {"total_s": 0.01}, 0.01, False),
+        (("a", 9.0, "b"), {"first_s": 0.01, "total_s": 0.02}, 0.02, True),
+    ],
+)
+def test_it_is_over_in_time_and_the_replica_stops(
+    parts: tuple[Any, ...], limits: dict[str, float], seconds: float, begun: bool
+) -> None:
+    attempt = Attempt(*parts)
+    with pytest.raises(LateError) as caught:
+        asyncio.run(all_of(exchange([attempt], **limits)))
+    assert (caught.value.seconds, caught.value.begun) == (seconds, begun)
+    assert attempt.cancelled
+
+
+@pytest.mark.parametrize("parts", [(9.0, "a"), ("a", 9.0)])
+def test_the_replica_stops_when_nobody_waits_any_more(parts: tuple[Any, ...]) -> None:
+    attempt = Attempt(*parts)
+
+    async def leave() -> None:
+        task = asyncio.create_task(all_of(exchange([attempt], total_s=20.0)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(leave())
+    assert attempt.cancelled
+
+
+def test_a_single_response_leaves_nothing_to_cancel() -> None:
+    attempt = Attempt("whole")
+    talk = exchange([attempt])
+    assert asyncio.run(talk.begin()) == "whole"
+    talk.complete()
+    talk.cancel()
+    assert not attempt.cancelled
