@@ -1,0 +1,81 @@
+// What the page asks of the server, and the same as text for a terminal or a Python file. Nothing here touches the page.
+
+/** The slider's stops: 0 (answer at once), then two a doubling, then the largest budget. */
+export function stopsUpTo(maximum) {
+  const stops = [0];
+  for (let power = 16; power < maximum; power *= 2) {
+    stops.push(power);
+    if (power * 1.5 < maximum) stops.push(power * 1.5);
+  }
+  if (maximum > 0) stops.push(maximum);
+  return stops;
+}
+
+/** Where a number of tokens stands among the stops, between 0 and 1. */
+export function positionOf(tokens, stops) {
+  const last = stops.length - 1;
+  if (last < 1 || tokens <= 0) return 0;
+  if (tokens >= stops[last]) return 1;
+  const above = stops.findIndex((stop) => stop > tokens);
+  const [low, high] = [stops[above - 1], stops[above]];
+  const between = low === 0 ? tokens / high : Math.log(tokens / low) / Math.log(high / low);
+  return (above - 1 + between) / last;
+}
+
+/** The body of a chat completion. Only what was said is in it: the rest is the server's to decide. */
+export function chatBody({ model, question, budget, waits, waitText, minimum, temperature, limit }) {
+  const thinking = { max_tokens: budget };
+  if (budget > 0 && waits > 0) thinking.waits = waits;
+  if (minimum > 0) thinking.min_tokens = minimum;
+  if ((thinking.waits || thinking.min_tokens) && waitText !== "Wait") thinking.wait_text = waitText || null;
+  const body = { model, messages: [{ role: "user", content: question }] };
+  if (temperature !== null) body.temperature = temperature;
+  if (limit !== null) body.max_tokens = limit;
+  return { ...body, thinking };
+}
+
+/** The request as a command for a POSIX shell. */
+export function asCurl(base, body, hasKey) {
+  const fields = Object.entries(body).map(([name, value]) => `  ${JSON.stringify(name)}: ${literal(value, "null")}`);
+  const json = `{\n${fields.join(",\n")}\n}`;
+  return [
+    `curl ${shellQuoted(`${base}/chat/completions`)} -H 'Content-Type: application/json'`,
+    ...(hasKey ? ['-H "Authorization: Bearer $S1RAY_API_KEY"'] : []),
+    `-d ${shellQuoted(json)}`,
+  ].join(" \\\n  ");
+}
+
+/** The request as a Python program for OpenAI's client. */
+export function asPython(base, body, hasKey) {
+  const { thinking, ...fields } = body;
+  const given = Object.entries(fields).map(([name, value]) => `    ${name}=${literal(value, "None")},`);
+  const key = hasKey ? 'os.environ["S1RAY_API_KEY"]' : '"unused"';
+  return [
+    ...(hasKey ? ["import os", ""] : []),
+    "from openai import OpenAI",
+    "",
+    `client = OpenAI(base_url=${literal(base, "None")}, api_key=${key})`,
+    "reply = client.chat.completions.create(",
+    ...given,
+    `    extra_body={"thinking": ${literal(thinking, "None")}},`,
+    ")",
+    "choice = reply.choices[0]",
+    "print(choice.message.reasoning_content)  # the thinking",
+    "print(choice.message.content)  # the answer",
+    "print(choice.thinking)  # what became of the budget",
+    "",
+  ].join("\n");
+}
+
+function shellQuoted(text) {
+  return /^[\w.:/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** A value on one line, in JSON or in Python, whose strings and numbers are the same. */
+function literal(value, nothing) {
+  if (value === null) return nothing;
+  if (Array.isArray(value)) return `[${value.map((item) => literal(item, nothing)).join(", ")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  const items = Object.entries(value).map(([name, item]) => `${JSON.stringify(name)}: ${literal(item, nothing)}`);
+  return `{${items.join(", ")}}`;
+}

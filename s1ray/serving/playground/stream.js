@@ -1,0 +1,103 @@
+// The server's API: the models there are, and a chat completion as a stream of what it says.
+
+/** A request that the server did not answer, or not to the end; `message` is for people. */
+export class RequestError extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** The model cards of `/v1/models`. */
+export async function loadModels(key) {
+  const response = await send("v1/models", { headers: headers(key) });
+  const cards = (await response.json()).data;
+  if (!Array.isArray(cards) || !cards.length) throw new RequestError("The server lists no models.");
+  return cards;
+}
+
+/**
+ * Ask, and give what arrives: {thinking, answer} are pieces of text, {thinkingTokens, completionTokens} what the server
+ * has counted so far, {accounting, finish} the last word about the response.
+ */
+export async function* ask(body, { key, signal }) {
+  const request = { ...body, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
+  const options = { method: "POST", headers: headers(key), body: JSON.stringify(request), signal };
+  const response = await send("v1/chat/completions", options);
+  let finished = false;
+  for await (const data of events(response.body)) {
+    if (data.error) throw new RequestError(data.error.message ?? "The server failed within the response.");
+    const choice = data.choices?.[0];
+    finished ||= Boolean(choice?.finish_reason);
+    yield {
+      thinking: choice?.delta?.reasoning ?? choice?.delta?.reasoning_content ?? "",
+      answer: choice?.delta?.content ?? "",
+      thinkingTokens: data.usage?.completion_tokens_details?.reasoning_tokens,
+      completionTokens: data.usage?.completion_tokens,
+      accounting: choice?.thinking,
+      finish: choice?.finish_reason,
+    };
+  }
+  if (!finished) throw new RequestError("The connection ended before the response did.");
+}
+
+function headers(key) {
+  const all = { "Content-Type": "application/json" };
+  if (/[^\x21-\x7e]/.test(key)) throw new RequestError("The API key holds characters that no key has.");
+  if (key) all.Authorization = `Bearer ${key}`;
+  return all;
+}
+
+async function send(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new RequestError("The server cannot be reached. Is it running?");
+  }
+  if (response.ok) return response;
+  throw new RequestError(await explanation(response), response.status);
+}
+
+async function explanation(response) {
+  const { status } = response;
+  let said = "";
+  try {
+    said = (await response.json()).error?.message ?? "";
+  } catch {
+    // Not from our server but from something before it; the status has to do.
+  }
+  const after = response.headers.get("Retry-After");
+  const when = status === 429 && /^\d+$/.test(after ?? "") ? ` (in ${after} s)` : "";
+  return said ? `${sentence(said)}${when}` : `The server answered with status ${status}${when}.`;
+}
+
+function sentence(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** The JSON objects of a stream of server-sent events. */
+async function* events(stream) {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let rest = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read().catch(lost);
+      if (done) return;
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+      rest = lines.pop();
+      for (const line of lines) {
+        if (line.startsWith("data: {")) yield JSON.parse(line.slice("data: ".length));
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {});
+  }
+}
+
+function lost(error) {
+  if (error.name === "AbortError") throw error;
+  throw new RequestError("The connection was lost within the response.");
+}
