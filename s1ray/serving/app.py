@@ -54,7 +54,7 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
         )
         cards[model.name] = model_card(model, ray_config)
     ingress = serve.deployment(
-        ingress_class(),
+        ingress_class(playground=config.playground),
         name="Ingress",
         num_replicas=config.ingress_replicas,
         # Requests wait at the models, where autoscaling sees them, not at the door.

@@ -232,6 +232,8 @@ class ServingConfig(Config):
     """Processes that take HTTP requests and hand them to the models. More help beyond some hundred streams."""
     log_engine_metrics: bool = True
     """Export vLLM's metrics through Ray's."""
+    playground: bool = True
+    """Show the page at `/playground`. It opens no door: it asks like any client, with a key where keys are needed."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -26,6 +26,7 @@ from vllm.exceptions import VLLMClientError
 from s1ray import __version__
 from s1ray.serving import adapters, anthropic
 from s1ray.serving.config import ServedModel
+from s1ray.serving.playground import add_playground
 from s1ray.serving.requests import ChatRequest, CompletionRequest, CountTokensRequest, MessagesRequest
 
 logger = logging.getLogger("ray.serve")
@@ -207,8 +208,8 @@ async def _internal_error(request: Request, error: Exception) -> Response:
     return error_response(request, refused)
 
 
-def ingress_class() -> Any:
-    """The ingress deployment's class, bound to its routes.
+def ingress_class(*, playground: bool) -> Any:
+    """The ingress deployment's class, bound to its routes; with the page at `/playground`, or without.
 
     On a plain app of our own: ray.serve.llm's lets every web page's scripts call the server (CORS for all origins, with
     credentials), and wraps each request in two more layers of middleware.
@@ -220,6 +221,8 @@ def ingress_class() -> Any:
     for refusal in (RefusedError, HTTPException, api.OpenAIHTTPException, VLLMClientError):
         app.add_exception_handler(refusal, _refused)
     app.add_exception_handler(Exception, _internal_error)
+    if playground:
+        add_playground(app)
     endpoints = {name: DEFAULT_ENDPOINTS[name] for name in ENDPOINTS}
     endpoints["messages"] = lambda app: app.post(MESSAGES)
     endpoints["count_tokens"] = lambda app: app.post(f"{MESSAGES}/count_tokens")
