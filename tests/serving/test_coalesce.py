@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s1ray.serving.coalesce import AT_ONCE, coalesced
+
+
+async def events(steps: Sequence[float], ended: list[str] | None = None) -> AsyncIterator[int]:
+    try:
+        for number, pause in enumerate(steps):
+            if pause:
+                await asyncio.sleep(pause)
+            yield number
+    finally:
+        if ended is not None:
+            ended.append("ended")
+
+
+async def lists(steps: Sequence[float], interval_s: float) -> list[tuple[float, list[int]]]:
+    clock = asyncio.get_running_loop().time
+    begun = clock()
+    return [(clock() - begun, together) async for together in coalesced(events(steps), interval_s)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.sampled_from([0, 0, 0.001, 0.004]), max_size=12), st.sampled_from([0, 0.003]))
+def test_every_event_arrives_once_and_in_order(steps: list[float], interval_s: float) -> None:
+    given = asyncio.run(lists(steps, interval_s))
+    assert [event for _, together in given for event in together] == list(range(len(steps)))
+    assert all(together for _, together in given)
+
+
+def test_without_an_interval_every_event_goes_by_itself() -> None:
+    assert [together for _, together in asyncio.run(lists([0] * 5, 0))] == [[n] for n in range(5)]
+
+
+def test_the_first_events_go_at_once_and_the_rest_together() -> None:
+    given = asyncio.run(lists([0, *[0.01] * 30], 0.1))
+    times = [when for when, _ in given]
+    assert [together for _, together in given[:AT_ONCE]] == [[0], [1]]
+    assert times[1] < 0.08
+    assert len(given) < 10
+    # The last list need not wait for its time.
+    assert all(after - before > 0.09 for before, after in itertools.pairwise(times[1:-1]))
+
+
+def test_an_event_after_a_silence_goes_at_once() -> None:
+    given = asyncio.run(lists([0, 0, 0.2, 0.2], 0.1))
+    assert [together for _, together in given][-2:] == [[2], [3]]
+    assert given[-1][0] - given[-2][0] < 0.29
+
+
+def test_a_failure_comes_after_what_was_given() -> None:
+    async def failing() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        yield 3
+        raise ValueError("broken")
+
+    got: list[int] = []
+
+    async def run() -> None:
+        async for together in coalesced(failing(), 0.01):
+            got.extend(together)
+
+    with pytest.raises(ValueError, match="broken"):
+        asyncio.run(run())
+    assert got == [1, 2, 3]
+
+
+@pytest.mark.parametrize("interval_s", [0, 0.01])
+@pytest.mark.parametrize("how", ["cancelled", "closed"])
+def test_the_events_end_when_nobody_reads_them_any_more(how: str, interval_s: float) -> None:
+    ended: list[str] = []
+
+    async def run() -> None:
+        source = events([0, 0, 0, 9], ended)
+        stream = coalesced(source, interval_s)
+        if how == "closed":
+            await anext(stream)
+            await stream.aclose()
+            if interval_s == 0:
+                await source.aclose()
+            return
+
+        async def read() -> None:
+            async for _ in stream:
+                pass
+
+        task = asyncio.create_task(read())
+        await asyncio.sleep(0.03)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert ended == ["ended"]
