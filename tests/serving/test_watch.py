@@ -29,12 +29,11 @@ def test_a_healthy_engine_is_asked_again_and_again() -> None:
         asked.append(1)
         await asyncio.sleep(0.02)
 
-    async def watch() -> None:
-        await asyncio.wait_for(illness(lambda: False, ask, **QUICK), 0.4)
+    async def watch() -> str:
+        patient = QUICK | {"stalled_after_s": 60}
+        return await asyncio.wait_for(illness(lambda: len(asked) == 4, ask, **patient), 20)
 
-    with pytest.raises(TimeoutError):
-        asyncio.run(watch())
-    assert len(asked) > 3
+    assert "dead" in asyncio.run(watch())
 
 
 @pytest.mark.parametrize(
@@ -43,7 +42,7 @@ def test_a_healthy_engine_is_asked_again_and_again() -> None:
 )
 def test_a_dead_a_stuck_and_a_silent_engine_are_seen(is_dead: bool, ask: Any, said: str) -> None:
     async def watch() -> str:
-        return await asyncio.wait_for(illness(lambda: is_dead, ask, **QUICK), 2)
+        return await asyncio.wait_for(illness(lambda: is_dead, ask, **QUICK), 20)
 
     assert said in asyncio.run(watch())
 
@@ -53,6 +52,6 @@ def test_an_engine_that_dies_later_is_seen_at_once() -> None:
 
     async def watch() -> str:
         asyncio.get_running_loop().call_later(0.05, dead.append, 1)
-        return await asyncio.wait_for(illness(lambda: bool(dead), never, **QUICK | {"stalled_after_s": 60}), 2)
+        return await asyncio.wait_for(illness(lambda: bool(dead), never, **QUICK | {"stalled_after_s": 60}), 20)
 
     assert "dead" in asyncio.run(watch())
