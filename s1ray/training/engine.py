@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -108,6 +108,8 @@ class Engine:
             eps=config.optimizer.eps,
             fused=True,
         )
+        self._refused: Callable[[], bool] | None = None
+        self._guard(optimizer)
         self.deepspeed, *_ = deepspeed.initialize(
             model=model,
             optimizer=optimizer,
@@ -154,16 +156,46 @@ class Engine:
             share += loss.detach()
         return share
 
-    def step(self, learning_rate: float) -> float:
-        """Clip and apply the accumulated gradients; returns their global norm before clipping."""
+    def step(self, learning_rate: float, refuse: Callable[[float], bool] | None = None) -> float:
+        """Clip and apply the accumulated gradients.
+
+        Args:
+            refuse: given the norm, whether to leave the update out (the gradients are then dropped); all workers must
+                say the same. Gradients that are no finite numbers are left out in any case.
+
+        Returns:
+            The gradients' global norm before clipping; infinite or negative if they are no finite numbers.
+        """
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
         norm = None
         if _plain(self._config):
             clip = self._config.optimizer.gradient_clip or float("inf")
-            norm = torch.nn.utils.clip_grad_norm_(self.deepspeed.module.parameters(), clip)
+            norm = float(torch.nn.utils.clip_grad_norm_(self.deepspeed.module.parameters(), clip))
+        self._refused = lambda: self._refuses(refuse, norm)
         self.deepspeed.step()
-        return float(norm if norm is not None else self.deepspeed.get_global_grad_norm() or 0.0)
+        self._refused = None
+        return norm if norm is not None else float(self.deepspeed.get_global_grad_norm() or 0.0)
+
+    def _refuses(self, refuse: Callable[[float], bool] | None, norm: float | None) -> bool:
+        # DeepSpeed's optimizers know the norm before they update anything.
+        norm = float(self.deepspeed.optimizer._global_grad_norm) if norm is None else norm
+        return not (0 <= norm < float("inf")) or (refuse is not None and refuse(norm))
+
+    def _guard(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let `step` have a say between DeepSpeed's gradient norm and the update.
+
+        DeepSpeed's optimizers clip, update and clear in one call, each in its own way; what they have in common is that
+        the update itself is a call to this optimizer, and that without one nothing has changed but the gradients.
+        """
+        update = optimizer.step
+
+        def guarded(closure: Any = None) -> Any:
+            if self._refused is not None and self._refused():
+                return None
+            return update(closure)
+
+        optimizer.step = guarded
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
