@@ -1,0 +1,335 @@
+"""The page at `/playground` in headless Chromium, in front of a scripted server."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shlex
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from browser import PHONE, WIDE, chromium, opened
+from playground_server import ANSWER, KEY, StandIn, standing_in
+
+from s1ray.serving.playground import PATH
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+QUESTION = 'It\'s "17" + 5 \\ 8?\nPrint $HOME, `ls` & <b>ü🙂</b>'
+THINKING_PANES = ".pane.streaming .thinking:not([hidden])"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
+
+
+@pytest.fixture
+def server() -> Iterator[StandIn]:
+    with standing_in() as stand_in:
+        yield stand_in
+
+
+@pytest.fixture
+def page(browser: Browser, server: StandIn) -> Iterator[Page]:
+    with opened(browser, f"{server.url}{PATH}") as page:
+        page.wait_for_selector("#submit:enabled")
+        yield page
+
+
+def ask(page: Page) -> None:
+    page.click("#submit")
+    page.wait_for_selector("#submit:enabled")
+
+
+def drag(page: Page, selector: str, value: int, pane: int = 0) -> None:
+    page.locator(selector).nth(pane).fill(str(value))
+
+
+def texts(page: Page, selector: str) -> list[str]:
+    return page.locator(f"{selector}:visible").all_inner_texts()
+
+
+def until(condition: Callable[[], bool], page: Page) -> None:
+    for _ in range(200):
+        if condition():
+            return
+        page.wait_for_timeout(25)
+    pytest.fail("waited in vain")
+
+
+def test_thinking_and_answer_stream_apart_and_the_accounting_has_the_last_word(page: Page, server: StandIn) -> None:
+    drag(page, ".waits-range", 2)
+    server.delay_s = 0.01
+    page.click("#submit")
+    page.wait_for_selector(".count-thinking small:has-text('live')")
+    assert texts(page, "mark") == []
+    page.wait_for_selector("#submit:enabled")
+    assert server.requests[0]["thinking"] == {"max_tokens": 256, "waits": 2}
+    assert "messages" in server.requests[0]
+    thinking = page.inner_text(".thinking")
+    assert thinking.startswith("Start at 17.")
+    assert thinking.endswith("where we began.")
+    # The model's markup stays text.
+    assert page.inner_text(".answer") == ANSWER
+    assert "<b>" in ANSWER
+    assert texts(page, "mark") == ["Wait", "Wait"]
+    assert texts(page, ".count-thinking")[0].endswith(" of 256")
+    assert texts(page, ".count-waits") == ["2 of 2"]
+    assert texts(page, ".ended") == ["itself"]
+    assert "counted from token ids" in page.inner_text(".note")
+    assert "ended by itself" in page.inner_text("#announce")
+
+
+def test_a_budget_cuts_and_says_so(page: Page, server: StandIn) -> None:
+    page.locator(".budget-number").first.fill("7")
+    ask(page)
+    assert server.requests[0]["thinking"] == {"max_tokens": 7}
+    assert texts(page, ".count-thinking") == ["7 of 7"]
+    assert texts(page, ".ended") == ["budget"]
+
+
+def test_no_budget_answers_at_once_and_asks_for_no_waits(page: Page, server: StandIn) -> None:
+    drag(page, ".waits-range", 3)
+    drag(page, ".budget-range", 0)
+    assert page.locator(".waits-range").first.is_disabled()
+    ask(page)
+    assert server.requests[0]["thinking"] == {"max_tokens": 0}
+    assert texts(page, ".thinking") == []
+    assert texts(page, ".answer") == [ANSWER]
+
+
+def test_waits_that_the_text_cannot_tell_are_not_marked(page: Page) -> None:
+    page.locator("#settings summary").click()
+    page.fill("#wait-text", "So")
+    drag(page, ".waits-range", 1)
+    ask(page)
+    assert texts(page, "mark") == []
+    assert "“So” is there 2 times, 1 counted as inserted" in page.inner_text(".note")
+
+
+def test_settings_are_sent_only_where_they_say_something(page: Page, server: StandIn) -> None:
+    page.locator("#settings summary").click()
+    page.fill("#temperature", "0.7")
+    page.fill("#limit", "300")
+    page.fill("#minimum", "20")
+    page.fill("#wait-text", "")
+    page.select_option("#model", "ponder")
+    ask(page)
+    sent = server.requests[0]
+    assert (sent["model"], sent["temperature"], sent["max_tokens"]) == ("ponder", 0.7, 300)
+    assert sent["thinking"] == {"max_tokens": 256, "min_tokens": 20, "wait_text": None}
+
+
+def test_the_dial_reaches_as_far_as_the_model(page: Page) -> None:
+    number = page.locator(".budget-number").first
+    for model, most, caption in (("s1-miniature", 1536, "maximum"), ("ponder", 512, "all that may fit")):
+        page.select_option("#model", model)
+        number.fill("99999")
+        number.blur()
+        assert number.input_value() == str(most)
+        assert caption in page.locator(".budget .caption").first.inner_text()
+
+
+def test_two_budgets_are_compared_at_once(page: Page, server: StandIn) -> None:
+    server.delay_s = 0.02
+    page.locator(".switch").click()
+    drag(page, ".waits-range", 1, pane=1)
+    page.click("#submit")
+    until(lambda: page.locator(THINKING_PANES).count() == 2, page)
+    page.wait_for_selector("#submit:enabled")
+    asked = sorted((request["thinking"] for request in server.requests), key=lambda asked: asked["max_tokens"])
+    assert asked == [{"max_tokens": 32, "waits": 1}, {"max_tokens": 256}]
+    assert texts(page, ".ended") == ["itself", "budget"]
+    assert len(texts(page, ".answer")) == 2
+
+
+def test_stop_ends_the_servers_work_on_one_and_leaves_the_other(page: Page, server: StandIn) -> None:
+    server.delay_s = 0.03
+    page.locator(".switch").click()
+    page.click("#submit")
+    until(lambda: page.locator(THINKING_PANES).count() == 2, page)
+    page.locator(".stop button").first.click()
+    until(lambda: server.left == 1, page)
+    assert page.locator(".pane.streaming").count() == 1
+    page.wait_for_selector("#submit:enabled")
+    assert texts(page, ".ended") == ["you", "itself"]
+    assert server.left == 1
+
+
+def test_everything_works_from_the_keyboard(page: Page, server: StandIn) -> None:
+    server.delay_s = 0.03
+    page.focus("#question")
+    page.keyboard.press("End")
+    page.keyboard.type(" Why?")
+    page.locator(".budget-range").first.focus()
+    page.keyboard.press("ArrowLeft")
+    assert page.locator(".budget-number").first.input_value() == "192"
+    page.focus("#compare")
+    page.keyboard.press("Space")
+    assert page.locator(".pane:visible").count() == 2
+    page.focus("#question")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".pane.streaming .thinking")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#submit:enabled")
+    assert server.requests[0]["messages"][0]["content"].endswith(" Why?")
+    assert texts(page, ".ended") == ["you", "you"]
+
+
+def test_a_key_is_asked_for_used_and_kept_nowhere(browser: Browser, server: StandIn) -> None:
+    server.needs_key = True
+    with opened(browser, f"{server.url}{PATH}") as page:
+        page.wait_for_selector("#problem:visible")
+        assert page.inner_text("#problem") == "The API key is missing or unknown"
+        assert page.evaluate("document.activeElement.id") == "key"
+        page.fill("#key", "kéy")
+        page.locator("#key").blur()
+        page.wait_for_selector("#problem:has-text('characters that no key has')")
+        page.fill("#key", KEY)
+        page.locator("#key").blur()
+        page.wait_for_selector("#submit:enabled")
+        assert not page.locator("#problem").is_visible()
+        ask(page)
+        assert texts(page, ".answer") == [ANSWER]
+        assert page.evaluate("[localStorage.length, sessionStorage.length, document.cookie]") == [0, 0, ""]
+        server.needs_key = False
+        page.reload()
+        page.wait_for_selector("#submit:enabled")
+        assert page.input_value("#key") == ""
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ({"busy": True}, "All replicas are busy and the queue is full; try again (in 2 s)"),
+        ({"fails_after": 5}, "the engine died"),
+    ],
+)
+def test_errors_are_told_plainly(page: Page, server: StandIn, trouble: dict[str, Any], said: str) -> None:
+    for name, value in trouble.items():
+        setattr(server, name, value)
+    ask(page)
+    assert texts(page, ".pane > .error") == [said]
+    for name in trouble:
+        setattr(server, name, StandIn.__dataclass_fields__[name].default)
+    ask(page)
+    assert texts(page, ".pane > .error") == []
+
+
+def test_a_servers_refusal_names_the_field(page: Page) -> None:
+    page.locator("#settings summary").click()
+    page.fill("#minimum", "9")
+    page.locator(".budget-number").first.fill("8")
+    ask(page)
+    assert texts(page, ".pane > .error") == ["Thinking.min_tokens: 9 is more than max_tokens (8)"]
+
+
+def test_a_server_that_is_gone_is_said_to_be(page: Page) -> None:
+    page.route("**/v1/chat/completions", lambda route: route.abort())
+    ask(page)
+    assert texts(page, ".pane > .error") == ["The server cannot be reached. Is it running?"]
+
+
+def request_from_curl(command: str) -> tuple[str, dict[str, Any], list[str]]:
+    words = shlex.split(command.replace("\\\n", " "))
+    assert words[0] == "curl"
+    headers = [words[i + 1] for i, word in enumerate(words) if word == "-H"]
+    return words[1], json.loads(words[words.index("-d") + 1]), headers
+
+
+def request_from_python(program: str) -> dict[str, Any]:
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "client.chat.completions.create":
+            fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
+            return fields | fields.pop("extra_body")
+    raise AssertionError("the program creates no chat completion")
+
+
+def test_the_request_to_copy_is_the_one_that_is_sent(page: Page, server: StandIn) -> None:
+    page.fill("#question", QUESTION)
+    drag(page, ".waits-range", 2)
+    page.locator("#settings summary").click()
+    page.fill("#wait-text", "Hmm, it's")
+    page.fill("#temperature", "0")
+    page.locator(".request summary").first.click()
+    url, curl, headers = request_from_curl(page.inner_text("code"))
+    page.locator(".as-python").first.click()
+    python = page.inner_text("code")
+    ask(page)
+    sent = {name: value for name, value in server.requests[0].items() if not name.startswith("stream")}
+    assert curl == sent
+    assert request_from_python(python) == sent
+    assert (url, headers) == (f"{server.url}/v1/chat/completions", ["Content-Type: application/json"])
+    assert 'api_key="unused"' in python
+    assert sent["messages"][0]["content"] == QUESTION
+
+
+def test_a_copied_request_does_not_hold_the_key(page: Page) -> None:
+    page.locator("#settings summary").click()
+    page.fill("#key", "hunter2")
+    page.locator(".request summary").first.click()
+    curl = page.inner_text("code")
+    page.locator(".as-python").first.click()
+    python = page.inner_text("code")
+    assert "hunter2" not in curl + python
+    assert "S1RAY_API_KEY" in curl
+    assert 'os.environ["S1RAY_API_KEY"]' in python
+    ast.parse(python)
+
+
+def test_the_copy_button_copies(page: Page) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.locator(".request summary").first.click()
+    page.locator(".copy").first.click()
+    page.wait_for_selector(".copy:has-text('Copied')")
+    assert page.evaluate("navigator.clipboard.readText()") == page.inner_text("code")
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [(PHONE, "dark"), ({"width": 320, "height": 640}, "light"), (WIDE, "light"), (WIDE, "dark")],
+    ids=["phone", "small phone", "wide", "wide and dark"],
+)
+def test_it_fits_and_can_be_touched_and_read(
+    browser: Browser, server: StandIn, size: dict[str, int], scheme: str
+) -> None:
+    options = {"viewport": size, "color_scheme": scheme, "has_touch": True, "is_mobile": size is not WIDE}
+    with opened(browser, f"{server.url}{PATH}", **options) as page:
+        page.wait_for_selector("#submit:enabled")
+        page.locator(".switch").tap()
+        page.locator("#settings summary").tap()
+        page.locator(".request summary").first.tap()
+        ask(page)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        controls = "button, select, summary, input:not([type=checkbox]), .switch, textarea"
+        heights = page.locator(controls).evaluate_all(HEIGHTS)
+        assert len(heights) > 20
+        assert [(what, height) for what, height in heights if 0 < height < 44] == []
+        columns = page.locator(".pane").evaluate_all("panes => panes.map((pane) => pane.getBoundingClientRect().x)")
+        assert len(set(columns)) == (2 if size is WIDE else 1)
+        for selector in ("h2", ".thinking", ".answer", ".note", "dt", "dd", ".budget .caption", "summary", ".primary"):
+            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+
+
+HEIGHTS = "elements => elements.map((element) => [element.outerHTML, element.getBoundingClientRect().height])"
+
+CONTRAST = """element => {
+  const luminance = (color) => {
+    const [r, g, b] = color.match(/[\\d.]+/g).slice(0, 3).map((part) => {
+      const share = part / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  let behind = element;
+  while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+  const [low, high] = [element, behind]
+    .map((node, index) => luminance(getComputedStyle(node)[index ? "backgroundColor" : "color"]))
+    .sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+}"""
+"""WCAG's contrast of an element's text with what is behind it."""
