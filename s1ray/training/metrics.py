@@ -1,25 +1,31 @@
-"""What a run says while it trains: one JSON line a step, and a progress bar made from them.
+"""What a run says while it trains: one JSON line a step.
 
-The first worker appends to `<output>/metrics.jsonl`; whoever started the run follows that file. So the workers never
-wait for an observer, and a notebook or another terminal can follow just as well.
+The first worker appends to `<output>/metrics.jsonl`; whoever started the run follows that file (`progress`). So the
+workers never wait for an observer, and a notebook or another terminal can follow just as well.
 
-Fields of a line: step (from 1), epoch (from 1), loss (mean over the trained tokens of the global batch), grad_norm
-(before clipping), learning_rate, tokens (all in the global batch), trained_tokens, padding (part of the computed
-tokens, 0 to 1), seconds, tokens_per_second (all workers), and on GPUs memory_gib (the first worker's peak so far).
+Fields of a line:
+
+- step, epoch: from 1
+- loss: mean over the trained tokens of the global batch
+- validation_loss: of the held-out traces after the step, at the steps that measure it
+- grad_norm: before clipping
+- learning_rate
+- tokens, trained_tokens: in the global batch
+- padding: part of the computed tokens, 0 to 1
+- seconds, tokens_per_second: of all workers
+- mfu: model FLOPs utilization, 0 to 1 (see `throughput`), where the devices' peak is known
+- memory_gib: the first worker's peak so far, on its GPU, or in all on a CPU
+- workers: how many took part
+- skipped, rows: if the update was left out, why, and the ids of the step's examples
 """
 
 from __future__ import annotations
 
 import json
-import logging
+import math
 import os
-import sys
-import threading
-import time
 from pathlib import Path
-from typing import Any, Self
-
-log = logging.getLogger("s1ray")
+from typing import Any
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -36,8 +42,9 @@ class MetricsFile:
         self._stream = path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, metrics: dict[str, Any]) -> None:
-        """Append one step."""
-        self._stream.write(json.dumps(metrics) + "\n")
+        """Append one step; numbers that are not finite become null, as JSON has none."""
+        line = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
+        self._stream.write(json.dumps(line, allow_nan=False) + "\n")
 
     def close(self) -> None:
         """Close the file."""
@@ -53,75 +60,25 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-class Progress:
-    """Shows the steps of a run while it goes on: a bar on a terminal, else a log line every few seconds.
+class MetricsTail:
+    """Follows a metrics file that another process writes."""
 
-    Use it as a context manager around the run.
-    """
-
-    def __init__(self, path: Path, total_steps: int, *, interval: float = 10.0):
+    def __init__(self, path: Path):
         self._path = path
-        self._total = total_steps
-        self._interval = interval
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="training-progress", daemon=True)
+        self._position: tuple[int, int] = (0, 0)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        if sys.stderr.isatty():
-            self._bar()
-        else:
-            self._lines()
-
-    def _bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bar
-
-        columns = (
-            TextColumn("train"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-        )
-        with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task("starting the workers", total=self._total)
-            while True:
-                stopped = self._stop.wait(0.5)
-                if latest := self._latest():
-                    bar.update(task, completed=latest["step"], description=describe(latest))
-                if stopped:
-                    return
-
-    def _lines(self) -> None:
-        shown, shown_at = 0, time.monotonic()
-        while True:
-            stopped = self._stop.wait(0.5)
-            due = stopped or time.monotonic() - shown_at >= self._interval
-            if due and (latest := self._latest()) and latest["step"] != shown:
-                log.info("train: step %d/%d, %s", latest["step"], self._total, describe(latest))
-                shown, shown_at = latest["step"], time.monotonic()
-            if stopped:
-                return
-
-    def _latest(self) -> dict[str, Any] | None:
+    def read(self) -> list[dict[str, Any]]:
+        """The steps since the last call. A run that goes on from a checkpoint tells some again, from the first on."""
         try:
             with self._path.open("rb") as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - 4096))
-                lines = stream.read().decode("utf-8", errors="replace").split("\n")[:-1]
-            return json.loads(lines[-1]) if lines else None
-        except (OSError, ValueError):
-            return None
-
-
-def describe(metrics: dict[str, Any]) -> str:
-    """A step in a few words."""
-    return f"loss {metrics['loss']:.3f}, {metrics['tokens_per_second']:,.0f} tokens/s"
+                inode, offset = self._position
+                found = os.fstat(stream.fileno())
+                # A run that goes on writes the file anew.
+                stream.seek(offset if inode == found.st_ino and offset <= found.st_size else 0)
+                start = stream.tell()
+                whole = stream.read().rpartition(b"\n")[0]
+        except FileNotFoundError:
+            return []
+        lines = whole.splitlines()
+        self._position = (found.st_ino, start + (len(whole) + 1 if lines else 0))
+        return [json.loads(line) for line in lines]

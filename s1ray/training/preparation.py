@@ -13,6 +13,7 @@ from s1ray.config import ConfigError, resolve_model
 from s1ray.schemas import Example, Trace, read_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.examples import ChatRenderer, Unusable, build_examples, explain
+from s1ray.training.validation import held_out
 
 log = logging.getLogger("s1ray")
 
@@ -22,8 +23,11 @@ class TrainingSet:
     """The examples of a run, checked."""
 
     examples: list[Example]
+    """Those that are trained on."""
     unusable: list[Unusable]
     num_traces: int
+    held_out: list[Example] = dataclasses.field(default_factory=list)
+    """Those that validation measures the loss on."""
 
 
 def prepare(config: TrainingConfig) -> TrainingSet:
@@ -45,7 +49,19 @@ def prepare(config: TrainingConfig) -> TrainingSet:
         log.warning("train: dropping %s", explain(unusable))
     if not examples:
         raise ConfigError(f"{config.traces}: no usable row of {len(traces)}")
-    return TrainingSet(examples, unusable, len(traces))
+    if config.validation is None:
+        return TrainingSet(examples, unusable, len(traces))
+    question_of = {trace.id: trace.question_id for trace in traces}
+    try:
+        rows = set(held_out([question_of[example.id] for example in examples], config.validation, config.seed))
+    except ValueError as error:
+        raise ConfigError(f"{config.traces}: {error}") from error
+    return TrainingSet(
+        [example for row, example in enumerate(examples) if row not in rows],
+        unusable,
+        len(traces),
+        [example for row, example in enumerate(examples) if row in rows],
+    )
 
 
 def load_renderer(config: TrainingConfig) -> ChatRenderer:

@@ -20,6 +20,10 @@ from typing import Any
 
 from s1ray.runs import RunError, write_json
 
+CHECKPOINTS_FOLDER = "checkpoints"
+"""In the run folder; Ray Train's folder of the run."""
+UNIVERSAL_FOLDER = "universal_checkpoint"
+"""In the run folder, while a checkpoint is loaded by another number of workers than wrote it."""
 SNAPSHOT = "checkpoint_manager_snapshot.json"
 """Ray Train's list."""
 STATE_FILE = "state.json"

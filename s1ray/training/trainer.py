@@ -2,13 +2,15 @@
 
     run = train(load_config(TrainingConfig, "jobs/configs/train.miniature.yaml"))
 
-The run folder gets `examples.parquet` (what the model sees), `metrics.jsonl` (a line a step), `checkpoints/` (Ray
-Train's; the same config and input resume from there) and `model/` (the Hugging Face folder).
+The run folder gets `examples.parquet` (what the model sees), `validation.parquet` (what is held out),
+`metrics.jsonl` (a line a step), `loss.svg`, `tensorboard/`, `checkpoints/` (Ray Train's; the same config and input
+resume from there, on any number of workers) and `model/` (the Hugging Face folder).
 """
 
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +19,22 @@ from s1ray.config import resolve_model
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Example, to_table, write_table
 from s1ray.training.config import TrainingConfig
-from s1ray.training.loop import EXAMPLES_FILE, MODEL_FOLDER, train_worker
-from s1ray.training.metrics import METRICS_FILE, Progress, read_metrics
+from s1ray.training.interruption import stop_on_sigterm
+from s1ray.training.loop import EXAMPLES_FILE, MODEL_FOLDER, VALIDATION_FILE, train_worker
+from s1ray.training.metrics import METRICS_FILE, MetricsFile, read_metrics
 from s1ray.training.planning import plan
+from s1ray.training.plots import plot_loss
 from s1ray.training.preparation import TrainingSet, prepare
+from s1ray.training.progress import Progress
 from s1ray.training.schedule import steps_per_epoch
+from s1ray.training.snapshot import CHECKPOINTS_FOLDER, UNIVERSAL_FOLDER, tidy
+from s1ray.training.tracking import Tracker, check_packages, open_trackers
 
 __all__ = ["plan", "train"]
 
 log = logging.getLogger("s1ray")
 
-CHECKPOINTS_FOLDER = "checkpoints"
+LOSS_PLOT = "loss.svg"
 RECORDED_IDS = 1000
 """Ids of dropped rows that the manifest lists at most."""
 
@@ -35,29 +42,74 @@ RECORDED_IDS = 1000
 def train(config: TrainingConfig, *, force: bool = False) -> Run:
     """Fine-tune `config.model` on `config.traces`; the model is in `<output>/model`.
 
-    A run that was interrupted goes on from its newest checkpoint; a complete one is skipped.
+    A run that was interrupted goes on from its newest checkpoint, also with another number of workers; a complete one
+    is skipped. SIGTERM to this process makes the workers save and stop.
 
     Raises:
-        ConfigError: the model, the tokenizer or the rows do not fit the config.
-        RunError: the folder holds another run, or training failed.
+        ConfigError: the model, the tokenizer or the rows do not fit the config, or a package that it needs is missing.
+        RunError: the folder holds another run, or training failed, diverged or was stopped.
     """
     model = resolve_model(config.model)
     inputs = {"traces": config.traces}
     if Path(model).is_dir():
         inputs["model"] = model
+    check_packages(config.tracking)
     with Run("train", config, inputs, force=force) as run:
         if run.skipped:
             log.info("train: %s is already complete, skipped", run.path)
             return run
         training_set = prepare(config)
         write_table(to_table(training_set.examples, Example), run.path / EXAMPLES_FILE)
+        if training_set.held_out:
+            write_table(to_table(training_set.held_out, Example), run.path / VALIDATION_FILE)
         _record(run, training_set)
         total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
-        with connected(), Progress(run.path / METRICS_FILE, total_steps):
-            result = _fit(config, model, run.path)
-        seconds = [line["seconds"] for line in read_metrics(run.path / METRICS_FILE)]
-        run.figures |= result | {"step_seconds": round(sum(seconds), 1), "model": MODEL_FOLDER}
+        metrics_path = run.path / METRICS_FILE
+        with connected(), stop_on_sigterm(run.path):
+            _take_up(config, run.path)
+            with Progress(metrics_path, total_steps, trackers=_trackers(config, run)):
+                result = _fit(config, model, run.path)
+        shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
+        lines = read_metrics(metrics_path)
+        plot_loss(lines, run.path / LOSS_PLOT)
+        run.figures |= result | _figures(lines) | {"model": MODEL_FOLDER, "loss_plot": LOSS_PLOT}
     return run
+
+
+def _take_up(config: TrainingConfig, output: Path) -> None:
+    """Mend what a killed run left behind, and say where this one goes on."""
+    newest = tidy(output / CHECKPOINTS_FOLDER)
+    MetricsFile(output / METRICS_FILE, finished_steps=newest.finished_steps if newest else 0).close()
+    if newest is None:
+        return
+    log.info("train: going on after step %d", newest.finished_steps)
+    if newest.world_size != config.num_workers:
+        log.warning(
+            "train: the checkpoint was written by %d worker(s), and %d go on: the steps and their examples stay the "
+            "same, the weights will differ by rounding",
+            newest.world_size,
+            config.num_workers,
+        )
+
+
+def _trackers(config: TrainingConfig, run: Run) -> list[Tracker]:
+    try:
+        return open_trackers(config.tracking, run.path, digest=run.digest, parameters=config.model_dump(mode="json"))
+    except Exception as error:
+        # Tracking services raise what they like, here for want of a key or a connection.
+        raise RunError(f"tracking: cannot be started: {error}; leave it out, or mend its settings") from error
+
+
+def _figures(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the manifest tells of the steps."""
+    skipped = [
+        {"step": line["step"], "why": line["skipped"], "rows": line["rows"]} for line in lines if "skipped" in line
+    ]
+    return {
+        "step_seconds": round(sum(line["seconds"] for line in lines), 1),
+        "workers": sorted({line["workers"] for line in lines}),
+        "skipped_steps": [{"step": line["step"], "why": line["skipped"], "rows": line["rows"]} for line in skipped],
+    }
 
 
 def _record(run: Run, training_set: TrainingSet) -> None:
@@ -66,6 +118,8 @@ def _record(run: Run, training_set: TrainingSet) -> None:
         run.drops[row.reason] = run.drops.get(row.reason, 0) + 1
     if training_set.unusable:
         run.figures["dropped_ids"] = [row.id for row in training_set.unusable[:RECORDED_IDS]]
+    if training_set.held_out:
+        run.rows["held_out"] = len(training_set.held_out)
     run.figures["tokens_per_epoch"] = sum(len(example.input_ids) for example in training_set.examples)
 
 
@@ -99,7 +153,11 @@ def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
             storage_path=str(output),
             failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=config.checkpoints.keep),
+            checkpoint_config=ray.train.CheckpointConfig(
+                num_to_keep=config.checkpoints.keep,
+                checkpoint_score_attribute="validation_loss" if config.validation is not None else None,
+                checkpoint_score_order="min",
+            ),
         ),
     )
     try:
@@ -109,7 +167,16 @@ def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
             f"{output}: training failed: {_cause(error)}\n"
             "run the same command again to go on from the newest checkpoint"
         ) from error
-    return dict(result.return_value)
+    returned = dict(result.return_value)
+    match returned.pop("outcome"):
+        case "diverged":
+            raise RunError(f"{output}: training diverged: {returned['message']}")
+        case "stopped":
+            raise RunError(
+                f"{output}: stopped as asked, with a checkpoint after step {returned['steps']}; run the same command "
+                "again to go on from there"
+            )
+    return returned
 
 
 def _demand(config: TrainingConfig, use_gpu: bool) -> dict[str, int]:

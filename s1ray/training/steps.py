@@ -1,0 +1,147 @@
+"""One optimizer step, and one look at the held-out traces: what all workers do together.
+
+For step s each worker derives from the seed which examples it has and who takes which (`batching`), accumulates its
+share of the gradient, agrees with the others on the loss, and lets DeepSpeed update, unless the step has diverged.
+
+Imports torch at the top: for training workers only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from s1ray.training.batching import Layout, global_batch, lay_out, padding
+from s1ray.training.collate import Dataset
+from s1ray.training.config import TrainingConfig
+from s1ray.training.divergence import DivergenceMonitor
+from s1ray.training.engine import Engine
+from s1ray.training.schedule import learning_rate, steps_per_epoch
+from s1ray.training.throughput import model_flops, peak_flops
+from s1ray.training.validation import evaluate
+
+
+@dataclasses.dataclass(frozen=True)
+class StepResult:
+    """What came of a step."""
+
+    metrics: dict[str, Any]
+    """The step's line in the metrics file."""
+    problem: str | None
+    """Why the update was left out; None: it was applied."""
+    signal: int
+    """What the first worker told the others (see `interruption`)."""
+
+
+class Stepper:
+    """Goes through the steps of a run.
+
+    Attributes:
+        total: optimizer steps of the whole run.
+    """
+
+    def __init__(
+        self, engine: Engine, dataset: Dataset, config: TrainingConfig, monitor: DivergenceMonitor, *, world_size: int
+    ):
+        self._engine = engine
+        self._dataset = dataset
+        self._config = config
+        self._monitor = monitor
+        self._world_size = world_size
+        self._flops = model_flops(engine.model)
+        self._peak = _device_peak(engine.device, config)
+        self._per_epoch = steps_per_epoch(len(dataset), config.global_batch)
+        self.total = self._per_epoch * config.epochs
+
+    def step(self, step: int, signal: int) -> StepResult:
+        """Do a step, counted from 0.
+
+        Args:
+            signal: what this worker has to tell the others; only the first may have anything.
+        """
+        started = time.perf_counter()
+        dataset, config = self._dataset, self._config
+        indices = global_batch(step, len(dataset), config.global_batch, config.seed)
+        layout = self._lay_out(dataset, indices)
+        trained_tokens = sum(dataset.trained[index] for index in indices)
+        share = self._engine.accumulate(self._mine(dataset, layout), trained_tokens)
+        agreed = torch.stack([share, share.new_tensor(float(signal))])
+        _sum_over_workers(agreed)
+        loss, signal = float(agreed[0]), int(agreed[1])
+        rate = learning_rate(step, self.total, config.optimizer)
+        problem = self._monitor.judge_loss(loss)
+        norm = self._engine.step(rate, lambda norm: (problem or self._monitor.judge_norm(norm)) is not None)
+        problem = problem or self._monitor.judge_norm(norm)
+        if problem is None:
+            self._monitor.accept(loss, norm)
+        else:
+            self._monitor.skipped += 1
+        seconds = time.perf_counter() - started
+        lengths = [dataset.lengths[index] for index in indices]
+        metrics: dict[str, Any] = {
+            "step": step + 1,
+            "epoch": step // self._per_epoch + 1,
+            "loss": loss,
+            "grad_norm": norm,
+            "learning_rate": rate,
+            "tokens": sum(lengths),
+            "trained_tokens": trained_tokens,
+            "padding": round(padding(layout, dataset.lengths, config.packing), 4),
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(sum(lengths) / seconds, 1),
+            "memory_gib": round(_peak_memory(self._engine.device) / 2**30, 2),
+            "workers": self._world_size,
+        }
+        if self._flops is not None and self._peak is not None:
+            used = self._flops.of_step(lengths, trained_tokens) / seconds
+            metrics["mfu"] = round(used / (self._peak * self._world_size), 4)
+        if problem is not None:
+            metrics |= {"skipped": problem, "rows": [dataset.ids[index] for index in indices]}
+        return StepResult(metrics, problem, signal)
+
+    def validate(self, held_out: Dataset) -> float:
+        """Mean loss over the trained tokens of the held-out traces; every worker must call it."""
+        layout = self._lay_out(held_out, range(len(held_out)))
+        total = evaluate(self._engine, self._mine(held_out, layout))
+        _sum_over_workers(total)
+        return float(total) / sum(held_out.trained)
+
+    def _lay_out(self, dataset: Dataset, indices: Sequence[int]) -> Layout:
+        return lay_out(
+            dataset.lengths,
+            indices,
+            num_workers=self._config.data_parallel,
+            micro_batch_tokens=self._config.micro_batch,
+            packing=self._config.packing,
+        )
+
+    def _mine(self, dataset: Dataset, layout: Layout) -> list[dict[str, Any]]:
+        return [self._engine.inputs(dataset, batch) for batch in layout[self._engine.row_group]]
+
+
+def _sum_over_workers(tensor: torch.Tensor) -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(tensor)
+
+
+def _device_peak(device: torch.device, config: TrainingConfig) -> float | None:
+    """Operations a second that MFU is measured against; they are those in bf16, so fp32 has none."""
+    if config.tracking.peak_tflops is not None:
+        return config.tracking.peak_tflops * 1e12
+    if device.type != "cuda" or config.precision != "bf16":
+        return None
+    return peak_flops(torch.cuda.get_device_name(device))
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Peak of this process so far, in bytes: allocated on its GPU, or resident on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    # Linux counts in KiB, macOS in bytes.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

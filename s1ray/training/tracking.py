@@ -1,0 +1,174 @@
+"""TensorBoard, Weights & Biases and MLflow, told of each step by the machine that starts the run.
+
+They are told what stands in the metrics file, so a worker never waits for one of them, and a run that goes on tells the
+same steps again: TensorBoard's files are then written anew from the first step, the other two go on after the last step
+that they have. Packages are imported only if asked for; `check_packages` says before anything is started what is
+missing.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+from s1ray.config import ConfigError
+from s1ray.training.config import MlflowConfig, TrackingConfig, WandbConfig
+
+TENSORBOARD_FOLDER = "tensorboard"
+MLFLOW_RUN_FILE = "mlflow_run_id"
+"""In the run folder: which MLflow run this is."""
+IDENTIFIERS = ("step", "epoch", "skipped", "rows")
+"""Fields of a step that are no series of their own."""
+
+
+class Tracker(Protocol):
+    """Somebody who is told of each step."""
+
+    name: str
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Take a line of the metrics file."""
+        ...
+
+    def close(self, *, failed: bool) -> None:
+        """Take note that the run has ended."""
+        ...
+
+
+def check_packages(config: TrackingConfig) -> None:
+    """Check that what the config asks for is installed here.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    wanted = {
+        "wandb": config.wandb is not None,
+        "mlflow": config.mlflow is not None,
+        "tensorboardX": config.tensorboard,
+    }
+    for package, asked in wanted.items():
+        if asked and importlib.util.find_spec(package) is None:
+            field = package.removesuffix("X")
+            raise ConfigError(
+                f"tracking.{field}: the package {package} is not installed here (pip install {package}); install it, "
+                f"or leave tracking.{field} out"
+            )
+
+
+def open_trackers(config: TrackingConfig, output: Path, *, digest: str, parameters: dict[str, Any]) -> list[Tracker]:
+    """Those that the config asks for.
+
+    Args:
+        output: the run folder; its name is the run's.
+        digest: of the run, by which a run that goes on is found again.
+        parameters: the stage's config, to be filed with the run.
+    """
+    trackers: list[Tracker] = []
+    if config.tensorboard:
+        trackers.append(TensorBoard(output / TENSORBOARD_FOLDER))
+    if config.wandb is not None:
+        trackers.append(WeightsAndBiases(config.wandb, output, digest=digest, parameters=parameters))
+    if config.mlflow is not None:
+        trackers.append(Mlflow(config.mlflow, output, parameters=parameters))
+    return trackers
+
+
+def series(metrics: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a step that are drawn over the steps."""
+    return {name: float(value) for name, value in metrics.items() if name not in IDENTIFIERS and value is not None}
+
+
+class TensorBoard:
+    """Event files, written anew."""
+
+    name = "TensorBoard"
+
+    def __init__(self, folder: Path):
+        from tensorboardX import SummaryWriter
+
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer = SummaryWriter(str(folder))
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Take a line of the metrics file."""
+        for name, value in series(metrics).items():
+            self._writer.add_scalar(f"train/{name}", value, metrics["step"])
+
+    def close(self, *, failed: bool) -> None:
+        """Write what is left."""
+        self._writer.close()
+
+
+class WeightsAndBiases:
+    """A run that is called by the digest, so that W&B finds it again."""
+
+    name = "Weights & Biases"
+
+    def __init__(self, config: WandbConfig, output: Path, *, digest: str, parameters: dict[str, Any]):
+        import wandb
+
+        self._run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            mode=config.mode,
+            dir=str(output),
+            id=digest,
+            name=output.name,
+            resume="allow",
+            config=parameters,
+        )
+        self._next_step = int(self._run.step)
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Take a line of the metrics file."""
+        if metrics["step"] >= self._next_step:
+            self._run.log({f"train/{name}": value for name, value in series(metrics).items()}, step=metrics["step"])
+
+    def close(self, *, failed: bool) -> None:
+        """End the run there."""
+        self._run.finish(exit_code=int(failed))
+
+
+class Mlflow:
+    """A run whose id stands in the run folder."""
+
+    name = "MLflow"
+
+    def __init__(self, config: MlflowConfig, output: Path, *, parameters: dict[str, Any]):
+        from mlflow.entities import Param
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=config.tracking_uri)
+        known = output / MLFLOW_RUN_FILE
+        self._last_step = 0
+        if known.exists():
+            self._run_id = known.read_text(encoding="utf-8").strip()
+            self._client.update_run(self._run_id, status="RUNNING")
+            history = self._client.get_metric_history(self._run_id, "train/seconds")
+            self._last_step = max((entry.step for entry in history), default=0)
+            return
+        experiment = self._client.get_experiment_by_name(config.experiment)
+        experiment_id = experiment.experiment_id if experiment else self._client.create_experiment(config.experiment)
+        self._run_id = self._client.create_run(experiment_id, run_name=output.name).info.run_id
+        known.write_text(self._run_id + "\n", encoding="utf-8")
+        # MLflow takes values of at most 6,000 characters.
+        self._client.log_batch(
+            self._run_id, params=[Param(name, str(value)[:6000]) for name, value in parameters.items()]
+        )
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Take a line of the metrics file."""
+        from mlflow.entities import Metric
+
+        if metrics["step"] <= self._last_step:
+            return
+        now = int(time.time() * 1000)
+        entries = [Metric(f"train/{name}", value, now, metrics["step"]) for name, value in series(metrics).items()]
+        self._client.log_batch(self._run_id, metrics=entries)
+
+    def close(self, *, failed: bool) -> None:
+        """End the run there."""
+        self._client.set_terminated(self._run_id, "FAILED" if failed else "FINISHED")
