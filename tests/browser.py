@@ -29,7 +29,7 @@ def chromium() -> Iterator[Browser]:
     if found is None:
         pytest.skip(f"no browser found ({', '.join(EXECUTABLES)}); on Debian: apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found)
+        browser = playwright.chromium.launch(executable_path=found, args=["--disable-gpu"])
         yield browser
         browser.close()
 

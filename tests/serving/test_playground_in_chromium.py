@@ -225,7 +225,7 @@ def test_a_servers_refusal_names_the_field(page: Page) -> None:
     page.fill("#minimum", "9")
     page.locator(".budget-number").first.fill("8")
     ask(page)
-    assert texts(page, ".pane > .error") == ["Thinking.min_tokens: 9 is more than max_tokens (8)"]
+    assert texts(page, ".pane > .error") == ["thinking.min_tokens: 9 is more than max_tokens (8)"]
 
 
 def test_a_server_that_is_gone_is_said_to_be(page: Page) -> None:

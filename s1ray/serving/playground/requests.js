@@ -36,10 +36,11 @@ export function chatBody({ model, question, budget, waits, waitText, minimum, te
 
 /** The request as a command for a POSIX shell. */
 export function asCurl(base, body, hasKey) {
-  const fields = Object.entries(body).map(([name, value]) => `  ${JSON.stringify(name)}: ${literal(value, "null")}`);
-  const json = `{\n${fields.join(",\n")}\n}`;
+  const fields = Object.entries(body).map(([name, value]) => `    ${JSON.stringify(name)}: ${literal(value, "null")}`);
+  const json = `{\n${fields.join(",\n")}\n  }`;
   return [
-    `curl ${shellQuoted(`${base}/chat/completions`)} -H 'Content-Type: application/json'`,
+    `curl ${shellQuoted(`${base}/chat/completions`)}`,
+    "-H 'Content-Type: application/json'",
     ...(hasKey ? ['-H "Authorization: Bearer $S1RAY_API_KEY"'] : []),
     `-d ${shellQuoted(json)}`,
   ].join(" \\\n  ");

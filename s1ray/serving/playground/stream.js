@@ -73,8 +73,9 @@ async function explanation(response) {
   return said ? `${sentence(said)}${when}` : `The server answered with status ${status}${when}.`;
 }
 
+/** With a capital, unless it begins with a field's name. */
 function sentence(text) {
-  return text.charAt(0).toUpperCase() + text.slice(1);
+  return /^[a-z]+ /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }
 
 /** The JSON objects of a stream of server-sent events. */
