@@ -26,6 +26,7 @@ from s1ray.training.planning import plan
 from s1ray.training.plots import plot_loss
 from s1ray.training.preparation import TrainingSet, prepare
 from s1ray.training.progress import Progress
+from s1ray.training.publishing import check_upload, upload, write_card
 from s1ray.training.schedule import steps_per_epoch
 from s1ray.training.snapshot import CHECKPOINTS_FOLDER, UNIVERSAL_FOLDER, tidy
 from s1ray.training.tracking import Tracker, check_packages, open_trackers
@@ -54,26 +55,34 @@ def train(config: TrainingConfig, *, force: bool = False) -> Run:
     if Path(model).is_dir():
         inputs["model"] = model
     check_packages(config.tracking)
+    check_upload(config)
     with Run("train", config, inputs, force=force) as run:
         if run.skipped:
             log.info("train: %s is already complete, skipped", run.path)
-            return run
-        training_set = prepare(config)
-        write_table(to_table(training_set.examples, Example), run.path / EXAMPLES_FILE)
-        if training_set.held_out:
-            write_table(to_table(training_set.held_out, Example), run.path / VALIDATION_FILE)
-        _record(run, training_set)
-        total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
-        metrics_path = run.path / METRICS_FILE
-        with connected(), stop_on_sigterm(run.path):
-            _take_up(config, run.path)
-            with Progress(metrics_path, total_steps, trackers=_trackers(config, run)):
-                result = _fit(config, model, run.path)
-        shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
-        lines = read_metrics(metrics_path)
-        plot_loss(lines, run.path / LOSS_PLOT)
-        run.figures |= result | _figures(lines) | {"model": MODEL_FOLDER, "loss_plot": LOSS_PLOT}
+        else:
+            _train(config, model, run)
+    if config.push_to is not None:
+        log.info("train: uploaded as %s", upload(config, run.path / MODEL_FOLDER))
     return run
+
+
+def _train(config: TrainingConfig, model: str, run: Run) -> None:
+    training_set = prepare(config)
+    write_table(to_table(training_set.examples, Example), run.path / EXAMPLES_FILE)
+    if training_set.held_out:
+        write_table(to_table(training_set.held_out, Example), run.path / VALIDATION_FILE)
+    _record(run, training_set)
+    total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
+    metrics_path = run.path / METRICS_FILE
+    with connected(), stop_on_sigterm(run.path):
+        _take_up(config, run.path)
+        with Progress(metrics_path, total_steps, trackers=_trackers(config, run)):
+            result = _fit(config, model, run.path)
+    shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
+    lines = read_metrics(metrics_path)
+    plot_loss(lines, run.path / LOSS_PLOT)
+    run.figures |= result | _figures(lines) | {"model": MODEL_FOLDER, "loss_plot": LOSS_PLOT}
+    write_card(config, run.path / MODEL_FOLDER, examples=len(training_set.examples), figures=run.figures)
 
 
 def _take_up(config: TrainingConfig, output: Path) -> None:
