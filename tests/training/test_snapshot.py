@@ -1,0 +1,136 @@
+"""What a killed run leaves in its checkpoint folder, and what becomes of it before the run goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from s1ray.runs import RunError
+from s1ray.training.snapshot import SNAPSHOT, STATE_FILE, is_whole, tidy, write_file_list
+
+UNKNOWN = 1e300
+
+
+def checkpoint(folder: Path, step: int, *, loss: float = UNKNOWN, workers: int = 2) -> Path:
+    path = folder / f"step_{step:06d}"
+    (path / "state").mkdir(parents=True)
+    state = {"finished_steps": step, "world_size": workers, "metrics": {"step": step, "validation_loss": loss}}
+    (path / STATE_FILE).write_text(json.dumps(state))
+    for rank in range(workers):
+        shard = path / "state" / f"shard_{rank}.pt"
+        shard.write_bytes(bytes(100 + rank))
+        write_file_list(path, rank, [shard, *([path / STATE_FILE] if rank == 0 else [])])
+    return path
+
+
+def snapshot(folder: Path, *steps: int) -> None:
+    results = [{"version": 0, "checkpoint_dir_name": f"step_{step:06d}", "metrics": {}} for step in steps]
+    content = {"checkpoint_results": results, "latest_checkpoint_result": results[-1] if results else None}
+    (folder / SNAPSHOT).write_text(json.dumps(content))
+
+
+def listed(folder: Path) -> list[str]:
+    return [
+        result["checkpoint_dir_name"] for result in json.loads((folder / SNAPSHOT).read_text())["checkpoint_results"]
+    ]
+
+
+def test_a_checkpoint_is_whole_only_with_every_workers_files_in_full_size(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 4)
+    assert is_whole(path)
+    shard = path / "state" / "shard_1.pt"
+    shard.write_bytes(bytes(60))
+    assert not is_whole(path)
+    shard.write_bytes(bytes(101))
+    assert is_whole(path)
+    (path / "files_1.json").unlink()
+    assert not is_whole(path)
+
+
+def test_nothing_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
+    assert tidy(tmp_path / "checkpoints") is None
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_sound_folder_stays_as_it_is(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 4)
+    checkpoint(tmp_path, 8)
+    snapshot(tmp_path, 4, 8)
+    before = (tmp_path / SNAPSHOT).read_text()
+    newest = tidy(tmp_path)
+    assert newest is not None
+    assert (newest.finished_steps, newest.world_size) == (8, 2)
+    assert (tmp_path / SNAPSHOT).read_text() == before
+
+
+def test_an_upload_that_never_ended_is_deleted_so_that_nothing_mixes_with_its_files(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 4)
+    snapshot(tmp_path, 4)
+    cut = checkpoint(tmp_path, 8)
+    (cut / "state" / "shard_1.pt").write_bytes(b"")
+    newest = tidy(tmp_path)
+    assert newest is not None
+    assert newest.finished_steps == 4
+    assert not cut.exists()
+    assert listed(tmp_path) == ["step_000004"]
+
+
+def test_a_whole_checkpoint_that_was_not_listed_yet_is_taken_up(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 4)
+    snapshot(tmp_path, 4)
+    checkpoint(tmp_path, 8, workers=1)
+    newest = tidy(tmp_path)
+    assert newest is not None
+    assert (newest.finished_steps, newest.world_size) == (8, 1)
+    assert listed(tmp_path) == ["step_000004", "step_000008"]
+
+
+def test_the_first_checkpoint_survives_a_kill_before_there_was_a_list(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 4)
+    newest = tidy(tmp_path)
+    assert newest is not None
+    assert newest.finished_steps == 4
+    assert listed(tmp_path) == ["step_000004"]
+
+
+@pytest.mark.parametrize("torn", ["", '{"ray_version": "2.60.0", "checkpoint_res', "[]"])
+def test_a_list_cut_off_in_the_middle_is_written_anew(tmp_path: Path, torn: str) -> None:
+    checkpoint(tmp_path, 4, loss=1.0)
+    checkpoint(tmp_path, 8, loss=2.0)
+    (tmp_path / SNAPSHOT).write_text(torn)
+    newest = tidy(tmp_path)
+    assert newest is not None
+    assert newest.finished_steps == 8
+    # Ordered by score, the best last, as Ray Train keeps it; the newest is named beside it.
+    assert listed(tmp_path) == ["step_000008", "step_000004"]
+    content = json.loads((tmp_path / SNAPSHOT).read_text())
+    assert content["latest_checkpoint_result"]["checkpoint_dir_name"] == "step_000008"
+
+
+def test_checkpoints_without_a_whole_one_are_refused_rather_than_started_over(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 4)
+    snapshot(tmp_path, 4)
+    (path / "state" / "shard_0.pt").unlink()
+    with pytest.raises(RunError, match="none is whole any more"):
+        tidy(tmp_path)
+    assert path.exists()
+
+
+def test_ray_train_accepts_the_list_that_is_written(tmp_path: Path) -> None:
+    from ray.train import CheckpointConfig
+    from ray.train.v2._internal.execution.checkpoint.checkpoint_manager import CheckpointManager
+    from ray.train.v2._internal.execution.storage import StorageContext
+
+    folder = tmp_path / "checkpoints"
+    checkpoint(folder, 4, loss=1.0)
+    checkpoint(folder, 8, loss=2.0)
+    checkpoint(folder, 12)
+    tidy(folder)
+    settings = CheckpointConfig(
+        num_to_keep=1, checkpoint_score_attribute="validation_loss", checkpoint_score_order="min"
+    )
+    manager = CheckpointManager(settings, StorageContext(str(tmp_path), "checkpoints"))
+    assert manager.latest_checkpoint_result.checkpoint.path == str(folder / "step_000012")
+    assert [Path(kept.checkpoint.path).name for kept in manager._checkpoint_results][-1] == "step_000004"
