@@ -1,0 +1,55 @@
+"""Being asked to stop: SIGTERM becomes a file, and the first worker finds it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+from s1ray.training.interruption import LOOK, NOTHING, STOP, STOP_FILE, Lookout, stop_on_sigterm
+
+
+def test_sigterm_asks_the_workers_to_stop_and_a_second_one_is_as_before(tmp_path: Path) -> None:
+    heard: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with stop_on_sigterm(tmp_path):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert (tmp_path / STOP_FILE).exists()
+            assert heard == []
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard == [signal.SIGTERM]
+        assert not (tmp_path / STOP_FILE).exists()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert len(heard) == 2
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def test_a_request_of_an_earlier_start_is_forgotten(tmp_path: Path) -> None:
+    (tmp_path / STOP_FILE).touch()
+    with stop_on_sigterm(tmp_path):
+        assert not (tmp_path / STOP_FILE).exists()
+
+
+def test_outside_the_main_thread_no_signal_is_taken(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    seen: list[object] = []
+
+    def run() -> None:
+        with stop_on_sigterm(tmp_path):
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def test_the_first_worker_looks_now_and_then_and_tells_what_it_found(tmp_path: Path) -> None:
+    assert Lookout(tmp_path, interval=60).signal() == NOTHING
+    eager = Lookout(tmp_path, interval=0)
+    assert eager.signal() == LOOK
+    (tmp_path / STOP_FILE).touch()
+    assert eager.signal() == STOP

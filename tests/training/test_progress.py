@@ -1,0 +1,150 @@
+"""Following a run's metrics file: the log, TensorBoard and other trackers, the plot."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1ray.config import ConfigError
+from s1ray.training.config import TrackingConfig
+from s1ray.training.metrics import MetricsFile, MetricsTail, read_metrics
+from s1ray.training.plots import plot_loss
+from s1ray.training.progress import Progress, describe
+from s1ray.training.tracking import TENSORBOARD_FOLDER, TensorBoard, check_packages, open_trackers, series
+
+
+def line(step: int, **changes: Any) -> dict[str, Any]:
+    return {"step": step, "epoch": 1, "loss": 2.0 / step, "grad_norm": 1.0, "tokens_per_second": 1000.0} | changes
+
+
+class Recorder:
+    name = "a recorder"
+
+    def __init__(self, fails_at: int | None = None):
+        self.steps: list[int] = []
+        self.closed: bool | None = None
+        self._fails_at = fails_at
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        if metrics["step"] == self._fails_at:
+            raise ConnectionError("nobody there")
+        self.steps.append(metrics["step"])
+
+    def close(self, *, failed: bool) -> None:
+        self.closed = failed
+
+
+def test_the_tail_gives_each_line_once_and_waits_for_whole_ones(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    tail = MetricsTail(path)
+    assert tail.read() == []
+    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+    assert tail.read() == [{"step": 1}, {"step": 2}]
+    with path.open("a") as stream:
+        stream.write('ep": 3}\n')
+    assert tail.read() == [{"step": 3}]
+    assert tail.read() == []
+
+
+def test_the_tail_begins_anew_when_a_run_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    first = MetricsFile(path, finished_steps=0)
+    for step in (1, 2, 3):
+        first.write({"step": step})
+    tail = MetricsTail(path)
+    assert len(tail.read()) == 3
+    again = MetricsFile(path, finished_steps=1)
+    again.write({"step": 2})
+    assert tail.read() == [{"step": 1}, {"step": 2}]
+
+
+def test_numbers_that_are_not_finite_are_null_in_the_file(tmp_path: Path) -> None:
+    metrics = MetricsFile(tmp_path / "metrics.jsonl", finished_steps=0)
+    metrics.write({"step": 1, "loss": float("nan"), "grad_norm": float("inf")})
+    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": None, "grad_norm": None}]
+
+
+def test_trackers_are_told_of_each_step_once_and_of_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    recorder = Recorder()
+    with Progress(path, 4, trackers=[recorder]) as progress:
+        path.write_text("".join(json.dumps(line(step)) + "\n" for step in (1, 2)))
+        progress._latest()
+        path.write_text("".join(json.dumps(line(step)) + "\n" for step in (1, 2, 3, 4)))
+    assert recorder.steps == [1, 2, 3, 4]
+    assert recorder.closed is False
+
+
+def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("".join(json.dumps(line(step)) + "\n" for step in (1, 2, 3)))
+    failing, sound = Recorder(fails_at=2), Recorder()
+    with caplog.at_level(logging.WARNING, logger="s1ray"), Progress(path, 3, trackers=[failing, sound]):
+        pass
+    assert (failing.steps, sound.steps) == ([1], [1, 2, 3])
+    assert "a recorder fails (nobody there) and is told nothing more" in caplog.text
+
+
+def test_trackers_hear_that_a_run_has_failed(tmp_path: Path) -> None:
+    recorder = Recorder()
+    with pytest.raises(RuntimeError), Progress(tmp_path / "metrics.jsonl", 3, trackers=[recorder]):
+        raise RuntimeError("no workers")
+    assert recorder.closed is True
+
+
+def test_a_step_is_described_with_what_is_known_of_it() -> None:
+    assert describe(line(1)) == "loss 2.000, 1,000 tokens/s"
+    rich = describe(line(2, validation_loss=1.5, mfu=0.412))
+    assert rich == "loss 1.000, validation 1.500, 1,000 tokens/s, MFU 41.2 %"
+    skipped = describe(line(3, loss=None, skipped="the loss is nan"))
+    assert skipped == "loss not a number, 1,000 tokens/s, left out: the loss is nan"
+
+
+def test_tensorboard_gets_every_series_once_also_when_the_run_goes_on(tmp_path: Path) -> None:
+    for _ in range(2):
+        board = TensorBoard(tmp_path / TENSORBOARD_FOLDER)
+        for step in (1, 2, 3):
+            board.log(line(step))
+        board.close(failed=False)
+    (events,) = (tmp_path / TENSORBOARD_FOLDER).iterdir()
+    assert events.name.startswith("events.out.tfevents")
+    assert events.read_bytes().count(b"train/loss") == 3
+
+
+def test_only_numbers_are_drawn_over_the_steps() -> None:
+    assert series(line(1, skipped="why", rows=["a"], validation_loss=None)) == {
+        "loss": 2.0,
+        "grad_norm": 1.0,
+        "tokens_per_second": 1000.0,
+    }
+
+
+def test_a_missing_package_is_named_with_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    config = TrackingConfig.model_validate({"tensorboard": False, "wandb": {"project": "reasoning"}})
+    with pytest.raises(ConfigError, match=r"tracking\.wandb: the package wandb is not installed"):
+        check_packages(config)
+    check_packages(TrackingConfig(tensorboard=False))
+
+
+def test_nothing_is_opened_that_was_not_asked_for(tmp_path: Path) -> None:
+    assert open_trackers(TrackingConfig(tensorboard=False), tmp_path, digest="d", parameters={}) == []
+
+
+@pytest.mark.parametrize("name", ["loss.svg", "loss.png"])
+def test_the_plot_shows_gaps_and_skipped_steps(tmp_path: Path, name: str) -> None:
+    lines = [line(1), line(2, loss=None, grad_norm=None, skipped="the loss is nan"), line(3, validation_loss=0.9)]
+    plot_loss(lines, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    assert len(content) > 2000
+    if name.endswith("svg"):
+        assert b"held out" in content
+        assert b"left out" in content
+        plot_loss(lines, tmp_path / "again.svg")
+        assert (tmp_path / "again.svg").read_bytes() == content
