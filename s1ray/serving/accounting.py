@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.protocol import FIELD, report
 from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget
 
@@ -37,6 +38,8 @@ class RequestRecord:
     """The client asked for `include_reasoning: false`."""
     texts: SplitTexts | None = None
     """Puts the texts into the `thinking` object: for completions, which have no other place for them."""
+    meter: ResponseMeter | None = None
+    """Where the response is counted."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
 
     def choice(self, index: int, prompt_ids: Sequence[int]) -> ChoiceRecord:
@@ -50,6 +53,12 @@ class RequestRecord:
         left = None if self.context is None else self.context - prompt_tokens
         known = [limit for limit in (left, self.max_tokens) if limit is not None]
         return min(known, default=None)
+
+    def measure(self) -> None:
+        """The response is over, or nobody reads on: count what there is of it."""
+        if self.meter is not None:
+            for choice in self.choices.values():
+                self.meter.finished(choice.forcer.accounting())
 
     @property
     def thinking_tokens(self) -> int:
@@ -72,6 +81,11 @@ class ChoiceRecord:
             self.forcer.observe(token_id)
         if self._request.texts is not None:
             self._ids.extend(token_ids)
+
+    @property
+    def answering(self) -> bool:
+        """Whether some of the answer is there."""
+        return self.forcer.answer_tokens > 0
 
     def report(self) -> dict[str, Any]:
         """The choice's `thinking` object."""
@@ -110,7 +124,10 @@ class StreamAccountant:
             data.pop("prompt_token_ids", None)
         for choice in data.get("choices") or ():
             followed = record.choice(choice["index"], choice.get("prompt_token_ids") or self._prompt_ids)
-            followed.extend(choice.get("token_ids") or ())
+            if token_ids := choice.get("token_ids"):
+                followed.extend(token_ids)
+                if record.meter is not None:
+                    record.meter.spoke(answered=followed.answering)
             if choice.get("finish_reason") is not None:
                 choice[FIELD] = followed.report()
             if not record.wants_ids:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from s1ray.config import validate_config
 from s1ray.serving.adapters import FolderLoader, is_remote
 from s1ray.serving.config import ServingConfig
+from s1ray.serving.estimate import Terms
+from s1ray.serving.keys import SECRET, KeyStore
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -20,9 +23,15 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     Needs a Ray session: `device: auto` looks at the cluster's GPUs.
 
     Raises:
-        ConfigError: a field is unknown, missing or wrong.
+        ConfigError: a field is unknown, missing or wrong, or the API keys cannot be read.
     """
     config = args if isinstance(args, ServingConfig) else validate_config(ServingConfig, dict(args), "args")
+    if config.access.keys_file is not None:
+        # Read by the HTTP workers, whose working folder is another.
+        access = config.access.model_copy(update={"keys_file": str(Path(config.access.keys_file).absolute())})
+        config = config.model_copy(update={"access": access})
+    secret = None if config.access.keys_file is not None else os.environ.get(SECRET)
+    KeyStore(config.access.keys_file, secret)
     # Everything below imports ray.serve.llm and with it vLLM: only after the arguments have been found good.
     import ray
     from ray import serve
@@ -49,16 +58,24 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
             bind_kwargs={
                 "thinking_format": config.format_of(model).model_dump(),
                 "budgets": model.budgets.model_dump(),
+                "limits": config.limits.model_dump(),
             }
             | options,
         )
         cards[model.name] = model_card(model, ray_config)
     ingress = serve.deployment(
-        ingress_class(playground=config.playground),
+        ingress_class(config, secret=secret),
         name="Ingress",
         num_replicas=config.ingress_replicas,
         # Requests wait at the models, where autoscaling sees them, not at the door.
         max_ongoing_requests=100_000,
         ray_actor_options={"num_cpus": 0},
     )
-    return ingress.bind(llm_deployments=servers, model_cards=cards, lora_paths=lora_paths, adapter_folders=folders)
+    return ingress.bind(
+        llm_deployments=servers,
+        model_cards=cards,
+        terms={model.name: Terms(budgets=model.budgets, context=model.max_model_len) for model in config.models},
+        limits=config.limits,
+        lora_paths=lora_paths,
+        adapter_folders=folders,
+    )

@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from s1ray.config import Config, EngineConfig
+from s1ray.serving.keys import Access
+from s1ray.serving.limits import Limits
 from s1ray.thinking import ThinkingFormat
 from s1ray.thinking.format import PRESETS
 
@@ -63,6 +65,14 @@ class Budgets(Config):
                 f"effort.none: must be 0, as chat templates switch thinking off for it, not {self.effort['none']}"
             )
         return self
+
+    def within(self, maximum: int | None) -> Budgets:
+        """The same for a client with a maximum of its own: an effort's name then means no more than that."""
+        if maximum is None or (self.maximum is not None and self.maximum <= maximum):
+            return self
+        default = None if self.default is None else min(self.default, maximum)
+        effort = {name: n if n == "auto" else min(n, maximum) for name, n in self.effort.items()}
+        return Budgets(default=default, maximum=maximum, effort=effort)
 
 
 class Autoscaling(Config):
@@ -232,6 +242,10 @@ class ServingConfig(Config):
     """Processes that take HTTP requests and hand them to the models. More help beyond some hundred streams."""
     log_engine_metrics: bool = True
     """Export vLLM's metrics through Ray's."""
+    access: Access = Access()
+    """Who may use the server. Without keys, everybody who reaches it."""
+    limits: Limits = Limits()
+    """What a single request may be."""
     playground: bool = True
     """Show the page at `/playground`. It opens no door: it asks like any client, with a key where keys are needed."""
 

@@ -6,6 +6,7 @@ Imported only where ray.serve.llm is (it imports vLLM).
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, Er
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
 from s1ray.serving.engine_load import EngineLoad
+from s1ray.serving.watch import EngineLostError, end_when_ill
 
 logger = logging.getLogger("ray.serve")
 
@@ -66,23 +68,57 @@ class BudgetForcingEngine(VLLMEngine):
 
     async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """Chat completion."""
-        async for response in _with_refusals(super().chat(request, raw_request_info)):
+        async for response in self._told(super().chat(request, raw_request_info)):
             yield response
 
     async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """Text completion."""
-        async for response in _with_refusals(super().completions(request, raw_request_info)):
+        async for response in self._told(super().completions(request, raw_request_info)):
             yield response
 
     async def tokenize(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """A prompt's tokens."""
-        async for response in _with_refusals(super().tokenize(request, raw_request_info)):
+        async for response in self._told(super().tokenize(request, raw_request_info)):
             yield response
 
     async def detokenize(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """The text of tokens."""
-        async for response in _with_refusals(super().detokenize(request, raw_request_info)):
+        async for response in self._told(super().detokenize(request, raw_request_info)):
             yield response
+
+    async def _told(self, responses: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        """Responses. Where a request fails by the client's fault, an error that says so; where it fails because the
+        engine died, an exception by which the HTTP worker knows.
+        """
+        begun = False
+        try:
+            async for response in responses:
+                if _is_failure(response) and self._engine_client.errored:
+                    raise EngineLostError("the engine of this replica died")
+                begun = True
+                yield response
+        except CLIENT_ERRORS as error:
+            if begun:
+                raise
+            logger.warning("a request could not be read: %s at %s", type(error).__name__, place(error))
+            message = f"the request cannot be read: {type(error).__name__}: {error}"
+            info = ErrorInfo(message=message, type="invalid_request_error", code=400)
+            yield ErrorResponse(error=info)
+        except EngineLostError:
+            raise
+        except Exception as error:
+            if self._engine_client.errored:
+                raise EngineLostError(f"the engine of this replica died: {type(error).__name__}") from None
+            raise
+
+    async def watch(self, stalled_after_s: float) -> None:
+        """End this process when the engine is dead or stuck."""
+        await end_when_ill(self._engine_client, stalled_after_s)
+
+    def priority(self, deadline: float | None) -> int:
+        """A request's place in the engine's own queue, in vLLM's terms; 0 where the engine has no such order."""
+        policy = self._engine_client.vllm_config.scheduler_config.policy
+        return int(deadline * 1000) if policy == "priority" and deadline is not None else 0
 
     @property
     def context_length(self) -> int:
@@ -95,17 +131,13 @@ class BudgetForcingEngine(VLLMEngine):
         return self._engine_client.model_config.get_diff_sampling_param().get("max_tokens")
 
 
-async def _with_refusals(responses: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    """Responses; where a request fails by the client's fault, an error that says so."""
-    begun = False
-    try:
-        async for response in responses:
-            begun = True
-            yield response
-    except CLIENT_ERRORS as error:
-        if begun:
-            raise
-        logger.warning("a request could not be read", exc_info=error)
-        message = f"the request cannot be read: {type(error).__name__}: {error}"
-        info = ErrorInfo(message=message, type="invalid_request_error", code=400)
-        yield ErrorResponse(error=info)
+def _is_failure(response: Any) -> bool:
+    if isinstance(response, str):
+        return response.startswith('data: {"error"')
+    return isinstance(response, ErrorResponse) and (response.error.code or 500) >= 500
+
+
+def place(error: BaseException) -> str:
+    """Where an error was raised. Its message may repeat what the client wrote, which is nobody's business here."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "(unknown)"

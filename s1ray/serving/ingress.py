@@ -11,52 +11,67 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
+from fastapi.security import HTTPBearer
 from pydantic import ValidationError
-from ray.exceptions import RayTaskError
+from ray.exceptions import RayError, RayTaskError, TaskCancelledError
+from ray.llm._internal.common.utils.lora_utils import get_base_model_id
 from ray.llm._internal.serve.core.configs import openai_api_models as api
 from ray.llm._internal.serve.core.ingress.ingress import DEFAULT_ENDPOINTS
-from ray.serve.exceptions import BackPressureError
+from ray.llm._internal.serve.core.ingress.utils import _sanitize_chat_completion_request
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from starlette.exceptions import HTTPException
 from vllm.exceptions import VLLMClientError
 
 from s1ray import __version__
 from s1ray.serving import adapters, anthropic
-from s1ray.serving.config import ServedModel
+from s1ray.serving.config import ServedModel, ServingConfig
+from s1ray.serving.doors import HEALTH, Doors, Visit
+from s1ray.serving.errors import MESSAGES, RefusedError, busy, error_response, json_response, late, lost
+from s1ray.serving.estimate import Terms, deadline, sequences, thinking_tokens
+from s1ray.serving.exchange import Exchange, LateError, LostError
+from s1ray.serving.limits import Limits
+from s1ray.serving.origin import HEADERS, Origin
 from s1ray.serving.playground import add_playground
-from s1ray.serving.requests import ChatRequest, CompletionRequest, CountTokensRequest, MessagesRequest
+from s1ray.serving.prometheus import MEDIA_TYPE, Nodes
+from s1ray.serving.requests import ChatRequest, CompletionRequest, CountTokensRequest, MessagesRequest, spelled_fields
+from s1ray.serving.watch import EngineLostError
 
 logger = logging.getLogger("ray.serve")
 
 ENDPOINTS = ("models", "model_data", "completions", "chat", "tokenize", "detokenize")
 """Of ray.serve.llm's endpoints those that make sense for a reasoning model."""
 
-MESSAGES = "/v1/messages"
-"""Below it errors have Anthropic's form."""
+NODES = Nodes()
+"""The cluster's, for `/metrics`."""
 
-
-class RefusedError(Exception):
-    """A request that a model's server does not answer, or not now."""
-
-    def __init__(self, status: int, message: str, *, param: str | None = None, kind: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.param = status, message, param
-        self.kind = kind or "invalid_request_error"
+THINKING = ("chat", "completions")
+"""The methods of a model's server that generate."""
 
 
 class BudgetForcingIngress(OpenAiIngress):
     """Hands requests to the models' servers and their answers back.
 
     Args:
+        terms: what to know of each model, by its name.
+        limits: of a single request.
         adapter_folders: folder of a model's LoRA adapters, by the model's name.
         options: ray.serve.llm's: the models' handles and cards, adapters in cloud storage.
     """
 
-    def __init__(self, *, adapter_folders: dict[str, str] | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        terms: dict[str, Terms],
+        limits: Limits,
+        adapter_folders: dict[str, str] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
+        self._terms, self._limits = terms, limits
         self._adapter_folders = adapter_folders or {}
 
     async def model(self, model_id: str) -> api.ModelCard | None:
@@ -68,13 +83,20 @@ class BudgetForcingIngress(OpenAiIngress):
             return None
         return self._model_cards[base].model_copy(update={"id": model_id})
 
-    async def models(self) -> api.ModelList:
-        """All models and their adapters."""
+    async def models(self, request: Request) -> api.ModelList:
+        """All models and their adapters, as far as the key may use them."""
         listed = await super().models()
         for base, folder in self._adapter_folders.items():
             names = [f"{base}:{name}" for name in adapters.names_in(folder)]
             listed.data += [self._model_cards[base].model_copy(update={"id": name}) for name in names]
+        listed.data = [card for card in listed.data if _may_use(request, card.id)]
         return listed
+
+    async def model_data(self, model: str, request: Request) -> api.ModelCard:
+        """One model, or one adapter."""
+        if not _may_use(request, model):
+            raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
+        return await super().model_data(model)
 
     async def chat(self, body: ChatRequest, request: Request) -> Response:
         """Chat completion, OpenAI's API with `thinking`."""
@@ -90,7 +112,7 @@ class BudgetForcingIngress(OpenAiIngress):
         omitted = isinstance(body.thinking, dict) and body.thinking.get("display") == "omitted"
         if isinstance(first, list):
             stream = anthropic.MessageStream(omitted=omitted)
-            return _streamed(first, rest, lambda events: "".join(map(stream.rewrite, events)))
+            return _streamed(first, rest, lambda events: "".join(map(stream.rewrite, events)), request.state.visit)
         return json_response(anthropic.message(first.model_dump(mode="json"), omitted=omitted))
 
     async def count_tokens(self, body: CountTokensRequest, request: Request) -> Response:
@@ -109,32 +131,100 @@ class BudgetForcingIngress(OpenAiIngress):
     async def _answer(self, body: Any, method: str, request: Request) -> Response:
         first, rest = await self._open(body, method, request)
         if isinstance(first, list):
-            return _streamed(first, rest, "".join)
+            return _streamed(first, rest, "".join, request.state.visit)
         return Response(first.model_dump_json(), media_type="application/json")
 
-    async def _open(self, body: Any, method: str, request: Request) -> tuple[Any, AsyncIterator[list[str]]]:
+    async def _open(self, body: Any, method: str, request: Request) -> tuple[Any, Exchange]:
         """Begin to answer: the whole response, or a stream's first events; and what follows.
 
         Raises:
             RefusedError: there is no answer.
         """
-        responses = self._get_response(body=body, call_method=method, raw_request=request)
+        visit: Visit = request.state.visit
         try:
-            first = await anext(responses)
+            model = await self._get_model_id(body.model)
+            handle = self._get_configured_serve_handle(model)
         except HTTPException as error:
             raise RefusedError(error.status_code, str(error.detail), param="model") from None
-        except BackPressureError:
-            raise busy() from None
-        except RayTaskError as failure:
-            if isinstance(failure.cause, BackPressureError):
-                raise busy() from None
-            raise
+        visit.model = get_base_model_id(model)
+        if not _may_use(request, model):
+            raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
+        origin = self._origin(visit, request, self._reserve(visit, body) if method in THINKING else 0)
+        if isinstance(body, api.ChatCompletionRequest):
+            body = _sanitize_chat_completion_request(body)
+        exchange = Exchange(
+            lambda: getattr(handle, method).remote(body, origin),
+            is_lost=is_lost,
+            first_s=self._limits.first_token_timeout_s if getattr(body, "stream", False) else None,
+            total_s=self._limits.total_timeout_s,
+        )
+        visit.defer(exchange.cancel)
+        try:
+            first = await exchange.begin()
+        except Exception as error:
+            raise refusal(error) or error from None
         if isinstance(first, list) and not isinstance(first[0], str):
             first = first[0]
         if isinstance(first, api.ErrorResponse):
             info = first.error
             raise RefusedError(info.code, info.message, param=info.param, kind=info.type)
-        return first, responses
+        if isinstance(first, list):
+            if (failed := _failure(first[0])) is not None:
+                raise failed
+        else:
+            exchange.complete()
+        return first, exchange
+
+    def _reserve(self, visit: Visit, body: Any) -> int:
+        """Reserve the thinking that a request may need, and say how many tokens that is."""
+        if (asked := sequences(body)) > self._limits.sequences:
+            message = f"{asked} responses (prompts, times n) are more than this server's {self._limits.sequences}"
+            raise RefusedError(400, message, param="n")
+        thinking = thinking_tokens(spelled_fields(body), body, self._terms[visit.model])
+        refused = visit.ticket.reserve(thinking)
+        if refused is not None:
+            status = 429 if refused.retry_after_s else 403
+            raise RefusedError(status, refused.message, retry_after_s=refused.retry_after_s or None)
+        return thinking
+
+    def _origin(self, visit: Visit, request: Request, thinking: int) -> Origin:
+        key = visit.ticket.key
+        return Origin(
+            headers={name: value for name in HEADERS if (value := request.headers.get(name)) is not None},
+            client=visit.ticket.name,
+            arrived=visit.arrived,
+            deadline=deadline(visit.arrived, thinking),
+            maximum_thinking_tokens=key.maximum_thinking_tokens if key is not None else None,
+        )
+
+
+def _may_use(request: Request, model: str) -> bool:
+    key = request.state.visit.ticket.key
+    return key is None or key.allows(model, get_base_model_id(model))
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether an error means that the replica, its engine or its node is gone."""
+    if isinstance(error, RayTaskError):
+        cause = error.cause
+        return isinstance(cause, EngineLostError) or (not isinstance(cause, RayTaskError) and is_lost(cause))
+    if isinstance(error, ReplicaUnavailableError):
+        return True
+    return isinstance(error, RayError) and not isinstance(error, TaskCancelledError)
+
+
+def refusal(error: Exception) -> RefusedError | None:
+    """What a client is told of an error on the way to the model; None: the server's own fault."""
+    cause = error.cause if isinstance(error, RayTaskError) else error
+    if isinstance(cause, BackPressureError):
+        return busy()
+    if isinstance(cause, LostError):
+        return lost()
+    if isinstance(cause, LateError):
+        return late(cause.seconds, begun=cause.begun)
+    if isinstance(cause, DeploymentUnavailableError):
+        return RefusedError(503, "the model is not available: it failed to start")
+    return None
 
 
 def _converted(body: MessagesRequest | CountTokensRequest) -> ChatRequest:
@@ -148,39 +238,41 @@ def _converted(body: MessagesRequest | CountTokensRequest) -> ChatRequest:
         raise RefusedError(400, str(error)) from None
 
 
-def _streamed(
-    first: list[str], rest: AsyncIterator[list[str]], rewrite: Callable[[list[str]], str]
-) -> StreamingResponse:
+def _streamed(first: list[str], rest: Exchange, rewrite: Callable[[list[str]], str], visit: Visit) -> StreamingResponse:
     async def events() -> AsyncIterator[str]:
-        yield rewrite(first)
-        async for more in rest:
-            if text := rewrite(more):
-                yield text
+        try:
+            yield rewrite(first)
+            async for more in rest:
+                if _failure(more[0]) is not None:
+                    visit.outcome = "failed"
+                if text := rewrite(more):
+                    yield text
+        except Exception as error:
+            refused = refusal(error)
+            if refused is None:
+                logger.error("a stream failed", exc_info=error)
+                refused = _failed()
+            visit.outcome = refused.outcome or "failed"
+            yield rewrite([f"data: {json.dumps(refused.body())}\n\n", "data: [DONE]\n\n"])
+        except BaseException:
+            visit.outcome = "cancelled"
+            raise
+        finally:
+            rest.cancel()
 
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def json_response(body: dict[str, Any], status: int = 200) -> Response:
-    """A response in ASCII: what a client sent may come back in an error, and need not be encodable."""
-    return Response(json.dumps(body), status_code=status, media_type="application/json")
+def _failure(event: str) -> RefusedError | None:
+    """The error that an event of a stream tells of."""
+    if not event.startswith('data: {"error"'):
+        return None
+    info = json.loads(event.removeprefix("data: "))["error"]
+    return RefusedError(info.get("code") or 500, info["message"], param=info.get("param"), kind=info.get("type"))
 
 
-def error_response(request: Request, error: RefusedError) -> Response:
-    """An error in the form of the route's API: `{"error": {"message", "type", "param", "code"}}` is OpenAI's."""
-    if MESSAGES in request.url.path:
-        body = anthropic.error_body(error.status, error.message, error.param)
-    else:
-        info = {"message": error.message, "type": error.kind, "param": error.param, "code": error.status}
-        body = {"error": info}
-    response = json_response(body, error.status)
-    if error.status == 429:
-        response.headers["Retry-After"] = "2"
-    return response
-
-
-def busy() -> RefusedError:
-    """All replicas are full and the queue is, too."""
-    return RefusedError(429, "all replicas are busy and the queue is full; try again", kind="rate_limit_error")
+def _failed() -> RefusedError:
+    return RefusedError(500, "the server failed to answer; its log says why", kind="server_error")
 
 
 async def _invalid_body(request: Request, error: Exception) -> Response:
@@ -204,25 +296,53 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _internal_error(request: Request, error: Exception) -> Response:
     logger.error("request failed: %s %s", request.method, request.url.path, exc_info=error)
-    refused = RefusedError(500, "the server failed to answer; its log says why", kind="server_error")
-    return error_response(request, refused)
+    return error_response(request, _failed())
 
 
-def ingress_class(*, playground: bool) -> Any:
-    """The ingress deployment's class, bound to its routes; with the page at `/playground`, or without.
+async def _health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+async def _metrics(request: Request) -> Response:
+    key = request.state.visit.ticket.key
+    if key is not None and not key.metrics:
+        raise RefusedError(403, "this API key may not read the metrics")
+    return Response(await NODES.page(), media_type=MEDIA_TYPE)
+
+
+def ingress_class(config: ServingConfig, *, secret: str | None = None) -> Any:
+    """The ingress deployment's class, bound to its routes.
 
     On a plain app of our own: ray.serve.llm's lets every web page's scripts call the server (CORS for all origins, with
-    credentials), and wraps each request in two more layers of middleware.
+    credentials), and wraps each request in two more layers of middleware. Without FastAPI's pages about the API, which
+    load scripts from other hosts; its description is at `/openapi.json`.
+
+    Args:
+        config: the application's.
+        secret: the text of a key file from the environment.
     """
+    asks_for_keys = config.access.keys_file is not None or secret is not None
     app = FastAPI(
-        title="s1ray", version=__version__, description="OpenAI's and Anthropic's APIs with thinking budgets."
+        title="s1ray",
+        version=__version__,
+        description="OpenAI's and Anthropic's APIs with thinking budgets.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # For the description only: the door has looked at the key already.
+        dependencies=[Security(HTTPBearer(auto_error=False))] if asks_for_keys else None,
+    )
+    app.add_middleware(
+        Doors, access=config.access, limits=config.limits, secret=secret, workers=config.ingress_replicas
     )
     app.add_exception_handler(RequestValidationError, _invalid_body)
     for refusal in (RefusedError, HTTPException, api.OpenAIHTTPException, VLLMClientError):
         app.add_exception_handler(refusal, _refused)
     app.add_exception_handler(Exception, _internal_error)
-    if playground:
+    if config.playground:
         add_playground(app)
+    app.add_api_route(HEALTH, _health, summary="Whether this HTTP worker lives; needs no key.")
+    app.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
     endpoints = {name: DEFAULT_ENDPOINTS[name] for name in ENDPOINTS}
     endpoints["messages"] = lambda app: app.post(MESSAGES)
     endpoints["count_tokens"] = lambda app: app.post(f"{MESSAGES}/count_tokens")

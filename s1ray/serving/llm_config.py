@@ -14,6 +14,14 @@ from s1ray.serving.adapters import is_remote
 from s1ray.serving.autoscaling import IMPORT_PATH, LOOK_BACK_S
 from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
 
+HEALTH_CHECK_PERIOD_S = 5.0
+
+ROUTER = "s1ray.serving.router:EarliestDeadlineRouter"
+
+ROUTER_BACKOFF_S = 0.1
+"""How often a waiting request looks for a free place. Serve's half a second would leave places empty for as long as a
+short answer takes; looking costs no message while the places are known to be taken."""
+
 
 def resolve_device(device: str, cluster_gpus: float) -> str:
     """The device of a model, "cpu" or "gpu"; auto takes GPUs where the cluster has some now."""
@@ -35,14 +43,14 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
             "max_lora_rank": model.adapters.max_rank,
             "max_cpu_loras": model.adapters.most_per_replica,
         }
+    # In the order of the queue in front of it; where the KV cache is short, the latest deadline makes room.
+    arguments.setdefault("scheduling_policy", "priority")
     env = {"VLLM_NO_USAGE_STATS": "1"}
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
         "engine_kwargs": arguments if log_engine_metrics else arguments | {"disable_log_stats": True},
         "deployment_config": deployment_options(model),
         "log_engine_metrics": log_engine_metrics,
-        # Ray's default holds every stream's chunks back for 50 ms.
-        "experimental_configs": {"stream_batching_interval_ms": 0},
         "runtime_env": {"env_vars": env},
     }
     if model.adapters is not None:
@@ -78,6 +86,13 @@ def deployment_options(model: ServedModel) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": model.graceful_shutdown_timeout_s,
         "max_constructor_retry_count": model.start_attempts,
         "autoscaling_config": autoscaling_config(model.autoscaling, model.ongoing_limit),
+        # How soon a dead replica's successor is started; others have its requests before.
+        "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+        "request_router_config": {
+            "request_router_class": ROUTER,
+            "request_router_kwargs": {"model": model.name},
+            "max_backoff_s": ROUTER_BACKOFF_S,
+        },
         # The worker's bundle holds the CPUs; the replica's own process needs none beside it.
         "ray_actor_options": {"num_cpus": 0},
     }

@@ -15,10 +15,6 @@ from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequ
 
 from s1ray.serving.metrics import set_queue_depth
 
-MAX_BACKOFF_S = 0.1
-"""How often a waiting request looks for a free place. Serve's half a second would leave places empty for as long as a
-short answer takes; looking costs no message while the places are known to be taken."""
-
 
 class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):
     """Power of two choices; waiting requests go in the order of their deadlines."""

@@ -9,6 +9,7 @@ Imported only where the app is built and in the replicas, because ray.serve.llm 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Any
@@ -21,8 +22,12 @@ from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.adapters import UnknownAdapterError
+from s1ray.serving.coalesce import coalesced
 from s1ray.serving.config import Budgets
 from s1ray.serving.engine import BudgetForcingEngine
+from s1ray.serving.limits import Limits
+from s1ray.serving.metrics import ResponseMeter
+from s1ray.serving.origin import Origin
 from s1ray.serving.protocol import FIELD, Asked, BadRequestError, check_room, read_request, resolve_budget
 from s1ray.serving.requests import spelled_fields
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
@@ -36,6 +41,10 @@ TEMPLATE_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """Efforts that vLLM knows and shows to chat templates."""
 
 
+class OverCapError(BadRequestError):
+    """A budget that the server would grant, but not with this API key."""
+
+
 class BudgetForcingServer(LLMServer):
     """One model's replica.
 
@@ -43,14 +52,22 @@ class BudgetForcingServer(LLMServer):
         llm_config: ray.serve.llm's configuration of the model.
         thinking_format: the model's format, as `ThinkingFormat` fields.
         budgets: the server's limits, as `Budgets` fields.
+        limits: of a single request, as `Limits` fields.
     """
 
     _default_engine_cls = BudgetForcingEngine
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self, llm_config: Any, *, thinking_format: dict[str, Any], budgets: dict[str, Any], **options: Any
+        self,
+        llm_config: Any,
+        *,
+        thinking_format: dict[str, Any],
+        budgets: dict[str, Any],
+        limits: dict[str, Any],
+        **options: Any,
     ) -> None:
-        self._budgets = Budgets.model_validate(budgets)
+        self._budgets, self._limits = Budgets.model_validate(budgets), Limits.model_validate(limits)
+        self._budgets_within = lru_cache(CACHED_PLANS)(self._budgets.within)
         fmt = ThinkingFormat.model_validate(thinking_format)
         engine = llm_config.get_engine_config()
         # Before the engine starts: a format that the tokenizer cannot express should fail at once.
@@ -63,6 +80,7 @@ class BudgetForcingServer(LLMServer):
         # Here and not in the app's configuration: the plugin of a format without a preset is a file on this node.
         llm_config.update_engine_kwargs(reasoning_parser=register(fmt), reasoning_parser_plugin=plugin_file(fmt))
         await super().__init__(llm_config, **options)
+        self._watch = asyncio.create_task(self.engine.watch(self._limits.stalled_after_s))
 
     async def _start_engine(self) -> None:
         # Without the base class's usage report: it goes through an actor in a process of its own, and the replica would
@@ -95,6 +113,9 @@ class BudgetForcingServer(LLMServer):
         """What the engine has to do; Serve takes it to the controller, for `s1ray.serving.autoscaling`."""
         return self.engine.load()
 
+    def _batch_output_stream(self, generator: AsyncIterator[Any]) -> AsyncIterator[list[Any]]:
+        return coalesced(generator, self._limits.stream_interval_ms / 1000)
+
     async def count_tokens(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """The prompt of a chat completion in tokens, not generating anything."""
         chat = TokenizeChatRequest(
@@ -108,12 +129,15 @@ class BudgetForcingServer(LLMServer):
     async def _think(
         self, generate: Callable[..., Any], request: Any, raw_request_info: Any, *, texts: bool
     ) -> AsyncIterator[Any]:
+        origin = raw_request_info if isinstance(raw_request_info, Origin) else Origin()
         try:
             await self._load_adapter(request)
-            record = self._prepare(request, texts=texts)
+            record = self._prepare(request, origin, texts=texts)
         except BadRequestError as error:
-            info = ErrorInfo(message=str(error), type="invalid_request_error", param=error.field, code=400)
-            return _single(ErrorResponse(error=info))
+            kind, code = (
+                ("permission_error", 403) if isinstance(error, OverCapError) else ("invalid_request_error", 400)
+            )
+            return _single(ErrorResponse(error=ErrorInfo(message=str(error), type=kind, param=error.field, code=code)))
         except UnknownAdapterError as error:
             info = ErrorInfo(message=str(error), type="invalid_request_error", param="model", code=404)
             return _single(ErrorResponse(error=info))
@@ -140,8 +164,9 @@ class BudgetForcingServer(LLMServer):
         except ValueError as error:
             raise UnknownAdapterError(str(error)) from None
 
-    def _prepare(self, request: Any, *, texts: bool) -> RequestRecord | None:
+    def _prepare(self, request: Any, origin: Origin, *, texts: bool) -> RequestRecord | None:
         """Put the forcing plan into the request; None for a request that generates nothing."""
+        request.priority = self.engine.priority(origin.deadline)
         asked = read_request(spelled_fields(request))
         _clear_native(request, asked)
         if getattr(request, "echo", False) and request.max_tokens == 0:
@@ -150,9 +175,9 @@ class BudgetForcingServer(LLMServer):
         if EXTRA_ARG in extra:
             raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
         if asked.unforced:
-            self._leave_unforced(request, texts=texts)
+            self._leave_unforced(request, origin, texts=texts)
             return None
-        budget = resolve_budget(asked, self._budgets)
+        budget = self._budget(asked, origin)
         if request.use_beam_search:
             raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
         try:
@@ -176,14 +201,26 @@ class BudgetForcingServer(LLMServer):
             wants_ids=wants_ids and not hides_thinking,
             hides_thinking=hides_thinking,
             texts=self._tokenized.texts if texts else None,
+            meter=ResponseMeter(self._llm_config.model_id, origin.client, origin.arrived),
         )
 
-    def _leave_unforced(self, request: Any, *, texts: bool) -> None:
+    def _budget(self, asked: Asked, origin: Origin) -> ThinkingBudget:
+        """The budget of a request, by the server's limits and its key's."""
+        try:
+            return resolve_budget(asked, self._budgets_within(origin.maximum_thinking_tokens))
+        except BadRequestError as error:
+            # Where it is not the key's fault, this says so.
+            resolve_budget(asked, self._budgets)
+            message = f"more thinking tokens than this API key's maximum of {origin.maximum_thinking_tokens}"
+            raise OverCapError(error.field, message) from None
+
+    def _leave_unforced(self, request: Any, origin: Origin, *, texts: bool) -> None:
         """For a client that forces budgets itself. It gets no more tokens at once than it may think."""
         if not texts:
             raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
-        if self._budgets.maximum is not None and request.max_tokens > self._budgets.maximum:
-            request.max_tokens = max(1, self._budgets.maximum)
+        maximum = self._budgets_within(origin.maximum_thinking_tokens).maximum
+        if maximum is not None and request.max_tokens > maximum:
+            request.max_tokens = max(1, maximum)
 
     def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
         plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)
@@ -242,13 +279,16 @@ async def _accounted(responses: AsyncIterator[Any], record: RequestRecord) -> As
 
 async def _accounted_stream(responses: AsyncIterator[Any], record: RequestRecord) -> AsyncIterator[Any]:
     accountant = StreamAccountant(record)
-    async for events in responses:
-        if isinstance(events, list) and isinstance(events[0], str):
-            rewritten = [text for event in events if (text := accountant.rewrite(event))]
-            if rewritten:
-                yield rewritten
-        else:
-            yield events
+    try:
+        async for events in responses:
+            if isinstance(events, list) and isinstance(events[0], str):
+                rewritten = [text for event in events if (text := accountant.rewrite(event))]
+                if rewritten:
+                    yield rewritten
+            else:
+                yield events
+    finally:
+        record.measure()
 
 
 def account_response(response: Any, record: RequestRecord) -> None:
@@ -270,3 +310,4 @@ def account_response(response: Any, record: RequestRecord) -> None:
     if shared is not None and not record.wants_ids:
         response.prompt_token_ids = None
     response.usage.completion_tokens_details = CompletionTokenUsageInfo(reasoning_tokens=record.thinking_tokens)
+    record.measure()

@@ -1,0 +1,274 @@
+"""The HTTP door with its routes, in front of a model that is played: what clients see of keys, faults and limits.
+
+Nothing is started, but ray.serve.llm and vLLM are imported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from s1ray.config import validate_config
+from s1ray.serving import doors
+from s1ray.serving.config import ServingConfig
+from s1ray.serving.keys import new_key
+
+pytestmark = [
+    pytest.mark.end_to_end,
+    # Serve gives its ingress a `__del__` that only Serve can await.
+    pytest.mark.filterwarnings("ignore:coroutine .*__del__:RuntimeWarning"),
+]
+
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+MODEL: dict[str, Any] = {"name": "m", "model": "miniature-base", "max_model_len": 1000, "budgets": {"default": 100}}
+ALICE, ALICES_LINE = new_key("alice")
+WATCHER, WATCHERS_LINE = new_key("watcher")
+
+
+def event(text: str = "x", **fields: Any) -> str:
+    choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+    return f"data: {json.dumps({'id': 'chatcmpl-1', 'model': 'm', 'choices': [choice]} | fields)}\n\n"
+
+
+class Replica:
+    """A model's handle that gives what the test says, attempt by attempt: parts, pauses (floats) and exceptions."""
+
+    def __init__(self) -> None:
+        self.attempts: list[list[Any]] = []
+        self.calls: list[tuple[str, Any, Any]] = []
+        self.cancelled = 0
+
+    def options(self, **_: Any) -> Replica:
+        return self
+
+    def __getattr__(self, method: str) -> Any:
+        def remote(body: Any, origin: Any) -> Attempt:
+            self.calls.append((method, body, origin))
+            return Attempt(self, self.attempts.pop(0))
+
+        return SimpleNamespace(remote=remote)
+
+
+class Attempt:
+    def __init__(self, replica: Replica, parts: list[Any]) -> None:
+        self._replica, self._parts = replica, parts
+
+    async def __anext__(self) -> Any:
+        while self._parts:
+            part = self._parts.pop(0)
+            if isinstance(part, float):
+                await asyncio.sleep(part)
+            elif isinstance(part, BaseException):
+                raise part
+            else:
+                return part
+        raise StopAsyncIteration
+
+    def cancel(self) -> None:
+        self._replica.cancelled += 1
+
+
+class Door:
+    """The ingress in front of one played model."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **config: Any) -> None:
+        from ray import serve
+
+        from s1ray.serving import ingress
+        from s1ray.serving.estimate import Terms
+        from s1ray.serving.exchange import Exchange
+
+        loaded = validate_config(ServingConfig, {"models": [MODEL]} | config, "test")
+        self.replica = Replica()
+        self.counted: list[tuple[str, ...]] = []
+        monkeypatch.setattr(doors, "count_request", lambda *labels: self.counted.append(labels))
+        monkeypatch.setattr(ingress, "Exchange", functools.partial(Exchange, pause_s=0))
+        served = ingress.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
+        instance = served.__new__(served)
+        card = ingress.api.ModelCard(id="m", object="model", owned_by="s1ray", permission=[], metadata={})
+        asyncio.run(
+            instance.__init__(
+                llm_deployments={"m": self.replica},
+                model_cards={"m": card},
+                terms={"m": Terms(budgets=loaded.models[0].budgets, context=1000)},
+                limits=loaded.limits,
+            )
+        )
+        monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(servable_object=instance))
+        self._app = instance.app
+
+    def post(
+        self, *attempts: list[Any], path: str = "/v1/chat/completions", key: str | None = None, **body: Any
+    ) -> httpx.Response:
+        self.replica.attempts = list(attempts)
+        return self.request("POST", path, key, CHAT | body)
+
+    def request(self, method: str, path: str, key: str | None = None, body: Any = None) -> httpx.Response:
+        async def run() -> httpx.Response:
+            transport = httpx.ASGITransport(self._app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                headers = {"Authorization": f"Bearer {key}", "X-Request-Id": "r1"} if key else {}
+                return await client.request(method, path, json=body, headers=headers, timeout=20)
+
+        return asyncio.run(run())
+
+
+def whole() -> Any:
+    from ray.llm._internal.serve.core.configs import openai_api_models as api
+
+    message = {"role": "assistant", "content": "42"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+    return api.ChatCompletionResponse(id="chatcmpl-1", created=1, model="m", choices=[choice], usage=usage)
+
+
+def died() -> Exception:
+    from ray.exceptions import ActorDiedError
+
+    return ActorDiedError()
+
+
+def engine_died() -> Exception:
+    from ray.exceptions import RayTaskError
+
+    from s1ray.serving.watch import EngineLostError
+
+    return RayTaskError("chat", "traceback", EngineLostError("gone"))
+
+
+def full() -> Exception:
+    from ray.serve.exceptions import BackPressureError
+
+    return BackPressureError(9, 8)
+
+
+def test_a_replica_is_told_what_the_door_knows_and_nothing_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = ALICES_LINE[:-1] + ", maximum_thinking_tokens: 77}"
+    door = Door(monkeypatch, line)
+    assert door.post([whole()], key=ALICE, thinking={"max_tokens": 60}).status_code == 200
+    ((method, _, origin),) = door.replica.calls
+    assert method == "chat"
+    assert (origin.client, origin.maximum_thinking_tokens) == ("alice", 77)
+    assert origin.deadline == pytest.approx(origin.arrived + 60 * 0.005)
+    assert origin.headers == {"x-request-id": "r1"}
+    assert ALICE not in repr(origin)
+    assert door.counted == [("m", "alice", "ok")]
+    assert door.replica.cancelled == 0
+
+
+@pytest.mark.parametrize("failure", [died, engine_died])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_a_lost_replica_costs_another_attempt_and_then_an_error(
+    monkeypatch: pytest.MonkeyPatch, failure: Any, path: str
+) -> None:
+    door = Door(monkeypatch)
+    fields = {"path": path, "max_tokens": 10}
+    assert door.post([failure()], [whole()], **fields).status_code == 200
+    response = door.post([failure()], [failure()], **fields)
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert "lost" in response.json()["error"]["message"]
+    assert [outcome for _, _, outcome in door.counted] == ["ok", "lost"]
+
+
+@pytest.mark.parametrize("failure", [died, engine_died])
+def test_a_stream_whose_replica_is_lost_ends_in_an_error_event(monkeypatch: pytest.MonkeyPatch, failure: Any) -> None:
+    door = Door(monkeypatch)
+    response = door.post([[event("a"), event("b")], failure()], stream=True)
+    *_, error, done = [line for line in response.text.splitlines() if line]
+    assert response.text.startswith(event("a"))
+    assert json.loads(error.removeprefix("data: "))["error"]["code"] == 503
+    assert done == "data: [DONE]"
+    response = door.post([[event("a")], failure()], stream=True, path="/v1/messages", max_tokens=10)
+    kinds = [line for line in response.text.splitlines() if line.startswith("event: ")]
+    assert kinds[-1] == "event: error"
+    assert [outcome for _, _, outcome in door.counted] == ["lost", "lost"]
+
+
+def test_a_stream_that_fails_before_it_begins_is_an_error_and_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch)
+    error = {"message": "no", "type": "server_error", "param": None, "code": 500}
+    response = door.post([[f"data: {json.dumps({'error': error})}\n\n"]], stream=True)
+    assert (response.status_code, response.json()["error"]["message"]) == (500, "no")
+
+
+def test_a_full_queue_and_slow_models_say_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch, limits={"first_token_timeout_s": 0.05, "total_timeout_s": 0.1})
+    response = door.post([full()])
+    assert (response.status_code, int(response.headers["Retry-After"])) == (429, 2)
+    response = door.post([9.0, [event()]], stream=True)
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    assert door.post([9.0, whole()]).status_code == 503
+    response = door.post([[event()], 9.0], stream=True)
+    assert '"code": 504' in response.text
+    assert door.replica.cancelled == 4
+    assert [outcome for _, _, outcome in door.counted] == ["overloaded", "late", "late", "late"]
+
+
+def test_an_unexpected_failure_is_a_plain_500_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch)
+    for response in (door.post([RuntimeError("secret")]), door.post([[event()], RuntimeError("secret")], stream=True)):
+        assert "secret" not in response.text
+        assert "its log says why" in response.text
+    assert [outcome for _, _, outcome in door.counted] == ["failed", "failed"]
+
+
+def test_a_key_opens_only_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch, ALICES_LINE[:-1] + ", models: [other]}", WATCHERS_LINE)
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"):
+        response = door.post(path=path, key=ALICE, max_tokens=10)
+        assert response.status_code == 403
+        assert response.json()["error"]["type"] == "permission_error"
+    assert door.request("GET", "/v1/models", ALICE).json()["data"] == []
+    assert door.request("GET", "/v1/models/m", ALICE).status_code == 403
+    assert door.request("GET", "/v1/models", WATCHER).json()["data"][0]["id"] == "m"
+    assert door.request("GET", "/v1/models/m", WATCHER).status_code == 200
+    assert door.replica.calls == []
+
+
+def test_a_keys_thinking_at_a_time_is_capped_before_any_replica_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch, ALICES_LINE[:-1] + ", outstanding_thinking_tokens: 150}")
+    assert door.post([whole()], key=ALICE, n=1).status_code == 200
+    assert door.post([whole()], key=ALICE).status_code == 200
+    refused = door.post(key=ALICE, n=2)
+    assert refused.status_code == 403
+    assert "200" in refused.json()["error"]["message"]
+
+
+def test_a_request_may_not_ask_for_any_number_of_responses(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch)
+    assert door.post(n=65).json()["error"]["param"] == "n"
+    assert door.post(path="/v1/completions", prompt=["a"] * 33, n=2).json()["error"]["param"] == "n"
+    assert door.post([whole()], n=64).status_code == 200
+
+
+def test_metrics_are_shown_to_a_key_that_may_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    from s1ray.serving import ingress
+
+    async def page() -> str:
+        return "ray_s1ray_waits_total 1.0\n"
+
+    monkeypatch.setattr(ingress.NODES, "page", page)
+    door = Door(monkeypatch, ALICES_LINE, WATCHERS_LINE[:-1] + ", metrics: true}")
+    assert door.request("GET", "/metrics").status_code == 401
+    assert door.request("GET", "/metrics", ALICE).status_code == 403
+    shown = door.request("GET", "/metrics", WATCHER)
+    assert (shown.status_code, shown.text) == (200, "ray_s1ray_waits_total 1.0\n")
+    assert shown.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+
+
+def test_the_api_is_described_without_pages_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch, ALICES_LINE)
+    described = door.request("GET", "/openapi.json", ALICE).json()
+    assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
+    assert "/health" in described["paths"]
+    for path in ("/docs", "/redoc"):
+        assert door.request("GET", path, ALICE).status_code == 404
+    assert "security" not in Door(monkeypatch).request("GET", "/openapi.json").text
