@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from s1ray.config import ConfigError
+from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.metrics import MetricsFile, read_metrics
 from s1ray.training.planning import plan
 from s1ray.training.preparation import prepare
+from s1ray.training.trainer import train
 
 
 def trace(number: int, **changes: Any) -> Trace:
@@ -91,6 +93,47 @@ def test_a_model_without_tokenizer_is_refused_by_name(config: Any, tmp_path: Pat
 def test_a_format_that_the_tokenizer_cannot_express_is_refused(config: Any) -> None:
     with pytest.raises(ConfigError, match="thinking_format deepseek_r1"):
         prepare(config([trace(0)], thinking_format="deepseek_r1"))
+
+
+def test_held_out_rows_are_whole_questions_and_not_trained_on(config: Any) -> None:
+    rows = [trace(i, id=f"q{i // 2}-{i % 2}", question_id=f"q{i // 2}") for i in range(20)]
+    training_set = prepare(config(rows, validation={"fraction": 0.2}))
+    held_out = {example.id.split("-")[0] for example in training_set.held_out}
+    assert (len(training_set.held_out), len(held_out)) == (4, 2)
+    assert len(training_set.examples) == 16
+    assert not held_out & {example.id.split("-")[0] for example in training_set.examples}
+    again = prepare(config(rows, validation={"fraction": 0.2}))
+    assert again.held_out == training_set.held_out
+    other = prepare(config(rows, validation={"fraction": 0.2}, seed=1))
+    assert other.held_out != training_set.held_out
+
+
+def test_holding_out_all_rows_is_refused_with_the_field(config: Any) -> None:
+    with pytest.raises(ConfigError, match=r"would hold out all 2 usable rows .* lower validation\.size"):
+        prepare(config([trace(0), trace(1)], validation={"size": 2}))
+
+
+def test_a_missing_tracking_package_is_told_before_anything_is_made(
+    config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"tracking\.mlflow: the package mlflow is not installed"):
+        train(config([trace(0)], tracking={"tensorboard": False, "mlflow": {"experiment": "s1"}}))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_go_on_with_other_workers_or_watched_otherwise_but_not_as_another_run(config: Any) -> None:
+    rows = [trace(0), trace(1)]
+
+    def run(**changes: Any) -> Run:
+        return Run("train", config(rows, **changes))
+
+    with run():
+        pass
+    assert run(num_workers=4, sequence_parallel=2, divergence={"action": "skip"}).skipped
+    assert run(tracking={"tensorboard": False}, checkpoints={"every": 7}).skipped
+    with pytest.raises(OtherRunError, match="differs in validation"):
+        run(validation={"size": 1})
 
 
 def test_metrics_of_steps_after_the_checkpoint_are_removed_on_resume(tmp_path: Path) -> None:
