@@ -210,10 +210,24 @@ def serve_check(
 ) -> None:
     """Validate a whole Serve config file, unknown keys included, without starting anything."""
     with user_errors():
-        from s1ray.serving.check import check_serve_config
+        from s1ray.serving.check import serve_warnings
 
-        check_serve_config(file)
+        for warning in serve_warnings(file):
+            typer.echo(f"{file}: warning: {warning}", err=True)
         typer.echo(f"{file}: valid")
+
+
+@serve_app.command("key")
+def serve_key(name: Annotated[str, typer.Argument(help="Whose key it is, for metrics and logs.")]) -> None:
+    """Make an API key: shown once, here; the key file holds only its hash."""
+    with user_errors():
+        from s1ray.serving.keys import new_key
+
+        secret, line = new_key(name)
+        typer.echo("The key, for its owner. It is shown only now:", err=True)
+        typer.echo(secret)
+        typer.echo("Its line in the key file, below `keys:`:", err=True)
+        typer.echo(line)
 
 
 @serve_app.command("run")

@@ -20,9 +20,16 @@ from pydantic import BaseModel, ValidationError
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.serving.config import ServingConfig
+from s1ray.serving.keys import SECRET
 
 IMPORT_PATH = "s1ray.serving.app:build_app"
 """`import_path` of our applications."""
+
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+SERVES_OWN_HOST = "0.0.0.0"
+"""Where Serve listens for a file without `http_options.host`."""
 
 
 def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]:
@@ -63,6 +70,31 @@ def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]
     if problems:
         raise _error(path, problems)
     return found
+
+
+def serve_warnings(path: str | os.PathLike[str]) -> list[str]:
+    """What is valid in a Serve config file, but seldom meant for users: who may reach the server, and what it trusts.
+
+    Raises:
+        ConfigError: as `check_serve_config`.
+    """
+    warnings = []
+    configs = check_serve_config(path)
+    options = _read(Path(path)).get("http_options") or {}
+    host = options.get("host", SERVES_OWN_HOST)
+    for name, config in configs.items():
+        if host not in LOOPBACK and config.access.keys_file is None:
+            given = "" if "host" in options else " (Serve's own default: the file gives no http_options.host)"
+            warnings.append(
+                f"{name}: everybody who reaches {host}{given} may use it: give args.access.keys_file, or "
+                f"{SECRET} where it is deployed, or put a gateway that checks keys in front"
+            )
+        for model in config.models:
+            if model.engine_kwargs.get("trust_remote_code"):
+                warnings.append(f"{name}: {model.name} runs code from its model's folder (trust_remote_code)")
+            if model.engine_kwargs.get("enable_log_requests"):
+                warnings.append(f"{name}: {model.name} writes every prompt into the logs (enable_log_requests)")
+    return warnings
 
 
 def deployment_names(config: ServingConfig) -> list[str]:

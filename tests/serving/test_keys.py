@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.serving.keys import RELOAD_S, KeyStore, hash_key, new_key, presented_key, read_keys
 
@@ -119,3 +121,14 @@ def replace(path: Path, text: str) -> None:
 )
 def test_both_apis_clients_present_their_key(headers: list[tuple[bytes, bytes]], key: str | None) -> None:
     assert presented_key(headers) == key
+
+
+def test_the_command_line_makes_a_key_that_its_line_recognizes() -> None:
+    result = CliRunner().invoke(app, ["serve", "key", "alice"])
+    assert result.exit_code == 0
+    (secret,) = [line for line in result.output.splitlines() if line.startswith("s1ray-")]
+    (line,) = [line for line in result.output.splitlines() if "sha256" in line]
+    found = read_keys(key_file(line), "test").find(secret)
+    assert found is not None
+    assert found.name == "alice"
+    assert CliRunner().invoke(app, ["serve", "key", "a b"]).exit_code == 2

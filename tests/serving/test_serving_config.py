@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from s1ray.config import ConfigError, load_config, validate_config
-from s1ray.serving.check import IMPORT_PATH, check_serve_config, deployment_names
+from s1ray.serving.check import IMPORT_PATH, check_serve_config, deployment_names, serve_warnings
 from s1ray.serving.config import ServingConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,3 +169,31 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
 def test_applications_of_others_are_checked_as_far_as_serve_knows_them(tmp_path: Path) -> None:
     text = "applications: [{name: other, import_path: 'a.b:c', args: {anything: 1}}]"
     assert check_text(tmp_path, text) == {}
+
+
+@pytest.mark.parametrize(
+    ("http", "args", "warned"),
+    [
+        ("{host: 127.0.0.1}", {}, []),
+        ("{host: 0.0.0.0}", {}, ["everybody who reaches 0.0.0.0"]),
+        ("{port: 8000}", {}, ["Serve's own default"]),
+        ("{host: 0.0.0.0}", {"access": {"keys_file": "keys.yaml"}}, []),
+        ("{host: 127.0.0.1}", {"trust_remote_code": True}, ["runs code"]),
+        ("{host: 127.0.0.1}", {"enable_log_requests": True}, ["every prompt"]),
+    ],
+)
+def test_an_open_door_and_trusted_code_are_warned_of(
+    tmp_path: Path, http: str, args: dict[str, Any], warned: list[str]
+) -> None:
+    access = {"access": args["access"]} if "access" in args else {}
+    model = MODEL | {"engine_kwargs": {key: value for key, value in args.items() if key != "access"}}
+    application = {"name": "a", "import_path": IMPORT_PATH, "args": {"models": [model]} | access}
+    path = tmp_path / "serve.yaml"
+    path.write_text(yaml.safe_dump({"http_options": yaml.safe_load(http), "applications": [application]}))
+    warnings = serve_warnings(path)
+    assert len(warnings) == len(warned)
+    assert all(text in warning for text, warning in zip(warned, warnings, strict=True))
+
+
+def test_our_own_serve_config_needs_no_warning() -> None:
+    assert serve_warnings(ROOT / "serve_config.yaml") == []
