@@ -98,7 +98,7 @@ class MlflowConfig(Config):
 
     experiment: str
     tracking_uri: str | None = None
-    """A server's address or a folder. None: as MLflow itself is configured (MLFLOW_TRACKING_URI)."""
+    """A server's address or a database (sqlite:///...). None: as MLflow itself is configured (MLFLOW_TRACKING_URI)."""
 
 
 class TrackingConfig(Config):
@@ -146,6 +146,7 @@ class TrainingConfig(StageConfig):
             "output",
             "num_workers",
             "sequence_parallel",
+            "accelerator_type",
             "cpus_per_worker",
             "max_restarts",
             "checkpoints",
@@ -180,6 +181,8 @@ class TrainingConfig(StageConfig):
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: one GPU a worker if the cluster has any, else CPUs."""
+    accelerator_type: str | None = None
+    """The GPUs that the workers run on, by Ray's name (H100, H200, A100-80G, L40S, ...). None: any."""
     num_workers: int = Field(default=1, ge=1)
     """Workers, each with a part of the global batch (see `sequence_parallel`)."""
     cpus_per_worker: int = Field(default=1, ge=1)
@@ -234,6 +237,8 @@ class TrainingConfig(StageConfig):
             raise ValueError("export_dtype float32 would only widen bf16 weights; use bfloat16, or precision fp32")
         if self.attention == "flash_attention_2" and (self.device == "cpu" or self.precision == "fp32"):
             raise ValueError("attention flash_attention_2 needs a GPU and bf16; use auto or segments")
+        if self.accelerator_type is not None and self.device == "cpu":
+            raise ValueError("accelerator_type: means nothing on device 'cpu'; leave it out")
         return self
 
     @model_validator(mode="after")

@@ -1,61 +1,264 @@
-"""How much memory a worker needs, roughly, before anything is started.
+"""How much memory a run needs, before anything is started: an account of what is allocated when.
 
-Model states follow the ZeRO paper (arXiv 1910.02054, section 3): with bf16, 2 bytes a parameter for weights, 4 for the
-gradients that are accumulated in fp32, 12 for AdamW's master weights and moments; each part divided by the number of
-workers once its stage shards it. Activations and logits are estimates from the architecture, for one micro-batch of
-full length.
+Model states follow the ZeRO paper (arXiv 1910.02054, section 3) and equal what DeepSpeed's own estimators say. What
+comes on top is counted from what is really kept: the tensors that autograd saves in a decoder layer as transformers
+writes it, the chunks of the cross-entropy, and the buffers that DeepSpeed reduces gradients and gathers weights in. Not
+all of it exists at once, so the peak is that of four moments of a step: the loss, the backward pass, the reduction of
+the gradients, and the update.
+
+Bytes everywhere; nothing here imports torch.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from functools import cached_property
 
 from s1ray.training.config import TrainingConfig
 
-ACTIVATION_FACTOR = 34
-"""Bytes of bf16 activations that a layer keeps for each token and hidden unit, attention scores not counted
-(Korthikanti et al., arXiv 2205.05198, section 4.1)."""
+REDUCE_BUCKET = 500_000_000
+"""Gradients that DeepSpeed reduces at once, in elements (its default)."""
+LIVE_PARAMETERS = 1_000_000_000
+"""Parameters that ZeRO-3 keeps gathered at most, in elements (its default)."""
+GPU_RUNTIME = 2 * 2**30
+"""CUDA context, NCCL's channels and the kernels' workspaces on each GPU."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What the estimate needs to know of a model."""
+    """What the estimate needs to know of a decoder model."""
 
     parameters: int
+    """All weights; tied ones once."""
+    largest_module: int
+    """Most weights that one module owns itself (most often the embedding): what ZeRO-3 gathers at once at least."""
     layers: int
     hidden_size: int
+    attention_size: int
+    """Width of the queries: heads x head size."""
+    key_value_size: int
+    """Width of the keys, and of the values."""
+    heads: int
+    intermediate_size: int
+    """Width of the MLP; in a mixture of experts, of those that a token goes through together."""
     vocabulary: int
+    normalised_queries: bool = False
+    """Queries and keys have norms of their own (Qwen3)."""
+    trained: int | None = None
+    """Weights that are trained, if not all are (LoRA)."""
+
+    @property
+    def trainable(self) -> int:
+        """Weights that have gradients."""
+        return self.parameters if self.trained is None else self.trained
 
 
 @dataclasses.dataclass(frozen=True)
-class MemoryEstimate:
-    """Bytes on each worker."""
+class Workload:
+    """The largest micro-batch of a worker, and how many a step has."""
+
+    tokens: int
+    """Padding included."""
+    trained_tokens: int
+    several_examples: bool = True
+    """Whether it is a packed row of more than one example."""
+    accumulates: bool = True
+    """Whether any step has more than one micro-batch, so that gradients of earlier ones are there already."""
+
+    @classmethod
+    def full(cls, config: TrainingConfig) -> Workload:
+        """The largest that the config allows."""
+        tokens = -(-config.micro_batch // config.sequence_parallel)
+        return cls(tokens, tokens, config.packing)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelStates:
+    """Memory of a worker that does not depend on the rows."""
 
     weights: int
     gradients: int
     optimizer: int
-    activations: int
-    logits: int
+    gathered: int
+    """ZeRO-3: one module's whole weights and gradients."""
+    host: int = 0
+    """Offloaded to the host's memory."""
 
     @property
     def total(self) -> int:
-        """All of it."""
-        return self.weights + self.gradients + self.optimizer + self.activations + self.logits
+        """On the worker's device."""
+        return self.weights + self.gradients + self.optimizer + self.gathered
 
 
-def estimate(architecture: Architecture, config: TrainingConfig) -> MemoryEstimate:
-    """Peak memory of one worker."""
-    workers, stage = config.num_workers, config.zero_stage
-    mixed = config.precision != "fp32"
+def model_states(architecture: Architecture, config: TrainingConfig) -> ModelStates:
+    """What DeepSpeed's `estimate_zero2_...` and `estimate_zero3_model_states_mem_needs` count, for each stage."""
+    n, stage, mixed = config.num_workers, config.zero_stage, config.precision != "fp32"
     width = 2 if mixed else 4
-    tokens, hidden, layers = config.micro_batch, architecture.hidden_size, architecture.layers
-    layer = ACTIVATION_FACTOR * width // 2 * tokens * hidden
-    return MemoryEstimate(
-        weights=architecture.parameters * width // (workers if stage == 3 else 1),
-        gradients=architecture.parameters * 4 // (workers if stage >= 2 else 1),
-        optimizer=architecture.parameters * (12 if mixed else 8) // (workers if stage >= 1 else 1),
-        activations=layers * width * tokens * hidden + layer if config.gradient_checkpointing else layers * layer,
-        # Logits, their exponentials and the gradient in the weights' precision, and the output layer's gradient.
-        logits=min(tokens, config.logits_chunk) * architecture.vocabulary * (8 + width)
-        + architecture.vocabulary * hidden * 4,
-    )
+    trained = architecture.trainable
+    weights = width * architecture.parameters // (n if stage == 3 else 1)
+    if mixed:
+        # ZeRO-2 holds the 16-bit gradients beside the fp32 ones that they are added to.
+        gradients = {0: 2 * trained, 1: 4 * trained, 2: 6 * trained // n, 3: 4 * trained // n}[stage]
+        optimizer = 12 * trained // (n if stage else 1)
+    else:
+        gradients = 4 * trained // (n if stage >= 2 else 1)
+        # Stages 1 and 2 keep a master copy of weights that are fp32 already.
+        optimizer = {0: 8 * trained, 1: 12 * trained // n, 2: 12 * trained // n, 3: 8 * trained // n}[stage]
+    gathered = 2 * width * architecture.largest_module if stage == 3 else 0
+    host = 0
+    if config.offload.optimizer == "cpu":
+        host += 16 * trained // n
+        gradients = optimizer = 0
+    if config.offload.parameters == "cpu":
+        host += weights
+        weights = 0
+    return ModelStates(weights, gradients, optimizer, gathered, host)
+
+
+def layer_activations(architecture: Architecture, config: TrainingConfig, workload: Workload, *, on_gpu: bool) -> int:
+    """What autograd keeps of one decoder layer (RMSNorm, attention, RMSNorm, gated MLP) for its backward pass."""
+    a, mixed = architecture, config.precision != "fp32"
+    w = 2 if mixed else 4
+    # Each norm: the input in fp32, the normalised one (unless the norm's weight is frozen), the output.
+    norm_width = 4 + (w if config.lora is None else 0) + w
+    per_token = 2 * norm_width * a.hidden_size + 2 * 4
+    if a.normalised_queries:
+        per_token += (norm_width - w) * (a.attention_size + a.key_value_size)
+    # Queries, keys, values and the output, in fp32 on a CPU (see `attention.segment_attention`), and a sum a head.
+    core = 4 if mixed and not on_gpu else w
+    per_token += core * (2 * a.attention_size + 2 * a.key_value_size) + 4 * a.heads
+    flash = on_gpu and mixed and config.attention != "segments"
+    if core != w or (workload.several_examples and not flash):
+        per_token += w * a.attention_size  # the output again: converted, or joined from the examples' pieces
+    # Gate, its activation, up, and their product.
+    per_token += 4 * w * a.intermediate_size
+    if config.lora is not None:
+        per_token += 7 * w * config.lora.rank
+    return per_token * workload.tokens
+
+
+@dataclasses.dataclass(frozen=True)
+class MemoryEstimate:
+    """Bytes of one worker."""
+
+    states: ModelStates
+    activations: int
+    """Kept for the backward pass, all layers."""
+    moments: dict[str, dict[str, int]]
+    """Moment of a step -> what exists then."""
+
+    @cached_property
+    def peak_moment(self) -> str:
+        """The moment that needs most."""
+        return max(self.moments, key=lambda name: sum(self.moments[name].values()))
+
+    @property
+    def total(self) -> int:
+        """The peak on the worker's device (on a CPU: beside the interpreter and its libraries)."""
+        return sum(self.moments[self.peak_moment].values())
+
+    @property
+    def host(self) -> int:
+        """What the worker needs of the host's memory for offloaded states."""
+        return self.states.host
+
+
+def estimate(
+    architecture: Architecture, config: TrainingConfig, workload: Workload | None = None, *, on_gpu: bool | None = None
+) -> MemoryEstimate:
+    """Peak memory of one worker.
+
+    Args:
+        workload: the largest micro-batch. None: the largest that the config allows.
+        on_gpu: None: as `config.device` says; auto counts as a GPU.
+    """
+    a = architecture
+    load = Workload.full(config) if workload is None else workload
+    gpu = config.device != "cpu" if on_gpu is None else on_gpu
+    states = model_states(a, config)
+    mixed = config.precision != "fp32"
+    w = 2 if mixed else 4
+    hidden = w * a.hidden_size * load.tokens
+
+    layer = layer_activations(a, config, load, on_gpu=gpu)
+    positions = 2 * w * (a.attention_size // a.heads) * load.tokens
+    last_norm = layer_norm(a, config) * load.tokens
+    kept = a.layers * hidden if config.gradient_checkpointing else a.layers * layer
+    activations = kept + positions + last_norm
+
+    head = 0 if config.lora is not None else a.vocabulary * a.hidden_size
+    picked = w * a.hidden_size * load.trained_tokens
+    # The gradients of the hidden states and of the output layer, the latter in fp32, are taken in the forward pass.
+    loss_kept = picked + 4 * head
+    chunk = min(config.logits_chunk, load.trained_tokens) * a.vocabulary
+    # Logits in fp32 and logsumexp's copy; then the slope in the training's precision and its product.
+    loss_now = hidden + picked + max(8 * chunk, (4 + (w if mixed else 0)) * chunk + w * head)
+    loss_back = picked + 4 * head + (w * head if mixed else 0)
+
+    # The widest point of a layer's backward pass: the gradients of the MLP's product and of its two factors, where the
+    # product itself is needed no more.
+    working = (2 * w * a.intermediate_size + 2 * w * a.hidden_size) * load.tokens
+    recomputed = layer if config.gradient_checkpointing else 0
+
+    gradients = Gradients.of(a, config, states, gpu=gpu)
+    fixed = {"weights": states.weights, "optimizer": states.optimizer, "buffers": gradients.buffers}
+    fixed["gathered"] = gradients.gathered
+    if gpu:
+        fixed["runtime"] = GPU_RUNTIME
+    earlier = gradients.accumulated if load.accumulates else gradients.always
+    moments = {
+        "loss": fixed
+        | {"gradients": earlier, "activations": activations, "logits": loss_kept + max(loss_now, loss_back)},
+        "backward pass": fixed
+        | {
+            "gradients": earlier + min(gradients.fresh, w * head),
+            "activations": activations - last_norm + recomputed + working,
+        },
+        "reduction": fixed | {"gradients": earlier + gradients.fresh + gradients.reduced, "activations": hidden},
+        "update": fixed | {"gathered": 0, "gradients": gradients.update},
+    }
+    return MemoryEstimate(states, activations, moments)
+
+
+def layer_norm(architecture: Architecture, config: TrainingConfig) -> int:
+    """What the last norm keeps of a token: its input in fp32, and the normalised one."""
+    return (4 + (4 if config.precision == "fp32" else 2)) * architecture.hidden_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """Gradients and DeepSpeed's buffers over a step."""
+
+    always: int
+    """There from the start of the step."""
+    accumulated: int
+    """There after an earlier micro-batch."""
+    fresh: int
+    """Of one backward pass, before their reduction."""
+    reduced: int
+    """What the reduction adds."""
+    update: int
+    """During the update."""
+    buffers: int
+    """Buckets, for the whole step."""
+    gathered: int
+    """ZeRO-3: whole weights that are kept for reuse."""
+
+    @classmethod
+    def of(cls, a: Architecture, config: TrainingConfig, states: ModelStates, *, gpu: bool) -> Gradients:
+        """For a stage and a device."""
+        n, stage, mixed = config.num_workers, config.zero_stage, config.precision != "fp32"
+        w = 2 if mixed else 4
+        trained = a.trainable
+        bucket = min(trained, REDUCE_BUCKET)
+        fresh = w * bucket
+        if stage == 0:
+            return cls(0, w * trained, w * trained, w * bucket, w * trained, 0, 0)
+        if stage == 3:
+            always = 0 if config.offload.optimizer == "cpu" else 4 * trained // n
+            gathered = w * min(a.parameters, LIVE_PARAMETERS)
+            return cls(always, always, fresh, w * bucket, 2 * always, w * REDUCE_BUCKET if gpu else 0, gathered)
+        part = 4 * trained // n
+        accumulated = part if stage == 2 else 4 * trained
+        buffers = 2 * (4 if stage == 1 else w) * REDUCE_BUCKET if gpu else 0
+        return cls(0, accumulated, fresh, w * bucket, 2 * part, buffers, 0)

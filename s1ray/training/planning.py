@@ -3,78 +3,152 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
-from s1ray.config import resolve_model
-from s1ray.training.batching import global_batch, lay_out, padding
+from s1ray.training.architecture import read_architecture
+from s1ray.training.batching import Layout, global_batch, lay_out, padding
 from s1ray.training.config import TrainingConfig
 from s1ray.training.examples import explain
-from s1ray.training.memory import Architecture, MemoryEstimate, estimate
+from s1ray.training.fitting import advise, fits, host_need, options_for, size
+from s1ray.training.hardware import Hardware, find_hardware
+from s1ray.training.memory import Architecture, MemoryEstimate, Workload, estimate
 from s1ray.training.preparation import prepare
 from s1ray.training.schedule import steps_per_epoch, warmup_steps
 
 
 def plan(config: TrainingConfig) -> list[str]:
-    """What a run would do: rows, steps, tokens, layout, memory. Reads and tokenises the traces; starts nothing."""
+    """What a run would do. Reads and tokenises the traces; starts nothing."""
     training_set = prepare(config)
-    examples = training_set.examples
-    lengths = [len(example.input_ids) for example in examples]
-    per_epoch = steps_per_epoch(len(examples), config.global_batch)
+    rows = Rows.of([(len(e.input_ids), sum(e.loss_mask)) for e in training_set.examples])
+    per_epoch = steps_per_epoch(len(rows.lengths), config.global_batch)
     total = per_epoch * config.epochs
-    layouts = [
-        lay_out(
-            lengths,
-            global_batch(step, len(examples), config.global_batch, config.seed),
-            num_workers=config.num_workers,
-            micro_batch_tokens=config.micro_batch,
-            packing=config.packing,
-        )
-        for step in range(per_epoch)
-    ]
+    layouts = rows.layouts(config, per_epoch)
     accumulation = [len(layout[0]) for layout in layouts]
-    waste = sum(padding(layout, lengths, config.packing) for layout in layouts) / len(layouts)
+    waste = sum(padding(layout, rows.lengths, config.packing) for layout in layouts) / len(layouts)
     lines = [
-        f"{len(examples):,} of {training_set.num_traces:,} traces, {sum(lengths):,} tokens an epoch "
-        f"({sum(sum(e.loss_mask) for e in examples):,} trained), longest {max(lengths):,}",
+        f"{len(rows.lengths):,} of {training_set.num_traces:,} traces, {sum(rows.lengths):,} tokens an epoch "
+        f"({sum(rows.trained):,} trained), longest {max(rows.lengths):,}",
         f"{total:,} optimizer steps ({config.epochs} epochs of {per_epoch}), "
         f"{warmup_steps(total, config.optimizer)} of warm-up",
         f"{config.num_workers} worker(s), {min(accumulation)} to {max(accumulation)} micro-batches a step each, "
         f"{100 * waste:.1f} % padding",
-        _memory_line(config),
+        *memory_lines(config, rows),
     ]
     if training_set.unusable:
         lines.extend(explain(training_set.unusable).splitlines())
     return lines
 
 
-def _memory_line(config: TrainingConfig) -> str:
-    architecture = _architecture(config)
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The sizes of the training rows."""
+
+    lengths: Sequence[int]
+    trained: Sequence[int]
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[int, int]]) -> Rows:
+        """From (tokens, trained tokens) of each."""
+        return cls([length for length, _ in rows], [trained for _, trained in rows])
+
+    def layouts(self, config: TrainingConfig, steps: int) -> list[Layout]:
+        """How the first steps are spread over the workers."""
+        return [
+            lay_out(
+                self.lengths,
+                global_batch(step, len(self.lengths), config.global_batch, config.seed),
+                num_workers=config.data_parallel,
+                micro_batch_tokens=config.micro_batch,
+                packing=config.packing,
+            )
+            for step in range(steps)
+        ]
+
+    def workload(self, config: TrainingConfig) -> Workload:
+        """The largest micro-batch that any step of the run will have."""
+        steps = steps_per_epoch(len(self.lengths), config.global_batch) * config.epochs
+        layouts = self.layouts(config, steps)
+        batches = {batch for layout in layouts for worker in layout for batch in worker if batch}
+        tokens = [
+            sum(self.lengths[i] for i in batch) if config.packing else len(batch) * max(self.lengths[i] for i in batch)
+            for batch in batches
+        ]
+        part = config.sequence_parallel
+        return Workload(
+            tokens=-(-max(tokens) // part),
+            # Where a row is shared, its trained tokens may all be one worker's.
+            trained_tokens=min(max(sum(self.trained[i] for i in batch) for batch in batches), -(-max(tokens) // part)),
+            several_examples=config.packing and any(len(batch) > 1 for batch in batches),
+            accumulates=any(len(layout[0]) > 1 for layout in layouts),
+        )
+
+
+def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:
+    """What memory the run needs, whether that is there, and what would help if not."""
+    architecture = read_architecture(config)
     if architecture is None:
-        return "memory: not estimated (the model's config cannot be read)"
-    memory = estimate(architecture, config)
-    parts = ", ".join(
-        f"{name} {_size(getattr(memory, name))}" for name in (f.name for f in dataclasses.fields(MemoryEstimate))
-    )
-    return f"about {_size(memory.total)} a worker for {architecture.parameters / 1e6:,.1f}M parameters ({parts})"
+        return [f"memory: not estimated, the config of model {config.model} cannot be read from here"]
+    hardware = find_hardware(config)
+    config = _decided(config, hardware)
+    memory = estimate_for(config, architecture, rows, hardware)
+    return [
+        _device_line(memory, architecture, hardware),
+        f"  most of it at the moment of the {memory.peak_moment}: {_parts(memory)}",
+        _host_line(memory, hardware),
+        *_verdict(config, architecture, rows, hardware, memory),
+    ]
 
 
-def _size(number: int) -> str:
-    return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number / 2**20:,.0f} MiB"
+def estimate_for(config: TrainingConfig, architecture: Architecture, rows: Rows, hardware: Hardware) -> MemoryEstimate:
+    """The memory estimate of a run with these rows on this hardware."""
+    if config.lora is not None and architecture.trained is None:
+        architecture = read_architecture(config) or architecture
+    return estimate(architecture, config, rows.workload(config), on_gpu=hardware.on_gpu)
 
 
-def _architecture(config: TrainingConfig) -> Architecture | None:
+def _decided(config: TrainingConfig, hardware: Hardware) -> TrainingConfig:
+    """With `precision: auto` decided for the hardware."""
+    if hardware.on_gpu and config.precision == "auto":
+        return config.model_copy(update={"precision": "bf16"})
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    try:
-        model_config = AutoConfig.from_pretrained(resolve_model(config.model))
-    except (OSError, ValueError):
-        return None
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
-    text = model_config.get_text_config()
-    return Architecture(
-        parameters=sum(p.numel() for p in model.parameters()),
-        layers=text.num_hidden_layers,
-        hidden_size=text.hidden_size,
-        vocabulary=text.vocab_size,
+    from s1ray.training.engine import resolve_precision
+
+    return resolve_precision(config, torch.device("cpu"))
+
+
+def _device_line(memory: MemoryEstimate, architecture: Architecture, hardware: Hardware) -> str:
+    count = f"{architecture.parameters / 1e6:,.1f}M parameters"
+    if not hardware.on_gpu:
+        return f"memory: {size(memory.total)} a worker for {count}"
+    there = "an unknown amount" if hardware.device_memory is None else size(hardware.device_memory)
+    return f"memory: {size(memory.total)} of {there} on each GPU for {count} ({hardware.source})"
+
+
+def _parts(memory: MemoryEstimate) -> str:
+    parts = memory.moments[memory.peak_moment]
+    return ", ".join(f"{name} {size(number)}" for name, number in parts.items() if number)
+
+
+def _host_line(memory: MemoryEstimate, hardware: Hardware) -> str:
+    there = "" if hardware.host_memory is None else f" of {size(hardware.host_memory)}"
+    offloaded = f", {size(memory.host)} of each worker's states offloaded" if memory.host else ""
+    return (
+        f"  host memory: {size(host_need(memory, hardware))}{there} on each node of {hardware.workers_per_node} "
+        f"worker(s){offloaded}"
     )
+
+
+def _verdict(
+    config: TrainingConfig, architecture: Architecture, rows: Rows, hardware: Hardware, memory: MemoryEstimate
+) -> list[str]:
+    fitting = fits(memory, hardware)
+    if fitting:
+        return ["  it fits"]
+    if fitting is None:
+        return ["  whether it fits is not known; say accelerator_type, or run this where the cluster can be asked"]
+    options = options_for(config, architecture, hardware, max(rows.lengths))
+    advice = advise(config, lambda changed: estimate_for(changed, architecture, rows, hardware), hardware, options)
+    if not advice:
+        return ["  it does NOT fit, nor would it with any setting known here; take a smaller model or more memory"]
+    return ["  it does NOT fit; it would with", *(f"    {found}" for found in advice)]

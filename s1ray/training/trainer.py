@@ -155,6 +155,7 @@ def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
             use_gpu=use_gpu,
+            accelerator_type=config.accelerator_type if use_gpu else None,
             resources_per_worker={"CPU": config.cpus_per_worker} | ({"GPU": 1} if use_gpu else {}),
         ),
         run_config=ray.train.RunConfig(
