@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 IMPORT_PATH = "s1ray.serving.autoscaling:QueueDepthPolicy"
@@ -201,9 +201,9 @@ class QueueDepthPolicy:
 
     def __call__(self, ctx: Any) -> tuple[int, dict[str, Any]]:
         """The number of replicas for an `AutoscalingContext`, and what to remember."""
-        remembered = State(**ctx.policy_state.get(_STATE, {}))
+        remembered = ctx.policy_state.get(_STATE) or State()
         if 0 <= ctx.current_time - remembered.decided_at < INTERVAL_S:
-            return ctx.target_num_replicas, {_STATE: asdict(remembered)}
+            return ctx.target_num_replicas, {_STATE: remembered}
         try:
             target, state = decide(observe(ctx), self._settings, remembered)
             self._failing = False
@@ -212,14 +212,14 @@ class QueueDepthPolicy:
             if not self._failing:
                 logger.exception("%s: autoscaling failed; the replicas stay as they are", ctx.deployment_id)
             self._failing = True
-            return ctx.target_num_replicas, {_STATE: asdict(replace(remembered, decided_at=ctx.current_time))}
+            return ctx.target_num_replicas, {_STATE: replace(remembered, decided_at=ctx.current_time)}
         if target != ctx.target_num_replicas:
             logger.info(
                 "%s: %d replicas instead of %d: %.1f requests running, %.1f queued",
                 *(ctx.deployment_id, target, ctx.target_num_replicas),
                 *(ctx.total_running_requests, ctx.total_queued_requests),
             )
-        return target, {_STATE: asdict(state)}
+        return target, {_STATE: state}
 
 
 def observe(ctx: Any) -> Observation:

@@ -337,7 +337,7 @@ def test_a_clock_that_is_set_back_does_not_stop_the_decisions() -> None:
     policy = QueueDepthPolicy(target_ongoing_requests=48)
     _, state = policy(context(current_time=5000.0))
     _, state = policy(context(current_time=1000.0, policy_state=state))
-    assert state["s1ray"]["decided_at"] == 1000.0
+    assert state["s1ray"].decided_at == 1000.0
 
 
 def test_the_module_imports_nothing_but_the_standard_library() -> None:

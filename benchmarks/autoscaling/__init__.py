@@ -1,0 +1,1 @@
+"""Autoscaling of reasoning traffic, simulated: our policy and Ray's own."""

@@ -1,0 +1,216 @@
+"""The results as JSON, as tables for the terminal, and as a plot."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import itertools
+import json
+import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.autoscaling.decision import Decision
+from benchmarks.autoscaling.engine import Hardware
+from benchmarks.autoscaling.policies import Arm
+from benchmarks.autoscaling.simulation import Outcome
+from benchmarks.autoscaling.traffic import Trace
+
+WAIT_PRICE = 0.25
+"""Replica-hours that an hour of one request's waiting is worth: what tuning weighs. A replica-hour against four hours
+of waiting is a choice, and stated as one; the tables give both sides."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One policy under one drawing of a trace."""
+
+    requests: int
+    wait_p50_s: float
+    """From arrival to the first decode step, of the requests that were not refused."""
+    wait_p95_s: float
+    wait_p99_s: float
+    wait_mean_s: float
+    replica_hours: float
+    turns_a_day: float
+    """Changes of direction: replicas that go after others came, or come after others went."""
+    refused: int
+    lost: int
+    preemptions: int
+    peak_replicas: int
+
+    @property
+    def cost(self) -> float:
+        """Replica-hours, and waiting at its price."""
+        return self.replica_hours + WAIT_PRICE * self.wait_mean_s * (self.requests - self.refused) / 3600
+
+
+def measured(outcome: Outcome, hours: float) -> Measured:
+    """Sum up a simulation."""
+    waits = np.array([one.begun - one.arrived for one in outcome.requests if one.begun == one.begun])
+    p50, p95, p99 = np.quantile(waits, (0.5, 0.95, 0.99)) if waits.size else (0.0, 0.0, 0.0)
+    return Measured(
+        requests=len(outcome.requests),
+        wait_p50_s=float(p50),
+        wait_p95_s=float(p95),
+        wait_p99_s=float(p99),
+        wait_mean_s=float(waits.mean()) if waits.size else 0.0,
+        replica_hours=outcome.replica_seconds / 3600,
+        turns_a_day=outcome.turns * 24 / hours,
+        refused=outcome.refused,
+        lost=outcome.lost,
+        preemptions=outcome.preemptions,
+        peak_replicas=outcome.peak,
+    )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One policy under one trace, with every seed."""
+
+    trace: str
+    arm: Arm
+    runs: tuple[Measured, ...]
+
+    def mean(self, name: str) -> float:
+        """Of a number, over the seeds."""
+        return float(np.mean([getattr(run, name) for run in self.runs]))
+
+    def describe(self) -> dict[str, Any]:
+        """For the results file: the mean over the seeds, the smallest and the largest."""
+        names = (*Measured.__dataclass_fields__, "cost")
+        numbers = {name: [getattr(run, name) for run in self.runs] for name in names}
+        spread = {
+            name: {
+                "mean": round(float(np.mean(values)), 3),
+                "least": round(min(values), 3),
+                "most": round(max(values), 3),
+            }
+            for name, values in numbers.items()
+        }
+        return {"policy": self.arm.name, "options": {**self.arm.options, **self.arm.ray}} | spread
+
+
+def results(
+    compared: Sequence[Compared],
+    sweeps: Sequence[Compared],
+    decisions: Sequence[Decision],
+    traces: Iterable[Trace],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything, for the results file."""
+    said = {trace.name: trace.says for trace in traces}
+    return {
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "cpu_cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "ray": importlib.metadata.version("ray"),
+        "settings": dict(settings) | {"wait_price": WAIT_PRICE},
+        "replica": asdict(Hardware()),
+        "traces": {
+            name: {
+                "says": said.get(name, ""),
+                "policies": [one.describe() for one in compared if one.trace == name],
+                "targets": [one.describe() for one in sweeps if one.trace == name],
+            }
+            for name in dict.fromkeys(one.trace for one in compared)
+        },
+        "decision": [asdict(decision) for decision in decisions],
+    }
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write the results file, whole or not at all."""
+    half = path.with_suffix(".part")
+    half.write_text(json.dumps(content, indent=1) + "\n")
+    half.replace(path)
+
+
+COLUMNS = {
+    "wait p50 s": ("wait_p50_s", "{:.1f}"),
+    "p95 s": ("wait_p95_s", "{:.0f}"),
+    "p99 s": ("wait_p99_s", "{:.0f}"),
+    "mean s": ("wait_mean_s", "{:.1f}"),
+    "replica-hours": ("replica_hours", "{:.1f}"),
+    "cost": ("cost", "{:.1f}"),
+    "turns a day": ("turns_a_day", "{:.0f}"),
+    "refused": ("refused", "{:.0f}"),
+    "lost": ("lost", "{:.1f}"),
+    "thrown out": ("preemptions", "{:.0f}"),
+}
+
+
+def print_tables(console: Console, compared: Sequence[Compared], decisions: Sequence[Decision]) -> None:
+    """Every trace and policy, and the cost of a decision."""
+    table = Table(title="Means over the seeds")
+    table.add_column("trace")
+    table.add_column("policy")
+    for heading in COLUMNS:
+        table.add_column(heading, justify="right")
+    for trace, group in itertools.groupby(compared, key=lambda one: one.trace):
+        for number, one in enumerate(group):
+            cells = [form.format(one.mean(name)) for name, form in COLUMNS.values()]
+            table.add_row(trace if number == 0 else "", one.arm.name, *cells)
+        table.add_section()
+    console.print(table)
+    table = Table(title="One decision in Serve's controller, milliseconds (median)")
+    for heading in ("replicas", "policy", "deciding", "between two decisions"):
+        table.add_column(heading, justify="left" if heading == "policy" else "right")
+    for one in decisions:
+        between = "" if one.milliseconds_between is None else f"{one.milliseconds_between:.2f}"
+        table.add_row(str(one.replicas), one.policy, f"{one.milliseconds:.2f}", between)
+    console.print(table)
+
+
+def write_plot(path: Path, compared: Sequence[Compared], sweeps: Sequence[Compared]) -> None:
+    """Mean wait against replica-hours, trace by trace: each policy, and lines for other targets."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    traces = list(dict.fromkeys(one.trace for one in compared))
+    rows = -(-len(traces) // 3)
+    figure, grid = pyplot.subplots(rows, 3, figsize=(13, 4 * rows), layout="constrained", squeeze=False)
+    for axes, name in itertools.zip_longest(grid.flat, traces):
+        if name is None:
+            axes.set_axis_off()
+            continue
+        for policy, colour in (("queue_depth", "tab:blue"), ("ray", "tab:orange")):
+            line = [
+                one for one in sweeps if one.trace == name and one.arm.options.get("policy", "queue_depth") == policy
+            ]
+            if line:
+                label = f"{policy}, targets {_targets(line)}"
+                hours, waits = ([one.mean(what) for one in line] for what in ("replica_hours", "wait_mean_s"))
+                axes.plot(hours, waits, color=colour, alpha=0.5, linewidth=1, marker=".", label=label)
+        for number, one in enumerate(one for one in compared if one.trace == name):
+            hours, waits = ([getattr(run, what) for run in one.runs] for what in ("replica_hours", "wait_mean_s"))
+            middle, height = float(np.mean(hours)), float(np.mean(waits))
+            axes.errorbar(
+                middle,
+                height,
+                xerr=[[middle - min(hours)], [max(hours) - middle]],
+                yerr=[[height - min(waits)], [max(waits) - height]],
+                color="tab:blue" if number == 0 else ("tab:orange", "tab:red", "tab:brown", "tab:gray")[number - 1],
+                marker="o" if number == 0 else "s",
+                label=one.arm.name,
+                capsize=2,
+                linestyle="none",
+            )
+        axes.set(title=name, xlabel="replica-hours", ylabel="mean wait, s", ylim=(0, None))
+        axes.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def _targets(line: Sequence[Compared]) -> str:
+    targets = [one.arm.options["target_ongoing_requests"] for one in line]
+    return f"{min(targets)} to {max(targets)}"

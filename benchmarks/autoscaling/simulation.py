@@ -1,0 +1,278 @@
+"""A deployment under traffic: replicas that start, serve, drain and go, and a policy that decides how many.
+
+A discrete-event simulation. Requests go to the less busy of two replicas chosen at random, as long as one of them has
+room (Serve's power of two choices); while all are full they wait in one queue, first come first served, and beyond
+`max_queued_requests` they are refused. A replica that goes takes nothing new and ends what it has; after the shutdown
+timeout the rest of it is lost.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import random
+from collections import deque
+from dataclasses import dataclass, field
+
+from benchmarks.autoscaling.engine import Engine, Hardware, Request
+from benchmarks.autoscaling.policies import PUSH_S, Arm, Controller, simulated_clock
+from s1ray.serving.autoscaling import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
+from s1ray.serving.engine_load import MEMORY
+
+TICK_S = 1.0
+"""Seconds between decisions. Serve decides ten times a second, on numbers that change every ten seconds."""
+
+SHUTDOWN_TIMEOUT_S = 600.0
+MAX_QUEUED = 1024
+"""Of one caller."""
+
+
+@dataclass
+class Outcome:
+    """What became of the requests, and what it took."""
+
+    requests: list[Request]
+    replica_seconds: float = 0.0
+    """Of starting, running and draining replicas: all hold their GPUs."""
+    refused: int = 0
+    lost: int = 0
+    preemptions: int = 0
+    peak: int = 0
+    """Replicas asked for at most."""
+    changes: list[tuple[float, int]] = field(default_factory=list)
+    """When the number of replicas was changed, and to what."""
+
+    @property
+    def turns(self) -> int:
+        """Changes of direction: ups after downs, and downs after ups."""
+        numbers = [number for _, number in self.changes]
+        signs = [math.copysign(1, after - before) for before, after in itertools.pairwise(numbers)]
+        return sum(one != other for one, other in itertools.pairwise(signs))
+
+
+@dataclass(eq=False, slots=True)
+class _Replica:
+    number: int
+    begun: float
+    engine: Engine | None = None
+    draining_since: float | None = None
+    due: float = math.inf
+    request_s: float = 0.0
+
+
+class _Deployment:
+    def __init__(
+        self, requests: list[Request], arm: Arm, hardware: Hardware, seed: int, minimum: int, maximum: int
+    ) -> None:
+        self.hardware, self.minimum, self.maximum = hardware, minimum, maximum
+        self.random = random.Random(seed)
+        self.outcome = Outcome(requests)
+        self.queue: deque[Request] = deque()
+        self.replicas: dict[int, _Replica] = {}
+        self.running: list[_Replica] = []
+        self.numbers = itertools.count()
+        self.events: list[tuple[float, int, str, int]] = []
+        self.order = itertools.count()
+        self.target = minimum
+        self.controller = Controller(
+            arm, ongoing_limit=hardware.max_num_seqs, min_replicas=minimum, max_replicas=maximum
+        )
+
+    def push(self, at: float, kind: str, number: int = 0) -> None:
+        heapq.heappush(self.events, (at, next(self.order), kind, number))
+
+    def ask_for(self, now: float, target: int, *, at_once: bool = False) -> None:
+        """Start or drain replicas until there are `target` that do not drain."""
+        kept = [replica for replica in self.replicas.values() if replica.draining_since is None]
+        for _ in range(target - len(kept)):
+            replica = _Replica(next(self.numbers), now)
+            self.replicas[replica.number] = replica
+            delay = self.hardware.start_s * math.exp(self.random.gauss(0, self.hardware.start_sigma))
+            self.push(now if at_once else now + delay, "ready", replica.number)
+        # Serve stops replicas that have not started yet first.
+        starting = [replica for replica in kept if replica.engine is None]
+        started = [replica for replica in kept if replica.engine is not None]
+        self.random.shuffle(started)
+        for replica in (starting + started)[: max(0, len(kept) - target)]:
+            replica.draining_since = now
+            if replica.engine is None or replica.engine.ongoing == 0:
+                self.remove(replica, now)
+            else:
+                self.running.remove(replica)
+                self.push(now + SHUTDOWN_TIMEOUT_S, "kill", replica.number)
+
+    def remove(self, replica: _Replica, now: float) -> None:
+        del self.replicas[replica.number]
+        self.outcome.replica_seconds += now - replica.begun
+        if replica in self.running:
+            self.running.remove(replica)
+        if replica.engine is not None:
+            self.outcome.lost += replica.engine.ongoing
+            self.outcome.preemptions += replica.engine.preemptions
+
+    def route(self, request: Request, now: float) -> bool:
+        """Give a request to a replica with room; False if there is none."""
+        limit = self.hardware.max_num_seqs
+        chosen = None
+        if self.running:
+            for _ in range(3):
+                pair = (self.random.choice(self.running), self.random.choice(self.running))
+                best = min(pair, key=_ongoing)
+                if _ongoing(best) < limit:
+                    chosen = best
+                    break
+            else:
+                best = min(self.running, key=_ongoing)
+                chosen = best if _ongoing(best) < limit else None
+        if chosen is None:
+            return False
+        assert chosen.engine is not None
+        self.ended(chosen, chosen.engine.add(request, now))
+        self.schedule(chosen)
+        return True
+
+    def ended(self, replica: _Replica, requests: list[Request]) -> None:
+        for request in requests:
+            seconds = request.ended - request.at_engine
+            replica.request_s += (MEMORY if replica.request_s else 1.0) * (seconds - replica.request_s)
+
+    def schedule(self, replica: _Replica) -> None:
+        assert replica.engine is not None
+        at = replica.engine.next_event()
+        if at != replica.due:
+            replica.due = at
+            if at < math.inf:
+                self.push(at, "engine", replica.number)
+
+    def step(self, replica: _Replica, now: float) -> None:
+        """An engine's own event: requests end, or its cache is full."""
+        assert replica.engine is not None
+        replica.due = math.inf
+        self.ended(replica, replica.engine.advance(now))
+        if replica.draining_since is not None:
+            if replica.engine.ongoing == 0:
+                self.remove(replica, now)
+                return
+        else:
+            self.serve_queue(now)
+        self.schedule(replica)
+
+    def serve_queue(self, now: float) -> None:
+        while self.queue and self.route(self.queue[0], now):
+            self.queue.popleft()
+
+    def sample(self, now: float) -> None:
+        self.controller.sample(now, len(self.queue), sum(map(_ongoing, self.running)))
+
+    def report(self, now: float) -> None:
+        stats = {}
+        for replica in self.running:
+            engine = replica.engine
+            assert engine is not None
+            self.ended(replica, engine.advance(now))
+            self.schedule(replica)
+            stats[replica.number] = {
+                ENGINE_RUNNING: float(engine.decoding),
+                ENGINE_WAITING: float(len(engine.waiting)),
+                KV_CACHE_USAGE: engine.cached / self.hardware.kv_tokens,
+                REQUEST_SECONDS: replica.request_s,
+            }
+        self.controller.report(now, stats)
+        self.serve_queue(now)
+
+    def decide(self, now: float) -> None:
+        target = self.controller.decide(now, self.running, self.target, self.minimum, self.maximum)
+        if target != self.target:
+            self.target = target
+            self.outcome.peak = max(self.outcome.peak, target)
+            self.outcome.changes.append((now, target))
+            self.ask_for(now, target)
+
+
+def _ongoing(replica: _Replica) -> int:
+    assert replica.engine is not None
+    return replica.engine.ongoing
+
+
+def simulate(
+    requests: list[Request],
+    arm: Arm,
+    *,
+    seed: int,
+    minimum: int,
+    maximum: int,
+    hardware: Hardware | None = None,
+    max_queued: int = MAX_QUEUED,
+    until: float | None = None,
+) -> Outcome:
+    """Run requests (in the order of their arrival) against a policy, until the last of them has ended.
+
+    Args:
+        requests: they are changed in place.
+        arm: the policy.
+        seed: of start-up times, routing, and which replica goes.
+        minimum: replicas at least; so many run at the beginning.
+        maximum: replicas at most.
+        hardware: of a replica.
+        max_queued: requests that wait at most.
+        until: seconds for which replicas are paid at least. None: until the last request ended.
+    """
+    hardware = hardware or Hardware()
+    deployment = _Deployment(requests, arm, hardware, seed, minimum, maximum)
+    outcome = deployment.outcome
+    outcome.peak = minimum
+    outcome.changes.append((0.0, minimum))
+    deployment.ask_for(0.0, minimum, at_once=True)
+    for at, kind in ((0.0, "sample"), (0.0, "report"), (0.5, "decide")):
+        deployment.push(at, kind)
+    coming = iter(requests)
+    following = next(coming, None)
+    with simulated_clock() as clock:
+        while True:
+            if following is not None and following.arrived <= deployment.events[0][0]:
+                clock.now = now = following.arrived
+                if deployment.queue or not deployment.route(following, now):
+                    if len(deployment.queue) >= max_queued:
+                        outcome.refused += 1
+                    else:
+                        deployment.queue.append(following)
+                        if not deployment.running:
+                            # Serve's callers report at once while there is no replica.
+                            deployment.sample(now)
+                            deployment.report(now)
+                following = next(coming, None)
+                continue
+            now, _, kind, number = heapq.heappop(deployment.events)
+            clock.now = now
+            replica = deployment.replicas.get(number)
+            if kind == "engine":
+                if replica is not None and replica.due == now:
+                    deployment.step(replica, now)
+            elif kind == "ready":
+                if replica is not None and replica.draining_since is None:
+                    replica.engine = Engine(hardware, now)
+                    deployment.running.append(replica)
+                    deployment.serve_queue(now)
+            elif kind == "kill":
+                if replica is not None:
+                    deployment.remove(replica, now)
+            elif kind == "sample":
+                deployment.sample(now)
+                deployment.push(now + deployment.controller.sample_s, kind)
+            elif kind == "report":
+                deployment.report(now)
+                deployment.push(now + PUSH_S, kind)
+            else:
+                deployment.decide(now)
+                deployment.push(now + TICK_S, kind)
+                busy = deployment.queue or any(map(_ongoing_anywhere, deployment.replicas.values()))
+                if following is None and not busy and now >= (until or 0.0):
+                    break
+    for replica in list(deployment.replicas.values()):
+        deployment.remove(replica, now)
+    return outcome
+
+
+def _ongoing_anywhere(replica: _Replica) -> int:
+    return 0 if replica.engine is None else replica.engine.ongoing

@@ -1,0 +1,93 @@
+"""Tunes both policies in the same way: one option after the other, on seeds that no result is reported for.
+
+    python -m benchmarks.autoscaling.tuning
+
+From the options in force, each option in turn takes the value with the least cost (replica-hours, and waiting at
+`WAIT_PRICE`), averaged over the traces and relative to what they cost in the beginning; twice around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from benchmarks.autoscaling.policies import Arm, quiet
+from benchmarks.autoscaling.report import measured
+from benchmarks.autoscaling.simulation import simulate
+from benchmarks.autoscaling.traffic import TRACES, Trace
+
+SEEDS = (101, 102)
+"""Results are reported for other ones."""
+
+LIKE_REPORTED = tuple(trace for trace in TRACES if trace.name != "rare")
+"""There is nothing to choose when the traffic is rare: a replica comes, and goes after its delay."""
+
+GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
+    "queue_depth": {
+        "target_ongoing_requests": (32, 40, 48, 56),
+        "downscale_delay_s": (180.0, 300.0, 600.0),
+        "downscale_step_delay_s": (15.0, 30.0, 60.0),
+        "downscale_fraction": (0.1, 0.2, 0.34),
+        "downscale_load": (0.65, 0.75, 0.85, 0.95),
+        "target_kv_cache_usage": (0.75, 0.85, 0.95),
+        "upscale_delay_s": (0.0, 5.0, 10.0, 30.0),
+    },
+    "ray": {
+        "target_ongoing_requests": (24, 28, 32, 36, 40, 48),
+        "downscale_delay_s": (60.0, 180.0, 300.0, 600.0),
+        "upscale_delay_s": (0.0, 5.0, 10.0, 30.0),
+        "look_back_period_s": (15.0, 30.0),
+    },
+}
+
+
+def arm(policy: str, options: Mapping[str, Any]) -> Arm:
+    """A policy with options; what only Serve knows goes to it directly."""
+    serves = {name: value for name, value in options.items() if name == "look_back_period_s"}
+    return Arm(policy, {"policy": policy} | {name: options[name] for name in options.keys() - serves.keys()}, serves)
+
+
+def cost(trace: Trace, chosen: Arm) -> float:
+    """Of a trace, on average over the tuning seeds."""
+    costs = []
+    for seed in SEEDS:
+        costs.append(measured(simulate(trace.draw(seed), chosen, seed=seed, **trace.bounds()), trace.hours).cost)
+    return float(np.mean(costs))
+
+
+def tune(policy: str, begin: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """The options with the least cost."""
+    options = dict(begin)
+    base = [cost(trace, arm(policy, options)) for trace in LIKE_REPORTED]
+    best = 1.0
+    for _ in range(2):
+        before = dict(options)
+        for name, values in GRIDS[policy].items():
+            for value in values:
+                if options.get(name) == value:
+                    continue
+                tried = options | {name: value}
+                costs = [cost(trace, arm(policy, tried)) for trace in LIKE_REPORTED]
+                relative = float(np.mean([one / other for one, other in zip(costs, base, strict=True)]))
+                console.print(f"{policy}: {name} {value}: {relative:.4f}" + (" *" if relative < best else ""))
+                if relative < best:
+                    options, best = tried, relative
+        if options == before:
+            break
+    return options
+
+
+def main() -> None:
+    """Tune both, and print the options."""
+    quiet()
+    console = Console(width=130)
+    for policy in GRIDS:
+        begin = {"target_ongoing_requests": 48, "downscale_delay_s": 300.0, "upscale_delay_s": 10.0}
+        console.print(f"{policy}: {tune(policy, begin, console)}")
+
+
+if __name__ == "__main__":
+    main()
