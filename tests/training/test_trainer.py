@@ -11,9 +11,10 @@ import pytest
 from s1ray.config import ConfigError
 from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Trace, to_table, write_table
+from s1ray.training import hardware
 from s1ray.training.config import TrainingConfig
 from s1ray.training.metrics import MetricsFile, read_metrics
-from s1ray.training.planning import plan
+from s1ray.training.planning import Rows, plan
 from s1ray.training.preparation import prepare
 from s1ray.training.trainer import train
 
@@ -57,7 +58,34 @@ def test_the_plan_tells_steps_warm_up_tokens_and_memory_and_starts_nothing(confi
     assert "20 optimizer steps (5 epochs of 4), 1 of warm-up" in lines[1]
     assert "2 worker(s)" in lines[2]
     assert "MiB a worker for 0.0M parameters" in lines[3]
+    assert "moment of the " in lines[4]
+    assert "on each node of 2 worker(s)" in lines[5]
+    assert lines[6] == "  it fits"
     assert not (tmp_path / "run").exists()
+
+
+def test_the_plan_names_what_would_make_a_run_fit(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_own_memory", lambda: 2**31 + 2**28)
+    rows = [trace(i, thinking="count " * 500) for i in range(20)]
+    fits = config(rows, max_length=4000, micro_batch_tokens=4000)
+    assert "  it fits" in plan(fits)
+    lines = plan(config(rows, max_length=4000, micro_batch_tokens=64000))
+    verdict = lines.index("  it does NOT fit; it would with")
+    advice = [line.strip() for line in lines[verdict + 1 :]]
+    longest = int(lines[0].rpartition(" ")[2].replace(",", ""))
+    assert any(line.startswith(f"micro_batch_tokens: {longest}, max_length: {longest} (") for line in advice)
+
+
+def test_the_estimate_is_of_the_largest_micro_batch_of_all_steps(config: Any) -> None:
+    rows = Rows.of([(100, 50)] * 30 + [(900, 700), (850, 840)])
+    packed = rows.workload(config([trace(0)], max_length=1000, global_batch=4, num_workers=1))
+    assert 900 <= packed.tokens <= 1000
+    assert packed.several_examples
+    assert packed.accumulates
+    padded = rows.workload(config([trace(0)], max_length=1000, global_batch=4, num_workers=1, packing=False))
+    assert not padded.several_examples
+    shared = rows.workload(config([trace(0)], max_length=1000, global_batch=4, num_workers=2, sequence_parallel=2))
+    assert shared.tokens == -(-packed.tokens // 2)
 
 
 def test_too_long_rows_are_refused_with_their_ids(config: Any) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks of fine-tuning: speed against other trainers, memory against its estimate."""
