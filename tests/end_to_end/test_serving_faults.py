@@ -1,0 +1,138 @@
+"""An engine, a replica and the proxy are killed under load: every stream ends in a way that says what happened, the
+others go on, and the service comes back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from streams import Ended, is_gone, processes, streams, tally, wait_until
+
+from s1ray.config import validate_config
+from s1ray.serving.config import ServingConfig
+from s1ray.serving.local import ServedApp, serve_locally
+
+pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+
+STREAMS = 32
+BATCH = 12
+"""Places in a replica: some streams run, some wait."""
+STALLED_S = 10.0
+ENGINE = "VLLM::EngineCore"
+APPLICATION: dict[str, Any] = {
+    "models": [
+        {
+            "name": "s1",
+            "model": "miniature-base",
+            "device": "cpu",
+            "max_model_len": 1024,
+            "kv_cache_gib": 0.25,
+            "max_num_seqs": BATCH,
+            "cpus_per_worker": 0.5,
+            "autoscaling": {"min_replicas": 2, "max_replicas": 2},
+        }
+    ],
+    "limits": {"stalled_after_s": STALLED_S},
+}
+
+
+@pytest.fixture(scope="module")
+def pair(ray_session: None) -> Iterator[ServedApp]:
+    """Two replicas of one model."""
+    config = validate_config(ServingConfig, APPLICATION, "test")
+    with serve_locally(config, start_timeout_s=600) as app:
+        yield app
+
+
+@pytest.fixture(scope="module")
+def request_fields(never_stops: dict[str, float]) -> dict[str, Any]:
+    return {"model": "s1", "max_tokens": 250, "thinking": {"max_tokens": 200}, "logit_bias": never_stops}
+
+
+def replicas(pair: ServedApp) -> list[psutil.Process]:
+    return processes(f"ray::ServeReplica:{pair.name}:BudgetForcingServer")
+
+
+def running(pair: ServedApp) -> int:
+    """Replicas that Serve has in service."""
+    from ray import serve
+
+    (deployment,) = [
+        status
+        for name, status in serve.status().applications[pair.name].deployments.items()
+        if name.startswith("BudgetForcingServer")
+    ]
+    return deployment.replica_states.get("RUNNING", 0)
+
+
+def under_load(pair: ServedApp, strike: Any, fields: dict[str, Any]) -> list[Ended]:
+    return asyncio.run(streams(pair.url, STREAMS, strike, **fields))
+
+
+def kill(process: psutil.Process, with_signal: int = signal.SIGKILL) -> None:
+    os.kill(process.pid, with_signal)
+
+
+def check_others_went_on(ended: list[Ended]) -> None:
+    """At most the streams of one replica's batch were lost, each with an error that says so."""
+    outcomes = tally(ended)
+    assert set(outcomes) <= {"complete", "error"}, [one for one in ended if one.how not in ("complete", "error")]
+    assert 1 <= outcomes["error"] <= BATCH
+    assert all(one.begun and "lost" in one.detail for one in ended if one.how == "error")
+
+
+def check_service(pair: ServedApp, fields: dict[str, Any]) -> None:
+    assert tally(asyncio.run(streams(pair.url, 8, **fields))) == {"complete": 8}
+
+
+def test_a_killed_engine_takes_only_its_own_streams_with_it(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+    replica = replicas(pair)[0]
+    (engine,) = processes(ENGINE, replica)
+    check_others_went_on(under_load(pair, functools.partial(kill, engine), request_fields))
+    check_service(pair, request_fields)
+    wait_until(lambda: is_gone(replica), 10, "the replica without an engine is gone")
+
+
+def test_a_killed_proxy_breaks_its_connections_and_is_back(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+    (proxy,) = processes("ray::ProxyActor")
+    outcomes = tally(under_load(pair, functools.partial(kill, proxy), request_fields))
+    assert outcomes["broken"] > 0
+    assert set(outcomes) <= {"complete", "broken"}
+    wait_until(functools.partial(answers, pair.url), 60, "the proxy answers")
+    check_service(pair, request_fields)
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=2, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def test_a_killed_replica_takes_only_its_own_streams_with_it(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+    wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
+    replica = replicas(pair)[0]
+    engines = processes(ENGINE, replica)
+    assert engines
+    check_others_went_on(under_load(pair, functools.partial(kill, replica), request_fields))
+    check_service(pair, request_fields)
+    wait_until(lambda: all(map(is_gone, engines)), 20, "its engine is gone, too")
+
+
+def test_a_stuck_engine_is_seen_and_its_replica_replaced(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+    wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
+    replica = replicas(pair)[0]
+    (engine,) = processes(ENGINE, replica)
+    check_others_went_on(under_load(pair, functools.partial(kill, engine, signal.SIGSTOP), request_fields))
+    wait_until(lambda: is_gone(replica), 10, "the replica with the stuck engine is gone")
+    wait_until(lambda: is_gone(engine), 20, "the stuck engine is gone")
+    wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
+    check_service(pair, request_fields)
