@@ -20,7 +20,7 @@ from rich.console import Console
 from benchmarks.autoscaling import decision, report
 from benchmarks.autoscaling.policies import Arm, quiet
 from benchmarks.autoscaling.report import Compared, measured
-from benchmarks.autoscaling.simulation import simulate
+from benchmarks.autoscaling.simulation import TICK_S, simulate
 from benchmarks.autoscaling.traffic import FLEET, TRACES, Trace
 
 HERE = Path(__file__).parent
@@ -81,7 +81,7 @@ def main(
         compared += compare(FLEET, (OURS, RAY_TUNED), seeds[:1])
     fleets = decision.FLEETS[:3] if quick else decision.FLEETS
     decisions = [decision.measure(arm, replicas) for replicas in fleets for arm in (OURS, RAY_TUNED)]
-    settings = {"quick": quick, "seeds": list(seeds), "tick_s": 1.0}
+    settings = {"quick": quick, "seeds": list(seeds), "tick_s": TICK_S}
     report.print_tables(console, compared, decisions)
     known = (*TRACES, FLEET)
     report.write_json(output / "results.json", report.results(compared, sweeps, decisions, known, settings))

@@ -20,7 +20,7 @@ from benchmarks.autoscaling.policies import PUSH_S, Arm, Controller, simulated_c
 from s1ray.serving.autoscaling import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
 from s1ray.serving.engine_load import MEMORY
 
-TICK_S = 1.0
+TICK_S = 2.0
 """Seconds between decisions. Serve decides ten times a second, on numbers that change every ten seconds."""
 
 SHUTDOWN_TIMEOUT_S = 600.0

@@ -63,6 +63,11 @@ def reasoning(rng: Generator, arrivals: np.ndarray) -> np.ndarray:
     return rng.lognormal(np.log(MEDIAN), SIGMA, len(arrivals))
 
 
+def long(rng: Generator, arrivals: np.ndarray) -> np.ndarray:
+    """Hard questions with large budgets: log-normal, median 14,000 tokens."""
+    return rng.lognormal(np.log(14_000), 0.5, len(arrivals))
+
+
 def shifting(rng: Generator, arrivals: np.ndarray) -> np.ndarray:
     """Pareto-tailed thinking (exponent 1.3) whose scale swings between 700 and 5,000 tokens every two hours."""
     long = 0.5 + 0.5 * np.sin(2 * np.pi * arrivals / (2 * HOUR))
@@ -139,6 +144,7 @@ TRACES = (
         constant(0.8),
         shifting,
     ),
+    Trace("long", "0.3 a second for 8 hours, all of them hard (median 14,000 tokens)", 8, constant(0.3), long),
     Trace(
         "short",
         "small budgets (median 400 tokens): 4 a second, bursts of 25 a second, two minutes long; 6 hours",

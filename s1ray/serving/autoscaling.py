@@ -9,9 +9,10 @@ fewer would fill `target_kv_cache_usage` of it. What waits inside the engines, f
 just as what waits in front of the replicas.
 
 Up. The replicas that are needed carry all requests that run and wait. A queue in which requests are short, compared
-with the time that a replica takes to start, is mostly gone when the replica comes; it counts in that proportion. When
-more are needed than were asked for, for `upscale_delay_s`, all of them are asked for at once. Replicas that are still
-starting have been asked for, so the queue that grows meanwhile is not answered twice.
+with the time that a replica takes to start, is mostly gone when the replica comes; it counts in that proportion. A
+queue that grows will be longer by then; what it grows by counts too. When more are needed than were asked for, for
+`upscale_delay_s`, all of them are asked for at once. Replicas that are still starting have been asked for, so a queue
+that they will take is not answered twice.
 
 Down. Only when nothing waits; only to a number that carries the load with room to spare (`downscale_load`); after
 `downscale_delay_s` of such calm without any change, and then in steps, `downscale_step_delay_s` apart, of a tenth of
@@ -41,6 +42,9 @@ Ray's default of 30 s would see a burst three times as late."""
 
 INTERVAL_S = 1.0
 """Seconds between decisions. Serve asks ten times as often, and the numbers change every 10 s."""
+
+GROWTH_MEMORY_S = 30.0
+"""Seconds over which the growth of the load is averaged: three reports. Longer would miss the beginning of a burst."""
 
 ENGINE_RUNNING = "engine_running"
 ENGINE_WAITING = "engine_waiting"
@@ -123,6 +127,10 @@ class State:
     """Since when fewer would do."""
     stepping: bool = False
     """The last change was a step down, and it has been calm ever since."""
+    total: float = 0.0
+    """Requests that ran or waited."""
+    growth: float = 0.0
+    """By how many of them a second, on average."""
 
 
 def capacity(seen: Observation, settings: Settings) -> float:
@@ -132,11 +140,20 @@ def capacity(seen: Observation, settings: Settings) -> float:
     return min(settings.target_ongoing_requests, max(1.0, settings.target_kv_cache_usage / seen.kv_share))
 
 
-def required(seen: Observation, settings: Settings) -> int:
-    """Replicas that carry what runs and waits now, within the bounds."""
+def required(seen: Observation, settings: Settings, growth: float = 0.0) -> int:
+    """Replicas that carry what runs and waits, within the bounds.
+
+    Args:
+        seen: now.
+        settings: the operator's.
+        growth: requests a second by which all that run or wait become more.
+    """
     waiting = max(0.0, seen.waiting - settings.tolerated_queue * seen.running)
-    if seen.request_s is not None and seen.running > 0:
-        waiting *= min(1.0, seen.request_s / max(settings.replica_start_s, 1e-9))
+    if waiting > 0:
+        lasts = settings.replica_start_s if seen.request_s is None else min(settings.replica_start_s, seen.request_s)
+        if seen.running > 0 and settings.replica_start_s > 0:
+            waiting *= lasts / settings.replica_start_s
+        waiting += max(0.0, growth) * lasts
     running = max(0.0, seen.ongoing - seen.engine_waiting)
     needed = _ceil((running + waiting) / capacity(seen, settings))
     if seen.total > 0:
@@ -157,14 +174,18 @@ def removable(seen: Observation, settings: Settings) -> int:
 
 def decide(seen: Observation, settings: Settings, state: State) -> tuple[int, State]:
     """The number of replicas to ask for, between `minimum` and `maximum`, and the state for the next decision."""
-    state = replace(state, decided_at=seen.now)
+    growth, elapsed = 0.0, seen.now - state.decided_at
+    if 0 < elapsed < math.inf:
+        kept = math.exp(-elapsed / GROWTH_MEMORY_S)
+        growth = kept * state.growth + (1 - kept) * (seen.total - state.total) / elapsed
+    state = replace(state, decided_at=seen.now, total=seen.total, growth=growth)
     if not seen.minimum <= seen.target <= seen.maximum:
-        return min(max(seen.target, seen.minimum), seen.maximum), State(decided_at=seen.now, changed_at=seen.now)
-    needed = required(seen, settings)
+        return min(max(seen.target, seen.minimum), seen.maximum), _changed(state, stepping=False)
+    needed = required(seen, settings, growth)
     if needed > seen.target:
         since = seen.now if state.short_since is None else state.short_since
         if seen.now - since >= settings.upscale_delay_s or seen.running == 0:
-            return needed, State(decided_at=seen.now, changed_at=seen.now)
+            return needed, _changed(state, stepping=False)
         return seen.target, replace(state, short_since=since, calm_since=None, stepping=False)
 
     step = removable(seen, settings)
@@ -180,7 +201,12 @@ def decide(seen: Observation, settings: Settings, state: State) -> tuple[int, St
         delay, begin = settings.downscale_delay_s, max(since, state.changed_at)
     if seen.now - begin < delay:
         return seen.target, state
-    return seen.target - step, replace(state, changed_at=seen.now, stepping=True)
+    return seen.target - step, _changed(state, stepping=True)
+
+
+def _changed(state: State, *, stepping: bool) -> State:
+    calm_since = state.calm_since if stepping else None
+    return replace(state, changed_at=state.decided_at, short_since=None, calm_since=calm_since, stepping=stepping)
 
 
 def _ceil(replicas: float) -> int:

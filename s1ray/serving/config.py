@@ -201,6 +201,12 @@ class ServedModel(EngineConfig):
     def _check(self) -> Self:
         if self.device == "cpu" and self.accelerator_type is not None:
             raise ValueError("accelerator_type: means nothing on device 'cpu'; leave it out")
+        target = self.autoscaling.target_ongoing_requests
+        if target is not None and target > self.ongoing_limit:
+            raise ValueError(
+                f"autoscaling.target_ongoing_requests: {target:g} is more than a replica takes "
+                f"(max_ongoing_requests, {self.ongoing_limit}), so replicas would never be added"
+            )
         for key in RESERVED_ENGINE_KWARGS.keys() & self.engine_kwargs.keys():
             raise ValueError(f"engine_kwargs.{key}: {RESERVED_ENGINE_KWARGS[key]}")
         return self

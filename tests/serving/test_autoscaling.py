@@ -435,6 +435,7 @@ def test_every_setting_has_a_field_and_none_is_without_use() -> None:
         ({"downscale_fraction": 0}, "downscale_fraction"),
         ({"target_kv_cache_usage": 85}, "target_kv_cache_usage"),
         ({"replica_start": 60}, "replica_start: unknown"),
+        ({"target_ongoing_requests": 129}, "target_ongoing_requests: 129 is more than a replica takes .*128"),
     ],
 )
 def test_a_wrong_field_is_named(fields: dict[str, Any], names: str) -> None:
