@@ -9,6 +9,7 @@ Imports torch at the top: for training workers only.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -45,7 +46,10 @@ def add_updates(network: Any, config: LoraConfig) -> Any:
         task_type="CAUSAL_LM",
     )
     _check_targets(network, config)
-    return peft.get_peft_model(network, settings, autocast_adapter_dtype=False)
+    with warnings.catch_warnings():
+        # peft still asks transformers by a name that is going out of use.
+        warnings.simplefilter("ignore", FutureWarning)
+        return peft.get_peft_model(network, settings, autocast_adapter_dtype=False)
 
 
 def merge(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:

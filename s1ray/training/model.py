@@ -35,7 +35,7 @@ def load_engine(config: TrainingConfig, model: str, *, device: torch.device, ran
         ValueError: the model's output layer is one that the loss cannot replace.
     """
     flash = _uses_flash_attention(config, device)
-    network = _mapped(model, "flash_attention_2" if flash else attention.SEGMENTS)
+    network = load_network(model, flash=flash)
     deepspeed = import_deepspeed(device)
     if torch.distributed.is_initialized() and not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)
@@ -58,6 +58,17 @@ def load_engine(config: TrainingConfig, model: str, *, device: torch.device, ran
     )
     engine.adapter = adapter
     return engine
+
+
+def load_network(model: str, *, flash: bool = False) -> Any:
+    """The transformers model on the CPU, its weights still in their files and in their precision."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    attention.register(flash=flash)
+    implementation = "flash_attention_2" if flash else attention.SEGMENTS
+    return AutoModelForCausalLM.from_pretrained(model, dtype="auto", attn_implementation=implementation)
 
 
 def place(network: torch.nn.Module, config: TrainingConfig, device: torch.device) -> None:
@@ -86,16 +97,6 @@ def _partition(parameter: torch.nn.Parameter, config: TrainingConfig, device: to
     holder.parameter = parameter
     settings = deepspeed_config(config, on_gpu=device.type != "cpu")
     deepspeed.zero.Init(module=holder, config_dict_or_path=settings, dtype=parameter.dtype)
-
-
-def _mapped(model: str, implementation: str) -> Any:
-    """The transformers model, its weights still in the files (but for families that need rearranging)."""
-    from transformers import AutoModelForCausalLM
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
-    attention.register(flash=implementation != attention.SEGMENTS)
-    return AutoModelForCausalLM.from_pretrained(model, dtype="auto", attn_implementation=implementation)
 
 
 def _uses_flash_attention(config: TrainingConfig, device: torch.device) -> bool:
