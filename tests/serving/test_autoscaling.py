@@ -206,6 +206,26 @@ def test_a_queue_of_short_requests_counts_less_than_one_of_long_ones() -> None:
     assert required(replace(long, request_s=None), SETTINGS) == 10
 
 
+def test_a_growing_queue_counts_as_what_it_will_be_when_a_replica_comes() -> None:
+    standing = seen(running=2, ongoing=96, queued=48)
+    assert required(standing, SETTINGS) == 3
+    assert required(standing, SETTINGS, growth=1.0) == 6  # 120 s later: 264 requests
+    assert required(standing, SETTINGS, growth=-1.0) == 3
+    # Requests of 24 s: what comes in a minute is gone in a minute.
+    assert required(replace(standing, request_s=24.0), SETTINGS, growth=1.0) == 3
+    assert required(seen(running=2, ongoing=96), SETTINGS, growth=1.0) == 2
+
+
+def test_growth_is_averaged_over_half_a_minute() -> None:
+    state = State()
+    for now in range(0, 300, 10):
+        _, state = decide(seen(now=float(now), ongoing=40.0, queued=0.5 * now, maximum=2), SETTINGS, state)
+    assert state.growth == pytest.approx(0.5, rel=0.01)
+    for now in range(300, 400, 10):
+        _, state = decide(seen(now=float(now), ongoing=40.0, queued=150.0, maximum=2), SETTINGS, state)
+    assert state.growth < 0.03
+
+
 def test_a_tolerated_queue_asks_for_nothing() -> None:
     settings = replace(SETTINGS, tolerated_queue=8)
     assert required(seen(ongoing=96, queued=16), settings) == 2

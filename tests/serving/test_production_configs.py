@@ -40,7 +40,7 @@ SHAPES = {
 }
 CARD_GIB = {"H100": 79.6, "H200": 139.8}
 BESIDE_GIB = 4.0
-TYPICAL = 6600
+TYPICAL = 6200
 
 
 @pytest.fixture(params=FILES, ids=lambda path: path.stem)
@@ -118,3 +118,18 @@ def test_serve_gets_the_placement_and_the_policy(model: ServedModel) -> None:
     scaling = AutoscalingConfig(**fields["deployment_config"]["autoscaling_config"])
     assert scaling.policy.policy_kwargs["target_ongoing_requests"] == 0.75 * model.max_num_seqs
     assert fields["deployment_config"]["autoscaling_config"]["policy"]["policy_function"] == IMPORT_PATH
+
+
+def test_the_overview_lists_every_file_with_its_numbers() -> None:
+    table = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([^`]+\.yaml)` \| (.*) \|$", table, re.M))
+    assert rows.keys() == {path.name for path in FILES}
+    for path in FILES:
+        (config,) = check_serve_config(path).values()
+        (model,) = config.models
+        held, length = kv_tokens(model), model.max_model_len or 0
+        tokens, longest, typical, batch, replicas = rows[path.name].split(" | ")
+        assert int(tokens.replace(",", "")) == held // 1000 * 1000
+        assert longest == f"{held // length} of {length:,}"
+        assert int(typical) == held // TYPICAL
+        assert (int(batch), int(replicas)) == (model.max_num_seqs, model.autoscaling.max_replicas)
