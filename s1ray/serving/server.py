@@ -10,7 +10,8 @@ Imported only where the app is built and in the replicas, because ray.serve.llm 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
 
@@ -22,7 +23,7 @@ from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.adapters import UnknownAdapterError
-from s1ray.serving.coalesce import coalesced
+from s1ray.serving.coalesce import Pace, coalesced
 from s1ray.serving.config import Budgets
 from s1ray.serving.engine import BudgetForcingEngine
 from s1ray.serving.limits import Limits
@@ -67,6 +68,7 @@ class BudgetForcingServer(LLMServer):
         **options: Any,
     ) -> None:
         self._budgets, self._limits = Budgets.model_validate(budgets), Limits.model_validate(limits)
+        self._pace = Pace(self._limits.stream_interval_ms / 1000, self._limits.stream_parts_per_s)
         self._budgets_within = lru_cache(CACHED_PLANS)(self._budgets.within)
         fmt = ThinkingFormat.model_validate(thinking_format)
         engine = llm_config.get_engine_config()
@@ -114,7 +116,7 @@ class BudgetForcingServer(LLMServer):
         return self.engine.load()
 
     def _batch_output_stream(self, generator: AsyncIterator[Any]) -> AsyncIterator[list[Any]]:
-        return coalesced(generator, self._limits.stream_interval_ms / 1000)
+        return coalesced(generator, self._pace)
 
     async def count_tokens(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """The prompt of a chat completion in tokens, not generating anything."""
@@ -277,16 +279,18 @@ async def _accounted(responses: AsyncIterator[Any], record: RequestRecord) -> As
         yield response
 
 
-async def _accounted_stream(responses: AsyncIterator[Any], record: RequestRecord) -> AsyncIterator[Any]:
+async def _accounted_stream(responses: AsyncGenerator[Any], record: RequestRecord) -> AsyncIterator[Any]:
     accountant = StreamAccountant(record)
     try:
-        async for events in responses:
-            if isinstance(events, list) and isinstance(events[0], str):
-                rewritten = [text for event in events if (text := accountant.rewrite(event))]
-                if rewritten:
-                    yield rewritten
-            else:
-                yield events
+        # Closed by hand: an engine works on while its response is open, and garbage is collected at any time.
+        async with aclosing(responses):
+            async for events in responses:
+                if isinstance(events, list) and isinstance(events[0], str):
+                    rewritten = [text for event in events if (text := accountant.rewrite(event))]
+                    if rewritten:
+                        yield rewritten
+                else:
+                    yield events
     finally:
         record.measure()
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s1ray.serving.coalesce import AT_ONCE, coalesced
+from s1ray.serving.coalesce import AT_ONCE, Pace, coalesced
 
 
 async def events(steps: Sequence[float], ended: list[str] | None = None) -> AsyncIterator[int]:
@@ -25,7 +25,7 @@ async def events(steps: Sequence[float], ended: list[str] | None = None) -> Asyn
 async def lists(steps: Sequence[float], interval_s: float) -> list[tuple[float, list[int]]]:
     clock = asyncio.get_running_loop().time
     begun = clock()
-    return [(clock() - begun, together) async for together in coalesced(events(steps), interval_s)]
+    return [(clock() - begun, together) async for together in coalesced(events(steps), Pace(interval_s, 1000))]
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,7 +66,7 @@ def test_a_failure_comes_after_what_was_given() -> None:
     got: list[int] = []
 
     async def run() -> None:
-        async for together in coalesced(failing(), 0.01):
+        async for together in coalesced(failing(), Pace(0.01, 1000)):
             got.extend(together)
 
     with pytest.raises(ValueError, match="broken"):
@@ -80,13 +80,14 @@ def test_the_events_end_when_nobody_reads_them_any_more(how: str, interval_s: fl
     ended: list[str] = []
 
     async def run() -> None:
-        source = events([0, 0, 0, 9], ended)
-        stream = coalesced(source, interval_s)
+        source, pace = events([0, 0, 0, 9], ended), Pace(interval_s, 1000)
+        stream = coalesced(source, pace)
         if how == "closed":
             await anext(stream)
             await stream.aclose()
             if interval_s == 0:
                 await source.aclose()
+            assert pace.streams == 0
             return
 
         async def read() -> None:
@@ -100,3 +101,14 @@ def test_the_events_end_when_nobody_reads_them_any_more(how: str, interval_s: fl
 
     asyncio.run(run())
     assert ended == ["ended"]
+
+
+def test_many_streams_send_larger_parts() -> None:
+    pace = Pace(0.02, 1000)
+    pace.streams = 10
+    assert pace.interval_s == 0.02
+    pace.streams = 64
+    assert pace.interval_s == 0.064
+    still = Pace(0, 1000)
+    still.streams = 64
+    assert still.interval_s == 0
