@@ -30,12 +30,9 @@ def add_updates(network: Any, config: LoraConfig) -> Any:
         peft's model around it, which saves the updates as an adapter.
 
     Raises:
-        ConfigError: the model has none of the layers named, or peft is not installed.
+        ConfigError: the model has none of the layers named.
     """
-    try:
-        import peft
-    except ImportError as error:
-        raise ConfigError("lora needs the package peft; install it on all nodes (pip install peft)") from error
+    import peft
 
     settings = peft.LoraConfig(
         r=config.rank,

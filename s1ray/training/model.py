@@ -20,7 +20,8 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.engine import Engine, deepspeed_config, import_deepspeed
 from s1ray.training.lora import add_updates
 from s1ray.training.loss import LossModel
-from s1ray.training.sequence import check_heads, join_group, shared_attention
+from s1ray.training.requirements import check_heads
+from s1ray.training.sequence import join_group, shared_attention
 
 
 def load_engine(config: TrainingConfig, model: str, *, device: torch.device, rank: int, world_size: int) -> Engine:

@@ -13,6 +13,7 @@ from s1ray.config import ConfigError, resolve_model
 from s1ray.schemas import Example, Trace, read_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.examples import ChatRenderer, Unusable, build_examples, explain
+from s1ray.training.requirements import check_requirements
 from s1ray.training.validation import held_out
 
 log = logging.getLogger("s1ray")
@@ -34,8 +35,10 @@ def prepare(config: TrainingConfig) -> TrainingSet:
     """Read the traces and make the examples.
 
     Raises:
-        ConfigError: rows are unusable and the config refuses them, or none is left, or the tokenizer does not fit.
+        ConfigError: rows are unusable and the config refuses them, or none is left, or the tokenizer does not fit, or
+            something is missing (`requirements`).
     """
+    check_requirements(config)
     table = read_table(config.traces, Trace)
     traces = [Trace(**row) for row in table.to_pylist()]
     _check_ids(traces, config.traces)

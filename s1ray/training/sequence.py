@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from s1ray.config import ConfigError
 from s1ray.training.attention import AttentionFunction
+from s1ray.training.requirements import attention_heads
 
 
 def join_group(size: int, *, rank: int, world_size: int) -> Any:
@@ -34,31 +34,12 @@ def join_group(size: int, *, rank: int, world_size: int) -> Any:
     return groups[rank // size]
 
 
-def check_heads(model_config: Any, size: int, name: str) -> None:
-    """Refuse a number of workers that the attention heads cannot be divided among.
-
-    Args:
-        model_config: transformers' config of the model.
-        size: workers that share a row.
-        name: the model, for the message.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    heads, shared_heads = _heads(model_config)
-    if heads % size or (shared_heads % size and size % shared_heads):
-        raise ConfigError(
-            f"model {name}: sequence_parallel {size} does not divide its {heads} attention heads ({shared_heads} for "
-            "keys and values); choose a divisor"
-        )
-
-
 def shared_attention(attention: AttentionFunction, model_config: Any, group: Any) -> AttentionFunction:
     """`attention` over the whole row, where each worker of the group gives and gets its own tokens."""
     from deepspeed.runtime.sequence_parallel.ulysses_sp import UlyssesSPAttentionHF
 
     text = model_config.get_text_config()
-    heads, shared_heads = _heads(model_config)
+    heads, shared_heads = attention_heads(model_config)
     exchange = UlyssesSPAttentionHF(
         attn=attention,
         batch_size=1,
@@ -80,9 +61,3 @@ def shared_attention(attention: AttentionFunction, model_config: Any, group: Any
         return output, weights
 
     return attend
-
-
-def _heads(model_config: Any) -> tuple[int, int]:
-    """Attention heads, and those of keys and values."""
-    text = model_config.get_text_config()
-    return text.num_attention_heads, getattr(text, "num_key_value_heads", None) or text.num_attention_heads

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from s1ray.training.config import LoraConfig, TrainingConfig
 from s1ray.training.engine import deepspeed_config
 from s1ray.training.lora import add_updates, merge
 from s1ray.training.loss import IGNORE
-from s1ray.training.sequence import check_heads
+from s1ray.training.requirements import check_heads, check_requirements
 
 CPU = torch.device("cpu")
 BASE = {"output": "x", "model": "x", "traces": "x"}
@@ -69,6 +71,20 @@ def test_heads_must_divide_among_the_workers_that_share_a_row(heads: int, shared
             check_heads(config, size, "m")
 
 
+def test_a_run_is_refused_before_it_starts_if_the_models_heads_cannot_be_shared(model_folder: Path) -> None:
+    settings = BASE | {"model": str(model_folder)}
+    check_requirements(TrainingConfig(**settings, num_workers=2, sequence_parallel=2))
+    with pytest.raises(ConfigError, match="does not divide its 4 attention heads"):
+        check_requirements(TrainingConfig(**settings, num_workers=3, sequence_parallel=3))
+
+
+def test_lora_without_peft_is_refused_before_the_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_requirements(TrainingConfig(**BASE))
+    with pytest.raises(ConfigError, match="pip install peft"):
+        check_requirements(TrainingConfig(**BASE, lora={}))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -99,7 +115,7 @@ def test_deepspeed_is_told_what_to_offload() -> None:
     assert not {"offload_optimizer", "offload_param"} & zero.keys()
 
 
-def test_merged_updates_give_the_model_that_was_trained(model_folder: Any) -> None:
+def test_merged_updates_give_the_model_that_was_trained(model_folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     config = LoraConfig(rank=3, alpha=6)
@@ -119,7 +135,7 @@ def test_merged_updates_give_the_model_that_was_trained(model_folder: Any) -> No
     assert (found - before).abs().max() > 0.01
 
 
-def test_a_layer_that_the_model_has_not_is_refused_by_name(model_folder: Any) -> None:
+def test_a_layer_that_the_model_has_not_is_refused_by_name(model_folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(model_folder)
