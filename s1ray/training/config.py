@@ -208,7 +208,9 @@ class TrainingConfig(StageConfig):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third more time for much less memory."""
     logits_chunk: int = Field(default=4096, ge=1)
-    """Tokens whose logits exist at once in the cross-entropy (4,096 x 152,064 in fp32 are 2.5 GB)."""
+    """Tokens whose logits exist at once in the cross-entropy (4,096 x 152,064 in fp32 are 2.5 GB). Liger's fused kernel
+    works alike; this one needs no GPU, leaves out positions that are not trained, and under ZeRO-3 has the output layer
+    gathered once."""
     attention: Literal["auto", "segments", "flash_attention_2"] = "auto"
     """segments: torch's attention, one example after the other; flash_attention_2: one kernel for all, needs the
     flash-attn package and a GPU. auto: flash_attention_2 where it can be used."""
