@@ -48,6 +48,9 @@ ENDPOINTS = ("models", "model_data", "completions", "chat", "tokenize", "detoken
 NODES = Nodes()
 """The cluster's, for `/metrics`."""
 
+MOST_HANDLES = 1024
+"""Handles to models and adapters that are kept."""
+
 THINKING = ("chat", "completions")
 """The methods of a model's server that generate."""
 
@@ -143,9 +146,11 @@ class BudgetForcingIngress(OpenAiIngress):
         visit: Visit = request.state.visit
         try:
             model = await self._get_model_id(body.model)
-            handle = self._get_configured_serve_handle(model)
+            handle = self._handle(model)
         except HTTPException as error:
             raise RefusedError(error.status_code, str(error.detail), param="model") from None
+        except adapters.UnknownAdapterError as error:
+            raise RefusedError(404, str(error), param="model") from None
         visit.model = get_base_model_id(model)
         if not _may_use(request, model):
             raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
@@ -174,6 +179,17 @@ class BudgetForcingIngress(OpenAiIngress):
         else:
             exchange.complete()
         return first, exchange
+
+    def _handle(self, model: str) -> Any:
+        """The handle of a model or adapter. Each name has one of its own, which is kept: names come from clients."""
+        base, _, name = model.partition(":")
+        if name and base in self._adapter_folders:
+            adapters.adapter_path(self._adapter_folders[base], name)
+        elif name and base not in self._lora_paths:
+            raise adapters.UnknownAdapterError(f"the model {base!r} has no adapters; ask for {base!r}")
+        if len(self._configured_serve_handles) >= MOST_HANDLES:
+            self._configured_serve_handles.pop(next(iter(self._configured_serve_handles)))
+        return self._get_configured_serve_handle(model)
 
     def _reserve(self, visit: Visit, body: Any) -> int:
         """Reserve the thinking that a request may need, and say how many tokens that is."""
@@ -295,7 +311,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _internal_error(request: Request, error: Exception) -> Response:
-    logger.error("request failed: %s %s", request.method, request.url.path, exc_info=error)
+    logger.error("request failed: %s %s", request.method, request.scope["path"], exc_info=error)
     return error_response(request, _failed())
 
 

@@ -101,7 +101,7 @@ class Door:
             )
         )
         monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(servable_object=instance))
-        self._app = instance.app
+        self.ingress, self._app = instance, instance.app
 
     def post(
         self, *attempts: list[Any], path: str = "/v1/chat/completions", key: str | None = None, **body: Any
@@ -247,6 +247,14 @@ def test_a_request_may_not_ask_for_any_number_of_responses(monkeypatch: pytest.M
     assert door.post(n=65).json()["error"]["param"] == "n"
     assert door.post(path="/v1/completions", prompt=["a"] * 33, n=2).json()["error"]["param"] == "n"
     assert door.post([whole()], n=64).status_code == 200
+
+
+def test_names_of_adapters_that_are_not_there_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    door = Door(monkeypatch)
+    for number in range(20):
+        response = door.post(model=f"m:{number}")
+        assert (response.status_code, response.json()["error"]["param"]) == (404, "model")
+    assert not door.ingress._configured_serve_handles
 
 
 def test_metrics_are_shown_to_a_key_that_may_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
