@@ -18,9 +18,8 @@ import typer
 from rich.console import Console
 
 from benchmarks.autoscaling.policies import Arm, quiet
-from benchmarks.autoscaling.report import measured
-from benchmarks.autoscaling.simulation import simulate
-from benchmarks.autoscaling.traffic import TRACES, Trace
+from benchmarks.autoscaling.runs import Pool
+from benchmarks.autoscaling.traffic import TRACES
 
 SEEDS = (101, 102)
 """Results are reported for other ones."""
@@ -54,28 +53,24 @@ def arm(policy: str, options: Mapping[str, Any]) -> Arm:
     return Arm(policy, {"policy": policy} | {name: options[name] for name in options.keys() - serves.keys()}, serves)
 
 
-def cost(trace: Trace, chosen: Arm) -> float:
-    """Of a trace, on average over the tuning seeds."""
-    costs = []
-    for seed in SEEDS:
-        costs.append(measured(simulate(trace.draw(seed), chosen, seed=seed, **trace.bounds()), trace.hours).cost)
-    return float(np.mean(costs))
+def costs(pool: Pool, policy: str, options: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    """Of every trace with each of the options, averaged over the tuning seeds: options by traces."""
+    arms = [arm(policy, one) for one in options]
+    return np.array(
+        [[one.mean("cost") for one in pool.compare(trace.name, arms, SEEDS)] for trace in TUNED_ON]
+    ).transpose()
 
 
-def tune(policy: str, begin: Mapping[str, Any], console: Console) -> dict[str, Any]:
+def tune(policy: str, begin: Mapping[str, Any], console: Console, pool: Pool) -> dict[str, Any]:
     """The options with the least cost."""
     options = dict(begin)
-    base = [cost(trace, arm(policy, options)) for trace in TUNED_ON]
-    best = 1.0
+    base, best = costs(pool, policy, [options])[0], 1.0
     for _ in range(2):
         before = dict(options)
         for name, values in GRIDS[policy].items():
-            for value in values:
-                if options.get(name) == value:
-                    continue
-                tried = options | {name: value}
-                costs = [cost(trace, arm(policy, tried)) for trace in TUNED_ON]
-                relative = float(np.mean([one / other for one, other in zip(costs, base, strict=True)]))
+            tries = [options | {name: value} for value in values if options.get(name) != value]
+            for tried, found in zip(tries, costs(pool, policy, tries), strict=True):
+                relative, value = float(np.mean(found / base)), tried[name]
                 console.print(f"{policy}: {name} {value}: {relative:.4f}" + (" *" if relative < best else ""))
                 if relative < best:
                     options, best = tried, relative
@@ -88,7 +83,8 @@ def main(policy: str) -> None:
     """Tune one, and print its options."""
     quiet()
     console = Console(width=130)
-    console.print(f"{policy}: {tune(policy, BEGIN, console)}")
+    with Pool() as pool:
+        console.print(f"{policy}: {tune(policy, BEGIN, console, pool)}")
 
 
 if __name__ == "__main__":
