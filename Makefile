@@ -5,7 +5,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test unit bench-forcing bench-serving bench-autoscaling lint format lock clean
+.PHONY: setup demo test unit bench-forcing bench-training bench-serving bench-autoscaling lint format lock clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -21,6 +21,9 @@ unit: setup
 
 bench-forcing: setup
 	@$(BIN)/python -m benchmarks.budget_forcing
+
+bench-training: setup
+	@$(BIN)/python -m benchmarks.training
 
 bench-serving: setup
 	@$(BIN)/python -m benchmarks.serving throughput
