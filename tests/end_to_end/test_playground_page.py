@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from browser import chromium, opened
+from served import APPLICATION
 
+from s1ray.config import validate_config
+from s1ray.serving.config import ServingConfig
 from s1ray.serving.playground import CONTENT_SECURITY_POLICY, PATH
 
 if TYPE_CHECKING:
@@ -168,10 +171,10 @@ def test_args_can_leave_the_page_out(served: ServedApp, monkeypatch: pytest.Monk
 
     added: list[Any] = []
     monkeypatch.setattr(ingress, "add_playground", added.append)
-    ingress.ingress_class(playground=False)
-    assert added == []
-    ingress.ingress_class(playground=True)
-    assert len(added) == 1
+    for shown in (False, True):
+        config = validate_config(ServingConfig, APPLICATION | {"playground": shown}, "test")
+        ingress.ingress_class(config)
+        assert len(added) == shown
 
 
 @pytest.mark.skipif(not os.environ.get("S1RAY_SCREENSHOTS"), reason="set S1RAY_SCREENSHOTS to take the docs' picture")

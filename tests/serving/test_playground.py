@@ -46,6 +46,15 @@ def test_nothing_else_is_sent(http: TestClient, name: str) -> None:
     assert http.get(f"{PATH}/{name}").status_code == 404
 
 
+def test_a_slash_at_the_end_leads_to_the_page_wherever_it_is_mounted() -> None:
+    app, outer = FastAPI(), FastAPI()
+    add_playground(app)
+    outer.mount("/prefix", app)
+    response = TestClient(outer).get(f"/prefix{PATH}/")
+    assert response.url.path == f"/prefix{PATH}"
+    assert response.text == content(PAGE)
+
+
 def test_the_page_is_no_part_of_the_api_description(http: TestClient) -> None:
     assert http.get("/openapi.json").json()["paths"] == {}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -62,11 +62,17 @@ HEADERS = {
 def add_playground(app: Starlette) -> None:
     """Add the page and its files to an application (FastAPI's too); they stay out of its API description."""
     app.add_route(PATH, _page, methods=["GET"], include_in_schema=False)
+    app.add_route(f"{PATH}/", _without_slash, methods=["GET"], include_in_schema=False)
     app.add_route(f"{PATH}/{{name}}", _file, methods=["GET"], include_in_schema=False)
 
 
 async def _page(request: Request) -> Response:
     return _response(PAGE)
+
+
+async def _without_slash(request: Request) -> Response:
+    # Relative, as everything here: a gateway may have put the server under another path.
+    return RedirectResponse(f"..{PATH}")
 
 
 async def _file(request: Request) -> Response:
