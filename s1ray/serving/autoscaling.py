@@ -15,7 +15,7 @@ queue that grows will be longer by then; what it grows by counts too. When more 
 that they will take is not answered twice.
 
 Down. Only when nothing waits; only to a number that carries the load with room to spare (`downscale_load`); after
-`downscale_delay_s` of such calm without any change, and then in steps, `downscale_step_delay_s` apart, of a tenth of
+`downscale_delay_s` of such calm without any change, and then in steps, `downscale_step_delay_s` apart, of a fifth of
 the replicas or one. Serve lets a replica that goes finish what it has begun. Between the load at which replicas are
 added and the load at which they go lies a gap, so that a constant load settles on one number.
 
@@ -64,16 +64,16 @@ class Settings:
 
     target_ongoing_requests: float
     """Requests that a replica should have."""
-    target_kv_cache_usage: float = 0.85
+    target_kv_cache_usage: float = 0.9
     """Part of its KV cache that they may take."""
     tolerated_queue: float = 0.0
     """Waiting requests, for each running replica, that ask for no more replicas."""
     upscale_delay_s: float = 10.0
     downscale_delay_s: float = 300.0
-    downscale_step_delay_s: float = 60.0
+    downscale_step_delay_s: float = 30.0
     downscale_load: float = 0.75
     """Part of its target that each of the remaining replicas may have after a step down."""
-    downscale_fraction: float = 0.1
+    downscale_fraction: float = 0.2
     """Part of the replicas that may go in one step; one may always."""
     scale_to_zero_delay_s: float = 300.0
     replica_start_s: float = 120.0

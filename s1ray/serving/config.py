@@ -93,18 +93,18 @@ class Autoscaling(Config):
     """Seconds of load before replicas are added."""
     downscale_delay_s: float = Field(default=300.0, ge=0)
     """Seconds of calm before replicas are removed: at least as long as a long answer takes."""
-    target_kv_cache_usage: float = Field(default=0.85, gt=0, le=1)
+    target_kv_cache_usage: float = Field(default=0.9, gt=0, le=1)
     """Part of its KV cache that a replica's requests should take: where they think long, it is full before
     `target_ongoing_requests` is reached, and further requests wait inside the engine."""
     tolerated_queue: float = Field(default=0.0, ge=0)
     """Waiting requests, for each running replica, that ask for no more replicas: above 0 trades their wait for fewer
     replicas."""
-    downscale_step_delay_s: float = Field(default=60.0, ge=0)
+    downscale_step_delay_s: float = Field(default=30.0, ge=0)
     """Seconds from one step down to the next, while the calm lasts."""
     downscale_load: float = Field(default=0.75, gt=0, lt=1)
     """Part of its target that each of the remaining replicas may have after a step down. Less removes replicas later,
     and brings them back less often."""
-    downscale_fraction: float = Field(default=0.1, gt=0, le=1)
+    downscale_fraction: float = Field(default=0.2, gt=0, le=1)
     """Part of the replicas that may go in one step; one may always."""
     scale_to_zero_delay_s: float | None = Field(default=None, ge=0)
     """With `min_replicas: 0`, seconds without any request before the last replica goes. None: `downscale_delay_s`."""

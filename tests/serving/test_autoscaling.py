@@ -185,7 +185,7 @@ def test_replicas_go_one_by_one_after_a_long_calm() -> None:
     targets = run(SETTINGS, lambda now, running: (100.0, 0.0), target=6, running=6)
     steps = [now for now in range(1, len(targets)) if targets[now] != targets[now - 1]]
     assert targets[-1] == 3  # 100 / (0.75 * 48) = 2.8
-    assert steps == [300, 360, 420]
+    assert steps == [300, 330, 360]
 
 
 def test_a_short_calm_keeps_the_replicas() -> None:
@@ -232,8 +232,8 @@ def test_a_tolerated_queue_asks_for_nothing() -> None:
     assert required(seen(ongoing=96, queued=17), settings) == 3
 
 
-def test_a_fleet_shrinks_by_a_tenth_in_a_step() -> None:
-    assert removable(seen(running=1000, target=1000, ongoing=0, maximum=1000), SETTINGS) == 100
+def test_a_fleet_shrinks_by_a_fifth_in_a_step() -> None:
+    assert removable(seen(running=1000, target=1000, ongoing=0, maximum=1000), SETTINGS) == 200
     assert removable(seen(running=1000, target=1000, ongoing=35_000, maximum=1000), SETTINGS) == 27
     assert removable(seen(running=5, target=5), SETTINGS) == 1
 
