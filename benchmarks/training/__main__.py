@@ -59,14 +59,14 @@ def measure_speed(console: Console, size: ModelSize, rounds: int, steps: int) ->
         write_model(size, Path(folder) / "model")
         arms = make_arms(Path(folder) / "model", tokens, masks, steps)
         console.print("warming up")
-        first = {name: arm().losses[0] for name, arm in arms.items()}
+        first = {name: arm.first() for name, arm in arms.items()}
         expected = next(iter(first.values()))
         if wrong := {name: loss for name, loss in first.items() if abs(loss - expected) > 1e-3 * expected}:
             raise OtherLoss(f"first losses that are not {expected:.4f}: {wrong}")
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         for turn in range(rounds):
             for name in rotated(list(arms), turn):
-                seconds[name].append(arms[name]().seconds)
+                seconds[name].append(arms[name].timed())
             console.print(f"round {turn + 1} of {rounds}")
     timed = [index for step in range(1, 1 + steps) for index in global_batch(step, ROWS, GLOBAL_BATCH, 0)]
     return Speed(sum(lengths[index] for index in timed), seconds)

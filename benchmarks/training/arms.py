@@ -45,16 +45,13 @@ def trainer_arm(rows: int) -> str:
 
 
 @dataclass(frozen=True)
-class Taken:
-    """Some optimizer steps."""
+class Arm:
+    """A way to train. It goes on from whatever weights it has by now, which does not matter to its speed."""
 
-    seconds: float
-    """Of all but the first."""
-    losses: list[float]
-
-
-Arm = Callable[[], Taken]
-"""Takes steps 0 to `steps`, from whatever weights it has by now, and times all but the first."""
+    first: Callable[[], float]
+    """Take step 0, to warm up; gives its loss."""
+    timed: Callable[[], float]
+    """Take the steps after it; gives their seconds."""
 
 
 def make_arms(model: Path, tokens: Sequence[np.ndarray], masks: Sequence[np.ndarray], steps: int) -> dict[str, Arm]:
@@ -112,13 +109,13 @@ def _ours(model: Path, dataset: Dataset, config: TrainingConfig, steps: int) -> 
     engine = load_engine(config, str(model), device=CPU, rank=0, world_size=1)
     stepper = Stepper(engine, dataset, config, DivergenceMonitor(DivergenceConfig()), world_size=1)
 
-    def take() -> Taken:
-        losses = [stepper.step(0, 0).metrics["loss"]]
+    def timed() -> float:
         begin = time.perf_counter()
-        losses += [stepper.step(step, 0).metrics["loss"] for step in range(1, 1 + steps)]
-        return Taken(time.perf_counter() - begin, losses)
+        for step in range(1, 1 + steps):
+            stepper.step(step, 0)
+        return time.perf_counter() - begin
 
-    return take
+    return Arm(lambda: float(stepper.step(0, 0).metrics["loss"]), timed)
 
 
 def _load(model: Path, implementation: str = "sdpa") -> Any:
@@ -155,13 +152,13 @@ def _plain(model: Path, dataset: Dataset, batches: Sequence[Sequence[int]], conf
         optimizer.zero_grad()
         return float(loss)
 
-    def take() -> Taken:
-        losses = [step(batches[0])]
+    def timed() -> float:
         begin = time.perf_counter()
-        losses += [step(batch) for batch in batches[1:]]
-        return Taken(time.perf_counter() - begin, losses)
+        for batch in batches[1:]:
+            step(batch)
+        return time.perf_counter() - begin
 
-    return take
+    return Arm(lambda: step(batches[0]), timed)
 
 
 def _trainer(
@@ -175,10 +172,14 @@ def _trainer(
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
     class Clock(TrainerCallback):
-        """When each optimizer step ended."""
+        """When training began, everything being built, and when each optimizer step ended."""
 
         def __init__(self) -> None:
+            self.begin = 0.0
             self.ends: list[float] = []
+
+        def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
+            self.begin = time.perf_counter()
 
         def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
             self.ends.append(time.perf_counter())
@@ -200,32 +201,35 @@ def _trainer(
             padded["labels"][number, :length] = np.where(row["mask"], row["tokens"], IGNORE)
         return {name: torch.from_numpy(values) for name, values in padded.items()}
 
-    arguments = TrainingArguments(
-        output_dir=str(model.parent / "trainer"),
-        max_steps=len(batches),
-        per_device_train_batch_size=rows,
-        gradient_accumulation_steps=GLOBAL_BATCH // rows,
-        optim="adamw_torch_fused",
-        learning_rate=1e-5,
-        lr_scheduler_type="constant",
-        max_grad_norm=1.0,
-        use_cpu=True,
-        report_to="none",
-        save_strategy="no",
-        logging_strategy="steps",
-        logging_steps=1,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-    )
-    ordered = [{"tokens": tokens[index], "mask": masks[index]} for batch in batches for index in batch]
-    network = _load(model)
-
-    def take() -> Taken:
+    def run(rows_of: Sequence[Sequence[int]]) -> tuple[Clock, float]:
+        arguments = TrainingArguments(
+            output_dir=str(model.parent / "trainer"),
+            max_steps=len(rows_of),
+            per_device_train_batch_size=rows,
+            gradient_accumulation_steps=GLOBAL_BATCH // rows,
+            optim="adamw_torch_fused",
+            learning_rate=1e-5,
+            lr_scheduler_type="constant",
+            max_grad_norm=1.0,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="steps",
+            logging_steps=1,
+            disable_tqdm=True,
+            remove_unused_columns=False,
+        )
+        ordered = [{"tokens": tokens[index], "mask": masks[index]} for batch in rows_of for index in batch]
         clock = Clock()
         trainer = InOrder(model=network, args=arguments, train_dataset=ordered, data_collator=pad, callbacks=[clock])
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-        return Taken(clock.ends[-1] - clock.ends[0], losses)
+        return clock, next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
 
-    return take
+    network = _load(model)
+
+    def timed() -> float:
+        clock, _ = run(batches[1:])
+        return clock.ends[-1] - clock.begin
+
+    return Arm(lambda: run(batches[:1])[1], timed)

@@ -27,9 +27,9 @@ GLOBAL_BATCH = 16
 class ModelSize:
     """A Qwen2 of random weights."""
 
-    vocabulary: int = 8192
-    hidden_size: int = 256
-    intermediate_size: int = 704
+    vocabulary: int = 4096
+    hidden_size: int = 128
+    intermediate_size: int = 384
     layers: int = 4
     heads: int = 4
     key_value_heads: int = 2
