@@ -10,6 +10,7 @@ and replacing a trigger by the target.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,21 +52,47 @@ class Shares:
         return 0.0 if share != share else share  # NaN: neither triggers nor anything else was possible
 
 
-class _Pool:
-    """For several rows, the pooled logit of a few columns each."""
+ToDevice = Callable[[list, torch.dtype], torch.Tensor]
 
-    def __init__(self, edits: Sequence[RowEdit], columns: list[list[int]], to_device: ToDevice) -> None:
-        most = max(len(ids) for ids in columns)
-        self.rows = to_device([edit.index for edit in edits], torch.int64)
-        # Shorter rows repeat their first column; `padding` keeps it from counting twice.
-        self.columns = to_device([[*ids, *[ids[0]] * (most - len(ids))] for ids in columns], torch.int64)
-        self.padding = to_device([[i >= len(ids) for i in range(most)] for ids in columns], torch.bool)
-        self.temperature = to_device([edit.temperature for edit in edits], torch.float32)
+
+class _Places:
+    """(row, id) pairs as they are collected."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.ids: list[int] = []
+
+    def add(self, row: int, ids: Sequence[int]) -> None:
+        self.rows += [row] * len(ids)
+        self.ids += ids
+
+
+class _Pool:
+    """For several rows, the pooled logit of a few columns each.
+
+    Its indices are given to `place` once they are on the device, together with those of everything else.
+    """
+
+    def __init__(self, edits: Sequence[RowEdit], columns: list[list[int]]) -> None:
+        self.most = max(map(len, columns))
         self.greedy = all(edit.temperature == 0 for edit in edits)
-        self.leading = [edit.index for edit in edits] == list(range(len(edits)))
+        self.row_list = [edit.index for edit in edits]
+        self.leading = self.row_list == list(range(len(edits)))
         """The rows are the first ones of the batch, in order."""
-        self._places = (self.rows.unsqueeze(1), self.columns)
-        self._ragged = any(len(ids) < most for ids in columns)
+        # Shorter rows repeat their first column; `padding` keeps it from counting twice.
+        self.column_list = [i for ids in columns for i in (*ids, *[ids[0]] * (self.most - len(ids)))]
+        self.ragged = min(map(len, columns)) < self.most
+        self.padding_list = [int(i >= len(ids)) for ids in columns for i in range(self.most)] if self.ragged else []
+        self.temperature_list = [edit.temperature for edit in edits]
+
+    def place(
+        self, rows: torch.Tensor, columns: torch.Tensor, padding: torch.Tensor, temperature: torch.Tensor
+    ) -> None:
+        """Take the lists of the same names as tensors."""
+        self.rows, self.temperature = rows, temperature
+        self.columns = columns.view(-1, self.most)
+        self.padding = padding.view(-1, self.most).bool() if self.ragged else padding
+        self._places = (rows.unsqueeze(1), self.columns)
 
     def pooled(self, values: torch.Tensor) -> torch.Tensor:
         """`pooled` at the rows' temperatures; for greedy rows alone it is one operation instead of eight."""
@@ -74,10 +101,13 @@ class _Pool:
     def gather(self, logits: torch.Tensor) -> torch.Tensor:
         """[rows, columns]; -inf where a row has fewer columns."""
         values = logits[self._places]
-        return values.masked_fill_(self.padding, -torch.inf) if self._ragged else values
+        return values.masked_fill_(self.padding, -torch.inf) if self.ragged else values
 
 
-ToDevice = Callable[[list, torch.dtype], torch.Tensor]
+def _together(lists: Sequence[list], dtype: torch.dtype, to_device: ToDevice) -> list[torch.Tensor]:
+    """A tensor for each list, in one copy to the device."""
+    flat = to_device(list(itertools.chain.from_iterable(lists)), dtype)
+    return list(flat.split([len(values) for values in lists]))
 
 
 class LogitEdits:
@@ -95,9 +125,7 @@ class LogitEdits:
     """
 
     def __init__(self, edits: Sequence[RowEdit], width: int, to_device: ToDevice) -> None:
-        forces: list[tuple[int, int]] = []
-        bans: list[tuple[int, int]] = []
-        exclusions: list[tuple[int, int]] = []
+        force, ban, exclude = _Places(), _Places(), _Places()
         moves: list[tuple[RowEdit, RowAction, int]] = []
         suppressions: list[tuple[RowEdit, RowAction]] = []
         beyond: dict[int, list[int]] = {}
@@ -108,35 +136,56 @@ class LogitEdits:
             if action is None:
                 continue
             if action.force is not None:
-                forces.append((edit.index, action.force))
-            bans.extend((edit.index, token_id) for token_id in action.ban)
-            exclusions.extend((edit.index, token_id) for token_id in action.exclude)
+                force.add(edit.index, (action.force,))
+            ban.add(edit.index, action.ban)
+            exclude.add(edit.index, action.exclude)
             if action.move_to is not None:
                 moves.append((edit, action, action.move_to))
             elif action.wants_share:
                 suppressions.append((edit, action))
 
-        # Constants are made here, because making one on a GPU takes a copy to it.
-        self._impossible, self._certain = to_device([-torch.inf, FORCED], torch.float32)
-        self._beyond = [(size, to_device(indices, torch.int64)) for size, indices in beyond.items()]
-        self._force = tuple(to_device(list(column), torch.int64) for column in zip(*forces, strict=True))
-        self._exclude = tuple(to_device(list(column), torch.int64) for column in zip(*exclusions, strict=True))
-        self._ban = tuple(to_device(list(column), torch.int64) for column in zip(*bans, strict=True))
         self._moves: _Pool | None = None
-        self._watched_moves: torch.Tensor | None = None
         self._suppressions: _Pool | None = None
         self.watched: list[int] = []
+        watched: list[int] = []
         if moves:
             # Column 0 is the target, the triggers follow.
-            columns = [[target, *action.ban] for _, action, target in moves]
-            self._moves = _Pool([edit for edit, _, _ in moves], columns, to_device)
+            self._moves = _Pool([edit for edit, _, _ in moves], [[target, *action.ban] for _, action, target in moves])
             watched = [place for place, (_, action, _) in enumerate(moves) if action.wants_share]
-            self._watched_moves = to_device(watched, torch.int64) if watched else None
             self.watched += [moves[place][0].index for place in watched]
         if suppressions:
-            banned = [list(action.ban) for _, action in suppressions]
-            self._suppressions = _Pool([edit for edit, _ in suppressions], banned, to_device)
+            self._suppressions = _Pool(
+                [edit for edit, _ in suppressions], [list(action.ban) for _, action in suppressions]
+            )
             self.watched += [edit.index for edit, _ in suppressions]
+        self._place(force, ban, exclude, watched, beyond, to_device)
+
+    def _place(
+        self,
+        force: _Places,
+        ban: _Places,
+        exclude: _Places,
+        watched: list[int],
+        beyond: dict[int, list[int]],
+        to_device: ToDevice,
+    ) -> None:
+        """Bring all indices to the device, in one copy, and all numbers in another."""
+        pools = [pool for pool in (self._moves, self._suppressions) if pool is not None]
+        lists = [force.rows, force.ids, ban.rows, ban.ids, exclude.rows, exclude.ids, watched]
+        lists += [values for pool in pools for values in (pool.row_list, pool.column_list, pool.padding_list)]
+        tensors = _together([*lists, *beyond.values()], torch.int64, to_device)
+        # Constants are made here, too, because making one on a GPU takes a copy to it.
+        numbers = [[-torch.inf], [FORCED], *(pool.temperature_list for pool in pools)]
+        impossible, certain, *temperatures = _together(numbers, torch.float32, to_device)
+        self._impossible, self._certain = impossible[0], certain[0]
+        self._force, self._ban, self._exclude = (
+            tuple(tensors[at : at + 2]) if places.ids else () for at, places in ((0, force), (2, ban), (4, exclude))
+        )
+        self._watched_moves = tensors[6] if watched else None
+        for number, pool in enumerate(pools):
+            rows, columns, padding = tensors[7 + 3 * number : 10 + 3 * number]
+            pool.place(rows, columns, padding, temperatures[number])
+        self._beyond = list(zip(beyond, tensors[len(lists) :], strict=True))
 
     def apply(self, logits: torch.Tensor) -> Shares | None:
         """Edit `logits` ([requests, vocabulary], float32) in place; give the shares of the watched rows."""
