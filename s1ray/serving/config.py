@@ -75,6 +75,10 @@ class Budgets(Config):
         return Budgets(default=default, maximum=maximum, effort=effort)
 
 
+REPORTED_WITHIN_S = 20.0
+"""Seconds within which Serve's controller knows of every request."""
+
+
 class Autoscaling(Config):
     """How many replicas a model has, and what decides it."""
 
@@ -107,7 +111,8 @@ class Autoscaling(Config):
     downscale_fraction: float = Field(default=0.2, gt=0, le=1)
     """Part of the replicas that may go in one step; one may always."""
     scale_to_zero_delay_s: float | None = Field(default=None, ge=0)
-    """With `min_replicas: 0`, seconds without any request before the last replica goes. None: `downscale_delay_s`."""
+    """With `min_replicas: 0`, seconds without any request before the last replica goes. None: `downscale_delay_s`.
+    At least 20, as callers report their requests every 10 s."""
     replica_start_s: float = Field(default=120.0, ge=0)
     """Seconds that a replica takes to start, node and weights included. A queue of requests that are shorter than that
     counts less: most of it is gone when the replica comes."""
@@ -121,6 +126,12 @@ class Autoscaling(Config):
                 raise ValueError(f"{name}: means nothing to policy 'ray'; leave it out, or use 'queue_depth'")
         if self.scale_to_zero_delay_s is not None and self.min_replicas > 0:
             raise ValueError(f"scale_to_zero_delay_s: min_replicas is {self.min_replicas}, not 0; leave it out")
+        to_zero = self.downscale_delay_s if self.scale_to_zero_delay_s is None else self.scale_to_zero_delay_s
+        if self.min_replicas == 0 and to_zero < REPORTED_WITHIN_S:
+            raise ValueError(
+                f"scale_to_zero_delay_s: {to_zero:g} s is too short with min_replicas 0: callers report their requests "
+                f"every 10 s, and the last replica could go while some wait; give {REPORTED_WITHIN_S:g} or more"
+            )
         return self
 
 

@@ -24,7 +24,7 @@ from s1ray.serving.local import ServedApp, serve_locally
 pytestmark = pytest.mark.end_to_end
 
 BATCH = 2
-BURST = 24
+BURST = 40
 TOKENS, FEW = 800, 20
 PATIENCE_S = 240.0
 MODEL: dict[str, Any] = {
@@ -38,8 +38,8 @@ MODEL: dict[str, Any] = {
         "max_replicas": 2,
         "target_ongoing_requests": BATCH,
         "upscale_delay_s": 1,
-        "downscale_delay_s": 5,
-        "scale_to_zero_delay_s": 5,
+        "downscale_delay_s": 15,
+        "scale_to_zero_delay_s": 20,
         "replica_start_s": 1,
     },
 }
@@ -178,7 +178,7 @@ def test_replicas_follow_the_queue_and_no_request_is_lost(
 
     most = [states.get("RUNNING", 0) for _, states in watch.seen]
     changes = [number for index, number in enumerate(most) if index == 0 or number != most[index - 1]]
-    assert changes == [0, 1, 2, 1, 0], f"replicas came and went: {watch.seen}"
+    assert changes[changes.index(0) :] == [0, 1, 2, 1, 0], f"replicas came and went: {watch.seen}"
     assert {ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS} <= numbers.keys()
     assert 0 < numbers[ENGINE_RUNNING] <= 2 * BATCH
     assert 0 < numbers[KV_CACHE_USAGE] <= 2

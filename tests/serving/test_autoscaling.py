@@ -451,6 +451,8 @@ def test_every_setting_has_a_field_and_none_is_without_use() -> None:
         ({"policy": "ray", "tolerated_queue": 3}, "tolerated_queue: means nothing to policy 'ray'"),
         ({"policy": "ray", "replica_start_s": 60}, "replica_start_s"),
         ({"scale_to_zero_delay_s": 60}, "scale_to_zero_delay_s: min_replicas is 1"),
+        ({"min_replicas": 0, "scale_to_zero_delay_s": 19}, "scale_to_zero_delay_s: 19 s is too short"),
+        ({"min_replicas": 0, "downscale_delay_s": 5}, "scale_to_zero_delay_s: 5 s is too short"),
         ({"downscale_load": 1}, "downscale_load"),
         ({"downscale_fraction": 0}, "downscale_fraction"),
         ({"target_kv_cache_usage": 85}, "target_kv_cache_usage"),
