@@ -155,12 +155,14 @@ class _Deployment:
                 self.remove(replica, now)
                 return
         else:
-            self.serve_queue(now)
+            self.fill(replica, now)
         self.schedule(replica)
 
-    def serve_queue(self, now: float) -> None:
-        while self.queue and self.route(self.queue[0], now):
-            self.queue.popleft()
+    def fill(self, replica: _Replica, now: float) -> None:
+        """While anything waits, the others are full."""
+        assert replica.engine is not None
+        while self.queue and replica.engine.ongoing < self.hardware.max_num_seqs:
+            self.ended(replica, replica.engine.add(self.queue.popleft(), now))
 
     def sample(self, now: float) -> None:
         self.controller.sample(now, len(self.queue), sum(map(_ongoing, self.running)))
@@ -171,6 +173,7 @@ class _Deployment:
             engine = replica.engine
             assert engine is not None
             self.ended(replica, engine.advance(now))
+            self.fill(replica, now)
             self.schedule(replica)
             stats[replica.number] = {
                 ENGINE_RUNNING: float(engine.decoding),
@@ -179,7 +182,6 @@ class _Deployment:
                 REQUEST_SECONDS: replica.request_s,
             }
         self.controller.report(now, stats)
-        self.serve_queue(now)
 
     def decide(self, now: float) -> None:
         target = self.controller.decide(now, self.running, self.target, self.minimum, self.maximum)
@@ -253,7 +255,8 @@ def simulate(
                 if replica is not None and replica.draining_since is None:
                     replica.engine = Engine(hardware, now)
                     deployment.running.append(replica)
-                    deployment.serve_queue(now)
+                    deployment.fill(replica, now)
+                    deployment.schedule(replica)
             elif kind == "kill":
                 if replica is not None:
                     deployment.remove(replica, now)
