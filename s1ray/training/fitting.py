@@ -16,6 +16,8 @@ from s1ray.training.memory import Architecture, MemoryEstimate
 
 HEADROOM = 0.95
 """Part of a device's memory that can be used: the allocator loses some to pieces that nothing fits into."""
+CPU_HEADROOM = 0.8
+"""Likewise of the main memory that CPU workers share: glibc keeps freed blocks in a heap with holes, a sixth more."""
 HOST_RUNTIME = 3 * 2**30
 """Main memory of a worker's process on a GPU: libraries, CUDA's host side, communication."""
 CPU_RUNTIME = 1 * 2**30
@@ -52,7 +54,8 @@ def fits(memory: MemoryEstimate, hardware: Hardware) -> bool | None:
     if hardware.on_gpu:
         known.append(None if hardware.device_memory is None else memory.total <= HEADROOM * hardware.device_memory)
     if hardware.host_memory is not None:
-        known.append(host_need(memory, hardware) <= HEADROOM * hardware.host_memory)
+        part = HEADROOM if hardware.on_gpu else CPU_HEADROOM
+        known.append(host_need(memory, hardware) <= part * hardware.host_memory)
     if False in known:
         return False
     return None if None in known or not known else True

@@ -20,6 +20,8 @@ REDUCE_BUCKET = 500_000_000
 """Gradients that DeepSpeed reduces at once, in elements (its default)."""
 LIVE_PARAMETERS = 1_000_000_000
 """Parameters that ZeRO-3 keeps gathered at most, in elements (its default)."""
+SUB_GROUP = 1_000_000_000
+"""Parameters that ZeRO-3 updates at once, in elements (its default)."""
 GPU_RUNTIME = 2 * 2**30
 """CUDA context, NCCL's channels and the kernels' workspaces on each GPU."""
 
@@ -102,8 +104,8 @@ def model_states(architecture: Architecture, config: TrainingConfig) -> ModelSta
         optimizer = 12 * trained // (n if stage else 1)
     else:
         gradients = 4 * trained // (n if stage >= 2 else 1)
-        # Stages 1 and 2 keep a master copy of weights that are fp32 already.
-        optimizer = {0: 8 * trained, 1: 12 * trained // n, 2: 12 * trained // n, 3: 8 * trained // n}[stage]
+        # ZeRO keeps a master copy of weights that are fp32 already, too.
+        optimizer = 12 * trained // n if stage else 8 * trained
     gathered = 2 * width * architecture.largest_module if stage == 3 else 0
     host = 0
     if config.offload.optimizer == "cpu":
@@ -211,7 +213,7 @@ def estimate(
         | {"gradients": earlier, "activations": activations, "logits": loss_kept + max(loss_now, loss_back)},
         "backward pass": fixed
         | {
-            "gradients": earlier + min(gradients.fresh, w * head),
+            "gradients": earlier + w * head,
             "activations": activations - last_norm + recomputed + working,
         },
         "reduction": fixed | {"gradients": earlier + gradients.fresh + gradients.reduced, "activations": hidden},
@@ -257,8 +259,11 @@ class Gradients:
         if stage == 3:
             always = 0 if config.offload.optimizer == "cpu" else 4 * trained // n
             gathered = w * min(a.parameters, LIVE_PARAMETERS)
-            return cls(always, always, fresh, w * bucket, 2 * always, w * REDUCE_BUCKET if gpu else 0, gathered)
+            update = always + min(always, 4 * SUB_GROUP)
+            return cls(always, always, fresh, w * bucket, update, w * REDUCE_BUCKET if gpu else 0, gathered)
+        if stage == 1 and mixed:
+            # DeepSpeed's bf16 optimizer keeps whole fp32 gradients, and reduces copies of them.
+            return cls(4 * trained, 4 * trained, fresh, 4 * bucket, 4 * trained, 0, 0)
         part = 4 * trained // n
         accumulated = part if stage == 2 else 4 * trained
-        buffers = 2 * (4 if stage == 1 else w) * REDUCE_BUCKET if gpu else 0
-        return cls(0, accumulated, fresh, w * bucket, 2 * part, buffers, 0)
+        return cls(0, accumulated, fresh, w * bucket, 2 * part, 2 * w * REDUCE_BUCKET if gpu else 0, 0)
