@@ -1,6 +1,6 @@
 """How fast fine-tuning is, and what its loss needs of memory.
 
-    make bench-training                                # everything, about eight minutes on two cores
+    make bench-training                                # everything, about five minutes on two cores
     python -m benchmarks.training --quick --output DIR # fewer rounds and steps, about two minutes
 
 Writes results.json and results.png. All arms take the same optimizer steps on the same rows, which is checked by their
@@ -83,7 +83,7 @@ def main(
     logging.disable(logging.WARNING)
     # Not a terminal: room for the tables all the same.
     console = Console() if sys.stdout.isatty() else Console(width=110)
-    size, rounds, steps = ModelSize(), 3 if quick else 7, 1 if quick else 2
+    size, rounds, steps = ModelSize(), 3 if quick else 5, 1 if quick else 2
     speed = measure_speed(console, size, rounds, steps)
     console.print("memory of the loss")
     peaks = [cross_entropy.measure(tokens, LOSS_VOCABULARY) for tokens in LOSS_TOKENS[:: 3 if quick else 1]]
