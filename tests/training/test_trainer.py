@@ -11,7 +11,7 @@ import pytest
 from s1ray.config import ConfigError
 from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Trace, to_table, write_table
-from s1ray.training import hardware
+from s1ray.training import hardware, trainer
 from s1ray.training.config import TrainingConfig
 from s1ray.training.metrics import MetricsFile, read_metrics
 from s1ray.training.planning import Rows, plan
@@ -65,7 +65,7 @@ def test_the_plan_tells_steps_warm_up_tokens_and_memory_and_starts_nothing(confi
 
 
 def test_the_plan_names_what_would_make_a_run_fit(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_own_memory", lambda: 2**31 + 2**28)
+    monkeypatch.setattr(hardware, "_own_memory", lambda: 11 * 2**28)
     rows = [trace(i, thinking="count " * 500) for i in range(20)]
     fits = config(rows, max_length=4000, micro_batch_tokens=4000)
     assert "  it fits" in plan(fits)
@@ -172,3 +172,17 @@ def test_metrics_of_steps_after_the_checkpoint_are_removed_on_resume(tmp_path: P
     metrics.write({"step": 3, "again": True})
     metrics.close()
     assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "again": True}]
+
+
+def test_a_complete_run_can_still_be_uploaded(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained, uploaded = [], []
+    monkeypatch.setattr(trainer, "_train", lambda settings, model, run: trained.append(run.path))
+    monkeypatch.setattr(trainer, "check_upload", lambda settings: None)
+    monkeypatch.setattr(trainer, "upload", lambda settings, folder: uploaded.append((settings.push_to, folder)))
+    settings = config([trace(0)])
+    run = trainer.train(settings)
+    assert uploaded == []
+    again = trainer.train(settings.model_copy(update={"push_to": "org/name"}))
+    assert again.skipped
+    assert trained == [run.path]
+    assert uploaded == [("org/name", run.path / "model")]
