@@ -14,10 +14,12 @@ from s1ray.training.hardware import Hardware, find_hardware
 from s1ray.training.memory import Architecture, MemoryEstimate, Workload, estimate
 from s1ray.training.preparation import prepare
 from s1ray.training.schedule import steps_per_epoch, warmup_steps
+from s1ray.training.tracking import check_packages
 
 
 def plan(config: TrainingConfig) -> list[str]:
     """What a run would do. Reads and tokenises the traces; starts nothing."""
+    check_packages(config.tracking)
     training_set = prepare(config)
     rows = Rows.of([(len(e.input_ids), sum(e.loss_mask)) for e in training_set.examples])
     per_epoch = steps_per_epoch(len(rows.lengths), config.global_batch)
@@ -34,6 +36,8 @@ def plan(config: TrainingConfig) -> list[str]:
         f"{100 * waste:.1f} % padding",
         *memory_lines(config, rows),
     ]
+    if training_set.held_out:
+        lines.insert(1, f"{len(training_set.held_out):,} traces held out, to measure the loss on")
     if training_set.unusable:
         lines.extend(explain(training_set.unusable).splitlines())
     return lines
