@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, RequestMetadata
+from ray.serve._private.request_router.common import PendingRequest
+
+from s1ray.serving import router
+from s1ray.serving.router import EarliestDeadlineRouter
+
+MODEL = DeploymentID(name="model", app_name="app")
+
+
+class Replica:
+    """One replica with so many places."""
+
+    def __init__(self, places: int) -> None:
+        self.replica_id = ReplicaID(unique_id="r", deployment_id=MODEL)
+        self.node_id, self.availability_zone, self.multiplexed_model_ids = "node", None, set()
+        self.max_ongoing_requests, self.running = places, 0
+        self.is_cross_language = False
+
+    def update_replica_info(self, info: Any) -> None:
+        raise NotImplementedError
+
+    async def get_queue_len(self, *, deadline_s: float) -> int:
+        return self.running
+
+
+@pytest.fixture
+def depths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What the gauge of the queue was told."""
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr(router, "set_queue_depth", lambda *args: told.append(args))
+    return told
+
+
+def test_waiting_requests_are_routed_by_their_deadlines(depths: list[tuple[str, int]]) -> None:
+    async def run() -> list[float]:
+        replica = Replica(places=1)
+        routing = EarliestDeadlineRouter(
+            deployment_id=MODEL,
+            handle_source=DeploymentHandleSource.REPLICA,
+            use_replica_queue_len_cache=False,
+            initial_backoff_s=0.001,
+            max_backoff_s=0.005,
+        )
+        routing.initialize_state(model="m")
+        routing.update_replicas([replica])
+        served: list[float] = []
+
+        async def request(deadline: float) -> None:
+            metadata = RequestMetadata(request_id=str(deadline), internal_request_id=str(deadline))
+            pending = PendingRequest(args=["body", SimpleNamespace(deadline=deadline)], kwargs={}, metadata=metadata)
+            assert await routing._choose_replica_for_request(pending) is replica
+            replica.running += 1
+            served.append(deadline)
+            await asyncio.sleep(0.02)
+            replica.running -= 1
+
+        first = asyncio.create_task(request(0.0))
+        await asyncio.sleep(0.01)
+        left = asyncio.create_task(request(5.0))
+        others = [asyncio.create_task(request(deadline)) for deadline in (40.0, 10.0, 30.0, 20.0)]
+        await asyncio.sleep(0.005)
+        left.cancel()
+        await asyncio.wait_for(asyncio.gather(first, *others), 20)
+        return served
+
+    assert asyncio.run(run()) == [0.0, 10.0, 20.0, 30.0, 40.0]
+    assert max(depth for _, depth in depths) >= 4
+    assert depths[-1] == ("m", 0)
