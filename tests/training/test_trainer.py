@@ -77,7 +77,7 @@ def test_the_plan_names_what_would_make_a_run_fit(config: Any, monkeypatch: pyte
 
 
 def test_the_estimate_is_of_the_largest_micro_batch_of_all_steps(config: Any) -> None:
-    rows = Rows.of([(100, 50)] * 30 + [(900, 700), (850, 840)])
+    rows = Rows([100] * 30 + [900, 850], [50] * 30 + [700, 840])
     packed = rows.workload(config([trace(0)], max_length=1000, global_batch=4, num_workers=1))
     assert 900 <= packed.tokens <= 1000
     assert packed.several_examples
@@ -134,6 +134,13 @@ def test_held_out_rows_are_whole_questions_and_not_trained_on(config: Any) -> No
     assert again.held_out == training_set.held_out
     other = prepare(config(rows, validation={"fraction": 0.2}, seed=1))
     assert other.held_out != training_set.held_out
+
+
+def test_the_plan_tells_what_is_held_out_and_plans_for_the_rest(config: Any) -> None:
+    lines = plan(config([trace(i) for i in range(50)], validation={"size": 2}, global_batch=8, epochs=1))
+    assert lines[0].startswith("48 of 50 traces, ")
+    assert lines[1] == "2 traces held out, to measure the loss on"
+    assert lines[2].startswith("6 optimizer steps")
 
 
 def test_holding_out_all_rows_is_refused_with_the_field(config: Any) -> None:
