@@ -26,7 +26,11 @@ from benchmarks.autoscaling.tuning import TUNED_ON
 HERE = Path(__file__).parent
 
 OURS = Arm("queue_depth", {})
-RAY_TUNED = Arm("ray, tuned", {"policy": "ray"})
+RAY_TUNED = Arm(
+    "ray, tuned",
+    {"policy": "ray", "target_ongoing_requests": 36, "downscale_delay_s": 300.0, "upscale_delay_s": 0.0},
+    {"look_back_period_s": 15.0},
+)
 ARMS = (
     OURS,
     RAY_TUNED,
@@ -40,6 +44,7 @@ TARGETS = (24, 32, 40, 48, 56)
 """Of the sweeps: whoever wants less waiting, or fewer replicas, sets the target."""
 
 SEEDS = (1, 2, 3, 4, 5)
+SWEEP_SEEDS = 1
 
 
 def sweep(arm: Arm) -> list[Arm]:
@@ -64,7 +69,7 @@ def main(
             compared += pool.compare(trace.name, ARMS, seeds)
             if not quick:
                 for arm in (OURS, RAY_TUNED):
-                    sweeps += pool.compare(trace.name, sweep(arm), seeds[:2])
+                    sweeps += pool.compare(trace.name, sweep(arm), seeds[:SWEEP_SEEDS])
         if not quick:
             console.print(f"{FLEET.name}: {FLEET.says}")
             compared += pool.compare(FLEET.name, (OURS, RAY_TUNED), seeds[:1])
@@ -73,7 +78,7 @@ def main(
     settings = {
         "quick": quick,
         "seeds": list(seeds),
-        "seeds_of_the_sweeps": list(seeds[:2]),
+        "seeds_of_the_sweeps": list(seeds[:SWEEP_SEEDS]),
         "tuned_on": [trace.name for trace in TUNED_ON],
         "tick_s": TICK_S,
     }

@@ -170,45 +170,68 @@ def print_tables(console: Console, compared: Sequence[Compared], decisions: Sequ
 
 
 def write_plot(path: Path, compared: Sequence[Compared], sweeps: Sequence[Compared]) -> None:
-    """Mean wait against replica-hours, trace by trace: each policy, and lines for other targets."""
+    """Mean wait against replica-hours, trace by trace: each policy, and lines for other targets; and the turns.
+
+    Bars span the seeds. Traces without a sweep are left out.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    traces = list(dict.fromkeys(one.trace for one in compared))
+    traces = [name for name in dict.fromkeys(one.trace for one in sweeps) if name != "rare"]
     rows = -(-len(traces) // 3)
-    figure, grid = pyplot.subplots(rows, 3, figsize=(13, 4 * rows), layout="constrained", squeeze=False)
-    for axes, name in itertools.zip_longest(grid.flat, traces):
-        if name is None:
-            axes.set_axis_off()
-            continue
-        for policy, colour in (("queue_depth", "tab:blue"), ("ray", "tab:orange")):
-            line = [
-                one for one in sweeps if one.trace == name and one.arm.options.get("policy", "queue_depth") == policy
-            ]
-            if line:
-                label = f"{policy}, targets {_targets(line)}"
-                hours, waits = ([one.mean(what) for one in line] for what in ("replica_hours", "wait_mean_s"))
-                axes.plot(hours, waits, color=colour, alpha=0.5, linewidth=1, marker=".", label=label)
-        for number, one in enumerate(one for one in compared if one.trace == name):
-            hours, waits = ([getattr(run, what) for run in one.runs] for what in ("replica_hours", "wait_mean_s"))
-            middle, height = float(np.mean(hours)), float(np.mean(waits))
-            axes.errorbar(
-                middle,
-                height,
-                xerr=[[middle - min(hours)], [max(hours) - middle]],
-                yerr=[[height - min(waits)], [max(waits) - height]],
-                color="tab:blue" if number == 0 else ("tab:orange", "tab:red", "tab:brown", "tab:gray")[number - 1],
-                marker="o" if number == 0 else "s",
-                label=one.arm.name,
-                capsize=2,
-                linestyle="none",
-            )
-        axes.set(title=name, xlabel="replica-hours", ylabel="mean wait, s", ylim=(0, None))
-        axes.legend(fontsize=7)
+    figure = pyplot.figure(figsize=(13, 3.6 * (rows + 1)), layout="constrained")
+    grid = figure.add_gridspec(rows + 1, 3)
+    for number, name in enumerate(traces):
+        axes = figure.add_subplot(grid[number // 3, number % 3])
+        _draw_trace(axes, name, *([one for one in all_of if one.trace == name] for all_of in (compared, sweeps)))
+    drawn = figure.axes[0].get_legend_handles_labels()
+    _draw_turns(figure.add_subplot(grid[rows, :2]), [one for one in compared if one.trace in traces], traces)
+    beside = figure.add_subplot(grid[rows, 2])
+    beside.set_axis_off()
+    beside.legend(*drawn, loc="center")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+COLOURS = ("tab:blue", "tab:orange", "tab:red", "tab:brown")
+"""Of the policies, in their order."""
+
+
+def _draw_trace(axes: Any, name: str, compared: Sequence[Compared], sweeps: Sequence[Compared]) -> None:
+    for policy, colour in zip(("queue_depth", "ray"), COLOURS, strict=False):
+        line = [one for one in sweeps if one.arm.options.get("policy", "queue_depth") == policy]
+        if not line:
+            continue
+        hours, waits = ([one.mean(what) for one in line] for what in ("replica_hours", "wait_mean_s"))
+        label = f"{policy}, targets {_targets(line)}"
+        axes.plot(hours, waits, color=colour, alpha=0.5, linewidth=1, marker=".", label=label)
+    for colour, one in zip(COLOURS, compared, strict=False):
+        hours, waits = ([getattr(run, what) for run in one.runs] for what in ("replica_hours", "wait_mean_s"))
+        middle, height = float(np.mean(hours)), float(np.mean(waits))
+        axes.errorbar(
+            middle,
+            height,
+            xerr=[[middle - min(hours)], [max(hours) - middle]],
+            yerr=[[height - min(waits)], [max(waits) - height]],
+            color=colour,
+            marker="o" if colour == COLOURS[0] else "s",
+            label=one.arm.name,
+            capsize=2,
+            linestyle="none",
+        )
+    axes.set(title=name, xlabel="replica-hours", ylabel="mean wait, s", ylim=(0, None))
+
+
+def _draw_turns(axes: Any, compared: Sequence[Compared], traces: Sequence[str]) -> None:
+    arms = list(dict.fromkeys(one.arm.name for one in compared))
+    for number, (arm, colour) in enumerate(zip(arms, COLOURS, strict=False)):
+        places = [index + (number - (len(arms) - 1) / 2) * 0.2 for index in range(len(traces))]
+        heights = [one.mean("turns_a_day") for one in compared if one.arm.name == arm]
+        axes.bar(places, heights, 0.2, color=colour)
+    axes.set_xticks(range(len(traces)), traces)
+    axes.set(title="changes of direction a day")
 
 
 def _targets(line: Sequence[Compared]) -> str:
