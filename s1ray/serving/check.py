@@ -26,6 +26,9 @@ IMPORT_PATH = "s1ray.serving.app:build_app"
 """`import_path` of our applications."""
 
 
+INGRESS = "Ingress"
+"""The deployment of the HTTP workers; the others are models."""
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 SERVES_OWN_HOST = "0.0.0.0"
@@ -67,6 +70,13 @@ def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]
                     f"{where}.deployments.{position}.name: the app has no deployment {deployment.name!r}"
                     f"{_meant(deployment.name, names)}; its deployments are {', '.join(names)}"
                 )
+            elif deployment.name != INGRESS:
+                problems += [
+                    f"{where}.deployments.{position}.{key}: Serve would drop all of the model's own `autoscaling`, its "
+                    "policy and its target included; set it in `args`, under the model"
+                    for key in ("autoscaling_config", "num_replicas")
+                    if key in deployment.model_fields_set
+                ]
     if problems:
         raise _error(path, problems)
     return found
@@ -99,7 +109,7 @@ def serve_warnings(path: str | os.PathLike[str]) -> list[str]:
 
 def deployment_names(config: ServingConfig) -> list[str]:
     """The names of the application's deployments, as `deployments[].name` in a Serve YAML overrides them."""
-    return ["Ingress", *(f"BudgetForcingServer:{m.name.replace('/', '--').replace('.', '_')}" for m in config.models)]
+    return [INGRESS, *(f"BudgetForcingServer:{m.name.replace('/', '--').replace('.', '_')}" for m in config.models)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -113,6 +113,10 @@ applications:
 """
 
 
+REPLACED = "autoscaling_config: {min_replicas: 1, max_replicas: 2}"
+"""Good for Serve, and the end of the model's own autoscaling."""
+
+
 def check_text(tmp_path: Path, text: str) -> dict[str, ServingConfig]:
     path = tmp_path / "serve.yaml"
     path.write_text(text, encoding="utf-8")
@@ -120,7 +124,7 @@ def check_text(tmp_path: Path, text: str) -> dict[str, ServingConfig]:
 
 
 def test_a_good_file_gives_the_arguments_of_its_applications(tmp_path: Path) -> None:
-    found = check_text(tmp_path, SERVE)
+    found = check_text(tmp_path, SERVE.replace(REPLACED, "health_check_period_s: 5"))
     assert [model.name for model in found["app"].models] == ["org/m.1"]
     assert deployment_names(found["app"]) == ["Ingress", "BudgetForcingServer:org--m_1"]
 
@@ -150,6 +154,18 @@ def test_every_mistake_in_a_serve_file_is_named(tmp_path: Path, old: str, new: s
     assert old in SERVE
     with pytest.raises(ConfigError, match=problem):
         check_text(tmp_path, SERVE.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("option", [REPLACED, "num_replicas: 2"])
+def test_options_that_would_replace_a_models_autoscaling_are_refused(tmp_path: Path, option: str) -> None:
+    problem = r"deployments.0.(autoscaling_config|num_replicas): Serve would drop .*own `autoscaling`"
+    with pytest.raises(ConfigError, match=problem):
+        check_text(tmp_path, SERVE.replace(REPLACED, option))
+
+
+def test_the_http_workers_may_be_scaled_in_the_file(tmp_path: Path) -> None:
+    text = SERVE.replace("BudgetForcingServer:org--m_1", "Ingress")
+    assert check_text(tmp_path, text)
 
 
 def test_several_mistakes_are_reported_at_once(tmp_path: Path) -> None:
