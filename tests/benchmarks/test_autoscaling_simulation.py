@@ -213,3 +213,17 @@ def test_other_processes_give_the_same_numbers() -> None:
     with Pool() as pool:
         (compared,) = pool.compare("rare", [RAY], (1,))
     assert compared.runs == (run("rare", RAY, 1),)
+
+
+def test_the_documented_numbers_are_the_committed_ones() -> None:
+    folder = Path(benchmark.__file__).parent
+    content = json.loads((folder / "results.json").read_text())
+    text = (folder.parents[1] / "docs" / "autoscaling.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "Ray, tuned |" in line or " ours |" in line]
+    numbers = [
+        (f"{one['replica_hours']['mean']:.1f}", f"{one['turns_a_day']['mean']:.0f}")
+        for described in content["traces"].values()
+        for one in described["policies"][:2]
+    ]
+    assert numbers
+    assert [(row[-3], row[-2]) for row in rows] == numbers
