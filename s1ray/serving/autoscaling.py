@@ -174,6 +174,9 @@ def removable(seen: Observation, settings: Settings) -> int:
 
 def decide(seen: Observation, settings: Settings, state: State) -> tuple[int, State]:
     """The number of replicas to ask for, between `minimum` and `maximum`, and the state for the next decision."""
+    if seen.now < state.decided_at:
+        # The clock was set back.
+        state = State()
     growth, elapsed = 0.0, seen.now - state.decided_at
     if 0 < elapsed < math.inf:
         kept = math.exp(-elapsed / GROWTH_MEMORY_S)
@@ -240,11 +243,8 @@ class QueueDepthPolicy:
             self._failing = True
             return ctx.target_num_replicas, {_STATE: replace(remembered, decided_at=ctx.current_time)}
         if target != ctx.target_num_replicas:
-            logger.info(
-                "%s: %d replicas instead of %d: %.1f requests running, %.1f queued",
-                *(ctx.deployment_id, target, ctx.target_num_replicas),
-                *(ctx.total_running_requests, ctx.total_queued_requests),
-            )
+            why = f"{ctx.total_running_requests:.1f} requests running, {ctx.total_queued_requests:.1f} queued"
+            logger.info("%s: %d replicas instead of %d: %s", ctx.deployment_id, target, ctx.target_num_replicas, why)
         return target, {_STATE: state}
 
 
@@ -252,8 +252,7 @@ def observe(ctx: Any) -> Observation:
     """What an `AutoscalingContext` shows.
 
     Requests come from their callers as averages over the look-back window. Of the replicas' own numbers it takes the
-    last ones: they are averages over a batch already, and Ray's aggregation of a thousand replicas takes a tenth of a
-    second.
+    last ones: they are averages over a batch already, and to aggregate those of a thousand replicas takes Ray 17 ms.
     """
     reported = ctx.raw_metrics or {}
     last = {name: [series[-1].value for series in reported.get(name, {}).values() if series] for name in _REPORTED}

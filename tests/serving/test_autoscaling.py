@@ -360,6 +360,16 @@ def test_a_clock_that_is_set_back_does_not_stop_the_decisions() -> None:
     assert state["s1ray"].decided_at == 1000.0
 
 
+def test_after_a_clock_is_set_back_replicas_still_go() -> None:
+    idle = seen(now=10_000.0, target=3, running=3)
+    _, state = decide(idle, SETTINGS, State(changed_at=9_990.0))
+    targets = []
+    for now in range(0, 400, 10):
+        target, state = decide(replace(idle, now=float(now)), SETTINGS, state)
+        targets.append(target)
+    assert 2 in targets
+
+
 def test_the_module_imports_nothing_but_the_standard_library() -> None:
     tree = ast.parse(Path(str(autoscaling.__file__)).read_text(encoding="utf-8"))
     for node in ast.walk(tree):
