@@ -38,7 +38,9 @@ SHAPES = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": Shape(32.76, 64, 8, 128, 131072),
     "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": Shape(70.55, 80, 8, 128, 131072),
 }
-CARD_GIB = {"H100": 79.6, "H200": 139.8}
+CARD_GIB = {"H100": 79.6, "H200": 139.8, "L40S": 45.0}
+CARDS = {"L40S": 4}
+"""On a node, where not eight."""
 BESIDE_GIB = 4.0
 TYPICAL = 6200
 
@@ -71,7 +73,7 @@ def test_the_promised_configurations_are_there() -> None:
 
 
 def test_the_name_of_a_file_says_what_it_serves(path: Path, model: ServedModel) -> None:
-    name, cards, card = re.fullmatch(r"(.+)\.tp(\d)\.(h\d+)", path.stem).groups()  # type: ignore[union-attr]
+    name, cards, card = re.fullmatch(r"(.+)\.tp(\d)\.(h\d+|l40s)", path.stem).groups()  # type: ignore[union-attr]
     assert model.model.split("/")[1].lower() == name
     assert model.tensor_parallel_size == int(cards)
     assert model.accelerator_type == card.upper()
@@ -107,8 +109,9 @@ def test_thinking_fits_the_context(model: ServedModel) -> None:
 
 def test_cards_and_heads_divide(model: ServedModel) -> None:
     assert SHAPES[model.model].kv_heads % model.tensor_parallel_size == 0
-    assert 8 % model.tensor_parallel_size == 0
-    assert model.autoscaling.max_replicas * model.tensor_parallel_size == 32
+    cards = CARDS.get(model.accelerator_type or "", 8)
+    assert cards % model.tensor_parallel_size == 0
+    assert model.autoscaling.max_replicas * model.tensor_parallel_size == 4 * cards
 
 
 def test_serve_gets_the_placement_and_the_policy(model: ServedModel) -> None:
