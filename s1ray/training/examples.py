@@ -75,7 +75,9 @@ class ChatRenderer:
         thinking_format.resolve(tokenizer)
         self.turn_end = self._turn_end()
         self._markup = self._reserved_texts()
-        self._step_marker = step_marker(thinking_format, tokenizer.all_special_tokens) if control == "step" else ""
+        # Reserved tokens (Llama's) are only among the added ones.
+        controls = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
+        self._step_marker = step_marker(thinking_format, controls) if control == "step" else ""
         self.render("question", "thinking", "answer")
 
     def prompt(self, question: str) -> str:

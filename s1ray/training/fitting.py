@@ -104,8 +104,10 @@ def _options(
             yield Option(f"zero_stage: {stage}", {"zero_stage": stage})
     if not config.gradient_checkpointing:
         yield Option("gradient_checkpointing: true", {"gradient_checkpointing": True})
+    shared = architecture.key_value_heads
     for degree in (2, 4, 8):
         divides = workers % degree == 0 and architecture.heads % degree == 0
+        divides = divides and (shared % degree == 0 or degree % shared == 0)
         if divides and degree > config.sequence_parallel and config.packing and degree <= hardware.workers_per_node:
             yield Option(f"sequence_parallel: {degree}", {"sequence_parallel": degree})
     if hardware.on_gpu:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import os
 
-from s1ray.config import ConfigError
 from s1ray.training.config import TrainingConfig
 
 GPU_MEMORY_MIB = {
@@ -53,25 +52,14 @@ class Hardware:
 
 
 def find_hardware(config: TrainingConfig) -> Hardware:
-    """What a run of this config would find.
-
-    Raises:
-        ConfigError: the cluster is there and has none of the GPUs that the config asks for.
-    """
+    """What a run of this config would find."""
     if (nodes := _cluster_nodes()) is not None:
         return _on_cluster(config, nodes)
     gpus, memory = (0, None) if config.device == "cpu" else _own_gpus()
     if gpus and (config.accelerator_type is None or gpus >= config.num_workers):
         return Hardware("this machine", True, memory, _own_memory(), min(gpus, config.num_workers))
     if config.device == "gpu" or config.accelerator_type is not None:
-        known = GPU_MEMORY_MIB.get(config.accelerator_type or "")
-        return Hardware(
-            "as accelerator_type says" if known else "no GPU here and no cluster to ask",
-            True,
-            known * 2**20 if known else None,
-            None,
-            min(GPUS_PER_NODE, config.num_workers),
-        )
+        return _as_configured(config, "no GPU here")
     return Hardware("this machine", False, None, _own_memory(), config.num_workers)
 
 
@@ -102,11 +90,8 @@ def _on_cluster(config: TrainingConfig, nodes: list[Node]) -> Hardware:
         fits = max(max(1, node.cpus // config.cpus_per_worker) for node in nodes)
         return Hardware(source, False, None, min(memories, default=None), min(fits, config.num_workers))
     if not with_gpus:
-        have = sorted({name for node in nodes if node.gpus for name in node.accelerators or ("GPU",)})
-        raise ConfigError(
-            f"accelerator_type {wanted}, device {config.device}: the cluster has {', '.join(have) or 'no GPU'}; change "
-            "it, or start nodes that have it"
-        )
+        # A cluster may grow.
+        return _as_configured(config, f"{source}, with none of them yet")
     sizes = [node.gpu_memory for node in with_gpus]
     return Hardware(
         source,
@@ -115,6 +100,13 @@ def _on_cluster(config: TrainingConfig, nodes: list[Node]) -> Hardware:
         min((node.memory for node in with_gpus if node.memory), default=None),
         min(max(node.gpus for node in with_gpus), config.num_workers),
     )
+
+
+def _as_configured(config: TrainingConfig, source: str) -> Hardware:
+    known = GPU_MEMORY_MIB.get(config.accelerator_type or "")
+    if known:
+        source = f"as accelerator_type says; {source}"
+    return Hardware(source, True, known * 2**20 if known else None, None, min(GPUS_PER_NODE, config.num_workers))
 
 
 def _cluster_nodes() -> list[Node] | None:

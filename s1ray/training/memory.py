@@ -50,6 +50,11 @@ class Architecture:
     """Weights that are trained, if not all are (LoRA)."""
 
     @property
+    def key_value_heads(self) -> int:
+        """Heads of the keys, and of the values."""
+        return self.key_value_size * self.heads // self.attention_size
+
+    @property
     def trainable(self) -> int:
         """Weights that have gradients."""
         return self.parameters if self.trained is None else self.trained

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from s1ray.schemas import Example
 from s1ray.training.architecture import read_architecture
 from s1ray.training.batching import Layout, global_batch, lay_out, padding
 from s1ray.training.config import TrainingConfig
@@ -21,7 +22,7 @@ def plan(config: TrainingConfig) -> list[str]:
     """What a run would do. Reads and tokenises the traces; starts nothing."""
     check_packages(config.tracking)
     training_set = prepare(config)
-    rows = Rows.of([(len(e.input_ids), sum(e.loss_mask)) for e in training_set.examples])
+    rows = Rows.of(training_set.examples)
     per_epoch = steps_per_epoch(len(rows.lengths), config.global_batch)
     total = per_epoch * config.epochs
     layouts = rows.layouts(config, per_epoch)
@@ -51,9 +52,9 @@ class Rows:
     trained: Sequence[int]
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[int, int]]) -> Rows:
-        """From (tokens, trained tokens) of each."""
-        return cls([length for length, _ in rows], [trained for _, trained in rows])
+    def of(cls, examples: Sequence[Example]) -> Rows:
+        """Those of examples."""
+        return cls([len(example.input_ids) for example in examples], [sum(example.loss_mask) for example in examples])
 
     def layouts(self, config: TrainingConfig, steps: int) -> list[Layout]:
         """How the first steps are spread over the workers."""
@@ -101,6 +102,12 @@ def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:
         _host_line(memory, hardware),
         *_verdict(config, architecture, rows, hardware, memory),
     ]
+
+
+def memory_warning(config: TrainingConfig, rows: Rows) -> str | None:
+    """For a run that is about to start: the same lines, if it does not fit what the cluster has now."""
+    lines = memory_lines(config, rows)
+    return "\n".join(lines) if any("does NOT fit" in line for line in lines) else None
 
 
 def estimate_for(config: TrainingConfig, architecture: Architecture, rows: Rows, hardware: Hardware) -> MemoryEstimate:

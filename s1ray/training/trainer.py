@@ -22,7 +22,7 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.interruption import stop_on_sigterm
 from s1ray.training.loop import EXAMPLES_FILE, MODEL_FOLDER, VALIDATION_FILE, train_worker
 from s1ray.training.metrics import METRICS_FILE, MetricsFile, read_metrics
-from s1ray.training.planning import plan
+from s1ray.training.planning import Rows, memory_warning, plan
 from s1ray.training.plots import plot_loss
 from s1ray.training.preparation import TrainingSet, prepare
 from s1ray.training.progress import Progress
@@ -75,6 +75,8 @@ def _train(config: TrainingConfig, model: str, run: Run) -> None:
     total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
     metrics_path = run.path / METRICS_FILE
     with connected(), stop_on_sigterm(run.path):
+        if (warning := memory_warning(config, Rows.of(training_set.examples))) is not None:
+            log.warning("train: %s", warning)
         _take_up(config, run.path)
         with Progress(metrics_path, total_steps, trackers=_trackers(config, run)):
             result = _fit(config, model, run.path)
@@ -117,7 +119,7 @@ def _figures(lines: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "step_seconds": round(sum(line["seconds"] for line in lines), 1),
         "workers": sorted({line["workers"] for line in lines}),
-        "skipped_steps": [{"step": line["step"], "why": line["skipped"], "rows": line["rows"]} for line in skipped],
+        "skipped_steps": skipped,
     }
 
 

@@ -2,110 +2,47 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from training_runs import STEPS, config_of, losses, make_base_model, make_traces, weights
 
-from s1ray.config import validate_config
-from s1ray.miniature.tokenizer import train_tokenizer
+from s1ray.config import to_yaml
 from s1ray.runs import Run, RunError, read_manifest
-from s1ray.schemas import Trace, question_id, to_table, write_table
 from s1ray.training import loop, trainer
-from s1ray.training.config import TrainingConfig
+from s1ray.training.config import DivergenceConfig, TrainingConfig
+from s1ray.training.interruption import STOP_FILE
 from s1ray.training.metrics import read_metrics
+from s1ray.training.snapshot import UNIVERSAL_FOLDER
 
 pytestmark = pytest.mark.end_to_end
 
-STEPS = 12
+KILLED_TRAINING = Path(__file__).with_name("killed_training.py")
 
 
 @pytest.fixture(scope="module")
 def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = train_tokenizer(documents_read=100)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer) + 8,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    return make_base_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rows = []
-    for number in range(46):
-        question = f"What is {number} + 3?"
-        rows.append(
-            Trace(
-                id=f"{question_id(question)}-0",
-                question_id=question_id(question),
-                sample=0,
-                question=question,
-                answer=str(number + 3),
-                thinking="\n".join(f"Count on: {number + i}" for i in range(number % 9 + 1)),
-                attempt=f"Answer: {number + 3}",
-                teacher="test",
-                thinking_tokens=0,
-                attempt_tokens=0,
-                finish_reason="stop",
-                correct=True,
-            )
-        )
-    path = tmp_path_factory.mktemp("traces") / "traces.parquet"
-    write_table(to_table(rows, Trace), path)
-    return path
-
-
-def config_of(base_model: Path, traces: Path, output: Path, **changes: Any) -> TrainingConfig:
-    data = {
-        "output": str(output),
-        "model": str(base_model),
-        "traces": str(traces),
-        "max_length": 256,
-        "epochs": 2,
-        "global_batch": 8,
-        "optimizer": {"learning_rate": 3e-3},
-        "device": "cpu",
-        "num_workers": 2,
-        "precision": "fp32",
-        "export_dtype": "float32",
-        "checkpoints": {"every": 4},
-        "max_restarts": 0,
-    } | changes
-    return validate_config(TrainingConfig, data, "test")
+    return make_traces(tmp_path_factory.mktemp("traces") / "traces.parquet")
 
 
 @pytest.fixture(scope="module")
 def trained(ray_session: None, base_model: Path, traces: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An undisturbed run on two workers."""
     return trainer.train(config_of(base_model, traces, tmp_path_factory.mktemp("runs") / "two_workers"))
-
-
-def weights(run: Run) -> dict[str, Any]:
-    from safetensors.torch import load_file
-
-    return load_file(run.path / "model" / "model.safetensors")
-
-
-def losses(run: Run) -> list[float]:
-    return [line["loss"] for line in read_metrics(run.path / "metrics.jsonl")]
 
 
 def test_two_workers_learn_and_record_every_step(trained: Run) -> None:
@@ -159,7 +96,56 @@ def test_one_worker_with_padding_and_accumulation_ends_where_two_packed_ones_do(
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_a_killed_run_resumes_to_exactly_the_same_weights(
+@pytest.mark.timeout(500)
+def test_resumption_after_the_deaths_of_a_worker_a_node_and_the_driver_is_exact(
+    trained: Run, base_model: Path, traces: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    kills = draw_kills()
+    (tmp_path / "marks").mkdir()
+    (tmp_path / "kills.json").write_text(json.dumps(kills))
+    config = config_of(base_model, traces, tmp_path / "killed", checkpoints={"every": 3}, max_restarts=3)
+    (tmp_path / "train.yaml").write_text(to_yaml(config))
+
+    def start() -> tuple[int, str]:
+        # Ray's sockets lie in its folder, and their names may not be long.
+        with tempfile.TemporaryDirectory(prefix="s1ray-", dir="/tmp", ignore_cleanup_errors=True) as ray_folder:
+            command = [sys.executable, KILLED_TRAINING, tmp_path / "train.yaml", tmp_path / "kills.json"]
+            environment = os.environ | {"RAY_TMPDIR": ray_folder}
+            with (tmp_path / "log").open("w") as log:
+                done = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=220)
+            marks = sorted(mark.name for mark in (tmp_path / "marks").iterdir())
+            return done.returncode, f"{kills} {marks}\n{(tmp_path / 'log').read_text()[-4000:]}"
+
+    status, told = start()
+    assert status == -signal.SIGKILL, told
+    manifest = read_manifest(config.output)
+    assert manifest is not None
+    assert manifest["status"] == "running"
+    assert not (tmp_path / "killed" / "model").exists()
+    status, told = start()
+    assert status == 0, told
+    for mark in ("worker_killed", "node_killed", "driver_killed", "saved_on_notice"):
+        assert (tmp_path / "marks" / mark).exists(), f"{mark}: {told}"
+
+    resumed = Run("train", config, {"traces": traces, "model": base_model})
+    assert resumed.skipped
+    assert losses(resumed) == losses(trained), told
+    expected = weights(trained)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items()), told
+
+
+def draw_kills() -> dict[str, int]:
+    """After how many steps each victim dies: other steps at every start of the tests."""
+    while True:
+        kills = dict(zip(("worker", "node", "driver"), random.sample(range(2, STEPS - 1), 3), strict=True))
+        # The node's last checkpoint should be due to the notice, which comes a step earlier, and to nothing else.
+        if kills["node"] % 3 and kills["driver"] != kills["node"] - 1:
+            return kills
+
+
+def test_a_run_that_goes_on_with_fewer_and_with_more_workers_ends_with_the_same_weights(
     trained: Run,
     ray_session: None,
     base_model: Path,
@@ -169,28 +155,90 @@ def test_a_killed_run_resumes_to_exactly_the_same_weights(
 ) -> None:
     import torch
 
-    def dies_after_step_6(settings: dict[str, Any]) -> dict[str, Any]:
-        def die(finished: int) -> None:
-            import ray.train
+    def train(num_workers: int, stop_after: int | None) -> Run:
+        def stops(settings: dict[str, Any]) -> dict[str, Any]:
+            def after_step(finished: int) -> None:
+                if finished == stop_after:
+                    Path(settings["output"], STOP_FILE).touch()
+                    time.sleep(2.5)
 
-            if finished == 6 and ray.train.get_context().get_world_rank() == 1:
-                os.kill(os.getpid(), signal.SIGKILL)
+            return loop.train_worker(settings, after_step=after_step)
 
-        return loop.train_worker(settings, after_step=die)
+        with monkeypatch.context() as patch:
+            patch.setattr(trainer, "train_worker", stops)
+            return trainer.train(config_of(base_model, traces, tmp_path / "resized", num_workers=num_workers))
 
-    config = config_of(base_model, traces, tmp_path / "killed")
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer, "train_worker", dies_after_step_6)
-        with pytest.raises(RunError, match="training failed"):
-            trainer.train(config)
-    assert not (tmp_path / "killed" / "model").exists()
-
-    resumed = trainer.train(config)
-    assert resumed.resumed
-    assert [line["step"] for line in read_metrics(resumed.path / "metrics.jsonl")] == list(range(1, STEPS + 1))
-    assert losses(resumed) == losses(trained)
+    with pytest.raises(RunError, match="stopped as asked, with a checkpoint after step 5; run the same command"):
+        train(2, stop_after=4)
+    with pytest.raises(RunError, match="after step 9"):
+        train(1, stop_after=8)
+    resized = train(2, stop_after=None)
+    lines = read_metrics(resized.path / "metrics.jsonl")
+    assert [(line["step"], line["workers"]) for line in lines] == [
+        (step, 1 if 5 < step <= 9 else 2) for step in range(1, STEPS + 1)
+    ]
+    assert resized.figures["workers"] == [1, 2]
+    assert not (resized.path / UNIVERSAL_FOLDER).exists()
+    assert losses(resized) == pytest.approx(losses(trained), rel=1e-4)
     expected = weights(trained)
-    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(resumed).items())
+    for name, tensor in weights(resized).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
+
+
+def test_a_diverging_run_skips_and_exports_its_best_model_or_stops(
+    ray_session: None, base_model: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    config = config_of(
+        base_model,
+        traces,
+        tmp_path / "diverging",
+        # So high a rate soon makes the loss rise again.
+        optimizer={"learning_rate": 0.5, "schedule": "constant"},
+        validation={"size": 6, "every": 2, "export": "best"},
+        divergence={"action": "skip", "loss_factor": 1.5, "window": 2, "max_skips": 12},
+        zero_stage=3,
+    )
+    run = trainer.train(config)
+    lines = read_metrics(run.path / "metrics.jsonl")
+    skipped = [line["step"] for line in lines if "skipped" in line]
+    assert skipped
+    assert [entry["step"] for entry in run.figures["skipped_steps"]] == skipped
+    assert all(len(entry["rows"]) == 8 for entry in run.figures["skipped_steps"])
+    assert run.rows == {"traces": 46, "examples": 40, "held_out": 6}
+    measured = {line["step"]: line["validation_loss"] for line in lines if "validation_loss" in line}
+    assert list(measured) == [2, 4, 6, 8, 10]
+    best = min(measured, key=lambda step: measured[step])
+    assert run.figures["exported_step"] == best != 10
+    assert run.figures["best_loss"] == measured[best]
+    assert validation_loss(run) == pytest.approx(measured[best], rel=1e-4)
+    assert (run.path / "loss.svg").stat().st_size > 2000
+    assert any((run.path / "tensorboard").iterdir())
+
+    config = config.model_copy(
+        update={"output": str(tmp_path / "stopped"), "divergence": DivergenceConfig(loss_factor=1.5, window=2)}
+    )
+    with pytest.raises(
+        RunError, match=rf"diverged: step {skipped[0]}: the loss is .* times the median .*look at its rows"
+    ):
+        trainer.train(config)
+
+
+def validation_loss(run: Run) -> float:
+    """Measured on the exported model, by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from s1ray.training.collate import Dataset
+
+    model = AutoModelForCausalLM.from_pretrained(run.path / "model")
+    held_out = Dataset.read(str(run.path / "validation.parquet"))
+    total = 0.0
+    for tokens, labels in zip(held_out.tokens, held_out.labels, strict=True):
+        with torch.no_grad():
+            logits = model(input_ids=torch.from_numpy(tokens).unsqueeze(0)).logits[0]
+        total += torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum").item()
+    return total / sum(held_out.trained)
 
 
 def test_all_zero_stages_end_with_the_same_weights(

@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from s1ray.config import ConfigError
 from s1ray.training import attention, hardware
 from s1ray.training.architecture import describe
 from s1ray.training.config import LoraConfig, TrainingConfig
@@ -226,8 +225,9 @@ def test_a_cluster_is_judged_by_the_smallest_of_the_gpus_that_fit(monkeypatch: p
     assert found.host_memory == 500 * 2**30
     only = hardware.find_hardware(config_of(num_workers=16, accelerator_type="A100"))
     assert (only.device_memory, only.workers_per_node) == (81920 * 2**20, 4)
-    with pytest.raises(ConfigError, match="accelerator_type H200, device auto: the cluster has A100, A100-80G, H100"):
-        hardware.find_hardware(config_of(accelerator_type="H200"))
+    growing = hardware.find_hardware(config_of(accelerator_type="H200"))
+    assert growing.source == "as accelerator_type says; Ray cluster of 3 node(s), with none of them yet"
+    assert (growing.device_memory, growing.host_memory) == (143771 * 2**20, None)
     on_cpu = hardware.find_hardware(config_of(device="cpu", num_workers=4, cpus_per_worker=32))
     assert (on_cpu.on_gpu, on_cpu.workers_per_node, on_cpu.host_memory) == (False, 2, 64 * 2**30)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from s1ray.config import ConfigError, load_config, validate_config
-from s1ray.training import hardware
+from s1ray.training import hardware, planning
 from s1ray.training.architecture import describe, read_architecture
 from s1ray.training.config import TrainingConfig
 from s1ray.training.fitting import fits
@@ -142,7 +142,7 @@ def test_every_recipe_fits_its_hardware_at_the_longest_row_it_allows(
 ) -> None:
     config = recipe(name)
     lengths = [max(2, int(part * config.max_length)) for part in thousand_rows]
-    rows = Rows.of([(length, length - 1) for length in lengths])
+    rows = Rows(lengths, [length - 1 for length in lengths])
     found = find_hardware(config)
     if not found.on_gpu:
         found = Hardware("a laptop", False, None, 8 * 2**30, config.num_workers)
@@ -157,10 +157,29 @@ def test_the_published_recipe_needs_checkpointing_and_sixteen_gpus(
     thousand_rows: list[float], only_what_is_configured: None
 ) -> None:
     config = recipe("s1-32b")
-    rows = Rows.of([(int(part * 32768), int(part * 32000)) for part in thousand_rows])
+    rows = Rows([int(part * 32768) for part in thousand_rows], [int(part * 32000) for part in thousand_rows])
     found, qwen = find_hardware(config), architecture(config)
     for changes in ({"gradient_checkpointing": False}, {"num_workers": 8}, {"zero_stage": 2}):
         assert not fits(estimate_for(config.model_copy(update=changes), qwen, rows, found), found)
+
+
+def test_the_plan_says_what_eight_gpus_lack_and_what_would_help(
+    thousand_rows: list[float], only_what_is_configured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe("s1-32b").model_copy(update={"num_workers": 8})
+    monkeypatch.setattr(planning, "read_architecture", architecture)
+    rows = Rows([int(part * 32768) for part in thousand_rows], [int(part * 32000) for part in thousand_rows])
+    device, parts, host, verdict, *advice = planning.memory_lines(config, rows)
+    assert "of 79.6 GiB on each GPU for 32,763.9M parameters" in device
+    assert "optimizer 45.8 GiB" in parts
+    assert "on each node of 8 worker(s)" in host
+    assert verdict == "  it does NOT fit; it would with"
+    settings = [line.strip().rpartition(" (")[0] for line in advice]
+    assert "offload.optimizer: cpu" in settings
+    assert "num_workers: 16" in settings
+    lines = planning.memory_lines(recipe("s1-32b.8xh100"), rows)
+    assert lines[-1] == "  it fits"
+    assert "61.0 GiB of each worker's states offloaded" in lines[-2]
 
 
 @pytest.mark.parametrize(
