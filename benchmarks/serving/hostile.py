@@ -63,8 +63,6 @@ def attack(url: str, model: str, requests: int, *, seed: int = 0, threads: int =
 
 def _cases(description: dict[str, Any], model: str, requests: int, seed: int) -> Iterator[dict[str, Any]]:
     import schemathesis
-    from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import seed as seeded
     from schemathesis import GenerationMode
 
     found_operations: list[Any] = list(schemathesis.openapi.from_dict(description).get_all_operations())
@@ -73,22 +71,29 @@ def _cases(description: dict[str, Any], model: str, requests: int, seed: int) ->
     each = max(1, requests // (2 * len(posts)))
     for operation in posts:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-            found: list[dict[str, Any]] = []
+            yield from _drawn(operation, mode, model, each, seed)
 
-            @seeded(seed)
-            @settings(
-                max_examples=each,
-                deadline=None,
-                database=None,
-                phases=[Phase.generate],
-                suppress_health_check=list(HealthCheck),
-            )
-            @given(operation.as_strategy(generation_mode=mode))
-            def collect(case: Any, found: list[dict[str, Any]] = found, path: str = operation.path) -> None:
-                found.append(_request(case, path, model, len(found)))
 
-            collect()
-            yield from found
+def _drawn(operation: Any, mode: Any, model: str, number: int, seed: int) -> list[dict[str, Any]]:
+    from hypothesis import HealthCheck, Phase, given, settings
+    from hypothesis import seed as seeded
+
+    found: list[dict[str, Any]] = []
+
+    @seeded(seed)
+    @settings(
+        max_examples=number,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(operation.as_strategy(generation_mode=mode))
+    def collect(case: Any) -> None:
+        found.append(_request(case, operation.path, model, len(found)))
+
+    collect()
+    return found
 
 
 def _request(case: Any, path: str, model: str, number: int) -> dict[str, Any]:

