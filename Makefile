@@ -1,11 +1,12 @@
 # make demo    run the whole system at laptop size; the report is runs/demo/report.html
 # make test    lint, types, unit tests, and end-to-end tests on real Ray, DeepSpeed and vLLM
-# Both set up .venv by themselves, from Python 3.11 and the package registry, and skip that when nothing changed.
+# make test-all   those and the slow ones: replicas, nodes and drivers that come, go and are killed
+# All set up .venv by themselves, from Python 3.11 and the package registry, and skip that when nothing changed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test unit bench-forcing bench-training bench-serving bench-autoscaling lint format lock clean
+.PHONY: setup demo test test-all unit bench-forcing bench-training bench-serving bench-autoscaling lint format lock clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -15,6 +16,9 @@ demo: setup
 
 test: lint
 	@$(BIN)/python -m pytest
+
+test-all: lint
+	@$(BIN)/python -m pytest -m ""
 
 unit: setup
 	@$(BIN)/python -m pytest --ignore tests/end_to_end

@@ -21,7 +21,7 @@ from s1ray.serving.check import deployment_names
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, serve_locally
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 BATCH = 2
 BURST = 40

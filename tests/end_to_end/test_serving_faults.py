@@ -20,7 +20,7 @@ from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, serve_locally
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STREAMS = 32
 BATCH = 12
@@ -45,10 +45,12 @@ APPLICATION: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def pair(ray_session: None) -> Iterator[ServedApp]:
-    """Two replicas of one model."""
+def pair(ray_session: None, request_fields: dict[str, Any]) -> Iterator[ServedApp]:
+    """Two replicas of one model, both of them past their first request, which takes longest."""
     config = validate_config(ServingConfig, APPLICATION, "test")
     with serve_locally(config, start_timeout_s=600) as app:
+        # A stream that has not begun when its replica dies is begun again elsewhere, and nobody sees an error.
+        assert tally(asyncio.run(streams(app.url, 2 * BATCH, **request_fields))) == {"complete": 2 * BATCH}
         yield app
 
 

@@ -15,7 +15,7 @@ from s1ray.miniature.pool import build_benchmark
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import serve_locally
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 MODEL = {"name": "s1-tp2", "tensor_parallel_size": 2, "start_attempts": 1, **ENGINE}
 BUDGETS: list[dict[str, Any]] = [

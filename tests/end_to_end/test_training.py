@@ -96,6 +96,7 @@ def test_one_worker_with_padding_and_accumulation_ends_where_two_packed_ones_do(
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_resumption_after_the_deaths_of_a_worker_a_node_and_the_driver_is_exact(
     trained: Run, base_model: Path, traces: Path, tmp_path: Path
