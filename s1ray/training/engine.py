@@ -48,7 +48,7 @@ def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, Any]:
         "gradient_accumulation_steps": 1,
         "gradient_clipping": 0.0 if _plain(config) else config.optimizer.gradient_clip,
         "zero_allow_untested_optimizer": True,
-        # torch's fused AdamW updates offloaded states about as fast as DeepSpeed's own, which has to be compiled first.
+        # torch's fused AdamW updates offloaded states no slower than DeepSpeed's own, which has to be compiled first.
         "zero_force_ds_cpu_optimizer": False,
         "zero_optimization": {
             "stage": config.zero_stage,
