@@ -38,6 +38,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             normaliser = logits.logsumexp(dim=1, keepdim=True)
             total += (normaliser - logits.gather(1, target)).sum()
             if not (needs_hidden or needs_weight):
+                del logits
                 continue
             slope = logits.sub_(normaliser).exp_()
             slope.scatter_add_(1, target, slope.new_full(target.shape, -1.0))
@@ -46,6 +47,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 torch.mm(slope, weight, out=grad_hidden[begin : begin + chunk])
             if grad_weight is not None:
                 grad_weight += torch.mm(slope.t(), piece)
+            # Names would keep this chunk alive until the next one has been made.
+            del logits, slope
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype = weight.dtype
         return total

@@ -198,10 +198,8 @@ def estimate(
     # The gradients of the hidden states and of the output layer, the latter in fp32, are taken in the forward pass.
     loss_kept = picked + 4 * head
     chunk = min(config.logits_chunk, load.trained_tokens) * a.vocabulary
-    # Logits in fp32 and logsumexp's copy; then the slope in the training's precision and its product. From the second
-    # chunk on, the one before it is let go only when its names are taken.
-    held = 8 if load.trained_tokens <= config.logits_chunk else 12
-    loss_now = hidden + picked + max(held * chunk, (4 + (w if mixed else 0)) * chunk + w * head)
+    # Logits in fp32 and logsumexp's copy; then the slope in the training's precision and its product.
+    loss_now = hidden + picked + max(8 * chunk, (4 + (w if mixed else 0)) * chunk + w * head)
     loss_back = picked + 4 * head + (w * head if mixed else 0)
 
     # The widest point of a layer's backward pass: the gradients of the MLP's product and of its two factors, where the
