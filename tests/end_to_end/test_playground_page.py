@@ -80,7 +80,6 @@ def answered(served: ServedApp, **thinking: Any) -> tuple[dict[str, Any], dict[s
 def test_the_page_shows_what_the_api_says(page: Page, served: ServedApp, budget: int, waits: int) -> None:
     think_at_most(page, budget)
     if waits:  # Without thinking there is nothing to wait in, and the slider rests.
-        if waits:
         page.locator(".waits-range").first.fill(str(waits))
     ask(page)
     message, said = answered(served, max_tokens=budget, waits=waits)
