@@ -97,7 +97,7 @@ def test_one_worker_with_padding_and_accumulation_ends_where_two_packed_ones_do(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(700)
 def test_resumption_after_the_deaths_of_a_worker_a_node_and_the_driver_is_exact(
     trained: Run, base_model: Path, traces: Path, tmp_path: Path
 ) -> None:
@@ -115,7 +115,7 @@ def test_resumption_after_the_deaths_of_a_worker_a_node_and_the_driver_is_exact(
             command = [sys.executable, KILLED_TRAINING, tmp_path / "train.yaml", tmp_path / "kills.json"]
             environment = os.environ | {"RAY_TMPDIR": ray_folder}
             with (tmp_path / "log").open("w") as log:
-                done = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=220)
+                done = subprocess.run(command, env=environment, stdout=log, stderr=log, timeout=300)
             marks = sorted(mark.name for mark in (tmp_path / "marks").iterdir())
             return done.returncode, f"{kills} {marks}\n{(tmp_path / 'log').read_text()[-4000:]}"
 
@@ -141,8 +141,9 @@ def draw_kills() -> dict[str, int]:
     """After how many steps each victim dies: other steps at every start of the tests."""
     while True:
         kills = dict(zip(("worker", "node", "driver"), random.sample(range(2, STEPS - 1), 3), strict=True))
-        # The node's last checkpoint should be due to the notice, which comes a step earlier, and to nothing else.
-        if kills["node"] % 3 and kills["driver"] != kills["node"] - 1:
+        # The node's last checkpoint should be due to the notice, which comes a step earlier, and to nothing else. Nobody
+        # else may die between the two: workers cannot be started again on a node that is about to be taken away.
+        if kills["node"] % 3 and kills["node"] - 1 not in kills.values():
             return kills
 
 
