@@ -141,8 +141,8 @@ def draw_kills() -> dict[str, int]:
     """After how many steps each victim dies: other steps at every start of the tests."""
     while True:
         kills = dict(zip(("worker", "node", "driver"), random.sample(range(2, STEPS - 1), 3), strict=True))
-        # The node's last checkpoint should be due to the notice, which comes a step earlier, and to nothing else. Nobody
-        # else may die between the two: workers cannot be started again on a node that is about to be taken away.
+        # The node's last checkpoint should be due to the notice, which comes a step earlier, and to nothing else.
+        # Nobody else may die between the two: no worker can start again on a node that is about to be taken away.
         if kills["node"] % 3 and kills["node"] - 1 not in kills.values():
             return kills
 
