@@ -351,6 +351,7 @@ def check_answer(response: httpx.Response) -> None:
 
 ODD: dict[str, list[dict[str, Any]]] = {
     "/v1/chat/completions": [
+        {"messages": [{"author": {"role": "user"}, "content": [{"type": "text", "text": "hi"}]}]},
         {"stop": "\ud800"},
         {"bad_words": ["\ud800"]},
         {"logit_bias": {"\ud800": 1}},
