@@ -147,6 +147,7 @@ def draw_kills() -> dict[str, int]:
             return kills
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_with_fewer_and_with_more_workers_ends_with_the_same_weights(
     trained: Run,
     ray_session: None,

@@ -11,6 +11,7 @@ from benchmarks.training.peak import Measured, measure
 
 pytestmark = [
     pytest.mark.end_to_end,
+    pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc"),
 ]
 
