@@ -8,7 +8,6 @@ import pytest
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, RequestMetadata
 from ray.serve._private.request_router.common import PendingRequest
 
-from s1ray.serving import router
 from s1ray.serving.router import EarliestDeadlineRouter
 
 MODEL = DeploymentID(name="model", app_name="app")
@@ -34,7 +33,9 @@ class Replica:
 def depths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     """What the gauge of the queue was told."""
     told: list[tuple[str, int]] = []
-    monkeypatch.setattr(router, "set_queue_depth", lambda *args: told.append(args))
+    # The class's own module: Ray may have imported another one of this name in this process.
+    names = EarliestDeadlineRouter._choose_replica_for_request.__globals__
+    monkeypatch.setitem(names, "set_queue_depth", lambda *args: told.append(args))
     return told
 
 
