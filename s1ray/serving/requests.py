@@ -153,8 +153,8 @@ def _with_contents_read(chat: ChatRequest) -> ChatRequest:
     for index, message in enumerate(chat.messages):
         if not isinstance(message, dict):
             # vLLM's union has a class of another API in it, which templates cannot render.
-            problem = PydanticCustomError("message", "is no chat message: it needs a role and a content")
-            detail = InitErrorDetails(type=problem, loc=("messages", index), input=None)
+            foreign = PydanticCustomError("message", "is no chat message: it needs a role and a content")
+            detail = InitErrorDetails(type=foreign, loc=("messages", index), input=None)
             raise ValidationError.from_exception_data("ChatRequest", [detail])
         content = message.get("content")
         if content is None or isinstance(content, str | list):
