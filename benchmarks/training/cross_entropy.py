@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.resident import growth
+
 CHUNKED, PLAIN = "chunked", "plain"
 CHUNK = 512
 HIDDEN = 64
@@ -92,17 +94,7 @@ def peak(kind: str, tokens: int, vocabulary: int) -> int:
 
     # Everything that is allocated once, the gradients among it, is there before the measurement.
     step(8)
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _status("VmRSS")
-    step(tokens)
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
+    return growth(lambda: step(tokens))
 
 
 if __name__ == "__main__":

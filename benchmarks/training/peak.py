@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.training.resident import growth
 from s1ray.training.config import TrainingConfig
 
 
@@ -118,10 +119,7 @@ def run_worker(measured: Measured, folder: Path, rank: int) -> int:
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=workers)
     train(dataclasses.replace(measured, **SMALL), folder / "small", rank)
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = _status("VmRSS")
-    train(measured, folder / "model", rank)
-    return _status("VmHWM") - before
+    return growth(lambda: train(measured, folder / "model", rank))
 
 
 def train(measured: Measured, model: Path, rank: int) -> None:
@@ -144,14 +142,6 @@ def train(measured: Measured, model: Path, rank: int) -> None:
         batches = [engine.inputs(dataset, range(len(dataset))) for _ in range(measured.micro_batches)]
         engine.accumulate(batches, sum(dataset.trained) * len(batches) * workers)
         engine.step(1e-4)
-
-
-def _status(field: str) -> int:
-    """A field of /proc/self/status, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise KeyError(field)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,18 @@ request's `thinking` object, and our server's accounting comes back in the choic
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
 from s1ray.generation.base import GenerationError, GenerationRequest
-from s1ray.generation.transport import Transport
+from s1ray.generation.transport import AtEndpoint
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 
 
-class HTTPGenerator:
+class HTTPGenerator(AtEndpoint):
     """Completes requests at an endpoint; use as `async with`, or call `close`.
 
     Args:
@@ -49,30 +47,17 @@ class HTTPGenerator:
         extra_body: Mapping[str, Any] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._transport = Transport(
+        super().__init__(
             base_url,
+            model,
             api_key=api_key,
-            connections=concurrency,
+            concurrency=concurrency,
             timeout=timeout,
             attempts=attempts,
+            extra_body=extra_body,
             transport=transport,
         )
-        self._model = model
         self._format = thinking_format
-        self._extra = dict(extra_body or {})
-        self._free = asyncio.Semaphore(concurrency)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._transport.close()
 
     async def complete(self, request: GenerationRequest) -> Completion:
         """Generate one response."""

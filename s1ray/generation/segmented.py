@@ -13,8 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
@@ -22,7 +21,7 @@ from s1ray.config import resolve_model
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.counting import completion_from_ids
 from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
-from s1ray.generation.transport import Transport
+from s1ray.generation.transport import AtEndpoint, Transport
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.thinking.plan import make_plan
@@ -90,7 +89,7 @@ class HTTPSegments:
         return Segment(ids, reason or "stop")
 
 
-class SegmentedGenerator:
+class SegmentedGenerator(AtEndpoint):
     """Completes requests at an endpoint that forces no budgets; use as `async with`, or call `close`.
 
     Args:
@@ -139,32 +138,19 @@ class SegmentedGenerator:
         eos, own = set(eos_ids_of(folder)), self._tokenizer.eos_token_id
         self._eos = sorted(eos if own is None else {*eos, own})
         self._tokenized = fmt.resolve(self._tokenizer, self._eos)
-        self._transport = Transport(
+        super().__init__(
             base_url,
+            model,
             api_key=api_key,
-            connections=concurrency,
+            concurrency=concurrency,
             timeout=timeout,
             attempts=attempts,
+            extra_body=extra_body,
             transport=transport,
         )
-        self._model = model
         self._context = context
         self._context_asked = asyncio.Lock()
         self._segment_tokens = segment_tokens
-        self._extra = dict(extra_body or {})
-        self._free = asyncio.Semaphore(concurrency)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._transport.close()
 
     async def complete(self, request: GenerationRequest) -> Completion:
         """Generate one response."""

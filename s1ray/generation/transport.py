@@ -11,7 +11,8 @@ import email.utils
 import random
 import time
 from collections.abc import Mapping
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import httpx
 
@@ -99,6 +100,57 @@ class Transport:
                 await asyncio.sleep(min(LONGEST_PAUSE, backoff if pause is None else pause))
         tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)
         raise GenerationError(f"request {request_id!r}: {url}: gave up after {tries}: {problem}")
+
+
+class AtEndpoint:
+    """What generators over HTTP share: connections to one address, requests in flight at most, and `async with`.
+
+    Args:
+        base_url: the address with its `/v1`.
+        model: the model's name there.
+        api_key: sent as a bearer token.
+        concurrency: requests in flight at most.
+        timeout: seconds that one attempt may take, from sending to the last byte.
+        attempts: tries of one request.
+        extra_body: further fields for every request.
+        transport: replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        api_key: str | None,
+        concurrency: int,
+        timeout: float,
+        attempts: int,
+        extra_body: Mapping[str, Any] | None,
+        transport: httpx.AsyncBaseTransport | None,
+    ) -> None:
+        self._transport = Transport(
+            base_url,
+            api_key=api_key,
+            connections=concurrency,
+            timeout=timeout,
+            attempts=attempts,
+            transport=transport,
+        )
+        self._model = model
+        self._extra = dict(extra_body or {})
+        self._free = asyncio.Semaphore(concurrency)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.close()
 
 
 def _message(response: httpx.Response) -> str:

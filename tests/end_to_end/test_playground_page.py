@@ -99,7 +99,10 @@ def test_live_counts_are_the_servers_and_are_named_so(page: Page, served: Served
         """() => {
           window.counts = [];
           const cell = document.querySelector(".count-thinking");
-          new MutationObserver(() => window.counts.push(cell.textContent)).observe(cell, { childList: true });
+          const written = (change) => [...change.addedNodes].map((node) => node.textContent).join("");
+          // Of each change what it wrote: by the time an observer is called, the cell may hold what came after.
+          new MutationObserver((changes) => window.counts.push(...changes.map(written)))
+            .observe(cell, { childList: true });
         }"""
     )
     think_at_most(page, 40)

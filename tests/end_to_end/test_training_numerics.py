@@ -15,6 +15,7 @@ import golden_curve
 import numpy as np
 import pytest
 import training_cases as cases
+from random_model import make_random_model
 
 pytestmark = pytest.mark.end_to_end
 
@@ -23,23 +24,7 @@ Results = dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=272,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        max_position_embeddings=512,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
+    return make_random_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +95,10 @@ def test_lora_leaves_the_base_weights_as_they_were(one_worker: Results, model: P
 
 @pytest.fixture(scope="module")
 def larger_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("larger")
-    config = Qwen2Config(
+    return make_random_model(
+        tmp_path_factory.mktemp("larger"),
+        dtype="bfloat16",
+        max_shard_size="20MB",
         vocab_size=1000,
         hidden_size=512,
         intermediate_size=2048,
@@ -123,10 +107,15 @@ def larger_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_key_value_heads=8,
         tie_word_embeddings=False,
     )
-    Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder, max_shard_size="20MB")
-    return folder
 
 
+@pytest.fixture
+def freed_memory_returns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers whose allocator gives each freed tensor back at once: else what it keeps for later counts as theirs."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")
+
+
+@pytest.mark.usefixtures("freed_memory_returns")
 def test_under_zero_3_a_worker_takes_its_part_and_one_parameter_at_a_time(
     model: Path, larger_model: Path, tmp_path: Path
 ) -> None:
@@ -135,11 +124,12 @@ def test_under_zero_3_a_worker_takes_its_part_and_one_parameter_at_a_time(
     for found in cases.in_workers(cases.measure_loading, 2, tmp_path / "store", *arguments):
         whole = 4 * found["parameters"]
         assert whole > 200e6
-        # Half of it, and what the allocator does not give back of the parameters that passed through.
+        # Half of it, and the parameters that pass through.
         assert 0.4 * whole < found["kept"] < 0.75 * whole, found
         assert found["peak"] < 0.75 * whole, found
 
 
+@pytest.mark.usefixtures("freed_memory_returns")
 def test_weights_in_their_own_precision_are_not_copied_at_all(model: Path, larger_model: Path, tmp_path: Path) -> None:
     arguments = (str(model), str(larger_model), 2, "bf16")
     for found in cases.in_workers(cases.measure_loading, 2, tmp_path / "store", *arguments):

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import state_cases as cases
+from random_model import make_random_model
 from training_cases import in_workers
-from training_runs import make_random_model
 
 pytestmark = pytest.mark.end_to_end
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from random_model import make_random_model
+
 from s1ray.config import validate_config
 from s1ray.miniature.tokenizer import train_tokenizer
 from s1ray.runs import Run
@@ -13,25 +15,6 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.metrics import read_metrics
 
 STEPS = 12
-
-
-def make_random_model(folder: Path, **changes: Any) -> Path:
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    torch.manual_seed(0)
-    shape = {
-        "vocab_size": 272,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-        "max_position_embeddings": 512,
-    }
-    Qwen2ForCausalLM(Qwen2Config(**(shape | changes))).save_pretrained(folder)
-    return folder
 
 
 def make_base_model(folder: Path) -> Path:

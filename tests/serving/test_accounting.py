@@ -7,24 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans import ANSWER, EOS, NEWLINE, PLAN, THINK, TURN, WAIT, X
 
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
-from s1ray.thinking import ForcingPlan, ThinkingBudget, account
+from s1ray.thinking import ThinkingBudget, account
 
-EOS, TURN, THINK, ANSWER, NEWLINE, WAIT, X = range(7)
-PLAN = ForcingPlan(
-    vocab_size=8,
-    start=(TURN, THINK),
-    end=(TURN, ANSWER),
-    end_triggers=(EOS, TURN),
-    newline=(NEWLINE,),
-    newline_ids=(NEWLINE,),
-    cut=(TURN, ANSWER),
-    cut_answer=2,
-    max_tokens=6,
-    waits=1,
-    wait_texts=((WAIT,),),
-)
 BUDGET = ThinkingBudget(max_tokens=6, waits=1)
 PROMPT = [X, NEWLINE]
 

@@ -5,35 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from played import Attempt
 
 from s1ray.serving.exchange import ATTEMPTS, Exchange, LateError, LostError
 
 
 class GoneError(Exception):
     """What a lost replica looks like."""
-
-
-class Attempt:
-    """Gives its parts one by one: a number is a pause, an exception is raised."""
-
-    def __init__(self, *parts: Any) -> None:
-        self._parts = list(parts)
-        self.cancelled = False
-
-    async def __anext__(self) -> Any:
-        while self._parts:
-            part = self._parts.pop(0)
-            if isinstance(part, float):
-                await asyncio.sleep(part)
-            elif isinstance(part, BaseException):
-                raise part
-            else:
-                return part
-        raise StopAsyncIteration
-
-    def cancel(self) -> None:
-        assert not self.cancelled
-        self.cancelled = True
 
 
 def exchange(attempts: Sequence[Attempt], **options: Any) -> Exchange:

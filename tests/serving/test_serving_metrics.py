@@ -4,26 +4,15 @@ import json
 from typing import Any
 
 import pytest
+from plans import ANSWER, EOS, NEWLINE, PLAN, THINK, TURN, X
 
 from s1ray.serving import metrics
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.config import Budgets
 from s1ray.serving.metrics import OUTCOMES, ResponseMeter, outcome_of
-from s1ray.thinking import ForcingPlan, ThinkingBudget
+from s1ray.thinking import ThinkingBudget
 
-EOS, TURN, THINK, ANSWER, NEWLINE, WAIT, X = range(7)
-PLAN = ForcingPlan(
-    vocab_size=8,
-    start=(TURN, THINK),
-    end=(TURN, ANSWER),
-    end_triggers=(EOS, TURN),
-    newline=(NEWLINE,),
-    newline_ids=(NEWLINE,),
-    cut=(TURN, ANSWER),
-    cut_answer=2,
-    max_tokens=3,
-    waits=0,
-)
+SHORT = PLAN.model_copy(update={"max_tokens": 3, "waits": 0, "wait_texts": ()})
 
 
 class Counted:
@@ -55,7 +44,7 @@ def stream(accountant: StreamAccountant, *ids: int, finish: str | None = None) -
 
 def test_a_stream_is_counted_once_whatever_its_number_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
-    record = RequestRecord(plan=PLAN, budget=ThinkingBudget(max_tokens=3), meter=ResponseMeter("m", "alice", None))
+    record = RequestRecord(plan=SHORT, budget=ThinkingBudget(max_tokens=3), meter=ResponseMeter("m", "alice", None))
     accountant = StreamAccountant(record)
     stream(accountant, TURN, THINK)
     stream(accountant, X)
@@ -79,7 +68,7 @@ def test_a_stream_is_counted_once_whatever_its_number_of_events(monkeypatch: pyt
 
 def test_a_stream_that_was_left_is_counted_as_far_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
-    record = RequestRecord(plan=PLAN, budget=ThinkingBudget(max_tokens=3), meter=ResponseMeter("m", "", None))
+    record = RequestRecord(plan=SHORT, budget=ThinkingBudget(max_tokens=3), meter=ResponseMeter("m", "", None))
     stream(StreamAccountant(record), TURN, THINK, X, X)
     record.measure()
     assert ("s1ray_thinking_tokens_total", 2, {"model": "m", "client": ""}) in counted.told

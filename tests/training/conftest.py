@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from random_model import make_random_model
 
 QWEN_TEMPLATE = (
     "{%- if messages[0]['role'] != 'system' -%}"
@@ -52,23 +53,7 @@ def tokenizer() -> Any:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
     """A random Qwen2 of two layers, with the tokenizer, as a Hugging Face folder."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=272,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        tie_word_embeddings=True,
-        max_position_embeddings=512,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    folder = make_random_model(tmp_path_factory.mktemp("model"), **ids)
     tokenizer.save_pretrained(folder)
     return folder

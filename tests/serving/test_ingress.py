@@ -13,17 +13,15 @@ from typing import Any
 
 import httpx
 import pytest
+from played import Attempt
 
 from s1ray.config import validate_config
 from s1ray.serving import doors
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.keys import new_key
 
-pytestmark = [
-    pytest.mark.end_to_end,
-    # Serve gives its ingress a `__del__` that only Serve can await.
-    pytest.mark.filterwarnings("ignore:coroutine .*__del__:RuntimeWarning"),
-]
+# Serve gives its ingress a `__del__` that only Serve can await.
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine .*__del__:RuntimeWarning")
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 MODEL: dict[str, Any] = {"name": "m", "model": "miniature-base", "max_model_len": 1000, "budgets": {"default": 100}}
@@ -42,7 +40,11 @@ class Replica:
     def __init__(self) -> None:
         self.attempts: list[list[Any]] = []
         self.calls: list[tuple[str, Any, Any]] = []
-        self.cancelled = 0
+        self.made: list[Attempt] = []
+
+    @property
+    def cancelled(self) -> int:
+        return sum(attempt.cancelled for attempt in self.made)
 
     def options(self, **_: Any) -> Replica:
         return self
@@ -50,28 +52,10 @@ class Replica:
     def __getattr__(self, method: str) -> Any:
         def remote(body: Any, origin: Any) -> Attempt:
             self.calls.append((method, body, origin))
-            return Attempt(self, self.attempts.pop(0))
+            self.made.append(Attempt(*self.attempts.pop(0)))
+            return self.made[-1]
 
         return SimpleNamespace(remote=remote)
-
-
-class Attempt:
-    def __init__(self, replica: Replica, parts: list[Any]) -> None:
-        self._replica, self._parts = replica, parts
-
-    async def __anext__(self) -> Any:
-        while self._parts:
-            part = self._parts.pop(0)
-            if isinstance(part, float):
-                await asyncio.sleep(part)
-            elif isinstance(part, BaseException):
-                raise part
-            else:
-                return part
-        raise StopAsyncIteration
-
-    def cancel(self) -> None:
-        self._replica.cancelled += 1
 
 
 class Door:
