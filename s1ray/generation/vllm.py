@@ -1,4 +1,4 @@
-"""A vLLM engine in this process (its core and workers are processes of their own), with budget forcing inside.
+"""A vLLM engine with budget forcing inside. Its core is a process of its own, and so is each of several workers.
 
 Imports vLLM only when a generator is made. One engine a process; share it.
 """
@@ -22,6 +22,7 @@ from s1ray.thinking.segmented import Segment
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
+    from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
 GIB = 1 << 30
@@ -65,6 +66,18 @@ def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
     return kwargs | config.engine_kwargs
 
 
+def keep_worker_inside(settings: VllmConfig) -> None:
+    """Make an engine one process smaller where it has one worker on a CPU.
+
+    vLLM asks for its multiprocess executor on every CPU. With one worker that is a second process which imports
+    everything again (more than ten seconds of CPU) and polls shared memory at every decode step. Inside the engine
+    core's own process the same worker needs neither.
+    """
+    parallel = settings.parallel_config
+    if settings.device_config.device_type == "cpu" and parallel.world_size == 1:
+        parallel.distributed_executor_backend = "uni"
+
+
 class VLLMGenerator:
     """Completes requests on an engine of its own.
 
@@ -90,9 +103,12 @@ class VLLMGenerator:
         self._tokenized = fmt.resolve(self._tokenizer, eos_ids_of(kwargs["model"]))
 
         from vllm import AsyncEngineArgs
+        from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        self._engine = AsyncLLM.from_engine_args(AsyncEngineArgs(**kwargs))
+        settings = AsyncEngineArgs(**kwargs).create_engine_config(UsageContext.ENGINE_CONTEXT)
+        keep_worker_inside(settings)
+        self._engine = AsyncLLM.from_vllm_config(settings, disable_log_stats=kwargs["disable_log_stats"])
         self._context = self._engine.model_config.max_model_len
         self._number = itertools.count()
 

@@ -15,6 +15,7 @@ from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
+from s1ray.generation.vllm import keep_worker_inside
 from s1ray.serving.engine_load import EngineLoad
 from s1ray.serving.watch import EngineLostError, end_when_ill
 
@@ -38,17 +39,10 @@ class LocalModel(CallbackBase):
 
 
 class BudgetForcingEngine(VLLMEngine):
-    """ray.serve.llm's engine, one process smaller on a CPU.
-
-    ray.serve.llm asks for vLLM's multiprocess executor on every CPU. With one worker that is a second process which
-    imports everything again (more than ten seconds of CPU) and polls shared memory at every decode step. Inside the
-    engine's own process the same worker needs neither.
-    """
+    """ray.serve.llm's engine, one process smaller where a CPU does the work of one worker."""
 
     def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
-        parallel = vllm_engine_config.parallel_config
-        if vllm_engine_config.device_config.device_type == "cpu" and parallel.world_size == 1:
-            parallel.distributed_executor_backend = "uni"
+        keep_worker_inside(vllm_engine_config)
         client = super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
         self._load = EngineLoad()
         # Ray takes no loggers of ours. Without statistics (`log_engine_metrics: false`) there is no manager either.

@@ -6,6 +6,7 @@ In it one served application, for the tests that ask for it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,15 +28,37 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def served(ray_session: None) -> Iterator[ServedApp]:
+def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A folder with one LoRA adapter, "odd", and the miniature with it merged in."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from s1ray.config import BASE_MODEL_DIR
+
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(BASE_MODEL_DIR, dtype=torch.float32)
+    config = peft.LoraConfig(r=8, lora_alpha=16, target_modules=["q_proj", "v_proj", "down_proj"])
+    model = peft.get_peft_model(base, config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight.normal_(std=0.3)
+    folder = tmp_path_factory.mktemp("adapters")
+    model.save_pretrained(folder / "odd")
+    return folder, model.merge_and_unload()
+
+
+@pytest.fixture(scope="session")
+def served(ray_session: None, adapted: tuple[Path, Any]) -> Iterator[ServedApp]:
     """The application of `served.py`, running."""
-    from served import APPLICATION
+    from served import application
 
     from s1ray.config import validate_config
     from s1ray.serving.config import ServingConfig
     from s1ray.serving.local import serve_locally
 
-    with serve_locally(validate_config(ServingConfig, APPLICATION, "test"), start_timeout_s=1200) as app:
+    with serve_locally(validate_config(ServingConfig, application(adapted[0]), "test"), start_timeout_s=1200) as app:
         yield app
 
 

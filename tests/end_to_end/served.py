@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -23,16 +24,18 @@ ENGINE = {
     },
 }
 EFFORT = {"none": 0, "low": 8, "medium": 24, "high": "auto"}
-APPLICATION: dict[str, Any] = {
-    "models": [
-        {"name": "s1", "budgets": {"effort": EFFORT}, **ENGINE},
-        {"name": "ponder", "thinking_format": "ponder", "budgets": {"default": 8, "maximum": 64}, **ENGINE},
-    ],
-    "formats": [PONDER],
-}
-"""Two models: one with s1's format, one with a format of four strings and budgets of its own."""
-
 QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
+
+
+def application(adapters: Path) -> dict[str, Any]:
+    """Two models: one with s1's format, one with a format of four strings, budgets of its own and LoRA adapters."""
+    ponder = {
+        "name": "ponder",
+        "thinking_format": "ponder",
+        "budgets": {"default": 8, "maximum": 64},
+        "adapters": {"folder": str(adapters), "max_rank": 8},
+    }
+    return {"models": [{"name": "s1", "budgets": {"effort": EFFORT}, **ENGINE}, ponder | ENGINE], "formats": [PONDER]}
 
 
 def delimiters(tokenizer: Any, model: str = "s1") -> tuple[list[int], list[int]]:

@@ -296,6 +296,7 @@ def vllm_serve(tmp_path) -> Iterator[str]:
         process.wait(60)
 
 
+@pytest.mark.slow
 def test_a_stock_server_gives_the_same_ids_from_outside_as_with_the_processor_inside(vllm_serve):
     from transformers import AutoTokenizer
 

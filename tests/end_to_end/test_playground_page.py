@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from browser import chromium, opened
-from served import APPLICATION
+from served import application
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
@@ -170,13 +170,13 @@ def test_the_policy_travels_through_serve(served: ServedApp) -> None:
     assert missing.json()["error"]["code"] == 404
 
 
-def test_args_can_leave_the_page_out(served: ServedApp, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_args_can_leave_the_page_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from s1ray.serving import ingress
 
     added: list[Any] = []
     monkeypatch.setattr(ingress, "add_playground", added.append)
     for shown in (False, True):
-        config = validate_config(ServingConfig, APPLICATION | {"playground": shown}, "test")
+        config = validate_config(ServingConfig, application(tmp_path) | {"playground": shown}, "test")
         ingress.ingress_class(config)
         assert len(added) == shown
 

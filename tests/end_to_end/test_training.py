@@ -19,7 +19,7 @@ from training_runs import STEPS, config_of, losses, make_base_model, make_traces
 from s1ray.config import to_yaml
 from s1ray.runs import Run, RunError, read_manifest
 from s1ray.training import loop, trainer
-from s1ray.training.config import DivergenceConfig, TrainingConfig
+from s1ray.training.config import TrainingConfig
 from s1ray.training.interruption import STOP_FILE
 from s1ray.training.metrics import read_metrics
 from s1ray.training.snapshot import UNIVERSAL_FOLDER
@@ -83,6 +83,7 @@ def test_the_exported_model_loads_in_transformers_and_has_learned(trained: Run, 
         assert exported(ids, labels=ids).loss < base(ids, labels=ids).loss
 
 
+@pytest.mark.slow
 def test_one_worker_with_padding_and_accumulation_ends_where_two_packed_ones_do(
     trained: Run, ray_session: None, base_model: Path, traces: Path, tmp_path: Path
 ) -> None:
@@ -188,19 +189,21 @@ def test_a_run_that_goes_on_with_fewer_and_with_more_workers_ends_with_the_same_
         torch.testing.assert_close(tensor, expected[name], rtol=1e-3, atol=1e-4)
 
 
-def test_a_diverging_run_skips_and_exports_its_best_model_or_stops(
-    ray_session: None, base_model: Path, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def diverging(base_model: Path, traces: Path, output: Path, **changes: Any) -> TrainingConfig:
+    """So high a learning rate soon makes the loss rise again."""
+    optimizer = {"learning_rate": 0.5, "schedule": "constant"}
+    return config_of(base_model, traces, output, optimizer=optimizer, zero_stage=3, **changes)
 
-    config = config_of(
+
+def test_a_diverging_run_skips_steps_and_exports_its_best_model(
+    ray_session: None, base_model: Path, traces: Path, tmp_path: Path
+) -> None:
+    config = diverging(
         base_model,
         traces,
-        tmp_path / "diverging",
-        # So high a rate soon makes the loss rise again.
-        optimizer={"learning_rate": 0.5, "schedule": "constant"},
+        tmp_path / "run",
         validation={"size": 6, "every": 2, "export": "best"},
         divergence={"action": "skip", "loss_factor": 1.5, "window": 2, "max_skips": 12},
-        zero_stage=3,
     )
     run = trainer.train(config)
     lines = read_metrics(run.path / "metrics.jsonl")
@@ -218,12 +221,13 @@ def test_a_diverging_run_skips_and_exports_its_best_model_or_stops(
     assert (run.path / "loss.svg").stat().st_size > 2000
     assert any((run.path / "tensorboard").iterdir())
 
-    config = config.model_copy(
-        update={"output": str(tmp_path / "stopped"), "divergence": DivergenceConfig(loss_factor=1.5, window=2)}
-    )
-    with pytest.raises(
-        RunError, match=rf"diverged: step {skipped[0]}: the loss is .* times the median .*look at its rows"
-    ):
+
+@pytest.mark.slow
+def test_a_diverging_run_stops_and_names_the_step(
+    ray_session: None, base_model: Path, traces: Path, tmp_path: Path
+) -> None:
+    config = diverging(base_model, traces, tmp_path / "run", divergence={"loss_factor": 1.5, "window": 2})
+    with pytest.raises(RunError, match=r"diverged: step \d+: the loss is .* times the median .*look at its rows"):
         trainer.train(config)
 
 

@@ -9,7 +9,7 @@ from training_runs import config_of, losses, make_base_model, make_traces, weigh
 
 from s1ray.training import trainer
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 
 def test_lora_on_shared_rows_under_zero_3_trains_and_exports_a_plain_model(ray_session: None, tmp_path: Path) -> None:
