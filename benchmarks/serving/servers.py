@@ -48,6 +48,8 @@ def ours(model: ServedModel, **config: Any) -> Iterator[Server]:
     """Our server, in a Ray session of its own on this machine."""
     import ray
 
+    # Ray's workers would be nicer than vLLM's server and the load generator.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray's spelling
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
         loaded = validate_config(ServingConfig, {"models": [model.model_dump()]} | config, "benchmark")

@@ -2,9 +2,9 @@
 
 Every part of a stream costs the replica, the HTTP worker, the proxy and Ray's transport between them some time,
 whatever is in it. At sixty-four streams of fifty tokens a second, one part a token is more than they can do beside an
-engine. So events that come within one interval of the last part travel together in the next one; the first events of a
-stream, and events after a silence, go at once. The interval grows with the number of streams, so that a replica sends
-no more parts a second than it can, however many streams it has.
+engine: on two cores it took half of the throughput. So events that come within one interval of the last part travel
+together in the next one; the first events of a stream, and events after a silence, go at once. The interval grows with
+the number of streams, so that a replica sends no more parts a second than it can, however many streams it has.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
 T = TypeVar("T")
+
+PARTS_PER_CORE_AND_S = 50
+"""A part takes about two milliseconds of processor time, in all processes together (`benchmarks/serving`), so this is a
+tenth of the cores."""
 
 AT_ONCE = 2
 """Events at a stream's beginning that are not held back: the role, and the first token."""

@@ -23,9 +23,9 @@ class Limits(Config):
     stream_interval_ms: float = Field(default=20.0, ge=0)
     """A stream's first tokens are sent at once; later ones together, at most this often. Each event costs two
     processes' time. 0: every token by itself."""
-    stream_parts_per_s: float = Field(default=1000.0, gt=0)
+    stream_parts_per_s: float | None = Field(default=None, gt=0)
     """Parts that a replica's streams send in a second, all together: of many streams each sends its tokens in larger
-    groups."""
+    groups. None: 50 for each core of its machine, which takes about a tenth of them."""
     stalled_after_s: float = Field(default=120.0, gt=0)
     """Seconds without an answer from an engine's scheduler, which answers between two steps, after which its replica
     is replaced."""

@@ -10,6 +10,7 @@ Imported only where the app is built and in the replicas, because ray.serve.llm 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from functools import lru_cache
@@ -23,7 +24,7 @@ from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.adapters import UnknownAdapterError
-from s1ray.serving.coalesce import Pace, coalesced
+from s1ray.serving.coalesce import PARTS_PER_CORE_AND_S, Pace, coalesced
 from s1ray.serving.config import Budgets
 from s1ray.serving.engine import BudgetForcingEngine
 from s1ray.serving.limits import Limits
@@ -68,7 +69,8 @@ class BudgetForcingServer(LLMServer):
         **options: Any,
     ) -> None:
         self._budgets, self._limits = Budgets.model_validate(budgets), Limits.model_validate(limits)
-        self._pace = Pace(self._limits.stream_interval_ms / 1000, self._limits.stream_parts_per_s)
+        parts_per_s = self._limits.stream_parts_per_s or PARTS_PER_CORE_AND_S * (os.cpu_count() or 1)
+        self._pace = Pace(self._limits.stream_interval_ms / 1000, parts_per_s)
         self._budgets_within = lru_cache(CACHED_PLANS)(self._budgets.within)
         fmt = ThinkingFormat.model_validate(thinking_format)
         engine = llm_config.get_engine_config()
