@@ -101,10 +101,18 @@ def follow(cluster: Any, node: Any, output: Path, kills: dict[str, int]) -> None
                 marks.make("saved_on_notice")
             cluster.remove_node(node, allow_graceful=False)
             marks.make("node_killed")
-            cluster.add_node(num_cpus=1)
+            add_node(cluster)
         if asked("kill_driver", "driver_killed"):
             marks.make("driver_killed")
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def add_node(cluster: Any) -> None:
+    """Add a node from another thread than the main one, where Ray may not set the signal handler that it would."""
+    import ray
+
+    ray._private.utils.set_sigterm_handler = lambda handler: None
+    cluster.add_node(num_cpus=1)
 
 
 def drain(cluster: Any, node: Any) -> None:
