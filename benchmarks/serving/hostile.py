@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,7 +27,8 @@ class Outcome:
     """What became of the requests."""
 
     sent: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
+    statuses: dict[int, int] = field(default_factory=dict)
+    """How often each came; 0 is no answer at all."""
     failures: list[str] = field(default_factory=list)
     """Each request that made the server fail, or hang."""
     slowest_s: float = 0.0
@@ -54,7 +54,7 @@ def attack(url: str, model: str, requests: int, *, seed: int = 0, threads: int =
         cases = _cases(description, model, requests, seed)
         for request, status, seconds, complaint in pool.map(lambda case: _send(client, case), cases):
             outcome.sent += 1
-            outcome.statuses[status] += 1
+            outcome.statuses[status] = outcome.statuses.get(status, 0) + 1
             outcome.slowest_s = max(outcome.slowest_s, seconds)
             if complaint:
                 outcome.failures.append(f"{request['method']} {request['url']}: {complaint}: {_shown(request)}")

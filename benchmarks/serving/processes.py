@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -47,13 +48,13 @@ def role(process: psutil.Process) -> str:
     name = process.name()
     if any("vllm.entrypoints" in word for word in command) or "APIServer" in title:
         return "vLLM's server"
-    return (
-        "Ray's services" if name in ("raylet", "gcs_server") or any("ray" in word for word in command[:3]) else "other"
-    )
+    if name in ("raylet", "gcs_server") or any("site-packages/ray/" in word for word in command[:3]):
+        return "Ray's services"
+    return "other"
 
 
 def usage(root: psutil.Process, *, without: Collection[int] = (), memory: bool = True) -> Usage:
-    """What the processes below one take.
+    """What a process and those below it take; this process itself, which measures, is left out.
 
     Args:
         root: a process.
@@ -61,7 +62,10 @@ def usage(root: psutil.Process, *, without: Collection[int] = (), memory: bool =
         memory: look at memory, too, which takes some time.
     """
     taken = Usage()
-    for process in _below(root, without):
+    processes = _below(root, without)
+    if root.pid != os.getpid():
+        processes.append(root)
+    for process in processes:
         try:
             part, times = role(process), process.cpu_times()
             taken.cpu_s[part] += times.user + times.system

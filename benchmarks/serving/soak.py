@@ -11,7 +11,6 @@ import asyncio
 import random
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +34,8 @@ class Report:
     """What the soak saw."""
 
     minutes: float
-    outcomes: Counter[str] = field(default_factory=Counter)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """How often each HTTP status came, each error, and `left`: clients that left in the middle."""
     memory_mib: list[tuple[float, dict[str, float]]] = field(default_factory=list)
     """Seconds since the beginning, and memory by part."""
     left_in_engines: float = -1.0
@@ -87,7 +87,8 @@ async def soak(
         limits = httpx.Limits(max_connections=2)
         async with httpx.AsyncClient(base_url=server.url, timeout=120, limits=limits, trust_env=False) as http:
             while time.monotonic() - began < 60 * minutes:
-                report.outcomes[await _one(http, model, chance)] += 1
+                became = await _one(http, model, chance)
+                report.outcomes[became] = report.outcomes.get(became, 0) + 1
 
     watching = asyncio.create_task(watch())
     await asyncio.gather(*map(client, range(clients)))

@@ -4,7 +4,7 @@ Every part of a stream costs the replica, the HTTP worker, the proxy and Ray's t
 whatever is in it. At sixty-four streams of fifty tokens a second, one part a token is more than they can do beside an
 engine: on two cores it took half of the throughput. So events that come within one interval of the last part travel
 together in the next one; the first events of a stream, and events after a silence, go at once. The interval grows with
-the number of streams, so that a replica sends no more parts a second than it can, however many streams it has.
+the number of streams, within reason, so that a replica sends no more parts a second than its machine can.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ T = TypeVar("T")
 PARTS_PER_CORE_AND_S = 50
 """A part takes about two milliseconds of processor time, in all processes together (`benchmarks/serving`), so this is a
 tenth of the cores."""
+
+LONGEST_S = 0.3
+"""Seconds between two parts of a stream at most, however many streams there are: who reads along should see it grow."""
 
 AT_ONCE = 2
 """Events at a stream's beginning that are not held back: the role, and the first token."""
@@ -41,7 +44,9 @@ class Pace:
     @property
     def interval_s(self) -> float:
         """Seconds between two parts of a stream now."""
-        return max(self._interval_s, self.streams / self._parts_per_s) if self._interval_s > 0 else 0.0
+        if self._interval_s <= 0:
+            return 0.0
+        return max(self._interval_s, min(LONGEST_S, self.streams / self._parts_per_s))
 
 
 async def coalesced(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:

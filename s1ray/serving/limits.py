@@ -25,7 +25,8 @@ class Limits(Config):
     processes' time. 0: every token by itself."""
     stream_parts_per_s: float | None = Field(default=None, gt=0)
     """Parts that a replica's streams send in a second, all together: of many streams each sends its tokens in larger
-    groups. None: 50 for each core of its machine, which takes about a tenth of them."""
+    groups. None: 50 for each core of its machine, which takes about a tenth of them. No stream waits longer than
+    300 ms for it."""
     stalled_after_s: float = Field(default=120.0, gt=0)
     """Seconds without an answer from an engine's scheduler, which answers between two steps, after which its replica
     is replaced."""
