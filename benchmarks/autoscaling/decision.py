@@ -55,7 +55,7 @@ def measure(arm: Arm, replicas: int, *, repeats: int = 30) -> Decision:
         deciding.append(_time(state, replicas))
         between.append(_time(state, replicas))
         # Our policy is to decide anew, not to wait until a second has passed.
-        state._policy_state.pop(autoscaling._STATE, None)  # type: ignore[union-attr]
+        state._policy_state.pop(autoscaling._STATE, None)
     ours = autoscaling_config(Autoscaling(**arm.options), LIMIT).get("policy") is not None
     return Decision(
         arm.name,

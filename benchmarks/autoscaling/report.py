@@ -163,9 +163,9 @@ def print_tables(console: Console, compared: Sequence[Compared], decisions: Sequ
     table = Table(title="One decision in Serve's controller, milliseconds (median)")
     for heading in ("replicas", "policy", "deciding", "between two decisions"):
         table.add_column(heading, justify="left" if heading == "policy" else "right")
-    for one in decisions:
-        between = "" if one.milliseconds_between is None else f"{one.milliseconds_between:.2f}"
-        table.add_row(str(one.replicas), one.policy, f"{one.milliseconds:.2f}", between)
+    for decision in decisions:
+        between = "" if decision.milliseconds_between is None else f"{decision.milliseconds_between:.2f}"
+        table.add_row(str(decision.replicas), decision.policy, f"{decision.milliseconds:.2f}", between)
     console.print(table)
 
 

@@ -66,7 +66,14 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_MMAP_
 a heap whose holes later ones may not fit; that loss is the allocator's, and `fitting.CPU_HEADROOM` leaves room for it.
 """
 
-SMALL = {"hidden_size": 32, "intermediate_size": 32, "layers": 1, "heads": 4, "vocabulary": 64, "examples": (8, 8)}
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "layers": 1,
+    "heads": 4,
+    "vocabulary": 64,
+    "examples": (8, 8),
+}
 """What each worker trains first."""
 
 
