@@ -8,8 +8,11 @@ runtime environment is ever passed here: the job or the cluster brings it, and g
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 from collections.abc import Iterator
+
+from s1ray.config import ConfigError
 
 
 @contextlib.contextmanager
@@ -54,6 +57,25 @@ def own_cluster(num_cpus: int) -> Iterator[None]:
             yield
         finally:
             _own = None
+
+
+def check_accelerator_type(name: str, field: str) -> None:
+    """Look whether Ray knows an accelerator by this name. A node is never found by another.
+
+    Args:
+        name: the accelerator's.
+        field: of the configuration, for the error.
+
+    Raises:
+        ConfigError: Ray does not.
+    """
+    from ray.util.accelerators import accelerators
+
+    known = {value for key, value in vars(accelerators).items() if key.isupper() and isinstance(value, str)}
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        meant = f"; did you mean {' or '.join(close)}?" if close else f"; it knows {', '.join(sorted(known))}"
+        raise ConfigError(f"{field}: Ray knows no accelerator {name!r}{meant}")
 
 
 class _OwnCluster:

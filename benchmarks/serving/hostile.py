@@ -35,7 +35,7 @@ class Outcome:
 
 
 def attack(url: str, model: str, requests: int, *, seed: int = 0, threads: int = 4) -> Outcome:
-    """Send about so many requests, and say what became of them.
+    """Send so many requests, or a few more, and say what became of them.
 
     Args:
         url: of the server.
@@ -68,7 +68,7 @@ def _cases(description: dict[str, Any], model: str, requests: int, seed: int) ->
     found_operations: list[Any] = list(schemathesis.openapi.from_dict(description).get_all_operations())
     operations = [result.ok() for result in found_operations]
     posts = [operation for operation in operations if operation.method == "post"]
-    each = max(1, requests // (2 * len(posts)))
+    each = -(-requests // (2 * len(posts)))
     for operation in posts:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             yield from _drawn(operation, mode, model, each, seed)

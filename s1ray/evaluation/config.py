@@ -137,8 +137,9 @@ class Endpoint(Config):
     """Environment variable that holds the API key. None: no key."""
     concurrency: int = Field(default=64, ge=1)
     """Requests in flight."""
-    timeout: float = Field(default=600.0, gt=0)
-    """Seconds that one request may take."""
+    timeout: float = Field(default=3600.0, gt=0)
+    """Seconds that one request may take: a long answer at full batch takes a quarter of an hour, and one that is given
+    up is begun again."""
     attempts: int = Field(default=4, ge=1)
     """Tries of one request before it counts as failed."""
 

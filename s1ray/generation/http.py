@@ -41,7 +41,7 @@ class HTTPGenerator(AtEndpoint):
         *,
         api_key: str | None = None,
         concurrency: int = 64,
-        timeout: float = 600.0,
+        timeout: float = 3600.0,
         attempts: int = 4,
         thinking_format: ThinkingFormat | None = None,
         extra_body: Mapping[str, Any] | None = None,

@@ -121,7 +121,7 @@ class SegmentedGenerator(AtEndpoint):
         context: int | None = None,
         api_key: str | None = None,
         concurrency: int = 64,
-        timeout: float = 600.0,
+        timeout: float = 3600.0,
         attempts: int = 4,
         segment_tokens: int | None = None,
         extra_body: Mapping[str, Any] | None = None,

@@ -5,10 +5,15 @@ Imports vLLM only when a generator is made. One engine a process; share it.
 
 from __future__ import annotations
 
+import ast
+import difflib
+import importlib.util
 import itertools
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import EngineConfig, resolve_model
@@ -34,14 +39,57 @@ FIXED = {
 """Engine arguments that cannot be passed through, and why."""
 
 
+ARGUMENT_CLASSES = {
+    "engine/arg_utils.py": ("EngineArgs", "AsyncEngineArgs"),
+    "entrypoints/launchers/cli_args.py": ("BaseFrontendArgs", "FrontendArgs"),
+}
+"""Where vLLM's source lists its arguments: the engine's, and those of the API around it (tool calls, templates)."""
+
+
+@cache
+def known_arguments() -> frozenset[str]:
+    """The names of the installed vLLM's arguments; none where it cannot be found.
+
+    From its source, because importing it takes ten seconds.
+    """
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    names: set[str] = set()
+    for file, classes in ARGUMENT_CLASSES.items():
+        source = Path(spec.origin).parent / file
+        if not source.is_file():
+            return frozenset()
+        for node in ast.parse(source.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef) and node.name in classes:
+                fields = [field.target for field in node.body if isinstance(field, ast.AnnAssign)]
+                names |= {field.id for field in fields if isinstance(field, ast.Name)}
+    return frozenset(names)
+
+
+def check_engine_kwargs(config: EngineConfig) -> None:
+    """Look at the names in `engine_kwargs`.
+
+    Raises:
+        ValueError: it has one that vLLM does not know, or that must not be set.
+    """
+    for name in FIXED.keys() & config.engine_kwargs.keys():
+        raise ValueError(f"engine_kwargs.{name}: must not be set: {FIXED[name]}")
+    known = known_arguments()
+    for name in config.engine_kwargs if known else ():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"engine_kwargs.{name}: the installed vLLM has no such argument{meant}")
+
+
 def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
     """Engine arguments of vLLM for a config on a device ("cpu" or "gpu").
 
     Raises:
-        ValueError: `engine_kwargs` sets what must not be set.
+        ValueError: `engine_kwargs` sets what must not be set, or what vLLM does not know.
     """
-    for name in FIXED.keys() & config.engine_kwargs.keys():
-        raise ValueError(f"engine_kwargs.{name}: must not be set: {FIXED[name]}")
+    check_engine_kwargs(config)
     kwargs: dict[str, Any] = {
         "model": resolve_model(config.model),
         "tensor_parallel_size": config.tensor_parallel_size,

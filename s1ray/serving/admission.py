@@ -55,18 +55,15 @@ class Ticket:
 
     def reserve(self, thinking_tokens: int) -> Refusal | None:
         """Ask for the thinking that the request may need; None: granted, until it leaves."""
-        cap = self._admission.share(self.key.outstanding_thinking_tokens if self.key is not None else None)
-        if cap is not None and self._account.thinking + thinking_tokens > cap:
-            if thinking_tokens > cap:
-                message = (
-                    f"a budget of {thinking_tokens} thinking tokens is more than this key's cap of {cap} at a time"
-                )
-                return Refusal(f"{message}; ask for less", 0)
-            return Refusal(
-                f"this key's requests have {self._account.thinking} thinking tokens outstanding, of {cap} at a time; "
-                f"another {thinking_tokens} must wait",
-                RETRY_S,
-            )
+        whole = self.key.outstanding_thinking_tokens if self.key is not None else None
+        if whole is not None and thinking_tokens > whole:
+            message = f"{thinking_tokens} thinking tokens are more than this key's cap of {whole} at a time"
+            return Refusal(f"{message}; ask for less", 0)
+        share, had = self._admission.share(whole), self._account.thinking
+        # One that is larger than the share fits nowhere but where nothing runs.
+        if share is not None and had + thinking_tokens > share and had > 0:
+            message = f"this key's requests have {had} thinking tokens outstanding, of {share} at a time"
+            return Refusal(f"{message}; another {thinking_tokens} must wait", RETRY_S)
         self._thinking += thinking_tokens
         self._account.thinking += thinking_tokens
         return None

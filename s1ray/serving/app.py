@@ -7,8 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import validate_config
+from s1ray.config import ConfigError, validate_config
 from s1ray.serving.adapters import FolderLoader, is_remote
+from s1ray.serving.check import model_problems
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.estimate import Terms
 from s1ray.serving.keys import SECRET, KeyStore
@@ -31,7 +32,13 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
         access = config.access.model_copy(update={"keys_file": str(Path(config.access.keys_file).absolute())})
         config = config.model_copy(update={"access": access})
     secret = None if config.access.keys_file is not None else os.environ.get(SECRET)
-    KeyStore(config.access.keys_file, secret)
+    if not KeyStore(config.access.keys_file, secret).required and config.access.required:
+        raise ConfigError(
+            f"args.access.required: there are no keys: give access.keys_file, or {SECRET} in the environment of the "
+            "cluster or under runtime_env.env_vars of the application (`serve deploy` does not bring the shell's)"
+        )
+    for problem in model_problems(config):
+        raise ConfigError(f"args.{problem}")
     # Everything below imports ray.serve.llm and with it vLLM: only after the arguments have been found good.
     import ray
     from ray import serve
@@ -69,6 +76,8 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
         num_replicas=config.ingress_replicas,
         # Requests wait at the models, where autoscaling sees them, not at the door.
         max_ongoing_requests=100_000,
+        # Every answer passes through it, to its end.
+        graceful_shutdown_timeout_s=max(model.graceful_shutdown_timeout_s for model in config.models),
         ray_actor_options={"num_cpus": 0},
     )
     return ingress.bind(

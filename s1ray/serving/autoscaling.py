@@ -93,7 +93,7 @@ class Observation:
     minimum: int
     maximum: int
     ongoing: float
-    """Requests at the replicas, those that wait inside an engine included."""
+    """Requests at the replicas, those that wait inside an engine included; each of several responses counts."""
     queued: float
     """Requests that wait for a replica."""
     engine_waiting: float = 0.0
@@ -256,7 +256,7 @@ def observe(ctx: Any) -> Observation:
     """
     reported = ctx.raw_metrics or {}
     last = {name: [series[-1].value for series in reported.get(name, {}).values() if series] for name in _REPORTED}
-    decoding = sum(last[ENGINE_RUNNING])
+    decoding, waiting = sum(last[ENGINE_RUNNING]), sum(last[ENGINE_WAITING])
     times = [seconds for seconds in last[REQUEST_SECONDS] if seconds > 0]
     return Observation(
         now=ctx.current_time,
@@ -264,9 +264,10 @@ def observe(ctx: Any) -> Observation:
         target=ctx.target_num_replicas,
         minimum=ctx.capacity_adjusted_min_replicas,
         maximum=ctx.capacity_adjusted_max_replicas,
-        ongoing=ctx.total_running_requests,
+        # A request for several responses is one to its callers and several to the engine.
+        ongoing=max(ctx.total_running_requests, decoding + waiting),
         queued=ctx.total_queued_requests,
-        engine_waiting=sum(last[ENGINE_WAITING]),
+        engine_waiting=waiting,
         kv_share=sum(last[KV_CACHE_USAGE]) / decoding if decoding > 0 else 0.0,
         request_s=sum(times) / len(times) if times else None,
     )

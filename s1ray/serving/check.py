@@ -18,7 +18,9 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from s1ray.cluster import check_accelerator_type
 from s1ray.config import ConfigError, validate_config
+from s1ray.generation.vllm import check_engine_kwargs
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.keys import SECRET
 
@@ -28,6 +30,13 @@ IMPORT_PATH = "s1ray.serving.app:build_app"
 
 INGRESS = "Ingress"
 """The deployment of the HTTP workers; the others are models."""
+
+OWN_NUMBER = "each HTTP worker grants its part of every key's caps; set `ingress_replicas` in `args`"
+OWN_AUTOSCALING = (
+    "Serve would drop all of the model's own `autoscaling`, its policy and its target included; set it in `args`, "
+    "under the model"
+)
+"""Why these overrides are none."""
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -55,7 +64,7 @@ def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]
         raise _error(path, problems) from None
     found: dict[str, ServingConfig] = {}
     for index, app in enumerate(schema.applications):
-        if app.import_path != IMPORT_PATH:
+        if app.import_path.replace(":", ".") != IMPORT_PATH.replace(":", "."):
             continue
         where = f"applications.{index}"
         try:
@@ -63,6 +72,7 @@ def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]
         except ConfigError as error:
             problems.append(str(error))
             continue
+        problems += [f"{where}.args.{problem}" for problem in model_problems(config)]
         names = deployment_names(config)
         for position, deployment in enumerate(app.deployments):
             if deployment.name not in names:
@@ -70,16 +80,30 @@ def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]
                     f"{where}.deployments.{position}.name: the app has no deployment {deployment.name!r}"
                     f"{_meant(deployment.name, names)}; its deployments are {', '.join(names)}"
                 )
-            elif deployment.name != INGRESS:
-                problems += [
-                    f"{where}.deployments.{position}.{key}: Serve would drop all of the model's own `autoscaling`, its "
-                    "policy and its target included; set it in `args`, under the model"
-                    for key in ("autoscaling_config", "num_replicas")
-                    if key in deployment.model_fields_set
-                ]
+                continue
+            why = OWN_NUMBER if deployment.name == INGRESS else OWN_AUTOSCALING
+            problems += [
+                f"{where}.deployments.{position}.{key}: {why}"
+                for key in ("autoscaling_config", "num_replicas")
+                if key in deployment.model_fields_set
+            ]
     if problems:
         raise _error(path, problems)
     return found
+
+
+def model_problems(config: ServingConfig) -> Iterator[str]:
+    """What the models ask of vLLM and of Ray, and these do not know."""
+    for index, model in enumerate(config.models):
+        try:
+            check_engine_kwargs(model)
+        except ValueError as error:
+            yield f"models.{index}.{error}"
+        if model.accelerator_type is not None:
+            try:
+                check_accelerator_type(model.accelerator_type, f"models.{index}.accelerator_type")
+            except ConfigError as error:
+                yield str(error)
 
 
 def serve_warnings(path: str | os.PathLike[str]) -> list[str]:
@@ -90,14 +114,16 @@ def serve_warnings(path: str | os.PathLike[str]) -> list[str]:
     """
     warnings = []
     configs = check_serve_config(path)
+    if not configs:
+        warnings.append(f"no application of ours is in it (import_path: {IMPORT_PATH}): no `args` were checked")
     options = _read(Path(path)).get("http_options") or {}
     host = options.get("host", SERVES_OWN_HOST)
     for name, config in configs.items():
-        if host not in LOOPBACK and config.access.keys_file is None:
+        if host not in LOOPBACK and config.access.keys_file is None and not config.access.required:
             given = "" if "host" in options else " (Serve's own default: the file gives no http_options.host)"
             warnings.append(
-                f"{name}: everybody who reaches {host}{given} may use it: give args.access.keys_file, or "
-                f"{SECRET} where it is deployed, or put a gateway that checks keys in front"
+                f"{name}: everybody who reaches {host}{given} may use it: give args.access.keys_file, or keys in the "
+                f"cluster's {SECRET} with args.access.required, or put a gateway that checks keys in front"
             )
         for model in config.models:
             if model.engine_kwargs.get("trust_remote_code"):

@@ -21,7 +21,7 @@ PARTS_PER_CORE_AND_S = 50
 """A part takes about two milliseconds of processor time, in all processes together (`benchmarks/serving`), so this is a
 tenth of the cores."""
 
-LONGEST_S = 0.3
+LONGEST_S = 1.0
 """Seconds between two parts of a stream at most, however many streams there are: who reads along should see it grow."""
 
 AT_ONCE = 2

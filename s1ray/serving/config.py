@@ -189,7 +189,8 @@ class ServedModel(EngineConfig):
     """Requests that a replica takes at once; more wait in the queue, where autoscaling sees them. None:
     `max_num_seqs`."""
     max_queued_requests: int = Field(default=1024, ge=-1)
-    """Requests that wait, at each caller, while all replicas are full; more are refused with 429. -1: no bound."""
+    """Requests that wait, at each caller, while all replicas are full; more are refused with 429. At least 1, or -1: no
+    bound."""
     graceful_shutdown_timeout_s: float = Field(default=600.0, ge=0)
     """How long a replica that is removed may go on with the answers it has begun."""
     start_attempts: int = Field(default=3, ge=1)
@@ -210,6 +211,8 @@ class ServedModel(EngineConfig):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if self.max_queued_requests == 0:
+            raise ValueError("max_queued_requests: must be 1 or more, or -1 for no bound")
         if self.device == "cpu" and self.accelerator_type is not None:
             raise ValueError("accelerator_type: means nothing on device 'cpu'; leave it out")
         target = self.autoscaling.target_ongoing_requests
@@ -241,6 +244,7 @@ RESERVED_ENGINE_KWARGS = {
     "max_lora_rank": "give it as `adapters.max_rank`",
     "max_cpu_loras": "give it as `adapters.most_per_replica`",
     "logits_processors": "budget forcing is loaded here by the server",
+    "disable_log_stats": "autoscaling needs the statistics; `log_engine_metrics: false` leaves them out of the metrics",
     "reasoning_parser": "follows from `thinking_format`",
     "reasoning_parser_plugin": "follows from `thinking_format`",
     "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",

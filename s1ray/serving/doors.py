@@ -87,7 +87,7 @@ class Doors:
         try:
             visit = Visit(self._enter(scope["headers"]))
         except RefusedError as refused:
-            count_request("", "", outcome_of(refused.status))
+            count_request("", refused.client, outcome_of(refused.status))
             await error_response(Request(scope), refused)(scope, receive, send)
             return
         scope.setdefault("state", {})["visit"] = visit
@@ -121,7 +121,8 @@ class Doors:
                 raise RefusedError(401, "this API key is not known here")
         ticket = self._admission.enter(key)
         if isinstance(ticket, Refusal):
-            raise RefusedError(429, ticket.message, retry_after_s=ticket.retry_after_s)
+            client = key.name if key is not None else ""
+            raise RefusedError(429, ticket.message, retry_after_s=ticket.retry_after_s, client=client)
         return ticket
 
     def _too_large(self) -> RefusedError:

@@ -45,13 +45,12 @@ class BudgetForcingEngine(VLLMEngine):
         keep_worker_inside(vllm_engine_config)
         client = super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
         self._load = EngineLoad()
-        # Ray takes no loggers of ours. Without statistics (`log_engine_metrics: false`) there is no manager either.
-        if client.logger_manager is not None:
-            client.logger_manager.stat_loggers.append(self._load)
+        # Ray takes no loggers of ours.
+        client.logger_manager.stat_loggers.append(self._load)
         return client
 
     def load(self) -> dict[str, float]:
-        """What the engine has to do, for autoscaling; zeros where it keeps no statistics."""
+        """What the engine has to do, for autoscaling."""
         return self._load.report(idle=not self._engine_client.output_processor.has_unfinished_requests())
 
     async def start(self) -> None:

@@ -27,6 +27,7 @@ class RefusedError(Exception):
         kind: the error's `type` in OpenAI's form.
         retry_after_s: seconds after which another try may succeed.
         outcome: what metrics count it as, where the status does not say.
+        client: the name of the API key that it came with, where it is refused at the door.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class RefusedError(Exception):
         kind: str | None = None,
         retry_after_s: int | None = None,
         outcome: str | None = None,
+        client: str = "",
     ) -> None:
         super().__init__(message)
         self.status, self.message, self.param = status, message, param
         self.kind = kind or KINDS.get(status, "invalid_request_error" if status < 500 else "server_error")
-        self.retry_after_s, self.outcome = retry_after_s, outcome
+        self.retry_after_s, self.outcome, self.client = retry_after_s, outcome, client
 
     def body(self) -> dict[str, Any]:
         """OpenAI's form: `{"error": {"message", "type", "param", "code"}}`."""

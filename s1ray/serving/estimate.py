@@ -18,6 +18,9 @@ PATIENCE_S = 0.005
 """Seconds of patience for a token. A budget of 32,000 tokens lets shorter requests pass for 160 seconds, about a
 tenth of the time that it takes."""
 
+MOST_PATIENCE_S = 160.0
+"""Nobody is passed for longer, whatever he asks for: a client waits so long for a first token, but not for ever."""
+
 UNKNOWN_CONTEXT = 32_768
 """What a model may think whose context only its replicas know."""
 
@@ -37,20 +40,22 @@ def sequences(body: Any) -> int:
     return (len(prompt) if several and prompt is not None else 1) * (getattr(body, "n", None) or 1)
 
 
-def thinking_tokens(spelled: Mapping[str, Any], body: Any, terms: Terms) -> int:
-    """Thinking tokens that a request may need at most, all of its responses together.
+def thinking_tokens(spelled: Mapping[str, Any], body: Any, terms: Terms, maximum: int | None = None) -> int:
+    """Thinking tokens that a response to a request may need at most.
 
     Args:
         spelled: the request's fields about thinking.
         body: the request.
         terms: the model's.
+        maximum: thinking tokens that the client's key allows.
 
     Returns:
         The estimate; 0 for a request that its replica is going to refuse.
     """
+    budgets = terms.budgets.within(maximum)
     try:
         asked = read_request(spelled)
-        tokens = resolve_budget(asked, terms.budgets).max_tokens
+        tokens = resolve_budget(asked, budgets).max_tokens
     except BadRequestError:
         return 0
     room = terms.context or UNKNOWN_CONTEXT
@@ -58,10 +63,15 @@ def thinking_tokens(spelled: Mapping[str, Any], body: Any, terms: Terms) -> int:
     if isinstance(limit, int):
         room = min(room, limit)
     if asked.unforced or not isinstance(tokens, int):
-        tokens = terms.budgets.maximum if terms.budgets.maximum is not None else room
-    return max(0, min(tokens, room)) * sequences(body)
+        tokens = budgets.maximum if budgets.maximum is not None else room
+    return max(0, min(tokens, room))
 
 
 def deadline(arrived: float, thinking: int) -> float:
-    """A request's place in the queue: the earliest goes first. In seconds since the epoch."""
-    return arrived + PATIENCE_S * thinking
+    """A request's place in the queue: the earliest goes first. In seconds since the epoch.
+
+    Args:
+        arrived: when it came.
+        thinking: tokens that its longest response may think; several responses are worked on at the same time.
+    """
+    return arrived + min(MOST_PATIENCE_S, PATIENCE_S * thinking)

@@ -146,14 +146,15 @@ class BudgetForcingIngress(OpenAiIngress):
         visit: Visit = request.state.visit
         try:
             model = await self._get_model_id(body.model)
+            # Before its adapters are looked at: an unknown one is answered with the names of all.
+            if not _may_use(request, model):
+                raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
             handle = self._handle(model)
         except HTTPException as error:
             raise RefusedError(error.status_code, str(error.detail), param="model") from None
         except adapters.UnknownAdapterError as error:
             raise RefusedError(404, str(error), param="model") from None
         visit.model = get_base_model_id(model)
-        if not _may_use(request, model):
-            raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
         origin = self._origin(visit, request, self._reserve(visit, body) if method in THINKING else 0)
         if isinstance(body, api.ChatCompletionRequest):
             body = _sanitize_chat_completion_request(body)
@@ -192,12 +193,14 @@ class BudgetForcingIngress(OpenAiIngress):
         return self._get_configured_serve_handle(model)
 
     def _reserve(self, visit: Visit, body: Any) -> int:
-        """Reserve the thinking that a request may need, and say how many tokens that is."""
+        """Reserve the thinking that a request may need; say how many tokens that is for each of its responses."""
         if (asked := sequences(body)) > self._limits.sequences:
             message = f"{asked} responses (prompts, times n) are more than this server's {self._limits.sequences}"
             raise RefusedError(400, message, param="n")
-        thinking = thinking_tokens(spelled_fields(body), body, self._terms[visit.model])
-        refused = visit.ticket.reserve(thinking)
+        key = visit.ticket.key
+        maximum = key.maximum_thinking_tokens if key is not None else None
+        thinking = thinking_tokens(spelled_fields(body), body, self._terms[visit.model], maximum)
+        refused = visit.ticket.reserve(thinking * asked)
         if refused is not None:
             status = 429 if refused.retry_after_s else 403
             raise RefusedError(status, refused.message, retry_after_s=refused.retry_after_s or None)
@@ -255,13 +258,16 @@ def _converted(body: MessagesRequest | CountTokensRequest) -> ChatRequest:
 
 
 def _streamed(first: list[str], rest: Exchange, rewrite: Callable[[list[str]], str], visit: Visit) -> StreamingResponse:
+    def shown(events: list[str]) -> str:
+        if any(_failure(event) is not None for event in events):
+            visit.outcome = "failed"
+        return rewrite(events)
+
     async def events() -> AsyncIterator[str]:
         try:
-            yield rewrite(first)
+            yield shown(first)
             async for more in rest:
-                if _failure(more[0]) is not None:
-                    visit.outcome = "failed"
-                if text := rewrite(more):
+                if text := shown(more):
                     yield text
         except Exception as error:
             refused = refusal(error)

@@ -92,9 +92,12 @@ class Access(Config):
     """Who may use the server."""
 
     keys_file: str | None = None
-    """The key file, read where the HTTP workers run, and read again when it changes. None: the keys are in the
-    environment variable `S1RAY_API_KEYS` (the text of a key file) of the process that deploys the application; where
-    that is unset, too, nobody is asked for a key."""
+    """The key file: on every node that may build the application (the head) or run an HTTP worker, and read again when
+    it changes. None: the keys are in the environment variable `S1RAY_API_KEYS` (the text of a key file) where the
+    application is built. With `serve deploy` that is the cluster, not the shell: set it there, or under
+    `runtime_env.env_vars` of the application. Where it is unset, too, nobody is asked for a key."""
+    required: bool = False
+    """Do not start without keys."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

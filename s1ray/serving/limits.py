@@ -26,7 +26,7 @@ class Limits(Config):
     stream_parts_per_s: float | None = Field(default=None, gt=0)
     """Parts that a replica's streams send in a second, all together: of many streams each sends its tokens in larger
     groups. None: 50 for each core of its machine, which takes about a tenth of them. No stream waits longer than
-    300 ms for it."""
+    a second for it."""
     stalled_after_s: float = Field(default=120.0, gt=0)
     """Seconds without an answer from an engine's scheduler, which answers between two steps, after which its replica
     is replaced."""

@@ -48,7 +48,7 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     env = {"VLLM_NO_USAGE_STATS": "1"}
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
-        "engine_kwargs": arguments if log_engine_metrics else arguments | {"disable_log_stats": True},
+        "engine_kwargs": arguments,
         "deployment_config": deployment_options(model),
         "log_engine_metrics": log_engine_metrics,
         "runtime_env": {"env_vars": env},

@@ -43,6 +43,10 @@ class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):
 
     def _fulfill_next_pending_request(self, replica: Any, request_metadata: Any = None) -> None:
         bring_earliest_to_front(self._pending_requests_to_fulfill)
+        # Where there are adapters, Serve gives a place to requests for the same one first.
+        adapter = getattr(request_metadata, "multiplexed_model_id", "")
+        if adapter and (same := self._pending_requests_by_model_id.get(adapter)):
+            bring_earliest_to_front(same)
         super()._fulfill_next_pending_request(replica, request_metadata)
 
 

@@ -74,16 +74,17 @@ class BudgetForcingServer(LLMServer):
         self._budgets_within = lru_cache(CACHED_PLANS)(self._budgets.within)
         fmt = ThinkingFormat.model_validate(thinking_format)
         engine = llm_config.get_engine_config()
-        # Before the engine starts: a format that the tokenizer cannot express should fail at once.
-        self._tokenized = _tokenized(
-            fmt,
-            engine.engine_kwargs.get("tokenizer") or engine.actual_hf_model_id,
-            trust_remote_code=engine.trust_remote_code,
-        )
+        in_cloud = engine.mirror_config is not None and not engine.engine_kwargs.get("tokenizer")
+        if not in_cloud:
+            # Before the engine starts: a format that the tokenizer cannot express should fail at once.
+            self._tokenized = _tokenized(fmt, engine)
         self._plan = lru_cache(CACHED_PLANS)(self._make_plan)
         # Here and not in the app's configuration: the plugin of a format without a preset is a file on this node.
         llm_config.update_engine_kwargs(reasoning_parser=register(fmt), reasoning_parser_plugin=plugin_file(fmt))
         await super().__init__(llm_config, **options)
+        if in_cloud:
+            # The engine has brought the model's files here.
+            self._tokenized = _tokenized(fmt, engine)
         self._watch = asyncio.create_task(self.engine.watch(self._limits.stalled_after_s))
 
     async def _start_engine(self) -> None:
@@ -98,7 +99,8 @@ class BudgetForcingServer(LLMServer):
     async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
         """Text completion with a thinking budget."""
         if request.max_tokens is None:
-            request.max_tokens = self._room(request)
+            # In a thread: a prompt may have megabytes, and this replica's streams go on.
+            request.max_tokens = await asyncio.to_thread(self._room, request)
         return await self._think(super().completions, request, raw_request_info, texts=True)
 
     def _room(self, request: Any) -> int:
@@ -259,10 +261,12 @@ def _bare_end(request: Any) -> bool:
     return constrained or tools or request.structured_outputs is not None
 
 
-def _tokenized(fmt: ThinkingFormat, model: str, *, trust_remote_code: bool) -> TokenizedFormat:
+def _tokenized(fmt: ThinkingFormat, engine: Any) -> TokenizedFormat:
+    """The format in the ids of an engine's model; `engine` is ray.serve.llm's configuration of it."""
     from transformers import AutoTokenizer, GenerationConfig
 
-    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+    model = engine.engine_kwargs.get("tokenizer") or engine.actual_hf_model_id
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=engine.trust_remote_code)
     try:
         eos = GenerationConfig.from_pretrained(model).eos_token_id
     except OSError:

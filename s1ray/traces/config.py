@@ -60,7 +60,7 @@ class OpenAITeacherConfig(SampledTeacherConfig):
     """Requests in flight at once."""
     requests_per_minute: float | None = Field(default=None, gt=0)
     """Rate limit. None: none but the provider's own (its 429 answers are waited out)."""
-    timeout: float = Field(default=1800, gt=0)
+    timeout: float = Field(default=3600, gt=0)
     """Seconds of one attempt."""
     attempts: int = Field(default=6, ge=1)
     """Tries of one request."""

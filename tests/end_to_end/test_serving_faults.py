@@ -1,5 +1,5 @@
 """An engine, a replica and the proxy are killed under load: every stream ends in a way that says what happened, the
-others go on, and the service comes back.
+others go on, and the service comes back. A new version comes under load: every stream is finished.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -18,7 +19,7 @@ from streams import Ended, is_gone, processes, streams, tally, wait_until
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.local import ServedApp, serve_locally
+from s1ray.serving.local import ServedApp, _deploy, serve_locally
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -137,4 +138,22 @@ def test_a_stuck_engine_is_seen_and_its_replica_replaced(pair: ServedApp, reques
     wait_until(lambda: is_gone(replica), 10, "the replica with the stuck engine is gone")
     wait_until(lambda: is_gone(engine), 20, "the stuck engine is gone")
     wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
+    check_service(pair, request_fields)
+
+
+def test_a_new_version_lets_every_stream_finish(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+    """Also those that take longer than the 20 s after which Serve, if nobody says otherwise, ends what is to go."""
+    wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
+    (worker,) = processes(f"ray::ServeReplica:{pair.name}:Ingress")
+    before = {worker, *replicas(pair)}
+    changed = validate_config(ServingConfig, APPLICATION | {"playground": False}, "test")
+    update = functools.partial(_deploy, changed, pair.name, urlsplit(pair.url).path or "/")
+    fields = request_fields | {"max_tokens": 900, "thinking": {"max_tokens": 800}}
+    ended = under_load(pair, update, fields)
+    assert tally(ended) == {"complete": STREAMS}
+    assert max(one.seconds for one in ended) > 30
+    wait_until(lambda: all(map(is_gone, before)), 300, "the old version is gone")
+    wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
+    wait_until(functools.partial(answers, pair.url), 60, "the new HTTP worker answers")
+    assert httpx.get(f"{pair.url}/playground", trust_env=False).status_code == 404
     check_service(pair, request_fields)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from s1ray.config import EngineConfig
-from s1ray.generation.vllm import engine_kwargs
+from s1ray.generation.vllm import engine_kwargs, known_arguments
 
 
 def test_a_laptop_gets_no_compilation_float32_and_a_bounded_cache():
@@ -34,3 +36,16 @@ def test_further_arguments_have_the_last_word():
 def test_what_would_switch_budget_forcing_off_is_refused(name):
     with pytest.raises(ValueError, match=f"engine_kwargs.{name}: must not be set"):
         engine_kwargs(EngineConfig(model="m", engine_kwargs={name: []}), "cpu")
+
+
+def test_an_argument_that_vllm_does_not_know_is_named_with_what_was_meant() -> None:
+    config = EngineConfig(model="m", engine_kwargs={"enable_prefix_cashing": True})
+    with pytest.raises(ValueError, match=r"enable_prefix_cashing: .* did you mean 'enable_prefix_caching'"):
+        engine_kwargs(config, "cpu")
+
+
+def test_the_known_arguments_are_those_of_vllms_own_classes() -> None:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.entrypoints.launchers.cli_args import FrontendArgs
+
+    assert known_arguments() == {field.name for of in (AsyncEngineArgs, FrontendArgs) for field in fields(of)}

@@ -79,6 +79,24 @@ def test_workers_share_a_cap_and_none_is_left_without() -> None:
     assert isinstance(admission.enter(key("b", concurrent_requests=1)), Ticket)
 
 
+def test_what_fits_a_cap_but_no_workers_share_goes_where_nothing_else_runs() -> None:
+    admission = Admission(workers=4)
+    alice = key(outstanding_thinking_tokens=100)
+    first, second = admission.enter(alice), admission.enter(alice)
+    assert isinstance(first, Ticket)
+    assert isinstance(second, Ticket)
+    assert first.reserve(90) is None
+    waits = second.reserve(20)
+    assert waits is not None
+    assert waits.retry_after_s > 0
+    never = second.reserve(101)
+    assert never is not None
+    assert never.retry_after_s == 0
+    assert "cap of 100 " in never.message
+    first.leave()
+    assert second.reserve(90) is None
+
+
 @given(st.lists(st.tuples(st.floats(0, 30), st.booleans(), st.integers(0, 40)), max_size=60))
 def test_no_cap_is_ever_exceeded_and_nothing_leaks(steps: list[tuple[float, bool, int]]) -> None:
     now, inside, entered = 0.0, [], []

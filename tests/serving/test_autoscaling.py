@@ -303,6 +303,9 @@ def test_an_observation_holds_what_ray_and_the_replicas_report() -> None:
     assert (what.ongoing, what.queued, what.engine_waiting) == (33, 7, 3)
     assert what.kv_share == pytest.approx(1.5 / 30)
     assert what.request_s == 100
+    # Its callers count a request for sixteen responses once.
+    several = autoscaling.observe(context(total_num_requests=9.0, total_queued_requests=7.0, stats=stats))
+    assert several.ongoing == 33
     silent = autoscaling.observe(context(total_num_requests=40.0))
     assert (silent.kv_share, silent.engine_waiting, silent.request_s) == (0, 0, None)
 

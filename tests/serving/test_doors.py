@@ -159,7 +159,7 @@ def test_a_key_has_no_more_requests_at_a_time_than_it_may(monkeypatch: pytest.Mo
             assert (await client.post(path, json={}, headers=headers)).status_code == 200
 
     asyncio.run(run())
-    assert server.counted == [("", "", "limited"), ("m", "alice", "ok"), ("m", "alice", "ok")]
+    assert server.counted == [("", "alice", "limited"), ("m", "alice", "ok"), ("m", "alice", "ok")]
 
 
 def test_a_failure_a_stream_that_ended_badly_and_a_client_that_left_are_counted_as_such(

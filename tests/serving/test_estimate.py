@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.serving.config import Budgets
-from s1ray.serving.estimate import PATIENCE_S, UNKNOWN_CONTEXT, Terms, deadline, sequences, thinking_tokens
+from s1ray.serving.estimate import (
+    MOST_PATIENCE_S,
+    PATIENCE_S,
+    UNKNOWN_CONTEXT,
+    Terms,
+    deadline,
+    sequences,
+    thinking_tokens,
+)
 from s1ray.serving.router import bring_earliest_to_front, deadline_of
 
 
@@ -21,10 +29,9 @@ def terms(context: int | None = 1000, **budgets: Any) -> Terms:
     ("spelled", "body", "of", "tokens"),
     [
         ({"thinking": {"max_tokens": 50}}, {}, terms(), 50),
-        ({"thinking": {"max_tokens": 50}}, {"n": 3}, terms(), 150),
         ({"thinking": {"max_tokens": 50}}, {"max_tokens": 20}, terms(), 20),
         ({"thinking": {"max_tokens": 50}}, {"max_completion_tokens": 20, "max_tokens": 900}, terms(), 20),
-        ({"thinking": {"max_tokens": 50}}, {"prompt": ["a", "b"], "n": 2}, terms(), 200),
+        ({"thinking": {"max_tokens": 50}}, {"prompt": ["a", "b"], "n": 2}, terms(), 50),
         ({"reasoning_effort": "low"}, {}, terms(effort={"low": 7}), 7),
         ({}, {}, terms(default=30), 30),
         ({}, {}, terms(), 1000),
@@ -40,6 +47,22 @@ def test_thinking_is_estimated_from_every_spelling(
     spelled: dict[str, Any], body: dict[str, Any], of: Terms, tokens: int
 ) -> None:
     assert thinking_tokens(spelled, SimpleNamespace(**body), of) == tokens
+
+
+@pytest.mark.parametrize(
+    ("spelled", "tokens"),
+    [
+        ({}, 40),
+        # The key's maximum cuts what the name means to others, so this does not contradict itself.
+        ({"thinking": {"effort": "high", "max_tokens": 40}}, 40),
+        ({"reasoning_effort": "high"}, 40),
+        ({"thinking": {"max_tokens": 41}}, 0),
+        ({"thinking": False}, 40),
+    ],
+)
+def test_a_keys_maximum_is_estimated_as_its_replica_will_grant_it(spelled: dict[str, Any], tokens: int) -> None:
+    of = terms(default=80, maximum=500, effort={"high": 90})
+    assert thinking_tokens(spelled, SimpleNamespace(), of, 40) == tokens
 
 
 @pytest.mark.parametrize(
@@ -64,6 +87,10 @@ def test_a_short_request_passes_a_long_one_that_came_a_little_earlier_and_no_oth
     assert deadline(200.0, 100) < long
     assert deadline(300.0, 100) > long
     assert deadline(101.0, 100) > deadline(100.0, 100)
+
+
+def test_nobody_is_passed_for_longer_than_a_client_waits() -> None:
+    assert deadline(100.0, 10**6) == 100.0 + MOST_PATIENCE_S
 
 
 def waiting(loop: asyncio.AbstractEventLoop, *deadlines: float | None, done: tuple[int, ...] = ()) -> list[Any]:

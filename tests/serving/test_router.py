@@ -39,7 +39,8 @@ def depths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return told
 
 
-def test_waiting_requests_are_routed_by_their_deadlines(depths: list[tuple[str, int]]) -> None:
+@pytest.mark.parametrize("adapter", ["", "m:french"])
+def test_waiting_requests_are_routed_by_their_deadlines(depths: list[tuple[str, int]], adapter: str) -> None:
     async def run() -> list[float]:
         replica = Replica(places=1)
         routing = EarliestDeadlineRouter(
@@ -54,7 +55,9 @@ def test_waiting_requests_are_routed_by_their_deadlines(depths: list[tuple[str, 
         served: list[float] = []
 
         async def request(deadline: float) -> None:
-            metadata = RequestMetadata(request_id=str(deadline), internal_request_id=str(deadline))
+            metadata = RequestMetadata(
+                request_id=str(deadline), internal_request_id=str(deadline), multiplexed_model_id=adapter
+            )
             pending = PendingRequest(args=["body", SimpleNamespace(deadline=deadline)], kwargs={}, metadata=metadata)
             assert await routing._choose_replica_for_request(pending) is replica
             replica.running += 1

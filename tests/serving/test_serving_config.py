@@ -163,9 +163,30 @@ def test_options_that_would_replace_a_models_autoscaling_are_refused(tmp_path: P
         check_text(tmp_path, SERVE.replace(REPLACED, option))
 
 
-def test_the_http_workers_may_be_scaled_in_the_file(tmp_path: Path) -> None:
+def test_the_number_of_http_workers_is_given_in_one_place(tmp_path: Path) -> None:
     text = SERVE.replace("BudgetForcingServer:org--m_1", "Ingress")
-    assert check_text(tmp_path, text)
+    with pytest.raises(ConfigError, match=r"deployments.0.autoscaling_config: .* set `ingress_replicas`"):
+        check_text(tmp_path, text)
+    assert check_text(tmp_path, text.replace(REPLACED, "max_surge_percent: 100"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ("engine_kwargs: {gpu_memory_utilisation: 0.9}", "no such argument; did you mean 'gpu_memory_utilization'"),
+        ("engine_kwargs: {disable_log_stats: true}", r"engine_kwargs.disable_log_stats: autoscaling needs"),
+        ("accelerator_type: H1000", "models.0.accelerator_type: Ray knows no accelerator 'H1000'; did you mean .*H100"),
+        ("max_queued_requests: 0", "max_queued_requests: must be 1 or more"),
+    ],
+)
+@pytest.mark.parametrize("path", [IMPORT_PATH, IMPORT_PATH.replace(":", ".")])
+def test_what_vllm_and_ray_would_refuse_later_is_refused_now(
+    tmp_path: Path, path: str, fields: str, problem: str
+) -> None:
+    text = SERVE.replace(REPLACED, "health_check_period_s: 5").replace(IMPORT_PATH, path)
+    assert check_text(tmp_path, text.replace("miniature-base}", "miniature-base, engine_kwargs: {seed: 1}}"))
+    with pytest.raises(ConfigError, match=problem):
+        check_text(tmp_path, text.replace("miniature-base}", f"miniature-base, {fields}}}"))
 
 
 def test_several_mistakes_are_reported_at_once(tmp_path: Path) -> None:
@@ -185,6 +206,8 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
 def test_applications_of_others_are_checked_as_far_as_serve_knows_them(tmp_path: Path) -> None:
     text = "applications: [{name: other, import_path: 'a.b:c', args: {anything: 1}}]"
     assert check_text(tmp_path, text) == {}
+    (warning,) = serve_warnings(tmp_path / "serve.yaml")
+    assert "no application of ours" in warning
 
 
 @pytest.mark.parametrize(
@@ -194,6 +217,7 @@ def test_applications_of_others_are_checked_as_far_as_serve_knows_them(tmp_path:
         ("{host: 0.0.0.0}", {}, ["everybody who reaches 0.0.0.0"]),
         ("{port: 8000}", {}, ["Serve's own default"]),
         ("{host: 0.0.0.0}", {"access": {"keys_file": "keys.yaml"}}, []),
+        ("{host: 0.0.0.0}", {"access": {"required": True}}, []),
         ("{host: 127.0.0.1}", {"trust_remote_code": True}, ["runs code"]),
         ("{host: 127.0.0.1}", {"enable_log_requests": True}, ["every prompt"]),
     ],
