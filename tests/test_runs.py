@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +84,35 @@ def test_the_digest_of_a_folder_follows_names_and_content(tmp_path: Path) -> Non
     assert digest(tmp_path) != first
     with pytest.raises(FileNotFoundError):
         digest(tmp_path / "absent")
+
+
+def test_two_processes_never_write_one_folder(tmp_path: Path) -> None:
+    config = Toy(output=str(tmp_path / "r"))
+    with Run("toy", config):
+        for force in (False, True):
+            with (
+                pytest.raises(RunError, match=rf"process {os.getpid()} on .* is at work there"),
+                Run("toy", config, force=force),
+            ):
+                pass
+    assert finish(config).skipped
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    script = f"""
+import os
+from test_runs import Run, Toy
+Run("toy", Toy(output={str(tmp_path / "r")!r})).__enter__()
+os._exit(9)
+"""
+    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent)
+    assert killed.returncode == 9
+    again = finish(Toy(output=str(tmp_path / "r")))
+    assert again.resumed
+
+
+def test_force_leaves_no_lock_in_a_foreign_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(RunError, match="deletes run folders only"):
+        Run("toy", Toy(output=str(tmp_path)), force=True)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]

@@ -32,7 +32,7 @@ def resolve_device(device: str, cluster_gpus: float) -> str:
 
 def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> dict[str, Any]:
     """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu")."""
-    cpus, source = model.cpus_per_worker, model_source(model.model)
+    cpus, source = model.cpus_per_worker, resolve_model(model.model)
     # What ray.serve.llm wants elsewhere, or decides itself.
     elsewhere = ("model", "disable_log_stats")
     arguments = {key: value for key, value in engine_kwargs(model, device).items() if key not in elsewhere}
@@ -70,12 +70,6 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
         if model.accelerator_type is not None:
             config["accelerator_type"] = model.accelerator_type
     return config
-
-
-def model_source(model: str) -> str:
-    """What vLLM loads: a folder by its full path (replicas work elsewhere), a Hugging Face id or URI as it is."""
-    resolved = resolve_model(model)
-    return str(Path(resolved).absolute()) if Path(resolved).is_dir() else resolved
 
 
 def deployment_options(model: ServedModel) -> dict[str, Any]:

@@ -11,16 +11,21 @@ from s1ray.training.memory import Architecture
 
 def read_architecture(config: TrainingConfig) -> Architecture | None:
     """The architecture of the model to be trained; None where its config cannot be read."""
+    network = network_without_weights(config.model)
+    return None if network is None else describe(network, config.lora)
+
+
+def network_without_weights(model: str) -> Any | None:
+    """A transformers model on the meta device, by its config's `model`; None where there is no model to be read."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
-        model_config = AutoConfig.from_pretrained(resolve_model(config.model))
+        model_config = AutoConfig.from_pretrained(resolve_model(model))
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(model_config)
     except (OSError, ValueError):
         return None
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config)
-    return describe(model, config.lora)
 
 
 def describe(model: Any, lora: LoraConfig | None = None) -> Architecture:
@@ -45,6 +50,7 @@ def describe(model: Any, lora: LoraConfig | None = None) -> Architecture:
         vocabulary=text.vocab_size,
         normalised_queries=any(name.endswith("q_norm.weight") for name in names),
         trained=None if lora is None else _updates(model, lora),
+        experts=getattr(text, "num_experts_per_tok", None) is not None,
     )
 
 

@@ -113,7 +113,8 @@ class Checkpointer:
             folder = self._output / CHECKPOINTS_FOLDER / name
         try:
             self._write(folder, state, metrics, shared=not background)
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            # torch.save tells of a full disk by a RuntimeError.
             raise RuntimeError(
                 f"{folder}: the checkpoint after step {state.finished_steps} cannot be written: {error}; make room "
                 "there, set TMPDIR on the nodes to a larger disk, or set checkpoints.background: false to write to the "

@@ -19,7 +19,7 @@ class Dataset:
 
     Attributes:
         ids: the examples' keys.
-        tokens: int32 token ids, one array an example.
+        tokens: token ids, one array an example.
         labels: int64 arrays of the same lengths: the next token's id where it is trained, else `IGNORE`.
         lengths: tokens of each example.
         trained: trained tokens of each example.

@@ -8,6 +8,7 @@ stage change speed and memory only.
 from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
@@ -100,6 +101,15 @@ class MlflowConfig(Config):
     tracking_uri: str | None = None
     """A server's address or a database (sqlite:///...). None: as MLflow itself is configured (MLFLOW_TRACKING_URI)."""
 
+    @model_validator(mode="after")
+    def _no_secret(self) -> Self:
+        if self.tracking_uri is not None and "@" in urlsplit(self.tracking_uri).netloc:
+            raise ValueError(
+                "tracking_uri: must hold no user or password, as the config is written down with the run; give them as "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+            )
+        return self
+
 
 class TrackingConfig(Config):
     """Who else is told of each step, besides `<output>/metrics.jsonl`. The machine that starts the run tells them."""
@@ -141,11 +151,17 @@ class TrainingConfig(StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
-        # The workers' number changes how a global batch is spread, not what it is: a run may go on with more or fewer.
+        # How a global batch is spread and worked on, not what it is: a run may go on with more workers, or after it ran
+        # out of memory with less of everything at once.
         {
             "output",
             "num_workers",
             "sequence_parallel",
+            "packing",
+            "micro_batch_tokens",
+            "gradient_checkpointing",
+            "logits_chunk",
+            "attention",
             "accelerator_type",
             "cpus_per_worker",
             "max_restarts",

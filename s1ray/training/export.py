@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from s1ray.config import resolve_model
 from s1ray.training.config import TrainingConfig
 from s1ray.training.engine import Engine
 from s1ray.training.lora import BASE, UPDATE, merge
@@ -54,9 +55,9 @@ def export(
         _write_model(engine, tokenizer, turn_end, config, temporary if rank == 0 else None, shard_bytes)
     if rank == 0:
         tokenizer.save_pretrained(temporary)
-        for file in temporary.iterdir():
+        for file in temporary.rglob("*"):
             # Weights come out readable by their owner alone, but a model is often served by another user.
-            file.chmod(0o644)
+            file.chmod(0o755 if file.is_dir() else 0o644)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
     if torch.distributed.is_initialized():
@@ -117,6 +118,7 @@ def _write_model(
         # The attention of training means nothing to whoever loads the model.
         model.config._attn_implementation = None
         model.generation_config.eos_token_id = _stop_tokens(model.generation_config, tokenizer, turn_end)
+        _mend(model.generation_config)
     pieces = _pieces(model, config, dtype, keep=folder is not None)
     if getattr(model, "_weight_conversions", None):
         # A family whose files transformers rearranges on loading: undoing that takes all weights at once.
@@ -143,7 +145,7 @@ def _write_adapter(engine: Engine, config: TrainingConfig, folder: Path | None) 
         weights |= _gathered({name: tensor}, config, dtype, keep=folder is not None)
     if folder is not None:
         settings = engine.adapter.peft_config["default"]
-        settings.base_model_name_or_path = config.model
+        settings.base_model_name_or_path = resolve_model(config.model)
         engine.adapter.save_pretrained(
             folder, state_dict={f"base_model.model.{name}": tensor for name, tensor in weights.items()}
         )
@@ -190,6 +192,14 @@ def _copy(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 def _bytes(*tensors: torch.Tensor) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _mend(generation_config: Any) -> None:
+    """Make a generation config one that transformers saves: many published ones have a temperature without sampling."""
+    try:
+        generation_config.validate(strict=True)
+    except ValueError:
+        generation_config.do_sample = True
 
 
 def _stop_tokens(generation_config: Any, tokenizer: Any, turn_end: str) -> list[int]:

@@ -44,8 +44,8 @@ class Advice:
 def host_need(memory: MemoryEstimate, hardware: Hardware) -> int:
     """Main memory that a node needs for all its workers."""
     if hardware.on_gpu:
-        return hardware.workers_per_node * (HOST_RUNTIME + memory.host)
-    return hardware.workers_per_node * (CPU_RUNTIME + memory.total)
+        return hardware.workers_per_node * (HOST_RUNTIME + max(memory.host, memory.loading))
+    return hardware.workers_per_node * (CPU_RUNTIME + max(memory.total, memory.loading))
 
 
 def fits(memory: MemoryEstimate, hardware: Hardware) -> bool | None:

@@ -118,10 +118,7 @@ def show(row: InspectedRow | Unusable, console: Console) -> None:
         brackets = ("", "") if trained or console.is_terminal else MASKED
         text.append(brackets[0])
         for span in spans:
-            style = (
-                ("" if trained else "bright_black") if not span.control else ("bold cyan" if trained else "cyan dim")
-            )
-            text.append(span.text, style=style)
+            text.append(span.text, style=STYLES[trained, span.control])
         text.append(brackets[1])
     console.print(text, soft_wrap=True)
 

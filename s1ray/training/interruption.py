@@ -1,8 +1,9 @@
 """Being asked to stop: by whoever started the run, or by a node that is about to be taken away.
 
-SIGTERM to the process that started the run (a job that is stopped, a pod that is deleted) becomes a file in the run
-folder, `stop`; anybody may also create it. The first worker looks for it now and then, and what it finds goes to the
-others along with the loss, so that all of them save and stop after the same step.
+SIGTERM to the process that started the run becomes a file in the run folder, `stop`; anybody may also create it. The
+first worker looks for it now and then, and what it finds goes to the others along with the loss, so that all of them
+save and stop after the same step. Whoever sends SIGTERM must then wait for a step and a checkpoint: `ray job stop`
+waits 3 s (RAY_JOB_STOP_WAIT_TIME_S on the head node), and then kills.
 
 Of nodes that are about to be taken away Ray Train knows (`ray.train.get_preemption_info`). Asking it is a meeting of
 all workers, so the first worker's clock says at which steps they ask.

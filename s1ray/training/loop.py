@@ -160,7 +160,8 @@ class _WorkerRun:
         if finished_steps % settings.every and finished_steps != self.total:
             return None, False
         loss = self._stepper.validate(self._held_out)
-        is_best = math.isfinite(loss) and (state.best_loss is None or loss < state.best_loss)
+        # Of two that are equal the later one, as Ray Train keeps that.
+        is_best = math.isfinite(loss) and (state.best_loss is None or loss <= state.best_loss)
         if is_best:
             state.best_loss, state.best_step = loss, finished_steps
         return loss, is_best and settings.export == "best"

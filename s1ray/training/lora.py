@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from s1ray.config import ConfigError
 from s1ray.training.config import LoraConfig
+from s1ray.training.requirements import check_targets
 
 BASE = ".base_layer"
 UPDATE = ".lora_"
@@ -42,7 +42,7 @@ def add_updates(network: Any, config: LoraConfig) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    _check_targets(network, config)
+    check_targets(network, config)
     with warnings.catch_warnings():
         # peft still asks transformers by a name that is going out of use.
         warnings.simplefilter("ignore", FutureWarning)
@@ -69,17 +69,3 @@ def merge(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, tor
             weight = torch.addmm(weight.float(), up, down, alpha=config.alpha / config.rank).to(weight.dtype)
         merged[name.replace(f"{BASE}.", ".")] = weight
     return merged
-
-
-def _check_targets(network: Any, config: LoraConfig) -> None:
-    if isinstance(config.target_modules, str):
-        return
-    linear = {
-        name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)
-    }
-    for target in config.target_modules:
-        if target not in linear:
-            raise ConfigError(
-                f"lora.target_modules: {type(network).__name__} has no linear layer {target!r}; it has "
-                + ", ".join(sorted(linear))
-            )

@@ -19,9 +19,6 @@ import torch
 IGNORE = -100
 """Label of a position that is not trained."""
 
-RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""Config fields of model families that do more to the logits than the output layer's product."""
-
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
@@ -50,7 +47,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             # Names would keep this chunk alive until the next one has been made.
             del logits, slope
         ctx.save_for_backward(grad_hidden, grad_weight)
-        ctx.weight_dtype = weight.dtype
+        ctx.weight_dtype, ctx.chunk = weight.dtype, chunk
         return total
 
     @staticmethod
@@ -58,11 +55,19 @@ class _LinearCrossEntropy(torch.autograd.Function):
         (grad,) = grads
         grad_hidden, grad_weight = ctx.saved_tensors
         return (
-            None if grad_hidden is None else grad_hidden * grad.to(grad_hidden.dtype),
+            None if grad_hidden is None else _scaled(grad_hidden, grad, ctx.chunk),
             None if grad_weight is None else (grad_weight * grad).to(ctx.weight_dtype),
             None,
             None,
         )
+
+
+def _scaled(tensor: torch.Tensor, factor: torch.Tensor, chunk: int) -> torch.Tensor:
+    """A tensor times a factor that is not rounded to the tensor's precision first."""
+    scaled = torch.empty_like(tensor)
+    for begin in range(0, tensor.shape[0], chunk):
+        scaled[begin : begin + chunk] = tensor[begin : begin + chunk].float() * factor
+    return scaled
 
 
 class CrossEntropyHead(torch.nn.Module):
@@ -90,20 +95,9 @@ class LossModel(torch.nn.Module):
     """A causal language model whose forward pass gives the loss of a micro-batch, summed over its trained tokens."""
 
     def __init__(self, model: Any, *, logits_chunk: int):
-        """Wrap a transformers model, in place.
-
-        Raises:
-            ValueError: the model's output layer is not a plain linear one.
-        """
+        """Wrap a transformers model, in place; it is one that `check_network` lets pass."""
         super().__init__()
-        head = model.get_output_embeddings()
-        name = type(model).__name__
-        if not isinstance(head, torch.nn.Linear) or head.bias is not None:
-            raise ValueError(f"{name}: training needs a linear output layer without bias, found {head}")
-        for field in RESHAPED_LOGITS:
-            if getattr(model.config, field, None) not in (None, 1, 1.0):
-                raise ValueError(f"{name}: models that reshape their logits ({field}) cannot be trained here")
-        model.set_output_embeddings(CrossEntropyHead(head, logits_chunk))
+        model.set_output_embeddings(CrossEntropyHead(model.get_output_embeddings(), logits_chunk))
         self.model = model
 
     def forward(self, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:

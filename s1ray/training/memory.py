@@ -48,6 +48,9 @@ class Architecture:
     """Queries and keys have norms of their own (Qwen3)."""
     trained: int | None = None
     """Weights that are trained, if not all are (LoRA)."""
+    experts: bool = False
+    """A mixture of experts: transformers rearranges its files on loading, and each worker then has all weights in main
+    memory for a moment."""
 
     @property
     def key_value_heads(self) -> int:
@@ -153,6 +156,8 @@ class MemoryEstimate:
     """Kept for the backward pass, all layers."""
     moments: dict[str, dict[str, int]]
     """Moment of a step -> what exists then."""
+    loading: int = 0
+    """Main memory that the worker needs for a moment on loading."""
 
     @cached_property
     def peak_moment(self) -> str:
@@ -224,7 +229,7 @@ def estimate(
         "reduction": fixed | {"gradients": earlier + gradients.fresh + gradients.reduced, "activations": hidden},
         "update": fixed | {"gathered": 0, "gradients": gradients.update},
     }
-    return MemoryEstimate(states, activations, moments)
+    return MemoryEstimate(states, activations, moments, loading=2 * a.parameters if a.experts else 0)
 
 
 def layer_norm(architecture: Architecture, config: TrainingConfig) -> int:

@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
+from s1ray.config import ConfigError
 from s1ray.training import attention
 from s1ray.training.config import TrainingConfig
 from s1ray.training.engine import Engine, deepspeed_config, import_deepspeed
 from s1ray.training.lora import add_updates
 from s1ray.training.loss import LossModel
-from s1ray.training.requirements import check_heads
+from s1ray.training.requirements import check_heads, check_network
 from s1ray.training.sequence import join_group, shared_attention
 
 
@@ -32,11 +33,11 @@ def load_engine(config: TrainingConfig, model: str, *, device: torch.device, ran
         model: Hugging Face id or folder.
 
     Raises:
-        ConfigError: the model cannot be trained as the config wants it.
-        ValueError: the model's output layer is one that the loss cannot replace.
+        ConfigError: the model cannot be trained as the config wants it, or flash attention is not there.
     """
     flash = _uses_flash_attention(config, device)
     network = load_network(model, flash=flash)
+    check_network(network, model)
     deepspeed = import_deepspeed(device)
     if torch.distributed.is_initialized() and not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)
@@ -103,6 +104,11 @@ def _partition(parameter: torch.nn.Parameter, config: TrainingConfig, device: to
 def _uses_flash_attention(config: TrainingConfig, device: torch.device) -> bool:
     from transformers.utils import is_flash_attn_2_available
 
+    if config.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigError(
+            "attention: flash_attention_2 needs the package flash-attn and a GPU, and this worker lacks one of them; "
+            "install it on all nodes, or use segments"
+        )
     if config.attention != "auto":
         return config.attention == "flash_attention_2"
     return device.type == "cuda" and config.precision == "bf16" and is_flash_attn_2_available()

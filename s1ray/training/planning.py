@@ -144,6 +144,8 @@ def _parts(memory: MemoryEstimate) -> str:
 def _host_line(memory: MemoryEstimate, hardware: Hardware) -> str:
     there = "" if hardware.host_memory is None else f" of {size(hardware.host_memory)}"
     offloaded = f", {size(memory.host)} of each worker's states offloaded" if memory.host else ""
+    if memory.loading:
+        offloaded += f", {size(memory.loading)} of each worker's on loading a mixture of experts"
     return (
         f"  host memory: {size(host_need(memory, hardware))}{there} on each node of {hardware.workers_per_node} "
         f"worker(s){offloaded}"

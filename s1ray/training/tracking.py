@@ -11,6 +11,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import time
+import uuid
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,8 @@ from s1ray.training.config import MlflowConfig, TrackingConfig, WandbConfig
 
 TENSORBOARD_FOLDER = "tensorboard"
 MLFLOW_RUN_FILE = "mlflow_run_id"
-"""In the run folder: which MLflow run this is."""
+WANDB_RUN_FILE = "wandb_run_id"
+"""In the run folder: which run this is there, so that one that goes on is found again."""
 IDENTIFIERS = ("step", "epoch", "skipped", "rows")
 """Fields of a step that are no series of their own."""
 
@@ -58,19 +60,18 @@ def check_packages(config: TrackingConfig) -> None:
             )
 
 
-def open_trackers(config: TrackingConfig, output: Path, *, digest: str, parameters: dict[str, Any]) -> list[Tracker]:
+def open_trackers(config: TrackingConfig, output: Path, *, parameters: dict[str, Any]) -> list[Tracker]:
     """Those that the config asks for.
 
     Args:
         output: the run folder; its name is the run's.
-        digest: of the run, by which a run that goes on is found again.
         parameters: the stage's config, to be filed with the run.
     """
     trackers: list[Tracker] = []
     if config.tensorboard:
         trackers.append(TensorBoard(output / TENSORBOARD_FOLDER))
     if config.wandb is not None:
-        trackers.append(WeightsAndBiases(config.wandb, output, digest=digest, parameters=parameters))
+        trackers.append(WeightsAndBiases(config.wandb, output, parameters=parameters))
     if config.mlflow is not None:
         trackers.append(Mlflow(config.mlflow, output, parameters=parameters))
     return trackers
@@ -103,19 +104,22 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run that is called by the digest, so that W&B finds it again."""
+    """A run whose id stands in the run folder."""
 
     name = "Weights & Biases"
 
-    def __init__(self, config: WandbConfig, output: Path, *, digest: str, parameters: dict[str, Any]):
+    def __init__(self, config: WandbConfig, output: Path, *, parameters: dict[str, Any]):
         import wandb
 
+        known = output / WANDB_RUN_FILE
+        if not known.exists():
+            known.write_text(uuid.uuid4().hex[:16] + "\n", encoding="utf-8")
         self._run = wandb.init(
             project=config.project,
             entity=config.entity,
             mode=config.mode,
             dir=str(output),
-            id=digest,
+            id=known.read_text(encoding="utf-8").strip(),
             name=output.name,
             resume="allow",
             config=parameters,

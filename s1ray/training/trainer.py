@@ -105,7 +105,7 @@ def _take_up(config: TrainingConfig, output: Path) -> None:
 
 def _trackers(config: TrainingConfig, run: Run) -> list[Tracker]:
     try:
-        return open_trackers(config.tracking, run.path, digest=run.digest, parameters=config.model_dump(mode="json"))
+        return open_trackers(config.tracking, run.path, parameters=config.model_dump(mode="json"))
     except Exception as error:
         # Tracking services raise what they like, here for want of a key or a connection.
         raise RunError(f"tracking: cannot be started: {error}; leave it out, or mend its settings") from error
@@ -141,7 +141,9 @@ def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     resources = ray.cluster_resources()
-    use_gpu = config.device == "gpu" or (config.device == "auto" and resources.get("GPU", 0) > 0)
+    use_gpu = config.device != "cpu" and (
+        config.device == "gpu" or config.accelerator_type is not None or resources.get("GPU", 0) > 0
+    )
     for kind, needed in _demand(config, use_gpu).items():
         if resources.get(kind, 0) < needed:
             log.warning(
@@ -150,6 +152,8 @@ def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
                 kind,
                 resources.get(kind, 0),
             )
+    if config.accelerator_type is not None and f"accelerator_type:{config.accelerator_type}" not in resources:
+        log.warning("train: the cluster has no %s now; waiting until it has", config.accelerator_type)
     trainer = TorchTrainer(
         train_worker,
         train_loop_config={"config": config.model_dump(mode="json"), "model": model, "output": str(output)},

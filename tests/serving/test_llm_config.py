@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from s1ray.config import BASE_MODEL_DIR
+from s1ray.config import BASE_MODEL_DIR, resolve_model
 from s1ray.serving.config import ServedModel
-from s1ray.serving.llm_config import deployment_options, llm_config, model_source, resolve_device
+from s1ray.serving.llm_config import deployment_options, llm_config, resolve_device
 
 
 def served(**fields: Any) -> ServedModel:
@@ -73,8 +73,8 @@ def test_a_folder_is_loaded_by_its_full_path_and_downloads_nothing(
     assert config["model_loading_config"]["model_source"] == str(tmp_path / "model")
     assert "callback_config" in config
     assert "callback_config" not in llm_config(served(), "cpu", log_engine_metrics=False)
-    assert model_source("org/model") == "org/model"
-    assert model_source("miniature-base") == str(BASE_MODEL_DIR)
+    assert resolve_model("org/model") == "org/model"
+    assert resolve_model("miniature-base") == str(BASE_MODEL_DIR)
 
 
 def test_adapters_in_a_folder_are_ours_and_those_in_storage_rays() -> None:

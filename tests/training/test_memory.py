@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
@@ -201,6 +202,13 @@ def test_the_host_must_hold_what_is_offloaded_there() -> None:
     assert host_need(memory, H100S) > 18 * QWEN_32B.parameters
     assert fits(memory, H100S)
     assert not fits(memory, Hardware("test", True, 81559 * 2**20, 512 * 2**30, 8))
+
+
+def test_experts_are_held_by_every_worker_while_they_are_loaded() -> None:
+    config = config_of(zero_stage=3, num_workers=8)
+    experts = dataclasses.replace(QWEN_32B, experts=True)
+    assert host_need(estimate(experts, config), H100S) > 8 * 2 * QWEN_32B.parameters
+    assert host_need(estimate(QWEN_32B, config), H100S) < 2 * QWEN_32B.parameters
 
 
 def test_on_cpus_the_workers_share_the_hosts_memory() -> None:

@@ -167,10 +167,3 @@ def test_attention_of_bf16_models_on_cpu_runs_in_fp32() -> None:
     expected, _ = attention.segment_attention(torch.nn.Module(), query.float(), key.float(), value.float(), None)
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found, expected.bfloat16(), rtol=0, atol=0)
-
-
-def test_models_that_reshape_their_logits_are_refused(model_folder: Path) -> None:
-    model = load(model_folder, attention.SEGMENTS)
-    model.config.final_logit_softcapping = 30.0
-    with pytest.raises(ValueError, match="final_logit_softcapping"):
-        LossModel(model, logits_chunk=16)

@@ -134,7 +134,7 @@ def test_a_missing_package_is_named_with_its_field(monkeypatch: pytest.MonkeyPat
 
 
 def test_nothing_is_opened_that_was_not_asked_for(tmp_path: Path) -> None:
-    assert open_trackers(TrackingConfig(tensorboard=False), tmp_path, digest="d", parameters={}) == []
+    assert open_trackers(TrackingConfig(tensorboard=False), tmp_path, parameters={}) == []
 
 
 @pytest.mark.parametrize("name", ["loss.svg", "loss.png"])

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import QWEN_TEMPLATE
 
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
@@ -121,8 +120,8 @@ class Qwen:
 
 
 @pytest.fixture(scope="module")
-def qwen() -> Qwen:
-    return Qwen(QWEN_TEMPLATE)
+def qwen(tokenizer: Any) -> Qwen:
+    return Qwen(tokenizer.chat_template)
 
 
 def example_of(qwen: Qwen, row: Trace) -> Example:

@@ -1,0 +1,65 @@
+"""Models that would not be trained as they are served are refused before anything is started."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from s1ray.config import ConfigError
+from s1ray.training.config import TrainingConfig
+from s1ray.training.requirements import check_network, check_requirements
+
+SMALL = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
+
+
+def network(family: str, **fields: Any) -> Any:
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL, **fields))
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "problem"),
+    [
+        ("qwen3_next", {"layer_types": ["linear_attention", "full_attention"]}, "linear_attention, which would run on"),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, "conv, which would run on"),
+        ("rwkv", {"attention_hidden_size": 32}, "a state of their own, which would run on"),
+        ("llama4_text", {"num_local_experts": 2, "attention_chunk_size": 8}, "chunk"),
+        ("gpt_oss", {"num_local_experts": 2}, "softcapping or sinks"),
+        ("gemma2", {"final_logit_softcapping": None}, "softcapping or sinks"),
+        ("gemma2", {"attn_logit_softcapping": None}, r"reshape their logits \(final_logit_softcapping\)"),
+        ("cohere", {}, r"reshape their logits \(logit_scale\)"),
+        ("phi", {}, "linear output layer without bias"),
+    ],
+)
+def test_a_model_that_would_be_trained_otherwise_is_refused(family: str, fields: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"model org/m .*{problem}"):
+        check_network(network(family, **fields), "org/m")
+
+
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "llama", "mistral", "gemma3_text", "qwen3_moe", "olmo2", "phi3"])
+def test_families_of_plain_attention_can_be_trained(family: str) -> None:
+    check_network(network(family, **({"pad_token_id": 0} if family == "phi3" else {})), "m")
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"lora": {"target_modules": ["q_porj"]}}, "lora.target_modules: .* no linear layer 'q_porj'; it has .*q_proj"),
+        ({"accelerator_type": "H1000"}, "accelerator_type: Ray knows no accelerator 'H1000'; did you mean .*H100"),
+    ],
+)
+def test_a_wrong_name_is_refused_before_anything_is_started(fields: dict[str, Any], problem: str) -> None:
+    config = TrainingConfig.model_validate({"output": "x", "model": "miniature-base", "traces": "x"} | fields)
+    with pytest.raises(ConfigError, match=problem):
+        check_requirements(config)
