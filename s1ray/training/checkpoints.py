@@ -28,7 +28,7 @@ import torch
 
 from s1ray.training import universal
 from s1ray.training.config import TrainingConfig
-from s1ray.training.engine import Engine
+from s1ray.training.engine import Engine, barrier
 from s1ray.training.snapshot import (
     CHECKPOINTS_FOLDER,
     STATE_FILE,
@@ -88,8 +88,7 @@ class Checkpointer:
         if context.get_local_rank() == 0:
             for leftover in Path(tempfile.gettempdir()).glob(f"{self._staging_prefix}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
-        if torch.distributed.is_initialized():
-            torch.distributed.barrier()
+        barrier()
 
     def save(self, state: RunState, *, validation_loss: float | None = None) -> None:
         """Write the state and hand it to Ray Train; returns when training may go on.
@@ -161,7 +160,7 @@ class Checkpointer:
         if shared:
             if self._rank == 0:
                 shutil.rmtree(folder, ignore_errors=True)
-            _barrier()
+            barrier()
         self._engine.deepspeed.save_checkpoint(folder, tag=TAG, exclude_frozen_parameters=self._frozen)
         torch.save(_random_state(), folder / f"random_{self._rank}.pt")
         if self._rank == 0:
@@ -172,7 +171,7 @@ class Checkpointer:
             }
             (folder / STATE_FILE).write_text(json.dumps(about, indent=2), encoding="utf-8")
         if shared:
-            _barrier()
+            barrier()
         # In a shared folder the first worker vouches for all files.
         mine = not shared or self._rank == 0
         files = [file for file in folder.rglob("*") if file.is_file()] if mine else []
@@ -215,7 +214,7 @@ class Checkpointer:
             universal.convert(folder, converted, tag=TAG, processes=min(written_by, self._config.cpus_per_worker))
         universal.wait_for(converted)
         path = universal.load(self._engine.deepspeed, converted, tag=TAG)
-        _barrier()
+        barrier()
         if self._rank == 0:
             shutil.rmtree(converted.parent)
         return path
@@ -239,11 +238,6 @@ def _state_bytes(engine: Any) -> int:
     tensors += optimizer.state.keys()
     tensors += [getattr(parameter, "ds_tensor", parameter) for parameter in engine.module.parameters()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _barrier() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def _random_state() -> dict[str, Any]:

@@ -23,6 +23,12 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.loss import LossModel
 
 
+def barrier() -> None:
+    """Wait for all workers, where there are several."""
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()
+
+
 def resolve_precision(config: TrainingConfig, device: torch.device) -> TrainingConfig:
     """The config with `precision: auto` decided, alike on all workers; each must call it."""
     if config.precision != "auto":

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,15 @@ import torch
 
 from s1ray.config import resolve_model
 from s1ray.training.config import TrainingConfig
-from s1ray.training.engine import Engine
+from s1ray.training.engine import Engine, barrier
 from s1ray.training.lora import BASE, UPDATE, merge
 
 SHARD_BYTES = 5 * 10**9
 """Largest file of weights: what Hugging Face's hub takes well, and what the first worker's node must have free."""
+
+
+POLL_S = 0.5
+"""Seconds between two looks whether the first worker has written everything."""
 
 
 def export(
@@ -49,6 +54,7 @@ def export(
     if rank == 0:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
+    barrier()
     if config.lora is not None and config.lora.export == "adapter":
         _write_adapter(engine, config, temporary if rank == 0 else None)
     else:
@@ -60,8 +66,10 @@ def export(
             file.chmod(0o755 if file.is_dir() else 0o644)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(temporary, folder)
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
+    # A collective would time out on a slow disk; if the first worker fails, Ray Train ends the others, too.
+    while rank != 0 and temporary.exists():
+        time.sleep(POLL_S)
+    barrier()
 
 
 class ShardWriter:

@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from s1ray.cli import app
 from s1ray.config import ConfigError
-from s1ray.serving.keys import RELOAD_S, KeyStore, hash_key, new_key, presented_key, read_keys
+from s1ray.serving.app import build_app
+from s1ray.serving.keys import RELOAD_S, SECRET, KeyStore, hash_key, new_key, presented_key, read_keys
 
 
 def key_file(*lines: str) -> str:
@@ -132,3 +133,15 @@ def test_the_command_line_makes_a_key_that_its_line_recognizes() -> None:
     assert found is not None
     assert found.name == "alice"
     assert CliRunner().invoke(app, ["serve", "key", "a b"]).exit_code == 2
+
+
+def test_a_server_that_needs_keys_does_not_start_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv(SECRET, raising=False)
+    args = {"models": [{"name": "m", "model": "miniature-base"}], "access": {"required": True}}
+    with pytest.raises(ConfigError, match=r"access\.required: there are no keys"):
+        build_app(args)
+    # With keys it goes on, here to the next thing that is wrong.
+    monkeypatch.setenv(SECRET, key_file(new_key("alice")[1]))
+    args["models"] = [{"name": "m", "model": "miniature-base", "accelerator_type": "H1000"}]
+    with pytest.raises(ConfigError, match=r"args\.models\.0\.accelerator_type: Ray knows no accelerator"):
+        build_app(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +63,21 @@ def test_the_folder_holds_the_weights_however_many_files_they_need(
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") in GenerationConfig.from_pretrained(folder).eos_token_id
     assert AutoTokenizer.from_pretrained(folder).chat_template == tokenizer.chat_template
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in folder.iterdir())
+
+
+def test_a_temperature_without_sampling_does_not_fail_at_the_very_end(
+    model_folder: Path, tmp_path: Path, tokenizer: Any
+) -> None:
+    model = load(model_folder)
+    model.generation_config.temperature, model.generation_config.do_sample = 0.6, False
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = {"default": tokenizer.chat_template, "tool_use": tokenizer.chat_template}
+    export(SimpleNamespace(model=model), tokenizer, TURN_END, config_of(), tmp_path / "model", rank=0)
+    written = GenerationConfig.from_pretrained(tmp_path / "model")
+    assert (written.temperature, written.do_sample) == (0.6, True)
+    folders = [path for path in (tmp_path / "model").rglob("*") if path.is_dir()]
+    assert folders, "several templates have a folder of their own"
+    assert all(path.stat().st_mode & 0o777 == 0o755 for path in folders)
 
 
 def test_a_file_is_written_as_soon_as_the_next_weight_would_make_it_too_large(tmp_path: Path) -> None:

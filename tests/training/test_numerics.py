@@ -160,6 +160,20 @@ def test_precision_follows_what_the_cpu_can_do(
     assert resolve_precision(fixed, CPU) is fixed
 
 
+def test_the_factor_of_a_bf16_loss_is_not_rounded() -> None:
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(8, 20, bias=False).bfloat16()
+    head, targets = CrossEntropyHead(linear, 4), torch.arange(6)
+    gradients = []
+    for factor in (1.0, 257.0):  # In bf16 it would be 256 or 258.
+        hidden = torch.linspace(-1, 1, 48).view(6, 8).bfloat16().requires_grad_()
+        (head(hidden, targets) * factor).backward()
+        gradients.append(hidden.grad)
+    once, scaled = gradients
+    assert once is not None
+    torch.testing.assert_close(scaled, (once.float() * 257.0).bfloat16(), rtol=0, atol=0)
+
+
 def test_attention_of_bf16_models_on_cpu_runs_in_fp32() -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, 9, 8).bfloat16() for _ in range(3))

@@ -168,6 +168,8 @@ def test_a_run_may_go_on_with_other_workers_or_watched_otherwise_but_not_as_anot
         pass
     assert run(num_workers=4, sequence_parallel=2, divergence={"action": "skip"}).skipped
     assert run(tracking={"tensorboard": False}, checkpoints={"every": 7}).skipped
+    less_at_once = {"gradient_checkpointing": True, "logits_chunk": 64, "packing": False, "attention": "segments"}
+    assert run(**less_at_once, micro_batch_tokens=40000).skipped
     with pytest.raises(OtherRunError, match="differs in validation"):
         run(validation={"size": 1})
 
