@@ -50,8 +50,10 @@ ENGINE_RUNNING = "engine_running"
 ENGINE_WAITING = "engine_waiting"
 KV_CACHE_USAGE = "kv_cache_usage"
 REQUEST_SECONDS = "request_seconds"
+SEQUENCES = "sequences_per_request"
 """What a replica reports (`record_autoscaling_stats`): requests that the engine decodes, requests that wait in it, the
-part of its KV cache that is taken (0 to 1), and the mean seconds of the requests that it finished lately."""
+part of its KV cache that is taken (0 to 1), the mean seconds of the requests that it finished lately, and the mean
+number of responses (prompts, times n) that its callers' requests asked for lately."""
 
 _STATE = "s1ray"
 
@@ -93,7 +95,8 @@ class Observation:
     minimum: int
     maximum: int
     ongoing: float
-    """Requests at the replicas, those that wait inside an engine included; each of several responses counts."""
+    """Requests at the replicas, those that wait inside an engine included; here and below one for several responses
+    counts as so many."""
     queued: float
     """Requests that wait for a replica."""
     engine_waiting: float = 0.0
@@ -256,7 +259,10 @@ def observe(ctx: Any) -> Observation:
     """
     reported = ctx.raw_metrics or {}
     last = {name: [series[-1].value for series in reported.get(name, {}).values() if series] for name in _REPORTED}
-    decoding, waiting = sum(last[ENGINE_RUNNING]), sum(last[ENGINE_WAITING])
+    decoding = sum(last[ENGINE_RUNNING])
+    # To its callers a request for several responses is one.
+    several = [number for number in last[SEQUENCES] if number > 0]
+    sequences = sum(several) / len(several) if several else 1.0
     times = [seconds for seconds in last[REQUEST_SECONDS] if seconds > 0]
     return Observation(
         now=ctx.current_time,
@@ -264,13 +270,12 @@ def observe(ctx: Any) -> Observation:
         target=ctx.target_num_replicas,
         minimum=ctx.capacity_adjusted_min_replicas,
         maximum=ctx.capacity_adjusted_max_replicas,
-        # A request for several responses is one to its callers and several to the engine.
-        ongoing=max(ctx.total_running_requests, decoding + waiting),
-        queued=ctx.total_queued_requests,
-        engine_waiting=waiting,
+        ongoing=ctx.total_running_requests * sequences,
+        queued=ctx.total_queued_requests * sequences,
+        engine_waiting=sum(last[ENGINE_WAITING]),
         kv_share=sum(last[KV_CACHE_USAGE]) / decoding if decoding > 0 else 0.0,
         request_s=sum(times) / len(times) if times else None,
     )
 
 
-_REPORTED = (ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS)
+_REPORTED = (ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS, SEQUENCES)

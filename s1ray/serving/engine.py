@@ -53,6 +53,10 @@ class BudgetForcingEngine(VLLMEngine):
         """What the engine has to do, for autoscaling."""
         return self._load.report(idle=not self._engine_client.output_processor.has_unfinished_requests())
 
+    def begin(self, sequences: int) -> None:
+        """Count a request for so many responses."""
+        self._load.begin(sequences)
+
     async def start(self) -> None:
         """Start the engine."""
         await super().start()

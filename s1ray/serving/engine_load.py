@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from s1ray.serving.autoscaling import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
+from s1ray.serving.autoscaling import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS, SEQUENCES
 
 MEMORY = 0.05
-"""Weight of each finished request in the mean duration: some twenty of them are remembered."""
+"""Weight of each request in the means: some twenty of them are remembered."""
 
 
 class EngineLoad:
@@ -22,6 +22,7 @@ class EngineLoad:
         self._waiting: dict[int, int] = {}
         self._kv_usage: dict[int, float] = {}
         self._request_s = 0.0
+        self._sequences = 1.0
 
     def record(
         self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
@@ -35,6 +36,10 @@ class EngineLoad:
             if self._request_s == 0:
                 self._request_s = finished.e2e_latency
             self._request_s += MEMORY * (finished.e2e_latency - self._request_s)
+
+    def begin(self, sequences: int) -> None:
+        """A request for so many responses came in."""
+        self._sequences += MEMORY * (sequences - self._sequences)
 
     def log_engine_initialized(self) -> None:
         """Nothing to log."""
@@ -52,4 +57,5 @@ class EngineLoad:
             ENGINE_WAITING: 0.0 if idle else float(sum(self._waiting.values())),
             KV_CACHE_USAGE: 0.0 if idle or not self._kv_usage else sum(self._kv_usage.values()) / len(self._kv_usage),
             REQUEST_SECONDS: self._request_s,
+            SEQUENCES: self._sequences,
         }

@@ -27,6 +27,7 @@ from s1ray.serving.adapters import UnknownAdapterError
 from s1ray.serving.coalesce import PARTS_PER_CORE_AND_S, Pace, coalesced
 from s1ray.serving.config import Budgets
 from s1ray.serving.engine import BudgetForcingEngine
+from s1ray.serving.estimate import sequences
 from s1ray.serving.limits import Limits
 from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.origin import Origin
@@ -173,6 +174,7 @@ class BudgetForcingServer(LLMServer):
     def _prepare(self, request: Any, origin: Origin, *, texts: bool) -> RequestRecord | None:
         """Put the forcing plan into the request; None for a request that generates nothing."""
         request.priority = self.engine.priority(origin.deadline)
+        self.engine.begin(sequences(request))
         asked = read_request(spelled_fields(request))
         _clear_native(request, asked)
         if getattr(request, "echo", False) and request.max_tokens == 0:

@@ -26,6 +26,7 @@ from s1ray.serving.autoscaling import (
     IMPORT_PATH,
     KV_CACHE_USAGE,
     REQUEST_SECONDS,
+    SEQUENCES,
     Observation,
     QueueDepthPolicy,
     Settings,
@@ -304,8 +305,9 @@ def test_an_observation_holds_what_ray_and_the_replicas_report() -> None:
     assert what.kv_share == pytest.approx(1.5 / 30)
     assert what.request_s == 100
     # Its callers count a request for sixteen responses once.
+    stats = [one | {SEQUENCES: number} for one, number in zip(stats, (16.0, 8.0), strict=True)]
     several = autoscaling.observe(context(total_num_requests=9.0, total_queued_requests=7.0, stats=stats))
-    assert several.ongoing == 33
+    assert (several.ongoing, several.queued, several.engine_waiting) == (24, 84, 3)
     silent = autoscaling.observe(context(total_num_requests=40.0))
     assert (silent.kv_share, silent.engine_waiting, silent.request_s) == (0, 0, None)
 
@@ -410,15 +412,20 @@ def test_an_engines_load_is_that_of_its_last_step() -> None:
         return SimpleNamespace(finished_requests=[SimpleNamespace(e2e_latency=value) for value in seconds])
 
     load = EngineLoad()
-    assert set(load.report(idle=True).values()) == {0.0}
+    assert load.report(idle=True) == dict.fromkeys(
+        (ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS), 0.0
+    ) | {SEQUENCES: 1.0}
     load.record(scheduler(3, 0, 0.2), finished(10.0))
     load.record(scheduler(5, 2, 0.9), None, engine_idx=0)
     load.record(None, finished(30.0))
+    load.begin(1)
+    load.begin(21)
     assert load.report(idle=False) == {
         ENGINE_RUNNING: 5.0,
         ENGINE_WAITING: 2.0,
         KV_CACHE_USAGE: 0.9,
         REQUEST_SECONDS: pytest.approx(11.0),
+        SEQUENCES: pytest.approx(2.0),
     }
     assert load.report(idle=True)[KV_CACHE_USAGE] == 0
     load.record(scheduler(1, 1, 0.1), None, engine_idx=1)
