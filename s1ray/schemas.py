@@ -190,6 +190,12 @@ def to_table(rows: Iterable[Any], row_type: type) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
+MANIFEST = "manifest.json"
+"""What a run folder has (`s1ray.runs`)."""
+RESULTS = {"Question": "questions.parquet", "Trace": "traces.parquet"}
+"""Row type -> the file in a run folder that holds a stage's result."""
+
+
 def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
     """Read a Parquet file, or a folder of them, and check it against `row_type`.
 
@@ -204,6 +210,10 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
     import pyarrow.dataset as ds
 
     files = parquet_files(path)
+    result = Path(path) / RESULTS.get(row_type.__name__, "")
+    if result in files and (Path(path) / MANIFEST).is_file():
+        # A run folder: beside its result lies what it dropped.
+        files = [result]
     try:
         table = ds.dataset([str(f) for f in files], format="parquet").to_table()
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("s1ray")
 LOG_SECONDS = 10.0
 """Time between two lines of progress."""
+HOPELESS = 16
+"""Rows of a shard from which on it ends the run if all of them failed: a wrong key, an empty account, a dead server."""
+PARTIAL = ".partial"
+"""Ending of a shard's result that still has failed rows; those alone are done again."""
 
 
 class ShardWorker(Protocol):
@@ -92,7 +96,7 @@ def map_shards(
 
 
 def check_failures(files: Sequence[Path], max_failed_share: float, what: str) -> None:
-    """Fail where too many rows have an `error`, and forget their shards, so that the next run does them again.
+    """Fail where too many rows have an `error`; the next run does those rows again, and no others.
 
     Args:
         files: what `map_shards` gave; their tables have a column "error".
@@ -110,7 +114,7 @@ def check_failures(files: Sequence[Path], max_failed_share: float, what: str) ->
         return
     for file in files:
         if errors[file]:
-            file.unlink()
+            os.replace(file, file.with_suffix(PARTIAL))
     raise ConnectionError(
         f"{what}: {failed} of {rows} requests failed, more than max_failed_share ({max_failed_share:g}) allows; the "
         f"first: {next(filter(None, errors.values()))[0]}. What came is kept: run again to ask for the rest"
@@ -198,13 +202,41 @@ class _Shards:
         try:
             if self._worker is None:
                 self._worker = self._make_worker()
-            write_table(self._worker(pq.read_table(task["input"])), task["output"])
+            rows, partial = pq.read_table(task["input"]), Path(task["output"]).with_suffix(PARTIAL)
+            earlier = pq.read_table(partial) if partial.exists() else None
+            result = _complete(rows, earlier, self._worker)
+            if (problem := _hopeless(result)) is not None:
+                return problem
+            write_table(result, task["output"])
+            partial.unlink(missing_ok=True)
         except Exception as error:
             # A worker's standard error reaches the user's terminal; the way there belongs into a file.
             details = Path(task["output"]).with_suffix(".error.txt")
             details.write_text(traceback.format_exc(), encoding="utf-8")
             return f"{type(error).__name__}: {error} (details: {details})"
         return None
+
+
+def _complete(rows: pa.Table, earlier: pa.Table | None, worker: ShardWorker) -> pa.Table:
+    """A worker's result for rows; what it had before stays but for rows with an error."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if earlier is None:
+        return worker(rows)
+    failed = earlier.filter(pc.is_valid(earlier.column("error"))).column("id").unique()
+    again = worker(rows.filter(pc.is_in(rows.column("id"), failed)))
+    result = pa.concat_tables([earlier.filter(pc.invert(pc.is_in(earlier.column("id"), failed))), again])
+    place = {row_id: place for place, row_id in enumerate(rows.column("id").to_pylist())}
+    places = [place[row_id] for row_id in result.column("id").to_pylist()]
+    return result.take(sorted(range(len(places)), key=places.__getitem__))
+
+
+def _hopeless(result: pa.Table) -> str | None:
+    """Why there is no use in going on: every request of a shard failed."""
+    if "error" not in result.column_names or len(result) < HOPELESS or result.column("error").null_count:
+        return None
+    return f"all {len(result)} requests of a shard failed; the first: {result.column('error')[0].as_py()}"
 
 
 @contextlib.contextmanager

@@ -6,15 +6,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
+from pydantic import Field
 
 from s1ray.config import StageConfig
 from s1ray.runs import MANIFEST, Run, RunError, digest, read_manifest
 
 
 class Toy(StageConfig):
+    incidental: ClassVar[frozenset[str]] = frozenset({"output", "how.at_once", "how.models.*.slots"})
+
     size: int = 1
+    how: dict[str, Any] = Field(default_factory=dict)
 
 
 def finish(config: Toy, inputs: dict[str, Path] | None = None, *, force: bool = False) -> Run:
@@ -51,6 +56,17 @@ def test_another_config_is_refused_by_field_and_replaced_only_by_force(tmp_path:
     with pytest.raises(RunError, match=r"differs in size.*--force"):
         Run("toy", Toy(output=str(tmp_path / "r"), size=2))
     assert not finish(Toy(output=str(tmp_path / "r"), size=2), force=True).skipped
+
+
+def test_what_cannot_change_the_result_may_change_however_deep_it_lies(tmp_path: Path) -> None:
+    def toy(at_once: int, slots: int, **changes: Any) -> Toy:
+        models = {"a": {"slots": slots, "name": "x"} | changes, "b": {"slots": slots}}
+        return Toy(output=str(tmp_path / "r"), how={"at_once": at_once, "models": models})
+
+    finish(toy(1, 2))
+    assert finish(toy(3, 4)).skipped
+    with pytest.raises(RunError, match=r"\(differs in how\.models\.a\.name\)"):
+        finish(toy(3, 4, name="y"))
 
 
 def test_changed_input_is_refused(tmp_path: Path) -> None:

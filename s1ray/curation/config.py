@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -238,6 +238,17 @@ class CurationConfig(StageConfig):
     """The curation stage: sources -> quality -> deduplication -> decontamination -> domains -> difficulty ->
     selection.
     """
+
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {
+            "output",
+            "difficulty.actors",
+            "difficulty.max_failed_share",
+            "difficulty.models.*.max_num_seqs",
+            "difficulty.models.*.kv_cache_gib",
+            "difficulty.models.*.device",
+        }
+    )
 
     sources: list[Source] = Field(min_length=1)
     """In order: where two rows say the same, the earlier one stays."""

@@ -144,7 +144,7 @@ def cross_source(
     for source in sorted(set(sources)):
         accepted = []
         for row in (row for row, its_source in enumerate(sources) if its_source == source):
-            if len(seen) and len(grams[row]) and np.isin(grams[row], seen, kind="sort").any():
+            if len(seen) and (seen[np.searchsorted(seen, grams[row]).clip(max=len(seen) - 1)] == grams[row]).any():
                 dropped.add(int(orders[row]))
             else:
                 accepted.append(grams[row])

@@ -173,5 +173,9 @@ class _Answers:
         gold = (question["answer"] or "").strip()
         if completion.error is not None or not gold:
             return row
-        verdict = grade(gold, completion.answer, kind=kind_of(question["metadata"]))
+        try:
+            verdict = grade(gold, completion.answer, kind=kind_of(question["metadata"]))
+        except ValueError:
+            # Nothing to grade against after all ("."): not measured, like a question without an answer.
+            return row
         return row | {"extracted": verdict.extracted, "correct": verdict.correct, "graded_by": verdict.graded_by}

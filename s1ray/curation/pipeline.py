@@ -18,14 +18,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import ConfigError
+from s1ray.config import ConfigError, resolve_model
 from s1ray.curation.answering import resolved_engine
 from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Funnel
 from s1ray.curation.lengths import length_counter
-from s1ray.curation.selection import Candidate, select
+from s1ray.curation.selection import Candidate, select, unmatched
 from s1ray.curation.sources import benchmark_questions, check_sources, input_paths, stage, staged_schema
 from s1ray.runs import Run
 from s1ray.schemas import Question, to_table, write_table
@@ -114,7 +114,10 @@ def _curate(config: CurationConfig, run: Run) -> None:
     questions = (pair for benchmark in config.decontamination.benchmarks for pair in benchmark_questions(benchmark))
     index = BenchmarkIndex.build(questions, config.decontamination)
     with connected():
-        features = compute_features(parts, config, index)
+        # By its full path: workers run elsewhere.
+        here = None if config.length.tokenizer is None else resolve_model(config.length.tokenizer)
+        away = config.model_copy(update={"length": config.length.model_copy(update={"tokenizer": here})})
+        features = compute_features(parts, away, index)
         log.info("curate: %d rows read", len(features))
         funnel = cheap_filters(features, config, config.seed)
         if not funnel.alive:
@@ -158,6 +161,8 @@ def _select(config: CurationConfig, features: pa.Table, funnel: Funnel) -> dict[
     for record in table.take(pa.array(funnel.alive, pa.int64())).to_pylist():
         row_of[record["id"]] = record.pop("order")
         candidates.append(Candidate(**{**record, "metadata": json.loads(record["metadata"])}))
+    for line in unmatched(candidates, config.selection):
+        log.warning("curate: %s", line)
     try:
         selected = select(candidates, config.selection, config.seed)
     except ValueError as error:

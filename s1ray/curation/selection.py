@@ -77,6 +77,28 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) 
             return _draw(ordered, config.size, uniform, weights, trusted, rng, geometric_rank, {})
 
 
+def unmatched(candidates: Sequence[Candidate], config: SelectionConfig) -> list[str]:
+    """What of the config matches no row: a rule that takes none, a source or a domain that weighs nothing."""
+    if config.method != "s1":
+        return []
+    domains = {row.domain for row in candidates}
+    found = [
+        f"selection.trusted.{index}: matches no row that is left ({rule.model_dump(exclude_defaults=True)})"
+        for index, rule in enumerate(config.trusted)
+        if not any(_trusted(row, rule) for row in candidates)
+    ]
+    found += [
+        f"selection.weight_sources: {source!r} is in the name of no source that is left"
+        for source in ([] if config.weights else config.weight_sources)
+        if not any(source in row.source for row in candidates)
+    ]
+    return found + [
+        f"selection.weights: no row that is left has the domain {domain!r}"
+        for domain in config.weights
+        if domain not in domains
+    ]
+
+
 def geometric_rank(rng: random.Random, n: int) -> int:
     """A rank below `n`, drawn with probability proportional to 2^-rank (lengths 30, 20, 10: 4/7, 2/7, 1/7)."""
     # The inverse of the distribution function 1 - 2^-(rank+1), cut at n.

@@ -226,20 +226,39 @@ def _to_row(record: Row, columns: ColumnMapping, name: str, origin: str) -> Row:
         "metadata": json.dumps(
             _metadata(record.get("metadata")) | rest, ensure_ascii=False, sort_keys=True, default=str
         ),
-        "length": None if length is None else int(length),
+        "length": _whole(length, columns.length, origin),
         "solved_by": _labels(columns, record, origin),
         "error": _text(value(columns.error)) or None,
     }
 
 
 def _labels(columns: ColumnMapping, record: Row, origin: str) -> list[str] | None:
-    labels = {model: _column(record, column, origin) for model, column in columns.solved_by.items()}
+    labels = {model: _label(record, column, origin) for model, column in columns.solved_by.items()}
     for model, column in columns.unsolved_by.items():
-        label = _column(record, column, origin)
+        label = _label(record, column, origin)
         labels[model] = None if label is None else not label
     if not labels or None in labels.values():
         return None
     return sorted(model for model, solved in labels.items() if solved)
+
+
+def _label(record: Row, column: str, origin: str) -> bool | None:
+    value = _column(record, column, origin)
+    # What Parquet, JSON lines and data frames make of a column of truth values, some missing.
+    if value is None or value != value:
+        return None
+    if value in (0, 1):
+        return bool(value)
+    raise ConfigError(f"{origin}: column {column!r} must be true or false (or 1 or 0), not {value!r}")
+
+
+def _whole(value: Any, column: str | None, origin: str) -> int | None:
+    if value is None or value != value:
+        return None
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ConfigError(f"{origin}: column {column!r} must be a whole number, not {value!r}") from None
 
 
 def _text(value: Any) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from s1ray.config import ConfigError
+from s1ray.grading import check_references
 from s1ray.schemas import Question, read_table
 
 MINIATURE = "miniature"
@@ -20,7 +21,7 @@ def load_questions(benchmark: str, limit: int | None = None) -> list[Question]:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: it holds no Question rows.
+        ValueError: it holds no Question rows, or an answer is none that a response can be graded against.
         ConfigError: a row has no answer to grade against, an id comes twice, or there are fewer rows than `limit`.
     """
     if benchmark == MINIATURE:
@@ -44,4 +45,5 @@ def load_questions(benchmark: str, limit: int | None = None) -> list[Question]:
             raise ConfigError(
                 f"benchmark: {benchmark}: question {question.id!r} has no answer, so a response to it cannot be graded"
             )
+    check_references(((q.id, q.answer, q.metadata) for q in questions), f"benchmark: {benchmark}")
     return questions

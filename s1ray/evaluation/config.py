@@ -155,7 +155,7 @@ class BenchmarkConfig(StageConfig):
     """One benchmark run: every model with every one of its arms on every question."""
 
     # How the same questions reach the same model does not decide the result.
-    incidental: ClassVar[frozenset[str]] = frozenset({"output", "endpoint"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"output", "endpoint", "max_failed_share"})
 
     benchmark: str
     """Parquet file (or folder) of Question rows with answers, or "miniature"."""

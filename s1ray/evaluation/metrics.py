@@ -49,7 +49,8 @@ def accuracy(correct: Mapping[str, Sequence[bool]], *, level: float = 0.95, seed
     """Mean accuracy over questions.
 
     With one sample a question the interval is Wilson's. With more, samples of one question are not independent, so
-    questions are resampled (bootstrap).
+    questions are resampled (bootstrap); where all are right, or all wrong, that would give no width, so it is Wilson's
+    of as many single answers.
 
     Args:
         correct: question id -> one verdict a sample (at least one).
@@ -61,8 +62,8 @@ def accuracy(correct: Mapping[str, Sequence[bool]], *, level: float = 0.95, seed
     """
     scores = _question_means(correct)
     value = float(np.mean(scores))
-    if all(len(verdicts) == 1 for verdicts in correct.values()):
-        low, high = wilson_interval(sum(int(verdicts[0]) for verdicts in correct.values()), len(scores), level)
+    if value in (0.0, 1.0) or all(len(verdicts) == 1 for verdicts in correct.values()):
+        low, high = wilson_interval(round(sum(scores)), len(scores), level)
     else:
         low, high = _bootstrap(scores, level, seed, RESAMPLES)
     return Estimate(value, low, high, len(scores))
@@ -119,7 +120,7 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
 
 def majority(answers: Sequence[str | None]) -> int | None:
     """Majority vote: the index of the first sample that gave the most common answer; ties go to the answer seen first
-    (as in s1's harness).
+    (as in s1's harness). Equal answers must be spelled alike (`spelling_free`).
 
     None is no vote. Returns None where nobody voted.
     """

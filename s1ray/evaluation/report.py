@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
 from s1ray.evaluation.results import QUESTIONS, ArmResult, BenchmarkResults, Comparison, load_results
+from s1ray.grading import spelling_free
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -233,7 +234,10 @@ def _repeated(results: BenchmarkResults) -> list[dict[str, Any]]:
         extracted = result.by_question("extracted")
         fewest = min(len(verdicts) for verdicts in result.correct.values())
         ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= fewest]
-        votes = {key: majority(answers) for key, answers in extracted.items()}
+        votes = {
+            key: majority([None if answer is None else spelling_free(answer) for answer in answers])
+            for key, answers in extracted.items()
+        }
         won = sum(vote is not None and result.correct[key][vote] for key, vote in votes.items())
         rows.append(
             {

@@ -24,6 +24,9 @@ RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 FIRST_PAUSE = 0.5
 """Seconds before the second attempt; doubled for each further one."""
 
+FIRST_PAUSE_BUSY = 5.0
+"""Likewise after a 429 that does not say when to come again: quotas are counted in minutes."""
+
 LONGEST_PAUSE = 60.0
 """Seconds between two attempts at most, whatever Retry-After says."""
 
@@ -76,6 +79,7 @@ class Transport:
         problem = ""
         for attempt in range(self._attempts):
             pause: float | None = None
+            first = FIRST_PAUSE
             try:
                 async with asyncio.timeout(self._timeout):
                     response = await self._client.request("GET" if body is None else "POST", url, json=body)
@@ -94,9 +98,10 @@ class Transport:
                     if response.status_code not in RETRIED:
                         raise GenerationError(f"request {request_id!r}: {url}: {problem}")
                     pause = _retry_after(response)
+                    first = FIRST_PAUSE_BUSY if response.status_code == 429 else FIRST_PAUSE
             if attempt + 1 < self._attempts:
                 # Spread out, so that clients that failed together do not come back together.
-                backoff = FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1.5)
+                backoff = first * 2**attempt * random.uniform(0.5, 1.5)
                 await asyncio.sleep(min(LONGEST_PAUSE, backoff if pause is None else pause))
         tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)
         raise GenerationError(f"request {request_id!r}: {url}: gave up after {tries}: {problem}")

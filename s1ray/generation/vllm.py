@@ -184,7 +184,8 @@ class VLLMGenerator:
         except (ValueError, VLLMValidationError) as error:
             raise GenerationError(f"request {request.id!r}: {error}") from error
         except EngineDeadError as error:
-            raise GenerationError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
+            # Not this request's failure: every one after it would fail, too.
+            raise RuntimeError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
         response = outputs[-1].outputs[0]
         return completion_from_ids(
             request.id,

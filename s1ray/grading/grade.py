@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -48,9 +49,7 @@ def grade(gold: str, text: str, *, kind: Kind | None = None, fallback: Fallback 
     Raises:
         ValueError: `gold` is empty.
     """
-    gold = _reference(gold)
-    if not gold:
-        raise ValueError("the reference answer is empty: a response cannot be graded against it")
+    gold = _checked(gold)
     kind = kind or infer_kind(gold)
     extraction = extract_answer(text, fallback=fallback)
     if extraction is None:
@@ -78,14 +77,40 @@ def kind_of(metadata: str | None) -> Kind | None:
     """
     if not metadata or "answer_kind" not in metadata:
         return None
-    kind = json.loads(metadata).get("answer_kind")
+    try:
+        kind = json.loads(metadata)["answer_kind"]
+    except (ValueError, KeyError, TypeError):
+        # Of somebody else's making, who may use the word otherwise.
+        return None
     if kind is not None and kind not in KINDS:
         raise ValueError(f"metadata gives answer_kind {kind!r}; it must be one of {', '.join(KINDS)}")
     return kind
 
 
-def _reference(gold: str) -> str:
-    return last_boxed(gold) or unwrap(gold)
+def check_references(questions: Iterable[tuple[str, str | None, str | None]], origin: str) -> None:
+    """Look whether responses can be graded against questions' reference answers, before any is asked for.
+
+    Args:
+        questions: id, reference answer (none, or blank: there is nothing to grade against) and metadata.
+        origin: begins the message.
+
+    Raises:
+        ValueError: one is empty inside (".", an empty box), or its metadata gives a kind that does not exist.
+    """
+    for question, gold, metadata in questions:
+        try:
+            if gold is not None and gold.strip():
+                _checked(gold)
+            kind_of(metadata)
+        except ValueError as error:
+            raise ValueError(f"{origin}: question {question!r}: {error}") from None
+
+
+def _checked(gold: str) -> str:
+    reference = last_boxed(gold) or unwrap(gold)
+    if not reference:
+        raise ValueError(f"the reference answer {gold!r} is empty: a response cannot be graded against it")
+    return reference
 
 
 def _compare(gold: str, answer: str, kind: Kind) -> tuple[bool, str | None, str]:

@@ -99,6 +99,14 @@ def same_number(gold: Number, answer: Number) -> bool:
     return percentage.value / 100 == other.value
 
 
+def spelling_free(answer: str) -> str:
+    """What equal answers have in common, for counting votes: numbers by their value, everything else tidied."""
+    number = parse_number(answer)
+    if number is None:
+        return _without_assignment(_tidy(answer))
+    return f"{number.value}{'%' if number.percent else ''}"
+
+
 def based_number(text: str) -> tuple[str, int] | None:
     """Digits and base of a numeral with a subscript ("52_8", "1A_{16}"), or None."""
     match = _BASE.fullmatch(_plain(text).replace(" ", ""))

@@ -59,7 +59,8 @@ class OpenAITeacherConfig(SampledTeacherConfig):
     concurrency: int = Field(default=32, ge=1)
     """Requests in flight at once."""
     requests_per_minute: float | None = Field(default=None, gt=0)
-    """Rate limit. None: none but the provider's own (its 429 answers are waited out)."""
+    """Requests that are begun in a minute. None: as many as are answered; after a 429 a request waits as long as the
+    provider says, or longer each time."""
     timeout: float = Field(default=3600, gt=0)
     """Seconds of one attempt."""
     attempts: int = Field(default=6, ge=1)
@@ -76,7 +77,21 @@ TeacherConfig = Annotated[
 class TracesConfig(StageConfig):
     """The trace stage: questions -> teacher -> grading -> traces."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"output", "questions", "max_failed_share"})
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {
+            "output",
+            "questions",
+            "max_failed_share",
+            "teacher.actors",
+            "teacher.concurrency",
+            "teacher.requests_per_minute",
+            "teacher.timeout",
+            "teacher.attempts",
+            "teacher.engine.max_num_seqs",
+            "teacher.engine.kv_cache_gib",
+            "teacher.engine.device",
+        }
+    )
 
     questions: str
     """Parquet file or folder of Question rows."""

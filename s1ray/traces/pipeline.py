@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import ConfigError
+from s1ray.config import ConfigError, resolve_model
 from s1ray.curation.answering import engine_actor_options, engine_identity, resolved_engine
 from s1ray.curation.lengths import length_counter
-from s1ray.grading import grade, kind_of
+from s1ray.grading import check_references, grade, kind_of
 from s1ray.runs import Run
 from s1ray.schemas import Question, Trace, arrow_schema, read_table, write_table
 from s1ray.shards import check_failures, map_shards, quiet_ray_data
@@ -34,8 +34,13 @@ log = logging.getLogger("s1ray")
 
 TRACES = "traces.parquet"
 DROPPED = "dropped.parquet"
+CUT = frozenset({"length", "content_filter", "insufficient_system_resource", "abort"})
+"""Finish reasons of responses that are not whole."""
 SHARDS = "shards"
 """Folder of what the teacher wrote; a finished run does not keep it."""
+REFERENCE = ("id", "answer", "metadata")
+PIECE = 4096
+"""Rows that are sorted at a time; of the longest traces they are some 600 MB."""
 
 
 def plan(config: TracesConfig) -> list[str]:
@@ -97,7 +102,7 @@ def _generate(config: TracesConfig, run: Run) -> None:
         files = map_shards(
             asks,
             run.path / SHARDS,
-            functools.partial(_TeacherWorker, config),
+            functools.partial(_TeacherWorker, _for_workers(config)),
             fingerprint=_fingerprint(config),
             shard_rows=config.shard_rows,
             actors=getattr(config.teacher, "actors", 1),
@@ -166,7 +171,7 @@ def drop_reason(trace: dict[str, Any], config: TracesConfig) -> str | None:
     """Why a trace is dropped, or None."""
     if trace["error"] is not None:
         return "request failed"
-    if trace["finish_reason"] == "length" and config.truncated == "drop":
+    if trace["finish_reason"] in CUT and config.truncated == "drop":
         return "truncated"
     if not trace["thinking"].strip():
         return "no thinking"
@@ -184,14 +189,36 @@ def _finished(files: Sequence[Path], config: TracesConfig) -> pa.Table:
     import pyarrow as pa
     import ray
 
+    here = config.model_copy(update={"tokenizer": resolve_model(config.tokenizer)})
     with quiet_ray_data():
         dataset = ray.data.read_parquet([str(file) for file in files], override_num_blocks=len(files))
         batches = list(
-            dataset.map_batches(_finish_batch, fn_kwargs={"config": config}, batch_format="pyarrow").iter_batches(
+            dataset.map_batches(_finish_batch, fn_kwargs={"config": here}, batch_format="pyarrow").iter_batches(
                 batch_size=None, batch_format="pyarrow"
             )
         )
-    return pa.concat_tables([batch.cast(_finished_schema()) for batch in batches]).sort_by("id")
+    return _sorted(pa.concat_tables([batch.cast(_finished_schema()) for batch in batches]))
+
+
+def _sorted(rows: pa.Table) -> pa.Table:
+    """By id, in pieces: Arrow's columns of strings hold 2 GiB at most, which sixty thousand long traces exceed."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    schema = rows.schema
+    large = [field.with_type(pa.large_string()) if field.type == pa.string() else field for field in schema]
+    whole = rows.cast(pa.schema(large)).combine_chunks()
+    order = pc.sort_indices(whole, sort_keys=[("id", "ascending")])
+    pieces = [whole.take(order[begin : begin + PIECE]) for begin in range(0, len(order), PIECE)]
+    return pa.concat_tables([piece.cast(schema) for piece in pieces]) if pieces else rows
+
+
+def _for_workers(config: TracesConfig) -> TracesConfig:
+    """The config with its model's folder by its full path: workers run elsewhere."""
+    if not isinstance(config.teacher, VLLMTeacherConfig):
+        return config
+    teacher = config.teacher.model_copy(update={"engine": resolved_engine(config.teacher.engine)})
+    return config.model_copy(update={"teacher": teacher})
 
 
 def _finish_batch(batch: pa.Table, config: TracesConfig) -> pa.Table:
@@ -217,6 +244,7 @@ def _questions(config: TracesConfig) -> pa.Table:
         )
     if not len(questions):
         raise ConfigError(f"{config.questions}: holds no question")
+    check_references(zip(*(questions.column(c).to_pylist() for c in REFERENCE), strict=True), config.questions)
     return questions.slice(0, config.limit)
 
 
@@ -255,6 +283,7 @@ def _inputs(config: TracesConfig) -> dict[str, str]:
 
 def _figures(traces: pa.Table) -> dict[str, Any]:
     """Numbers on the result: share of correct traces, lengths, cut ones."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     correct = traces.column("correct")
@@ -264,5 +293,5 @@ def _figures(traces: pa.Table) -> dict[str, Any]:
         "correct_share": round(pc.sum(correct).as_py() / graded, 4) if graded else None,
         "mean_thinking_tokens": round(pc.mean(traces.column("thinking_tokens")).as_py(), 1),
         "max_thinking_tokens": pc.max(traces.column("thinking_tokens")).as_py(),
-        "truncated": pc.sum(pc.equal(traces.column("finish_reason"), "length")).as_py(),
+        "truncated": pc.sum(pc.is_in(traces.column("finish_reason"), pa.array(sorted(CUT)))).as_py(),
     }

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.curation.config import SelectionConfig, TrustedRule
-from s1ray.curation.selection import Candidate, benchmark_weights, geometric_rank, select
+from s1ray.curation.selection import Candidate, benchmark_weights, geometric_rank, select, unmatched
 
 DOMAINS = ("geometry", "algebra", "counting", "logic")
 
@@ -115,3 +115,15 @@ def test_too_many_trusted_rows_say_what_to_do():
     rows = [Candidate(f"q{i}", "d", 1, "AIME") for i in range(3)]
     with pytest.raises(ValueError, match="takes 3 questions, more than"):
         select(rows, SelectionConfig(size=2, trusted=[TrustedRule(source="AIME")]), 0)
+
+
+def test_what_matches_no_row_is_told():
+    rows = [Candidate(id="a", domain="algebra", length=3, source="AIME", metadata={})]
+    trusted = [{"source": "AIME"}, {"source": "MATH", "min_length": 5600}]
+    told = unmatched(rows, SelectionConfig(trusted=trusted, weight_sources=["GPQA", "AIME"]))
+    assert len(told) == 2
+    assert "trusted.1: matches no row" in told[0]
+    assert "'GPQA'" in told[1]
+    assert unmatched(rows, SelectionConfig(weights={"algebra": 1, "geometry": 1})) == [
+        "selection.weights: no row that is left has the domain 'geometry'"
+    ]

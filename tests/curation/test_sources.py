@@ -54,6 +54,23 @@ def test_labels_say_who_solved_it(jsonl):
     assert [row["solved_by"] for row in rows_of(jsonl, columns=inverse)] == [[], ["small"], None]
 
 
+@pytest.mark.parametrize(
+    ("columns", "cell", "problem"),
+    [
+        ({"solved_by": {"small": "x"}}, "No", "column 'x' must be true or false"),
+        ({"length": "x"}, "many", "column 'x' must be a whole number"),
+    ],
+)
+def test_a_cell_that_cannot_be_read_is_named(tmp_path, columns, cell, problem):
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"question": "a?", "x": cell}) + "\n")
+    with pytest.raises(ConfigError, match=problem):
+        rows_of(path, columns={"question": "question"} | columns)
+    path.write_text('{"question": "a?", "x": NaN}\n')
+    (row,) = rows_of(path, columns={"question": "question"} | columns)
+    assert (row["length"], row["solved_by"]) == (None, None)
+
+
 def test_where_and_limit(jsonl):
     assert [row["question"] for row in rows_of(jsonl, where={"level": 4})] == ["Two?"]
     assert len(rows_of(jsonl, limit=2)) == 2

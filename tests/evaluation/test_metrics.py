@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1ray.evaluation import metrics
+from s1ray.grading import spelling_free
 
 verdicts = st.dictionaries(
     st.text("abcdef0123456789", min_size=1, max_size=6), st.lists(st.booleans(), min_size=1, max_size=4), min_size=1
@@ -181,3 +182,17 @@ def test_mean_estimate_counts_questions_and_widens_with_spread():
     wide = metrics.mean_estimate({str(q): [100.0 * (q % 2)] for q in range(100)})
     assert (narrow.value, narrow.n) == (100.5, 100)
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
+
+
+def test_all_right_with_several_samples_is_no_certainty():
+    every = metrics.accuracy({str(n): [True, True] for n in range(30)})
+    assert (every.value, every.high) == (1.0, 1.0)
+    assert every.low == pytest.approx(metrics.wilson_interval(30, 30)[0])
+    none = metrics.accuracy({str(n): [False, False] for n in range(30)})
+    assert none.high > 0.05
+
+
+def test_equal_answers_vote_together():
+    answers = ["1/2", "0.5", r"\frac{1}{2}", "3", "3"]
+    assert metrics.majority([spelling_free(answer) for answer in answers]) == 0
+    assert spelling_free("x = 7") == spelling_free("7") != spelling_free("7%")

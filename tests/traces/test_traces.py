@@ -1,10 +1,12 @@
 import json
 
+import pyarrow as pa
 import pytest
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.generation.base import GenerationError, GenerationRequest
-from s1ray.schemas import Completion, Question, question_id, to_table, write_table
+from s1ray.schemas import Completion, Question, question_id, read_table, to_table, write_table
+from s1ray.traces import pipeline
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.pipeline import drop_reason, finish, plan
 from s1ray.traces.teachers import Ask, GeneratorTeacher, Paced, ProceduralTeacher, check_teacher, make_teacher
@@ -238,3 +240,31 @@ def test_teachers_are_made_from_their_config():
     teacher = make_teacher(sampled(), 0)
     assert isinstance(teacher, GeneratorTeacher)
     teacher.close()
+
+
+def test_answers_that_nothing_can_be_graded_against_are_found_before_anything_starts(tmp_path, student_tokenizer):
+    write_table(
+        to_table([Question(**question("a?", "4")), Question(**question("b?", "."))], Question), tmp_path / "q.parquet"
+    )
+    with pytest.raises(
+        ValueError, match=rf"q\.parquet: question '{question_id('b?')}': the reference answer '\.' is empty"
+    ):
+        plan(config(questions=str(tmp_path / "q.parquet"), tokenizer=student_tokenizer))
+
+
+def test_a_run_folder_gives_its_result_and_not_what_it_dropped(tmp_path):
+    kept, dropped = (to_table([Question(**question(text))], Question) for text in ("kept?", "dropped?"))
+    write_table(kept, tmp_path / "questions.parquet")
+    write_table(dropped, tmp_path / "dropped.parquet")
+    assert len(read_table(tmp_path, Question)) == 2
+    (tmp_path / "manifest.json").write_text("{}")
+    assert read_table(tmp_path, Question).equals(kept)
+
+
+def test_traces_are_sorted_in_pieces_as_in_one(monkeypatch):
+    rows = pa.table({"id": [f"{n * 7919 % 1000}" for n in range(1000)], "thinking": ["x"] * 1000, "n": range(1000)})
+    monkeypatch.setattr(pipeline, "PIECE", 64)
+    found = pipeline._sorted(pa.concat_tables([rows.slice(0, 300), rows.slice(300)]))
+    assert found.equals(rows.sort_by("id"))
+    assert found.schema == rows.schema
+    assert len(pipeline._sorted(rows.slice(0, 0))) == 0
