@@ -99,7 +99,7 @@ def test_text_answers_keep_their_order_and_math_lists_do_not():
 
 
 def test_an_empty_reference_is_an_error():
-    with pytest.raises(ValueError, match="reference answer is empty"):
+    with pytest.raises(ValueError, match="reference answer ' ' is empty"):
         grade(" ", "\\boxed{5}")
 
 
