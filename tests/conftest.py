@@ -5,8 +5,13 @@ the order of the files.
 import os
 
 import pytest
+from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Machines are shared: how long an example takes says nothing.
+settings.register_profile("s1ray", deadline=None)
+settings.load_profile("s1ray")
 
 SERVE_FIXTURES = {"served", "narrow"}
 """Applications that stay up for a file or the session."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jinja2 import TemplateError
+
 from s1ray.generation.base import GenerationRequest
 
 
@@ -16,7 +18,10 @@ def prompt_ids_of(request: GenerationRequest, tokenizer: Any) -> list[int]:
     if request.prompt_ids is not None:
         return list(request.prompt_ids)
     messages = [dict(message) for message in request.messages or ()]
-    rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    try:
+        rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    except TemplateError as error:
+        raise ValueError(f"the model's chat template refuses the messages: {error}") from error
     return tokenizer.encode(rendered, add_special_tokens=False)
 
 

@@ -166,7 +166,10 @@ class VLLMGenerator:
         from vllm.inputs.engine import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        prompt_ids = prompt_ids_of(request, self._tokenizer)
+        try:
+            prompt_ids = prompt_ids_of(request, self._tokenizer)
+        except ValueError as error:
+            raise GenerationError(f"request {request.id!r}: {error}") from error
         room = self._context - len(prompt_ids)
         if room < 1:
             raise GenerationError(

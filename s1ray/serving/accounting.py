@@ -133,6 +133,9 @@ class StreamAccountant:
             if not record.wants_ids:
                 choice.pop("token_ids", None)
                 choice.pop("prompt_token_ids", None)
+            if record.hides_thinking and "logprobs" in choice:
+                # They would tell it word by word.
+                choice["logprobs"] = None
             delta = choice.get("delta")
             if delta and "reasoning" in delta:
                 if record.hides_thinking:

@@ -109,12 +109,15 @@ class BudgetForcingServer(LLMServer):
         prompts = request.prompt if isinstance(request.prompt, list) else [request.prompt or ""]
         if prompts and isinstance(prompts[0], int):
             prompts = [prompts]
-        encode = self._tokenized.tokenizer.encode
+        encode, context = self._tokenized.tokenizer.encode, self.engine.context_length
         lengths = [
             len(encode(prompt, add_special_tokens=request.add_special_tokens) if isinstance(prompt, str) else prompt)
             for prompt in prompts
         ]
-        return max(1, self.engine.context_length - max(lengths, default=0))
+        longest, kept = max(lengths, default=0), request.truncate_prompt_tokens
+        if kept is not None:
+            longest = min(longest, kept if kept >= 0 else context)
+        return max(1, context - longest)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """What the engine has to do; Serve takes it to the controller, for `s1ray.serving.autoscaling`."""
@@ -186,12 +189,15 @@ class BudgetForcingServer(LLMServer):
             self._leave_unforced(request, origin, texts=texts)
             return None
         budget = self._budget(asked, origin)
+        if getattr(request, "echo", False):
+            raise BadRequestError("echo", f"with a thinking budget only max_tokens 0 echoes; or give `{FIELD}: false`")
         if request.use_beam_search:
             raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
         try:
             plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request))
         except ValueError as error:
             raise asked.refuse(str(error)) from None
+        self._check_stops(request.stop, plan)
         max_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
         check_room(asked, budget, plan, max_tokens=max_tokens, context=self.engine.context_length)
         request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
@@ -211,6 +217,17 @@ class BudgetForcingServer(LLMServer):
             texts=self._tokenized.texts if texts else None,
             meter=ResponseMeter(self._llm_config.model_id, origin.client, origin.arrived),
         )
+
+    def _check_stops(self, stop: str | list[str] | None, plan: ForcingPlan) -> None:
+        """Refuse stop strings that would end the response in the middle of what is written into it."""
+        if not stop:
+            return
+        forced = [plan.start, plan.newline + plan.cut, *plan.wait_texts]
+        texts = [self._tokenized.tokenizer.decode(list(ids), skip_special_tokens=False) for ids in forced]
+        for string in [stop] if isinstance(stop, str) else stop:
+            if any(string in text for text in texts):
+                message = f"{string!r} is part of the text that budget forcing writes, where the response would stop"
+                raise BadRequestError("stop", message)
 
     def _budget(self, asked: Asked, origin: Origin) -> ThinkingBudget:
         """The budget of a request, by the server's limits and its key's."""
@@ -315,6 +332,9 @@ def account_response(response: Any, record: RequestRecord) -> None:
         if message is not None:
             message.reasoning = None if record.hides_thinking else message.reasoning
             message.reasoning_content = message.reasoning
+        if record.hides_thinking and hasattr(choice, "logprobs"):
+            # They would tell it word by word.
+            choice.logprobs = None
         if not record.wants_ids:
             choice.token_ids = None
             if own is not None:

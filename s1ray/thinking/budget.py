@@ -16,6 +16,11 @@ Tokens = Annotated[StrictInt, Field(ge=0, le=2**31)]
 MAX_BANS = 64
 """Texts that a request may ban."""
 
+WaitText = Annotated[StrictStr, Field(max_length=500)]
+EndText = Annotated[StrictStr, Field(max_length=4000)]
+BannedText = Annotated[StrictStr, Field(max_length=200)]
+"""Texts of a request, in characters: each is read token by token, and compared with the others."""
+
 
 class ThinkingBudget(BaseModel):
     """How long one response thinks. The default asks for nothing: the model decides.
@@ -33,21 +38,21 @@ class ThinkingBudget(BaseModel):
     text is set and the maximum leaves room for it)."""
     waits: Annotated[StrictInt, Field(ge=0, le=10_000)] = 0
     """How many attempts to stop are swallowed."""
-    wait_text: StrictStr | list[StrictStr] | None = "Wait"
+    wait_text: WaitText | Annotated[list[WaitText], Field(max_length=64)] | None = "Wait"
     """Written in place of a swallowed stop. A list is cycled. None or "": the stop is only suppressed."""
-    end_text: StrictStr | None = None
+    end_text: EndText | None = None
     """Written at the maximum in place of the format's own end. Must contain the format's end delimiter once: what
     stands before it hands over ("Time is up."), what stands after it begins the answer."""
     grace: Tokens = 0
     """Soft landing: among the last `grace` tokens before the maximum, the thinking is cut at the first line's end
     already. The maximum itself stays where it is."""
-    ban: StrictStr | Annotated[tuple[StrictStr, ...], Field(max_length=MAX_BANS)] = ()
+    ban: BannedText | Annotated[tuple[BannedText, ...], Field(max_length=MAX_BANS)] = ()
     """Texts that are never written while thinking, each as the tokenizer writes it at a word's beginning, with and
     without a space before (NoWait, arXiv 2506.08343, bans "Wait", "Hmm", ...)."""
     answer_reserve: Tokens | None = None
     """Tokens of the response that are kept for the answer: the thinking is cut in time for the end text and so many
     more. None: an eighth of what the response may have, at most 1,024."""
-    loops: StrictInt = 0
+    loops: Annotated[StrictInt, Field(le=1024)] = 0
     """The thinking is cut when it ends in so many copies of one passage in a row (32 tokens in all at least, and a
     passage of at most 1,024), whatever waits or minimum were asked. 0: never."""
     effort: StrictStr | None = None

@@ -79,9 +79,7 @@ class DeviceRequest:
     @property
     def triggers(self) -> frozenset[int]:
         """End triggers and those stop ids that no forced text contains, as `BudgetForcer` has them."""
-        plan = self.plan
-        forced = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
-        return frozenset(plan.end_triggers).union(i for i in self.stop_ids if i not in forced)
+        return frozenset(self.plan.end_triggers).union(frozenset(self.stop_ids) - self.plan.written)
 
     def limit(self, begun: int) -> int:
         """Thinking tokens at most, where `begun` ids open the thinking first."""

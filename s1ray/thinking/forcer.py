@@ -144,8 +144,7 @@ class BudgetForcer:
         self.plan = plan
         self._room, self._stop_ids, self._seed = room, stop_ids, seed
         # A stop id that a forced text contains would end the response in the middle of it: such ids stay what they are.
-        forced = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
-        self._triggers = frozenset(plan.end_triggers).union(i for i in stop_ids if i not in forced)
+        self._triggers = frozenset(plan.end_triggers).union(frozenset(stop_ids) - plan.written)
         self._newlines = frozenset(plan.newline_ids)
         triggers = tuple(sorted(self._triggers))
         first = plan.end[0]
@@ -412,6 +411,7 @@ def replay(
         seed: as for `BudgetForcer`.
     """
     forcer = BudgetForcer(plan, prompt_ids, room=room, stop_ids=stop_ids, seed=seed)
+    swallowed = None if swallowed is None else frozenset(swallowed)
     for position, token_id in enumerate(output_ids):
         share = None if swallowed is None else float(position in swallowed)
         forcer.observe(token_id, share)

@@ -8,7 +8,7 @@ last id, because the worker cannot refuse a request any more and an id beyond th
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,9 @@ PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
 
 MAX_PLAN_CHARACTERS = 1_000_000
 """Longest accepted plan. The ids that end in a line break make most of it: about 10,000 characters for Qwen2.5."""
+
+FIELDS = {"wait_texts": "wait_text", "cut": "end_text"}
+"""Fields of a plan that have another name in a budget."""
 
 Id = Annotated[int, Field(ge=0, le=2**31)]
 Ids = Annotated[tuple[Id, ...], Field(max_length=4096)]
@@ -62,7 +65,7 @@ class ForcingPlan(BaseModel):
     ban: Annotated[tuple[SomeIds, ...], Field(max_length=2 * MAX_BANS)] = ()
     """Sequences that never come to be while thinking: their last id is banned where the others stand."""
     answer_reserve: Annotated[int, Field(ge=0)] | None = None
-    loops: Annotated[int, Field(ge=0)] = 0
+    loops: Annotated[int, Field(ge=0, le=1024)] = 0
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -81,7 +84,7 @@ class ForcingPlan(BaseModel):
         for banned in self.ban:
             if triggers.intersection(banned):
                 raise ValueError("ban: a banned text contains an end trigger")
-            if any(_contains(text, banned) for text in self.wait_texts):
+            if _in_any(self.wait_texts, banned):
                 raise ValueError("ban: a banned text is part of a wait text")
         if self.loops == 1:
             raise ValueError("loops: must be 0 or at least 2")
@@ -97,6 +100,11 @@ class ForcingPlan(BaseModel):
     def ends_with_delimiter(self) -> bool:
         """Nothing is written into the answer, so that a grammar may govern it."""
         return self.cut_answer == len(self.cut)
+
+    @property
+    def written(self) -> frozenset[int]:
+        """Every id that may be forced."""
+        return frozenset({*self.start, *self.newline, *self.cut, *(i for text in self.wait_texts for i in text)})
 
     def to_json(self) -> str:
         """The string for `extra_args`."""
@@ -166,7 +174,7 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
             raise ValueError(f"wait_text: {text!r} contains a token that ends the thinking in format {fmt.name!r}")
     used = wait_texts if budget.waits or budget.min_tokens else ()
     ban = _banned(tokenized, budget, used)
-    return ForcingPlan(
+    return _checked(
         vocab_size=tokenized.vocab_size,
         start=tokenized.start,
         end=tokenized.end,
@@ -187,6 +195,18 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
     )
 
 
+def _checked(**fields: Any) -> ForcingPlan:
+    """A plan, or an error that names the budget's field."""
+    try:
+        return ForcingPlan(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        raise ValueError(
+            f"{FIELDS.get(field, field or 'budget')}: {first['msg'].removeprefix('Value error, ')}"
+        ) from None
+
+
 def _banned(
     tokenized: TokenizedFormat, budget: ThinkingBudget, wait_texts: tuple[tuple[int, ...], ...]
 ) -> tuple[tuple[int, ...], ...]:
@@ -195,14 +215,20 @@ def _banned(
         written = {tokenized.encode(text), tokenized.encode(f" {text}")} - {()}
         if not written or any(tokenized.end_triggers.intersection(ids) for ids in written):
             raise ValueError(f"ban: {text!r} contains a token that ends the thinking; use waits to suppress the end")
-        if any(_contains(wait, ids) for wait in wait_texts for ids in written):
+        if any(_in_any(wait_texts, ids) for ids in written):
             raise ValueError(f"ban: {text!r} is part of a wait_text; it cannot be both written and banned")
         sequences.update(dict.fromkeys(sorted(written)))
     return tuple(sequences)
 
 
-def _contains(text: tuple[int, ...], part: tuple[int, ...]) -> bool:
-    return any(text[i : i + len(part)] == part for i in range(len(text) - len(part) + 1))
+def _in_any(texts: tuple[tuple[int, ...], ...], part: tuple[int, ...]) -> bool:
+    """Whether a text contains a part. As characters, because searching those is linear."""
+    return any(_spelled(part) in _spelled(text) for text in texts)
+
+
+@lru_cache(maxsize=1024)
+def _spelled(ids: tuple[int, ...]) -> str:
+    return f",{','.join(map(str, ids))},"
 
 
 def _continuation(tokenized: TokenizedFormat, text: str) -> tuple[int, ...]:

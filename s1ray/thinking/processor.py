@@ -67,6 +67,9 @@ logger = logging.getLogger(__name__)
 GREEDY_BELOW = 1e-5
 """vLLM samples greedily below this temperature."""
 
+MOST_REPETITION_PENALTY = 1e4
+"""vLLM divides by it what budget forcing has made certain."""
+
 MOST_BANNED_IDS = 64
 """Ids of a banned text on Model Runner V2, which compares every banned text with the last ids in each step."""
 
@@ -129,12 +132,16 @@ class BudgetForcingProcessor(LogitsProcessor, DeviceLogitsProcessor):
         if text is None:
             return
         plan = ForcingPlan.from_json(text)
-        forced = {*plan.start, *plan.end, *plan.cut, *(i for wait in plan.wait_texts for i in wait)}
-        clash = sorted(forced.intersection(sampling_params.stop_token_ids or ()))
+        clash = sorted(plan.written.intersection(sampling_params.stop_token_ids or ()))
         if clash:
             raise ValueError(
                 f"stop_token_ids: {clash} are part of the text that budget forcing writes, so the response would stop "
                 "in the middle of it; leave them out"
+            )
+        if sampling_params.repetition_penalty > MOST_REPETITION_PENALTY:
+            raise ValueError(
+                f"repetition_penalty: at most {MOST_REPETITION_PENALTY:g} with a thinking budget, whose forced tokens "
+                "a larger one would push aside"
             )
         if sampling_params.thinking_token_budget is not None:
             raise ValueError("thinking_token_budget: a forcing plan sets the budget already; give one of the two")

@@ -19,7 +19,6 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -82,7 +81,7 @@ class ThinkingReasoningParser(ReasoningParser):
         """Whether the end delimiter was completed by the last ids (`delta_ids`, the tail of `input_ids`)."""
         end = self._tokenized.end
         new = len(list(delta_ids))
-        tail = tuple(islice(input_ids, max(0, len(input_ids) - new - len(end) + 1), None))
+        tail = tuple(input_ids[max(0, len(input_ids) - new - len(end) + 1) :])
         return any(tail[i : i + len(end)] == end for i in range(len(tail) - len(end) + 1))
 
     def extract_content_ids(self, input_ids: list[int]) -> list[int]:

@@ -120,8 +120,7 @@ async def force_in_segments(
         raise ValueError(f"room: must be at least 1 token, got {room}")
     if segment_tokens is not None and segment_tokens < 1:
         raise ValueError(f"segment_tokens: must be at least 1, got {segment_tokens}")
-    written = {*plan.start, *plan.end, *plan.cut, *(i for text in plan.wait_texts for i in text)}
-    if clash := sorted(written.intersection(stop_ids)):
+    if clash := sorted(plan.written.intersection(stop_ids)):
         raise ValueError(f"stop_ids: {clash} are part of the text that budget forcing writes; leave them out")
     driver = _Driver(complete, plan, list(prompt_ids), room, frozenset(eos_ids) | frozenset(stop_ids), seed)
     return await driver.run(segment_tokens)

@@ -193,6 +193,9 @@ def test_concurrent_requests_each_get_their_own_budget(served: ServedApp, tokeni
         ({"logprobs": "many"}, "logprobs"),
         ({"tools": 3}, "tools"),
         ({"use_beam_search": True}, "use_beam_search"),
+        ({"stop": ["Answer:"]}, "stop"),
+        ({"repetition_penalty": 1e9}, "repetition_penalty"),
+        ({"thinking": {"waits": 1, "wait_text": ["a" * 501]}}, "thinking.wait_text"),
     ],
 )
 def test_a_bad_request_is_refused_by_name(served: ServedApp, body: dict[str, Any], field: str) -> None:
@@ -202,6 +205,27 @@ def test_a_bad_request_is_refused_by_name(served: ServedApp, body: dict[str, Any
     error = response.json()["error"]
     assert error["param"].startswith(field)
     assert field in error["message"]
+
+
+def test_a_completion_does_not_lose_its_prompt_without_a_word(served: ServedApp) -> None:
+    request = {"model": "s1", "prompt": "What is 1 + 1?", "echo": True, "max_tokens": 4}
+    response = httpx.post(f"{served.url}/v1/completions", json=request, timeout=60)
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "echo"
+    for changes in ({"max_tokens": 0}, {"prompt": [1, 2, 3], "thinking": False}):
+        response = httpx.post(f"{served.url}/v1/completions", json=request | changes, timeout=60)
+        assert response.status_code == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_hidden_thinking_is_not_told_by_logprobs(served: ServedApp, stream: bool) -> None:
+    request = {"model": "s1", "messages": QUESTION, "max_tokens": 60, "logprobs": True, "stream": stream}
+    hidden = request | {"thinking": {"max_tokens": 12}, "include_reasoning": False}
+    response = httpx.post(f"{served.url}/v1/chat/completions", json=hidden, timeout=60)
+    assert response.status_code == 200
+    assert '"logprob"' not in response.text
+    shown = httpx.post(f"{served.url}/v1/chat/completions", json=hidden | {"include_reasoning": True}, timeout=60)
+    assert '"logprob"' in shown.text
 
 
 def test_an_unknown_model_is_not_found(client: openai.OpenAI) -> None:

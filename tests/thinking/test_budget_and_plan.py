@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from toy import ANSWER, EOS, TURN, VOCAB, WAIT, X, toy_plan
 
 from s1ray.thinking import ForcingPlan, ThinkingBudget
+from s1ray.thinking.plan import _in_any
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,32 @@ def test_other_strings_are_no_plan(text):
 def test_anything_else_gives_a_value_error(value):
     with pytest.raises(ValueError, match="s1ray: "):
         ForcingPlan.from_json(value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"wait_text": "a" * 501}, "wait_text"),
+        ({"wait_text": ["Wait"] * 65}, "wait_text"),
+        ({"ban": "a" * 201}, "ban"),
+        ({"end_text": "a" * 4001}, "end_text"),
+        ({"loops": 1025}, "loops"),
+    ],
+)
+def test_texts_and_numbers_have_a_largest_size(fields, names):
+    with pytest.raises(ValidationError) as caught:
+        ThinkingBudget(**fields)
+    assert {error["loc"][0] for error in caught.value.errors()} == {names}
+
+
+def test_what_is_written_is_known_to_the_last_id():
+    plan = toy_plan(newline=(X,), wait_texts=((WAIT,),))
+    assert plan.written == {*plan.start, *plan.cut, X, WAIT}
+
+
+def test_a_ban_is_found_anywhere_in_a_wait_text_and_digits_do_not_run_together():
+    with pytest.raises(ValidationError, match="part of a wait text"):
+        toy_plan(wait_texts=((X, WAIT, X),), ban=((WAIT, X),))
+    assert _in_any(((1, 23),), (23,))
+    assert not _in_any(((1, 23),), (12, 3))
+    assert not _in_any(((1, 23),), (2,))
