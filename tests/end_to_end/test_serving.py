@@ -194,7 +194,6 @@ def test_concurrent_requests_each_get_their_own_budget(served: ServedApp, tokeni
         ({"tools": 3}, "tools"),
         ({"use_beam_search": True}, "use_beam_search"),
         ({"stop": ["Answer:"]}, "stop"),
-        ({"repetition_penalty": 1e9}, "repetition_penalty"),
         ({"thinking": {"waits": 1, "wait_text": ["a" * 501]}}, "thinking.wait_text"),
     ],
 )
@@ -267,6 +266,7 @@ def test_the_api_description_documents_every_spelling(served: ServedApp) -> None
         assert "budget_tokens" in thinking["properties"]
 
 
+@pytest.mark.slow
 def test_a_failing_engine_is_reported_in_time_and_stopped(served: ServedApp) -> None:
     broken = {
         "name": "broken",

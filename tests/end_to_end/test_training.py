@@ -195,6 +195,7 @@ def diverging(base_model: Path, traces: Path, output: Path, **changes: Any) -> T
     return config_of(base_model, traces, output, optimizer=optimizer, zero_stage=3, **changes)
 
 
+@pytest.mark.slow
 def test_a_diverging_run_skips_steps_and_exports_its_best_model(
     ray_session: None, base_model: Path, traces: Path, tmp_path: Path
 ) -> None:

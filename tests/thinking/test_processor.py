@@ -366,6 +366,7 @@ def test_edits_of_a_batch_equal_edits_of_each_row(actions, seed, data):
         ({EXTRA_ARG: '{"vocab_size": 4}'}, {}, "start"),
         (None, {"stop_token_ids": [ANSWER]}, "stop_token_ids"),
         (None, {"thinking_token_budget": 5}, "thinking_token_budget"),
+        (None, {"repetition_penalty": 1e9}, "repetition_penalty"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_the_frontend(extra, further, message):

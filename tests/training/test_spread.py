@@ -79,10 +79,11 @@ def test_a_run_is_refused_before_it_starts_if_the_models_heads_cannot_be_shared(
 
 
 def test_lora_without_peft_is_refused_before_the_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = BASE | {"model": "miniature-base"}
+    check_requirements(TrainingConfig(**settings, lora={}))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    check_requirements(TrainingConfig(**BASE))
     with pytest.raises(ConfigError, match="pip install peft"):
-        check_requirements(TrainingConfig(**BASE, lora={}))
+        check_requirements(TrainingConfig(**settings, lora={}))
 
 
 @pytest.mark.parametrize(
