@@ -73,7 +73,7 @@ class ChoiceRecord:
         self._request = request
         self._ids: list[int] = []
         room = request.room(len(prompt_ids))
-        self.forcer = BudgetForcer(request.plan, prompt_ids, room=room, stop_ids=request.stop_ids)
+        self.forcer = BudgetForcer(request.plan, prompt_ids, room=room, stop_ids=request.stop_ids, from_ids=True)
 
     def extend(self, token_ids: Sequence[int]) -> None:
         """Take the next ids of the choice."""

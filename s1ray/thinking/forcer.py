@@ -125,6 +125,7 @@ class BudgetForcer:
         stop_ids: further ids that would end the response while thinking (the request's own stop tokens). They count as
             end triggers.
         seed: varies the attribution of ambiguous waits between requests.
+        from_ids: the response exists already, and its ids are all that is known of it.
 
     Attributes:
         action: what has to happen to the next token's distribution; None: nothing.
@@ -140,8 +141,10 @@ class BudgetForcer:
         room: int | None = None,
         stop_ids: Collection[int] = (),
         seed: int = 0,
+        from_ids: bool = False,
     ) -> None:
         self.plan = plan
+        self._from_ids = from_ids
         self._room, self._stop_ids, self._seed = room, stop_ids, seed
         # A stop id that a forced text contains would end the response in the middle of it: such ids stay what they are.
         self._triggers = frozenset(plan.end_triggers).union(frozenset(stop_ids) - plan.written)
@@ -177,6 +180,7 @@ class BudgetForcer:
         self._at_newline = bool(prompt_ids) and prompt_ids[-1] in self._newlines
         self._cooling = False
         self._guessed = False
+        self._unsure = False
         self._thinking_begin: int | None = None
         self._answer_begin: int | None = None
 
@@ -225,7 +229,7 @@ class BudgetForcer:
             self.answer_tokens += 1
             self.action = None
         elif self.phase is Phase.END:
-            self._observe_end(token_id)
+            self._observe_end(token_id, share)
         elif self.phase is Phase.WAIT:
             if self._guessed and token_id != self._forced[self._forced_at]:
                 self._take_back(token_id, share)
@@ -300,7 +304,15 @@ class BudgetForcer:
         if self.phase is Phase.THINK:
             self._observe_thinking(token_id, share)
         else:
-            self._observe_end(token_id)
+            self._observe_end(token_id, share)
+
+    def _take_cut_back(self, token_id: int, share: float | None) -> None:
+        """A replay, which had counted the model's own wait as an inserted one, took the line break of a wait that was
+        inserted after it for the thinking's, and so for a cut. A loop's cut may go wrong likewise.
+        """
+        self.end_forced, self.phase = None, Phase.THINK
+        self._go_on()
+        self._observe_thinking(token_id, share)
 
     def _think_token(self, token_id: int) -> None:
         self.thinking_tokens += 1
@@ -323,13 +335,18 @@ class BudgetForcer:
         elif self.phase is Phase.WAIT:
             self.action = self._force(self._forced[self._forced_at])
         elif self._loop is not None and self._loop.found:
-            self._cut("loop")
+            self._cut("loop", unsure=self._from_ids)
         elif room is not None and room <= plan.grace and self._at_newline and count >= max(1, plan.min_tokens):
-            self._cut(self._limited_by)
+            self._cut(self._limited_by, unsure=self._from_ids)
         else:
-            self.action = self._ban if self._cooling else self._on_stop(count < plan.min_tokens, room)
-            if self._bans is not None:
-                self.action = self._bans.added_to(self.action)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """The next token is the model's own."""
+        room = None if self.limit is None else self.limit - self.thinking_tokens
+        self.action = self._ban if self._cooling else self._on_stop(self.thinking_tokens < self.plan.min_tokens, room)
+        if self._bans is not None:
+            self.action = self._bans.added_to(self.action)
 
     def _on_stop(self, too_short: bool, room: int | None) -> RowAction | None:
         """What becomes of an attempt to stop at the next token."""
@@ -343,8 +360,8 @@ class BudgetForcer:
             return self._suppress
         return self._ban if too_short else self._to_end
 
-    def _cut(self, reason: str) -> None:
-        self.end_forced = reason
+    def _cut(self, reason: str, *, unsure: bool = False) -> None:
+        self.end_forced, self._unsure = reason, unsure
         newline = () if self._at_newline else self.plan.newline
         self._begin_end(newline + self.plan.cut, len(newline) + self.plan.cut_answer, 0)
 
@@ -360,7 +377,11 @@ class BudgetForcer:
         self.phase, self._forced, self._forced_at, self._answer_from = Phase.END, ids, begun, answer_from
         self._continue_end()
 
-    def _observe_end(self, token_id: int) -> None:
+    def _observe_end(self, token_id: int, share: float | None = None) -> None:
+        unsure, self._unsure = self._unsure, False
+        if unsure and token_id != self._forced[0]:
+            self._take_cut_back(token_id, share)
+            return
         if self._forced_at >= self._answer_from:
             self.answer_tokens += 1
         self._forced_at += token_id == self._forced[self._forced_at]
@@ -410,7 +431,8 @@ def replay(
         stop_ids: as for `BudgetForcer`.
         seed: as for `BudgetForcer`.
     """
-    forcer = BudgetForcer(plan, prompt_ids, room=room, stop_ids=stop_ids, seed=seed)
+    blind = swallowed is None
+    forcer = BudgetForcer(plan, prompt_ids, room=room, stop_ids=stop_ids, seed=seed, from_ids=blind)
     swallowed = None if swallowed is None else frozenset(swallowed)
     for position, token_id in enumerate(output_ids):
         share = None if swallowed is None else float(position in swallowed)

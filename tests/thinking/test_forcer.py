@@ -169,6 +169,27 @@ def test_ids_alone_give_everything_but_the_models_own_waits(plan, prompt, sample
         assert estimated.waits == exact.waits
 
 
+@given(
+    maximum=st.integers(8, 30),
+    grace=st.integers(0, 12),
+    waits=st.integers(1, 4),
+    texts=st.sampled_from([((NEWLINE, WAIT),), ((WAIT, NEWLINE),), ((WAIT,), (NEWLINE, HMM, COMMA)), ((NEWLINE,),)]),
+    loops=st.sampled_from([0, 2]),
+    samples=st.lists(st.sampled_from([X, X, Y, NEWLINE, WAIT, HMM, TURN, EOS]), min_size=1, max_size=60),
+)
+@settings(max_examples=500)
+def test_waits_with_line_breaks_are_no_cuts(maximum, grace, waits, texts, loops, samples):
+    plan = toy_plan(max_tokens=maximum, grace=min(grace, maximum), waits=waits, wait_texts=texts, loops=loops)
+    forcer = BudgetForcer(plan, [TURN, THINK])
+    output = drive(forcer, model(samples), 100)
+    exact, estimated = forcer.accounting(), account(plan, [TURN, THINK], output)
+    assert (estimated.thinking_span, estimated.answer_begin, estimated.end_forced) == (
+        exact.thinking_span,
+        exact.answer_begin,
+        exact.end_forced,
+    )
+
+
 def test_a_loop_that_ends_in_the_models_own_wait_is_cut_where_it_was():
     plan = toy_plan(waits=1, wait_texts=((WAIT, COMMA),), loops=4)
     forcer = BudgetForcer(plan, [TURN, THINK])
