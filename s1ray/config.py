@@ -25,7 +25,9 @@ class ConfigError(ValueError):
 class Config(BaseModel):
     """Base of every config model: unknown keys are errors, fields are documented in place, instances are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
 
 class StageConfig(Config):
@@ -37,7 +39,7 @@ class StageConfig(Config):
 
     output: str
     """Run folder: the stage writes its Parquet files and `manifest.json` here."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything random in the stage."""
 
 
@@ -116,15 +118,28 @@ def validate_config(model: type[ConfigT], data: dict[str, Any], origin: str) -> 
             elif problem["type"] == "missing":
                 lines.append(f"  {field}: required, but not given")
             else:
-                lines.append(
-                    f"  {field}: {problem['msg'].removeprefix('Value error, ')} (got {problem['input']!r:.200})"
-                )
+                got = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r:.200})"
+                lines.append(f"  {field}: {problem['msg'].removeprefix('Value error, ')}{got}")
         raise ConfigError("\n".join(lines)) from error
 
 
 def to_yaml(config: Config) -> str:
     """The resolved config as YAML, nulls kept: what `--dry-run` prints and what the manifest records."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """YAML takes the last of two equal keys, and the first is lost without a word; here it is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys are all different; what `<<` merges in may be replaced."""
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value if key_node.tag == "tag:yaml.org,2002:str" else None
+            if key is not None and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -135,7 +150,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=UniqueKeyLoader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if data is None:

@@ -207,9 +207,11 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RunError(f"{file}: not a readable manifest ({error}); pass --force to start the run again") from None
+        raise RunError(
+            f"{file}: not a readable manifest ({error}); --force starts the stage that wrote it again"
+        ) from None
     if not isinstance(manifest, dict):
-        raise RunError(f"{file}: not a manifest; pass --force to start the run again")
+        raise RunError(f"{file}: not a manifest; --force starts the stage that wrote it again")
     return manifest
 
 

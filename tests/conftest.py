@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without it each first look for a name that is nowhere waits for the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 # Machines are shared: how long an example takes says nothing.
 settings.register_profile("s1ray", deadline=None)

@@ -90,3 +90,19 @@ def test_a_broken_file_is_named(tmp_path: Path, text: str, words: list[str]) -> 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such file"):
         load_config(Outer, tmp_path / "nowhere.yaml")
+
+
+def test_a_key_that_is_given_twice_is_an_error(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("output: a\noutput: b\n")
+    with pytest.raises(ConfigError, match="the key 'output' is given twice"):
+        load_config(StageConfig, path)
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_numbers_are_finite(value):
+    class Rate(StageConfig):
+        rate: float
+
+    with pytest.raises(ConfigError, match=r"rate: .*finite"):
+        load_config(Rate, None, ["output=x", f"rate={value}"])

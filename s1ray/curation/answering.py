@@ -14,6 +14,7 @@ from typing import Any
 
 from s1ray.config import EngineConfig, resolve_model
 from s1ray.generation.base import GenerationRequest, Generator, complete_all
+from s1ray.generation.vllm import check_engine_kwargs
 from s1ray.runs import digest
 from s1ray.schemas import Completion
 
@@ -85,7 +86,9 @@ def resolved_engine(config: EngineConfig) -> EngineConfig:
 
     Raises:
         FileNotFoundError: the model is a path at which nothing is.
+        ValueError: `engine_kwargs` has a name that vLLM does not know.
     """
+    check_engine_kwargs(config)
     model = resolve_model(config.model)
     if not Path(model).exists() and (Path(model).is_absolute() or model.startswith((".", "~"))):
         raise FileNotFoundError(f"{model}: no model folder here")

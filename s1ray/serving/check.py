@@ -19,10 +19,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from s1ray.cluster import check_accelerator_type
-from s1ray.config import ConfigError, validate_config
+from s1ray.config import ConfigError, UniqueKeyLoader, validate_config
 from s1ray.generation.vllm import check_engine_kwargs
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.keys import SECRET
+from s1ray.serving.keys import SECRET, KeyStore
 
 IMPORT_PATH = "s1ray.serving.app:build_app"
 """`import_path` of our applications."""
@@ -38,6 +38,7 @@ OWN_AUTOSCALING = (
 )
 """Why these overrides are none."""
 
+LARGEST_PORT = 65_535
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 SERVES_OWN_HOST = "0.0.0.0"
@@ -62,17 +63,26 @@ def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]
     except ValidationError as error:
         problems += [_line(problem) for problem in error.errors(include_url=False)]
         raise _error(path, problems) from None
+    if schema.http_options is not None and not 0 <= schema.http_options.port <= LARGEST_PORT:
+        problems.append(f"http_options.port: must be from 0 to {LARGEST_PORT}, not {schema.http_options.port}")
     found: dict[str, ServingConfig] = {}
     for index, app in enumerate(schema.applications):
-        if app.import_path.replace(":", ".") != IMPORT_PATH.replace(":", "."):
-            continue
         where = f"applications.{index}"
+        if app.import_path.replace(":", ".") != IMPORT_PATH.replace(":", "."):
+            if app.import_path.startswith("s1ray."):
+                problems.append(f"{where}.import_path: there is no {app.import_path}; it is {IMPORT_PATH}")
+            continue
         try:
             found[app.name] = config = validate_config(ServingConfig, dict(app.args), f"{where}.args")
         except ConfigError as error:
             problems.append(str(error))
             continue
         problems += [f"{where}.args.{problem}" for problem in model_problems(config)]
+        try:
+            if config.access.keys_file is not None and Path(config.access.keys_file).is_file():
+                KeyStore(config.access.keys_file)
+        except ConfigError as error:
+            problems.append(f"{where}.args.access: {error}")
         names = deployment_names(config)
         for position, deployment in enumerate(app.deployments):
             if deployment.name not in names:
@@ -125,7 +135,14 @@ def serve_warnings(path: str | os.PathLike[str]) -> list[str]:
                 f"{name}: everybody who reaches {host}{given} may use it: give args.access.keys_file, or keys in the "
                 f"cluster's {SECRET} with args.access.required, or put a gateway that checks keys in front"
             )
+        keys_file = config.access.keys_file
+        if keys_file is not None and not Path(keys_file).is_file():
+            warnings.append(
+                f"{name}: there is no key file {keys_file} here; the head and every HTTP worker must have it"
+            )
         for model in config.models:
+            if Path(model.model).is_absolute() and not Path(model.model).is_dir():
+                warnings.append(f"{name}: there is no folder {model.model} here; every node that serves must have it")
             if model.engine_kwargs.get("trust_remote_code"):
                 warnings.append(f"{name}: {model.name} runs code from its model's folder (trust_remote_code)")
             if model.engine_kwargs.get("enable_log_requests"):
@@ -140,7 +157,7 @@ def deployment_names(config: ServingConfig) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        data = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -148,19 +165,6 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the top level must be a mapping with `applications`, not {type(data).__name__}")
     return data
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML takes the last of two equal keys; the first is as lost as an unknown one."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key {key!r} is given twice", problem_mark=key_node.start_mark)
-            seen.add(key if isinstance(key, str) else id(key_node))
-        return super().construct_mapping(node, deep)
 
 
 def _unknown_keys(model: type[BaseModel], data: Any, where: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -151,9 +152,12 @@ def read_keys(text: str, origin: str) -> KeyRing:
 
 
 def _problem(problem: Any) -> str:
-    field = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"{field}: unknown field; a key has {', '.join(ApiKey.model_fields)}"
+        *where, name = map(str, problem["loc"])
+        # Somebody may have written a key there, and not a field's name.
+        shown = name if re.fullmatch("[a-z_]{1,32}", name) else "(not shown)"
+        return f"{'.'.join([*where, shown])}: unknown field; a key has {', '.join(ApiKey.model_fields)}"
+    field = ".".join(map(str, problem["loc"]))
     if problem["loc"][-1:] == ("sha256",) and problem["type"] != "missing":
         return f"{field}: must be the SHA-256 of a key, 64 hex digits in quotes; `s1ray serve key NAME` makes one"
     return f"{field}: {problem['msg'].removeprefix('Value error, ')}"

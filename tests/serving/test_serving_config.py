@@ -171,6 +171,36 @@ def test_the_number_of_http_workers_is_given_in_one_place(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("host: 127.0.0.1", "host: 127.0.0.1, port: 99999", r"http_options.port: must be from 0 to 65535, not 99999"),
+        (
+            IMPORT_PATH,
+            "s1ray.serving.ap:build_app",
+            r"import_path: there is no s1ray.serving.ap:build_app",
+        ),
+        ("args:", "args:\n      access: {keys_file: FILE}", r"args.access: .*keys.0.sha256: must be the SHA-256"),
+    ],
+)
+def test_what_serve_would_stumble_over_is_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:
+    keys = tmp_path / "keys.yaml"
+    keys.write_text("keys: [{name: a, sha256: s1ray-secret}]")
+    text = SERVE.replace(REPLACED, "health_check_period_s: 5")
+    assert old in text
+    with pytest.raises(ConfigError, match=f"(?s){problem}") as caught:
+        check_text(tmp_path, text.replace(old, new.replace("FILE", str(keys)), 1))
+    assert "s1ray-secret" not in str(caught.value)
+
+
+def test_parts_of_a_file_may_be_merged_in(tmp_path: Path) -> None:
+    text = SERVE.replace(REPLACED, "health_check_period_s: 5").replace(
+        "models: [{name: org/m.1, model: miniature-base}]",
+        "models: [&m {name: org/m.1, model: miniature-base}, {<<: *m, name: other}]",
+    )
+    assert [model.name for model in check_text(tmp_path, text)["app"].models] == ["org/m.1", "other"]
+
+
+@pytest.mark.parametrize(
     ("fields", "problem"),
     [
         ("engine_kwargs: {gpu_memory_utilisation: 0.9}", "no such argument; did you mean 'gpu_memory_utilization'"),
@@ -216,7 +246,7 @@ def test_applications_of_others_are_checked_as_far_as_serve_knows_them(tmp_path:
         ("{host: 127.0.0.1}", {}, []),
         ("{host: 0.0.0.0}", {}, ["everybody who reaches 0.0.0.0"]),
         ("{port: 8000}", {}, ["Serve's own default"]),
-        ("{host: 0.0.0.0}", {"access": {"keys_file": "keys.yaml"}}, []),
+        ("{host: 0.0.0.0}", {"access": {"keys_file": "/nowhere/keys.yaml"}}, ["no key file /nowhere/keys.yaml here"]),
         ("{host: 0.0.0.0}", {"access": {"required": True}}, []),
         ("{host: 127.0.0.1}", {"trust_remote_code": True}, ["runs code"]),
         ("{host: 127.0.0.1}", {"enable_log_requests": True}, ["every prompt"]),
