@@ -219,10 +219,13 @@ class BudgetForcingServer(LLMServer):
         )
 
     def _check_stops(self, stop: str | list[str] | None, plan: ForcingPlan) -> None:
-        """Refuse stop strings that would end the response in the middle of what is written into it."""
+        """Refuse stop strings that would end the response in the middle of what is written before its answer.
+
+        In the answer's beginning ("Final Answer:") they may stop it: that is the client's to say.
+        """
         if not stop:
             return
-        forced = [plan.start, plan.newline + plan.cut, *plan.wait_texts]
+        forced = [plan.start, plan.newline + plan.cut[: plan.cut_answer], *plan.wait_texts]
         texts = [self._tokenized.tokenizer.decode(list(ids), skip_special_tokens=False) for ids in forced]
         for string in [stop] if isinstance(stop, str) else stop:
             if any(string in text for text in texts):

@@ -193,7 +193,7 @@ def test_concurrent_requests_each_get_their_own_budget(served: ServedApp, tokeni
         ({"logprobs": "many"}, "logprobs"),
         ({"tools": 3}, "tools"),
         ({"use_beam_search": True}, "use_beam_search"),
-        ({"stop": ["Answer:"]}, "stop"),
+        ({"stop": ["answer"]}, "stop"),
         ({"thinking": {"waits": 1, "wait_text": ["a" * 501]}}, "thinking.wait_text"),
     ],
 )
