@@ -116,6 +116,7 @@ def freed_memory_returns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("freed_memory_returns")
+@pytest.mark.slow
 def test_under_zero_3_a_worker_takes_its_part_and_one_parameter_at_a_time(
     model: Path, larger_model: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_under_zero_3_a_worker_takes_its_part_and_one_parameter_at_a_time(
 
 
 @pytest.mark.usefixtures("freed_memory_returns")
+@pytest.mark.slow
 def test_weights_in_their_own_precision_are_not_copied_at_all(model: Path, larger_model: Path, tmp_path: Path) -> None:
     arguments = (str(model), str(larger_model), 2, "bf16")
     for found in cases.in_workers(cases.measure_loading, 2, tmp_path / "store", *arguments):
