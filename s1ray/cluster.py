@@ -1,4 +1,4 @@
-"""Connecting to Ray, the same way from a laptop, a job and the demo.
+"""Connecting to Ray, the same way from a laptop, a job and the demo; and what Ray calls a cluster's GPUs.
 
 Where the session is decided: a caller that has already initialised Ray keeps its session; otherwise `ray.init` follows
 Ray's own rules (`RAY_ADDRESS`, which `ray job submit` sets; then a running local cluster; else a new local one). No

@@ -146,6 +146,7 @@ class BudgetForcingIngress(OpenAiIngress):
         visit: Visit = request.state.visit
         try:
             model = await self._get_model_id(body.model)
+            visit.model = get_base_model_id(model)
             # Before its adapters are looked at: an unknown one is answered with the names of all.
             if not _may_use(request, model):
                 raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
@@ -154,7 +155,6 @@ class BudgetForcingIngress(OpenAiIngress):
             raise RefusedError(error.status_code, str(error.detail), param="model") from None
         except adapters.UnknownAdapterError as error:
             raise RefusedError(404, str(error), param="model") from None
-        visit.model = get_base_model_id(model)
         origin = self._origin(visit, request, self._reserve(visit, body) if method in THINKING else 0)
         if isinstance(body, api.ChatCompletionRequest):
             body = _sanitize_chat_completion_request(body)

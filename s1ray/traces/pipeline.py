@@ -39,6 +39,7 @@ CUT = frozenset({"length", "content_filter", "insufficient_system_resource", "ab
 SHARDS = "shards"
 """Folder of what the teacher wrote; a finished run does not keep it."""
 REFERENCE = ("id", "answer", "metadata")
+"""Columns of a question that say what its responses are graded against."""
 PIECE = 4096
 """Rows that are sorted at a time; of the longest traces they are some 600 MB."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from s1ray.config import resolve_model
@@ -15,6 +16,7 @@ def read_architecture(config: TrainingConfig) -> Architecture | None:
     return None if network is None else describe(network, config.lora)
 
 
+@functools.lru_cache(maxsize=1)
 def network_without_weights(model: str) -> Any | None:
     """A transformers model on the meta device, by its config's `model`; None where there is no model to be read."""
     import torch
