@@ -1,12 +1,12 @@
 r"""Curate a pool of questions, as a Ray job.
 
     ray job submit --working-dir . -- \
-        python jobs/curate.py --config jobs/configs/curate.miniature.yaml --root "$PWD"
+        python jobs/curate.py --config miniature --root "$PWD"
 
 Relative paths start from --root: storage that all nodes share; on one machine, the checkout.
 """
 
-from s1ray.cli import curate, job
+from s1ray.cli import job
 
 if __name__ == "__main__":
-    job(curate)
+    job("curate")

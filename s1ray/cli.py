@@ -1,6 +1,6 @@
-"""The `s1ray` command: one subcommand a stage, each a YAML file and overrides.
+"""The `s1ray` command: one subcommand a stage, each a recipe or a YAML file, and overrides.
 
-    s1ray curate --config jobs/configs/curate.miniature.yaml --set selection.size=500 --dry-run
+    s1ray curate --config miniature --set selection.size=500 --dry-run
 
 Nothing heavy is imported here or at help time. The scripts in jobs/ call the same commands, so `ray job submit` and a
 laptop do the same thing.
@@ -9,17 +9,20 @@ laptop do the same thing.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s1ray import __version__
+from s1ray import __version__, logs
+from s1ray.errors import S1rayError
+from s1ray.stages import STAGES
+
+if TYPE_CHECKING:
+    from s1ray.config import StageConfig
 
 app = typer.Typer(
     name="s1ray",
@@ -30,10 +33,10 @@ app = typer.Typer(
 )
 serve_app = typer.Typer(help="Check a Serve config file, or serve it.", no_args_is_help=True)
 app.add_typer(serve_app, name="serve")
-train_app = typer.Typer()
-app.add_typer(train_app, name="train")
 
-ConfigOption = Annotated[Path | None, typer.Option("--config", "-c", help="The stage's YAML file.")]
+ConfigOption = Annotated[
+    str | None, typer.Option("--config", "-c", help="A recipe's name (`s1ray recipes`), or a YAML file.")
+]
 SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a field: section.field=value.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what it would cost.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what the run folder already holds.")]
@@ -41,26 +44,17 @@ AddressOption = Annotated[
     str | None,
     typer.Option("--address", help='Ray cluster; "local" starts one. Default: Ray\'s own rules (RAY_ADDRESS).'),
 ]
-
 RootOption = Annotated[
     Path | None, typer.Option("--root", help="Folder that the relative paths of the config start from. Default: here.")
 ]
-
-STAGES = {
-    "curate": ("s1ray.curation.config:CurationConfig", "s1ray.curation.pipeline", "curate"),
-    "traces": ("s1ray.traces.config:TracesConfig", "s1ray.traces.pipeline", "generate_traces"),
-    "train": ("s1ray.training.config:TrainingConfig", "s1ray.training.trainer", "train"),
-    "eval": ("s1ray.evaluation.config:BenchmarkConfig", "s1ray.evaluation.runner", "run_benchmark"),
-}
-"""Stage -> (config class, module of its entry, name of its entry function)."""
 
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 """Set by Ray in the driver of `ray job submit`."""
 
 
 def run_stage(
-    stage: str,
-    config: Path | None,
+    name: str,
+    config: str | None,
     overrides: list[str] | None,
     *,
     dry_run: bool,
@@ -69,90 +63,80 @@ def run_stage(
     root: Path | None,
 ) -> None:
     """Load and check the config of a stage, then run it; user errors end the process with a message and status 2."""
-    config_path, module_name, function = STAGES[stage]
     with user_errors():
-        from s1ray.config import load_config, to_yaml
-
-        config_module, _, config_class = config_path.partition(":")
-        resolved = load_config(getattr(importlib.import_module(config_module), config_class), config, overrides or ())
-        enter_root(root, resolved.output)
-        module = importlib.import_module(module_name)
         from s1ray.cluster import connected
+        from s1ray.config import to_yaml
 
+        stage = STAGES[name].load()
+        resolved = load_stage_config(name, config, overrides, root)
+
+        # Connected, a plan knows the cluster's GPUs.
         with connected(address) if address is not None else contextlib.nullcontext():
             if dry_run:
                 typer.echo(to_yaml(resolved), nl=False)
-                for line in module.plan(resolved):
+                for line in stage.plan(resolved):
                     typer.echo(f"# {line}")
                 return
-            run = getattr(module, function)(resolved, force=force)
-        typer.echo(f"{stage}: {run.path}{' (already complete, skipped)' if run.skipped else ''}")
+            run = stage(resolved, force=force)
+        typer.echo(f"{name}: {run.path}{' (already complete, skipped)' if run.skipped else ''}")
 
 
-def enter_root(root: Path | None, output: str) -> None:
-    """Let relative paths start from `root`.
+def load_stage_config(name: str, config: str | None, overrides: list[str] | None, root: Path | None) -> StageConfig:
+    """A stage's config, from a recipe or file; relative paths in it start from `root`.
 
     A job's own working folder is a copy that Ray deletes, so there a relative output without a root is refused.
 
     Raises:
-        ValueError: `root` is no folder, or a job would lose its output.
+        ConfigError: the config is wrong, `root` is no folder, or a job would lose its output.
     """
+    from s1ray.config import ConfigError, load_config
+    from s1ray.recipes import find_recipe
+
+    file = None if config is None else find_recipe(config, name).absolute()
     if root is not None:
         if not root.is_dir():
-            raise ValueError(f"--root {root}: no such folder on this machine")
+            raise ConfigError(f"--root {root}: no such folder on this machine")
         os.chdir(root)
-    elif JOB_VARIABLE in os.environ and not Path(output).is_absolute():
-        raise ValueError(
-            f"output: {output!r} is relative, and a job's working folder goes away with the job. Add --root FOLDER on "
-            "storage that all nodes share (on one machine, your checkout: --root $PWD), or give absolute paths"
+    resolved: StageConfig = load_config(STAGES[name].load().config, file, overrides or ())
+    if root is None and JOB_VARIABLE in os.environ and not Path(resolved.output).is_absolute():
+        raise ConfigError(
+            f"output: {resolved.output!r} is relative, and a job's working folder is deleted with the job. Add "
+            "--root FOLDER on storage that all nodes share (on one machine, your checkout: --root $PWD), or give "
+            "absolute paths"
         )
+    return resolved
 
 
-@app.command()
-def curate(
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    dry_run: DryRunOption = False,
-    force: ForceOption = False,
-    address: AddressOption = None,
-    root: RootOption = None,
-) -> None:
-    """Choose questions: quality, decontamination, difficulty, diversity."""
-    run_stage("curate", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
+def add_stage(name: str) -> None:
+    """Add the command of a stage."""
+
+    def command(
+        context: typer.Context,
+        config: ConfigOption = None,
+        overrides: SetOption = None,
+        dry_run: DryRunOption = False,
+        force: ForceOption = False,
+        address: AddressOption = None,
+        root: RootOption = None,
+    ) -> None:
+        if context.invoked_subcommand is not None:
+            if config or overrides or root or dry_run or force or address:
+                raise typer.BadParameter(f"options of {context.invoked_subcommand} go after its name")
+            return
+        run_stage(name, config, overrides, dry_run=dry_run, force=force, address=address, root=root)
+
+    group = typer.Typer()
+    group.callback(invoke_without_command=True, help=STAGES[name].help)(command)
+    stage_apps[name] = group
+    app.add_typer(group, name=name)
 
 
-@app.command()
-def traces(
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    dry_run: DryRunOption = False,
-    force: ForceOption = False,
-    address: AddressOption = None,
-    root: RootOption = None,
-) -> None:
-    """Collect a teacher's reasoning traces on the questions."""
-    run_stage("traces", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
+stage_apps: dict[str, typer.Typer] = {}
+for _name in STAGES:
+    add_stage(_name)
 
 
-@train_app.callback(invoke_without_command=True)
-def train(
-    context: typer.Context,
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    dry_run: DryRunOption = False,
-    force: ForceOption = False,
-    address: AddressOption = None,
-    root: RootOption = None,
-) -> None:
-    """Fine-tune a model on the traces (Ray Train, DeepSpeed)."""
-    if context.invoked_subcommand is not None:
-        if config or overrides or root or dry_run or force or address:
-            raise typer.BadParameter(f"options of {context.invoked_subcommand} go after its name")
-        return
-    run_stage("train", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
-
-
-@train_app.command("inspect")
+@stage_apps["train"].command("inspect")
 def train_inspect(
     config: ConfigOption = None,
     overrides: SetOption = None,
@@ -164,28 +148,14 @@ def train_inspect(
     with user_errors():
         from rich.console import Console
 
-        from s1ray.config import load_config
         from s1ray.training.config import TrainingConfig
         from s1ray.training.inspection import inspect_rows, show
 
-        resolved = load_config(TrainingConfig, config, overrides or ())
-        enter_root(root, resolved.output)
+        resolved = load_stage_config("train", config, overrides, root)
+        assert isinstance(resolved, TrainingConfig)
         console = Console(highlight=False)
         for row in inspect_rows(resolved, rows=rows, ids=ids or ()):
             show(row, console)
-
-
-@app.command("eval")
-def evaluate(
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    dry_run: DryRunOption = False,
-    force: ForceOption = False,
-    address: AddressOption = None,
-    root: RootOption = None,
-) -> None:
-    """Measure a served model at a sweep of thinking budgets."""
-    run_stage("eval", config, overrides, dry_run=dry_run, force=force, address=address, root=root)
 
 
 @app.command()
@@ -193,7 +163,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
 ) -> None:
-    """Write the HTML report of one or more benchmark runs, and print its table."""
+    """Write the HTML report of one or more evaluations, and print its table."""
     with user_errors():
         from rich.console import Console
 
@@ -202,6 +172,62 @@ def report(
         write_report(runs, output)
         Console().print(summary_table(runs))
         typer.echo(f"report: {output}")
+
+
+@app.command()
+def recipes() -> None:
+    """List the recipes that come with s1ray, by stage."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from s1ray.recipes import recipe_names, recipe_stages, summary
+
+    table = Table("command", "what it is", box=None, pad_edge=False)
+    for stage in recipe_stages():
+        for name in recipe_names(stage):
+            option = {"run": "", "serve": ""}.get(stage, "--config ")
+            table.add_row(f"s1ray {stage} {option}{name}", summary(stage, name))
+    Console(highlight=False).print(table)
+
+
+@app.command()
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe of `run` (`s1ray recipes`), or a YAML file.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run folders.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", "-s", help="Override a stage's field: stage.field=value.")
+    ] = None,
+    dry_run: DryRunOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Run several stages in order; a stage that is complete is skipped, one that was killed is resumed."""
+    with user_errors():
+        from s1ray.pipelines import load_pipeline, run_pipeline
+
+        pipeline = load_pipeline(recipe, output=output, overrides=overrides or ())
+        if dry_run:
+            for line in pipeline.check():
+                typer.echo(line)
+            return
+        run_pipeline(pipeline, force=force)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demo's runs and report.")] = Path(
+        "runs/demo"
+    ),
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Run every stage again, also those that are complete.")
+    ] = False,
+    questions: Annotated[int, typer.Option("--questions", min=20, help="Held-out questions to measure on.")] = 500,
+    dry_run: DryRunOption = False,
+) -> None:
+    """Run the whole system at laptop size: curate, teach, train, serve, measure, report."""
+    with user_errors():
+        from s1ray.miniature.demo import run_demo
+
+        run_demo(output, fresh=fresh, questions=questions, dry_run=dry_run)
 
 
 @serve_app.command("check")
@@ -221,7 +247,7 @@ def serve_check(
 def serve_key(name: Annotated[str, typer.Argument(help="Whose key it is, for metrics and logs.")]) -> None:
     """Make an API key: shown once, here; the key file holds only its hash."""
     with user_errors():
-        from s1ray.serving.keys import new_key
+        from s1ray.serving.http.keys import new_key
 
         secret, line = new_key(name)
         typer.echo("The key, for its owner. It is shown only now:", err=True)
@@ -237,23 +263,6 @@ def serve_run(file: Annotated[Path, typer.Argument(help="The Serve config file."
     os.execvp(sys.executable, [sys.executable, "-m", "ray.serve.scripts", "run", str(file)])
 
 
-@app.command()
-def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demo's runs and report.")] = Path(
-        "runs/demo"
-    ),
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Run every stage again, also those that are complete.")
-    ] = False,
-    questions: Annotated[int, typer.Option("--questions", min=20, help="Held-out questions to measure on.")] = 500,
-) -> None:
-    """Run the whole system at laptop size: curate, teach, train, serve, measure, report."""
-    with user_errors():
-        from s1ray.miniature.demo import run_demo
-
-        run_demo(output, fresh=fresh, questions=questions)
-
-
 @app.callback(invoke_without_command=True)
 def main(
     context: typer.Context,
@@ -261,7 +270,7 @@ def main(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Set up logging for every subcommand."""
-    configure_logging(verbose)
+    logs.configure(verbose=verbose)
     if version:
         typer.echo(f"s1ray {__version__}")
         raise typer.Exit
@@ -269,33 +278,20 @@ def main(
         typer.echo(context.get_help())
 
 
-def configure_logging(verbose: bool = False) -> None:
-    """Send s1ray's own log lines to stderr; other libraries stay at warnings."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    logger = logging.getLogger("s1ray")
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
-
-
-def job(command: Callable[..., Any]) -> None:
-    """Run one command as a script of its own (jobs/*.py)."""
-    configure_logging()
-    typer.run(command)
+def job(stage: str) -> None:
+    """Run one stage as a script of its own (jobs/*.py)."""
+    app([stage, *sys.argv[1:]])
 
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn the errors that a user can mend into one message and status 2; anything else keeps its traceback."""
-    from s1ray.runs import RunError
-
+    """Turn errors that a user can fix into one message and status 2; anything else keeps its traceback."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("interrupted; the same command goes on from here", err=True)
+        typer.echo("interrupted; run the same command again to resume", err=True)
         raise typer.Exit(130) from None
-    except (RunError, ValueError, FileNotFoundError, ConnectionError) as error:
+    except S1rayError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None
 

@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterator
 
 from s1ray.config import ConfigError
+from s1ray.errors import UnreachableError
 
 
 @contextlib.contextmanager
@@ -24,7 +25,7 @@ def connected(address: str | None = None, *, num_cpus: int | None = None) -> Ite
         num_cpus: CPUs of a new local cluster. None: all of the machine's.
 
     Raises:
-        ConnectionError: no cluster answers at `address`.
+        UnreachableError: no cluster answers at `address`.
     """
     import ray
 
@@ -102,7 +103,7 @@ def _session(address: str | None, **options: object) -> Iterator[None]:
     except Exception as error:
         # Ray raises bare exceptions here, too.
         what = "start a local Ray" if address == "local" else f"connect to Ray at {address or 'RAY_ADDRESS or here'}"
-        raise ConnectionError(f"cannot {what}: {error} (is the cluster up? is the machine overloaded?)") from error
+        raise UnreachableError(f"cannot {what}: {error} (is the cluster up? is the machine overloaded?)") from error
     try:
         yield
     finally:

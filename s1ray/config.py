@@ -1,6 +1,6 @@
 """How a stage is configured: one pydantic model a stage, a YAML file, and dotted overrides on the command line.
 
-    config = load_config(CurationConfig, "jobs/configs/curate.miniature.yaml", ["selection.size=500"])
+    config = load_config(CurationConfig, "s1ray/recipes/curate/miniature.yaml", ["selection.size=500"])
 
 Each room keeps its own model in its `config.py`; this module holds what they share. Nothing here imports torch, ray or
 vllm, so a config can be checked in a fraction of a second before anything is started. A mistake is reported with the
@@ -17,8 +17,10 @@ from typing import Any, ClassVar, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from s1ray.errors import InputError
 
-class ConfigError(ValueError):
+
+class ConfigError(InputError):
     """A configuration that cannot be used; the message names the file and the field and says what to do."""
 
 
@@ -43,43 +45,7 @@ class StageConfig(Config):
     """Seed of everything random in the stage."""
 
 
-class EngineConfig(Config):
-    """A vLLM engine, in process or as a replica."""
-
-    model: str
-    """Hugging Face model id, or a folder."""
-    tokenizer: str | None = None
-    """Another tokenizer than the model's own."""
-    thinking_format: str = "s1"
-    """Preset of the model's thinking delimiters: s1, deepseek_r1 or qwen3."""
-    device: str = Field(default="auto", pattern="^(auto|cpu|gpu)$")
-    """Where the engine runs; auto: on GPUs if the cluster has any."""
-    tensor_parallel_size: int = Field(default=1, ge=1)
-    max_model_len: int | None = Field(default=None, ge=1)
-    """Context length in tokens. None: the model's own."""
-    dtype: str = "auto"
-    max_num_seqs: int = Field(default=128, ge=1)
-    """Requests that the engine decodes at once."""
-    kv_cache_gib: float = Field(default=1.0, gt=0)
-    """KV cache of a CPU engine, in GiB (a GPU engine takes it from `gpu_memory_utilization`)."""
-    engine_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """Further vLLM engine arguments, passed as they are."""
-
-
 ConfigT = TypeVar("ConfigT", bound=Config)
-
-MINIATURE_BASE = "miniature-base"
-"""What configs call the packaged base model."""
-BASE_MODEL_DIR = Path(__file__).parent / "miniature" / "base_model"
-"""The packaged base model: a Hugging Face folder."""
-
-
-def resolve_model(name: str) -> str:
-    """What a config's `model` means: a folder by its full path, as workers run elsewhere ("miniature-base" is the
-    packaged one); else a Hugging Face id or URI, as it is.
-    """
-    path = BASE_MODEL_DIR if name == MINIATURE_BASE else Path(name)
-    return str(path.absolute()) if path.is_dir() else name
 
 
 def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ConfigT:

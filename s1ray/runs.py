@@ -34,7 +34,9 @@ from typing import IO, Any
 
 from s1ray import __version__
 from s1ray.config import StageConfig
+from s1ray.errors import MissingError, S1rayError
 from s1ray.schemas import MANIFEST, parquet_files
+from s1ray.storage import write_json
 
 LOCK = ".lock"
 """In the run folder: locked by the process that writes there."""
@@ -42,7 +44,7 @@ VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm
 """Packages whose versions can change a result; those that are installed are recorded."""
 
 
-class RunError(RuntimeError):
+class RunError(S1rayError, RuntimeError):
     """A run folder that cannot be used; the message says which folder, why, and what to do."""
 
 
@@ -81,7 +83,7 @@ class Run:
         Raises:
             OtherRunError: the folder holds a run of another config or input.
             RunError: the folder holds something that is no run, or (under `force`) is being written by another process.
-            FileNotFoundError: an input does not exist.
+            MissingError: an input does not exist.
         """
         self.stage = stage
         self.path = Path(config.output).absolute()
@@ -100,7 +102,10 @@ class Run:
             "seed": config.seed,
             "versions": _versions(),
         }
-        digests = {name: entry["digest"] for name, entry in self._manifest["inputs"].items()}
+        entries = self._manifest["inputs"]
+        digests = {name: entry["digest"] for name, entry in entries.items()}
+        # An input counts by its content, wherever it lies: a run folder stays valid when it is moved.
+        decisive = _replaced(decisive, {entry["path"]: entry["digest"] for entry in entries.values()})
         self.digest = hashlib.sha256(json.dumps([stage, decisive, digests], sort_keys=True).encode()).hexdigest()[:16]
         self._manifest["digest"] = self.digest
         self._lock: IO[str] | None = None
@@ -215,13 +220,6 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     return manifest
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
-
-
 def digest(path: str | os.PathLike[str]) -> str:
     """A digest of a file's or folder's content, 16 hex digits.
 
@@ -229,7 +227,7 @@ def digest(path: str | os.PathLike[str]) -> str:
     first and last MiB, so that a large model does not take minutes.
 
     Raises:
-        FileNotFoundError: nothing is there.
+        MissingError: nothing is there.
     """
     path = Path(path)
     if path.is_file():
@@ -239,7 +237,7 @@ def digest(path: str | os.PathLike[str]) -> str:
     elif path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.is_file())
     else:
-        raise FileNotFoundError(f"{path}: no such file or folder")
+        raise MissingError(f"{path}: no such file or folder")
     total = hashlib.sha256()
     for file in files:
         total.update(f"{file.relative_to(path) if file != path else ''}\0{file.stat().st_size}\0".encode())
@@ -286,6 +284,15 @@ def _without(node: Any, names: Collection[str]) -> Any:
         if all(dot for _, dot, _ in heads):
             left[key] = _without(value, [rest for _, _, rest in heads])
     return left
+
+
+def _replaced(node: Any, values: Mapping[str, str]) -> Any:
+    """A config with some of its text values replaced."""
+    if isinstance(node, dict):
+        return {key: _replaced(value, values) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_replaced(value, values) for value in node]
+    return values.get(node, node) if isinstance(node, str) else node
 
 
 def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:

@@ -19,6 +19,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1ray.errors import InputError, MissingError
+from s1ray.storage import writing
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -166,7 +169,7 @@ def to_table(rows: Iterable[Any], row_type: type) -> pa.Table:
     """An Arrow table of `row_type` from dataclass instances or mappings with the same keys.
 
     Raises:
-        ValueError: a row misses a required column or has a value of another type; the message names row and column.
+        InputError: a row misses a required column or has a value of another type; the message names row and column.
     """
     import pyarrow as pa
 
@@ -182,7 +185,7 @@ def to_table(rows: Iterable[Any], row_type: type) -> pa.Table:
         for index, record in enumerate(records):
             value = record.get(column.name, default) if isinstance(record, Mapping) else default
             if value is dataclasses.MISSING or (value is None and not column.nullable):
-                raise ValueError(
+                raise InputError(
                     f"row {index} ({_name_of(record)}): column {column.name!r} of {row_type.__name__} is missing"
                 )
             values.append(value)
@@ -202,8 +205,8 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
     Columns that `row_type` does not have are left out; nullable columns that the file lacks are filled with null.
 
     Raises:
-        FileNotFoundError: nothing is there.
-        ValueError: it is no Parquet, or a column is missing, of another type, or null where it may not be; the message
+        MissingError: nothing is there.
+        InputError: it is no Parquet, or a column is missing, of another type, or null where it may not be; the message
             names file and column.
     """
     import pyarrow as pa
@@ -217,14 +220,14 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
     try:
         table = ds.dataset([str(f) for f in files], format="parquet").to_table()
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise ValueError(f"{path}: cannot be read as Parquet: {error}") from error
+        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
     schema = arrow_schema(row_type)
     columns = []
     for column in schema:
         if column.name not in table.column_names:
             default = _default(row_type, column.name)
             if default is dataclasses.MISSING:
-                raise ValueError(
+                raise InputError(
                     f"{path}: column {column.name!r} is missing; {row_type.__name__} rows need {schema.names}"
                 )
             columns.append(pa.array([default] * len(table), type=column.type))
@@ -233,12 +236,12 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
         try:
             values = values.cast(column.type)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{path}: column {column.name!r} is {values.type}, but {row_type.__name__} needs {column.type}: {error}"
             ) from error
         if values.null_count and not column.nullable:
             first = values.combine_chunks().is_null().index(True).as_py()
-            raise ValueError(
+            raise InputError(
                 f"{path}: column {column.name!r} is null in row {first}; {row_type.__name__} needs a value there"
             )
         columns.append(values)
@@ -249,28 +252,22 @@ def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
     """Write a Parquet file whole or not at all (a temporary file beside it, then a rename)."""
     import pyarrow.parquet as pq
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
+    with writing(path) as temporary:
         pq.write_table(table, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
     """The Parquet files at `path` (a file, or a folder searched in sorted order).
 
     Raises:
-        FileNotFoundError: there are none.
+        MissingError: there are none.
     """
     path = Path(path)
     if path.is_file():
         return [path]
     files = sorted(f for f in path.rglob("*.parquet") if not f.name.startswith(".")) if path.is_dir() else []
     if not files:
-        raise FileNotFoundError(f"{path}: no Parquet file here; give a .parquet file or a folder that holds some")
+        raise MissingError(f"{path}: no Parquet file here; give a .parquet file or a folder that holds some")
     return files
 
 
@@ -293,7 +290,7 @@ def _column(values: list[Any], column: pa.Field, row_type: type, records: list[A
             try:
                 pa.array([value], type=column.type)
             except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-                raise ValueError(
+                raise InputError(
                     f"row {index} ({_name_of(records[index])}): column {column.name!r} of {row_type.__name__} "
                     f"needs {column.type}, got {value!r:.200}"
                 ) from error

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from s1ray.errors import UnreachableError
 from s1ray.runs import RunError
 from s1ray.schemas import write_table
 
@@ -104,7 +105,7 @@ def check_failures(files: Sequence[Path], max_failed_share: float, what: str) ->
         what: what a row is, for the message.
 
     Raises:
-        ConnectionError: there are more.
+        UnreachableError: there are more.
     """
     import pyarrow.parquet as pq
 
@@ -115,7 +116,7 @@ def check_failures(files: Sequence[Path], max_failed_share: float, what: str) ->
     for file in files:
         if errors[file]:
             os.replace(file, file.with_suffix(PARTIAL))
-    raise ConnectionError(
+    raise UnreachableError(
         f"{what}: {failed} of {rows} requests failed, more than max_failed_share ({max_failed_share:g}) allows; the "
         f"first: {next(filter(None, errors.values()))[0]}. What came is kept: run again to ask for the rest"
     )

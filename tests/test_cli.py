@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from s1ray.cli import STAGES, app
+from s1ray.cli import app
+from s1ray.stages import STAGES
 
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "datasets", "pyarrow", "matplotlib")
 
@@ -20,9 +21,9 @@ def test_help_imports_nothing_heavy() -> None:
     assert result.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("stage", [s[0] for s in STAGES.values()])
-def test_config_models_import_nothing_heavy(stage: str) -> None:
-    module = stage.partition(":")[0]
+@pytest.mark.parametrize("target", [entry.target for entry in STAGES.values()])
+def test_stages_import_nothing_heavy(target: str) -> None:
+    module = target.partition(":")[0]
     code = f"import sys; import {module}; print([m for m in {HEAVY} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"

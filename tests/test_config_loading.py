@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import Field
 
-from s1ray.cli import STAGES
 from s1ray.config import Config, ConfigError, StageConfig, load_config, to_yaml
+from s1ray.pipelines import PipelineConfig
+from s1ray.recipes import find_recipe, recipe_names, recipe_stages
+from s1ray.serving.config import ServingConfig
+from s1ray.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
-CLASS_OF_PREFIX = {
-    "curate": STAGES["curate"][0],
-    "traces": STAGES["traces"][0],
-    "train": STAGES["train"][0],
-    "benchmark": STAGES["eval"][0],
-    "serve": "s1ray.serving.config:ServingConfig",
-}
-SHIPPED = sorted((ROOT / "jobs" / "configs").glob("*.yaml"))
+CONFIGS = {name: entry.load().config for name, entry in STAGES.items()}
+CONFIGS |= {"serve": ServingConfig, "run": PipelineConfig}
+SHIPPED = [(stage, name) for stage in recipe_stages() for name in recipe_names(stage)]
 
 
 class Inner(Config):
@@ -33,15 +30,14 @@ class Outer(StageConfig):
     inner: Inner = Inner()
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.name)
-def test_every_shipped_job_config_loads(path: Path) -> None:
-    module, _, name = CLASS_OF_PREFIX[path.name.split(".")[0]].partition(":")
-    config = load_config(getattr(importlib.import_module(module), name), path)
+@pytest.mark.parametrize(("stage", "name"), SHIPPED)
+def test_every_recipe_loads(stage: str, name: str) -> None:
+    config = load_config(CONFIGS[stage], find_recipe(name, stage))
     assert yaml.safe_load(to_yaml(config)).keys() == config.model_dump().keys()
 
 
 def test_each_stage_ships_a_miniature_config() -> None:
-    assert {p.name for p in SHIPPED} >= {f"{prefix}.miniature.yaml" for prefix in CLASS_OF_PREFIX}
+    assert set(SHIPPED) >= {(stage, "miniature") for stage in CONFIGS}
 
 
 def test_overrides_reach_nested_fields_list_elements_and_numbers(tmp_path: Path) -> None:

@@ -117,11 +117,11 @@ def test_two_processes_never_write_one_folder(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     script = f"""
 import os
-from test_runs import Run, Toy
+from tests.test_runs import Run, Toy
 Run("toy", Toy(output={str(tmp_path / "r")!r})).__enter__()
 os._exit(9)
 """
-    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent)
+    killed = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
     assert killed.returncode == 9
     again = finish(Toy(output=str(tmp_path / "r")))
     assert again.resumed

@@ -26,10 +26,10 @@ from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig
 
 from benchmarks.autoscaling.policies import SAMPLES, Arm
-from s1ray.serving import autoscaling
-from s1ray.serving.autoscaling import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
 from s1ray.serving.config import Autoscaling
-from s1ray.serving.llm_config import autoscaling_config
+from s1ray.serving.replica.llm_config import autoscaling_config
+from s1ray.serving.scaling import policy as autoscaling
+from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
 
 FLEETS = (1, 10, 100, 1000)
 LIMIT = 64

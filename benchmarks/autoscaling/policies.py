@@ -24,7 +24,7 @@ from ray.serve._private.autoscaling_state import _resolve_policy_callable
 from ray.serve.config import AutoscalingConfig, AutoscalingContext
 
 from s1ray.serving.config import Autoscaling
-from s1ray.serving.llm_config import autoscaling_config
+from s1ray.serving.replica.llm_config import autoscaling_config
 
 PUSH_S = 10.0
 SAMPLES = 0.2

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 from benchmarks.autoscaling.engine import Engine, Hardware, Request
 from benchmarks.autoscaling.policies import PUSH_S, Arm, Controller, simulated_clock
-from s1ray.serving.autoscaling import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
-from s1ray.serving.engine_load import MEMORY
+from s1ray.serving.scaling.engine_load import MEMORY
+from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
 
 TICK_S = 2.0
 """Seconds between decisions. Serve decides ten times a second, on numbers that change every ten seconds."""

@@ -118,7 +118,7 @@ def ours(batch: Batch, knobs: Mapping[str, Any]) -> Step:
     from vllm import SamplingParams
     from vllm.v1.sample.logits_processor import BatchUpdate
 
-    from s1ray.thinking.processor import BudgetForcingProcessor
+    from s1ray.thinking.vllm.processor import BudgetForcingProcessor
 
     model = SimpleNamespace(get_vocab_size=lambda: WIDTH, max_model_len=CONTEXT)
     config: Any = SimpleNamespace(model_config=model)

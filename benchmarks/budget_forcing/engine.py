@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.budget_forcing.scripted_model import ScriptedModel
-from s1ray.config import EngineConfig
 from s1ray.generation.vllm import engine_kwargs
+from s1ray.models import EngineConfig
 
 BLOCK_TOKENS = 32
 """Tokens of a KV-cache block, and so the grain of the prefix cache."""

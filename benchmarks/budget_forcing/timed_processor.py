@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from s1ray.thinking.processor import BudgetForcingProcessor
+from s1ray.thinking.vllm.processor import BudgetForcingProcessor
 
 if TYPE_CHECKING:
     import torch

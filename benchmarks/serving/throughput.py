@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.serving.processes import usage
 from benchmarks.serving.servers import MODEL, Server
-from s1ray.config import resolve_model
+from s1ray.models import resolve_model
 
 GOAL_THROUGHPUT = 0.9
 """Of vLLM's own tokens a second."""

@@ -50,7 +50,7 @@ def measure_speed(console: Console, size: ModelSize, rounds: int, steps: int) ->
     import torch
 
     from benchmarks.training.arms import make_arms
-    from s1ray.training.batching import global_batch
+    from s1ray.training.data.batching import global_batch
 
     torch.set_num_threads(1)
     lengths = draw_lengths(ROWS)

@@ -20,13 +20,13 @@ import numpy as np
 import torch
 
 from benchmarks.training.workload import GLOBAL_BATCH
-from s1ray.training import attention
-from s1ray.training.batching import global_batch, lay_out
-from s1ray.training.collate import Dataset, collate
 from s1ray.training.config import DivergenceConfig, TrainingConfig
-from s1ray.training.divergence import DivergenceMonitor
-from s1ray.training.loss import IGNORE
-from s1ray.training.model import load_engine
+from s1ray.training.data.batching import global_batch, lay_out
+from s1ray.training.data.collate import Dataset, collate
+from s1ray.training.model import attention
+from s1ray.training.model.loading import load_engine
+from s1ray.training.model.loss import IGNORE
+from s1ray.training.monitoring.divergence import DivergenceMonitor
 from s1ray.training.steps import Stepper
 
 OURS_PACKED = "s1ray, packed"

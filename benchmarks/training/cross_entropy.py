@@ -63,8 +63,8 @@ def peak(kind: str, tokens: int, vocabulary: int) -> int:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from s1ray.training import attention
-    from s1ray.training.loss import LossModel
+    from s1ray.training.model import attention
+    from s1ray.training.model.loss import LossModel
 
     torch.manual_seed(0)
     attention.register()

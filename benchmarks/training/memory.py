@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from benchmarks.training.peak import Measured, measure
-from s1ray.training.architecture import describe
-from s1ray.training.memory import Architecture, MemoryEstimate, Workload, estimate
+from s1ray.training.planning.architecture import describe
+from s1ray.training.planning.memory import Architecture, MemoryEstimate, Workload, estimate
 
 MIB = 2**20
 

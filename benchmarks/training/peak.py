@@ -134,8 +134,8 @@ def train(measured: Measured, model: Path, rank: int) -> None:
     import numpy as np
     import torch
 
-    from s1ray.training.collate import Dataset
-    from s1ray.training.model import load_engine
+    from s1ray.training.data.collate import Dataset
+    from s1ray.training.model.loading import load_engine
 
     config, workers = measured.config(), measured.config().num_workers
     draw = np.random.default_rng(0)

@@ -7,7 +7,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from s1ray.config import Config, EngineConfig, StageConfig
+from s1ray.config import Config, StageConfig
+from s1ray.models import EngineConfig, ModelPath
 from s1ray.thinking.budget import ThinkingBudget
 
 
@@ -195,7 +196,7 @@ class DomainConfig(Config):
 class LengthConfig(Config):
     """How long a question's reference working is; selection prefers long ones, which stand for hard ones."""
 
-    tokenizer: str | None = None
+    tokenizer: ModelPath | None = None
     """Folder or Hub id with a `tokenizer.json`. None: words are counted."""
 
 

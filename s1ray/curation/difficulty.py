@@ -13,8 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import EngineConfig
-from s1ray.curation.answering import (
+from s1ray.curation.config import ModelDifficulty
+from s1ray.generation.base import GenerationRequest, Generator
+from s1ray.generation.blocking import (
     BlockingGenerator,
     engine_actor_options,
     engine_identity,
@@ -22,9 +23,8 @@ from s1ray.curation.answering import (
     resolved_engine,
     vllm_generator,
 )
-from s1ray.curation.config import ModelDifficulty
-from s1ray.generation.base import GenerationRequest, Generator
 from s1ray.grading import grade, kind_of
+from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
 from s1ray.shards import check_failures, map_shards
 

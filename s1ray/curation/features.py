@@ -15,9 +15,9 @@ from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.deduplication import bands, gram_hashes, text_key
 from s1ray.curation.domains import domain_of
-from s1ray.curation.lengths import length_counter
 from s1ray.curation.quality import quality_reason
 from s1ray.curation.text import word_ngrams
+from s1ray.generation.lengths import length_counter
 
 if TYPE_CHECKING:
     import pyarrow as pa

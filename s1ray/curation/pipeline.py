@@ -18,17 +18,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import ConfigError, resolve_model
-from s1ray.curation.answering import resolved_engine
+from s1ray.config import ConfigError
 from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Funnel
-from s1ray.curation.lengths import length_counter
 from s1ray.curation.selection import Candidate, select, unmatched
 from s1ray.curation.sources import benchmark_questions, check_sources, input_paths, stage, staged_schema
+from s1ray.generation.blocking import resolved_engine
+from s1ray.generation.lengths import length_counter
 from s1ray.runs import Run
 from s1ray.schemas import Question, to_table, write_table
+from s1ray.stages import Stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,34 +69,7 @@ def plan(config: CurationConfig) -> list[str]:
     return [*lines, f"selection: {size} by {config.selection.method}", f"output: {Path(config.output) / QUESTIONS}"]
 
 
-def curate(config: CurationConfig, *, force: bool = False) -> Run:
-    """Run the stage, or skip it where its run folder already holds the result.
-
-    Args:
-        config: the stage's config.
-        force: replace what the run folder holds.
-
-    Returns:
-        The finished run: `questions.parquet` (Question rows, sorted by id) and `dropped.parquet` (all others, with
-        `stage`, `reason` and `detail`).
-
-    Raises:
-        ConfigError: the config does not fit the sources.
-        FileNotFoundError: a source or benchmark is not there.
-        RunError: the run folder holds something else.
-        ValueError: fewer rows than asked for are left.
-    """
-    for line in plan(config):
-        log.info("curate: %s", line)
-    with Run("curate", config, _inputs(config), force=force) as run:
-        if run.skipped:
-            log.info("curate: %s is complete already, skipped", run.path)
-            return run
-        _curate(config, run)
-    return run
-
-
-def _inputs(config: CurationConfig) -> dict[str, str]:
+def inputs(config: CurationConfig) -> dict[str, str]:
     """Every local file that decides the result, the difficulty models' weights included."""
     paths = input_paths(config)
     if isinstance(config.difficulty, ModelDifficulty):
@@ -104,7 +78,8 @@ def _inputs(config: CurationConfig) -> dict[str, str]:
     return paths
 
 
-def _curate(config: CurationConfig, run: Run) -> None:
+def work(config: CurationConfig, run: Run) -> None:
+    """Curate, in an open run folder."""
     from s1ray.cluster import connected
     from s1ray.curation.features import compute_features
 
@@ -114,10 +89,7 @@ def _curate(config: CurationConfig, run: Run) -> None:
     questions = (pair for benchmark in config.decontamination.benchmarks for pair in benchmark_questions(benchmark))
     index = BenchmarkIndex.build(questions, config.decontamination)
     with connected():
-        # By its full path: workers run elsewhere.
-        here = None if config.length.tokenizer is None else resolve_model(config.length.tokenizer)
-        away = config.model_copy(update={"length": config.length.model_copy(update={"tokenizer": here})})
-        features = compute_features(parts, away, index)
+        features = compute_features(parts, config, index)
         log.info("curate: %d rows read", len(features))
         funnel = cheap_filters(features, config, config.seed)
         if not funnel.alive:
@@ -221,3 +193,8 @@ def _write(
 
 def _slice(annotations: pa.Table, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return annotations.slice(records[0]["order"], len(records)).to_pylist()
+
+
+curate = Stage(name="curate", config=CurationConfig, plan=plan, inputs=inputs, work=work)
+"""The stage. Its run folder gets `questions.parquet` (Question rows, sorted by id) and `dropped.parquet` (all others,
+with `stage`, `reason` and `detail`)."""

@@ -9,7 +9,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.models import FormatRef, ModelPath
 from s1ray.thinking.budget import ThinkingBudget
+from s1ray.thinking.format import PRESETS
 
 LABEL_PATTERN = r"^[^\s/\\][^/\\\n\r\t]{0,79}$"
 """Labels name columns, legends and files: one line, no slashes."""
@@ -24,11 +26,12 @@ class ServedModel(Config):
     """
     name: str
     """Its name at the endpoint (the `model` field of a request)."""
-    weights: str | None = None
+    weights: ModelPath | None = None
     """Folder of its weights, or "miniature-base". With it a retrained model is not taken for the one measured before,
     and thinking is counted a second time, from the token ids."""
-    thinking_format: str = "s1"
-    """Preset of its thinking delimiters (s1, deepseek_r1 or qwen3), for that second count and the segmented driver."""
+    thinking_format: FormatRef = PRESETS["s1"]
+    """Its thinking delimiters (a preset, or a mapping with strings of your own), for that second count and the
+    segmented driver."""
     driver: Literal["engine", "segmented"] = "engine"
     """Who forces the budgets. engine: the server, which must be s1ray's. segmented: this side, call by call, at any
     server that takes and returns token ids (`vllm serve`); needs `weights`."""
@@ -151,7 +154,7 @@ class Endpoint(Config):
         return value.rstrip("/")
 
 
-class BenchmarkConfig(StageConfig):
+class EvalConfig(StageConfig):
     """One benchmark run: every model with every one of its arms on every question."""
 
     # How the same questions reach the same model does not decide the result.

@@ -24,7 +24,7 @@ class Recount:
         self._format = tokenized
 
     @classmethod
-    def of_model(cls, weights: str, thinking_format: str) -> Recount:
+    def of_model(cls, weights: str, thinking_format: ThinkingFormat) -> Recount:
         """For the model in a folder.
 
         Raises:
@@ -34,7 +34,7 @@ class Recount:
 
         try:
             tokenizer = AutoTokenizer.from_pretrained(weights)
-            return cls(ThinkingFormat.preset(thinking_format).resolve(tokenizer))
+            return cls(thinking_format.resolve(tokenizer))
         except (OSError, ValueError) as error:
             raise ConfigError(f"weights: {weights}: its tokenizer cannot be used to count thinking: {error}") from None
 

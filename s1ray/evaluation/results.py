@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.evaluation import metrics
-from s1ray.evaluation.config import Arm, BenchmarkConfig
+from s1ray.evaluation.config import Arm, EvalConfig
 from s1ray.evaluation.metrics import Estimate
 from s1ray.runs import RunError, read_manifest
 from s1ray.schemas import Evaluation, read_table
@@ -23,7 +23,7 @@ from s1ray.schemas import Evaluation, read_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STAGE = "benchmark"
+STAGE = "eval"
 RESULTS = "evaluations.parquet"
 QUESTIONS = "questions.parquet"
 """The questions that a run asked, beside its evaluations."""
@@ -164,7 +164,7 @@ class BenchmarkResults:
 
     arms: list[ArmResult]
     manifests: list[dict[str, Any]]
-    configs: list[BenchmarkConfig]
+    configs: list[EvalConfig]
     tables: dict[tuple[str, str], pa.Table] = dataclasses.field(repr=False)
     """(model, arm) -> its Evaluation rows with texts, by id."""
 
@@ -290,7 +290,7 @@ def load_results(run_dirs: Sequence[str | os.PathLike[str]]) -> BenchmarkResults
     return BenchmarkResults(arms, manifests, configs, tables)
 
 
-def _open(run_dir: Path) -> tuple[dict[str, Any], BenchmarkConfig]:
+def _open(run_dir: Path) -> tuple[dict[str, Any], EvalConfig]:
     manifest = read_manifest(run_dir)
     if manifest is None:
         raise RunError(f"{run_dir}: no run folder (it has no manifest.json); give the output folder of `s1ray eval`")
@@ -299,7 +299,7 @@ def _open(run_dir: Path) -> tuple[dict[str, Any], BenchmarkConfig]:
     if manifest.get("status") != "complete":
         raise RunError(f"{run_dir}: the benchmark is unfinished; run it again with the same config to take it up")
     try:
-        return manifest, validate_config(BenchmarkConfig, manifest["config"], str(run_dir / "manifest.json"))
+        return manifest, validate_config(EvalConfig, manifest["config"], str(run_dir / "manifest.json"))
     except ConfigError as error:
         raise RunError(f"{error}\n(the run was made by another version of s1ray; measure it again)") from None
 

@@ -1,6 +1,6 @@
 """Runs a benchmark: every model with every arm on every question, over HTTP, resumable to the single response.
 
-    run = run_benchmark(load_config(BenchmarkConfig, "jobs/configs/benchmark.miniature.yaml"))
+    run = evaluate(load_config(EvalConfig, find_recipe("miniature", "eval")))
 
 The driver is one asyncio loop: it sends requests, grades what comes back and appends each finished row to a journal at
 once. That is enough to keep a server busy (the work is the server's), so no cluster is needed on this side. Models and
@@ -24,22 +24,23 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from s1ray.config import resolve_model
+from s1ray.errors import UnreachableError
 from s1ray.evaluation.benchmarks import MINIATURE, load_questions
-from s1ray.evaluation.config import BenchmarkConfig, ServedModel
+from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.endpoint import api_key, check_endpoint
 from s1ray.evaluation.journal import Journal
 from s1ray.evaluation.metrics import within
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
-from s1ray.evaluation.results import QUESTIONS, RESULTS, STAGE
+from s1ray.evaluation.results import QUESTIONS, RESULTS
 from s1ray.evaluation.strategies.budget_forcing import BudgetForcing
-from s1ray.evaluation.tasks import Task, all_tasks, evaluate, failure
+from s1ray.evaluation.tasks import Task, all_tasks, evaluation_row, failure
 from s1ray.generation import GenerationError, Generator
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Evaluation, Question, read_table, to_table, write_table
+from s1ray.stages import Stage
 
 log = logging.getLogger("s1ray")
 
@@ -52,43 +53,39 @@ Engines = Callable[[ServedModel], Generator]
 """Makes the generator that answers for a model; called inside the event loop."""
 
 
-def run_benchmark(config: BenchmarkConfig, *, force: bool = False, engines: Engines | None = None) -> Run:
-    """Measure, or take up a measurement that was stopped; a finished one is skipped.
-
-    Writes `evaluations.parquet` (Evaluation rows by model, arm, question and sample) and `questions.parquet`.
+def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> None:
+    """Measure what is missing, and write the results.
 
     Args:
         config: what to measure.
-        force: throw away what the output folder holds.
+        run: the open run folder.
         engines: makes the generator that answers for a model. None: the config's endpoint answers.
 
     Raises:
-        FileNotFoundError, ValueError: the questions cannot be used.
-        RunError: the folder belongs to another run, or more requests failed than the config allows.
-        ConnectionError: the endpoint does not answer, does not serve a model, or is gone.
+        RunError: more requests failed than the config allows.
+        UnreachableError: the endpoint does not answer, does not serve a model, or is gone.
     """
     questions = load_questions(config.benchmark, config.limit)
-    with Run(STAGE, config, _inputs(config), force=force) as run:
-        if run.skipped:
-            log.info("benchmark: %s is complete already, skipped", run.path)
-            return run
-        _settle_questions(run.path / QUESTIONS, questions)
-        tasks = all_tasks(config, questions)
-        with ExitStack() as open_journals:
-            paths = _journal_paths(config, run.path)
-            journals = {key: open_journals.enter_context(Journal(path)) for key, path in paths.items()}
-            _get_missing(config, tasks, journals, engines)
-            rows = _rows(config, tasks, journals)
-        _account_for_failures(config, rows)
-        write_table(to_table(rows, Evaluation), run.path / RESULTS)
-        run.rows = {"questions": len(questions), "evaluations": len(rows)}
-        run.drops = {"failed": sum(row["error"] is not None for row in rows)}
-        run.figures = _figures(config, rows)
-    shutil.rmtree(run.path / JOURNALS)
-    return run
+    _settle_questions(run.path / QUESTIONS, questions)
+    tasks = all_tasks(config, questions)
+    with ExitStack() as open_journals:
+        paths = _journal_paths(config, run.path)
+        journals = {key: open_journals.enter_context(Journal(path)) for key, path in paths.items()}
+        _get_missing(config, tasks, journals, engines)
+        rows = _rows(config, tasks, journals)
+    _account_for_failures(config, rows)
+    write_table(to_table(rows, Evaluation), run.path / RESULTS)
+    run.rows = {"questions": len(questions), "evaluations": len(rows)}
+    run.drops = {"failed": sum(row["error"] is not None for row in rows)}
+    run.figures = _figures(config, rows)
 
 
-def plan(config: BenchmarkConfig) -> list[str]:
+def clear_journals(config: EvalConfig, run: Run) -> None:
+    """Delete the journals of a complete run: their rows are in its results."""
+    shutil.rmtree(run.path / JOURNALS, ignore_errors=True)
+
+
+def plan(config: EvalConfig) -> list[str]:
     """What the run would do, for a dry run: reads the questions, contacts nothing.
 
     Raises:
@@ -110,13 +107,14 @@ def plan(config: BenchmarkConfig) -> list[str]:
     return lines
 
 
-def _inputs(config: BenchmarkConfig) -> dict[str, str]:
-    inputs = {} if config.benchmark == MINIATURE else {"benchmark": config.benchmark}
-    return inputs | {f"weights of {m.label}": weights for m in config.models if (weights := _weights(m)) is not None}
+def inputs(config: EvalConfig) -> dict[str, str]:
+    """The benchmark's file, and the weights of the models that say where they are."""
+    files = {} if config.benchmark == MINIATURE else {"benchmark": config.benchmark}
+    return files | {f"weights of {m.label}": weights for m in config.models if (weights := _weights(m)) is not None}
 
 
 def _weights(model: ServedModel) -> str | None:
-    return None if model.weights is None else resolve_model(model.weights)
+    return model.weights
 
 
 def _settle_questions(path: Path, questions: list[Question]) -> None:
@@ -132,7 +130,7 @@ def _settle_questions(path: Path, questions: list[Question]) -> None:
     write_table(table, path)
 
 
-def _journal_paths(config: BenchmarkConfig, folder: Path) -> dict[tuple[str, str], Path]:
+def _journal_paths(config: EvalConfig, folder: Path) -> dict[tuple[str, str], Path]:
     return {
         (model.label, arm.name): folder / JOURNALS / f"model-{i}-arm-{j}.jsonl"
         for i, model in enumerate(config.models)
@@ -141,7 +139,7 @@ def _journal_paths(config: BenchmarkConfig, folder: Path) -> dict[tuple[str, str
 
 
 def _get_missing(
-    config: BenchmarkConfig,
+    config: EvalConfig,
     tasks: list[Task],
     journals: Mapping[tuple[str, str], Journal],
     engines: Engines | None,
@@ -157,7 +155,7 @@ def _get_missing(
     if not missing:
         return
     if len(missing) < len(tasks):
-        log.info("benchmark: %d of %d responses are there already", len(tasks) - len(missing), len(tasks))
+        log.info("eval: %d of %d responses are there already", len(tasks) - len(missing), len(tasks))
     if engines is None:
         check_endpoint(config.endpoint, config.models)
         engines = _over_http(config)
@@ -175,7 +173,7 @@ def _get_missing(
         asyncio.run(_measure(config, missing, engines, recounts, keep))
 
 
-def _over_http(config: BenchmarkConfig) -> Engines:
+def _over_http(config: EvalConfig) -> Engines:
     endpoint, key = config.endpoint, api_key(config.endpoint)
 
     def engine(model: ServedModel) -> Generator:
@@ -204,16 +202,14 @@ def _over_http(config: BenchmarkConfig) -> Engines:
     return engine
 
 
-def _rows(
-    config: BenchmarkConfig, tasks: list[Task], journals: Mapping[tuple[str, str], Journal]
-) -> list[dict[str, Any]]:
+def _rows(config: EvalConfig, tasks: list[Task], journals: Mapping[tuple[str, str], Journal]) -> list[dict[str, Any]]:
     """All rows, by model and arm in the config's order, then by question and sample."""
     order = {key: number for number, key in enumerate(journals)}
     tasks = sorted(tasks, key=lambda t: (order[(t.model.label, t.arm.name)], t.question.id, t.sample))
     return [journals[(task.model.label, task.arm.name)].rows[task.id] for task in tasks]
 
 
-def _account_for_failures(config: BenchmarkConfig, rows: list[dict[str, Any]]) -> None:
+def _account_for_failures(config: EvalConfig, rows: list[dict[str, Any]]) -> None:
     failed = [row for row in rows if row["error"] is not None]
     if not failed:
         return
@@ -227,10 +223,10 @@ def _account_for_failures(config: BenchmarkConfig, rows: list[dict[str, Any]]) -
             f"{config.output}: {message}. The others are kept: run the same command again to ask for the failed ones, "
             f"or allow a share of failures (max_failed_share, now {config.max_failed_share:g})"
         )
-    log.warning("benchmark: %s; they count as wrong", message)
+    log.warning("eval: %s; they count as wrong", message)
 
 
-def _figures(config: BenchmarkConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _figures(config: EvalConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What the manifest says about each arm; thinking beyond the limits is told in the log, too."""
     arms = {(model.label, arm.name): arm for model in config.models for arm in config.arms_of(model)}
     figures = {}
@@ -240,9 +236,7 @@ def _figures(config: BenchmarkConfig, rows: list[dict[str, Any]]) -> dict[str, A
             continue
         outside = sum(not within(row["thinking_tokens"], arm.min_tokens, arm.max_tokens) for row in answered)
         if outside:
-            log.warning(
-                "benchmark: %s with %s: %d of %d responses think outside their limits", *key, outside, len(answered)
-            )
+            log.warning("eval: %s with %s: %d of %d responses think outside their limits", *key, outside, len(answered))
         figures[" ".join(key)] = {
             "correct": sum(row["correct"] for row in answered),
             "answered": len(answered),
@@ -253,7 +247,7 @@ def _figures(config: BenchmarkConfig, rows: list[dict[str, Any]]) -> dict[str, A
 
 
 async def _measure(
-    config: BenchmarkConfig,
+    config: EvalConfig,
     tasks: list[Task],
     engines: Engines,
     recounts: Mapping[str, Recount],
@@ -262,7 +256,7 @@ async def _measure(
     """Get, grade and keep every response.
 
     Raises:
-        ConnectionError: too many requests failed in a row.
+        UnreachableError: too many requests failed in a row.
     """
     queue = deque(tasks)
     failed_in_a_row = 0
@@ -280,7 +274,7 @@ async def _measure(
                 failed_in_a_row += 1
                 keep(task, failure(task, str(error)))
                 if failed_in_a_row >= FAILURES_IN_A_ROW + config.endpoint.concurrency:
-                    raise ConnectionError(
+                    raise UnreachableError(
                         f"{failed_in_a_row} requests failed in a row, so the run was stopped. The last: {error}. "
                         "What was finished is kept: run the same command again to go on"
                     ) from None
@@ -288,7 +282,7 @@ async def _measure(
             failed_in_a_row = 0
             # Algebra can take seconds; the requests in flight must not wait for it.
             recount = recounts.get(task.model.label)
-            keep(task, await loop.run_in_executor(grader, evaluate, task, completion, recount))
+            keep(task, await loop.run_in_executor(grader, evaluation_row, task, completion, recount))
 
     with ThreadPoolExecutor(1, thread_name_prefix="grader") as grader:
         workers = [asyncio.create_task(work(grader)) for _ in range(min(config.endpoint.concurrency, len(tasks)))]
@@ -300,3 +294,8 @@ async def _measure(
             await asyncio.gather(*workers, return_exceptions=True)
             for generator in generators.values():
                 await generator.close()
+
+
+evaluate = Stage(name="eval", config=EvalConfig, plan=plan, inputs=inputs, work=work, afterwards=clear_journals)
+"""The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by model, arm, question and sample) and
+`questions.parquet`."""

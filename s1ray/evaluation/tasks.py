@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from s1ray.evaluation.config import Arm, BenchmarkConfig, ServedModel
+from s1ray.evaluation.config import Arm, EvalConfig, ServedModel
 from s1ray.evaluation.recount import Recount
 from s1ray.grading import grade, kind_of
 from s1ray.runs import RunError
@@ -27,7 +27,7 @@ class Task:
         return f"{self.question.id}-{self.sample}"
 
 
-def all_tasks(config: BenchmarkConfig, questions: list[Question]) -> list[Task]:
+def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     """All responses to get, the largest budgets first, the models taking turns."""
 
     def expected(task: Task) -> tuple[float, int]:
@@ -44,7 +44,7 @@ def all_tasks(config: BenchmarkConfig, questions: list[Question]) -> list[Task]:
     return sorted(tasks, key=expected, reverse=True)
 
 
-def evaluate(task: Task, completion: Completion, recount: Recount | None) -> dict[str, Any]:
+def evaluation_row(task: Task, completion: Completion, recount: Recount | None) -> dict[str, Any]:
     """The Evaluation row of a response."""
     question, answer = task.question, _storable(completion.answer)
     assert question.answer is not None, "load_questions lets no question without an answer through"

@@ -27,7 +27,7 @@ FIRST_PAUSE = 0.5
 FIRST_PAUSE_BUSY = 5.0
 """Likewise after a 429 that does not say when to come again: quotas are counted in minutes."""
 
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 """Seconds between two attempts at most, whatever Retry-After says."""
 
 
@@ -102,7 +102,7 @@ class Transport:
             if attempt + 1 < self._attempts:
                 # Spread out, so that clients that failed together do not come back together.
                 backoff = first * 2**attempt * random.uniform(0.5, 1.5)
-                await asyncio.sleep(min(LONGEST_PAUSE, backoff if pause is None else pause))
+                await asyncio.sleep(min(MAX_PAUSE, backoff if pause is None else pause))
         tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)
         raise GenerationError(f"request {request_id!r}: {url}: gave up after {tries}: {problem}")
 

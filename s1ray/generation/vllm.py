@@ -16,12 +16,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import EngineConfig, resolve_model
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.counting import completion_from_ids
 from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
+from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
-from s1ray.thinking.format import ThinkingFormat
 from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR, make_plan
 from s1ray.thinking.segmented import Segment
 
@@ -91,7 +90,7 @@ def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
     """
     check_engine_kwargs(config)
     kwargs: dict[str, Any] = {
-        "model": resolve_model(config.model),
+        "model": config.model,
         "tensor_parallel_size": config.tensor_parallel_size,
         "dtype": config.dtype,
         "max_num_seqs": config.max_num_seqs,
@@ -99,7 +98,7 @@ def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
         "disable_log_stats": True,
     }
     if config.tokenizer is not None:
-        kwargs["tokenizer"] = resolve_model(config.tokenizer)
+        kwargs["tokenizer"] = config.tokenizer
     if config.max_model_len is not None:
         kwargs["max_model_len"] = config.max_model_len
     if device == "cpu":
@@ -131,14 +130,13 @@ class VLLMGenerator:
 
     Args:
         config: the engine; `model` is a folder, a Hugging Face id or "miniature-base".
-        thinking_format: another format than the preset that the config names.
 
     Raises:
         ValueError: the config contradicts itself, or the model's tokenizer cannot express the thinking format.
     """
 
-    def __init__(self, config: EngineConfig, *, thinking_format: ThinkingFormat | None = None) -> None:
-        fmt = thinking_format or ThinkingFormat.preset(config.thinking_format)
+    def __init__(self, config: EngineConfig) -> None:
+        fmt = config.thinking_format
         import torch
         from transformers import AutoTokenizer
 

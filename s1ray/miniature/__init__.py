@@ -1,5 +1,9 @@
-"""s1ray at laptop size: a small world of questions, a procedural teacher, a tiny base model for two cores."""
+"""s1ray at laptop size: a small world of questions, a procedural teacher, a tiny base model for two cores.
 
-from s1ray.config import BASE_MODEL_DIR, resolve_model
+It registers itself with entry points, like a package of anybody's (`pyproject.toml`).
+"""
 
-__all__ = ["BASE_MODEL_DIR", "resolve_model"]
+from pathlib import Path
+
+BASE_MODEL_DIR = Path(__file__).parent / "base_model"
+"""The packaged base model, "miniature-base" in configs: a Hugging Face folder."""

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.serving.adapters import FolderLoader, is_remote
 from s1ray.serving.check import model_problems
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.estimate import Terms
-from s1ray.serving.keys import SECRET, KeyStore
+from s1ray.serving.http.keys import SECRET, KeyStore
+from s1ray.serving.protocol.estimate import ModelLimits
+from s1ray.serving.replica.adapters import FolderLoader, is_remote
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -44,9 +44,9 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     from ray import serve
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
-    from s1ray.serving.ingress import ingress_class, model_card
-    from s1ray.serving.llm_config import llm_config, resolve_device
-    from s1ray.serving.server import BudgetForcingServer
+    from s1ray.serving.http.ingress import ingress_class, model_card
+    from s1ray.serving.replica.llm_config import llm_config, resolve_device
+    from s1ray.serving.replica.server import BudgetForcingServer
 
     gpus = ray.cluster_resources().get("GPU", 0.0)
     servers, cards, folders, lora_paths = {}, {}, {}, {}
@@ -63,7 +63,7 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
             ray_config,
             deployment_cls=BudgetForcingServer,
             bind_kwargs={
-                "thinking_format": config.format_of(model).model_dump(),
+                "thinking_format": model.thinking_format.model_dump(),
                 "budgets": model.budgets.model_dump(),
                 "limits": config.limits.model_dump(),
             }
@@ -83,7 +83,7 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     return ingress.bind(
         llm_deployments=servers,
         model_cards=cards,
-        terms={model.name: Terms(budgets=model.budgets, context=model.max_model_len) for model in config.models},
+        terms={model.name: ModelLimits(budgets=model.budgets, context=model.max_model_len) for model in config.models},
         limits=config.limits,
         lora_paths=lora_paths,
         adapter_folders=folders,

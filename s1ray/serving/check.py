@@ -22,7 +22,7 @@ from s1ray.cluster import check_accelerator_type
 from s1ray.config import ConfigError, UniqueKeyLoader, validate_config
 from s1ray.generation.vllm import check_engine_kwargs
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.keys import SECRET, KeyStore
+from s1ray.serving.http.keys import SECRET, KeyStore
 
 IMPORT_PATH = "s1ray.serving.app:build_app"
 """`import_path` of our applications."""

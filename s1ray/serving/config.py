@@ -12,11 +12,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from s1ray.config import Config, EngineConfig
-from s1ray.serving.keys import Access
+from s1ray.config import Config
+from s1ray.models import EngineConfig
+from s1ray.serving.http.keys import Access
 from s1ray.serving.limits import Limits
-from s1ray.thinking import ThinkingFormat
-from s1ray.thinking.format import PRESETS
 
 Effort = Annotated[int, Field(ge=0)] | Literal["auto"]
 
@@ -83,9 +82,9 @@ class Autoscaling(Config):
     """How many replicas a model has, and what decides it."""
 
     policy: Literal["queue_depth", "ray"] = "queue_depth"
-    """queue_depth: ours, for requests that take minutes (`s1ray.serving.autoscaling` says how it decides). ray: Ray's
-    own, replicas = requests (running and queued) / `target_ongoing_requests`; of the fields below it knows only that
-    and the first two delays."""
+    """queue_depth: ours, for requests that take minutes (`s1ray.serving.scaling.policy` says how it decides). ray:
+    Ray's own, replicas = requests (running and queued) / `target_ongoing_requests`; of the fields below it knows only
+    that and the first two delays."""
     min_replicas: int = Field(default=1, ge=0)
     """Replicas at least. 0: none while nobody asks; the first request then waits until one has started."""
     max_replicas: int = Field(default=1, ge=1)
@@ -177,8 +176,6 @@ class ServedModel(EngineConfig):
 
     name: str = Field(min_length=1, max_length=128)
     """The model's name in the API."""
-    thinking_format: str = "s1"
-    """Preset of the model's thinking delimiters (s1, deepseek_r1, qwen3), or the name of one of the app's `formats`."""
     budgets: Budgets = Budgets()
     """Limits of thinking."""
     autoscaling: Autoscaling = Autoscaling()
@@ -257,8 +254,6 @@ class ServingConfig(Config):
 
     models: list[ServedModel] = Field(min_length=1)
     """The models that the app serves, each with its own replicas."""
-    formats: list[ThinkingFormat] = Field(default_factory=list)
-    """Thinking formats of model families that have no preset, for `thinking_format` to name."""
     ingress_replicas: int = Field(default=1, ge=1)
     """Processes that take HTTP requests and hand them to the models. More help beyond some hundred streams."""
     log_engine_metrics: bool = True
@@ -275,20 +270,4 @@ class ServingConfig(Config):
         names = [model.name for model in self.models]
         for name in sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"models: the name {name!r} is given twice")
-        known = {fmt.name for fmt in self.formats}
-        for name in sorted(known & PRESETS.keys()):
-            raise ValueError(f"formats: {name!r} is the name of a preset; choose another")
-        for index, model in enumerate(self.models):
-            if model.thinking_format not in known | PRESETS.keys():
-                raise ValueError(
-                    f"models.{index}.thinking_format: {model.thinking_format!r} is neither a preset "
-                    f"({', '.join(PRESETS)}) nor listed in formats ({', '.join(sorted(known)) or 'empty'})"
-                )
         return self
-
-    def format_of(self, model: ServedModel) -> ThinkingFormat:
-        """The thinking format of one of the models."""
-        for fmt in self.formats:
-            if fmt.name == model.thinking_format:
-                return fmt
-        return ThinkingFormat.preset(model.thinking_format)

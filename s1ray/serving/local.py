@@ -17,11 +17,12 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.cluster import connected
-from s1ray.config import ConfigError, resolve_model
+from s1ray.errors import S1rayError
+from s1ray.logs import quiet
+from s1ray.models import check_model
 from s1ray.serving.config import ServingConfig
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ POLL_S = 0.25
 _numbers = itertools.count(1)
 
 
-class ServingError(RuntimeError):
+class ServingError(S1rayError, RuntimeError):
     """The application did not come up; the message says which part of it, and how it ended."""
 
 
@@ -71,8 +72,8 @@ def serve_locally(
         ConfigError: a model's folder is missing.
         ServingError: the application failed to start, or not in time.
     """
-    for model in config.models:
-        check_model(model.model)
+    for index, model in enumerate(config.models):
+        check_model(model.model, f"models.{index}.model")
     with connected(), _serve(port) as (base, is_ours):
         from ray import serve
 
@@ -89,23 +90,6 @@ def serve_locally(
                 serve.delete(name)
 
 
-def check_model(model: str) -> None:
-    """Complain about a model that cannot be there: a path without a model in it.
-
-    Raises:
-        ConfigError: it is neither a folder with a model nor looks like a Hugging Face id ("owner/name") or an URI.
-    """
-    resolved = resolve_model(model)
-    path = Path(resolved)
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ConfigError(f"models: {model!r} holds no model (there is no {path / 'config.json'})")
-    elif "://" not in resolved and (path.is_absolute() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", resolved)):
-        raise ConfigError(
-            f"models: {model!r}: no such folder; train a model first, or give a Hugging Face id (owner/name)"
-        )
-
-
 @contextlib.contextmanager
 def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
     """Serve's address, and whether it was started here."""
@@ -118,7 +102,7 @@ def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
         yield f"http://{_reachable(options.host)}:{options.port}", False
         return
     port = free_port() if port is None else port
-    with _quiet():
+    with quiet("ray.serve", "ray.llm", "vllm"):
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
     try:
         yield f"http://127.0.0.1:{port}", True
@@ -132,7 +116,7 @@ def _deploy(config: ServingConfig, name: str, prefix: str) -> None:
 
     from s1ray.serving.app import build_app
 
-    with _quiet():
+    with quiet("ray.serve", "ray.llm", "vllm"):
         target = RunTarget(target=build_app(config), name=name, route_prefix=prefix)
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
@@ -181,17 +165,3 @@ def free_port() -> int:
 
 def _reachable(host: str | None) -> str:
     return "127.0.0.1" if host in (None, "0.0.0.0", "::") else str(host)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Serve and ray.serve.llm report every option that they resolve; a block that starts them has enough to say."""
-    loggers = [logging.getLogger(name) for name in ("ray.serve", "ray.llm", "vllm")]
-    levels = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        for log, level in zip(loggers, levels, strict=True):
-            log.setLevel(level)

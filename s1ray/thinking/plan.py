@@ -18,7 +18,7 @@ from s1ray.thinking.format import TokenizedFormat
 EXTRA_ARG = "s1ray"
 """The key in `SamplingParams.extra_args` (over HTTP: in `vllm_xargs`)."""
 
-PROCESSOR = "s1ray.thinking.processor:BudgetForcingProcessor"
+PROCESSOR = "s1ray.thinking.vllm.processor:BudgetForcingProcessor"
 """The logits processor that carries plans out: what to pass to vLLM's `logits_processors`."""
 
 MAX_PLAN_CHARACTERS = 1_000_000

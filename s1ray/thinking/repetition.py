@@ -5,7 +5,7 @@ from __future__ import annotations
 NGRAM = 8
 """Ids in a row that must come again before a repetition is looked at."""
 
-LONGEST_PASSAGE = 1024
+MAX_PASSAGE = 1024
 """Longest passage whose repetition is seen, in tokens."""
 
 SHORTEST_LOOP = 32
@@ -46,10 +46,10 @@ class LoopDetector:
             self._matched += 1
         else:
             before = self._seen.get(key)
-            self._period = at - before if before is not None and at - before <= LONGEST_PASSAGE else 0
+            self._period = at - before if before is not None and at - before <= MAX_PASSAGE else 0
             self._matched = NGRAM
         self._seen[key] = at
-        gone = at - LONGEST_PASSAGE
+        gone = at - MAX_PASSAGE
         if gone >= NGRAM - 1:
             old = tuple(ids[gone - NGRAM + 1 : gone + 1])
             if self._seen.get(old) == gone:

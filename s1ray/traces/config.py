@@ -6,7 +6,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
-from s1ray.config import Config, EngineConfig, StageConfig
+from s1ray.config import Config, StageConfig
+from s1ray.models import EngineConfig, FormatRef, ModelPath
 from s1ray.thinking.budget import ThinkingBudget
 
 
@@ -54,8 +55,9 @@ class OpenAITeacherConfig(SampledTeacherConfig):
     model: str
     api_key_variable: str | None = None
     """Environment variable that holds the key. None: no key is sent."""
-    thinking_format: str | None = None
-    """Preset that splits the reasoning where it comes within the text ("deepseek_r1": `<think>`)."""
+    thinking_format: FormatRef | None = None
+    """Splits the reasoning from the answer where both come within the text: a preset ("deepseek_r1": `<think>`), or a
+    mapping with strings of your own."""
     concurrency: int = Field(default=32, ge=1)
     """Requests in flight at once."""
     requests_per_minute: float | None = Field(default=None, gt=0)
@@ -96,7 +98,7 @@ class TracesConfig(StageConfig):
     questions: str
     """Parquet file or folder of Question rows."""
     teacher: TeacherConfig
-    tokenizer: str
+    tokenizer: ModelPath
     """The student's tokenizer (a folder or Hub id with a `tokenizer.json`): lengths are counted in its tokens."""
     samples: int = Field(default=1, ge=1)
     """Traces per question."""

@@ -17,13 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.config import ConfigError, resolve_model
-from s1ray.curation.answering import engine_actor_options, engine_identity, resolved_engine
-from s1ray.curation.lengths import length_counter
+from s1ray.config import ConfigError
+from s1ray.generation.blocking import engine_actor_options, engine_identity, resolved_engine
+from s1ray.generation.lengths import length_counter
 from s1ray.grading import check_references, grade, kind_of
 from s1ray.runs import Run
 from s1ray.schemas import Question, Trace, arrow_schema, read_table, write_table
 from s1ray.shards import check_failures, map_shards, quiet_ray_data
+from s1ray.stages import Stage
 from s1ray.traces.config import TracesConfig, VLLMTeacherConfig
 from s1ray.traces.teachers import Ask, check_teacher, make_teacher, teacher_name
 
@@ -65,34 +66,8 @@ def plan(config: TracesConfig) -> list[str]:
     return [*lines, f"output: {Path(config.output) / TRACES}"]
 
 
-def generate_traces(config: TracesConfig, *, force: bool = False) -> Run:
-    """Run the stage, or skip it where its run folder already holds the result.
-
-    Args:
-        config: the stage's config.
-        force: replace what the run folder holds.
-
-    Returns:
-        The finished run: `traces.parquet` (Trace rows, sorted by id) and `dropped.parquet` (the others, with `reason`).
-
-    Raises:
-        ConfigError: the config does not fit.
-        ConnectionError: too many requests failed.
-        FileNotFoundError: the questions or a model are not there.
-        RunError: the run folder holds something else.
-        ValueError: the questions' file has other columns, or no trace is left.
-    """
-    for line in plan(config):
-        log.info("traces: %s", line)
-    with Run("traces", config, _inputs(config), force=force) as run:
-        if run.skipped:
-            log.info("traces: %s is complete already, skipped", run.path)
-            return run
-        _generate(config, run)
-    return run
-
-
-def _generate(config: TracesConfig, run: Run) -> None:
+def work(config: TracesConfig, run: Run) -> None:
+    """Collect the traces, in an open run folder."""
     import pyarrow.compute as pc
 
     from s1ray.cluster import connected
@@ -103,7 +78,7 @@ def _generate(config: TracesConfig, run: Run) -> None:
         files = map_shards(
             asks,
             run.path / SHARDS,
-            functools.partial(_TeacherWorker, _for_workers(config)),
+            functools.partial(_TeacherWorker, config),
             fingerprint=_fingerprint(config),
             shard_rows=config.shard_rows,
             actors=getattr(config.teacher, "actors", 1),
@@ -118,11 +93,11 @@ def _generate(config: TracesConfig, run: Run) -> None:
     if not len(kept):
         raise ValueError(f"no trace is left, all were dropped: {run.drops}; the teacher's responses are in {run.path}")
     write_table(dropped, run.path / DROPPED)
-    traces = kept.select(arrow_schema(Trace).names).cast(arrow_schema(Trace))
-    write_table(traces, run.path / TRACES)
-    run.rows = {"in": len(asks) // config.samples, "asked": len(asks), "out": len(traces)}
-    run.figures = _figures(traces)
-    log.info("traces: %d of %d kept; %s; dropped: %s", len(traces), len(asks), run.figures, run.drops or "none")
+    rows_kept = kept.select(arrow_schema(Trace).names).cast(arrow_schema(Trace))
+    write_table(rows_kept, run.path / TRACES)
+    run.rows = {"in": len(asks) // config.samples, "asked": len(asks), "out": len(rows_kept)}
+    run.figures = _figures(rows_kept)
+    log.info("traces: %d of %d kept; %s; dropped: %s", len(rows_kept), len(asks), run.figures, run.drops or "none")
     shutil.rmtree(run.path / SHARDS, ignore_errors=True)
 
 
@@ -190,11 +165,10 @@ def _finished(files: Sequence[Path], config: TracesConfig) -> pa.Table:
     import pyarrow as pa
     import ray
 
-    here = config.model_copy(update={"tokenizer": resolve_model(config.tokenizer)})
     with quiet_ray_data():
         dataset = ray.data.read_parquet([str(file) for file in files], override_num_blocks=len(files))
         batches = list(
-            dataset.map_batches(_finish_batch, fn_kwargs={"config": here}, batch_format="pyarrow").iter_batches(
+            dataset.map_batches(_finish_batch, fn_kwargs={"config": config}, batch_format="pyarrow").iter_batches(
                 batch_size=None, batch_format="pyarrow"
             )
         )
@@ -212,14 +186,6 @@ def _sorted(rows: pa.Table) -> pa.Table:
     order = pc.sort_indices(whole, sort_keys=[("id", "ascending")])
     pieces = [whole.take(order[begin : begin + PIECE]) for begin in range(0, len(order), PIECE)]
     return pa.concat_tables([piece.cast(schema) for piece in pieces]) if pieces else rows
-
-
-def _for_workers(config: TracesConfig) -> TracesConfig:
-    """The config with its model's folder by its full path: workers run elsewhere."""
-    if not isinstance(config.teacher, VLLMTeacherConfig):
-        return config
-    teacher = config.teacher.model_copy(update={"engine": resolved_engine(config.teacher.engine)})
-    return config.model_copy(update={"teacher": teacher})
 
 
 def _finish_batch(batch: pa.Table, config: TracesConfig) -> pa.Table:
@@ -274,7 +240,8 @@ def _fingerprint(config: TracesConfig) -> dict[str, Any]:
     return {"teacher": teacher, "seed": config.seed}
 
 
-def _inputs(config: TracesConfig) -> dict[str, str]:
+def inputs(config: TracesConfig) -> dict[str, str]:
+    """The questions, and a local teacher's weights."""
     paths = {"questions": config.questions}
     if isinstance(config.teacher, VLLMTeacherConfig):
         model = resolved_engine(config.teacher.engine).model
@@ -296,3 +263,8 @@ def _figures(traces: pa.Table) -> dict[str, Any]:
         "max_thinking_tokens": pc.max(traces.column("thinking_tokens")).as_py(),
         "truncated": pc.sum(pc.is_in(traces.column("finish_reason"), pa.array(sorted(CUT)))).as_py(),
     }
+
+
+traces = Stage(name="traces", config=TracesConfig, plan=plan, inputs=inputs, work=work)
+"""The stage. Its run folder gets `traces.parquet` (Trace rows, sorted by id) and `dropped.parquet` (the others, with
+`reason`)."""

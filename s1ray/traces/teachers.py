@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from s1ray.config import ConfigError
-from s1ray.curation.answering import BlockingGenerator, MakeGenerator, request_seed, resolved_engine, vllm_generator
 from s1ray.generation.base import GenerationRequest, Generator
+from s1ray.generation.blocking import BlockingGenerator, MakeGenerator, request_seed, resolved_engine, vllm_generator
 from s1ray.schemas import Completion
 from s1ray.traces.config import (
     OpenAITeacherConfig,
@@ -163,20 +163,15 @@ def check_teacher(config: TeacherConfig) -> None:
         FileNotFoundError: the model's folder is not there.
         ValueError: the thinking format does not exist.
     """
-    from s1ray.thinking.format import ThinkingFormat
-
     if isinstance(config, VLLMTeacherConfig):
         resolved_engine(config.engine)
-        ThinkingFormat.preset(config.engine.thinking_format)
+        pass
     elif isinstance(config, OpenAITeacherConfig):
         _api_key(config)
-        if config.thinking_format is not None:
-            ThinkingFormat.preset(config.thinking_format)
 
 
 def _openai_generator(config: OpenAITeacherConfig) -> Generator:
     from s1ray.generation.http import HTTPGenerator
-    from s1ray.thinking.format import ThinkingFormat
 
     generator = HTTPGenerator(
         config.base_url,
@@ -185,7 +180,7 @@ def _openai_generator(config: OpenAITeacherConfig) -> Generator:
         concurrency=config.concurrency,
         timeout=config.timeout,
         attempts=config.attempts,
-        thinking_format=None if config.thinking_format is None else ThinkingFormat.preset(config.thinking_format),
+        thinking_format=config.thinking_format,
         extra_body=config.extra_body,
     )
     return generator if config.requests_per_minute is None else Paced(generator, config.requests_per_minute)

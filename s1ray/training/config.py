@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from s1ray.config import Config, StageConfig
-from s1ray.thinking.format import PRESETS, ThinkingFormat
+from s1ray.models import ModelRef
 
 
 class OptimizerConfig(Config):
@@ -147,7 +147,7 @@ class LoraConfig(Config):
     megabytes, which is loaded beside the base model."""
 
 
-class TrainingConfig(StageConfig):
+class TrainingConfig(ModelRef, StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
@@ -172,14 +172,8 @@ class TrainingConfig(StageConfig):
         }
     )
 
-    model: str
-    """Base model: a Hugging Face id, a folder, or "miniature-base"."""
     traces: str
     """Parquet file, or folder of them, with the traces to train on."""
-    thinking_format: str = "s1"
-    """Delimiters around the thinking: a preset (s1, deepseek_r1, qwen3), or the name of one of `formats`."""
-    formats: list[ThinkingFormat] = Field(default_factory=list)
-    """Thinking formats of model families that have no preset, for `thinking_format` to name."""
     conditional_control: Literal["none", "token", "step"] = "none"
     """s1's baselines to budget forcing (appendix of the paper): each question ends in "Think for up to N tokens."
     (token) or "... N steps." (step; the thinking is then written as steps that count down), N being the trace's own
@@ -282,24 +276,6 @@ class TrainingConfig(StageConfig):
         if self.validation is not None and self.validation.export == "best" and self.checkpoints.every is None:
             raise ValueError("validation.export best is taken from a checkpoint; set checkpoints.every")
         return self
-
-    @model_validator(mode="after")
-    def _format_known(self) -> Self:
-        known = [fmt.name for fmt in self.formats]
-        if taken := sorted(set(known) & PRESETS.keys()):
-            raise ValueError(f"formats: {taken[0]!r} is the name of a preset; choose another")
-        if self.thinking_format not in {*known, *PRESETS}:
-            raise ValueError(
-                f"thinking_format: {self.thinking_format!r} is neither a preset ({', '.join(PRESETS)}) nor listed in "
-                f"formats ({', '.join(known) or 'empty'})"
-            )
-        return self
-
-    @property
-    def format(self) -> ThinkingFormat:
-        """The thinking format that `thinking_format` names."""
-        listed = (fmt for fmt in self.formats if fmt.name == self.thinking_format)
-        return next(listed, None) or ThinkingFormat.preset(self.thinking_format)
 
     @property
     def data_parallel(self) -> int:

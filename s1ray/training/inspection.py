@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from s1ray.config import ConfigError
 from s1ray.schemas import Example, Trace, read_table
 from s1ray.training.config import TrainingConfig
-from s1ray.training.examples import Unusable, build_examples
-from s1ray.training.preparation import load_renderer
+from s1ray.training.data.examples import Unusable, build_examples
+from s1ray.training.data.preparation import load_renderer
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from s1ray.training.config import TrainingConfig
 from s1ray.training.interruption import LOOK, NOTHING, STOP, Lookout, PreemptionNotice
-from s1ray.training.metrics import METRICS_FILE, MetricsFile
+from s1ray.training.monitoring.metrics import METRICS_FILE, MetricsFile
 
 if TYPE_CHECKING:
-    from s1ray.training.checkpoints import Checkpointer, RunState
-    from s1ray.training.collate import Dataset
-    from s1ray.training.divergence import DivergenceMonitor
-    from s1ray.training.engine import Engine
+    from s1ray.training.checkpoint.manager import Checkpointer, RunState
+    from s1ray.training.data.collate import Dataset
+    from s1ray.training.model.engine import Engine
+    from s1ray.training.monitoring.divergence import DivergenceMonitor
     from s1ray.training.steps import Stepper, StepResult
 
 EXAMPLES_FILE = "examples.parquet"
@@ -46,11 +46,11 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
     import ray.train.torch
     import torch
 
-    from s1ray.training.checkpoints import Checkpointer, RunState
-    from s1ray.training.collate import Dataset
-    from s1ray.training.divergence import DivergenceMonitor
-    from s1ray.training.engine import resolve_precision
-    from s1ray.training.model import load_engine
+    from s1ray.training.checkpoint.manager import Checkpointer, RunState
+    from s1ray.training.data.collate import Dataset
+    from s1ray.training.model.engine import resolve_precision
+    from s1ray.training.model.loading import load_engine
+    from s1ray.training.monitoring.divergence import DivergenceMonitor
     from s1ray.training.steps import Stepper
 
     config = TrainingConfig.model_validate(settings["config"])
@@ -187,9 +187,9 @@ class _WorkerRun:
 def _export(engine: Engine, config: TrainingConfig, model: str, folder: Path, rank: int) -> None:
     from transformers import AutoTokenizer
 
-    from s1ray.training.examples import ChatRenderer
-    from s1ray.training.export import export
+    from s1ray.training.data.examples import ChatRenderer
+    from s1ray.training.model.export import export
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    renderer = ChatRenderer(tokenizer, config.format)
+    renderer = ChatRenderer(tokenizer, config.thinking_format)
     export(engine, tokenizer, renderer.turn_end, config, folder, rank=rank)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s1ray import __version__
-from s1ray.config import ConfigError, resolve_model
+from s1ray.config import ConfigError
 from s1ray.runs import RunError
 from s1ray.training.config import TrainingConfig
 
@@ -109,7 +109,7 @@ def model_card(config: TrainingConfig, *, examples: int, figures: dict[str, Any]
     if config.conditional_control != "none":
         rows["conditional control"] = config.conditional_control
     rows |= {"seed": config.seed, "s1ray": __version__}
-    fmt = config.format
+    fmt = config.thinking_format
     lines = [
         "---",
         *head,
@@ -127,7 +127,7 @@ def model_card(config: TrainingConfig, *, examples: int, figures: dict[str, Any]
 
 def base_model(config: TrainingConfig) -> tuple[str, str | None]:
     """The base model's public name, and its licence if its card in the same folder or cache says one."""
-    path = Path(resolve_model(config.model))
+    path = Path(config.model)
     name = config.model if not Path(config.model).exists() else path.name
     card = path / CARD
     if not path.is_dir():

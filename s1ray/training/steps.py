@@ -17,14 +17,14 @@ from typing import Any
 
 import torch
 
-from s1ray.training.batching import Layout, global_batch, lay_out, padding
-from s1ray.training.collate import Dataset
 from s1ray.training.config import TrainingConfig
-from s1ray.training.divergence import DivergenceMonitor
-from s1ray.training.engine import Engine
-from s1ray.training.schedule import learning_rate, steps_per_epoch
-from s1ray.training.throughput import model_flops, peak_flops
-from s1ray.training.validation import evaluate
+from s1ray.training.data.batching import Layout, global_batch, lay_out, padding
+from s1ray.training.data.collate import Dataset
+from s1ray.training.data.schedule import learning_rate, steps_per_epoch
+from s1ray.training.model.engine import Engine
+from s1ray.training.model.validation import evaluate
+from s1ray.training.monitoring.divergence import DivergenceMonitor
+from s1ray.training.planning.mfu import model_flops, peak_flops
 
 
 @dataclasses.dataclass(frozen=True)

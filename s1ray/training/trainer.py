@@ -1,6 +1,6 @@
 """The training stage: check everything, then hand over to Ray Train.
 
-    run = train(load_config(TrainingConfig, "jobs/configs/train.miniature.yaml"))
+    run = train(load_config(TrainingConfig, "s1ray/recipes/train/miniature.yaml"))
 
 The run folder gets `examples.parquet` (what the model sees), `validation.parquet` (what is held out),
 `metrics.jsonl` (a line a step), `loss.svg`, `tensorboard/`, `checkpoints/` (Ray Train's; the same config and input
@@ -15,23 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from s1ray.cluster import connected
-from s1ray.config import resolve_model
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Example, to_table, write_table
+from s1ray.stages import Stage
+from s1ray.training.checkpoint.folder import CHECKPOINTS_FOLDER, UNIVERSAL_FOLDER, tidy
 from s1ray.training.config import TrainingConfig
+from s1ray.training.data.preparation import TrainingSet, prepare
+from s1ray.training.data.schedule import steps_per_epoch
 from s1ray.training.interruption import stop_on_sigterm
 from s1ray.training.loop import EXAMPLES_FILE, MODEL_FOLDER, VALIDATION_FILE, train_worker
-from s1ray.training.metrics import METRICS_FILE, MetricsFile, read_metrics
-from s1ray.training.planning import Rows, memory_warning, plan
-from s1ray.training.plots import plot_loss
-from s1ray.training.preparation import TrainingSet, prepare
-from s1ray.training.progress import Progress
+from s1ray.training.monitoring.metrics import METRICS_FILE, MetricsFile, read_metrics
+from s1ray.training.monitoring.plots import plot_loss
+from s1ray.training.monitoring.progress import Progress
+from s1ray.training.monitoring.tracking import Tracker, check_packages, open_trackers
+from s1ray.training.planning.plan import Rows, memory_warning, plan
 from s1ray.training.publishing import check_upload, upload, write_card
-from s1ray.training.schedule import steps_per_epoch
-from s1ray.training.snapshot import CHECKPOINTS_FOLDER, UNIVERSAL_FOLDER, tidy
-from s1ray.training.tracking import Tracker, check_packages, open_trackers
-
-__all__ = ["plan", "train"]
 
 log = logging.getLogger("s1ray")
 
@@ -40,33 +38,30 @@ RECORDED_IDS = 1000
 """Ids of dropped rows that the manifest lists at most."""
 
 
-def train(config: TrainingConfig, *, force: bool = False) -> Run:
-    """Fine-tune `config.model` on `config.traces`; the model is in `<output>/model`.
-
-    A run that was interrupted goes on from its newest checkpoint, also with another number of workers; a complete one
-    is skipped. SIGTERM to this process makes the workers save and stop.
+def check(config: TrainingConfig) -> list[str]:
+    """The plan, once everything that a run needs beside the cluster is found to be there.
 
     Raises:
         ConfigError: the model, the tokenizer or the rows do not fit the config, or a package that it needs is missing.
-        RunError: the folder holds another run, or training failed, diverged or was stopped.
     """
-    model = resolve_model(config.model)
-    inputs = {"traces": config.traces}
-    if Path(model).is_dir():
-        inputs["model"] = model
     check_packages(config.tracking)
     check_upload(config)
-    with Run("train", config, inputs, force=force) as run:
-        if run.skipped:
-            log.info("train: %s is already complete, skipped", run.path)
-        else:
-            _train(config, model, run)
+    return plan(config)
+
+
+def inputs(config: TrainingConfig) -> dict[str, str]:
+    """The traces, and the model's weights where they lie in a folder."""
+    return {"traces": config.traces} | ({} if config.folder is None else {"model": config.model})
+
+
+def publish(config: TrainingConfig, run: Run) -> None:
+    """Upload the exported model, where the config asks for it."""
     if config.push_to is not None:
         log.info("train: uploaded as %s", upload(config, run.path / MODEL_FOLDER))
-    return run
 
 
-def _train(config: TrainingConfig, model: str, run: Run) -> None:
+def work(config: TrainingConfig, run: Run) -> None:
+    """Fine-tune, in an open run folder."""
     training_set = prepare(config)
     write_table(to_table(training_set.examples, Example), run.path / EXAMPLES_FILE)
     if training_set.held_out:
@@ -79,7 +74,7 @@ def _train(config: TrainingConfig, model: str, run: Run) -> None:
             log.warning("train: %s", warning)
         _take_up(config, run.path)
         with Progress(metrics_path, total_steps, trackers=_trackers(config, run)):
-            result = _fit(config, model, run.path)
+            result = _fit(config, run.path)
     shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
     lines = read_metrics(metrics_path)
     plot_loss(lines, run.path / LOSS_PLOT)
@@ -134,7 +129,7 @@ def _record(run: Run, training_set: TrainingSet) -> None:
     run.figures["tokens_per_epoch"] = sum(len(example.input_ids) for example in training_set.examples)
 
 
-def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
+def _fit(config: TrainingConfig, output: Path) -> dict[str, Any]:
     """Run the training loop on Ray Train's workers; returns what the first worker returned."""
     import ray
     import ray.train
@@ -156,7 +151,7 @@ def _fit(config: TrainingConfig, model: str, output: Path) -> dict[str, Any]:
         log.warning("train: the cluster has no %s now; waiting until it has", config.accelerator_type)
     trainer = TorchTrainer(
         train_worker,
-        train_loop_config={"config": config.model_dump(mode="json"), "model": model, "output": str(output)},
+        train_loop_config={"config": config.model_dump(mode="json"), "model": config.model, "output": str(output)},
         torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=config.num_workers,
@@ -206,3 +201,8 @@ def _cause(error: BaseException) -> str:
     if not failures:
         return str(error).strip()
     return "; ".join(f"worker {rank}: {failure}" for rank, failure in sorted(failures.items()))
+
+
+train = Stage(name="train", config=TrainingConfig, plan=check, inputs=inputs, work=work, afterwards=publish)
+"""The stage. A run that was interrupted resumes from its newest checkpoint, also with another number of workers.
+SIGTERM to this process makes the workers save and stop."""

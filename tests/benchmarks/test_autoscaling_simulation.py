@@ -22,7 +22,7 @@ from benchmarks.autoscaling.report import WAIT_PRICE, Compared, Measured, measur
 from benchmarks.autoscaling.runs import Pool, run
 from benchmarks.autoscaling.simulation import Outcome, simulate
 from benchmarks.autoscaling.traffic import TRACES
-from s1ray.serving.autoscaling import QueueDepthPolicy
+from s1ray.serving.scaling.policy import QueueDepthPolicy
 
 OURS, RAY = Arm("ours", {}), Arm("ray", {"policy": "ray"})
 SMALL = Hardware(kv_tokens=10_000, max_num_seqs=4, start_s=30)

@@ -13,7 +13,7 @@ from benchmarks.training.arms import OURS_PACKED, OURS_PADDED, PLAIN_PACKED, PLA
 from benchmarks.training.cross_entropy import LossPeak
 from benchmarks.training.report import Speed
 from benchmarks.training.workload import GLOBAL_BATCH, PROMPT, SCALE, draw_lengths, make_rows
-from s1ray.training.batching import lay_out, padding
+from s1ray.training.data.batching import lay_out, padding
 
 
 def test_rows_have_the_published_shape_of_s1k() -> None:

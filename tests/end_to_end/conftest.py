@@ -34,7 +34,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from s1ray.config import BASE_MODEL_DIR
+    from s1ray.miniature import BASE_MODEL_DIR
 
     torch.manual_seed(0)
     base = AutoModelForCausalLM.from_pretrained(BASE_MODEL_DIR, dtype=torch.float32)
@@ -52,11 +52,10 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 @pytest.fixture(scope="session")
 def served(ray_session: None, adapted: tuple[Path, Any]) -> Iterator[ServedApp]:
     """The application of `served.py`, running."""
-    from served import application
-
     from s1ray.config import validate_config
     from s1ray.serving.config import ServingConfig
     from s1ray.serving.local import serve_locally
+    from tests.support.served import application
 
     with serve_locally(validate_config(ServingConfig, application(adapted[0]), "test"), start_timeout_s=1200) as app:
         yield app
@@ -76,7 +75,7 @@ def tokenizer() -> Any:
     """The miniature's."""
     from transformers import AutoTokenizer
 
-    from s1ray.config import BASE_MODEL_DIR
+    from s1ray.miniature import BASE_MODEL_DIR
 
     return AutoTokenizer.from_pretrained(BASE_MODEL_DIR)
 

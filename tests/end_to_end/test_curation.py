@@ -7,18 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.config import EngineConfig, validate_config
+from s1ray.config import validate_config
 from s1ray.curation import sources
 from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.difficulty import measure, solvers
 from s1ray.curation.pipeline import curate
 from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.models import EngineConfig
 from s1ray.runs import RunError, read_manifest
 from s1ray.schemas import Completion, Question, Trace, read_table
 from s1ray.shards import map_shards
 from s1ray.traces import pipeline as traces_pipeline
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.pipeline import generate_traces
+from s1ray.traces.pipeline import traces as generate_traces
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("ray_session")]
 

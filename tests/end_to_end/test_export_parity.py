@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from s1ray.config import BASE_MODEL_DIR, EngineConfig, validate_config
 from s1ray.generation import GenerationRequest, complete_all
+from s1ray.miniature import BASE_MODEL_DIR, EngineConfig, validate_config
 from s1ray.miniature.pool import build_benchmark
 from s1ray.miniature.teacher import ProceduralTeacher
 from s1ray.schemas import Trace, to_table, write_table

@@ -90,16 +90,16 @@ def submit(dashboard: str, *entrypoint: str) -> str:
 def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path) -> None:
     submit(
         dashboard,
-        *("jobs/curate.py", "--config", "jobs/configs/curate.miniature.yaml", "--root", str(tmp_path)),
+        *("jobs/curate.py", "--config", "s1ray/recipes/curate/miniature.yaml", "--root", str(tmp_path)),
         *("--set", "sources.0.size=1500", "--set", "difficulty=null", "--set", "selection.size=48"),
     )
     submit(
         dashboard,
-        *("jobs/generate_traces.py", "--config", "jobs/configs/traces.miniature.yaml", "--root", str(tmp_path)),
+        *("jobs/traces.py", "--config", "s1ray/recipes/traces/miniature.yaml", "--root", str(tmp_path)),
     )
     submit(
         dashboard,
-        *("jobs/train_sft.py", "--config", "jobs/configs/train.miniature.yaml", "--root", str(tmp_path)),
+        *("jobs/train.py", "--config", "s1ray/recipes/train/miniature.yaml", "--root", str(tmp_path)),
         *("--set", "epochs=1"),
     )
     train = tmp_path / "runs" / "miniature" / "train"
@@ -112,7 +112,7 @@ def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path
 
 def test_a_job_whose_output_would_be_lost_is_refused(dashboard: str) -> None:
     command = [BIN / "ray", "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
-    command += ["python", "jobs/curate.py", "--config", "jobs/configs/curate.miniature.yaml"]
+    command += ["python", "jobs/curate.py", "--config", "s1ray/recipes/curate/miniature.yaml"]
     result = subprocess.run(command, env=CLEAN_ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode != 0
     assert "goes away with the job" in result.stdout + result.stderr

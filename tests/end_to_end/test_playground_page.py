@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
-from browser import chromium, opened
-from served import application
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.playground import CONTENT_SECURITY_POLICY, PATH
+from tests.support.browser import chromium, opened
+from tests.support.served import application
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -171,7 +171,7 @@ def test_the_policy_travels_through_serve(served: ServedApp) -> None:
 
 
 def test_args_can_leave_the_page_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from s1ray.serving import ingress
+    from s1ray.serving.http import ingress
 
     added: list[Any] = []
     monkeypatch.setattr(ingress, "add_playground", added.append)

@@ -13,13 +13,13 @@ from typing import Any
 
 import openai
 import pytest
-from served import ENGINE, QUESTION
 
 from s1ray.config import validate_config
-from s1ray.serving.autoscaling import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
 from s1ray.serving.check import deployment_names
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, serve_locally
+from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
+from tests.support.served import ENGINE, QUESTION
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 

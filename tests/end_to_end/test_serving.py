@@ -7,13 +7,13 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from served import CONTEXT, EFFORT, QUESTION, chat, check_ids
 
 from s1ray.config import validate_config
 from s1ray.serving.config import DEFAULT_EFFORT, ServingConfig
 from s1ray.serving.local import ServedApp, ServingError, serve_locally
-from s1ray.serving.spellings import SPELLINGS
+from s1ray.serving.protocol.aliases import SPELLINGS
 from s1ray.thinking import ThinkingBudget, ThinkingFormat
+from tests.support.served import CONTEXT, EFFORT, QUESTION, chat, check_ids
 
 pytestmark = pytest.mark.end_to_end
 

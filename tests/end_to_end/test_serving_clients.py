@@ -14,7 +14,6 @@ import openai
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from served import CONTEXT, EFFORT, QUESTION, chat, check_ids
 
 from s1ray.generation import GenerationRequest
 from s1ray.generation.http import HTTPGenerator
@@ -22,6 +21,7 @@ from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.schemas import Completion
 from s1ray.serving.local import ServedApp
 from s1ray.thinking import ThinkingBudget
+from tests.support.served import CONTEXT, EFFORT, QUESTION, chat, check_ids
 
 pytestmark = pytest.mark.end_to_end
 

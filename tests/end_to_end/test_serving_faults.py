@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 import pytest
-from streams import Ended, is_gone, processes, streams, tally, wait_until
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, _deploy, serve_locally
+from tests.support.streams import Ended, is_gone, processes, streams, tally, wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(900)]
 

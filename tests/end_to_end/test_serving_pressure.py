@@ -12,13 +12,13 @@ from typing import Any
 
 import httpx
 import pytest
-from served import ENGINE, QUESTION
-from streams import wait_until
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.keys import new_key
+from s1ray.serving.http.keys import new_key
 from s1ray.serving.local import ServedApp, serve_locally
+from tests.support.served import ENGINE, QUESTION
+from tests.support.streams import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
 
@@ -181,7 +181,7 @@ def test_metrics_tell_what_happened(narrow: ServedApp, ask: httpx.Client) -> Non
         "ray_vllm_",
     ]
     assert ask.get("/metrics").status_code == 403
-    from s1ray.serving.prometheus import Nodes
+    from s1ray.serving.http.prometheus import Nodes
 
     def page() -> str:
         return asyncio.run(Nodes().page())

@@ -8,12 +8,12 @@ from typing import Any
 
 import openai
 import pytest
-from served import ENGINE
 
 from s1ray.config import validate_config
 from s1ray.miniature.pool import build_benchmark
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import serve_locally
+from tests.support.served import ENGINE
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 

@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_runs import STEPS, config_of, losses, make_base_model, make_traces, weights
 
 from s1ray.config import to_yaml
 from s1ray.runs import Run, RunError, read_manifest
 from s1ray.training import loop, trainer
+from s1ray.training.checkpoint.folder import UNIVERSAL_FOLDER
 from s1ray.training.config import TrainingConfig
 from s1ray.training.interruption import STOP_FILE
-from s1ray.training.metrics import read_metrics
-from s1ray.training.snapshot import UNIVERSAL_FOLDER
+from s1ray.training.monitoring.metrics import read_metrics
+from tests.support.training_runs import STEPS, config_of, losses, make_base_model, make_traces, weights
 
 pytestmark = pytest.mark.end_to_end
 
-KILLED_TRAINING = Path(__file__).with_name("killed_training.py")
+KILLED_TRAINING = Path(__file__).parents[1] / "support" / "killed_training.py"
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def validation_loss(run: Run) -> float:
     import torch
     from transformers import AutoModelForCausalLM
 
-    from s1ray.training.collate import Dataset
+    from s1ray.training.data.collate import Dataset
 
     model = AutoModelForCausalLM.from_pretrained(run.path / "model")
     held_out = Dataset.read(str(run.path / "validation.parquet"))
@@ -264,9 +264,9 @@ def test_all_zero_stages_end_with_the_same_weights(
         import torch
         from transformers import AutoTokenizer
 
-        from s1ray.training.collate import Dataset, collate
-        from s1ray.training.export import export
-        from s1ray.training.model import load_engine
+        from s1ray.training.data.collate import Dataset, collate
+        from s1ray.training.model.export import export
+        from s1ray.training.model.loading import load_engine
 
         os.environ |= {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "0"}
         torch.set_num_threads(1)

@@ -11,11 +11,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import golden_curve
 import numpy as np
 import pytest
-import training_cases as cases
-from random_model import make_random_model
+
+from tests.support import golden_curve
+from tests.support import training_cases as cases
+from tests.support.random_model import make_random_model
 
 pytestmark = pytest.mark.end_to_end
 

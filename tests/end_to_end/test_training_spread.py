@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from training_runs import config_of, losses, make_base_model, make_traces, weights
 
 from s1ray.training import trainer
+from tests.support.training_runs import config_of, losses, make_base_model, make_traces, weights
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import state_cases as cases
-from random_model import make_random_model
-from training_cases import in_workers
+
+from tests.support import state_cases as cases
+from tests.support.random_model import make_random_model
+from tests.support.training_cases import in_workers
 
 pytestmark = pytest.mark.end_to_end
 

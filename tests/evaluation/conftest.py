@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.config import validate_config
-from s1ray.evaluation.config import BenchmarkConfig
+from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.results import QUESTIONS, RESULTS, STAGE
 from s1ray.runs import Run
 from s1ray.schemas import Evaluation, Question, question_id, to_table, write_table
@@ -50,7 +50,7 @@ def finished_run(
         "sweep": {"max_tokens": [0, 16, 64], "waits": [1, 2]},
         "sampling": {"samples": samples, "temperature": 1.0},
     } | config
-    resolved = validate_config(BenchmarkConfig, data, "test")
+    resolved = validate_config(EvalConfig, data, "test")
     asked = sorted(
         (
             Question(id=question_id(q), question=q, answer=str(i + 1), domain=f"domain {i % 3}")

@@ -1,17 +1,17 @@
 import pytest
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.evaluation.config import Arm, BenchmarkConfig
+from s1ray.evaluation.config import Arm, EvalConfig
 
 
-def config(**changes) -> BenchmarkConfig:
+def config(**changes) -> EvalConfig:
     data = {
         "output": "runs/benchmark",
         "benchmark": "miniature",
         "models": [{"label": "base", "name": "b"}, {"label": "sft", "name": "s"}],
         "sweep": {"max_tokens": [64, 0, 16], "waits": [2, 1, 0]},
     } | changes
-    return validate_config(BenchmarkConfig, data, "test.yaml")
+    return validate_config(EvalConfig, data, "test.yaml")
 
 
 def test_sweep_is_the_maxima_then_waits_at_the_largest():

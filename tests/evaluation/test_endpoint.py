@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
 import pytest
@@ -15,14 +13,12 @@ from s1ray.evaluation.config import Endpoint, ServedModel
 from s1ray.evaluation.endpoint import check_endpoint
 from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.results import load_results
-from s1ray.evaluation.runner import run_benchmark
 from s1ray.generation import GenerationRequest
 from s1ray.schemas import Question, to_table, write_table
 from s1ray.thinking import ThinkingBudget
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import FORMAT, Recorder, questions
-from test_runner import config
+from tests.evaluation.test_runner import config
+from tests.support.evaluations import run_eval
+from tests.support.scripted_model import FORMAT, Recorder, questions
 
 MODELS = [ServedModel(label="sft", name="s")]
 GOOD = {"choices": [{"message": {"content": "2"}, "thinking": {"thinking_tokens": 1}}]}
@@ -195,7 +191,7 @@ def test_a_run_over_http_rides_out_busy_answers_and_counts_the_ids_itself(server
     file = tmp_path / "questions.parquet"
     write_table(to_table(questions(20), Question), file)
     models = [{"label": "base", "name": "b"}, {"label": "sft", "name": "s", "weights": str(weights)}]
-    run = run_benchmark(config(file, models=models, endpoint={"base_url": url, "concurrency": 8}))
+    run = run_eval(config(file, models=models, endpoint={"base_url": url, "concurrency": 8}))
     results = load_results([run.path])
     assert all(result.errors == 0 for result in results.arms)
     # The server says two tokens too few. For the model whose tokenizer is known, the ids say otherwise.
@@ -230,7 +226,7 @@ def test_budgets_are_forced_from_here_where_the_server_knows_none(tmp_path):
     models = [{"label": "sft", "name": "s", "weights": "miniature-base", "driver": "segmented"}]
     endpoint = {"base_url": f"http://127.0.0.1:{httpd.server_address[1]}/v1", "concurrency": 8}
     try:
-        run = run_benchmark(config(file, models=models, endpoint=endpoint, sampling={"answer_tokens": 16}))
+        run = run_eval(config(file, models=models, endpoint=endpoint, sampling={"answer_tokens": 16}))
     finally:
         httpd.shutdown()
         httpd.server_close()

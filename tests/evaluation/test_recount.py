@@ -1,6 +1,4 @@
 import asyncio
-import sys
-from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +7,7 @@ from s1ray.evaluation.recount import Recount
 from s1ray.generation import GenerationRequest
 from s1ray.generation.scripted import ScriptedGenerator
 from s1ray.thinking import ThinkingBudget
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import EOS, FORMAT, TOKENIZER, TURN
+from tests.support.scripted_model import EOS, FORMAT, TOKENIZER, TURN
 
 recount = Recount(FORMAT)
 NEWLINE = FORMAT.newline[0]

@@ -12,15 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.evaluation.config import BenchmarkConfig
+from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.report import write_report
 from s1ray.evaluation.results import load_results
-from s1ray.evaluation.runner import plan, run_benchmark
+from s1ray.evaluation.runner import plan
 from s1ray.runs import RunError, read_manifest
 from s1ray.schemas import Evaluation, Question, arrow_schema, to_table, write_table
-
-sys.path.insert(0, str(Path(__file__).parent))
-from scripted_model import Recorder, questions
+from tests.support.evaluations import run_eval
+from tests.support.scripted_model import Recorder, questions
 
 
 @pytest.fixture
@@ -30,7 +29,7 @@ def benchmark_file(tmp_path):
     return path
 
 
-def config(benchmark_file: Path, output: str = "run", **changes) -> BenchmarkConfig:
+def config(benchmark_file: Path, output: str = "run", **changes) -> EvalConfig:
     data = {
         "output": str(benchmark_file.parent / output),
         "benchmark": str(benchmark_file),
@@ -38,7 +37,7 @@ def config(benchmark_file: Path, output: str = "run", **changes) -> BenchmarkCon
         "sweep": {"max_tokens": [0, 8, 64], "waits": [1, 2]},
         "endpoint": {"concurrency": 4},
     } | changes
-    return validate_config(BenchmarkConfig, data, "test")
+    return validate_config(EvalConfig, data, "test")
 
 
 def scripted(**behaviour):
@@ -46,7 +45,7 @@ def scripted(**behaviour):
 
 
 def test_a_run_measures_every_model_arm_and_question_and_gives_the_declared_schema(benchmark_file):
-    run = run_benchmark(config(benchmark_file), engines=scripted())
+    run = run_eval(config(benchmark_file), engines=scripted())
     table = pq.read_table(run.path / "evaluations.parquet")
     assert table.schema.equals(arrow_schema(Evaluation))
     assert table.num_rows == 60 * (2 + 5)
@@ -62,7 +61,7 @@ def test_a_run_measures_every_model_arm_and_question_and_gives_the_declared_sche
 
 
 def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file):
-    run = run_benchmark(config(benchmark_file), engines=scripted())
+    run = run_eval(config(benchmark_file), engines=scripted())
     results = load_results([run.path])
     by_arm = {r.arm: r for r in results.of("sft")}
     # Question i needs 1 + i % 50 letters: none without thinking, 8 of each 50 with 8 letters, all with 64.
@@ -82,17 +81,17 @@ def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file)
 
 
 def test_two_runs_give_the_same_bytes_whatever_the_concurrency(benchmark_file):
-    one = run_benchmark(config(benchmark_file, "one"), engines=scripted())
+    one = run_eval(config(benchmark_file, "one"), engines=scripted())
     other = config(benchmark_file, "two", endpoint={"concurrency": 17, "base_url": "http://elsewhere:1/v1"})
-    two = run_benchmark(other, engines=scripted())
+    two = run_eval(other, engines=scripted())
     assert (one.path / "evaluations.parquet").read_bytes() == (two.path / "evaluations.parquet").read_bytes()
 
 
 def test_a_complete_run_is_skipped_wherever_the_endpoint_is_now(benchmark_file, tmp_path):
-    run_benchmark(config(benchmark_file), engines=scripted())
+    run_eval(config(benchmark_file), engines=scripted())
     log = tmp_path / "log"
     again = config(benchmark_file, endpoint={"base_url": "http://127.0.0.1:9/v1"})
-    assert run_benchmark(again, engines=scripted(log=log)).skipped
+    assert run_eval(again, engines=scripted(log=log)).skipped
     assert not log.exists()
 
 
@@ -104,13 +103,13 @@ def test_a_run_that_stops_midway_asks_for_nothing_twice(benchmark_file, tmp_path
         return KeyboardInterrupt() if next(left, None) is None else None
 
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(config(benchmark_file), engines=scripted(log=log, fail=interrupt))
+        run_eval(config(benchmark_file), engines=scripted(log=log, fail=interrupt))
     assert read_manifest(tmp_path / "run")["status"] == "running"
     before = log.read_text().splitlines()
     assert 100 < len(before) <= 151
-    run = run_benchmark(config(benchmark_file), engines=scripted(log=log))
+    run = run_eval(config(benchmark_file), engines=scripted(log=log))
     asked = log.read_text().splitlines()
-    whole = run_benchmark(config(benchmark_file, "whole"), engines=scripted())
+    whole = run_eval(config(benchmark_file, "whole"), engines=scripted())
     assert len(set(asked)) == 60 * 7
     # At most what was in flight when it stopped had to be asked for again.
     assert len(asked) - len(set(asked)) <= 4
@@ -125,9 +124,9 @@ def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_
             f"""
             import asyncio, sys
             sys.path.insert(0, {str(Path(__file__).parent)!r})
-            from scripted_model import Recorder
-            from test_runner import config
-            from s1ray.evaluation.runner import run_benchmark
+            from tests.support.scripted_model import Recorder
+            from tests.evaluation.test_runner import config
+            from tests.support.evaluations import run_eval
             from pathlib import Path
 
             class Slow(Recorder):
@@ -135,7 +134,7 @@ def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_
                     await asyncio.sleep(0.01)
                     return await super().complete(request)
 
-            run_benchmark(config(Path({str(benchmark_file)!r})), engines=lambda m: Slow(m.label, {str(log)!r}))
+            run_eval(config(Path({str(benchmark_file)!r})), engines=lambda m: Slow(m.label, {str(log)!r}))
             """
         )
     )
@@ -151,9 +150,9 @@ def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_
         process.wait()
     finished = log.read_text().splitlines()
     assert 40 <= len(finished) < 60 * 7
-    run = run_benchmark(config(benchmark_file), engines=scripted(log=log))
+    run = run_eval(config(benchmark_file), engines=scripted(log=log))
     asked = log.read_text().splitlines()
-    whole = run_benchmark(config(benchmark_file, "whole"), engines=scripted())
+    whole = run_eval(config(benchmark_file, "whole"), engines=scripted())
     assert len(asked) - len(set(asked)) <= 4, "only what was in flight may be asked for again"
     assert (run.path / "evaluations.parquet").read_bytes() == (whole.path / "evaluations.parquet").read_bytes()
 
@@ -164,18 +163,18 @@ def some_fail(request):
 
 def test_failed_requests_end_the_run_with_a_message_and_are_asked_again(benchmark_file, tmp_path):
     with pytest.raises(RunError, match=r"requests failed for good.*status 503: overloaded"):
-        run_benchmark(config(benchmark_file), engines=scripted(fail=some_fail))
+        run_eval(config(benchmark_file), engines=scripted(fail=some_fail))
     assert read_manifest(tmp_path / "run")["status"] == "running"
     with pytest.raises(RunError, match="is unfinished"):
         load_results([tmp_path / "run"])
     log = tmp_path / "log"
-    run = run_benchmark(config(benchmark_file), engines=scripted(log=log))
+    run = run_eval(config(benchmark_file), engines=scripted(log=log))
     assert {line.split()[-1][0] for line in log.read_text().splitlines()} <= {"0", "1"}
     assert all(result.errors == 0 for result in load_results([run.path]).arms)
 
 
 def test_failures_within_the_allowed_share_are_counted_as_wrong(benchmark_file, caplog):
-    run = run_benchmark(config(benchmark_file, max_failed_share=0.5), engines=scripted(fail=some_fail))
+    run = run_eval(config(benchmark_file, max_failed_share=0.5), engines=scripted(fail=some_fail))
     failed = sum(result.errors for result in load_results([run.path]).arms)
     assert read_manifest(run.path)["drops"] == {"failed": failed}
     assert failed > 0
@@ -191,7 +190,7 @@ def test_a_server_that_is_gone_stops_the_run_soon(benchmark_file, tmp_path):
         return "ConnectError: connection refused"
 
     with pytest.raises(ConnectionError, match=r"24 requests failed in a row.*connection refused.*run the same command"):
-        run_benchmark(config(benchmark_file), engines=scripted(fail=gone))
+        run_eval(config(benchmark_file), engines=scripted(fail=gone))
     assert len(asked) < 40
 
 
@@ -200,7 +199,7 @@ def test_thinking_beyond_the_budget_is_measured_and_told(benchmark_file, caplog)
         return dataclasses.replace(completion, thinking_tokens=completion.thinking_tokens + 1)
 
     caplog.set_level("WARNING", logger="s1ray")
-    run = run_benchmark(config(benchmark_file), engines=scripted(mend=overrun))
+    run = run_eval(config(benchmark_file), engines=scripted(mend=overrun))
     zero = load_results([run.path]).find("sft", "max=0")
     assert zero.obeying == 0
     assert load_results([run.path]).methods()[-1].control_runs < 1
@@ -212,13 +211,13 @@ def test_other_questions_under_the_same_name_are_not_mixed_in(benchmark_file, tm
         return KeyboardInterrupt()
 
     with pytest.raises(KeyboardInterrupt):
-        run_benchmark(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted(fail=stop))
+        run_eval(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted(fail=stop))
     from s1ray.miniature import pool
 
     rows = pool.build_benchmark()
     monkeypatch.setattr(pool, "build_benchmark", lambda: [row | {"answer": "7"} for row in rows])
     with pytest.raises(RunError, match="began with other questions"):
-        run_benchmark(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted())
+        run_eval(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted())
 
 
 def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmark_file):
@@ -228,12 +227,12 @@ def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmar
         seen.setdefault((request.budget.max_tokens, request.budget.waits), {})[request.id] = request.seed
 
     sampled = config(benchmark_file, limit=5, sampling={"samples": 3, "temperature": 0.7})
-    run_benchmark(sampled, engines=scripted(fail=look))
+    run_eval(sampled, engines=scripted(fail=look))
     arms = list(seen.values())
     assert all(arm == arms[0] for arm in arms)
     assert len(set(arms[0].values())) == 15
     greedy = {}
-    run_benchmark(
+    run_eval(
         config(benchmark_file, "greedy", limit=5),
         engines=scripted(fail=lambda request: greedy.update({request.id: request.seed})),
     )
@@ -248,7 +247,7 @@ def test_generators_are_closed_even_when_the_run_fails(benchmark_file):
         return made[-1]
 
     with pytest.raises(RuntimeError, match="a bug"):
-        run_benchmark(config(benchmark_file), engines=engines)
+        run_eval(config(benchmark_file), engines=engines)
     assert [generator.closed for generator in made] == [True, True]
 
 
@@ -262,7 +261,7 @@ def test_the_plan_counts_without_starting_anything(benchmark_file, tmp_path):
 
 
 def test_the_manifest_is_json_with_the_arms_spelled_out(benchmark_file):
-    run = run_benchmark(config(benchmark_file), engines=scripted())
+    run = run_eval(config(benchmark_file), engines=scripted())
     manifest = json.loads((run.path / "manifest.json").read_text())
     assert manifest["rows"] == {"questions": 60, "evaluations": 420}
     assert manifest["config"]["sweep"]["max_tokens"] == [0, 8, 64]

@@ -8,9 +8,9 @@ import json
 import httpx
 import pytest
 
-from s1ray.config import BASE_MODEL_DIR
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
 from s1ray.generation.segmented import SegmentedGenerator
+from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.thinking import ThinkingBudget, ThinkingFormat
 
 transformers = pytest.importorskip("transformers")

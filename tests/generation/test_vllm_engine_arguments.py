@@ -6,8 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from s1ray.config import EngineConfig
 from s1ray.generation.vllm import engine_kwargs, known_arguments
+from s1ray.models import EngineConfig
 
 
 def test_a_laptop_gets_no_compilation_float32_and_a_bounded_cache():
@@ -17,7 +17,7 @@ def test_a_laptop_gets_no_compilation_float32_and_a_bounded_cache():
     assert kwargs["dtype"] == "float32"
     assert kwargs["kv_cache_memory_bytes"] == 1 << 29
     assert kwargs["max_model_len"] == 2048
-    assert kwargs["logits_processors"] == ["s1ray.thinking.processor:BudgetForcingProcessor"]
+    assert kwargs["logits_processors"] == ["s1ray.thinking.vllm.processor:BudgetForcingProcessor"]
 
 
 def test_a_gpu_keeps_vllms_own_choices():

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from plans import ANSWER, EOS, NEWLINE, PLAN, THINK, TURN, WAIT, X
 
-from s1ray.serving.accounting import RequestRecord, StreamAccountant
+from s1ray.serving.replica.accounting import RequestRecord, StreamAccountant
 from s1ray.thinking import ThinkingBudget, account
+from tests.support.plans import ANSWER, EOS, NEWLINE, PLAN, THINK, TURN, WAIT, X
 
 BUDGET = ThinkingBudget(max_tokens=6, waits=1)
 PROMPT = [X, NEWLINE]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.serving.adapters import UnknownAdapterError, adapter_path, names_in, problems
+from s1ray.serving.replica.adapters import UnknownAdapterError, adapter_path, names_in, problems
 
 
 @pytest.fixture

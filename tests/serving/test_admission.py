@@ -5,8 +5,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.serving.admission import WINDOW_S, Admission, Refusal, Ticket
-from s1ray.serving.keys import ApiKey
+from s1ray.serving.http.admission import WINDOW_S, Admission, Refusal, Ticket
+from s1ray.serving.http.keys import ApiKey
 
 
 def key(name: str = "a", **caps: Any) -> ApiKey:

@@ -19,8 +19,11 @@ from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.serving import autoscaling
-from s1ray.serving.autoscaling import (
+from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
+from s1ray.serving.replica.llm_config import autoscaling_config
+from s1ray.serving.scaling import policy as autoscaling
+from s1ray.serving.scaling.engine_load import EngineLoad
+from s1ray.serving.scaling.policy import (
     ENGINE_RUNNING,
     ENGINE_WAITING,
     IMPORT_PATH,
@@ -36,9 +39,6 @@ from s1ray.serving.autoscaling import (
     removable,
     required,
 )
-from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
-from s1ray.serving.engine_load import EngineLoad
-from s1ray.serving.llm_config import autoscaling_config
 
 SETTINGS = Settings(target_ongoing_requests=48)
 

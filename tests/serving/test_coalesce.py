@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s1ray.serving.coalesce import AT_ONCE, LONGEST_S, Pace, coalesced
+from s1ray.serving.replica.stream_batching import AT_ONCE, MAX_S, Pace, coalesced
 
 
 async def events(steps: Sequence[float], ended: list[str] | None = None) -> AsyncIterator[int]:
@@ -110,7 +110,7 @@ def test_many_streams_send_larger_parts() -> None:
     pace.streams = 64
     assert pace.interval_s == 0.064
     pace.streams = 5000
-    assert pace.interval_s == LONGEST_S
+    assert pace.interval_s == MAX_S
     assert Pace(0.5, 1000).interval_s == 0.5
     still = Pace(0, 1000)
     still.streams = 64

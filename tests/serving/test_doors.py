@@ -11,9 +11,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from s1ray.config import ConfigError
-from s1ray.serving import doors
-from s1ray.serving.doors import Doors, is_open
-from s1ray.serving.keys import Access, new_key
+from s1ray.serving.http import access as doors
+from s1ray.serving.http.access import AccessMiddleware, is_open
+from s1ray.serving.http.keys import Access, new_key
 from s1ray.serving.limits import Limits
 
 
@@ -27,7 +27,7 @@ class Server:
         self.app = FastAPI()
         self.release = asyncio.Event()
         secret = "\n".join(["keys:", *lines]) if lines else None
-        self.app.add_middleware(Doors, access=Access(), limits=Limits(**limits), secret=secret)
+        self.app.add_middleware(AccessMiddleware, access=Access(), limits=Limits(**limits), secret=secret)
         self._add_routes()
 
     def _add_routes(self) -> None:
@@ -185,7 +185,7 @@ def test_a_server_with_a_broken_key_file_answers_nobody(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text("keys: []")
     with pytest.raises(ConfigError, match="keys"):
-        Doors(FastAPI(), access=Access(keys_file=str(path)), limits=Limits())
+        AccessMiddleware(FastAPI(), access=Access(keys_file=str(path)), limits=Limits())
 
 
 def test_only_the_page_and_the_health_are_open() -> None:

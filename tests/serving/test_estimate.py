@@ -9,20 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.serving.config import Budgets
-from s1ray.serving.estimate import (
-    MOST_PATIENCE_S,
+from s1ray.serving.protocol.estimate import (
+    MAX_PATIENCE_S,
     PATIENCE_S,
     UNKNOWN_CONTEXT,
-    Terms,
+    ModelLimits,
     deadline,
     sequences,
     thinking_tokens,
 )
-from s1ray.serving.router import bring_earliest_to_front, deadline_of
+from s1ray.serving.scaling.router import bring_earliest_to_front, deadline_of
 
 
-def terms(context: int | None = 1000, **budgets: Any) -> Terms:
-    return Terms(budgets=Budgets(**budgets), context=context)
+def terms(context: int | None = 1000, **budgets: Any) -> ModelLimits:
+    return ModelLimits(budgets=Budgets(**budgets), context=context)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def terms(context: int | None = 1000, **budgets: Any) -> Terms:
     ],
 )
 def test_thinking_is_estimated_from_every_spelling(
-    spelled: dict[str, Any], body: dict[str, Any], of: Terms, tokens: int
+    spelled: dict[str, Any], body: dict[str, Any], of: ModelLimits, tokens: int
 ) -> None:
     assert thinking_tokens(spelled, SimpleNamespace(**body), of) == tokens
 
@@ -90,7 +90,7 @@ def test_a_short_request_passes_a_long_one_that_came_a_little_earlier_and_no_oth
 
 
 def test_nobody_is_passed_for_longer_than_a_client_waits() -> None:
-    assert deadline(100.0, 10**6) == 100.0 + MOST_PATIENCE_S
+    assert deadline(100.0, 10**6) == 100.0 + MAX_PATIENCE_S
 
 
 def waiting(loop: asyncio.AbstractEventLoop, *deadlines: float | None, done: tuple[int, ...] = ()) -> list[Any]:

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from played import Attempt
 
-from s1ray.serving.exchange import ATTEMPTS, Exchange, LateError, LostError
+from s1ray.serving.http.replica_call import ATTEMPTS, LateError, LostError, ReplicaCall
+from tests.support.played import Attempt
 
 
 class GoneError(Exception):
     """What a lost replica looks like."""
 
 
-def exchange(attempts: Sequence[Attempt], **options: Any) -> Exchange:
+def exchange(attempts: Sequence[Attempt], **options: Any) -> ReplicaCall:
     left = iter(attempts)
-    return Exchange(lambda: next(left), is_lost=lambda error: isinstance(error, GoneError), pause_s=0, **options)
+    return ReplicaCall(lambda: next(left), is_lost=lambda error: isinstance(error, GoneError), pause_s=0, **options)
 
 
-async def all_of(talk: Exchange) -> list[Any]:
+async def all_of(talk: ReplicaCall) -> list[Any]:
     return [await talk.begin(), *[part async for part in talk]]
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import httpx
 import pytest
-from played import Attempt
 
 from s1ray.config import validate_config
-from s1ray.serving import doors
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.keys import new_key
+from s1ray.serving.http import access as doors
+from s1ray.serving.http.keys import new_key
+from tests.support.played import Attempt
 
 # Serve gives its ingress a `__del__` that only Serve can await.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .*__del__:RuntimeWarning")
@@ -64,15 +64,15 @@ class Door:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **config: Any) -> None:
         from ray import serve
 
-        from s1ray.serving import ingress
-        from s1ray.serving.estimate import Terms
-        from s1ray.serving.exchange import Exchange
+        from s1ray.serving.http import ingress
+        from s1ray.serving.http.replica_call import ReplicaCall
+        from s1ray.serving.protocol.estimate import ModelLimits
 
         loaded = validate_config(ServingConfig, {"models": [MODEL]} | config, "test")
         self.replica = Replica()
         self.counted: list[tuple[str, ...]] = []
         monkeypatch.setattr(doors, "count_request", lambda *labels: self.counted.append(labels))
-        monkeypatch.setattr(ingress, "Exchange", functools.partial(Exchange, pause_s=0))
+        monkeypatch.setattr(ingress, "ReplicaCall", functools.partial(ReplicaCall, pause_s=0))
         served = ingress.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
         instance = served.__new__(served)
         card = ingress.api.ModelCard(id="m", object="model", owned_by="s1ray", permission=[], metadata={})
@@ -80,7 +80,7 @@ class Door:
             instance.__init__(
                 llm_deployments={"m": self.replica},
                 model_cards={"m": card},
-                terms={"m": Terms(budgets=loaded.models[0].budgets, context=1000)},
+                terms={"m": ModelLimits(budgets=loaded.models[0].budgets, context=1000)},
                 limits=loaded.limits,
             )
         )
@@ -121,7 +121,7 @@ def died() -> Exception:
 def engine_died() -> Exception:
     from ray.exceptions import RayTaskError
 
-    from s1ray.serving.watch import EngineLostError
+    from s1ray.serving.replica.watchdog import EngineLostError
 
     return RayTaskError("chat", "traceback", EngineLostError("gone"))
 
@@ -242,7 +242,7 @@ def test_names_of_adapters_that_are_not_there_leave_nothing_behind(monkeypatch: 
 
 
 def test_metrics_are_shown_to_a_key_that_may_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from s1ray.serving import ingress
+    from s1ray.serving.http import ingress
 
     async def page() -> str:
         return "ray_s1ray_waits_total 1.0\n"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.serving.app import build_app
-from s1ray.serving.keys import RELOAD_S, SECRET, KeyStore, hash_key, new_key, presented_key, read_keys
+from s1ray.serving.http.keys import RELOAD_S, SECRET, KeyStore, hash_key, new_key, presented_key, read_keys
 
 
 def key_file(*lines: str) -> str:

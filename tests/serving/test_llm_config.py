@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from s1ray.config import BASE_MODEL_DIR, resolve_model
+from s1ray.miniature import BASE_MODEL_DIR
+from s1ray.models import resolve_model
 from s1ray.serving.config import ServedModel
-from s1ray.serving.llm_config import deployment_options, llm_config, resolve_device
+from s1ray.serving.replica.llm_config import deployment_options, llm_config, resolve_device
 
 
 def served(**fields: Any) -> ServedModel:
@@ -25,7 +26,7 @@ def test_auto_takes_gpus_where_there_are_some(device: str, gpus: float, resolved
 @pytest.mark.parametrize("device", ["cpu", "gpu"])
 def test_every_engine_forces_budgets_and_gets_its_model_from_ray(device: str) -> None:
     arguments = llm_config(served(tensor_parallel_size=2), device, log_engine_metrics=True)["engine_kwargs"]
-    assert arguments["logits_processors"] == ["s1ray.thinking.processor:BudgetForcingProcessor"]
+    assert arguments["logits_processors"] == ["s1ray.thinking.vllm.processor:BudgetForcingProcessor"]
     assert arguments["tensor_parallel_size"] == 2
     assert not {"model", "disable_log_stats"} & arguments.keys()
 

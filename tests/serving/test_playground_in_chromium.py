@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from browser import PHONE, WIDE, chromium, opened
-from playground_server import ANSWER, KEY, StandIn, standing_in
 
 from s1ray.serving.playground import PATH
+from tests.support.browser import PHONE, WIDE, chromium, opened
+from tests.support.playground_server import ANSWER, KEY, StandIn, standing_in
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

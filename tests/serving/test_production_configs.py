@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from ray.serve.config import AutoscalingConfig
 
-from s1ray.serving.autoscaling import IMPORT_PATH
 from s1ray.serving.check import check_serve_config
 from s1ray.serving.config import ServedModel
-from s1ray.serving.llm_config import llm_config
+from s1ray.serving.replica.llm_config import llm_config
+from s1ray.serving.scaling.policy import IMPORT_PATH
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "serve"
 FILES = sorted(FOLDER.glob("*.yaml"))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from s1ray.serving.prometheus import merge
+from s1ray.serving.http.prometheus import merge
 
 HEAD = """\
 # HELP ray_s1ray_waits_total Stops that were swallowed.

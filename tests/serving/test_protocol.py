@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.serving.config import DEFAULT_EFFORT, Budgets
-from s1ray.serving.protocol import Asked, BadRequestError, check_room, read_request, report, resolve_budget
+from s1ray.serving.protocol.budgets import Asked, BadRequestError, check_room, read_request, report, resolve_budget
 from s1ray.thinking import Accounting, ForcingPlan, ThinkingBudget
 
 

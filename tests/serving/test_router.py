@@ -8,7 +8,7 @@ import pytest
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, RequestMetadata
 from ray.serve._private.request_router.common import PendingRequest
 
-from s1ray.serving.router import EarliestDeadlineRouter
+from s1ray.serving.scaling.router import EarliestDeadlineRouter
 
 MODEL = DeploymentID(name="model", app_name="app")
 

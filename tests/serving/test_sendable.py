@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.serving.sendable import unsendable
+from s1ray.serving.http.json_values import unsendable
 
 sendable = st.recursive(
     st.none()

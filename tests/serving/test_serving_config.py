@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from s1ray.config import ConfigError, load_config, validate_config
+from s1ray.recipes import find_recipe
 from s1ray.serving.check import IMPORT_PATH, check_serve_config, deployment_names, serve_warnings
 from s1ray.serving.config import ServingConfig
 
@@ -33,7 +34,7 @@ def test_serve_config_is_among_the_shipped() -> None:
 
 
 def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
-    loaded = load_config(ServingConfig, ROOT / "jobs" / "configs" / "serve.miniature.yaml", ["models.1.model=runs/x"])
+    loaded = load_config(ServingConfig, find_recipe("miniature", "serve"), ["models.1.model=runs/x"])
     assert [(model.name, model.model) for model in loaded.models] == [("base", "miniature-base"), ("sft", "runs/x")]
     assert {model.max_num_seqs for model in loaded.models} == {128}
 

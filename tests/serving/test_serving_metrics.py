@@ -4,13 +4,13 @@ import json
 from typing import Any
 
 import pytest
-from plans import ANSWER, EOS, NEWLINE, PLAN, THINK, TURN, X
 
 from s1ray.serving import metrics
-from s1ray.serving.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.config import Budgets
 from s1ray.serving.metrics import OUTCOMES, ResponseMeter, outcome_of
+from s1ray.serving.replica.accounting import RequestRecord, StreamAccountant
 from s1ray.thinking import ThinkingBudget
+from tests.support.plans import ANSWER, EOS, NEWLINE, PLAN, THINK, TURN, X
 
 SHORT = PLAN.model_copy(update={"max_tokens": 3, "waits": 0, "wait_texts": ()})
 

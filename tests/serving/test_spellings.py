@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.serving.spellings import SPELLINGS, Asked, BadRequestError, read_request
+from s1ray.serving.protocol.aliases import SPELLINGS, Asked, BadRequestError, read_request
 from s1ray.thinking import ThinkingBudget
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("auto")

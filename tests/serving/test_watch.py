@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from s1ray.serving.watch import illness
+from s1ray.serving.replica.watchdog import illness
 
 QUICK: dict[str, Any] = {"dead_s": 0.005, "ask_s": 0.01, "stalled_after_s": 0.1}
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
-from toy import ANSWER, EOS, TURN, VOCAB, WAIT, X, toy_plan
 
 from s1ray.thinking import ForcingPlan, ThinkingBudget
 from s1ray.thinking.plan import _in_any
+from tests.support.toy import ANSWER, EOS, TURN, VOCAB, WAIT, X, toy_plan
 
 
 @pytest.mark.parametrize(

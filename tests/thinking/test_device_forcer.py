@@ -13,11 +13,11 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
 from s1ray.thinking import repetition
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
+from tests.support.toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm", reason="the processor runs inside vLLM")
@@ -25,12 +25,12 @@ pytest.importorskip("vllm", reason="the processor runs inside vLLM")
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from vllm import SamplingParams  # noqa: E402
 
-from s1ray.thinking import device_forcer  # noqa: E402
-from s1ray.thinking import processor as processor_module  # noqa: E402
-from s1ray.thinking.device_forcer import DeviceForcer, _drawn  # noqa: E402
-from s1ray.thinking.device_state import DONE, DeviceRequest, signed  # noqa: E402
-from s1ray.thinking.logit_edits import FORCED, LogitEdits, RowEdit  # noqa: E402
-from s1ray.thinking.processor import BudgetForcingProcessor  # noqa: E402
+from s1ray.thinking.vllm import processor as processor_module  # noqa: E402
+from s1ray.thinking.vllm.logit_edits import FORCED, LogitEdits, RowEdit  # noqa: E402
+from s1ray.thinking.vllm.processor import BudgetForcingProcessor  # noqa: E402
+from s1ray.thinking.vllm.v2 import forcer as device_forcer  # noqa: E402
+from s1ray.thinking.vllm.v2.forcer import DeviceForcer, _drawn  # noqa: E402
+from s1ray.thinking.vllm.v2.state import DONE, DeviceRequest, signed  # noqa: E402
 
 WIDTH = VOCAB + 4
 """Rows of the embedding: four more than the tokenizer knows."""
@@ -454,7 +454,7 @@ def passage_of(length: int) -> list[int]:
 @pytest.mark.parametrize("said_in_prompt", [False, True])
 def test_loops_are_found_where_the_host_finds_them(said, copies, cut, said_in_prompt, monkeypatch):
     for module in (repetition, device_forcer):
-        monkeypatch.setattr(module, "LONGEST_PASSAGE", 50)
+        monkeypatch.setattr(module, "MAX_PASSAGE", 50)
     # What the prompt holds is no copy.
     prompt = [TURN, THINK, *(said[: len(said) // 3] if said_in_prompt else [])]
     runner, made = one(toy_plan(loops=copies, answer_reserve=0), prompt, max_tokens=220)

@@ -7,12 +7,28 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, drive, toy_plan
 
 from s1ray.thinking.accounting import account, account_unforced
 from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, prompt_state, replay
 from s1ray.thinking.plan import ForcingPlan
-from s1ray.thinking.repetition import LONGEST_PASSAGE, LoopDetector
+from s1ray.thinking.repetition import MAX_PASSAGE, LoopDetector
+from tests.support.toy import (
+    ANSWER,
+    COLON,
+    COMMA,
+    EOS,
+    FINAL,
+    HMM,
+    NEWLINE,
+    THINK,
+    TURN,
+    VOCAB,
+    WAIT,
+    X,
+    Y,
+    drive,
+    toy_plan,
+)
 
 WAIT_TEXTS = st.sampled_from([(), ((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA, COMMA))])
 
@@ -134,7 +150,7 @@ def test_prose_is_no_loop():
     for _ in range(5000):
         detector.observe(generator.randrange(4))
         assert not detector.found
-    assert len(detector._seen) <= LONGEST_PASSAGE
+    assert len(detector._seen) <= MAX_PASSAGE
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, cut=st.integers(0, 400), room=ROOMS)

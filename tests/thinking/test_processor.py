@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
 from s1ray.thinking.actions import RowAction
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.plan import EXTRA_ARG
+from tests.support.toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm", reason="the processor runs inside vLLM")
@@ -22,8 +22,8 @@ from vllm import SamplingParams  # noqa: E402
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors  # noqa: E402
 from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch  # noqa: E402
 
-from s1ray.thinking.logit_edits import FORCED, LogitEdits, RowEdit  # noqa: E402
-from s1ray.thinking.processor import BudgetForcingProcessor  # noqa: E402
+from s1ray.thinking.vllm.logit_edits import FORCED, LogitEdits, RowEdit  # noqa: E402
+from s1ray.thinking.vllm.processor import BudgetForcingProcessor  # noqa: E402
 
 WIDTH = VOCAB + 4
 """Rows of the embedding: four more than the tokenizer knows."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import pytest
-from toy import COMMA, EOS, THINK, TURN, VOCAB, WAIT, X, toy_plan
+
+from tests.support.toy import COMMA, EOS, THINK, TURN, VOCAB, WAIT, X, toy_plan
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("vllm", reason="the processor runs inside vLLM")
 
-from test_processor import WIDTH, params, processor  # noqa: E402
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors  # noqa: E402
 from vllm.v1.sample.metadata import SamplingMetadata  # noqa: E402
 from vllm.v1.sample.sampler import Sampler  # noqa: E402
 
-import s1ray.thinking.logit_edits as logit_edits  # noqa: E402
+import s1ray.thinking.vllm.logit_edits as logit_edits  # noqa: E402
+from tests.thinking.test_processor import WIDTH, params, processor  # noqa: E402
 
 ROWS, STEPS = 4000, 10
 WITHIN = 0.015

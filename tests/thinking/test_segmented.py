@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.segmented import Segment, SegmentedResponse, SegmentError, force_in_segments
+from tests.support.toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
 WIDTH = VOCAB + 4
 """Rows of the embedding: four more than the tokenizer knows."""

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from random_model import make_random_model
+
+from tests.support.random_model import make_random_model
 
 QWEN_TEMPLATE = (
     "{%- if messages[0]['role'] != 'system' -%}"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.training.batching import global_batch, lay_out, padding
-from s1ray.training.schedule import steps_per_epoch
+from s1ray.training.data.batching import global_batch, lay_out, padding
+from s1ray.training.data.schedule import steps_per_epoch
 
 LENGTHS = st.lists(st.integers(2, 100), min_size=1, max_size=60)
 

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from s1ray.training.config import DivergenceConfig
-from s1ray.training.divergence import DivergenceMonitor
+from s1ray.training.monitoring.divergence import DivergenceMonitor
 
 
 def monitor(**settings: object) -> DivergenceMonitor:

@@ -9,8 +9,8 @@ import pytest
 from s1ray.schemas import Trace
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.config import TrainingConfig
-from s1ray.training.control import upper_bound
-from s1ray.training.examples import ChatRenderer, build_examples, explain
+from s1ray.training.data.conditional_control import upper_bound
+from s1ray.training.data.examples import ChatRenderer, build_examples, explain
 
 MakeTokenizer = Callable[[list[str], str | None], Any]
 
@@ -206,10 +206,10 @@ def test_another_family_needs_no_more_than_four_strings(make_tokenizer: MakeToke
             )
         ],
     )
-    text = ChatRenderer(tokenizer, config.format).render("How many?", "Two\n", " 4")
+    text = ChatRenderer(tokenizer, config.thinking_format).render("How many?", "Two\n", " 4")
     header = "<|start_header_id|>{}<|end_header_id|>\n\n"
     assert text.prompt == f"<|begin_of_text|>{header.format('user')}How many?<|eot_id|>{header.format('assistant')}"
     assert text.response == f"{reserved}think\nTwo\n{reserved}answer\nAnswer:  4<|eot_id|>"
-    assert ChatRenderer(tokenizer, config.format, "step").render("Q", "a\n\nb", "4").response == (
+    assert ChatRenderer(tokenizer, config.thinking_format, "step").render("Q", "a\n\nb", "4").response == (
         f"{reserved}2 steps left\na\n{reserved}1 steps left\nb\n{reserved}answer\nAnswer: 4<|eot_id|>"
     )

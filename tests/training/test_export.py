@@ -16,11 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from s1ray.config import ConfigError
 from s1ray.runs import RunError
-from s1ray.training import attention
 from s1ray.training.config import LoraConfig, TrainingConfig
-from s1ray.training.export import ShardWriter, export
-from s1ray.training.lora import add_updates
-from s1ray.training.loss import LossModel
+from s1ray.training.model import attention
+from s1ray.training.model.export import ShardWriter, export
+from s1ray.training.model.lora import add_updates
+from s1ray.training.model.loss import LossModel
 from s1ray.training.publishing import check_upload, model_card, upload
 
 TURN_END = "<|im_end|>\n"

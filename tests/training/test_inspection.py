@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from test_trainer import trace
 from typer.testing import CliRunner
 
 from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training.config import TrainingConfig
-from s1ray.training.examples import Unusable
+from s1ray.training.data.examples import Unusable
 from s1ray.training.inspection import InspectedRow, inspect_rows, show
+from tests.training.test_trainer import trace
 
 
 @pytest.fixture

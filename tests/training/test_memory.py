@@ -10,12 +10,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from s1ray.training import attention, hardware
-from s1ray.training.architecture import describe
 from s1ray.training.config import LoraConfig, TrainingConfig
-from s1ray.training.fitting import advise, fits, host_need, options_for
-from s1ray.training.hardware import Hardware, Node
-from s1ray.training.memory import Architecture, Workload, estimate, layer_activations, model_states
+from s1ray.training.model import attention
+from s1ray.training.planning import hardware
+from s1ray.training.planning.architecture import describe
+from s1ray.training.planning.hardware import Hardware, Node
+from s1ray.training.planning.memory import Architecture, Workload, estimate, layer_activations, model_states
+from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for
 
 QWEN_32B = Architecture(
     parameters=32_763_876_352,
@@ -117,7 +118,7 @@ def test_activations_are_what_autograd_keeps_of_a_layer(
 ) -> None:
     if lora is not None:
         pytest.importorskip("peft", reason="LoRA needs peft")
-    from s1ray.training.lora import add_updates
+    from s1ray.training.model.lora import add_updates
 
     attention.register()
     config_class, model_class, more = FAMILIES[family]

@@ -11,12 +11,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from s1ray.training import attention
-from s1ray.training.batching import lay_out
-from s1ray.training.collate import Dataset, collate
 from s1ray.training.config import TrainingConfig
-from s1ray.training.engine import resolve_precision
-from s1ray.training.loss import IGNORE, CrossEntropyHead, LossModel
+from s1ray.training.data.batching import lay_out
+from s1ray.training.data.collate import Dataset, collate
+from s1ray.training.model import attention
+from s1ray.training.model.engine import resolve_precision
+from s1ray.training.model.loss import IGNORE, CrossEntropyHead, LossModel
 
 CPU = torch.device("cpu")
 

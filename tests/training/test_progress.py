@@ -11,10 +11,10 @@ import pytest
 
 from s1ray.config import ConfigError
 from s1ray.training.config import TrackingConfig
-from s1ray.training.metrics import MetricsFile, MetricsTail, read_metrics
-from s1ray.training.plots import plot_loss
-from s1ray.training.progress import Progress, describe
-from s1ray.training.tracking import TENSORBOARD_FOLDER, TensorBoard, check_packages, open_trackers, series
+from s1ray.training.monitoring.metrics import MetricsFile, MetricsTail, read_metrics
+from s1ray.training.monitoring.plots import plot_loss
+from s1ray.training.monitoring.progress import Progress, describe
+from s1ray.training.monitoring.tracking import TENSORBOARD_FOLDER, TensorBoard, check_packages, open_trackers, series
 
 
 def line(step: int, **changes: Any) -> dict[str, Any]:

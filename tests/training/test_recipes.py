@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from s1ray.config import ConfigError, load_config, validate_config
-from s1ray.training import hardware, planning
-from s1ray.training.architecture import describe, read_architecture
+from s1ray.recipes import find_recipe, recipe_names
 from s1ray.training.config import TrainingConfig
-from s1ray.training.fitting import fits
-from s1ray.training.hardware import Hardware, find_hardware
-from s1ray.training.memory import Architecture
-from s1ray.training.planning import Rows, estimate_for
-from s1ray.training.schedule import learning_rate, steps_per_epoch, warmup_steps
+from s1ray.training.data.schedule import learning_rate, steps_per_epoch, warmup_steps
+from s1ray.training.planning import hardware
+from s1ray.training.planning import plan as planning
+from s1ray.training.planning.architecture import describe, read_architecture
+from s1ray.training.planning.hardware import Hardware, find_hardware
+from s1ray.training.planning.memory import Architecture
+from s1ray.training.planning.memory_advice import fits
+from s1ray.training.planning.plan import Rows, estimate_for
 
-CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
-RECIPES = sorted(path.name.removeprefix("train.").removesuffix(".yaml") for path in CONFIGS.glob("train.*.yaml"))
+RECIPES = recipe_names("train")
 PUBLISHED = ("s1-32b", "s1.1-32b")
 
 
 def recipe(name: str) -> TrainingConfig:
-    return load_config(TrainingConfig, CONFIGS / f"train.{name}.yaml")
+    return load_config(TrainingConfig, find_recipe(name, "train"))
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_is_valid_and_says_how_to_submit_it(name: str) -> None:
     recipe(name)
-    text = (CONFIGS / f"train.{name}.yaml").read_text()
-    command = f"ray job submit --working-dir . -- python jobs/train_sft.py --config jobs/configs/train.{name}.yaml"
+    text = find_recipe(name, "train").read_text()
+    command = f"ray job submit --working-dir . -- python jobs/train.py --config {name}"
     assert f"#   {command} --root" in text
 
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from s1ray.config import ConfigError
 from s1ray.training.config import TrainingConfig
-from s1ray.training.requirements import check_network, check_requirements
+from s1ray.training.planning.requirements import check_network, check_requirements
 
 SMALL = {
     "vocab_size": 64,

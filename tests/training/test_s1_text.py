@@ -12,9 +12,9 @@ import torch
 
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
-from s1ray.training.collate import Dataset, collate
-from s1ray.training.examples import ChatRenderer, build_examples
-from s1ray.training.loss import IGNORE
+from s1ray.training.data.collate import Dataset, collate
+from s1ray.training.data.examples import ChatRenderer, build_examples
+from s1ray.training.model.loss import IGNORE
 
 SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from s1ray.training.config import OptimizerConfig
-from s1ray.training.schedule import learning_rate, steps_per_epoch, warmup_steps
+from s1ray.training.data.schedule import learning_rate, steps_per_epoch, warmup_steps
 
 
 def test_the_published_recipe_has_315_steps_and_16_of_warm_up() -> None:

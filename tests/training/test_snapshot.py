@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.runs import RunError
-from s1ray.training.snapshot import SNAPSHOT, STATE_FILE, is_whole, tidy, write_file_list
+from s1ray.training.checkpoint.folder import SNAPSHOT, STATE_FILE, is_whole, tidy, write_file_list
 
 UNKNOWN = 1e300
 

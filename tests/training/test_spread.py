@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.training.collate import Dataset, collate
 from s1ray.training.config import LoraConfig, TrainingConfig
-from s1ray.training.engine import deepspeed_config
-from s1ray.training.lora import add_updates, merge
-from s1ray.training.loss import IGNORE
-from s1ray.training.requirements import check_heads, check_requirements
+from s1ray.training.data.collate import Dataset, collate
+from s1ray.training.model.engine import deepspeed_config
+from s1ray.training.model.lora import add_updates, merge
+from s1ray.training.model.loss import IGNORE
+from s1ray.training.planning.requirements import check_heads, check_requirements
 
 CPU = torch.device("cpu")
 BASE = {"output": "x", "model": "x", "traces": "x"}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.training.throughput import PEAK_TFLOPS, ModelFlops, model_flops, peak_flops
+from s1ray.training.planning.mfu import PEAK_TFLOPS, ModelFlops, model_flops, peak_flops
 
 
 def test_the_longest_part_of_a_devices_name_decides() -> None:
@@ -26,7 +26,7 @@ def test_a_step_costs_weights_times_tokens_and_attention_times_squared_lengths()
 def test_a_models_costs_are_those_of_its_linear_layers(model_folder: Path) -> None:
     from transformers import AutoModelForCausalLM
 
-    from s1ray.training.loss import LossModel
+    from s1ray.training.model.loss import LossModel
 
     network = AutoModelForCausalLM.from_pretrained(model_folder)
     LossModel(network, logits_chunk=16)

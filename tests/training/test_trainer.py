@@ -11,11 +11,12 @@ import pytest
 from s1ray.config import ConfigError
 from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Trace, to_table, write_table
-from s1ray.training import hardware, trainer
+from s1ray.training import trainer
 from s1ray.training.config import TrainingConfig
-from s1ray.training.metrics import MetricsFile, read_metrics
-from s1ray.training.planning import Rows, plan
-from s1ray.training.preparation import prepare
+from s1ray.training.data.preparation import prepare
+from s1ray.training.monitoring.metrics import MetricsFile, read_metrics
+from s1ray.training.planning import hardware
+from s1ray.training.planning.plan import Rows, plan
 from s1ray.training.trainer import train
 
 

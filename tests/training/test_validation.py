@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.training.config import ValidationConfig
-from s1ray.training.validation import held_out
+from s1ray.training.model.validation import held_out
 
 QUESTIONS = st.lists(st.integers(0, 20).map(str), min_size=2, max_size=60).filter(lambda ids: len(set(ids)) > 1)
 

@@ -1,0 +1,12 @@
+r"""Fine-tune on traces, as a Ray job.
+
+    ray job submit --working-dir . -- \
+        python jobs/train.py --config miniature --root "$PWD"
+
+Relative paths start from --root: storage that all nodes share; on one machine, the checkout.
+"""
+
+from s1ray.cli import job
+
+if __name__ == "__main__":
+    job("train")

@@ -1,0 +1,34 @@
+"""How long a reference working is, in tokens of a tokenizer, or in words where none is configured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from s1ray.errors import InputError
+from s1ray.models import resolve_model
+
+
+def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]]:
+    """A function from texts to their lengths.
+
+    Args:
+        tokenizer: a folder with a `tokenizer.json`, such a file, or a Hub id. None: words are counted.
+
+    Raises:
+        InputError: no tokenizer can be loaded from there.
+    """
+    if tokenizer is None:
+        return lambda texts: [len(text.split()) for text in texts]
+    from tokenizers import Tokenizer
+
+    path = Path(resolve_model(tokenizer))
+    file = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        loaded = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(tokenizer)
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InputError(
+            f"length.tokenizer: {tokenizer!r} is no folder with a tokenizer.json and no Hub id that can be "
+            f"loaded: {error}"
+        ) from error
+    return lambda texts: [len(encoding) for encoding in loaded.encode_batch(list(texts), add_special_tokens=False)]

@@ -1,0 +1,99 @@
+"""What a config says about a model, resolved once, where the config is loaded.
+
+Every stage and the server name models in the same way: `ModelRef` is the weights, the tokenizer and the thinking
+format; `EngineConfig` adds how a vLLM engine runs them. Once a config is validated, `model` is a full path or a Hugging
+Face id, and `thinking_format` is the `ThinkingFormat` itself, whether the YAML has a preset's name or the strings in
+place:
+
+    thinking_format: qwen3
+    thinking_format: {name: ponder, start: "<ponder>", end: "</ponder>", end_triggers: ["<|im_end|>"]}
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
+
+from s1ray.config import Config, ConfigError
+from s1ray.registry import MODEL_ALIASES
+from s1ray.thinking.format import PRESETS, ThinkingFormat
+
+
+def _format_from(value: Any) -> Any:
+    return ThinkingFormat.preset(value) if isinstance(value, str) else value
+
+
+def _format_as_data(fmt: ThinkingFormat) -> str | dict[str, Any]:
+    return fmt.name if PRESETS.get(fmt.name) == fmt else fmt.model_dump(mode="json")
+
+
+FormatRef = Annotated[ThinkingFormat, BeforeValidator(_format_from), PlainSerializer(_format_as_data)]
+"""A thinking format: a preset's name (s1, deepseek_r1, qwen3) or a mapping with the strings."""
+
+
+def resolve_model(name: str) -> str:
+    """What a config's `model` means: a registered alias's folder, a folder by its full path (workers run elsewhere), or
+    a Hugging Face id or URI as it is.
+    """
+    path = Path(MODEL_ALIASES.get(name)) if name in MODEL_ALIASES.names() else Path(name).expanduser()
+    return str(path.absolute()) if path.is_dir() else name
+
+
+ModelPath = Annotated[str, Field(min_length=1), AfterValidator(resolve_model)]
+"""A model's weights, or a tokenizer: a folder, a Hugging Face id, or a registered alias ("miniature-base")."""
+
+
+class ModelRef(Config):
+    """A model: its weights, and how it writes its thinking."""
+
+    model: ModelPath
+    """Hugging Face id, folder, or registered alias ("miniature-base")."""
+    tokenizer: ModelPath | None = None
+    """Another tokenizer than the model's own."""
+    thinking_format: FormatRef = PRESETS["s1"]
+    """Delimiters around the thinking: a preset (s1, deepseek_r1, qwen3), or a mapping with strings of your own."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the weights; None where they come from the Hugging Face Hub or an object store."""
+        return Path(self.model) if Path(self.model).is_dir() else None
+
+
+class EngineConfig(ModelRef):
+    """A vLLM engine, in process or as a replica."""
+
+    device: str = Field(default="auto", pattern="^(auto|cpu|gpu)$")
+    """Where the engine runs; auto: on GPUs if the cluster has any."""
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    max_model_len: int | None = Field(default=None, ge=1)
+    """Context length in tokens. None: the model's own."""
+    dtype: str = "auto"
+    max_num_seqs: int = Field(default=128, ge=1)
+    """Requests that the engine decodes at once."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """KV cache of a CPU engine, in GiB (a GPU engine takes it from `gpu_memory_utilization`)."""
+    engine_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Further vLLM engine arguments, passed as they are."""
+
+
+def check_model(model: str, field: str) -> None:
+    """Refuse a model that cannot be there.
+
+    Args:
+        model: a resolved `ModelPath`.
+        field: of the config, for the message.
+
+    Raises:
+        ConfigError: it is neither a folder with a model nor looks like a Hugging Face id ("owner/name") or a URI.
+    """
+    path = Path(model)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ConfigError(f"{field}: {model!r} holds no model (there is no {path / 'config.json'})")
+    elif "://" not in model and (path.is_absolute() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model)):
+        raise ConfigError(
+            f"{field}: {model!r}: no such folder; train a model first, or give a Hugging Face id (owner/name)"
+        )

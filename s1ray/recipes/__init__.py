@@ -1,0 +1,45 @@
+"""The configs that come with s1ray: one folder a stage, one YAML file a recipe.
+
+s1ray recipes                    lists them
+s1ray train --config s1-32b      uses one by its name
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s1ray.config import ConfigError
+
+FOLDER = Path(__file__).parent
+
+
+def find_recipe(name: str | Path, stage: str) -> Path:
+    """The file that a `--config` means: a path, or the name of a stage's recipe.
+
+    Raises:
+        ConfigError: there is no such file and no such recipe.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    recipe = FOLDER / stage / f"{name}.yaml"
+    if len(path.parts) == 1 and recipe.is_file():
+        return recipe
+    names = ", ".join(recipe_names(stage)) or "none"
+    raise ConfigError(f"{name}: no such file, and no recipe of {stage} has this name; its recipes are {names}")
+
+
+def recipe_names(stage: str) -> list[str]:
+    """The names of a stage's recipes."""
+    return sorted(file.stem for file in (FOLDER / stage).glob("*.yaml"))
+
+
+def recipe_stages() -> list[str]:
+    """The stages that have recipes; "serve" and "run" among them."""
+    return sorted(folder.name for folder in FOLDER.iterdir() if any(folder.glob("*.yaml")))
+
+
+def summary(stage: str, name: str) -> str:
+    """A recipe's first comment line, without its number sign."""
+    with (FOLDER / stage / f"{name}.yaml").open(encoding="utf-8") as file:
+        return file.readline().lstrip("# ").strip()

@@ -1,0 +1,135 @@
+"""What can be added from outside: sources, benchmarks, teachers, strategies, graders and model aliases, by name.
+
+A package of anybody's adds to a registry with an entry point in its own `pyproject.toml`; nothing of s1ray changes:
+
+    [project.entry-points."s1ray.sources"]
+    putnam = "my_package.putnam:PutnamSource"
+
+Then `kind: putnam` in a config finds it. Without a package, "module:attribute" in place of a name works as well, where
+the module can be imported. What s1ray itself provides is listed here, and is imported only when it is asked for. The
+miniature is not listed: it registers itself like any other package.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, WrapValidator
+from pydantic_core import PydanticCustomError
+
+from s1ray.errors import InputError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """The things of one kind, by name.
+
+    Args:
+        kind: what one of them is called, for messages ("source").
+        group: of the entry points.
+        built_in: name -> "module:attribute" of what s1ray provides.
+    """
+
+    def __init__(self, kind: str, group: str, built_in: Mapping[str, str]) -> None:
+        self.kind, self.group, self._built_in = kind, group, built_in
+
+    def names(self) -> list[str]:
+        """All names, s1ray's own first."""
+        return [*self._built_in, *sorted(_entry_points(self.group).keys() - self._built_in.keys())]
+
+    def get(self, name: str) -> T:
+        """What is registered under a name, or lies at "module:attribute".
+
+        Raises:
+            InputError: nothing is, or it cannot be imported.
+        """
+        target = self._target(name)
+        module, _, attribute = target.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError) as error:
+            raise InputError(f"the {self.kind} {name!r} ({target}) cannot be imported: {error}") from error
+        loaded: T = found
+        return loaded
+
+    def _target(self, name: str) -> str:
+        if name in self._built_in:
+            return self._built_in[name]
+        if (found := _entry_points(self.group).get(name)) is not None:
+            return found.value
+        module, colon, attribute = name.partition(":")
+        if colon and all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
+            return name
+        close = difflib.get_close_matches(name, self.names(), n=1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        raise InputError(
+            f"no {self.kind} is called {name!r}{meant}. There are {', '.join(self.names()) or 'none'}; a package adds "
+            f'one with an entry point in the group "{self.group}", or give "module:attribute"'
+        )
+
+
+@cache
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=group)}
+
+
+def registered(registry: Registry[type[Any]], *, key: str = "kind", default: str | None = None) -> WrapValidator:
+    """For a config's field: validate a mapping with the registered class that its `key` names.
+
+    Args:
+        registry: of config classes.
+        key: the mapping's field that holds the name.
+        default: the name where the mapping has no such field. None: the field is required.
+    """
+
+    def validate(value: Any, handler: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return handler(value)
+        name = value.get(key, default)
+        if not isinstance(name, str):
+            raise PydanticCustomError(
+                "registered", "needs `{key}`: one of {names}", {"key": key, "names": ", ".join(registry.names())}
+            )
+        config_class: type[BaseModel] = registry.get(name)
+        return config_class.model_validate(value)
+
+    return WrapValidator(validate)
+
+
+SOURCES: Registry[type[Any]] = Registry(
+    "source",
+    "s1ray.sources",
+    {"files": "s1ray.curation.sources:FileSource", "hub": "s1ray.curation.sources:HubSource"},
+)
+"""Where questions come from: config classes derived from `s1ray.curation.sources.Source`."""
+
+BENCHMARKS: Registry[Any] = Registry("benchmark", "s1ray.benchmarks", {})
+"""Held-out questions: functions without arguments that give `Question` rows."""
+
+TEACHERS: Registry[type[Any]] = Registry(
+    "teacher",
+    "s1ray.teachers",
+    {"vllm": "s1ray.traces.teachers:VLLMTeacher", "openai": "s1ray.traces.teachers:OpenAITeacher"},
+)
+"""Who writes traces: config classes derived from `s1ray.traces.teachers.Teacher`."""
+
+STRATEGIES: Registry[type[Any]] = Registry(
+    "strategy",
+    "s1ray.strategies",
+    {"budget_forcing": "s1ray.evaluation.strategies.budget_forcing:BudgetForcing"},
+)
+"""Test-time strategies: config classes derived from `s1ray.evaluation.strategies.base.Strategy`."""
+
+GRADERS: Registry[Any] = Registry("grader", "s1ray.graders", {"rules": "s1ray.grading.grade:grade"})
+"""Is a response right? Functions with the signature of `s1ray.grading.grade`."""
+
+MODEL_ALIASES: Registry[Any] = Registry("model alias", "s1ray.models", {})
+"""Short names of models: paths of folders, or Hugging Face ids."""

@@ -1,0 +1,1 @@
+"""HTTP: the application, access, the wire formats, and the call to a replica."""

@@ -1,0 +1,165 @@
+"""The door of an HTTP worker: who comes in, with how large a body, and what became of it.
+
+An ASGI middleware of one layer. Everything behind it finds the request's `RequestContext` in `request.state.visit`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from fastapi import HTTPException
+from starlette._utils import get_route_path
+from starlette.requests import Request
+
+from s1ray.serving.http.admission import Admission, Refusal, Ticket
+from s1ray.serving.http.errors import RefusedError, error_response
+from s1ray.serving.http.keys import Access, KeyStore, presented_key
+from s1ray.serving.limits import Limits
+from s1ray.serving.metrics import count_request, outcome_of
+from s1ray.serving.playground import PATH as PLAYGROUND
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+logger = logging.getLogger("ray.serve")
+
+HEALTH = "/health"
+
+OPEN = (HEALTH, PLAYGROUND)
+"""Paths that need no key, with all below them: they tell nothing and cost nothing."""
+
+
+class RequestContext:
+    """One request in an HTTP worker, from its headers to the last byte of its response."""
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
+        self.arrived = time.time()
+        self.model = ""
+        """The model that it asks for, once that is known to exist."""
+        self.outcome: str | None = None
+        """What became of it, where the status does not say: `s1ray.serving.metrics.OUTCOMES`."""
+        self._last: list[Callable[[], None]] = []
+
+    def defer(self, action: Callable[[], None]) -> None:
+        """Have something done when the request is over, however it ends."""
+        self._last.append(action)
+
+    def end(self, status: int | None) -> None:
+        """The request is over."""
+        for action in reversed(self._last):
+            action()
+        self.ticket.leave()
+        outcome = self.outcome or ("failed" if status is None else outcome_of(status))
+        count_request(self.model, self.ticket.name, outcome)
+
+
+class AccessMiddleware:
+    """The middleware.
+
+    Args:
+        app: what is behind the door.
+        access: where the keys are.
+        limits: of a single request.
+        secret: the text of a key file from the environment.
+        workers: HTTP workers that share the traffic.
+
+    Raises:
+        ConfigError: the keys cannot be read.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, access: Access, limits: Limits, secret: str | None = None, workers: int = 1
+    ) -> None:
+        self._app, self._limits = app, limits
+        self._keys = KeyStore(access.keys_file, secret)
+        self._admission = Admission(workers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it at the door."""
+        if scope["type"] != "http" or is_open(get_route_path(scope)):
+            await self._app(scope, receive, send)
+            return
+        try:
+            visit = RequestContext(self._enter(scope["headers"]))
+        except RefusedError as refused:
+            count_request("", refused.client, outcome_of(refused.status))
+            await error_response(Request(scope), refused)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["visit"] = visit
+        status: int | None = None
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            if (size := _content_length(scope["headers"])) is not None and size > self._limits.request_bytes:
+                await error_response(Request(scope), self._too_large())(scope, receive, watched)
+            else:
+                await self._app(scope, self._bounded(receive), watched)
+        except asyncio.CancelledError:
+            visit.outcome = visit.outcome or "cancelled"
+            raise
+        finally:
+            visit.end(status)
+
+    def _enter(self, headers: Sequence[tuple[bytes, bytes]]) -> Ticket:
+        key = None
+        if self._keys.required:
+            secret = presented_key(headers)
+            if secret is None:
+                raise RefusedError(401, "an API key is needed, as a bearer token or in the header x-api-key")
+            key = self._keys.find(secret)
+            if key is None:
+                raise RefusedError(401, "this API key is not known here")
+        ticket = self._admission.enter(key)
+        if isinstance(ticket, Refusal):
+            client = key.name if key is not None else ""
+            raise RefusedError(429, ticket.message, retry_after_s=ticket.retry_after_s, client=client)
+        return ticket
+
+    def _too_large(self) -> RefusedError:
+        return RefusedError(413, f"the request is larger than {self._limits.request_bytes} bytes")
+
+    def _bounded(self, receive: Receive) -> Receive:
+        """A body that ends within its limits of size and time."""
+        taken, complete = 0, False
+        deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
+
+        async def bounded() -> Message:
+            nonlocal taken, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                seconds = self._limits.request_timeout_s
+                raise HTTPException(408, f"the request's body was not complete after {seconds:g} s") from None
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+                if taken > self._limits.request_bytes:
+                    raise HTTPException(413, self._too_large().message)
+            return message
+
+        return bounded
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no key."""
+    return any(path == opened or path.startswith(f"{opened}/") for opened in OPEN)
+
+
+def _content_length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+    for name, value in headers:
+        if name == b"content-length" and value.isdigit():
+            return int(value[:20])
+    return None

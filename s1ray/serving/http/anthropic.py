@@ -1,0 +1,219 @@
+"""From chat completions to Anthropic's messages: whole responses, streams and errors, as plain data.
+
+What goes in is what our server gives for `/v1/chat/completions`; what comes out is what the `anthropic` client reads.
+The accounting of the thinking is the message's `usage.output_tokens_details`, the one place that survives in the
+client's `get_final_message()` of a stream.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic_core import from_json
+
+from s1ray.serving.protocol.aliases import FIELD
+
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
+
+PARAMS = {"stop": "stop_sequences", "response_format": "output_config.format", "max_completion_tokens": "max_tokens"}
+"""Fields of a chat completion that a message's request calls by another name."""
+
+
+def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+    """An error as Anthropic's clients know it; `param` is ours."""
+    kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+    param = PARAMS.get(param, param) if param else param
+    return {"type": "error", "error": {"type": kind, "message": message, "param": param}}
+
+
+def message(chat: dict[str, Any], *, omitted: bool = False) -> dict[str, Any]:
+    """A message from a chat completion's JSON.
+
+    Args:
+        chat: the chat completion, with one choice.
+        omitted: the client wants blocks of thinking without their text (`display: "omitted"`).
+    """
+    choice = chat["choices"][0]
+    said = choice["message"]
+    blocks: list[dict[str, Any]] = []
+    if said.get("reasoning") or (omitted and _thought(choice)):
+        blocks.append({"type": "thinking", "thinking": said.get("reasoning") or "", "signature": _signature()})
+    if said.get("content"):
+        blocks.append({"type": "text", "text": said["content"]})
+    for call in said.get("tool_calls") or ():
+        function = call["function"]
+        blocks.append({"type": "tool_use", "id": call["id"], "name": function["name"], "input": _input(function)})
+    return {
+        "id": _message_id(chat["id"]),
+        "type": "message",
+        "role": "assistant",
+        "model": chat["model"],
+        "content": blocks or [{"type": "text", "text": ""}],
+        **_stop(choice),
+        "usage": _usage(chat["usage"], choice),
+    }
+
+
+class MessageStream:
+    """Turns the events of one chat completion's stream into those of a message's, one by one.
+
+    Args:
+        omitted: as for `message`.
+    """
+
+    def __init__(self, *, omitted: bool = False) -> None:
+        self._omitted = omitted
+        self._started = self._ended = False
+        self._blocks = 0
+        self._open: str | None = None
+        """Type of the block that is open."""
+        self._held: list[str] = []
+        """Text that came while a tool's input was open."""
+        self._last: dict[str, Any] = {}
+        """The choice's last chunk."""
+        self._usage: dict[str, Any] = {}
+
+    def rewrite(self, event: str) -> str:
+        """Take one event ("data: ...") and give those that the client gets; empty: none."""
+        payload = event.removeprefix("data:").strip()
+        if payload == "[DONE]":
+            return "".join(self._finish())
+        if not payload.startswith("{"):
+            return ""
+        return "".join(self._convert(json.loads(payload)))
+
+    def _convert(self, data: dict[str, Any]) -> Iterator[str]:
+        if "error" in data:
+            self._ended = True
+            error = data["error"]
+            yield _event("error", error_body(error.get("code") or 500, error["message"], error.get("param")))
+            return
+        self._usage = data.get("usage") or self._usage
+        if not self._started:
+            self._started = True
+            start = {"id": _message_id(data["id"]), "type": "message", "role": "assistant", "model": data["model"]}
+            start |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": _usage(self._usage)}
+            yield _event("message_start", {"type": "message_start", "message": start})
+        for choice in data.get("choices") or ():
+            yield from self._delta(choice.get("delta") or {})
+            if choice.get("finish_reason") is not None:
+                self._last = choice
+
+    def _delta(self, delta: dict[str, Any]) -> Iterator[str]:
+        if delta.get("reasoning"):
+            yield from self._enter("thinking", thinking="", signature="")
+            yield self._add("thinking_delta", thinking=delta["reasoning"])
+        if delta.get("content"):
+            if self._open == "tool_use":
+                self._held.append(delta["content"])
+            else:
+                yield from self._text(delta["content"])
+        for call in delta.get("tool_calls") or ():
+            function = call.get("function") or {}
+            if call.get("id") and function.get("name"):
+                yield from self._close()
+                yield from self._enter("tool_use", id=call["id"], name=function["name"], input={})
+            if function.get("arguments") and self._open == "tool_use":
+                yield self._add("input_json_delta", partial_json=function["arguments"])
+
+    def _text(self, text: str) -> Iterator[str]:
+        yield from self._enter("text", text="")
+        yield self._add("text_delta", text=text)
+
+    def _enter(self, kind: str, **block: Any) -> Iterator[str]:
+        """Have a block of this type open."""
+        if self._open == kind:
+            return
+        yield from self._close()
+        if self._omitted and not self._blocks and kind != "thinking":
+            yield from self._enter("thinking", thinking="", signature="")
+            yield from self._close()
+        start = {"type": "content_block_start", "index": self._blocks, "content_block": {"type": kind, **block}}
+        yield _event("content_block_start", start)
+        self._open = kind
+
+    def _add(self, kind: str, **delta: Any) -> str:
+        data = {"type": "content_block_delta", "index": self._blocks, "delta": {"type": kind, **delta}}
+        return _event("content_block_delta", data)
+
+    def _close(self) -> Iterator[str]:
+        if self._open is None:
+            return
+        if self._open == "thinking":
+            yield self._add("signature_delta", signature=_signature())
+        yield _event("content_block_stop", {"type": "content_block_stop", "index": self._blocks})
+        self._open = None
+        self._blocks += 1
+        held, self._held = "".join(self._held), []
+        if held:
+            yield from self._text(held)
+            yield from self._close()
+
+    def _finish(self) -> Iterator[str]:
+        if self._ended or not self._started:
+            return
+        self._ended = True
+        if not self._blocks and self._open is None:
+            yield from self._enter("text", text="")
+        yield from self._close()
+        end = {"type": "message_delta", "delta": _stop(self._last), "usage": _usage(self._usage, self._last)}
+        yield _event("message_delta", end)
+        yield _event("message_stop", {"type": "message_stop"})
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+
+
+def _message_id(chat_id: str) -> str:
+    return f"msg_{chat_id.removeprefix('chatcmpl-')}"
+
+
+def _signature() -> str:
+    """Clients want one; nothing is signed here."""
+    return uuid.uuid4().hex
+
+
+def _thought(choice: dict[str, Any]) -> bool:
+    return bool((choice.get(FIELD) or {}).get("thinking_tokens"))
+
+
+def _input(function: dict[str, Any]) -> dict[str, Any]:
+    """A tool's input; of one that was cut off (at the response's limit), what is there of it."""
+    try:
+        arguments = from_json(function.get("arguments") or "{}", allow_partial=True)
+    except ValueError:
+        return {}
+    return arguments if isinstance(arguments, dict) else {}
+
+
+def _stop(choice: dict[str, Any]) -> dict[str, Any]:
+    reason, at = choice.get("finish_reason"), choice.get("stop_reason")
+    if reason == "stop" and isinstance(at, str):
+        return {"stop_reason": "stop_sequence", "stop_sequence": at}
+    return {"stop_reason": STOP_REASONS.get(reason or "stop", "end_turn"), "stop_sequence": None}
+
+
+def _usage(usage: dict[str, Any], choice: dict[str, Any] | None = None) -> dict[str, Any]:
+    cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
+    result = {
+        "input_tokens": max(0, usage.get("prompt_tokens", 0) - (cached or 0)),
+        "output_tokens": usage.get("completion_tokens") or 0,
+    }
+    if cached is not None:
+        result["cache_read_input_tokens"] = cached
+    accounting = (choice or {}).get(FIELD)
+    return result | {"output_tokens_details": accounting} if accounting is not None else result

@@ -1,0 +1,145 @@
+"""One request to the replicas of a model: begun again where its replica was lost before it said anything, over in
+time, and cancelled where nobody waits for it any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+ATTEMPTS = 2
+"""One request may bring a replica down; it shall not bring all of them down, one after the other."""
+
+PAUSE_S = 1.0
+"""Between two attempts: what a replica needs to be gone after its engine has died."""
+
+
+class Call(Protocol):
+    """What one attempt gives: Serve's streaming response."""
+
+    async def __anext__(self) -> Any:
+        """The next part of the response."""
+
+    def cancel(self) -> None:
+        """Stop the replica's work on it."""
+
+
+class LostError(Exception):
+    """The replica was lost: before the response began, in every attempt, or after."""
+
+
+class LateError(Exception):
+    """A limit of time has passed.
+
+    Args:
+        seconds: the limit.
+        begun: whether the response had begun.
+    """
+
+    def __init__(self, seconds: float, *, begun: bool) -> None:
+        super().__init__(f"after {seconds:g} s")
+        self.seconds, self.begun = seconds, begun
+
+
+class ReplicaCall:
+    """One request and its response. Call `begin` once, iterate over the rest, `cancel` at the end in any case.
+
+    Args:
+        start: sends the request to some replica.
+        is_lost: whether an error means that the replica is gone, and not that the request is at fault.
+        first_s: seconds until the response must begin. None: no limit.
+        total_s: seconds until it must be complete. None: no limit.
+        pause_s: seconds before another attempt.
+    """
+
+    def __init__(
+        self,
+        start: Callable[[], Call],
+        *,
+        is_lost: Callable[[BaseException], bool],
+        first_s: float | None = None,
+        total_s: float | None = None,
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        self._start, self._is_lost, self._pause_s = start, is_lost, pause_s
+        self._first_s, self._total_s = first_s, total_s
+        self._call: Call | None = None
+        self._begun = self._over = False
+        self._deadline: float | None = None
+        self.attempts = 0
+
+    async def begin(self) -> Any:
+        """Send the request and give the first part of its response.
+
+        Raises:
+            LostError, LateError: and whatever the request itself is refused with.
+        """
+        now = asyncio.get_running_loop().time()
+        self._deadline = None if self._total_s is None else now + self._total_s
+        first_by = None if self._first_s is None else now + self._first_s
+        if first_by is None or (self._deadline is not None and self._deadline < first_by):
+            first_by, seconds = self._deadline, self._total_s
+        else:
+            seconds = self._first_s
+        while True:
+            self.attempts += 1
+            self._call = self._start()
+            try:
+                part = await self._next(first_by, seconds)
+            except LostError:
+                self.cancel()
+                if self.attempts >= ATTEMPTS:
+                    raise
+                self._over = False
+                await asyncio.sleep(self._pause_s)
+                continue
+            except BaseException:
+                self.cancel()
+                raise
+            self._begun = True
+            return part
+
+    def __aiter__(self) -> ReplicaCall:
+        return self
+
+    async def __anext__(self) -> Any:
+        try:
+            return await self._next(self._deadline, self._total_s)
+        except BaseException:
+            self.cancel()
+            raise
+
+    def complete(self) -> None:
+        """Nothing more is expected: there is nothing to cancel."""
+        self._over = True
+
+    def cancel(self) -> None:
+        """Stop the work on the request; does nothing where there is none, or not any more."""
+        if not self._over:
+            self._over = True
+            if self._call is not None:
+                self._call.cancel()
+
+    async def _next(self, by: float | None, seconds: float | None) -> Any:
+        assert self._call is not None
+        try:
+            async with asyncio.timeout_at(by):
+                return await self._call.__anext__()
+        except StopAsyncIteration:
+            self._over = True
+            if not self._begun:
+                raise LostError("the response ended before it began") from None
+            raise
+        except TimeoutError:
+            raise LateError(seconds or 0.0, begun=self._begun) from None
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # Not ours: the replica was stopped in the midst of it.
+            raise LostError("the replica was stopped") from error
+        except Exception as error:
+            if self._is_lost(error):
+                raise LostError(str(error)) from error
+            raise

@@ -1,0 +1,1 @@
+"""What a request may ask of its thinking, resolved against what the server allows."""

@@ -1,0 +1,181 @@
+"""What a request may ask of its thinking, and what a response tells about it: the wire format, apart from any server.
+
+Routes: `/v1/chat/completions` and `/v1/completions` (OpenAI's API), `/v1/messages` and `/v1/messages/count_tokens`
+(Anthropic's). All of them take the same fields.
+
+Request, our own spelling (with the `openai` client: `extra_body={"thinking": {...}}`):
+
+    "thinking": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", "end_text": null, "grace": 0,
+                 "ban": [], "answer_reserve": null, "loops": 0, "effort": null}
+
+All fields are optional; see `ThinkingBudget` for their meaning. `max_tokens: 0` answers at once; "auto" is what the
+context and the server's maximum allow, and so is a `max_tokens` that is given as null. In every other field, except
+`wait_text`, null is the same as leaving it out. `effort` stands in place of `max_tokens`: a name that the server maps
+to a number or to "auto" (`budgets.effort` in its configuration; `/v1/models` shows the map). What is left out comes
+from the server's budgets.
+
+Other clients' spellings of the same things:
+
+    thinking: {"type": "enabled", "budget_tokens": N}    Anthropic: max_tokens N; must be less than the response's
+    thinking: {"type": "enabled" | "adaptive"}           the server's default
+    thinking: {"type": "disabled"}                       max_tokens 0
+    thinking: {..., "display": "omitted"}                the thinking is counted, but left out of the response
+    output_config: {"effort": NAME}                      Anthropic, /v1/messages only: effort, unless there is a number
+    reasoning_effort: NAME                               OpenAI: effort
+    reasoning: {"effort": NAME}                          OpenAI (Responses), OpenRouter: effort
+    reasoning: {"max_tokens": N}                         OpenRouter: max_tokens
+    reasoning: {"enabled": false}                        OpenRouter: max_tokens 0
+    reasoning: {"exclude": true}                         OpenRouter: as vLLM's `include_reasoning: false`
+    thinking_token_budget: N | -1                        vLLM: max_tokens N; "auto"
+    max_tokens_thinking: N | "auto"                      s1's harness: max_tokens
+    min_tokens_thinking: N                               s1's harness: min_tokens
+    thinking_n_ignore: N                                 s1's harness: waits
+    thinking_n_ignore_str: TEXT                          s1's harness: wait_text; without it the harness's other fields
+                                                         only suppress the end
+
+`thinking: false`, on `/v1/completions` only, asks for no forcing at all, for a client that forces budgets itself, call
+by call (`s1ray.thinking.segmented`); the response has no `thinking` then, and at most as many tokens as may be thought.
+
+They may be mixed, and beside `type` our own fields may stand. Answered with 400 and the name of the field as the client
+wrote it: two spellings that disagree, a wrong type, an unknown field of `thinking` or `reasoning`, an unknown field of
+the request with "thinking" in its name, an unknown effort, more than the server's maximum, and what cannot be honoured
+(a minimum or a reserve for the answer that the response's own limit leaves no room for). An effort name is shown to the
+chat template too, as vLLM does; vLLM's own budget never acts.
+
+Response, in every choice (of a stream: in the choice's last chunk):
+
+    "thinking": {"thinking_tokens": 512, "answer_tokens": 17, "waits": 1, "end_forced": "budget", "limit": 512,
+                 "budget": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", ...}}
+
+The numbers are counted from token ids. `end_forced` says why the thinking was cut ("budget", "context", "loop"; null:
+the model ended it), `limit` how many thinking tokens there could have been by budget and room, `budget` what was
+resolved from the request and the server's budgets. Chat messages have the thinking as `reasoning` (vLLM's name) and
+`reasoning_content` (the older name, which many clients read), apart from `content`. A completion's `text` holds both as
+the model wrote them, delimiters included; its `thinking` object has them apart, as `text` and `answer`.
+`usage.completion_tokens_details.reasoning_tokens` is the sum of the thinking tokens.
+
+A message of `/v1/messages` has the thinking as a block of type "thinking" before the others (its `signature` is opaque
+and nothing is signed), and the same accounting object as `usage.output_tokens_details`, of a stream in the event
+`message_delta`. Anthropic's own lower bound of 1,024 for `budget_tokens` is not enforced.
+
+Errors have the form of the route's API: `{"error": {"message", "type", "param", "code"}}` for OpenAI's,
+`{"type": "error", "error": {"type", "message", "param"}}` for Anthropic's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from s1ray.serving.config import Budgets
+from s1ray.serving.protocol.aliases import FIELD, SPELLINGS, Asked, BadRequestError, read_request
+from s1ray.thinking import Accounting, BudgetForcer, ForcingPlan, ThinkingBudget
+
+__all__ = ["FIELD", "SPELLINGS", "Asked", "BadRequestError", "check_room", "read_request", "report", "resolve_budget"]
+
+
+def resolve_budget(asked: Asked, budgets: Budgets) -> ThinkingBudget:
+    """The budget that a request gets: what it asks for, filled up from the server's default and kept under its maximum.
+
+    Its `max_tokens` is a number or "auto", never None.
+
+    Raises:
+        BadRequestError: the server does not know the effort, or the request asks for more than the server's maximum.
+    """
+    budget, limit = asked.budget, budgets.maximum
+    tokens = budget.max_tokens
+    if asked.effort is not None:
+        tokens = _effort(asked, budgets)
+        asked = replace(asked, spelled={**asked.spelled, "max_tokens": asked.spelling("effort")})
+    for name, number in (("max_tokens", tokens), ("min_tokens", budget.min_tokens)):
+        if limit is not None and isinstance(number, int) and number > limit:
+            message = f"{number} is more than this server's maximum of {limit} thinking tokens"
+            raise BadRequestError(asked.spelling(name), message)
+    fields = {name: getattr(budget, name) for name in budget.model_fields_set}
+    if isinstance(tokens, int):
+        fields["max_tokens"] = tokens
+    else:
+        cap = limit if tokens == "auto" or budgets.default is None else budgets.default
+        fields["max_tokens"] = "auto" if cap is None else max(cap, budget.min_tokens)
+        if cap is not None:
+            # The request could not know how little there is to wait for.
+            fields["waits"] = budget.waits if fields["max_tokens"] else 0
+            fields["grace"] = min(budget.grace, fields["max_tokens"])
+    try:
+        return ThinkingBudget.model_validate(fields)
+    except ValidationError as error:
+        # The fields are good; only now two of them do not go together.
+        raise asked.refuse(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from None
+
+
+def _effort(asked: Asked, budgets: Budgets) -> Any:
+    """The `max_tokens` that an effort's name stands for."""
+    spelling = asked.spelling("effort")
+    try:
+        tokens = budgets.effort[str(asked.effort)]
+    except KeyError:
+        names = ", ".join(budgets.effort) or "none, this server has no effort map"
+        raise BadRequestError(spelling, f"unknown effort {asked.effort!r}; this server's are {names}") from None
+    said = asked.budget.max_tokens
+    if said is not None and said != tokens:
+        raise BadRequestError(
+            spelling,
+            f"{asked.effort!r} is {tokens!r} here and contradicts {asked.spelling('max_tokens')}, {said!r}; "
+            "give one of the two",
+        )
+    return tokens
+
+
+def check_room(
+    asked: Asked, budget: ThinkingBudget, plan: ForcingPlan, *, max_tokens: int | None, context: int | None
+) -> None:
+    """Refuse what cannot come to be, whatever the model writes.
+
+    Args:
+        asked: what the request asks for.
+        budget: what it gets.
+        plan: `budget` in ids.
+        max_tokens: tokens that the request wants its response to have at most.
+        context: tokens that prompt and response may have together.
+
+    Raises:
+        BadRequestError: the budget, its minimum or its answer's reserve do not fit.
+    """
+    thinking = budget.max_tokens
+    if (
+        asked.spelled.get("max_tokens") == f"{FIELD}.budget_tokens"
+        and max_tokens is not None
+        and isinstance(thinking, int)
+        and thinking >= max_tokens
+    ):
+        raise BadRequestError(
+            asked.spelling("max_tokens"), f"{thinking} must be less than the response's max_tokens, {max_tokens}"
+        )
+    room = min((limit for limit in (max_tokens, context) if limit is not None), default=None)
+    if room is None:
+        return
+    whole = f"the response's max_tokens, {room}" if room == max_tokens else f"the context of {room} tokens"
+    if budget.answer_reserve is not None and budget.answer_reserve >= room:
+        raise BadRequestError(asked.spelling("answer_reserve"), f"{budget.answer_reserve} must be less than {whole}")
+    # At best the prompt is short and has opened the thinking already.
+    most = BudgetForcer(plan, plan.start, room=room).limit
+    if most is not None and budget.min_tokens > most:
+        raise BadRequestError(
+            asked.spelling("min_tokens"),
+            f"{budget.min_tokens} is more than the {most} thinking tokens that {whole}, leaves beside the forced end "
+            "and what is kept for the answer",
+        )
+
+
+def report(accounting: Accounting, budget: ThinkingBudget) -> dict[str, Any]:
+    """A choice's `thinking` object."""
+    return {
+        "thinking_tokens": accounting.thinking_tokens,
+        "answer_tokens": accounting.answer_tokens,
+        "waits": accounting.waits,
+        "end_forced": accounting.end_forced,
+        "limit": accounting.limit,
+        "budget": budget.model_dump(mode="json"),
+    }

@@ -1,0 +1,1 @@
+"""A model's replica: the server, its engine, and the accounting of what it answers."""

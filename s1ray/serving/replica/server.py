@@ -1,0 +1,348 @@
+"""`BudgetForcingServer`: ray.serve.llm's model server, with a thinking budget in every request.
+
+On the way in it resolves what the request asks for into a forcing plan in token ids, which the logits processor inside
+the engine carries out; on the way out it counts thinking and answer from the ids. Everything else (the OpenAI API,
+tensor parallelism, LoRA, metrics) is the base class's.
+
+Imported only where the app is built and in the replicas, because ray.serve.llm imports vLLM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from functools import lru_cache
+from typing import Any
+
+from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
+from ray.serve.llm.deployment import LLMServer
+from starlette.exceptions import HTTPException
+from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
+from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
+
+from s1ray.serving.config import Budgets
+from s1ray.serving.http.requests import spelled_fields
+from s1ray.serving.limits import Limits
+from s1ray.serving.metrics import ResponseMeter
+from s1ray.serving.protocol.budgets import FIELD, Asked, BadRequestError, check_room, read_request, resolve_budget
+from s1ray.serving.protocol.estimate import sequences
+from s1ray.serving.protocol.request_info import RequestInfo
+from s1ray.serving.replica.accounting import RequestRecord, StreamAccountant
+from s1ray.serving.replica.adapters import UnknownAdapterError
+from s1ray.serving.replica.engine import BudgetForcingEngine
+from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, coalesced
+from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
+from s1ray.thinking.plan import EXTRA_ARG
+from s1ray.thinking.vllm.reasoning_parser import plugin_file, register
+
+CACHED_PLANS = 1024
+"""Plans kept: clients use few different budgets, and a plan costs some tokenizer calls."""
+
+TEMPLATE_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""Efforts that vLLM knows and shows to chat templates."""
+
+
+class OverCapError(BadRequestError):
+    """A budget that the server would grant, but not with this API key."""
+
+
+class BudgetForcingServer(LLMServer):
+    """One model's replica.
+
+    Args:
+        llm_config: ray.serve.llm's configuration of the model.
+        thinking_format: the model's format, as `ThinkingFormat` fields.
+        budgets: the server's limits, as `Budgets` fields.
+        limits: of a single request, as `Limits` fields.
+    """
+
+    _default_engine_cls = BudgetForcingEngine
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits constructors
+        self,
+        llm_config: Any,
+        *,
+        thinking_format: dict[str, Any],
+        budgets: dict[str, Any],
+        limits: dict[str, Any],
+        **options: Any,
+    ) -> None:
+        self._budgets, self._limits = Budgets.model_validate(budgets), Limits.model_validate(limits)
+        parts_per_s = self._limits.stream_parts_per_s or PARTS_PER_CORE_AND_S * (os.cpu_count() or 1)
+        self._pace = Pace(self._limits.stream_interval_ms / 1000, parts_per_s)
+        self._budgets_within = lru_cache(CACHED_PLANS)(self._budgets.within)
+        fmt = ThinkingFormat.model_validate(thinking_format)
+        engine = llm_config.get_engine_config()
+        in_cloud = engine.mirror_config is not None and not engine.engine_kwargs.get("tokenizer")
+        if not in_cloud:
+            # Before the engine starts: a format that the tokenizer cannot express should fail at once.
+            self._tokenized = _tokenized(fmt, engine)
+        self._plan = lru_cache(CACHED_PLANS)(self._make_plan)
+        # Here and not in the app's configuration: the plugin of a format without a preset is a file on this node.
+        llm_config.update_engine_kwargs(reasoning_parser=register(fmt), reasoning_parser_plugin=plugin_file(fmt))
+        await super().__init__(llm_config, **options)
+        if in_cloud:
+            # The engine has brought the model's files here.
+            self._tokenized = _tokenized(fmt, engine)
+        self._watch = asyncio.create_task(self.engine.watch(self._limits.stalled_after_s))
+
+    async def _start_engine(self) -> None:
+        # Without the base class's usage report: it goes through an actor in a process of its own, and the replica would
+        # wait until that has imported vLLM, too.
+        await self.engine.start()
+
+    async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """Chat completion with a thinking budget."""
+        return await self._think(super().chat, request, raw_request_info, texts=False)
+
+    async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """Text completion with a thinking budget."""
+        if request.max_tokens is None:
+            # In a thread: a prompt may have megabytes, and this replica's streams go on.
+            request.max_tokens = await asyncio.to_thread(self._room, request)
+        return await self._think(super().completions, request, raw_request_info, texts=True)
+
+    def _room(self, request: Any) -> int:
+        """Tokens that the longest of a request's prompts leaves of the context; vLLM itself refuses longer ones."""
+        prompts = request.prompt if isinstance(request.prompt, list) else [request.prompt or ""]
+        if prompts and isinstance(prompts[0], int):
+            prompts = [prompts]
+        encode, context = self._tokenized.tokenizer.encode, self.engine.context_length
+        lengths = [
+            len(encode(prompt, add_special_tokens=request.add_special_tokens) if isinstance(prompt, str) else prompt)
+            for prompt in prompts
+        ]
+        longest, kept = max(lengths, default=0), request.truncate_prompt_tokens
+        if kept is not None:
+            longest = min(longest, kept if kept >= 0 else context)
+        return max(1, context - longest)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """What the engine has to do; Serve takes it to the controller, for `s1ray.serving.scaling.policy`."""
+        return self.engine.load()
+
+    def _batch_output_stream(self, generator: AsyncIterator[Any]) -> AsyncIterator[list[Any]]:
+        return coalesced(generator, self._pace)
+
+    async def count_tokens(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+        """The prompt of a chat completion in tokens, not generating anything."""
+        chat = TokenizeChatRequest(
+            model=request.model,
+            messages=request.messages,
+            tools=request.tools,
+            chat_template_kwargs=request.chat_template_kwargs,
+        )
+        return await self.tokenize(chat, raw_request_info)
+
+    async def _think(
+        self, generate: Callable[..., Any], request: Any, raw_request_info: Any, *, texts: bool
+    ) -> AsyncIterator[Any]:
+        origin = raw_request_info if isinstance(raw_request_info, RequestInfo) else RequestInfo()
+        try:
+            await self._load_adapter(request)
+            record = self._prepare(request, origin, texts=texts)
+        except BadRequestError as error:
+            kind, code = (
+                ("permission_error", 403) if isinstance(error, OverCapError) else ("invalid_request_error", 400)
+            )
+            return _single(ErrorResponse(error=ErrorInfo(message=str(error), type=kind, param=error.field, code=code)))
+        except UnknownAdapterError as error:
+            info = ErrorInfo(message=str(error), type="invalid_request_error", param="model", code=404)
+            return _single(ErrorResponse(error=info))
+        responses = await generate(request, raw_request_info)
+        if record is None:
+            return responses
+        return _accounted_stream(responses, record) if request.stream else _accounted(responses, record)
+
+    async def _load_adapter(self, request: Any) -> None:
+        """Load the LoRA adapter that a request names.
+
+        Raises:
+            UnknownAdapterError: it is not there, or cannot be loaded.
+        """
+        model, _, name = (request.model or "").partition(":")
+        if not name:
+            return
+        if self._llm_config.lora_config is None:
+            raise UnknownAdapterError(f"the model {model!r} has no adapters; ask for {model!r}")
+        try:
+            await self._maybe_resolve_lora_from_multiplex()
+        except HTTPException as error:
+            raise UnknownAdapterError(str(error.detail)) from None
+        except ValueError as error:
+            raise UnknownAdapterError(str(error)) from None
+
+    def _prepare(self, request: Any, origin: RequestInfo, *, texts: bool) -> RequestRecord | None:
+        """Put the forcing plan into the request; None for a request that generates nothing."""
+        request.priority = self.engine.priority(origin.deadline)
+        self.engine.begin(sequences(request))
+        asked = read_request(spelled_fields(request))
+        _clear_native(request, asked)
+        if getattr(request, "echo", False) and request.max_tokens == 0:
+            return None
+        extra = dict(request.vllm_xargs or {})
+        if EXTRA_ARG in extra:
+            raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
+        if asked.unforced:
+            self._leave_unforced(request, origin, texts=texts)
+            return None
+        budget = self._budget(asked, origin)
+        if getattr(request, "echo", False):
+            raise BadRequestError("echo", f"with a thinking budget only max_tokens 0 echoes; or give `{FIELD}: false`")
+        if request.use_beam_search:
+            raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
+        try:
+            plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request))
+        except ValueError as error:
+            raise asked.refuse(str(error)) from None
+        self._check_stops(request.stop, plan)
+        max_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
+        check_room(asked, budget, plan, max_tokens=max_tokens, context=self.engine.context_length)
+        request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
+        wants_ids, request.return_token_ids = bool(request.return_token_ids), True
+        hides_thinking = _hides_thinking(request, asked, texts=texts)
+        if texts and "skip_special_tokens" not in request.model_fields_set:
+            # A completion's text shows thinking and answer as they are, delimiters included.
+            request.skip_special_tokens = False
+        return RequestRecord(
+            plan=plan,
+            budget=budget,
+            stop_ids=tuple(request.stop_token_ids or ()),
+            max_tokens=max_tokens if max_tokens is not None else self.engine.default_max_tokens,
+            context=self.engine.context_length,
+            wants_ids=wants_ids and not hides_thinking,
+            hides_thinking=hides_thinking,
+            texts=self._tokenized.texts if texts else None,
+            meter=ResponseMeter(self._llm_config.model_id, origin.client, origin.arrived),
+        )
+
+    def _check_stops(self, stop: str | list[str] | None, plan: ForcingPlan) -> None:
+        """Refuse stop strings that would end the response in the middle of what is written before its answer.
+
+        In the answer's beginning ("Final Answer:") they may stop it: that is the client's to say.
+        """
+        if not stop:
+            return
+        forced = [plan.start, plan.newline + plan.cut[: plan.cut_answer], *plan.wait_texts]
+        texts = [self._tokenized.tokenizer.decode(list(ids), skip_special_tokens=False) for ids in forced]
+        for string in [stop] if isinstance(stop, str) else stop:
+            if any(string in text for text in texts):
+                message = f"{string!r} is part of the text that budget forcing writes, where the response would stop"
+                raise BadRequestError("stop", message)
+
+    def _budget(self, asked: Asked, origin: RequestInfo) -> ThinkingBudget:
+        """The budget of a request, by the server's limits and its key's."""
+        try:
+            return resolve_budget(asked, self._budgets_within(origin.maximum_thinking_tokens))
+        except BadRequestError as error:
+            # Where it is not the key's fault, this says so.
+            resolve_budget(asked, self._budgets)
+            message = f"more thinking tokens than this API key's maximum of {origin.maximum_thinking_tokens}"
+            raise OverCapError(error.field, message) from None
+
+    def _leave_unforced(self, request: Any, origin: RequestInfo, *, texts: bool) -> None:
+        """For a client that forces budgets itself. It gets no more tokens at once than it may think."""
+        if not texts:
+            raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
+        maximum = self._budgets_within(origin.maximum_thinking_tokens).maximum
+        if maximum is not None and request.max_tokens > maximum:
+            request.max_tokens = max(1, maximum)
+
+    def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
+        plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)
+        return plan.to_json(), plan
+
+
+def _clear_native(request: Any, asked: Asked) -> None:
+    """Leave no budget to vLLM: two would force at once. An effort is still shown to the chat template."""
+    request.thinking_token_budget = None
+    request.reasoning_effort = asked.effort if asked.effort in TEMPLATE_EFFORTS else None
+
+
+def _hides_thinking(request: Any, asked: Asked, *, texts: bool) -> bool:
+    """Whether the response is given without its thinking."""
+    if texts:
+        if asked.hidden_by is not None:
+            raise BadRequestError(
+                asked.hidden_by, "a completion's text holds both thinking and answer; ask for a chat completion"
+            )
+        return False
+    hides = asked.hidden_by is not None or not request.include_reasoning
+    # vLLM would hide the ids with the thinking; it is left out here instead, after counting.
+    request.include_reasoning = True
+    return hides
+
+
+def _bare_end(request: Any) -> bool:
+    """Whether nothing may be written into the answer: a grammar governs it, or it may be a tool call."""
+    response_format = getattr(request, "response_format", None)
+    constrained = response_format is not None and response_format.type != "text"
+    tools = bool(getattr(request, "tools", None)) and getattr(request, "tool_choice", "none") != "none"
+    return constrained or tools or request.structured_outputs is not None
+
+
+def _tokenized(fmt: ThinkingFormat, engine: Any) -> TokenizedFormat:
+    """The format in the ids of an engine's model; `engine` is ray.serve.llm's configuration of it."""
+    from transformers import AutoTokenizer, GenerationConfig
+
+    model = engine.engine_kwargs.get("tokenizer") or engine.actual_hf_model_id
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=engine.trust_remote_code)
+    try:
+        eos = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:
+        eos = None
+    return fmt.resolve(tokenizer, [eos] if isinstance(eos, int) else eos or ())
+
+
+async def _single(response: Any) -> AsyncIterator[Any]:
+    yield response
+
+
+async def _accounted(responses: AsyncIterator[Any], record: RequestRecord) -> AsyncIterator[Any]:
+    async for response in responses:
+        if not isinstance(response, ErrorResponse):
+            account_response(response, record)
+        yield response
+
+
+async def _accounted_stream(responses: AsyncGenerator[Any], record: RequestRecord) -> AsyncIterator[Any]:
+    accountant = StreamAccountant(record)
+    try:
+        # Closed by hand: an engine works on while its response is open, and garbage is collected at any time.
+        async with aclosing(responses):
+            async for events in responses:
+                if isinstance(events, list) and isinstance(events[0], str):
+                    rewritten = [text for event in events if (text := accountant.rewrite(event))]
+                    if rewritten:
+                        yield rewritten
+                else:
+                    yield events
+    finally:
+        record.measure()
+
+
+def account_response(response: Any, record: RequestRecord) -> None:
+    """Account for a whole response, chat or completion, in place."""
+    shared = getattr(response, "prompt_token_ids", None)
+    for choice in response.choices:
+        own = getattr(choice, "prompt_token_ids", None)
+        followed = record.choice(choice.index, own or shared or ())
+        followed.extend(choice.token_ids or ())
+        setattr(choice, FIELD, followed.report())
+        message = getattr(choice, "message", None)
+        if message is not None:
+            message.reasoning = None if record.hides_thinking else message.reasoning
+            message.reasoning_content = message.reasoning
+        if record.hides_thinking and hasattr(choice, "logprobs"):
+            # They would tell it word by word.
+            choice.logprobs = None
+        if not record.wants_ids:
+            choice.token_ids = None
+            if own is not None:
+                choice.prompt_token_ids = None
+    if shared is not None and not record.wants_ids:
+        response.prompt_token_ids = None
+    response.usage.completion_tokens_details = CompletionTokenUsageInfo(reasoning_tokens=record.thinking_tokens)
+    record.measure()

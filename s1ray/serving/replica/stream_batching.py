@@ -1,0 +1,104 @@
+"""Sends a stream's events together, so that many streams cost little, without holding the first ones back.
+
+Every part of a stream costs the replica, the HTTP worker, the proxy and Ray's transport between them some time,
+whatever is in it. At sixty-four streams of fifty tokens a second, one part a token is more than they can do beside an
+engine: on two cores it took half of the throughput. So events that come within one interval of the last part travel
+together in the next one; the first events of a stream, and events after a silence, go at once. The interval grows with
+the number of streams, within reason, so that a replica sends no more parts a second than its machine can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PARTS_PER_CORE_AND_S = 50
+"""A part takes about two milliseconds of processor time, in all processes together (`benchmarks/serving`), so this is a
+tenth of the cores."""
+
+MAX_S = 1.0
+"""Seconds between two parts of a stream at most, however many streams there are: who reads along should see it grow."""
+
+AT_ONCE = 2
+"""Events at a stream's beginning that are not held back: the role, and the first token."""
+
+
+class Pace:
+    """How often the streams of one replica send.
+
+    Args:
+        interval_s: seconds between two parts of a stream at least, but for the first. 0: every event by itself.
+        parts_per_s: parts that all streams together send in a second.
+    """
+
+    def __init__(self, interval_s: float, parts_per_s: float) -> None:
+        self._interval_s, self._parts_per_s = interval_s, parts_per_s
+        self.streams = 0
+        """Streams that are open."""
+
+    @property
+    def interval_s(self) -> float:
+        """Seconds between two parts of a stream now."""
+        if self._interval_s <= 0:
+            return 0.0
+        return max(self._interval_s, min(MAX_S, self.streams / self._parts_per_s))
+
+
+async def coalesced(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
+    """Events in lists: at once where the last list is older than the interval, else with those that follow in it.
+
+    A failure of `events` comes after everything that they gave. Ends them when it is closed itself.
+    """
+    pace.streams += 1
+    try:
+        if pace.interval_s <= 0:
+            async for event in events:
+                yield [event]
+            return
+        async with contextlib.aclosing(_together(events, pace)) as parts:
+            async for part in parts:
+                yield part
+    finally:
+        pace.streams -= 1
+
+
+async def _together(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
+    clock = asyncio.get_running_loop().time
+    waiting: list[T] = []
+    came, over = asyncio.Event(), asyncio.Event()
+
+    async def read() -> None:
+        try:
+            async for event in events:
+                waiting.append(event)
+                came.set()
+        finally:
+            over.set()
+            came.set()
+
+    reader = asyncio.create_task(read())
+    sent, last = 0, -math.inf
+    try:
+        while True:
+            await came.wait()
+            pause = last + pace.interval_s - clock()
+            if sent >= AT_ONCE and pause > 0 and not over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(over.wait(), pause)
+            came.clear()
+            if waiting:
+                together, waiting[:] = list(waiting), []
+                sent, last = sent + len(together), clock()
+                yield together
+            if over.is_set() and not waiting:
+                await reader
+                return
+    finally:
+        if not reader.done():
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)

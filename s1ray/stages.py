@@ -1,0 +1,94 @@
+"""A stage: curate, traces, train and eval, each told in the same five words.
+
+    run = curate(load_config(CurationConfig, find_recipe("miniature", "curate")))
+
+A stage has a name, a config class, a plan (what a run would do; checks everything that can be checked before a cluster
+is started), inputs (the files whose content decides the result) and the work itself. Opening the run folder, skipping a
+stage that is complete and resuming one that was killed is the same for all, and is here. The command line, jobs and
+`s1ray run` are loops over `STAGES`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from s1ray.config import StageConfig
+from s1ray.runs import Run
+
+log = logging.getLogger("s1ray")
+
+C = TypeVar("C", bound=StageConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage(Generic[C]):
+    """One stage; call it to run it."""
+
+    name: str
+    config: type[C]
+    plan: Callable[[C], list[str]]
+    """What a run would do and cost, one line each. Reads inputs and starts nothing; raises `S1rayError` for whatever
+    would keep the run from succeeding."""
+    inputs: Callable[[C], Mapping[str, str]]
+    """Name -> file or folder whose content decides the result."""
+    work: Callable[[C, Run], None]
+    """Does the work, within an open run folder that is not complete yet."""
+    afterwards: Callable[[C, Run], None] | None = None
+    """Done each time the stage is asked for, after the run is complete: also where it was complete before."""
+
+    def __call__(self, config: C, *, force: bool = False) -> Run:
+        """Run the stage, resume it, or skip it where its run folder already holds the result.
+
+        Args:
+            config: the stage's config.
+            force: replace what the run folder holds.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            S1rayError: what the plan found, or what kept the run from finishing; RunError where the folder holds
+                something else.
+        """
+        for line in self.plan(config):
+            log.info("%s: %s", self.name, line)
+        with self.open(config, force=force) as run:
+            if run.skipped:
+                log.info("%s: %s is already complete, skipped", self.name, run.path)
+            else:
+                self.work(config, run)
+        if self.afterwards is not None:
+            self.afterwards(config, run)
+        return run
+
+    def open(self, config: C, *, force: bool = False) -> Run:
+        """The stage's run folder, not entered yet: `skipped` and `resumed` say what it holds."""
+        return Run(self.name, config, self.inputs(config), force=force)
+
+
+@dataclass(frozen=True)
+class StageEntry:
+    """Where a stage is, and what it does; its module is imported only when it is used."""
+
+    target: str
+    """"module:attribute" of the `Stage`."""
+    help: str
+
+    def load(self) -> Stage[Any]:
+        """The stage."""
+        module, _, attribute = self.target.partition(":")
+        stage: Stage[Any] = getattr(importlib.import_module(module), attribute)
+        return stage
+
+
+STAGES = {
+    "curate": StageEntry("s1ray.curation.pipeline:curate", "Choose questions: quality, decontamination, diversity."),
+    "traces": StageEntry("s1ray.traces.pipeline:traces", "Collect a teacher's reasoning traces on the questions."),
+    "train": StageEntry("s1ray.training.trainer:train", "Fine-tune a model on the traces (Ray Train, DeepSpeed)."),
+    "eval": StageEntry("s1ray.evaluation.runner:evaluate", "Measure a served model at a sweep of thinking budgets."),
+}
+"""Every stage, in the order in which data flows."""

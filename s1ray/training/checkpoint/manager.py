@@ -1,0 +1,257 @@
+"""Checkpoints to resume from: every worker writes its own part, Ray Train puts the parts together and keeps them.
+
+A checkpoint holds DeepSpeed's state (weights, optimizer), the random state of each worker, and how far the run was. The
+data position needs nothing more: the examples of a step follow from the seed and the step (`batching.global_batch`).
+Weights that are not trained (under LoRA) are left out; they are the base model's.
+
+A worker writes to its temporary folder, and Ray Train copies from there to the run folder while training goes on. The
+checkpoint counts, and an older one may go, when all workers' parts have arrived; until then no other is begun, so that
+at most one lies in the temporary folder. Where that has no room, workers write to the run folder at once.
+
+Imports torch at the top: for training workers only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import random
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from s1ray.training.checkpoint import universal
+from s1ray.training.checkpoint.folder import (
+    CHECKPOINTS_FOLDER,
+    STATE_FILE,
+    UNIVERSAL_FOLDER,
+    folder_name,
+    write_file_list,
+)
+from s1ray.training.config import TrainingConfig
+from s1ray.training.model.engine import Engine, barrier
+
+if TYPE_CHECKING:
+    from ray.train import Checkpoint
+
+log = logging.getLogger("s1ray")
+
+TAG = "state"
+"""Folder of DeepSpeed's files within a checkpoint."""
+NOT_MEASURED = 1e300
+"""Ray Train's score of a checkpoint without a validation loss: behind all others, and a number, as it wants one."""
+SPARE = 1.1
+"""Room wanted in the temporary folder, for each byte that is to be written there."""
+
+
+@dataclasses.dataclass
+class RunState:
+    """How far a run is: what a checkpoint knows besides tensors."""
+
+    finished_steps: int = 0
+    losses: list[float] = dataclasses.field(default_factory=list)
+    """Of the steps that the next ones are judged by (see `DivergenceMonitor`), oldest first."""
+    norms: list[float] = dataclasses.field(default_factory=list)
+    skipped: int = 0
+    best_loss: float | None = None
+    """Lowest validation loss so far."""
+    best_step: int | None = None
+    """Finished steps when it was measured."""
+
+
+class Checkpointer:
+    """Saves and restores the training state; every worker has one, and all of them must make the same calls."""
+
+    def __init__(self, engine: Engine, config: TrainingConfig, output: Path, *, rank: int, world_size: int):
+        """Clear what an earlier, killed attempt left in the temporary folder.
+
+        Args:
+            output: the run folder.
+        """
+        import ray.train
+
+        context = ray.train.get_context()
+        self._engine = engine
+        self._config = config
+        self._output = output
+        self._rank = rank
+        self._world_size = world_size
+        self._local_workers = context.get_local_world_size()
+        self._staging_prefix = f"s1ray-checkpoint-{hashlib.sha256(str(output).encode()).hexdigest()[:12]}-"
+        self._frozen = any(not parameter.requires_grad for parameter in engine.deepspeed.module.parameters())
+        if context.get_local_rank() == 0:
+            for leftover in Path(tempfile.gettempdir()).glob(f"{self._staging_prefix}*"):
+                shutil.rmtree(leftover, ignore_errors=True)
+        barrier()
+
+    def save(self, state: RunState, *, validation_loss: float | None = None) -> None:
+        """Write the state and hand it to Ray Train; returns when training may go on.
+
+        Args:
+            validation_loss: measured at this very step.
+
+        Raises:
+            RuntimeError: the folder cannot be written to.
+        """
+        import ray.train
+
+        self.wait()
+        metrics = {"validation_loss": NOT_MEASURED if validation_loss is None else validation_loss}
+        metrics["step"] = state.finished_steps
+        name = folder_name(state.finished_steps)
+        background = self._config.checkpoints.background and self._has_room()
+        if background:
+            folder = Path(tempfile.mkdtemp(prefix=self._staging_prefix))
+        else:
+            folder = self._output / CHECKPOINTS_FOLDER / name
+        try:
+            self._write(folder, state, metrics, shared=not background)
+        except (OSError, RuntimeError) as error:
+            # torch.save tells of a full disk by a RuntimeError.
+            raise RuntimeError(
+                f"{folder}: the checkpoint after step {state.finished_steps} cannot be written: {error}; make room "
+                "there, set TMPDIR on the nodes to a larger disk, or set checkpoints.background: false to write to the "
+                "run folder only"
+            ) from error
+        mode = ray.train.CheckpointUploadMode
+        ray.train.report(
+            metrics,
+            checkpoint=ray.train.Checkpoint.from_directory(folder),
+            checkpoint_dir_name=name,
+            checkpoint_upload_mode=mode.ASYNC if background else mode.NO_UPLOAD,
+        )
+
+    def wait(self) -> None:
+        """Wait until all checkpoints that were begun are whole in the run folder and known to Ray Train."""
+        import ray.train
+
+        ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
+
+    def restore(self) -> RunState | None:
+        """Load the newest checkpoint of this run; None if there is none.
+
+        Raises:
+            RuntimeError: it cannot be loaded, or does not fit the run.
+        """
+        import ray.train
+
+        checkpoint = ray.train.get_checkpoint()
+        return None if checkpoint is None else self._restore(checkpoint)
+
+    def restore_step(self, finished_steps: int) -> RunState:
+        """Load the checkpoint that was written after so many steps; it must still be there."""
+        import ray.train
+
+        folder = self._output / CHECKPOINTS_FOLDER / folder_name(finished_steps)
+        return self._restore(ray.train.Checkpoint.from_directory(folder))
+
+    def _write(self, folder: Path, state: RunState, metrics: dict[str, Any], *, shared: bool) -> None:
+        """Write this worker's part.
+
+        Args:
+            shared: all workers write to the same folder.
+        """
+        if shared:
+            if self._rank == 0:
+                shutil.rmtree(folder, ignore_errors=True)
+            barrier()
+        self._engine.deepspeed.save_checkpoint(folder, tag=TAG, exclude_frozen_parameters=self._frozen)
+        torch.save(_random_state(), folder / f"random_{self._rank}.pt")
+        if self._rank == 0:
+            about = dataclasses.asdict(state) | {
+                "world_size": self._world_size,
+                "precision": self._config.precision,
+                "metrics": metrics,
+            }
+            (folder / STATE_FILE).write_text(json.dumps(about, indent=2), encoding="utf-8")
+        if shared:
+            barrier()
+        # In a shared folder the first worker vouches for all files.
+        mine = not shared or self._rank == 0
+        files = [file for file in folder.rglob("*") if file.is_file()] if mine else []
+        write_file_list(folder, self._rank, files)
+
+    def _restore(self, checkpoint: Checkpoint) -> RunState:
+        with checkpoint.as_directory() as directory:
+            folder = Path(directory)
+            about = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+            if about["precision"] != self._config.precision:
+                raise RuntimeError(
+                    f"{folder}: the checkpoint is in {about['precision']}, these workers would go on in "
+                    f"{self._config.precision}; set precision: {about['precision']}"
+                )
+            written_by = about["world_size"]
+            # Without ZeRO every worker has the whole state, and the first one's does for any number of them.
+            if written_by == self._world_size or self._config.zero_stage == 0:
+                path, _ = self._engine.deepspeed.load_checkpoint(
+                    str(folder), tag=TAG, load_module_strict=not self._frozen
+                )
+            else:
+                path = self._load_converted(folder, written_by)
+            if path is None:
+                raise RuntimeError(f"{folder}: DeepSpeed found no state there; delete the folder to start again")
+            mine = folder / f"random_{self._rank}.pt"
+            if mine.exists() and written_by == self._world_size:
+                # Written by this program; numpy's and Python's random states are not plain tensors.
+                _set_random_state(torch.load(mine, weights_only=False))
+            else:
+                torch.manual_seed(hash((self._config.seed, about["finished_steps"], self._rank)))
+        return RunState(**{field.name: about[field.name] for field in dataclasses.fields(RunState)})
+
+    def _load_converted(self, folder: Path, written_by: int) -> str | None:
+        """Load a checkpoint that another number of workers wrote, converted by the first worker."""
+        converted = self._output / UNIVERSAL_FOLDER / folder.name
+        if self._rank == 0 and not converted.exists():
+            log.warning(
+                "train: converting %s, written by %d workers, for %d", folder.name, written_by, self._world_size
+            )
+            universal.convert(folder, converted, tag=TAG, processes=min(written_by, self._config.cpus_per_worker))
+        universal.wait_for(converted)
+        path = universal.load(self._engine.deepspeed, converted, tag=TAG)
+        barrier()
+        if self._rank == 0:
+            shutil.rmtree(converted.parent)
+        return path
+
+    def _has_room(self) -> bool:
+        """Whether the temporary folders of all nodes can take their workers' parts."""
+        free = shutil.disk_usage(tempfile.gettempdir()).free
+        enough = free > SPARE * _state_bytes(self._engine.deepspeed) * self._local_workers
+        everywhere = torch.tensor(int(enough), device=self._engine.device)
+        if torch.distributed.is_initialized():
+            torch.distributed.all_reduce(everywhere, op=torch.distributed.ReduceOp.MIN)
+        if not everywhere.item() and self._rank == 0:
+            log.warning("train: no room for a checkpoint in the workers' temporary folders; writing to the run folder")
+        return bool(everywhere.item())
+
+
+def _state_bytes(engine: Any) -> int:
+    """About what a worker writes: weights, master weights, optimizer states, each as far as it has them."""
+    optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
+    tensors = [tensor for state in optimizer.state.values() for tensor in state.values() if torch.is_tensor(tensor)]
+    tensors += optimizer.state.keys()
+    tensors += [getattr(parameter, "ds_tensor", parameter) for parameter in engine.module.parameters()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _random_state() -> dict[str, Any]:
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        "numpy": np.random.get_state(),
+        "python": random.getstate(),
+    }
+
+
+def _set_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])

@@ -1,0 +1,124 @@
+"""Micro-batches as tensors: packed into one row with positions that start again, or padded on the right.
+
+Imports torch at the top: for training workers only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from s1ray.training.model.loss import IGNORE
+
+
+class Dataset:
+    """The training examples in memory.
+
+    Attributes:
+        ids: the examples' keys.
+        tokens: token ids, one array an example.
+        labels: int64 arrays of the same lengths: the next token's id where it is trained, else `IGNORE`.
+        lengths: tokens of each example.
+        trained: trained tokens of each example.
+    """
+
+    def __init__(self, ids: Sequence[str], tokens: Sequence[np.ndarray], masks: Sequence[np.ndarray]):
+        self.ids = list(ids)
+        self.tokens = [np.asarray(row, dtype=np.int64) for row in tokens]
+        self.labels = [_labels(row, mask) for row, mask in zip(self.tokens, masks, strict=True)]
+        self.lengths = [len(row) for row in self.tokens]
+        self.trained = [int((row != IGNORE).sum()) for row in self.labels]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def read(cls, path: str) -> Dataset:
+        """Read a Parquet file of `Example` rows."""
+        from s1ray.schemas import Example, read_table
+
+        table = read_table(path, Example)
+        return cls(
+            table.column("id").to_pylist(),
+            [row.values.to_numpy(zero_copy_only=False) for row in table.column("input_ids")],
+            [row.values.to_numpy(zero_copy_only=False) for row in table.column("loss_mask")],
+        )
+
+
+def _labels(tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    # Shifted within the example, so that in a packed row no token is ever trained to begin the next example.
+    labels = np.full(len(tokens), IGNORE, dtype=np.int64)
+    labels[:-1] = np.where(np.asarray(mask[1:], dtype=bool), tokens[1:], IGNORE)
+    return labels
+
+
+def collate(
+    dataset: Dataset,
+    batch: Sequence[int],
+    *,
+    packing: bool,
+    flash: bool,
+    device: torch.device,
+    part: tuple[int, int] = (0, 1),
+) -> dict[str, Any]:
+    """The inputs of `LossModel` for one micro-batch.
+
+    Args:
+        batch: indices of the examples; empty gives two tokens without loss, to keep step with the other workers.
+        flash: say the examples' boundaries in flash attention's keywords instead of `segments`.
+        part: (i, n) gives the i-th of n equal runs of the packed row's tokens, for workers that share it. The
+            boundaries are those of the whole row, which is filled up to a multiple of n with tokens without loss.
+
+    Returns:
+        `input_ids`, `labels` and `position_ids`, int64 [1, T] packed, [rows, T] padded; in packed rows the boundaries
+        too.
+    """
+    assert packing or part == (0, 1), "only packed rows are shared"
+    tokens = [dataset.tokens[index] for index in batch] or [np.zeros(2, dtype=np.int64)]
+    labels = [dataset.labels[index] for index in batch] or [np.full(2, IGNORE, dtype=np.int64)]
+    if not packing:
+        width = max(len(row) for row in tokens)
+        positions = np.broadcast_to(np.arange(width), (len(tokens), width)).copy()
+        # Any id serves as padding: it has no loss, and nothing before it sees it.
+        return {
+            "input_ids": _padded(tokens, width, 0, device),
+            "labels": _padded(labels, width, IGNORE, device),
+            "position_ids": torch.from_numpy(positions).to(device),
+        }
+    bounds = [0, *np.cumsum([len(row) for row in tokens]).tolist()]
+    index, parts = part
+    if fill := -bounds[-1] % parts:
+        tokens.append(np.zeros(fill, dtype=np.int64))
+        labels.append(np.full(fill, IGNORE, dtype=np.int64))
+        bounds.append(bounds[-1] + fill)
+    width = bounds[-1] // parts
+    mine = slice(index * width, (index + 1) * width)
+    row = {
+        "input_ids": _row(tokens, mine, device),
+        "labels": _row(labels, mine, device),
+        "position_ids": _row([np.arange(len(example)) for example in tokens], mine, device),
+    }
+    if not flash:
+        return row | {"segments": tuple(bounds)}
+    boundaries = torch.tensor(bounds, dtype=torch.int32, device=device)
+    longest = max(len(example) for example in tokens)
+    return row | {
+        "cu_seq_lens_q": boundaries,
+        "cu_seq_lens_k": boundaries,
+        "max_length_q": longest,
+        "max_length_k": longest,
+    }
+
+
+def _row(parts: Sequence[np.ndarray], run: slice, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(parts)[run]).unsqueeze(0).to(device)
+
+
+def _padded(rows: Sequence[np.ndarray], width: int, fill: int, device: torch.device) -> torch.Tensor:
+    padded = np.full((len(rows), width), fill, dtype=np.int64)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return torch.from_numpy(padded).to(device)

@@ -1,0 +1,215 @@
+r"""Traces as the model sees them: token ids, and which of them carry loss.
+
+The text is s1's (`data/tokenization.py` and `train/sft.py` there): the tokenizer's own chat template renders the
+question as the user's turn and opens the assistant's; then follow thinking and answer in the thinking format's
+delimiters, and what the template puts after an assistant's message. For Qwen2.5 and s1:
+
+    ...<|im_start|>assistant\n | <|im_start|>think\n{thinking}\n<|im_start|>answer\n{attempt}<|im_end|>\n
+
+Left of the bar nothing is trained, right of it everything, the end of the turn and the line break after it included.
+The two sides are tokenised apart, as an inference engine does with prompt and output, so the mask is known rather than
+searched for, and padding has no say in it.
+
+Rows that could not be trained on whole come back as `Unusable`, with the reason. Nothing is ever cut.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from s1ray.schemas import Example, Trace
+from s1ray.thinking.format import ThinkingFormat
+from s1ray.training.data.conditional_control import Control, ask, count_down, split_steps, step_marker, upper_bound
+
+SENTINEL = "s1ray-assistant-message"
+"""Stands for the assistant's message while the template's text after a message is read off."""
+BATCH = 256
+"""Rows tokenised in one call, so that the tokenizer can use its threads."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unusable:
+    """A trace that cannot be trained on."""
+
+    id: str
+    reason: str
+    """A short code: too_long, cut_by_teacher, no_thinking, no_answer, delimiter_in_text."""
+    detail: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ChatText:
+    """The texts of one training sequence."""
+
+    prompt: str
+    """Everything up to the assistant's message; not trained."""
+    response: str
+    """Thinking, answer and the end of the turn; trained."""
+
+
+class ChatRenderer:
+    """Renders traces with a tokenizer's chat template and a thinking format."""
+
+    def __init__(self, tokenizer: Any, thinking_format: ThinkingFormat, control: Control = "none"):
+        """Read off what the chat template puts after an assistant's message.
+
+        Args:
+            control: condition the examples on the length of their thinking (`s1ray.training.data.conditional_control`).
+
+        Raises:
+            ValueError: the tokenizer has no usable chat template, or one that opens the thinking in another way than
+                the format; or it cannot express the format; or the format has no way to count steps.
+        """
+        self.tokenizer = tokenizer
+        self.format = thinking_format
+        self.control = control
+        self._name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+        if not getattr(tokenizer, "chat_template", None):
+            raise ValueError(
+                f"tokenizer {self._name!r} has no chat template; train an instruct model, or add a chat_template to "
+                "the model's tokenizer folder"
+            )
+        thinking_format.resolve(tokenizer)
+        self.turn_end = self._turn_end()
+        self._markup = self._reserved_texts()
+        # Reserved tokens (Llama's) are only among the added ones.
+        controls = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
+        self._step_marker = step_marker(thinking_format, controls) if control == "step" else ""
+        self.render("question", "thinking", "answer")
+
+    def prompt(self, question: str) -> str:
+        """The user's turn, and the opening of the assistant's."""
+        return str(
+            self.tokenizer.apply_chat_template(
+                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
+            )
+        )
+
+    def render(self, question: str, thinking: str, attempt: str) -> ChatText:
+        """Prompt and response of one example."""
+        question, message = self._turns(question, thinking, attempt)
+        prompt = self.prompt(question)
+        opening = prompt[len(prompt.rstrip()) - len(self.format.start) :]
+        if opening.startswith(self.format.start):
+            # The template has already opened the thinking (DeepSeek R1's does): the model never writes that part.
+            if not message.startswith(opening):
+                raise ValueError(
+                    f"the chat template of {self._name!r} opens the thinking with {opening!r}, but thinking format "
+                    f"{self.format.name!r} with {message[: len(opening)]!r}; choose the format that fits the model"
+                )
+            message = message.removeprefix(opening)
+        return ChatText(prompt, message + self.turn_end)
+
+    def markup_in(self, text: str) -> str | None:
+        """A delimiter or control token that a text contains, which would be read as structure rather than as text."""
+        return next((markup for markup in self._markup if markup in text), None)
+
+    def _turns(self, question: str, thinking: str, attempt: str) -> tuple[str, str]:
+        """What the user says, and the assistant's message."""
+        message = self.format.render_assistant(thinking, attempt)
+        if self.control == "token":
+            (ids,) = self.tokenizer([thinking.strip()], add_special_tokens=False)["input_ids"]
+            question = ask(question, upper_bound(len(ids)), "tokens")
+        elif self.control == "step":
+            steps = split_steps(thinking)
+            limit = upper_bound(len(steps))
+            question = ask(question, limit, "steps")
+            # Everything after the thinking stays as it is, the answer's prefix included.
+            closing = message.removeprefix(f"{self.format.start}\n{thinking.strip()}\n")
+            message = count_down(steps, limit, self._step_marker) + closing
+        return question, message
+
+    def _turn_end(self) -> str:
+        messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": SENTINEL}]
+        _, found, after = str(self.tokenizer.apply_chat_template(messages, tokenize=False)).partition(SENTINEL)
+        if not found:
+            raise ValueError(f"the chat template of {self._name!r} leaves out the assistant's message")
+        if not after.strip():
+            raise ValueError(
+                f"the chat template of {self._name!r} puts no end-of-turn token after the assistant's message, so the "
+                "model could not learn to stop; use a template that does"
+            )
+        return after
+
+    def _reserved_texts(self) -> tuple[str, ...]:
+        special = set(self.tokenizer.all_special_tokens)
+        delimiters = {self.format.start, self.format.end, *self.format.end_triggers}
+        return tuple(sorted(special | delimiters, key=lambda text: (-len(text), text)))
+
+
+def build_examples(
+    traces: Iterable[Trace], renderer: ChatRenderer, max_length: int
+) -> tuple[list[Example], list[Unusable]]:
+    """Tokenise traces, in order.
+
+    Args:
+        max_length: most tokens of one example.
+
+    Returns:
+        The examples, and the rows that could not become one.
+    """
+    examples: list[Example] = []
+    unusable: list[Unusable] = []
+    for batch in _batches(traces):
+        usable, texts = [], []
+        for trace in batch:
+            if (problem := _problem(trace, renderer)) is not None:
+                unusable.append(problem)
+            else:
+                usable.append(trace)
+                texts.append(renderer.render(trace.question, trace.thinking, trace.attempt))
+        if not texts:
+            continue
+        prompts = renderer.tokenizer([t.prompt for t in texts], add_special_tokens=False)["input_ids"]
+        responses = renderer.tokenizer([t.response for t in texts], add_special_tokens=False)["input_ids"]
+        for trace, prompt, response in zip(usable, prompts, responses, strict=True):
+            length = len(prompt) + len(response)
+            if length > max_length:
+                detail = f"{length} tokens, max_length is {max_length}"
+                unusable.append(Unusable(trace.id, "too_long", detail))
+                continue
+            examples.append(
+                Example(
+                    id=trace.id,
+                    input_ids=[*prompt, *response],
+                    loss_mask=[False] * len(prompt) + [True] * len(response),
+                )
+            )
+    return examples, unusable
+
+
+def explain(unusable: list[Unusable], *, shown: int = 10) -> str:
+    """The unusable rows for a message: how many for each reason, and the first of them by id."""
+    counts = collections.Counter(row.reason for row in unusable)
+    lines = [f"{len(unusable)} unusable row(s): " + ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))]
+    lines += [f"  {row.id}: {row.reason} ({row.detail})" for row in unusable[:shown]]
+    if len(unusable) > shown:
+        lines.append(f"  ... and {len(unusable) - shown} more")
+    return "\n".join(lines)
+
+
+def _problem(trace: Trace, renderer: ChatRenderer) -> Unusable | None:
+    if trace.finish_reason == "length":
+        return Unusable(trace.id, "cut_by_teacher", "finish_reason is 'length'")
+    if not trace.thinking.strip():
+        return Unusable(trace.id, "no_thinking", "the thinking is empty")
+    if not trace.attempt.strip():
+        return Unusable(trace.id, "no_answer", "the attempt is empty")
+    for field in ("question", "thinking", "attempt"):
+        if (markup := renderer.markup_in(getattr(trace, field))) is not None:
+            return Unusable(trace.id, "delimiter_in_text", f"{field} contains {markup!r}")
+    return None
+
+
+def _batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
+    batch: list[Trace] = []
+    for trace in traces:
+        batch.append(trace)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,1 @@
+"""The model under training: loading, attention, loss, engine, export."""

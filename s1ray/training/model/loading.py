@@ -1,0 +1,114 @@
+"""The base model in an engine, loaded so that a node never holds a copy of it for each of its workers.
+
+transformers maps safetensors files into memory rather than reading them, so what it returns is shared by all workers of
+a node through the page cache, as long as it need not change the precision. So it is asked for the files' own; from
+there each parameter in turn goes to the worker's device in the training's precision, and under ZeRO-3 is cut into the
+workers' parts before the next one comes. Beside what it keeps, a worker holds one parameter at a time. (Families whose
+files transformers has to rearrange, such as mixtures of experts stored expert by expert, are read by each worker.)
+
+Imports torch at the top: for training workers only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from s1ray.config import ConfigError
+from s1ray.training.config import TrainingConfig
+from s1ray.training.model import attention
+from s1ray.training.model.engine import Engine, deepspeed_config, import_deepspeed
+from s1ray.training.model.lora import add_updates
+from s1ray.training.model.loss import LossModel
+from s1ray.training.model.sequence_parallel import join_group, shared_attention
+from s1ray.training.planning.requirements import check_heads, check_network
+
+
+def load_engine(config: TrainingConfig, model: str, *, device: torch.device, rank: int, world_size: int) -> Engine:
+    """Load the base model into a DeepSpeed engine; every worker must call it, with torch's random state alike.
+
+    Args:
+        config: with its precision decided (`resolve_precision`).
+        model: Hugging Face id or folder.
+
+    Raises:
+        ConfigError: the model cannot be trained as the config wants it, or flash attention is not there.
+    """
+    flash = _uses_flash_attention(config, device)
+    network = load_network(model, flash=flash)
+    check_network(network, model)
+    deepspeed = import_deepspeed(device)
+    if torch.distributed.is_initialized() and not deepspeed.comm.is_initialized():
+        deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)
+    if config.sequence_parallel > 1:
+        check_heads(network.config, config.sequence_parallel, model)
+        group = join_group(config.sequence_parallel, rank=rank, world_size=world_size)
+        attention.register(flash=flash, around=lambda core: shared_attention(core, network.config, group))
+    adapter = None if config.lora is None else add_updates(network, config.lora)
+    place(network, config, device)
+    network.train()
+    if config.gradient_checkpointing:
+        network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    engine = Engine(
+        LossModel(network, logits_chunk=config.logits_chunk),
+        config,
+        device=device,
+        world_size=world_size,
+        rank=rank,
+        flash=flash,
+    )
+    engine.adapter = adapter
+    return engine
+
+
+def load_network(model: str, *, flash: bool = False) -> Any:
+    """The transformers model on the CPU, its weights still in their files and in their precision."""
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    attention.register(flash=flash)
+    implementation = "flash_attention_2" if flash else attention.SEGMENTS
+    return AutoModelForCausalLM.from_pretrained(model, dtype="auto", attn_implementation=implementation)
+
+
+def place(network: torch.nn.Module, config: TrainingConfig, device: torch.device) -> None:
+    """Move a model to where it is trained, in the training's precision, one parameter at a time.
+
+    Under ZeRO-3 each parameter is cut into the workers' parts on the way.
+    """
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    placed: set[int] = set()
+    for module in network.modules():
+        own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) not in placed]
+        placed.update(map(id, own))
+        for parameter in own:
+            parameter.data = parameter.data.to(device, dtype)
+            if config.zero_stage == 3:
+                _partition(parameter, config, device)
+        for buffer in module.buffers(recurse=False):
+            # Their precision is the model's own choice: rotary frequencies in bf16 would blur far positions.
+            buffer.data = buffer.data.to(device)
+
+
+def _partition(parameter: torch.nn.Parameter, config: TrainingConfig, device: torch.device) -> None:
+    import deepspeed
+
+    holder = torch.nn.Module()
+    holder.parameter = parameter
+    settings = deepspeed_config(config, on_gpu=device.type != "cpu")
+    deepspeed.zero.Init(module=holder, config_dict_or_path=settings, dtype=parameter.dtype)
+
+
+def _uses_flash_attention(config: TrainingConfig, device: torch.device) -> bool:
+    from transformers.utils import is_flash_attn_2_available
+
+    if config.attention == "flash_attention_2" and not is_flash_attn_2_available():
+        raise ConfigError(
+            "attention: flash_attention_2 needs the package flash-attn and a GPU, and this worker lacks one of them; "
+            "install it on all nodes, or use segments"
+        )
+    if config.attention != "auto":
+        return config.attention == "flash_attention_2"
+    return device.type == "cuda" and config.precision == "bf16" and is_flash_attn_2_available()

@@ -1,0 +1,1 @@
+"""What a run tells while it goes on, and how it notices that something is wrong."""

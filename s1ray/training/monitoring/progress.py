@@ -1,0 +1,122 @@
+"""Shows a run's steps while it goes on, and passes them to whoever else wants to be told (`tracking`)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from s1ray.training.monitoring.metrics import MetricsTail
+from s1ray.training.monitoring.tracking import Tracker
+
+log = logging.getLogger("s1ray")
+
+POLL_SECONDS = 0.5
+
+
+class Progress:
+    """Follows a run's metrics file: a bar on a terminal, else a log line every few seconds.
+
+    Use it as a context manager around the run.
+    """
+
+    def __init__(self, path: Path, total_steps: int, *, trackers: Sequence[Tracker] = (), interval: float = 10.0):
+        """Prepare to follow a file that need not exist yet.
+
+        Args:
+            trackers: told of each step once, in order, and closed at the end. One that fails is left out from then on.
+            interval: seconds between log lines.
+        """
+        self._tail = MetricsTail(path)
+        self._total = total_steps
+        self._trackers = list(trackers)
+        self._interval = interval
+        self._told = 0
+        self._failed = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="training-progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._failed = kind is not None
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        if sys.stderr.isatty():
+            self._bar()
+        else:
+            self._lines()
+        for tracker in list(self._trackers):
+            self._attempt(tracker, tracker.close, failed=self._failed)
+
+    def _bar(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
+
+        columns = (
+            TextColumn("train"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+        )
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task("starting the workers", total=self._total)
+            while True:
+                stopped = self._stop.wait(POLL_SECONDS)
+                if latest := self._latest():
+                    bar.update(task, completed=latest["step"], description=describe(latest))
+                if stopped:
+                    return
+
+    def _lines(self) -> None:
+        waiting: dict[str, Any] | None = None
+        shown_at = time.monotonic()
+        while True:
+            stopped = self._stop.wait(POLL_SECONDS)
+            waiting = self._latest() or waiting
+            if waiting and (stopped or time.monotonic() - shown_at >= self._interval):
+                log.info("train: step %d/%d, %s", waiting["step"], self._total, describe(waiting))
+                waiting, shown_at = None, time.monotonic()
+            if stopped:
+                return
+
+    def _latest(self) -> dict[str, Any] | None:
+        """The newest step since the last call, once the trackers have been told of all."""
+        lines = self._tail.read()
+        for line in lines:
+            if line["step"] > self._told:
+                self._told = line["step"]
+                for tracker in list(self._trackers):
+                    self._attempt(tracker, tracker.log, line)
+        return lines[-1] if lines else None
+
+    def _attempt(self, tracker: Tracker, call: Any, *args: Any, **kwargs: Any) -> None:
+        # Whatever a tracking service raises, training is worth more than being watched.
+        try:
+            call(*args, **kwargs)
+        except Exception as error:
+            log.warning("train: %s fails (%s) and is told nothing more", tracker.name, error)
+            self._trackers.remove(tracker)
+
+
+def describe(metrics: dict[str, Any]) -> str:
+    """A step in a few words."""
+    loss = "not a number" if metrics["loss"] is None else f"{metrics['loss']:.3f}"
+    parts = [f"loss {loss}", f"{metrics['tokens_per_second']:,.0f} tokens/s"]
+    if "validation_loss" in metrics and metrics["validation_loss"] is not None:
+        parts.insert(1, f"validation {metrics['validation_loss']:.3f}")
+    if "mfu" in metrics:
+        parts.append(f"MFU {100 * metrics['mfu']:.1f} %")
+    if "skipped" in metrics:
+        parts.append(f"left out: {metrics['skipped']}")
+    return ", ".join(parts)

@@ -1,0 +1,81 @@
+"""What the memory estimate needs to know of a model, read off its config: no weights are loaded or downloaded."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from s1ray.training.config import LoraConfig, TrainingConfig
+from s1ray.training.planning.memory import Architecture
+
+
+def read_architecture(config: TrainingConfig) -> Architecture | None:
+    """The architecture of the model to be trained; None where its config cannot be read."""
+    network = network_without_weights(config.model)
+    return None if network is None else describe(network, config.lora)
+
+
+@functools.lru_cache(maxsize=1)
+def network_without_weights(model: str) -> Any | None:
+    """A transformers model on the meta device, by its config's `model`; None where there is no model to be read."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    try:
+        model_config = AutoConfig.from_pretrained(model)
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(model_config)
+    except (OSError, ValueError):
+        return None
+
+
+def describe(model: Any, lora: LoraConfig | None = None) -> Architecture:
+    """The architecture of a transformers model (its weights may be on the meta device).
+
+    Args:
+        lora: what is trained in place of the weights.
+    """
+    text = model.config.get_text_config()
+    heads = text.num_attention_heads
+    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    names = [name for name, _ in model.named_parameters()]
+    return Architecture(
+        parameters=sum(p.numel() for p in model.parameters()),
+        largest_module=max(sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()),
+        layers=text.num_hidden_layers,
+        hidden_size=text.hidden_size,
+        attention_size=heads * head_size,
+        key_value_size=(getattr(text, "num_key_value_heads", None) or heads) * head_size,
+        heads=heads,
+        intermediate_size=_mlp_width(text),
+        vocabulary=text.vocab_size,
+        normalised_queries=any(name.endswith("q_norm.weight") for name in names),
+        trained=None if lora is None else _updates(model, lora),
+        experts=getattr(text, "num_experts_per_tok", None) is not None,
+    )
+
+
+def _mlp_width(text: Any) -> int:
+    """Width of what a token goes through; in a mixture of experts that is several of them, and perhaps a shared one."""
+    each = getattr(text, "moe_intermediate_size", None)
+    chosen = getattr(text, "num_experts_per_tok", None)
+    if chosen is None:
+        return int(text.intermediate_size)
+    return int(
+        (each or text.intermediate_size) * chosen + (getattr(text, "shared_expert_intermediate_size", None) or 0)
+    )
+
+
+def _updates(model: Any, lora: LoraConfig) -> int:
+    """Weights of LoRA's updates: rank x (inputs + outputs) for each layer that gets one."""
+    import torch
+
+    output = model.get_output_embeddings()
+    targets = None if isinstance(lora.target_modules, str) else set(lora.target_modules)
+    return sum(
+        lora.rank * (module.in_features + module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
+        and module is not output
+        and (targets is None or name.rsplit(".", 1)[-1] in targets)
+    )

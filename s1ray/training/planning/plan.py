@@ -1,0 +1,167 @@
+"""What a run would do, before anything is started: rows, steps, layout, memory (`s1ray train --dry-run`)."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from s1ray.schemas import Example
+from s1ray.training.config import TrainingConfig
+from s1ray.training.data.batching import Layout, global_batch, lay_out, padding
+from s1ray.training.data.examples import explain
+from s1ray.training.data.preparation import prepare
+from s1ray.training.data.schedule import steps_per_epoch, warmup_steps
+from s1ray.training.monitoring.tracking import check_packages
+from s1ray.training.planning.architecture import read_architecture
+from s1ray.training.planning.hardware import Hardware, find_hardware
+from s1ray.training.planning.memory import Architecture, MemoryEstimate, Workload, estimate
+from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for, size
+
+
+def plan(config: TrainingConfig) -> list[str]:
+    """What a run would do. Reads and tokenises the traces; starts nothing."""
+    check_packages(config.tracking)
+    training_set = prepare(config)
+    rows = Rows.of(training_set.examples)
+    per_epoch = steps_per_epoch(len(rows.lengths), config.global_batch)
+    total = per_epoch * config.epochs
+    layouts = rows.layouts(config, per_epoch)
+    accumulation = [len(layout[0]) for layout in layouts]
+    waste = sum(padding(layout, rows.lengths, config.packing) for layout in layouts) / len(layouts)
+    lines = [
+        f"{len(rows.lengths):,} of {training_set.num_traces:,} traces, {sum(rows.lengths):,} tokens an epoch "
+        f"({sum(rows.trained):,} trained), longest {max(rows.lengths):,}",
+        f"{total:,} optimizer steps ({config.epochs} epochs of {per_epoch}), "
+        f"{warmup_steps(total, config.optimizer)} of warm-up",
+        f"{config.num_workers} worker(s), {min(accumulation)} to {max(accumulation)} micro-batches a step each, "
+        f"{100 * waste:.1f} % padding",
+        *memory_lines(config, rows),
+    ]
+    if training_set.held_out:
+        lines.insert(1, f"{len(training_set.held_out):,} traces held out, to measure the loss on")
+    if training_set.unusable:
+        lines.extend(explain(training_set.unusable).splitlines())
+    return lines
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The sizes of the training rows."""
+
+    lengths: Sequence[int]
+    trained: Sequence[int]
+
+    @classmethod
+    def of(cls, examples: Sequence[Example]) -> Rows:
+        """Those of examples."""
+        return cls([len(example.input_ids) for example in examples], [sum(example.loss_mask) for example in examples])
+
+    def layouts(self, config: TrainingConfig, steps: int) -> list[Layout]:
+        """How the first steps are spread over the workers."""
+        return [
+            lay_out(
+                self.lengths,
+                global_batch(step, len(self.lengths), config.global_batch, config.seed),
+                num_workers=config.data_parallel,
+                micro_batch_tokens=config.micro_batch,
+                packing=config.packing,
+            )
+            for step in range(steps)
+        ]
+
+    def workload(self, config: TrainingConfig) -> Workload:
+        """The largest micro-batch that any step of the run will have."""
+        steps = steps_per_epoch(len(self.lengths), config.global_batch) * config.epochs
+        layouts = self.layouts(config, steps)
+        batches = {batch for layout in layouts for worker in layout for batch in worker if batch}
+        tokens = [
+            sum(self.lengths[i] for i in batch) if config.packing else len(batch) * max(self.lengths[i] for i in batch)
+            for batch in batches
+        ]
+        part = config.sequence_parallel
+        return Workload(
+            tokens=-(-max(tokens) // part),
+            # Where a row is shared, its trained tokens may all be one worker's.
+            trained_tokens=min(max(sum(self.trained[i] for i in batch) for batch in batches), -(-max(tokens) // part)),
+            several_examples=config.packing and any(len(batch) > 1 for batch in batches),
+            accumulates=any(len(layout[0]) > 1 for layout in layouts),
+        )
+
+
+def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:
+    """What memory the run needs, whether that is there, and what would help if not."""
+    architecture = read_architecture(config)
+    if architecture is None:
+        return [f"memory: not estimated, the config of model {config.model} cannot be read from here"]
+    hardware = find_hardware(config)
+    config = _decided(config, hardware)
+    memory = estimate_for(config, architecture, rows, hardware)
+    return [
+        _device_line(memory, architecture, hardware),
+        f"  most of it at the moment of the {memory.peak_moment}: {_parts(memory)}",
+        _host_line(memory, hardware),
+        *_verdict(config, architecture, rows, hardware, memory),
+    ]
+
+
+def memory_warning(config: TrainingConfig, rows: Rows) -> str | None:
+    """For a run that is about to start: the same lines, if it does not fit what the cluster has now."""
+    lines = memory_lines(config, rows)
+    return "\n".join(lines) if any("does NOT fit" in line for line in lines) else None
+
+
+def estimate_for(config: TrainingConfig, architecture: Architecture, rows: Rows, hardware: Hardware) -> MemoryEstimate:
+    """The memory estimate of a run with these rows on this hardware."""
+    if config.lora is not None and architecture.trained is None:
+        architecture = read_architecture(config) or architecture
+    return estimate(architecture, config, rows.workload(config), on_gpu=hardware.on_gpu)
+
+
+def _decided(config: TrainingConfig, hardware: Hardware) -> TrainingConfig:
+    """With `precision: auto` decided for the hardware."""
+    if hardware.on_gpu and config.precision == "auto":
+        return config.model_copy(update={"precision": "bf16"})
+    import torch
+
+    from s1ray.training.model.engine import resolve_precision
+
+    return resolve_precision(config, torch.device("cpu"))
+
+
+def _device_line(memory: MemoryEstimate, architecture: Architecture, hardware: Hardware) -> str:
+    count = f"{architecture.parameters / 1e6:,.1f}M parameters"
+    if not hardware.on_gpu:
+        return f"memory: {size(memory.total)} a worker for {count}"
+    there = "an unknown amount" if hardware.device_memory is None else size(hardware.device_memory)
+    return f"memory: {size(memory.total)} of {there} on each GPU for {count} ({hardware.source})"
+
+
+def _parts(memory: MemoryEstimate) -> str:
+    parts = memory.moments[memory.peak_moment]
+    return ", ".join(f"{name} {size(number)}" for name, number in parts.items() if number)
+
+
+def _host_line(memory: MemoryEstimate, hardware: Hardware) -> str:
+    there = "" if hardware.host_memory is None else f" of {size(hardware.host_memory)}"
+    offloaded = f", {size(memory.host)} of each worker's states offloaded" if memory.host else ""
+    if memory.loading:
+        offloaded += f", {size(memory.loading)} of each worker's on loading a mixture of experts"
+    return (
+        f"  host memory: {size(host_need(memory, hardware))}{there} on each node of {hardware.workers_per_node} "
+        f"worker(s){offloaded}"
+    )
+
+
+def _verdict(
+    config: TrainingConfig, architecture: Architecture, rows: Rows, hardware: Hardware, memory: MemoryEstimate
+) -> list[str]:
+    fitting = fits(memory, hardware)
+    if fitting:
+        return ["  it fits"]
+    if fitting is None:
+        return ["  whether it fits is not known; say accelerator_type, or run this where the cluster can be asked"]
+    options = options_for(config, architecture, hardware, max(rows.lengths))
+    advice = advise(config, lambda changed: estimate_for(changed, architecture, rows, hardware), hardware, options)
+    if not advice:
+        return ["  it does NOT fit, nor would it with any setting known here; take a smaller model or more memory"]
+    return ["  it does NOT fit; it would with", *(f"    {found}" for found in advice)]

@@ -1,0 +1,158 @@
+"""Trains in a two-node cluster of its own, and on the way kills a worker, a node (with notice) and at last itself.
+
+    RAY_TMPDIR=... python killed_training.py CONFIG.yaml KILLS.json
+
+KILLS.json says after how many steps each of "worker", "node" and "driver" dies; each dies once, however often this
+is started. What has happened is noted in files beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from s1ray.config import load_config
+from s1ray.training import loop, trainer
+from s1ray.training.checkpoint.folder import folder_name, is_whole
+from s1ray.training.config import TrainingConfig
+
+PATIENCE = 90.0
+
+
+class Marks:
+    """What has happened, in files that survive whoever wrote them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def make(self, name: str) -> bool:
+        """Make a mark; False if it was there."""
+        try:
+            (self.folder / name).touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        return True
+
+    def wait(self, name: str) -> None:
+        """Wait until somebody has made a mark."""
+        deadline = time.monotonic() + PATIENCE
+        while not (self.folder / name).exists():
+            assert time.monotonic() < deadline, f"nobody made the mark {name}"
+            time.sleep(0.05)
+
+
+def train_and_die(settings: dict[str, Any]) -> dict[str, Any]:
+    """The training function, with kills."""
+    import ray.train
+
+    output = Path(settings["output"])
+    kills = json.loads((output.parent / "kills.json").read_text())
+    marks = Marks(output.parent / "marks")
+    rank = ray.train.get_context().get_world_rank()
+    first = True
+
+    def after_step(finished: int) -> None:
+        nonlocal first
+        if first and rank == 0:
+            marks.make(f"began_after_{finished - 1}_{os.getpid()}")
+        first = False
+        if finished == kills["worker"] and rank == 1 and marks.make("worker_killed"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if finished == kills["node"] - 1:
+            # The notice comes a step earlier; it is for the next one to see and save.
+            marks.make("notice")
+            marks.wait("noticed")
+        if finished == kills["node"] and not (marks.folder / "node_killed").exists():
+            marks.make("kill_node")
+            marks.wait("node_killed")
+            time.sleep(PATIENCE)
+        if finished == kills["driver"] and marks.make("kill_driver"):
+            time.sleep(PATIENCE)
+
+    return loop.train_worker(settings, after_step=after_step)
+
+
+def follow(cluster: Any, node: Any, output: Path, kills: dict[str, int]) -> None:
+    """Do to the cluster what the workers ask for."""
+    marks = Marks(output.parent / "marks")
+
+    def asked(name: str, done: str) -> bool:
+        return (marks.folder / name).exists() and not (marks.folder / done).exists()
+
+    while True:
+        time.sleep(0.05)
+        if asked("notice", "noticed"):
+            drain(cluster, node)
+            # Ray Train looks for drained nodes every five seconds, the training loop asks Ray Train every two.
+            time.sleep(8)
+            marks.make("noticed")
+        if asked("kill_node", "node_killed"):
+            saved = output / "checkpoints" / folder_name(kills["node"])
+            deadline = time.monotonic() + PATIENCE
+            while not is_whole(saved) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            if is_whole(saved):
+                marks.make("saved_on_notice")
+            cluster.remove_node(node, allow_graceful=False)
+            marks.make("node_killed")
+            add_node(cluster)
+        if asked("kill_driver", "driver_killed"):
+            marks.make("driver_killed")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def add_node(cluster: Any) -> None:
+    """Add a node from another thread than the main one, where Ray may not set the signal handler that it would."""
+    import ray
+
+    ray._private.utils.set_sigterm_handler = lambda handler: None
+    cluster.add_node(num_cpus=1)
+
+
+def drain(cluster: Any, node: Any) -> None:
+    """Say that a node will be taken away in a minute, as a cloud's preemption notice does."""
+    import ray
+    from ray.core.generated import autoscaler_pb2
+
+    reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    deadline_ms = int((time.time() + 60) * 1000)
+    accepted, why = ray._raylet.GcsClient(address=cluster.address).drain_node(node.node_id, reason, "", deadline_ms)
+    assert accepted, why
+
+
+def main(config_path: str, kills_path: str) -> None:
+    """Train; see the module."""
+    import ray
+    from ray.cluster_utils import Cluster
+
+    config = load_config(TrainingConfig, config_path)
+    kills = json.loads(Path(kills_path).read_text())
+    head = {
+        "num_cpus": 1,
+        "include_dashboard": False,
+        "_system_config": {
+            "health_check_initial_delay_ms": 0,
+            "health_check_period_ms": 500,
+            "health_check_timeout_ms": 5000,
+            "health_check_failure_threshold": 2,
+        },
+    }
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    # Before there is another node, so that the driver belongs to the one that stays.
+    ray.init(address=cluster.address, log_to_driver=False, configure_logging=False)
+    node = cluster.add_node(num_cpus=1)
+    trainer.train_worker = train_and_die
+    threading.Thread(target=follow, args=(cluster, node, Path(config.output), kills), daemon=True).start()
+    trainer.train(config)
+    ray.shutdown()
+    cluster.shutdown()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
