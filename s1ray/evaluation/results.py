@@ -295,9 +295,11 @@ def _open(run_dir: Path) -> tuple[dict[str, Any], EvalConfig]:
     if manifest is None:
         raise RunError(f"{run_dir}: no run folder (it has no manifest.json); give the output folder of `s1ray eval`")
     if manifest.get("stage") != STAGE:
-        raise RunError(f"{run_dir}: holds a {manifest.get('stage')!r} run, not a benchmark")
+        raise RunError(
+            f"{run_dir}: holds a {manifest.get('stage')!r} run, not one of eval; give the output folder of `s1ray eval`"
+        )
     if manifest.get("status") != "complete":
-        raise RunError(f"{run_dir}: the benchmark is unfinished; run it again with the same config to take it up")
+        raise RunError(f"{run_dir}: the run is unfinished; run `s1ray eval` again with the same config to resume it")
     try:
         return manifest, validate_config(EvalConfig, manifest["config"], str(run_dir / "manifest.json"))
     except ConfigError as error:

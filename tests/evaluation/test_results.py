@@ -88,7 +88,7 @@ def test_runs_that_do_not_fit_together_are_refused(make_run, second, message):
         load_results([make_run("a"), make_run("b", **second)])
 
 
-def test_folders_that_are_no_finished_benchmark_are_refused(make_run, tmp_path):
+def test_folders_without_a_finished_eval_run_are_refused(make_run, tmp_path):
     with pytest.raises(RunError, match="no run folder"):
         load_results([tmp_path])
     run = make_run()
@@ -97,8 +97,8 @@ def test_folders_that_are_no_finished_benchmark_are_refused(make_run, tmp_path):
     manifest.write_text(text.replace('"complete"', '"running"'))
     with pytest.raises(RunError, match="is unfinished"):
         load_results([run])
-    manifest.write_text(text.replace('"stage": "benchmark"', '"stage": "train"'))
-    with pytest.raises(RunError, match="'train' run, not a benchmark"):
+    manifest.write_text(text.replace('"stage": "eval"', '"stage": "train"'))
+    with pytest.raises(RunError, match="'train' run, not one of eval"):
         load_results([run])
 
 

@@ -191,7 +191,7 @@ def test_a_missing_key_is_found_before_anything_starts(monkeypatch):
 
 def test_a_missing_model_folder_is_found_before_anything_starts(tmp_path):
     teacher = {"kind": "vllm", "engine": {"model": str(tmp_path / "nowhere")}}
-    with pytest.raises(FileNotFoundError, match="no model folder"):
+    with pytest.raises(ConfigError, match="no such folder"):
         check_teacher(config(teacher=teacher).teacher)
 
 
