@@ -1,12 +1,13 @@
 # make demo    run the whole system at laptop size; the report is runs/demo/report.html
 # make test    lint, types, unit tests, and end-to-end tests on real Ray, DeepSpeed and vLLM
 # make test-all   those and the slow ones: replicas, nodes and drivers that come, go and are killed
+# make docs    the documentation site in site/; adds the `docs` extra to .venv
 # All set up .venv by themselves, from Python 3.11 and the package registry, and skip that when nothing changed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all unit bench-forcing bench-training bench-serving bench-autoscaling lint format lock clean
+.PHONY: setup demo test test-all unit bench-forcing bench-training bench-serving bench-autoscaling lint format docs lock clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -43,6 +44,10 @@ lint: setup
 format: setup
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+docs: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	@$(BIN)/mkdocs build --strict
 
 lock:
 	@$(PYTHON) requirements/install.py --lock
