@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from benchmarks.budget_forcing.scripted_model import ScriptedModel
-from s1ray.generation.vllm import engine_kwargs
+from s1ray.generation.engine import engine_kwargs
 from s1ray.models import EngineConfig
 
 BLOCK_TOKENS = 32

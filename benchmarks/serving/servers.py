@@ -17,7 +17,7 @@ import httpx
 import psutil
 
 from s1ray.config import validate_config
-from s1ray.generation.vllm import engine_kwargs
+from s1ray.generation.engine import engine_kwargs
 from s1ray.serving.config import ServedModel, ServingConfig
 from s1ray.serving.local import free_port, serve_locally
 

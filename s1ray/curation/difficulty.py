@@ -14,15 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.curation.config import ModelDifficulty
-from s1ray.generation.base import GenerationRequest, Generator
-from s1ray.generation.blocking import (
-    BlockingGenerator,
-    engine_actor_options,
-    engine_identity,
-    request_seed,
-    resolved_engine,
-    vllm_generator,
-)
+from s1ray.generation.base import GenerationRequest, Generator, request_seed
+from s1ray.generation.blocking import BlockingGenerator
+from s1ray.generation.engine import engine_actor_options, engine_identity
+from s1ray.generation.vllm import VLLMGenerator
 from s1ray.grading import grade, kind_of
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
@@ -59,7 +54,7 @@ def measure(
     folder: str | os.PathLike[str],
     *,
     seed: int,
-    make_engine: MakeEngine = vllm_generator,
+    make_engine: MakeEngine = VLLMGenerator,
 ) -> pa.Table:
     """Let every model answer every question, and grade. Needs Ray to be connected.
 
@@ -83,8 +78,7 @@ def measure(
 
     ordered = questions.sort_by("id")
     tables = []
-    for label, configured in sorted(config.models.items()):
-        engine = resolved_engine(configured)
+    for label, engine in sorted(config.models.items()):
         files = map_shards(
             ordered,
             Path(folder) / label,

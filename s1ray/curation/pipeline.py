@@ -25,7 +25,7 @@ from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Funnel
 from s1ray.curation.selection import Candidate, select, unmatched
 from s1ray.curation.sources import benchmark_questions, check_sources, input_paths, stage, staged_schema
-from s1ray.generation.blocking import resolved_engine
+from s1ray.generation.engine import check_engine
 from s1ray.generation.lengths import length_counter
 from s1ray.runs import Run
 from s1ray.schemas import Question, to_table, write_table
@@ -57,10 +57,11 @@ def plan(config: CurationConfig) -> list[str]:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
     if isinstance(config.difficulty, ModelDifficulty):
         rows = "every row that is left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows a domain"
+        for engine in config.difficulty.models.values():
+            check_engine(engine)
         samples, tokens = config.difficulty.samples, config.difficulty.max_tokens
         lines += [
-            f"difficulty: {label} ({resolved_engine(engine).model}) answers {rows}, {samples} time(s), "
-            f"at most {tokens:,} tokens each"
+            f"difficulty: {label} ({engine.model}) answers {rows}, {samples} time(s), at most {tokens:,} tokens each"
             for label, engine in config.difficulty.models.items()
         ]
     elif config.difficulty is not None:
@@ -73,7 +74,7 @@ def inputs(config: CurationConfig) -> dict[str, str]:
     """Every local file that decides the result, the difficulty models' weights included."""
     paths = input_paths(config)
     if isinstance(config.difficulty, ModelDifficulty):
-        models = {label: resolved_engine(engine).model for label, engine in config.difficulty.models.items()}
+        models = {label: engine.model for label, engine in config.difficulty.models.items()}
         paths |= {f"difficulty.{label}": model for label, model in models.items() if Path(model).is_dir()}
     return paths
 

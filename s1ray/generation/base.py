@@ -7,16 +7,18 @@ importing this one costs nothing.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from s1ray.errors import S1rayError
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
 
 
-class GenerationError(RuntimeError):
-    """A request that got no completion; the message names the request and says why."""
+class GenerationError(S1rayError):
+    """A request got no completion; the message names the request and says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,16 @@ async def complete_all(
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+
+
+def request_seed(seed: int, key: str) -> int:
+    """The sampling seed of one request: the same whichever shard, worker or run the request lands in.
+
+    Args:
+        seed: the stage's.
+        key: names the request among the stage's.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:4], "big") >> 1
 
 
 async def _complete_or_report(generator: Generator, request: GenerationRequest) -> Completion:

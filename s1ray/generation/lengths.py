@@ -1,4 +1,4 @@
-"""How long a reference working is, in tokens of a tokenizer, or in words where none is configured."""
+"""How long texts are, in tokens of a tokenizer, or in words where none is configured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]
     """A function from texts to their lengths.
 
     Args:
-        tokenizer: a folder with a `tokenizer.json`, such a file, or a Hub id. None: words are counted.
+        tokenizer: a folder with a `tokenizer.json`, such a file, or a Hugging Face id. None: words are counted.
 
     Raises:
         InputError: no tokenizer can be loaded from there.
@@ -28,7 +28,7 @@ def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]
         loaded = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(tokenizer)
     except Exception as error:  # tokenizers raises bare Exception
         raise InputError(
-            f"length.tokenizer: {tokenizer!r} is no folder with a tokenizer.json and no Hub id that can be "
+            f"tokenizer: {tokenizer!r} is neither a folder with a tokenizer.json nor a Hugging Face id that can be "
             f"loaded: {error}"
         ) from error
     return lambda texts: [len(encoding) for encoding in loaded.encode_batch(list(texts), add_special_tokens=False)]

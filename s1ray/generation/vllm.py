@@ -5,112 +5,26 @@ Imports vLLM only when a generator is made. One engine a process; share it.
 
 from __future__ import annotations
 
-import ast
-import difflib
-import importlib.util
 import itertools
+import os
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.counting import completion_from_ids
+from s1ray.generation.engine import engine_kwargs
 from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
-from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR, make_plan
+from s1ray.thinking.plan import EXTRA_ARG, make_plan
 from s1ray.thinking.segmented import Segment
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
-
-GIB = 1 << 30
-
-FIXED = {
-    "logits_processors": "budget forcing is loaded here",
-    "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",
-}
-"""Engine arguments that cannot be passed through, and why."""
-
-
-ARGUMENT_CLASSES = {
-    "engine/arg_utils.py": ("EngineArgs", "AsyncEngineArgs"),
-    "entrypoints/launchers/cli_args.py": ("BaseFrontendArgs", "FrontendArgs"),
-}
-"""Where vLLM's source lists its arguments: the engine's, and those of the API around it (tool calls, templates)."""
-
-
-@cache
-def known_arguments() -> frozenset[str]:
-    """The names of the installed vLLM's arguments; none where it cannot be found.
-
-    From its source, because importing it takes ten seconds.
-    """
-    spec = importlib.util.find_spec("vllm")
-    if spec is None or spec.origin is None:
-        return frozenset()
-    names: set[str] = set()
-    for file, classes in ARGUMENT_CLASSES.items():
-        source = Path(spec.origin).parent / file
-        if not source.is_file():
-            return frozenset()
-        for node in ast.parse(source.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and node.name in classes:
-                fields = [field.target for field in node.body if isinstance(field, ast.AnnAssign)]
-                names |= {field.id for field in fields if isinstance(field, ast.Name)}
-    return frozenset(names)
-
-
-def check_engine_kwargs(config: EngineConfig) -> None:
-    """Look at the names in `engine_kwargs`.
-
-    Raises:
-        ValueError: it has one that vLLM does not know, or that must not be set.
-    """
-    for name in FIXED.keys() & config.engine_kwargs.keys():
-        raise ValueError(f"engine_kwargs.{name}: must not be set: {FIXED[name]}")
-    known = known_arguments()
-    for name in config.engine_kwargs if known else ():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"engine_kwargs.{name}: the installed vLLM has no such argument{meant}")
-
-
-def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
-    """Engine arguments of vLLM for a config on a device ("cpu" or "gpu").
-
-    Raises:
-        ValueError: `engine_kwargs` sets what must not be set, or what vLLM does not know.
-    """
-    check_engine_kwargs(config)
-    kwargs: dict[str, Any] = {
-        "model": config.model,
-        "tensor_parallel_size": config.tensor_parallel_size,
-        "dtype": config.dtype,
-        "max_num_seqs": config.max_num_seqs,
-        "logits_processors": [PROCESSOR],
-        "disable_log_stats": True,
-    }
-    if config.tokenizer is not None:
-        kwargs["tokenizer"] = config.tokenizer
-    if config.max_model_len is not None:
-        kwargs["max_model_len"] = config.max_model_len
-    if device == "cpu":
-        # bfloat16 is emulated on most CPUs and slower than float32; compiling takes minutes and gains small models
-        # nothing.
-        kwargs |= {"enforce_eager": True, "kv_cache_memory_bytes": int(config.kv_cache_gib * GIB)}
-        # vLLM 0.29 on a CPU dies of a request with a seed whose prompt is prefilled in several chunks ("CPU Generator
-        # does not use offset").
-        kwargs["enable_chunked_prefill"] = False
-        if config.dtype == "auto":
-            kwargs["dtype"] = "float32"
-    return kwargs | config.engine_kwargs
 
 
 def keep_worker_inside(settings: VllmConfig) -> None:
@@ -136,7 +50,8 @@ class VLLMGenerator:
     """
 
     def __init__(self, config: EngineConfig) -> None:
-        fmt = config.thinking_format
+        # vLLM logs only errors, unless its own variable asks for more.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         import torch
         from transformers import AutoTokenizer
 
@@ -146,7 +61,7 @@ class VLLMGenerator:
         kwargs = engine_kwargs(config, device)
         # Before the engine: a format that does not fit the model is found in a second instead of a minute.
         self._tokenizer = AutoTokenizer.from_pretrained(kwargs.get("tokenizer", kwargs["model"]))
-        self._tokenized = fmt.resolve(self._tokenizer, eos_ids_of(kwargs["model"]))
+        self._tokenized = config.thinking_format.resolve(self._tokenizer, eos_ids_of(kwargs["model"]))
 
         from vllm import AsyncEngineArgs
         from vllm.usage.usage_lib import UsageContext

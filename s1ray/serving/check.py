@@ -20,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from s1ray.cluster import check_accelerator_type
 from s1ray.config import ConfigError, UniqueKeyLoader, validate_config
-from s1ray.generation.vllm import check_engine_kwargs
+from s1ray.generation.engine import check_engine_kwargs
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import ConfigError
-from s1ray.generation.blocking import engine_actor_options, engine_identity, resolved_engine
+from s1ray.generation.engine import engine_actor_options, engine_identity
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import check_references, grade, kind_of
 from s1ray.runs import Run
@@ -236,7 +236,7 @@ def _fingerprint(config: TracesConfig) -> dict[str, Any]:
     teacher = config.teacher.model_dump(mode="json", exclude={"actors", "concurrency", "timeout", "attempts"})
     teacher.pop("requests_per_minute", None)
     if isinstance(config.teacher, VLLMTeacherConfig):
-        teacher["engine"] = engine_identity(resolved_engine(config.teacher.engine))
+        teacher["engine"] = engine_identity(config.teacher.engine)
     return {"teacher": teacher, "seed": config.seed}
 
 
@@ -244,7 +244,7 @@ def inputs(config: TracesConfig) -> dict[str, str]:
     """The questions, and a local teacher's weights."""
     paths = {"questions": config.questions}
     if isinstance(config.teacher, VLLMTeacherConfig):
-        model = resolved_engine(config.teacher.engine).model
+        model = config.teacher.engine.model
         paths |= {"teacher": model} if Path(model).is_dir() else {}
     return paths
 

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from s1ray.config import ConfigError
-from s1ray.generation.base import GenerationRequest, Generator
-from s1ray.generation.blocking import BlockingGenerator, MakeGenerator, request_seed, resolved_engine, vllm_generator
+from s1ray.generation.base import GenerationRequest, Generator, request_seed
+from s1ray.generation.blocking import BlockingGenerator, MakeGenerator
+from s1ray.generation.engine import check_engine
+from s1ray.generation.vllm import VLLMGenerator
 from s1ray.schemas import Completion
 from s1ray.traces.config import (
     OpenAITeacherConfig,
@@ -143,8 +145,8 @@ def make_teacher(config: TeacherConfig, seed: int) -> Teacher:
     if isinstance(config, ProceduralTeacherConfig):
         return ProceduralTeacher(seed)
     if isinstance(config, VLLMTeacherConfig):
-        engine = resolved_engine(config.engine)
-        return GeneratorTeacher(functools.partial(vllm_generator, engine), config, seed, engine.max_num_seqs)
+        make = functools.partial(VLLMGenerator, config.engine)
+        return GeneratorTeacher(make, config, seed, config.engine.max_num_seqs)
     return GeneratorTeacher(functools.partial(_openai_generator, config), config, seed, config.concurrency)
 
 
@@ -164,8 +166,7 @@ def check_teacher(config: TeacherConfig) -> None:
         ValueError: the thinking format does not exist.
     """
     if isinstance(config, VLLMTeacherConfig):
-        resolved_engine(config.engine)
-        pass
+        check_engine(config.engine)
     elif isinstance(config, OpenAITeacherConfig):
         _api_key(config)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 from s1ray.evaluation.config import Arm, Sampling
-from s1ray.generation import GenerationRequest, Generator
+from s1ray.generation import GenerationRequest, Generator, request_seed
 from s1ray.schemas import Completion, Question
 
 DELIMITER_TOKENS = 32
@@ -43,10 +42,6 @@ class BudgetForcing:
             temperature=self.sampling.temperature,
             top_p=self.sampling.top_p,
             max_tokens=None if thinking is None else thinking + DELIMITER_TOKENS + self.sampling.answer_tokens,
-            seed=self._seed(question, sample) if self.sampling.temperature > 0 else None,
+            # The same for every arm and model, so that they differ by their settings and not by chance.
+            seed=request_seed(self.seed, f"{question.id}-{sample}") if self.sampling.temperature > 0 else None,
         )
-
-    def _seed(self, question: Question, sample: int) -> int:
-        """The same for every arm and model, so that they differ by their setting and not by their luck."""
-        text = f"{self.seed} {question.id} {sample}"
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from s1ray.generation.vllm import engine_kwargs
+from s1ray.generation.engine import engine_kwargs
 from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
 from s1ray.serving.replica.adapters import is_remote
 from s1ray.serving.scaling.policy import IMPORT_PATH, LOOK_BACK_S

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import pytest
 
-from s1ray.generation.vllm import engine_kwargs, known_arguments
+from s1ray.generation.engine import engine_kwargs, known_arguments
 from s1ray.models import EngineConfig
 
 
