@@ -14,8 +14,6 @@ from pydantic import Field, field_validator, model_validator
 
 from s1ray.config import Config
 from s1ray.models import EngineConfig
-from s1ray.serving.http.keys import Access
-from s1ray.serving.limits import Limits
 
 Effort = Annotated[int, Field(ge=0)] | Literal["auto"]
 
@@ -155,19 +153,17 @@ class Adapters(Config):
     azure://)."""
     max_rank: Literal[8, 16, 32, 64, 128, 256] = 32
     """Largest rank of an adapter; memory is reserved for it."""
-    most_in_batch: int = Field(default=4, ge=1)
+    max_in_batch: int = Field(default=4, ge=1)
     """Adapters that one batch may mix."""
-    most_per_replica: int = Field(default=16, ge=1)
+    max_per_replica: int = Field(default=16, ge=1)
     """Adapters that a replica keeps; the least recently used one makes room."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if "://" in self.folder and not self.folder.startswith(("s3://", "gs://", "abfss://", "azure://")):
             raise ValueError(f"folder: {self.folder} is in no storage that is known (s3, gs, abfss, azure)")
-        if self.most_per_replica < self.most_in_batch:
-            raise ValueError(
-                f"most_per_replica: {self.most_per_replica} is less than most_in_batch ({self.most_in_batch})"
-            )
+        if self.max_per_replica < self.max_in_batch:
+            raise ValueError(f"max_per_replica: {self.max_per_replica} is less than max_in_batch ({self.max_in_batch})")
         return self
 
 
@@ -237,9 +233,9 @@ RESERVED_ENGINE_KWARGS = {
     "max_num_seqs": "give it as the model's own field `max_num_seqs`",
     "dtype": "give it as the model's own field `dtype`",
     "enable_lora": "follows from the model's field `adapters`",
-    "max_loras": "give it as `adapters.most_in_batch`",
+    "max_loras": "give it as `adapters.max_in_batch`",
     "max_lora_rank": "give it as `adapters.max_rank`",
-    "max_cpu_loras": "give it as `adapters.most_per_replica`",
+    "max_cpu_loras": "give it as `adapters.max_per_replica`",
     "logits_processors": "budget forcing is loaded here by the server",
     "disable_log_stats": "autoscaling needs the statistics; `log_engine_metrics: false` leaves them out of the metrics",
     "reasoning_parser": "follows from `thinking_format`",
@@ -247,6 +243,49 @@ RESERVED_ENGINE_KWARGS = {
     "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",
 }
 """Engine arguments that have another place here, or none; and why."""
+
+
+class Access(Config):
+    """Who may use the server."""
+
+    keys_file: str | None = None
+    """The key file: on every node that may build the application (the head) or run an HTTP worker, and read again when
+    it changes. None: the keys are in the environment variable `S1RAY_API_KEYS` (the text of a key file) where the
+    application is built. With `serve deploy` that is the cluster, not the shell: set it there, or under
+    `runtime_env.env_vars` of the application. Where it is unset, too, nobody is asked for a key."""
+    required: bool = False
+    """Do not start without keys."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.keys_file == "":
+            raise ValueError("keys_file: must not be empty; leave it out to serve without keys")
+        return self
+
+
+class Limits(Config):
+    """Limits of a single request."""
+
+    request_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """Bytes of a request's body at most; more is answered with 413. A prompt of 128,000 tokens is about half a MiB."""
+    request_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds that a client may take to send its request's body."""
+    sequences: int = Field(default=64, ge=1)
+    """Responses that one request may ask for: its prompts, times `n`. Each takes a place in the engine's batch."""
+    first_token_timeout_s: float | None = Field(default=600.0, gt=0)
+    """Seconds until a stream begins, waiting in the queue included; then 503. None: no limit."""
+    total_timeout_s: float | None = Field(default=3600.0, gt=0)
+    """Seconds until a response is complete; then 504, or an error event in a stream. None: no limit."""
+    stream_interval_ms: float = Field(default=20.0, ge=0)
+    """A stream's first tokens are sent at once; later ones together, at most this often. Each event costs two
+    processes' time. 0: every token by itself."""
+    stream_parts_per_s: float | None = Field(default=None, gt=0)
+    """Parts that a replica's streams send in a second, all together: of many streams each sends its tokens in larger
+    groups. None: 50 for each core of its machine, which takes about a tenth of them. No stream waits longer than
+    a second for it."""
+    stalled_after_s: float = Field(default=120.0, gt=0)
+    """Seconds without an answer from an engine's scheduler, which answers between two steps, after which its replica
+    is replaced."""
 
 
 class ServingConfig(Config):

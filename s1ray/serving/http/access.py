@@ -15,10 +15,10 @@ from fastapi import HTTPException
 from starlette._utils import get_route_path
 from starlette.requests import Request
 
+from s1ray.serving.config import Access, Limits
 from s1ray.serving.http.admission import Admission, Refusal, Ticket
 from s1ray.serving.http.errors import RefusedError, error_response
-from s1ray.serving.http.keys import Access, KeyStore, presented_key
-from s1ray.serving.limits import Limits
+from s1ray.serving.http.keys import KeyStore, presented_key
 from s1ray.serving.metrics import count_request, outcome_of
 from s1ray.serving.playground import PATH as PLAYGROUND
 

@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException
 from vllm.exceptions import VLLMClientError
 
 from s1ray import __version__
-from s1ray.serving.config import ServedModel, ServingConfig
+from s1ray.serving.config import Limits, ServedModel, ServingConfig
 from s1ray.serving.http import anthropic
 from s1ray.serving.http.access import HEALTH, AccessMiddleware, RequestContext
 from s1ray.serving.http.errors import MESSAGES, RefusedError, busy, error_response, json_response, late, lost
@@ -40,7 +40,6 @@ from s1ray.serving.http.requests import (
     MessagesRequest,
     spelled_fields,
 )
-from s1ray.serving.limits import Limits
 from s1ray.serving.playground import add_playground
 from s1ray.serving.protocol.estimate import ModelLimits, deadline, sequences, thinking_tokens
 from s1ray.serving.protocol.request_info import HEADERS, RequestInfo

@@ -21,10 +21,10 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator
 
 from s1ray.config import Config, ConfigError, validate_config
 
@@ -87,24 +87,6 @@ class KeyRing(Config):
             if hmac.compare_digest(key.sha256, digest):
                 found = key
         return found
-
-
-class Access(Config):
-    """Who may use the server."""
-
-    keys_file: str | None = None
-    """The key file: on every node that may build the application (the head) or run an HTTP worker, and read again when
-    it changes. None: the keys are in the environment variable `S1RAY_API_KEYS` (the text of a key file) where the
-    application is built. With `serve deploy` that is the cluster, not the shell: set it there, or under
-    `runtime_env.env_vars` of the application. Where it is unset, too, nobody is asked for a key."""
-    required: bool = False
-    """Do not start without keys."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.keys_file == "":
-            raise ValueError("keys_file: must not be empty; leave it out to serve without keys")
-        return self
 
 
 SECRET = "S1RAY_API_KEYS"

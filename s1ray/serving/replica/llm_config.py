@@ -38,9 +38,9 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     if model.adapters is not None:
         arguments |= {
             "enable_lora": True,
-            "max_loras": model.adapters.most_in_batch,
+            "max_loras": model.adapters.max_in_batch,
             "max_lora_rank": model.adapters.max_rank,
-            "max_cpu_loras": model.adapters.most_per_replica,
+            "max_cpu_loras": model.adapters.max_per_replica,
         }
     # In the order of the queue in front of it; where the KV cache is short, the latest deadline makes room.
     arguments.setdefault("scheduling_policy", "priority")
@@ -54,7 +54,7 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     }
     if model.adapters is not None:
         config["lora_config"] = {
-            "max_num_adapters_per_replica": model.adapters.most_per_replica,
+            "max_num_adapters_per_replica": model.adapters.max_per_replica,
             # A folder is none of Ray's business (see adapters.py).
             "dynamic_lora_loading_path": model.adapters.folder if is_remote(model.adapters.folder) else None,
         }

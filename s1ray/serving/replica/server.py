@@ -22,9 +22,8 @@ from starlette.exceptions import HTTPException
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
-from s1ray.serving.config import Budgets
+from s1ray.serving.config import Budgets, Limits
 from s1ray.serving.http.requests import spelled_fields
-from s1ray.serving.limits import Limits
 from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.protocol.budgets import FIELD, Asked, BadRequestError, check_room, read_request, resolve_budget
 from s1ray.serving.protocol.estimate import sequences

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,11 +17,9 @@ from ray.serve._private.common import DeploymentID, ReplicaID, TimeStampedValue
 from ray.serve.autoscaling_policy import _apply_autoscaling_config
 from ray.serve.config import AutoscalingConfig, AutoscalingContext, AutoscalingPolicy
 
-from s1ray.config import ConfigError, validate_config
-from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
+from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling
 from s1ray.serving.replica.llm_config import autoscaling_config
 from s1ray.serving.scaling import policy as autoscaling
-from s1ray.serving.scaling.engine_load import EngineLoad
 from s1ray.serving.scaling.policy import (
     ENGINE_RUNNING,
     ENGINE_WAITING,
@@ -404,35 +401,6 @@ print(policy(Context(policy_state={}, current_time=9.0, raw_metrics={}, current_
     assert done.stdout.strip() == "3", done.stderr
 
 
-def test_an_engines_load_is_that_of_its_last_step() -> None:
-    def scheduler(running: int, waiting: int, usage: float) -> Any:
-        return SimpleNamespace(num_running_reqs=running, num_waiting_reqs=waiting, kv_cache_usage=usage)
-
-    def finished(*seconds: float) -> Any:
-        return SimpleNamespace(finished_requests=[SimpleNamespace(e2e_latency=value) for value in seconds])
-
-    load = EngineLoad()
-    assert load.report(idle=True) == dict.fromkeys(
-        (ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS), 0.0
-    ) | {SEQUENCES: 1.0}
-    load.record(scheduler(3, 0, 0.2), finished(10.0))
-    load.record(scheduler(5, 2, 0.9), None, engine_idx=0)
-    load.record(None, finished(30.0))
-    load.begin(1)
-    load.begin(21)
-    assert load.report(idle=False) == {
-        ENGINE_RUNNING: 5.0,
-        ENGINE_WAITING: 2.0,
-        KV_CACHE_USAGE: 0.9,
-        REQUEST_SECONDS: pytest.approx(11.0),
-        SEQUENCES: pytest.approx(2.0),
-    }
-    assert load.report(idle=True)[KV_CACHE_USAGE] == 0
-    load.record(scheduler(1, 1, 0.1), None, engine_idx=1)
-    assert load.report(idle=False)[ENGINE_RUNNING] == 6
-    assert load.report(idle=False)[KV_CACHE_USAGE] == pytest.approx(0.5)
-
-
 def test_serves_options_name_the_policy_and_leave_the_delays_to_it() -> None:
     options = autoscaling_config(Autoscaling(min_replicas=0, max_replicas=4, downscale_delay_s=77), 64)
     config = AutoscalingConfig(**options)
@@ -462,25 +430,3 @@ def test_every_setting_has_a_field_and_none_is_without_use() -> None:
     fields = set(Autoscaling.model_fields) - {"policy", "min_replicas", "max_replicas"}
     assert fields == set(Settings.__dataclass_fields__)
     assert fields > QUEUE_DEPTH_ONLY
-
-
-@pytest.mark.parametrize(
-    ("fields", "names"),
-    [
-        ({"policy": "cpu"}, "policy"),
-        ({"policy": "ray", "tolerated_queue": 3}, "tolerated_queue: means nothing to policy 'ray'"),
-        ({"policy": "ray", "replica_start_s": 60}, "replica_start_s"),
-        ({"scale_to_zero_delay_s": 60}, "scale_to_zero_delay_s: min_replicas is 1"),
-        ({"min_replicas": 0, "scale_to_zero_delay_s": 19}, "scale_to_zero_delay_s: 19 s is too short"),
-        ({"min_replicas": 0, "downscale_delay_s": 5}, "scale_to_zero_delay_s: 5 s is too short"),
-        ({"downscale_load": 1}, "downscale_load"),
-        ({"downscale_fraction": 0}, "downscale_fraction"),
-        ({"target_kv_cache_usage": 85}, "target_kv_cache_usage"),
-        ({"replica_start": 60}, "replica_start: unknown"),
-        ({"target_ongoing_requests": 129}, "target_ongoing_requests: 129 is more than a replica takes .*128"),
-    ],
-)
-def test_a_wrong_field_is_named(fields: dict[str, Any], names: str) -> None:
-    model = {"name": "m", "model": "miniature-base", "autoscaling": fields}
-    with pytest.raises(ConfigError, match=names):
-        validate_config(ServedModel, model, "test")

@@ -11,10 +11,10 @@ from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
 
 from s1ray.config import ConfigError
-from s1ray.serving.http import access as doors
+from s1ray.serving.config import Access, Limits
+from s1ray.serving.http import access as middleware
 from s1ray.serving.http.access import AccessMiddleware, is_open
-from s1ray.serving.http.keys import Access, new_key
-from s1ray.serving.limits import Limits
+from s1ray.serving.http.keys import new_key
 
 
 class Server:
@@ -22,7 +22,7 @@ class Server:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **limits: Any) -> None:
         self.counted: list[tuple[str, str, str]] = []
-        monkeypatch.setattr(doors, "count_request", lambda *labels: self.counted.append(labels))
+        monkeypatch.setattr(middleware, "count_request", lambda *labels: self.counted.append(labels))
         self.ended: list[str] = []
         self.app = FastAPI()
         self.release = asyncio.Event()

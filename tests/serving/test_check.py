@@ -1,3 +1,5 @@
+"""Serve files, whole: shipped ones are valid, and every mistake in one is named."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -6,8 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from s1ray.config import ConfigError, load_config, validate_config
-from s1ray.recipes import find_recipe
+from s1ray.config import ConfigError
 from s1ray.serving.check import IMPORT_PATH, check_serve_config, deployment_names, serve_warnings
 from s1ray.serving.config import ServingConfig
 
@@ -17,11 +18,6 @@ SHIPPED = sorted(
     for path in [*ROOT.glob("*.yaml"), *ROOT.glob("deploy/**/*.yaml"), *ROOT.glob("s1ray/**/*.yaml")]
     if IMPORT_PATH in path.read_text(encoding="utf-8")
 )
-MODEL: dict[str, Any] = {"name": "m", "model": "miniature-base"}
-
-
-def config(**fields: Any) -> ServingConfig:
-    return validate_config(ServingConfig, {"models": [MODEL | fields]}, "test")
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: str(path.relative_to(ROOT)))
@@ -31,74 +27,6 @@ def test_every_shipped_serve_config_is_valid(path: Path) -> None:
 
 def test_serve_config_is_among_the_shipped() -> None:
     assert ROOT / "serve_config.yaml" in SHIPPED
-
-
-def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
-    loaded = load_config(ServingConfig, find_recipe("miniature", "serve"), ["models.1.model=runs/x"])
-    assert [(model.name, model.model) for model in loaded.models] == [("base", "miniature-base"), ("sft", "runs/x")]
-    assert {model.max_num_seqs for model in loaded.models} == {128}
-
-
-@pytest.mark.parametrize(
-    ("fields", "names"),
-    [
-        ({"name": ""}, "name"),
-        ({"name": "a b"}, "name"),
-        ({"modle": "x"}, "modle"),
-        ({"thinking_format": "s2"}, "thinking_format.*s2.*s1, deepseek_r1, qwen3"),
-        ({"budgets": {"default": 9, "maximum": 8}}, "default"),
-        ({"budgets": {"max": 8}}, "budgets.max: unknown"),
-        ({"budgets": {"maximum": 8, "effort": {"low": 9}}}, "effort.low: 9 is more than maximum"),
-        ({"budgets": {"effort": {"none": 9}}}, "effort.none: must be 0"),
-        ({"budgets": {"effort": {"low": "some"}}}, "effort.low"),
-        ({"budgets": {"effort": {"low": -1}}}, "effort.low"),
-        ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
-        ({"autoscaling": {"max_ongoing_requests": 2}}, "autoscaling.max_ongoing_requests: unknown"),
-        ({"device": "tpu"}, "device"),
-        ({"device": "cpu", "accelerator_type": "H100"}, "accelerator_type"),
-        ({"engine_kwargs": {"max_num_seqs": 4}}, "engine_kwargs.max_num_seqs"),
-        ({"engine_kwargs": {"speculative_config": {}}}, "engine_kwargs.speculative_config"),
-        ({"strategy": "TIGHT"}, "strategy"),
-        ({"max_ongoing_requests": 0}, "max_ongoing_requests"),
-    ],
-)
-def test_a_wrong_field_is_named(fields: dict[str, Any], names: str) -> None:
-    with pytest.raises(ConfigError, match=names):
-        config(**fields)
-
-
-def test_efforts_stop_at_the_maximum_where_they_were_not_given() -> None:
-    assert config().models[0].budgets.effort["high"] == 16384
-    efforts = config(budgets={"maximum": 1500}).models[0].budgets.effort
-    assert efforts == {
-        "none": 0,
-        "minimal": 512,
-        "low": 1024,
-        "medium": 1500,
-        "high": 1500,
-        "xhigh": "auto",
-        "max": "auto",
-    }
-    assert config(budgets={"maximum": 1500, "effort": {"deep": 9}}).models[0].budgets.effort == {"deep": 9}
-
-
-def test_two_models_of_one_name_are_refused() -> None:
-    with pytest.raises(ConfigError, match="'m' is given twice"):
-        validate_config(ServingConfig, {"models": [MODEL, MODEL]}, "test")
-
-
-def test_no_model_is_refused() -> None:
-    with pytest.raises(ConfigError, match="models"):
-        validate_config(ServingConfig, {"models": []}, "test")
-
-
-def test_a_format_of_four_strings_can_be_named_but_not_like_a_preset() -> None:
-    own = {"name": "own", "start": "<a>", "end": "</a>", "end_triggers": [], "final_answer": "So:"}
-    models = [MODEL | {"thinking_format": "own"}]
-    loaded = validate_config(ServingConfig, {"models": models, "formats": [own]}, "test")
-    assert loaded.format_of(loaded.models[0]).end == "</a>"
-    with pytest.raises(ConfigError, match="preset"):
-        validate_config(ServingConfig, {"models": models, "formats": [own | {"name": "s1"}]}, "test")
 
 
 SERVE = """
@@ -257,7 +185,11 @@ def test_an_open_door_and_trusted_code_are_warned_of(
     tmp_path: Path, http: str, args: dict[str, Any], warned: list[str]
 ) -> None:
     access = {"access": args["access"]} if "access" in args else {}
-    model = MODEL | {"engine_kwargs": {key: value for key, value in args.items() if key != "access"}}
+    model = {
+        "name": "m",
+        "model": "miniature-base",
+        "engine_kwargs": {key: value for key, value in args.items() if key != "access"},
+    }
     application = {"name": "a", "import_path": IMPORT_PATH, "args": {"models": [model]} | access}
     path = tmp_path / "serve.yaml"
     path.write_text(yaml.safe_dump({"http_options": yaml.safe_load(http), "applications": [application]}))

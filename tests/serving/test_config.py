@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from s1ray.config import ConfigError, load_config, validate_config
+from s1ray.miniature import BASE_MODEL_DIR
+from s1ray.recipes import find_recipe
+from s1ray.serving.config import ServingConfig
+
+MODEL: dict[str, Any] = {"name": "m", "model": "miniature-base"}
+
+
+def config(**fields: Any) -> ServingConfig:
+    return validate_config(ServingConfig, {"models": [MODEL | fields]}, "test")
+
+
+def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
+    loaded = load_config(ServingConfig, find_recipe("miniature", "serve"), ["models.1.model=runs/x"])
+    assert [(model.name, model.model) for model in loaded.models] == [("base", str(BASE_MODEL_DIR)), ("sft", "runs/x")]
+    assert {model.max_num_seqs for model in loaded.models} == {128}
+
+
+@pytest.mark.parametrize(
+    ("fields", "names"),
+    [
+        ({"name": ""}, "name"),
+        ({"name": "a b"}, "name"),
+        ({"modle": "x"}, "modle"),
+        ({"thinking_format": "s2"}, "thinking_format.*s2.*s1, deepseek_r1, qwen3"),
+        ({"budgets": {"default": 9, "maximum": 8}}, "default"),
+        ({"budgets": {"max": 8}}, "budgets.max: unknown"),
+        ({"budgets": {"maximum": 8, "effort": {"low": 9}}}, "effort.low: 9 is more than maximum"),
+        ({"budgets": {"effort": {"none": 9}}}, "effort.none: must be 0"),
+        ({"budgets": {"effort": {"low": "some"}}}, "effort.low"),
+        ({"budgets": {"effort": {"low": -1}}}, "effort.low"),
+        ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
+        ({"autoscaling": {"max_ongoing_requests": 2}}, "autoscaling.max_ongoing_requests: unknown"),
+        ({"autoscaling": {"policy": "cpu"}}, "policy"),
+        ({"autoscaling": {"policy": "ray", "tolerated_queue": 3}}, "tolerated_queue: means nothing to policy 'ray'"),
+        ({"autoscaling": {"policy": "ray", "replica_start_s": 60}}, "replica_start_s"),
+        ({"autoscaling": {"scale_to_zero_delay_s": 60}}, "scale_to_zero_delay_s: min_replicas is 1"),
+        ({"autoscaling": {"min_replicas": 0, "scale_to_zero_delay_s": 19}}, "scale_to_zero_delay_s: 19 s is too short"),
+        ({"autoscaling": {"min_replicas": 0, "downscale_delay_s": 5}}, "scale_to_zero_delay_s: 5 s is too short"),
+        ({"autoscaling": {"downscale_load": 1}}, "downscale_load"),
+        ({"autoscaling": {"downscale_fraction": 0}}, "downscale_fraction"),
+        ({"autoscaling": {"target_kv_cache_usage": 85}}, "target_kv_cache_usage"),
+        ({"autoscaling": {"replica_start": 60}}, "replica_start: unknown"),
+        (
+            {"autoscaling": {"target_ongoing_requests": 129}},
+            "target_ongoing_requests: 129 is more than a replica takes .*128",
+        ),
+        ({"device": "tpu"}, "device"),
+        ({"device": "cpu", "accelerator_type": "H100"}, "accelerator_type"),
+        ({"engine_kwargs": {"max_num_seqs": 4}}, "engine_kwargs.max_num_seqs"),
+        ({"engine_kwargs": {"speculative_config": {}}}, "engine_kwargs.speculative_config"),
+        ({"strategy": "TIGHT"}, "strategy"),
+        ({"max_ongoing_requests": 0}, "max_ongoing_requests"),
+    ],
+)
+def test_a_wrong_field_is_named(fields: dict[str, Any], names: str) -> None:
+    with pytest.raises(ConfigError, match=names):
+        config(**fields)
+
+
+def test_efforts_stop_at_the_maximum_where_they_were_not_given() -> None:
+    assert config().models[0].budgets.effort["high"] == 16384
+    efforts = config(budgets={"maximum": 1500}).models[0].budgets.effort
+    assert efforts == {
+        "none": 0,
+        "minimal": 512,
+        "low": 1024,
+        "medium": 1500,
+        "high": 1500,
+        "xhigh": "auto",
+        "max": "auto",
+    }
+    assert config(budgets={"maximum": 1500, "effort": {"deep": 9}}).models[0].budgets.effort == {"deep": 9}
+
+
+def test_two_models_of_one_name_are_refused() -> None:
+    with pytest.raises(ConfigError, match="'m' is given twice"):
+        validate_config(ServingConfig, {"models": [MODEL, MODEL]}, "test")
+
+
+def test_no_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match="models"):
+        validate_config(ServingConfig, {"models": []}, "test")
+
+
+def test_a_format_of_ones_own_is_a_mapping_in_place() -> None:
+    own = {"name": "own", "start": "<a>", "end": "</a>", "end_triggers": [], "final_answer": "So:"}
+    assert config(thinking_format=own).models[0].thinking_format.end == "</a>"
