@@ -130,7 +130,7 @@ def test_the_plan_says_what_would_run_and_warns(jsonl):
 
 def test_a_missing_difficulty_model_is_found_before_anything_starts(jsonl, tmp_path):
     difficulty = {"kind": "model", "models": {"small": {"model": str(tmp_path / "nowhere")}}}
-    with pytest.raises(FileNotFoundError, match="no model folder"):
+    with pytest.raises(ConfigError, match="no such folder; train a model first"):
         plan(config(sources=[source(jsonl)], difficulty=difficulty))
 
 

@@ -1,0 +1,46 @@
+"""Benchmarks: held-out questions, under a registered name ("miniature", or anybody's) or in a file of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s1ray.errors import InputError, MissingError
+from s1ray.registry import BENCHMARKS
+from s1ray.schemas import Question, read_table
+
+
+def is_file(benchmark: str) -> bool:
+    """Whether a benchmark is a file or folder. A registered name comes first, then a path, then "module:attribute"."""
+    return benchmark not in BENCHMARKS.names() and (":" not in benchmark or Path(benchmark).exists())
+
+
+def load_benchmark(benchmark: str) -> list[Question]:
+    """The questions of a benchmark, in its own order.
+
+    Args:
+        benchmark: a registered name, "module:attribute" of a function without arguments that gives `Question` rows, or
+            a Parquet file or folder of them.
+
+    Raises:
+        MissingError: there is no such file, and no such name.
+        InputError: the function cannot be imported or gives something else, or the file holds other rows.
+    """
+    if is_file(benchmark):
+        check_there(benchmark)
+        return [Question(**row) for row in read_table(benchmark, Question).to_pylist()]
+    questions = list(BENCHMARKS.get(benchmark)())
+    for question in questions:
+        if not isinstance(question, Question):
+            raise InputError(f"benchmark {benchmark!r}: gives a {type(question).__name__}; it must give Question rows")
+    return questions
+
+
+def check_there(benchmark: str) -> None:
+    """Refuse a benchmark that is neither a file nor a name.
+
+    Raises:
+        MissingError: it is not there; the message lists the registered names.
+    """
+    if is_file(benchmark) and not Path(benchmark).exists():
+        names = ", ".join(BENCHMARKS.names()) or "none"
+        raise MissingError(f"benchmark {benchmark!r}: no such file or folder; registered benchmarks: {names}")
