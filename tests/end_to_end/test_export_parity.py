@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+from s1ray.config import validate_config
 from s1ray.generation import GenerationRequest, complete_all
-from s1ray.miniature import BASE_MODEL_DIR, EngineConfig, validate_config
+from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.miniature.pool import build_benchmark
 from s1ray.miniature.teacher import ProceduralTeacher
+from s1ray.models import EngineConfig
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training import trainer
 from s1ray.training.config import TrainingConfig

@@ -149,7 +149,7 @@ def test_the_miniature_follows_its_golden_loss_curve(tmp_path: Path) -> None:
     # Another CPU sums in another order; over twenty steps that grows, but far less than any change of substance.
     golden = json.loads(golden_curve.FILE.read_text(encoding="utf-8"))
     assert golden["base_model_sha256"] == golden_curve.base_model_digest(), (
-        "the curve belongs to another base model; write it anew: python tests/end_to_end/golden_curve.py"
+        "the curve belongs to another base model; write it anew: python -m tests.support.golden_curve"
     )
     (losses,) = cases.in_workers(golden_curve.train, 1, tmp_path / "store")
     assert losses[0] == pytest.approx(golden["losses"][0], rel=1e-4)

@@ -3,7 +3,7 @@
 It pins everything that decides a loss: texts and masks, the order of the examples, loss, schedule and optimizer. After
 a change that is meant to alter one of them, or with a new base model, write it anew:
 
-    python tests/end_to_end/golden_curve.py
+    python -m tests.support.golden_curve
 """
 
 from __future__ import annotations

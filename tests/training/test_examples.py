@@ -8,7 +8,6 @@ import pytest
 
 from s1ray.schemas import Trace
 from s1ray.thinking.format import ThinkingFormat
-from s1ray.training.config import TrainingConfig
 from s1ray.training.data.conditional_control import upper_bound
 from s1ray.training.data.examples import ChatRenderer, build_examples, explain
 
@@ -191,25 +190,17 @@ def test_another_family_needs_no_more_than_four_strings(make_tokenizer: MakeToke
     reserved = "<|reserved_special_token_0|>"
     special = ["<|eot_id|>", "<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", reserved]
     tokenizer = make_tokenizer(special, LLAMA_TEMPLATE)
-    config = TrainingConfig(
-        output="x",
-        model="x",
-        traces="x",
-        thinking_format="llama",
-        formats=[
-            ThinkingFormat(
-                name="llama",
-                start=f"{reserved}think",
-                end=f"{reserved}answer",
-                end_triggers=(reserved, "<|eot_id|>"),
-                answer_prefix="Answer: ",
-            )
-        ],
+    llama = ThinkingFormat(
+        name="llama",
+        start=f"{reserved}think",
+        end=f"{reserved}answer",
+        end_triggers=(reserved, "<|eot_id|>"),
+        answer_prefix="Answer: ",
     )
-    text = ChatRenderer(tokenizer, config.thinking_format).render("How many?", "Two\n", " 4")
+    text = ChatRenderer(tokenizer, llama).render("How many?", "Two\n", " 4")
     header = "<|start_header_id|>{}<|end_header_id|>\n\n"
     assert text.prompt == f"<|begin_of_text|>{header.format('user')}How many?<|eot_id|>{header.format('assistant')}"
     assert text.response == f"{reserved}think\nTwo\n{reserved}answer\nAnswer:  4<|eot_id|>"
-    assert ChatRenderer(tokenizer, config.thinking_format, "step").render("Q", "a\n\nb", "4").response == (
+    assert ChatRenderer(tokenizer, llama, "step").render("Q", "a\n\nb", "4").response == (
         f"{reserved}2 steps left\na\n{reserved}1 steps left\nb\n{reserved}answer\nAnswer: 4<|eot_id|>"
     )

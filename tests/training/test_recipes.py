@@ -1,4 +1,4 @@
-"""Every recipe in jobs/configs: valid, 315 steps on a thousand rows, and within its hardware's memory."""
+"""Every training recipe: valid, 315 steps on a thousand rows, and within its hardware's memory."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def test_the_plan_says_what_eight_gpus_lack_and_what_would_help(
         ({"attention": "flash_attention_2", "device": "cpu"}, "needs a GPU"),
         ({"optimizer": {"betas": [0.9, 1.0]}}, "optimizer: betas"),
         ({"optimizer": {"learning_rat": 1e-5}}, "the fields here are learning_rate"),
-        ({"thinking_format": "s2"}, "neither a preset"),
-        ({"formats": [{"name": "s1", "start": "a", "end": "b"}]}, "name of a preset"),
+        ({"thinking_format": "s2"}, "thinking_format: no thinking format is called 's2'"),
+        ({"thinking_format": {"name": "x", "start": "a", "end": "a"}}, "must differ from start"),
         ({"accelerator_type": "H100", "device": "cpu"}, "means nothing on device 'cpu'"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -187,13 +188,13 @@ def test_metrics_of_steps_after_the_checkpoint_are_removed_on_resume(tmp_path: P
 
 def test_a_complete_run_can_still_be_uploaded(config: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     trained, uploaded = [], []
-    monkeypatch.setattr(trainer, "_train", lambda settings, model, run: trained.append(run.path))
     monkeypatch.setattr(trainer, "check_upload", lambda settings: None)
     monkeypatch.setattr(trainer, "upload", lambda settings, folder: uploaded.append((settings.push_to, folder)))
+    stage = dataclasses.replace(train, work=lambda settings, run: trained.append(run.path))
     settings = config([trace(0)])
-    run = trainer.train(settings)
+    run = stage(settings)
     assert uploaded == []
-    again = trainer.train(settings.model_copy(update={"push_to": "org/name"}))
+    again = stage(settings.model_copy(update={"push_to": "org/name"}))
     assert again.skipped
     assert trained == [run.path]
     assert uploaded == [("org/name", run.path / "model")]
