@@ -1,6 +1,6 @@
 """The door of an HTTP worker: who comes in, with how large a body, and what became of it.
 
-An ASGI middleware of one layer. Everything behind it finds the request's `RequestContext` in `request.state.visit`.
+An ASGI middleware of one layer. Everything behind it finds the request's `RequestContext` in `request.state.context`.
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ class AccessMiddleware:
             await self._app(scope, receive, send)
             return
         try:
-            visit = RequestContext(self._enter(scope["headers"]))
+            context = RequestContext(self._enter(scope["headers"]))
         except RefusedError as refused:
             count_request("", refused.client, outcome_of(refused.status))
             await error_response(Request(scope), refused)(scope, receive, send)
             return
-        scope.setdefault("state", {})["visit"] = visit
+        scope.setdefault("state", {})["context"] = context
         status: int | None = None
 
         async def watched(message: Message) -> None:
@@ -105,10 +105,10 @@ class AccessMiddleware:
             else:
                 await self._app(scope, self._bounded(receive), watched)
         except asyncio.CancelledError:
-            visit.outcome = visit.outcome or "cancelled"
+            context.outcome = context.outcome or "cancelled"
             raise
         finally:
-            visit.end(status)
+            context.end(status)
 
     def _enter(self, headers: Sequence[tuple[bytes, bytes]]) -> Ticket:
         key = None

@@ -80,10 +80,10 @@ def json_response(body: dict[str, Any], status: int = 200) -> Response:
 
 
 def error_response(request: Request, error: RefusedError) -> Response:
-    """An error in the form of the route's API, and on the record of the request's visit."""
-    visit = request.scope.get("state", {}).get("visit")
-    if visit is not None and error.outcome is not None:
-        visit.outcome = error.outcome
+    """An error in the form of the route's API, and on the record of the request's context."""
+    context = request.scope.get("state", {}).get("context")
+    if context is not None and error.outcome is not None:
+        context.outcome = error.outcome
     if MESSAGES in request.scope["path"]:
         body = anthropic.error_body(error.status, error.message, error.param)
     else:

@@ -121,7 +121,7 @@ class BudgetForcingIngress(OpenAiIngress):
         omitted = isinstance(body.thinking, dict) and body.thinking.get("display") == "omitted"
         if isinstance(first, list):
             stream = anthropic.MessageStream(omitted=omitted)
-            return _streamed(first, rest, lambda events: "".join(map(stream.rewrite, events)), request.state.visit)
+            return _streamed(first, rest, lambda events: "".join(map(stream.rewrite, events)), request.state.context)
         return json_response(anthropic.message(first.model_dump(mode="json"), omitted=omitted))
 
     async def count_tokens(self, body: CountTokensRequest, request: Request) -> Response:
@@ -140,7 +140,7 @@ class BudgetForcingIngress(OpenAiIngress):
     async def _answer(self, body: Any, method: str, request: Request) -> Response:
         first, rest = await self._open(body, method, request)
         if isinstance(first, list):
-            return _streamed(first, rest, "".join, request.state.visit)
+            return _streamed(first, rest, "".join, request.state.context)
         return Response(first.model_dump_json(), media_type="application/json")
 
     async def _open(self, body: Any, method: str, request: Request) -> tuple[Any, ReplicaCall]:
@@ -149,10 +149,10 @@ class BudgetForcingIngress(OpenAiIngress):
         Raises:
             RefusedError: there is no answer.
         """
-        visit: RequestContext = request.state.visit
+        context: RequestContext = request.state.context
         try:
             model = await self._get_model_id(body.model)
-            visit.model = get_base_model_id(model)
+            context.model = get_base_model_id(model)
             # Before its adapters are looked at: an unknown one is answered with the names of all.
             if not _may_use(request, model):
                 raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
@@ -161,7 +161,7 @@ class BudgetForcingIngress(OpenAiIngress):
             raise RefusedError(error.status_code, str(error.detail), param="model") from None
         except adapters.UnknownAdapterError as error:
             raise RefusedError(404, str(error), param="model") from None
-        origin = self._origin(visit, request, self._reserve(visit, body) if method in THINKING else 0)
+        origin = self._origin(context, request, self._reserve(context, body) if method in THINKING else 0)
         if isinstance(body, api.ChatCompletionRequest):
             body = _sanitize_chat_completion_request(body)
         exchange = ReplicaCall(
@@ -170,7 +170,7 @@ class BudgetForcingIngress(OpenAiIngress):
             first_s=self._limits.first_token_timeout_s if getattr(body, "stream", False) else None,
             total_s=self._limits.total_timeout_s,
         )
-        visit.defer(exchange.cancel)
+        context.defer(exchange.cancel)
         try:
             first = await exchange.begin()
         except Exception as error:
@@ -198,33 +198,33 @@ class BudgetForcingIngress(OpenAiIngress):
             self._configured_serve_handles.pop(next(iter(self._configured_serve_handles)))
         return self._get_configured_serve_handle(model)
 
-    def _reserve(self, visit: RequestContext, body: Any) -> int:
+    def _reserve(self, context: RequestContext, body: Any) -> int:
         """Reserve the thinking that a request may need; say how many tokens that is for each of its responses."""
         if (asked := sequences(body)) > self._limits.sequences:
             message = f"{asked} responses (prompts, times n) are more than this server's {self._limits.sequences}"
             raise RefusedError(400, message, param="n")
-        key = visit.ticket.key
+        key = context.ticket.key
         maximum = key.maximum_thinking_tokens if key is not None else None
-        thinking = thinking_tokens(spelled_fields(body), body, self._terms[visit.model], maximum)
-        refused = visit.ticket.reserve(thinking * asked)
+        thinking = thinking_tokens(spelled_fields(body), body, self._terms[context.model], maximum)
+        refused = context.ticket.reserve(thinking * asked)
         if refused is not None:
             status = 429 if refused.retry_after_s else 403
             raise RefusedError(status, refused.message, retry_after_s=refused.retry_after_s or None)
         return thinking
 
-    def _origin(self, visit: RequestContext, request: Request, thinking: int) -> RequestInfo:
-        key = visit.ticket.key
+    def _origin(self, context: RequestContext, request: Request, thinking: int) -> RequestInfo:
+        key = context.ticket.key
         return RequestInfo(
             headers={name: value for name in HEADERS if (value := request.headers.get(name)) is not None},
-            client=visit.ticket.name,
-            arrived=visit.arrived,
-            deadline=deadline(visit.arrived, thinking),
+            client=context.ticket.name,
+            arrived=context.arrived,
+            deadline=deadline(context.arrived, thinking),
             maximum_thinking_tokens=key.maximum_thinking_tokens if key is not None else None,
         )
 
 
 def _may_use(request: Request, model: str) -> bool:
-    key = request.state.visit.ticket.key
+    key = request.state.context.ticket.key
     return key is None or key.allows(model, get_base_model_id(model))
 
 
@@ -264,11 +264,11 @@ def _converted(body: MessagesRequest | CountTokensRequest) -> ChatRequest:
 
 
 def _streamed(
-    first: list[str], rest: ReplicaCall, rewrite: Callable[[list[str]], str], visit: RequestContext
+    first: list[str], rest: ReplicaCall, rewrite: Callable[[list[str]], str], context: RequestContext
 ) -> StreamingResponse:
     def shown(events: list[str]) -> str:
         if any(_failure(event) is not None for event in events):
-            visit.outcome = "failed"
+            context.outcome = "failed"
         return rewrite(events)
 
     async def events() -> AsyncIterator[str]:
@@ -282,10 +282,10 @@ def _streamed(
             if refused is None:
                 logger.error("a stream failed", exc_info=error)
                 refused = _failed()
-            visit.outcome = refused.outcome or "failed"
+            context.outcome = refused.outcome or "failed"
             yield rewrite([f"data: {json.dumps(refused.body())}\n\n", "data: [DONE]\n\n"])
         except BaseException:
-            visit.outcome = "cancelled"
+            context.outcome = "cancelled"
             raise
         finally:
             rest.cancel()
@@ -334,7 +334,7 @@ async def _health() -> dict[str, str]:
 
 
 async def _metrics(request: Request) -> Response:
-    key = request.state.visit.ticket.key
+    key = request.state.context.ticket.key
     if key is not None and not key.metrics:
         raise RefusedError(403, "this API key may not read the metrics")
     return Response(await NODES.page(), media_type=MEDIA_TYPE)

@@ -33,27 +33,27 @@ class Server:
     def _add_routes(self) -> None:
         @self.app.post("/v1/chat/completions")
         async def chat(request: Request, body: dict[str, Any]) -> Any:
-            visit = request.state.visit
-            visit.model = "m"
-            visit.defer(lambda: self.ended.append("first deferred"))
-            visit.defer(lambda: self.ended.append("last deferred"))
+            context = request.state.context
+            context.model = "m"
+            context.defer(lambda: self.ended.append("first deferred"))
+            context.defer(lambda: self.ended.append("last deferred"))
             if body.get("wait"):
                 await self.release.wait()
             if body.get("fail"):
                 raise RuntimeError("broken")
-            return {"client": visit.ticket.name}
+            return {"client": context.ticket.name}
 
         @self.app.post("/v1/messages")
         async def messages(request: Request) -> Any:
             async def events() -> AsyncIterator[str]:
                 yield "data: 1\n\n"
-                request.state.visit.outcome = "lost"
+                request.state.context.outcome = "lost"
 
             return StreamingResponse(events(), media_type="text/event-stream")
 
         @self.app.get("/health")
         async def health(request: Request) -> Any:
-            return {"visit": hasattr(request.state, "visit")}
+            return {"context": hasattr(request.state, "context")}
 
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
@@ -71,7 +71,7 @@ def test_without_keys_everybody_comes_in(monkeypatch: pytest.MonkeyPatch) -> Non
         async with server.client() as client:
             response = await client.post("/v1/chat/completions", json={})
             assert response.json() == {"client": ""}
-            assert (await client.get("/health")).json() == {"visit": False}
+            assert (await client.get("/health")).json() == {"context": False}
 
     asyncio.run(run())
     assert server.counted == [("m", "", "ok")]
