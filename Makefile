@@ -39,6 +39,7 @@ bench-autoscaling: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --quiet
 	@$(BIN)/mypy
 
 format: setup

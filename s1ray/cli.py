@@ -177,17 +177,18 @@ def report(
 @app.command()
 def recipes() -> None:
     """List the recipes that come with s1ray, by stage."""
-    from rich.console import Console
-    from rich.table import Table
+    with user_errors():
+        from rich.console import Console
+        from rich.table import Table
 
-    from s1ray.recipes import recipe_names, recipe_stages, summary
+        from s1ray.recipes import recipe_names, recipe_stages, summary
 
-    table = Table("command", "what it is", box=None, pad_edge=False)
-    for stage in recipe_stages():
-        for name in recipe_names(stage):
-            option = {"run": "", "serve": ""}.get(stage, "--config ")
-            table.add_row(f"s1ray {stage} {option}{name}", summary(stage, name))
-    Console(highlight=False).print(table)
+        table = Table("how to use it", "what it is", box=None, pad_edge=False)
+        for stage in recipe_stages():
+            for name in recipe_names(stage):
+                uses = {"run": f"s1ray run {name}", "serve": f"serve: {{config: {name}}}"}
+                table.add_row(uses.get(stage, f"s1ray {stage} --config {name}"), summary(stage, name))
+        Console(highlight=False).print(table)
 
 
 @app.command()

@@ -10,9 +10,9 @@ file, the field and what it should be.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -67,7 +67,7 @@ def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overr
     return validate_config(model, data, origin)
 
 
-def validate_config(model: type[ConfigT], data: dict[str, Any], origin: str) -> ConfigT:
+def validate_config(model: type[ConfigT], data: Mapping[str, object], origin: str) -> ConfigT:
     """Validate a mapping; `origin` (a file name, say) begins the error message.
 
     Raises:
@@ -97,7 +97,7 @@ def to_yaml(config: Config) -> str:
 class UniqueKeyLoader(yaml.SafeLoader):
     """YAML takes the last of two equal keys, and the first is lost without a word; here it is an error."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         """A mapping whose keys are all different; what `<<` merges in may be replaced."""
         seen = set()
         for key_node, _ in node.value:
@@ -108,7 +108,7 @@ class UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -126,7 +126,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return data
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
+def _apply(data: dict[str, object], override: str) -> None:
     dotted, separator, text = override.partition("=")
     keys = dotted.strip().split(".")
     if not separator or not all(keys):
@@ -137,7 +137,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from None
     if isinstance(value, str):
         value = _scientific(value)
-    node: Any = data
+    node: object = data
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
@@ -162,7 +162,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
             )
 
 
-def _scientific(text: str) -> Any:
+def _scientific(text: str) -> str | float:
     # YAML 1.1 reads "1e-5" as a string; people mean the number.
     try:
         return float(text) if "e" in text.lower() and text[:1] in "+-.0123456789" else text
@@ -171,7 +171,7 @@ def _scientific(text: str) -> Any:
 
 
 def _known_fields(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    node: Any = model
+    node: object = model
     for part in location[:-1]:
         if isinstance(part, int):
             continue
@@ -182,7 +182,7 @@ def _known_fields(model: type[BaseModel], location: tuple[int | str, ...]) -> st
     return f"; the fields here are {', '.join(node.model_fields)}"
 
 
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
+def _inner_model(annotation: object) -> type[BaseModel] | None:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
     models = [m for m in map(_inner_model, getattr(annotation, "__args__", ())) if m is not None]

@@ -22,12 +22,12 @@ from s1ray.registry import MODEL_ALIASES
 from s1ray.thinking.format import PRESETS, ThinkingFormat
 
 
-def _format_from(value: Any) -> Any:
+def _format_from(value: object) -> object:
     return ThinkingFormat.preset(value) if isinstance(value, str) else value
 
 
-def _format_as_data(fmt: ThinkingFormat) -> str | dict[str, Any]:
-    return fmt.name if PRESETS.get(fmt.name) == fmt else fmt.model_dump(mode="json")
+def _format_as_data(fmt: ThinkingFormat) -> str | dict[str, object]:
+    return fmt.name if PRESETS.get(fmt.name) == fmt else dict(fmt.model_dump(mode="json"))
 
 
 FormatRef = Annotated[ThinkingFormat, BeforeValidator(_format_from), PlainSerializer(_format_as_data)]

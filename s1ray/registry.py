@@ -19,7 +19,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, WrapValidator
+from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic_core import PydanticCustomError
 
 from s1ray.errors import InputError
@@ -81,7 +81,7 @@ def _entry_points(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
-def registered(registry: Registry[type[Any]], *, key: str = "kind", default: str | None = None) -> WrapValidator:
+def registered(registry: Registry[type[BaseModel]], *, key: str = "kind", default: str | None = None) -> WrapValidator:
     """For a config's field: validate a mapping with the registered class that its `key` names.
 
     Args:
@@ -90,7 +90,7 @@ def registered(registry: Registry[type[Any]], *, key: str = "kind", default: str
         default: the name where the mapping has no such field. None: the field is required.
     """
 
-    def validate(value: Any, handler: Any) -> Any:
+    def validate(value: object, handler: ValidatorFunctionWrapHandler) -> object:
         if not isinstance(value, Mapping):
             return handler(value)
         name = value.get(key, default)
@@ -98,13 +98,12 @@ def registered(registry: Registry[type[Any]], *, key: str = "kind", default: str
             raise PydanticCustomError(
                 "registered", "needs `{key}`: one of {names}", {"key": key, "names": ", ".join(registry.names())}
             )
-        config_class: type[BaseModel] = registry.get(name)
-        return config_class.model_validate(value)
+        return registry.get(name).model_validate({key: name, **value})
 
     return WrapValidator(validate)
 
 
-SOURCES: Registry[type[Any]] = Registry(
+SOURCES: Registry[type[BaseModel]] = Registry(
     "source",
     "s1ray.sources",
     {"files": "s1ray.curation.sources:FileSource", "hub": "s1ray.curation.sources:HubSource"},
@@ -114,14 +113,14 @@ SOURCES: Registry[type[Any]] = Registry(
 BENCHMARKS: Registry[Any] = Registry("benchmark", "s1ray.benchmarks", {})
 """Held-out questions: functions without arguments that give `Question` rows."""
 
-TEACHERS: Registry[type[Any]] = Registry(
+TEACHERS: Registry[type[BaseModel]] = Registry(
     "teacher",
     "s1ray.teachers",
     {"vllm": "s1ray.traces.teachers:VLLMTeacher", "openai": "s1ray.traces.teachers:OpenAITeacher"},
 )
 """Who writes traces: config classes derived from `s1ray.traces.teachers.Teacher`."""
 
-STRATEGIES: Registry[type[Any]] = Registry(
+STRATEGIES: Registry[type[BaseModel]] = Registry(
     "strategy",
     "s1ray.strategies",
     {"budget_forcing": "s1ray.evaluation.strategies.budget_forcing:BudgetForcing"},

@@ -30,7 +30,7 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, TypedDict
 
 from s1ray import __version__
 from s1ray.config import StageConfig
@@ -50,6 +50,34 @@ class RunError(S1rayError, RuntimeError):
 
 class OtherRunError(RunError):
     """The folder holds a run of another config or input."""
+
+
+class InputEntry(TypedDict):
+    """An input of a run: where it lay, and a digest of its content."""
+
+    path: str
+    digest: str
+
+
+class Manifest(TypedDict, total=False):
+    """What `manifest.json` says of a run."""
+
+    stage: str
+    status: str
+    """"running" or "complete"."""
+    config: dict[str, object]
+    """The resolved config."""
+    inputs: dict[str, InputEntry]
+    seed: int
+    versions: dict[str, str]
+    digest: str
+    """Of everything that decides the result."""
+    rows: dict[str, int]
+    drops: dict[str, int]
+    figures: dict[str, Any]
+    seconds: float
+    finished: str
+    """Time of completion, UTC."""
 
 
 class Run:
@@ -92,7 +120,7 @@ class Run:
         self.figures: dict[str, Any] = {}
         resolved = config.model_dump(mode="json")
         decisive = _without(resolved, config.incidental)
-        self._manifest: dict[str, Any] = {
+        self._manifest: Manifest = {
             "stage": stage,
             "status": "running",
             "config": resolved,
@@ -183,7 +211,7 @@ class Run:
         return any(entry.name != LOCK for entry in self.path.iterdir())
 
     def _write(self) -> None:
-        self._manifest |= {"rows": self.rows, "drops": self.drops, "figures": self.figures}
+        self._manifest |= Manifest(rows=self.rows, drops=self.drops, figures=self.figures)
         write_json(self.path / MANIFEST, self._manifest)
 
     def _clear(self) -> None:
@@ -200,7 +228,7 @@ class Run:
         self._release()
 
 
-def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
     """The manifest of a run folder, or None where there is none.
 
     Raises:
@@ -208,7 +236,7 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     file = Path(path) / MANIFEST
     try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
+        manifest: Manifest = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -260,21 +288,18 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def _difference(old: Mapping[str, Any], new: Mapping[str, Any], incidental: Collection[str]) -> str:
+def _difference(old: Manifest, new: Manifest, incidental: Collection[str]) -> str:
     """The fields in which two manifests differ, for the error message."""
     if old.get("stage") != new["stage"]:
         return ""
     before, after = (_flatten(_without(side.get("config", {}), incidental)) for side in (old, new))
     changed = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
-    changed += [
-        f"input {name}"
-        for name, entry in new["inputs"].items()
-        if old.get("inputs", {}).get(name, {}).get("digest") != entry["digest"]
-    ]
+    earlier = {name: entry["digest"] for name, entry in old.get("inputs", {}).items()}
+    changed += [f"input {name}" for name, entry in new["inputs"].items() if earlier.get(name) != entry["digest"]]
     return f" (differs in {', '.join(changed[:6])}{', ...' if len(changed) > 6 else ''})" if changed else ""
 
 
-def _without(node: Any, names: Collection[str]) -> Any:
+def _without(node: object, names: Collection[str]) -> object:
     """A config without some of its fields, given by dotted names in which `*` is any name."""
     if not isinstance(node, dict):
         return node
@@ -286,7 +311,7 @@ def _without(node: Any, names: Collection[str]) -> Any:
     return left
 
 
-def _replaced(node: Any, values: Mapping[str, str]) -> Any:
+def _replaced(node: object, values: Mapping[str, str]) -> object:
     """A config with some of its text values replaced."""
     if isinstance(node, dict):
         return {key: _replaced(value, values) for key, value in node.items()}
@@ -295,7 +320,7 @@ def _replaced(node: Any, values: Mapping[str, str]) -> Any:
     return values.get(node, node) if isinstance(node, str) else node
 
 
-def _flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+def _flatten(node: object, prefix: str = "") -> dict[str, object]:
     if not isinstance(node, dict):
         return {prefix: node}
     return {

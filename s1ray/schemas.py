@@ -17,7 +17,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s1ray.errors import InputError, MissingError
 from s1ray.storage import writing
@@ -165,7 +165,7 @@ def arrow_schema(row_type: type) -> pa.Schema:
     return pa.schema(fields)
 
 
-def to_table(rows: Iterable[Any], row_type: type) -> pa.Table:
+def to_table(rows: Iterable[object], row_type: type) -> pa.Table:
     """An Arrow table of `row_type` from dataclass instances or mappings with the same keys.
 
     Raises:
@@ -271,16 +271,16 @@ def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def _default(row_type: type, name: str) -> Any:
+def _default(row_type: type, name: str) -> object:
     field = next(f for f in dataclasses.fields(row_type) if f.name == name)
     return field.default
 
 
-def _name_of(record: Any) -> str:
+def _name_of(record: object) -> str:
     return f"id {record['id']!r}" if isinstance(record, Mapping) and "id" in record else "no id"
 
 
-def _column(values: list[Any], column: pa.Field, row_type: type, records: list[Any]) -> pa.Array:
+def _column(values: list[object], column: pa.Field, row_type: type, records: list[object]) -> pa.Array:
     import pyarrow as pa
 
     try:

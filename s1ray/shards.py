@@ -21,7 +21,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from s1ray.errors import UnreachableError
 from s1ray.runs import RunError
@@ -49,7 +49,7 @@ class ShardWorker(Protocol):
         """Release what the worker holds."""
 
 
-def shard_key(ids: list[str], fingerprint: Mapping[str, Any]) -> str:
+def shard_key(ids: list[str], fingerprint: Mapping[str, object]) -> str:
     """The name of a shard's result, 32 hex digits."""
     content = json.dumps([fingerprint, ids], sort_keys=True, ensure_ascii=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
@@ -60,10 +60,10 @@ def map_shards(
     folder: str | os.PathLike[str],
     make_worker: Callable[[], ShardWorker],
     *,
-    fingerprint: Mapping[str, Any],
+    fingerprint: Mapping[str, object],
     shard_rows: int,
     actors: int = 1,
-    actor_options: Mapping[str, Any] | None = None,
+    actor_options: Mapping[str, object] | None = None,
     what: str = "rows",
 ) -> list[Path]:
     """Run a worker over all rows, in shards, resuming from the shards that `folder` already holds.
@@ -127,13 +127,13 @@ def _run(
     folder: Path,
     make_worker: Callable[[], ShardWorker],
     actors: int,
-    actor_options: dict[str, Any],
+    actor_options: Mapping[str, object],
     what: str,
 ) -> None:
     import ray
 
     inputs = folder / "inputs"
-    tasks: list[dict[str, Any]] = []
+    tasks: list[_Task] = []
     for shard, file in pending:
         # Beside the results rather than in the object store: a shard that waits must not hold memory.
         write_table(shard, inputs / file.name)
@@ -166,6 +166,14 @@ def _run(
     shutil.rmtree(inputs)
 
 
+class _Task(TypedDict):
+    """One shard to do: a row of the data set that Ray Data maps over."""
+
+    input: str
+    output: str
+    rows: int
+
+
 def _failed(what: str, done: int, total: int, problem: str, folder: Path) -> RunError:
     return RunError(
         f"{what}: a worker failed after {done} of {total}: {problem}; what is done is kept in {folder}, "
@@ -194,7 +202,7 @@ class _Shards:
         if self._worker is not None:
             self._worker.close()
 
-    def _do(self, task: Mapping[str, Any]) -> str | None:
+    def _do(self, task: _Task) -> str | None:
         import pyarrow.parquet as pq
 
         # After the loss of an actor Ray runs its tasks again, also those that had just been written.

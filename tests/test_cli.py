@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
+from s1ray import recipes
 from s1ray.cli import app
+from s1ray.errors import InputError
 from s1ray.stages import STAGES
 
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "datasets", "pyarrow", "matplotlib")
@@ -42,3 +44,39 @@ def test_a_missing_config_file_is_named(stage: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [stage, "--config", str(tmp_path / "absent.yaml")])
     assert result.exit_code == 2
     assert "absent.yaml: no such file" in result.output
+
+
+def fails_with(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """What `s1ray recipes` shows when something below it raises."""
+
+    def fail() -> list[str]:
+        raise error
+
+    monkeypatch.setattr(recipes, "recipe_stages", fail)
+    return CliRunner().invoke(app, ["recipes"])
+
+
+def test_a_users_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = fails_with(InputError("rows.parquet: row 3 has no question"), monkeypatch)
+    assert (result.exit_code, result.output) == (2, "error: rows.parquet: row 3 has no question\n")
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    """Also one whose exception is a ValueError, as those of a user's mistakes are."""
+    code = (
+        "import s1ray.recipes, s1ray.cli\n"
+        "def recipe_stages():\n    a, b = (1, 2, 3)\n"
+        "s1ray.recipes.recipe_stages = recipe_stages\n"
+        "s1ray.cli.app(['recipes'])\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "ValueError: too many values to unpack" in result.stderr
+
+
+def test_recipes_are_listed_with_the_command_that_uses_them() -> None:
+    result = CliRunner().invoke(app, ["recipes"])
+    assert result.exit_code == 0
+    for command in ("s1ray train --config s1-32b", "s1ray run miniature", "s1ray curate --config miniature"):
+        assert command in result.output

@@ -88,7 +88,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_config(Outer, tmp_path / "nowhere.yaml")
 
 
-def test_a_key_that_is_given_twice_is_an_error(tmp_path):
+def test_a_key_that_is_given_twice_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("output: a\noutput: b\n")
     with pytest.raises(ConfigError, match="the key 'output' is given twice"):
@@ -96,7 +96,7 @@ def test_a_key_that_is_given_twice_is_an_error(tmp_path):
 
 
 @pytest.mark.parametrize("value", [".inf", ".nan"])
-def test_numbers_are_finite(value):
+def test_numbers_are_finite(value: str) -> None:
     class Rate(StageConfig):
         rate: float
 

@@ -12,7 +12,8 @@ import pytest
 from pydantic import Field
 
 from s1ray.config import StageConfig
-from s1ray.runs import MANIFEST, Run, RunError, digest, read_manifest
+from s1ray.runs import Run, RunError, digest, read_manifest
+from s1ray.schemas import MANIFEST
 
 
 class Toy(StageConfig):
@@ -132,3 +133,20 @@ def test_force_leaves_no_lock_in_a_foreign_folder(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="deletes run folders only"):
         Run("toy", Toy(output=str(tmp_path)), force=True)
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_input_counts_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    class Reader(Toy):
+        source: str
+
+    def run(folder: Path) -> Run:
+        source = folder / "source.txt"
+        return finish(Reader(output=str(tmp_path / "r"), source=str(source)), {"source": source})
+
+    for name, text in (("one", "same"), ("two", "same"), ("three", "other")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "source.txt").write_text(text)
+    assert not run(tmp_path / "one").skipped
+    assert run(tmp_path / "two").skipped
+    with pytest.raises(RunError, match="differs in source, input source"):
+        run(tmp_path / "three")

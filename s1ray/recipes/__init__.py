@@ -6,6 +6,7 @@ s1ray train --config s1-32b      uses one by its name
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from s1ray.config import ConfigError
@@ -40,6 +41,10 @@ def recipe_stages() -> list[str]:
 
 
 def summary(stage: str, name: str) -> str:
-    """A recipe's first comment line, without its number sign."""
-    with (FOLDER / stage / f"{name}.yaml").open(encoding="utf-8") as file:
-        return file.readline().lstrip("# ").strip()
+    """The first sentence of the comment that a recipe begins with."""
+    lines = []
+    for line in (FOLDER / stage / f"{name}.yaml").read_text(encoding="utf-8").splitlines():
+        if not line.startswith("# ") or line.startswith("#   "):
+            break
+        lines.append(line.removeprefix("# ").strip())
+    return re.split(r"[.;:](?: |$)", " ".join(lines))[0]

@@ -1,0 +1,148 @@
+"""Several stages in order: the recipe, what ties the stages together, and resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import yaml
+
+from s1ray import pipelines
+from s1ray.config import ConfigError, StageConfig
+from s1ray.errors import InputError
+from s1ray.pipelines import load_pipeline
+from s1ray.runs import Run
+from s1ray.stages import Stage
+
+
+class ToyConfig(StageConfig):
+    word: str = "a"
+    source: str | None = None
+
+
+class ToyStages:
+    """Two stages that write one file each, and remember what they did."""
+
+    def __init__(self) -> None:
+        self.worked: list[str] = []
+        self.broken = False
+
+    def stages(self) -> dict[str, _Entry]:
+        return {name: _Entry(self._stage(name)) for name in ("curate", "traces")}
+
+    def _stage(self, name: str) -> Stage[ToyConfig]:
+        def work(config: ToyConfig, run: Run) -> None:
+            if self.broken and name == "traces":
+                raise InputError("traces: broken")
+            self.worked.append(name)
+            (run.path / "result.txt").write_text(config.word)
+
+        def inputs(config: ToyConfig) -> Mapping[str, str]:
+            return {} if config.source is None else {"source": config.source}
+
+        return Stage(name=name, config=ToyConfig, plan=lambda config: [], inputs=inputs, work=work)
+
+
+class _Entry:
+    def __init__(self, stage: Stage[ToyConfig]) -> None:
+        self._stage = stage
+
+    def load(self) -> Stage[ToyConfig]:
+        return self._stage
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> ToyStages:
+    toys = ToyStages()
+    monkeypatch.setattr(pipelines, "STAGES", toys.stages())
+    return toys
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """Two stages, the second of which reads what the first wrote."""
+    (tmp_path / "toy.yaml").write_text("output: elsewhere\n")
+    toy = str(tmp_path / "toy.yaml")
+    stages = [
+        {"stage": "curate", "config": toy},
+        {"stage": "traces", "config": toy, "set": {"source": "{curate}/result.txt", "word": "b"}},
+    ]
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump({"output": str(tmp_path / "out"), "stages": stages}))
+    return file
+
+
+def run(recipe: Path, *overrides: str, force: bool = False) -> list[bool]:
+    """Run all stages; which of them were complete before."""
+    return [finish()[0].skipped for _, finish in load_pipeline(str(recipe), overrides=overrides).steps(force=force)]
+
+
+def test_stages_read_what_the_one_before_wrote_and_complete_ones_are_skipped(
+    toys: ToyStages, recipe: Path, tmp_path: Path
+) -> None:
+    assert run(recipe) == [False, False]
+    assert (tmp_path / "out" / "traces" / "result.txt").read_text() == "b"
+    assert run(recipe) == [True, True]
+    assert toys.worked == ["curate", "traces"]
+
+
+def test_another_setting_runs_the_stage_again_and_those_that_read_its_result(toys: ToyStages, recipe: Path) -> None:
+    run(recipe)
+    assert run(recipe, "curate.word=c") == [False, False]
+    assert run(recipe, "curate.word=c", "traces.word=d") == [True, False]
+    assert run(recipe, "curate.word=c", "traces.word=d", force=True) == [False, False]
+
+
+def test_a_run_that_failed_is_resumed_at_the_stage_that_failed(toys: ToyStages, recipe: Path) -> None:
+    toys.broken = True
+    with pytest.raises(InputError, match="broken"):
+        run(recipe)
+    toys.broken = False
+    assert run(recipe) == [True, False]
+    assert toys.worked == ["curate", "traces"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages": []}, "stages: List should have at least 1 item"),
+        ({"stages": [{"stage": "cook", "config": "x"}]}, "stages.0.stage: must be one of curate, traces"),
+        ({"stages": [{"stage": "curate", "config": "x"}] * 2}, "curate is given more than once"),
+        ({"stages": [{"stage": "curate", "config": "x", "serve": {"config": "x"}}]}, "only eval asks a server"),
+        ({"report": "report.html"}, "there is no eval stage to report on"),
+        ({"stages": [{"stage": "curate", "config": "absent"}]}, "no recipe of curate has this name"),
+    ],
+)
+@pytest.mark.usefixtures("toys")
+def test_a_wrong_recipe_is_refused_before_any_stage(recipe: Path, change: dict[str, object], message: str) -> None:
+    recipe.write_text(yaml.safe_dump(yaml.safe_load(recipe.read_text()) | change))
+    with pytest.raises(ConfigError, match=message):
+        load_pipeline(str(recipe)).check()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("word=c", "write it as stage.field=value"),
+        ("train.word=c", "train: the recipe has no such stage"),
+        ("traces.wrod=c", "wrod: unknown field"),
+    ],
+)
+@pytest.mark.usefixtures("toys")
+def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_pipeline(str(recipe), overrides=[override]).check()
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_reference_to_no_stage_is_named(recipe: Path) -> None:
+    recipe.write_text(recipe.read_text().replace("{curate}", "{cure}"))
+    with pytest.raises(ConfigError, match=r"stages: traces.set.source: .* names no stage of the recipe"):
+        load_pipeline(str(recipe)).check()
+
+
+def test_the_demo_is_a_recipe_whose_configs_all_load(tmp_path: Path) -> None:
+    lines = load_pipeline("miniature", output=tmp_path, overrides=["eval.limit=20"]).check()
+    assert [line.partition(":")[0] for line in lines] == ["curate", "traces", "train", "eval"]
+    assert not any(tmp_path.iterdir())
