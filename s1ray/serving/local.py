@@ -1,9 +1,7 @@
-"""Serve an application in this Ray session for as long as a block lasts: for the demo, tests and batch evaluation.
+"""Serve an application in this Ray session for the duration of a block: for the demo, tests and batch evaluation.
 
-For example:
-
-    with serve_locally(config) as served:
-        client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused")
+with serve_locally(config) as served:
+client = openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused")
 """
 
 from __future__ import annotations
@@ -15,9 +13,9 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s1ray.cluster import connected
 from s1ray.errors import S1rayError
@@ -31,15 +29,18 @@ if TYPE_CHECKING:
 logger = logging.getLogger("s1ray")
 
 START_TIMEOUT_S = 600.0
-"""Seconds that the engines may take to come up."""
+"""Seconds that the engines may take to start."""
 
 POLL_S = 0.25
+
+PROGRESS_S = 10.0
+"""Seconds between two log lines that say what is still starting."""
 
 _numbers = itertools.count(1)
 
 
 class ServingError(S1rayError, RuntimeError):
-    """The application did not come up; the message says which part of it, and how it ended."""
+    """The application did not start; the message names the deployments that failed and their last error."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,14 @@ class ServedApp:
 def serve_locally(
     config: ServingConfig, *, port: int | None = None, start_timeout_s: float = START_TIMEOUT_S
 ) -> Iterator[ServedApp]:
-    """Start the application on the loopback interface, wait until it answers, and stop it when the block ends.
+    """Start the application on the loopback interface, wait until it is ready, and stop it when the block ends.
 
-    Uses the Ray session that there is, or connects by Ray's own rules. Where Serve already runs in it, the application
-    becomes one more of its applications, on Serve's own port; otherwise Serve is started, and stopped at the end.
+    Uses the current Ray session, or connects by Ray's own rules. If Serve already runs there, the application is added
+    to it, on Serve's port; otherwise Serve is started for the block.
 
     Args:
         config: the application.
-        port: port for HTTP, if Serve is started here. None: a free one.
+        port: HTTP port, if Serve is started here. None: a free one.
         start_timeout_s: seconds to wait for the engines.
 
     Raises:
@@ -80,8 +81,9 @@ def serve_locally(
         name = f"s1ray-{os.getpid()}-{next(_numbers)}"
         prefix = "/" if is_ours else f"/{name}"
         try:
+            logger.info("serving: starting %s", ", ".join(model.name for model in config.models))
             _deploy(config, name, prefix)
-            _wait(name, start_timeout_s)
+            wait_until_running(lambda: serve.status().applications.get(name), start_timeout_s)
             yield ServedApp(
                 url=base if is_ours else f"{base}{prefix}", name=name, models=tuple(m.name for m in config.models)
             )
@@ -92,7 +94,7 @@ def serve_locally(
 
 @contextlib.contextmanager
 def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
-    """Serve's address, and whether it was started here."""
+    """Serve's URL, and whether this block started Serve."""
     from ray import serve
     from ray.serve.context import _get_global_client
 
@@ -121,33 +123,64 @@ def _deploy(config: ServingConfig, name: str, prefix: str) -> None:
         serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
 
 
-def _wait(name: str, timeout_s: float) -> None:
-    from ray import serve
+def wait_until_running(
+    status: Callable[[], ApplicationStatusOverview | None],
+    timeout_s: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait until an application runs, and log every `PROGRESS_S` seconds what is still starting.
 
-    deadline = time.monotonic() + timeout_s
-    status: ApplicationStatusOverview | None = None
-    while time.monotonic() < deadline:
-        status = serve.status().applications.get(name)
-        if status is not None and status.status == "RUNNING":
+    Args:
+        status: gives the application's status; None while Serve does not know it yet.
+        timeout_s: seconds to wait.
+        clock: seconds, for tests.
+        sleep: for tests.
+
+    Raises:
+        ServingError: the application failed, or did not run in time.
+    """
+    began = logged = clock()
+    while True:
+        found, now = status(), clock()
+        if found is not None and found.status == "RUNNING":
+            logger.info("serving: ready after %.0f s", now - began)
             return
-        if status is not None and status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-            raise ServingError(f"the application failed to start:\n{_reasons(status)}")
-        time.sleep(POLL_S)
-    state = "Serve knows nothing of it" if status is None else _reasons(status)
-    raise ServingError(f"the application was not ready after {timeout_s:g} s (start_timeout_s):\n{state}")
+        if found is not None and found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            raise ServingError(f"the application failed to start:\n{_reasons(found)}")
+        if now - began >= timeout_s:
+            state = "  Serve does not know it" if found is None else _reasons(found)
+            raise ServingError(f"the application was not ready after {timeout_s:g} s (start_timeout_s):\n{state}")
+        if now - logged >= PROGRESS_S:
+            logger.info("serving: %s", _progress(found, now - began))
+            logged = now
+        sleep(POLL_S)
 
 
-def _reasons(status: Any) -> str:
-    """What Serve says of every deployment that is not healthy, shortened to what matters."""
-    lines = []
+def _progress(status: ApplicationStatusOverview | None, waited_s: float) -> str:
+    """One line: which deployments are ready, and which are starting."""
+    if status is None or not status.deployments:
+        return f"deploying ({waited_s:.0f} s)"
+    parts = []
     for name, deployment in status.deployments.items():
-        if deployment.status != "HEALTHY":
-            lines.append(f"  {name}: {deployment.status}: {error_tail(deployment.message)}")
+        state = "ready" if deployment.status == "HEALTHY" else f"starting ({waited_s:.0f} s)"
+        # A model's deployment is called BudgetForcingServer:<model>.
+        parts.append(f"{name.rpartition(':')[2]} {state}")
+    return ", ".join(parts)
+
+
+def _reasons(status: ApplicationStatusOverview) -> str:
+    """Serve's message for every deployment that is not healthy, shortened to the error itself."""
+    lines = [
+        f"  {name}: {deployment.status}: {error_tail(deployment.message)}"
+        for name, deployment in status.deployments.items()
+        if deployment.status != "HEALTHY"
+    ]
     return "\n".join(lines) or f"  {status.status}: {error_tail(status.message)}"
 
 
 def error_tail(message: str, lines: int = 12) -> str:
-    """The end of a long error message: its last lines, without the frames of a traceback."""
+    """The last lines of a long error message, without the frames of a traceback."""
     kept = [
         line
         for line in message.strip().splitlines()
@@ -157,7 +190,7 @@ def error_tail(message: str, lines: int = 12) -> str:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on, on the loopback interface."""
+    """A free TCP port on the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])

@@ -1,8 +1,70 @@
 from __future__ import annotations
 
+import logging
 import socket
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
-from s1ray.serving.local import error_tail, free_port
+import pytest
+
+from s1ray.serving.local import PROGRESS_S, ServingError, error_tail, free_port, wait_until_running
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ApplicationStatusOverview
+
+
+class FakeServe:
+    """An application whose deployments become healthy at given seconds of a clock that only `sleep` moves."""
+
+    def __init__(self, known_s: float, healthy_s: dict[str, float], status: Callable[[float], str]) -> None:
+        self.known_s, self.healthy_s, self.app_status = known_s, healthy_s, status
+        self.now = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def status(self) -> ApplicationStatusOverview | None:
+        if self.now < self.known_s:
+            return None
+        deployments = {
+            name: SimpleNamespace(status="HEALTHY" if self.now >= at else "UPDATING", message="No memory left\n")
+            for name, at in self.healthy_s.items()
+        }
+        found = SimpleNamespace(status=self.app_status(self.now), deployments=deployments, message="")
+        return cast("ApplicationStatusOverview", found)
+
+    def wait(self, timeout_s: float) -> None:
+        wait_until_running(self.status, timeout_s, clock=lambda: self.now, sleep=self.sleep)
+
+
+HEALTHY_S = {"BudgetForcingServer:base": 15.0, "BudgetForcingServer:sft": 38.0, "Ingress": 38.0}
+
+
+def test_the_start_is_told_every_ten_seconds(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger("s1ray"), "propagate", True)
+    serve = FakeServe(12.0, HEALTHY_S, lambda now: "RUNNING" if now >= 38 else "DEPLOYING")
+    with caplog.at_level(logging.INFO, logger="s1ray"):
+        serve.wait(timeout_s=60)
+    assert [record.getMessage() for record in caplog.records] == [
+        "serving: deploying (10 s)",
+        "serving: base ready, sft starting (20 s), Ingress starting (20 s)",
+        "serving: base ready, sft starting (30 s), Ingress starting (30 s)",
+        "serving: ready after 38 s",
+    ]
+    assert PROGRESS_S <= 10
+
+
+def test_a_failed_deployment_is_named_with_its_error() -> None:
+    serve = FakeServe(0.0, HEALTHY_S, lambda now: "DEPLOY_FAILED" if now >= 20 else "DEPLOYING")
+    with pytest.raises(ServingError, match="failed to start:\n  BudgetForcingServer:sft: UPDATING: No memory left\n"):
+        serve.wait(timeout_s=60)
+    assert serve.now == 20
+
+
+def test_a_start_that_takes_too_long_ends(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ServingError, match=r"not ready after 5 s .*\n  Serve does not know it"):
+        FakeServe(9.0, HEALTHY_S, lambda now: "DEPLOYING").wait(timeout_s=5)
 
 
 def test_the_tail_of_an_error_has_the_message_and_no_frames() -> None:
