@@ -73,18 +73,19 @@ def make_traces() -> list[Any]:
     """The procedural teacher's, on questions of the miniature's benchmark."""
     from s1ray.miniature.pool import build_benchmark
     from s1ray.miniature.teacher import ProceduralTeacher
-    from s1ray.schemas import Trace
+    from s1ray.schemas import Trace, question_id
 
     teacher = ProceduralTeacher(seed=0)
     traces = []
     for row in build_benchmark(STEPS * GLOBAL_BATCH, seed=0):
         thinking, attempt = teacher.solve(row)
+        question = str(row["question"])
         traces.append(
             Trace(
-                id=f"{row.id}-0",
-                question_id=row.id,
+                id=f"{question_id(question)}-0",
+                question_id=question_id(question),
                 sample=0,
-                question=row.question,
+                question=question,
                 answer=None,
                 thinking=thinking,
                 attempt=attempt,

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
-from s1ray.miniature.domains.base import OperationList, Spec, other
+from s1ray.miniature.domains.base import OperationList, Spec, State, other
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
-class Weekday(OperationList[str]):
+class Weekday(OperationList):
     """A weekday moved forth and back by some days."""
 
     name = "weekday"
@@ -31,15 +30,15 @@ class Weekday(OperationList[str]):
         return {"start": rng.choice(WEEKDAYS), "steps": rng.sample(moves, level + 1)}
 
     @override
-    def advance(self, spec: Spec, state: str, step: str) -> str:
+    def advance(self, spec: Spec, state: State, step: Any) -> State:
         return WEEKDAYS[(WEEKDAYS.index(state) + int(step)) % 7]
 
     @override
-    def slip(self, spec: Spec, state: str, rng: random.Random) -> str:
+    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
         return other(rng, WEEKDAYS, state)
 
 
-class Cups(OperationList[int]):
+class Cups(OperationList):
     """A ball under one of six cups while pairs of cups trade places."""
 
     name = "cups"
@@ -63,20 +62,20 @@ class Cups(OperationList[int]):
         return {"start": start, "steps": steps}
 
     @override
-    def advance(self, spec: Spec, state: int, step: str) -> int:
+    def advance(self, spec: Spec, state: State, step: Any) -> State:
         a, b = int(step[0]), int(step[2])
         return b if state == a else a if state == b else state
 
     @override
-    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
+    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
         return other(rng, range(1, 7), state)
 
     @override
-    def line(self, spec: Spec, before: int, steps: Sequence[str], after: int, index: int) -> str:
+    def line(self, spec: Spec, before: State, steps: Any, after: State, index: int) -> str:
         return f"{' '.join(steps)}={after}"
 
 
-class Walk(OperationList[tuple[int, int]]):
+class Walk(OperationList):
     """A walker on a grid of ten by ten; the state is (x, y)."""
 
     name = "walk"
@@ -99,29 +98,29 @@ class Walk(OperationList[tuple[int, int]]):
                 x, y = after
         return {"start": list(start), "steps": steps}
 
-    def _move(self, state: tuple[int, int], step: str) -> tuple[int, int]:
+    def _move(self, state: State, step: str) -> tuple[int, int]:
         dx, dy = self._MOVES[step[0]]
         return (state[0] + dx * int(step[1]), state[1] + dy * int(step[1]))
 
     @override
-    def start(self, spec: Spec) -> tuple[int, int]:
+    def start(self, spec: Spec) -> State:
         return tuple(spec["start"])
 
     @override
-    def advance(self, spec: Spec, state: tuple[int, int], step: str) -> tuple[int, int]:
+    def advance(self, spec: Spec, state: State, step: Any) -> State:
         x, y = self._move(state, step)
         return (min(9, max(0, x)), min(9, max(0, y)))
 
     @override
-    def slip(self, spec: Spec, state: tuple[int, int], rng: random.Random) -> tuple[int, int]:
+    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
         return (other(rng, range(10), state[0]), state[1])
 
     @override
-    def show(self, state: tuple[int, int]) -> str:
+    def show(self, state: State) -> str:
         return f"{state[0]},{state[1]}"
 
 
-class Boolean(OperationList[str]):
+class Boolean(OperationList):
     """Three truth values, combined position by position with masks: ^ is exclusive or, & is and, | is or."""
 
     name = "boolean"
@@ -146,11 +145,11 @@ class Boolean(OperationList[str]):
         return {"start": f"{rng.randrange(8):03b}", "steps": steps}
 
     @override
-    def advance(self, spec: Spec, state: str, step: str) -> str:
+    def advance(self, spec: Spec, state: State, step: Any) -> State:
         value, mask = int(state, 2), int(step[1:], 2)
         result = value ^ mask if step[0] == "^" else value & mask if step[0] == "&" else value | mask
         return f"{result:03b}"
 
     @override
-    def slip(self, spec: Spec, state: str, rng: random.Random) -> str:
+    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
         return other(rng, [f"{value:03b}" for value in range(8)], state)
