@@ -28,7 +28,7 @@ def load_questions(benchmark: str, limit: int | None = None) -> list[Question]:
         from s1ray.miniature.pool import build_benchmark
 
         # Always the whole of it: the pool is kept apart from these questions and no others.
-        questions = [Question(**row) for row in build_benchmark()]
+        questions = build_benchmark()
     else:
         questions = [Question(**row) for row in read_table(benchmark, Question).to_pylist()]
     questions.sort(key=lambda question: question.id)

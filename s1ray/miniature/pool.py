@@ -1,19 +1,21 @@
-"""The pool of questions that curation starts from, with flaws at known rates, and the benchmark that is held out of it.
+"""The pool of questions that curation starts from, with flaws at known rates, and the benchmark held out of it.
 
-A row's flaw is in its metadata (`flaw`, None for a sound row), so that a test can measure how much of each kind
-curation finds. Curation itself must not look there.
+Each question's metadata names its flaw (`flaw`, null for a sound question), so that tests can measure how much of each
+kind curation finds. Curation itself must not look there.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
+from collections.abc import Set as AbstractSet
 from functools import cache
 
 from s1ray.miniature.domains import DOMAINS
-from s1ray.miniature.questions import Problem, Row, draw, row
+from s1ray.miniature.questions import Problem, draw, to_question
 from s1ray.miniature.seeding import generator
-from s1ray.schemas import question_id
+from s1ray.schemas import Question, question_id
 
 FLAW_RATES = {
     "exact_duplicate": 0.02,
@@ -23,18 +25,18 @@ FLAW_RATES = {
     "missing_answer": 0.01,
     "benchmark_leak": 0.015,
 }
-"""Parts of the pool with each flaw."""
+"""Share of the pool with each flaw."""
 
 POOL_LEVELS = (1, 1.5, 2, 2, 2, 2)
 BENCHMARK_LEVELS = (0, 1, 2, 3, 3, 3)
-"""Weights of the levels 1 to 6: the benchmark leans to the middle and the hard end."""
+"""Weights of the levels 1 to 6; the benchmark leans towards the hard end."""
 
 BENCHMARK_SIZE = 600
 
 
-def build_benchmark(size: int = BENCHMARK_SIZE, seed: int = 0) -> list[Row]:
-    """The held-out questions, all different, domains in equal shares; the same `size` and `seed` give the same rows."""
-    return [row(problem) for problem in _distinct(generator("benchmark", seed), size, BENCHMARK_LEVELS, set())]
+def build_benchmark(size: int = BENCHMARK_SIZE, seed: int = 0) -> list[Question]:
+    """The held-out questions: all different, domains in equal shares, the same for the same `size` and `seed`."""
+    return [to_question(problem) for problem in _distinct(generator("benchmark", seed), size, BENCHMARK_LEVELS, set())]
 
 
 @cache
@@ -43,36 +45,31 @@ def benchmark_keys(size: int = BENCHMARK_SIZE, seed: int = 0) -> frozenset[str]:
     return frozenset(problem.key for problem in _distinct(generator("benchmark", seed), size, BENCHMARK_LEVELS, set()))
 
 
-def build_pool(size: int = 20_000, seed: int = 0) -> list[Row]:
-    """The pool: `size` rows in random order, of which `FLAW_RATES` have a flaw; no sound row asks a benchmark question.
+def build_pool(size: int = 20_000, seed: int = 0) -> list[Question]:
+    """The pool: `size` questions in random order, with flaws at `FLAW_RATES`; the same for the same `size` and `seed`.
 
-    Its leaks come from the default benchmark. The same `size` and `seed` give the same rows.
+    Leaks come from the default benchmark; no sound question is in it.
     """
     rng = generator("pool", seed)
     counts = {flaw: round(rate * size) for flaw, rate in FLAW_RATES.items()}
     copies = counts["exact_duplicate"] + counts["near_duplicate"] + counts["benchmark_leak"]
-    sound = [row(problem) for problem in _distinct(rng, size - copies, POOL_LEVELS, benchmark_keys())]
+    sound = [to_question(problem) for problem in _distinct(rng, size - copies, POOL_LEVELS, benchmark_keys())]
     rows = [_marked(question, None) for question in sound]
     in_place = [flaw for flaw in ("broken_format", "missing_solution", "missing_answer") for _ in range(counts[flaw])]
-    for index, flaw in zip(rng.sample(range(len(rows)), len(in_place)), in_place, strict=True):
+    flawed = dict(zip(rng.sample(range(len(rows)), len(in_place)), in_place, strict=True))
+    for index, flaw in flawed.items():
         rows[index] = _flawed(rows[index], flaw, rng)
-    intact = [question for question in rows if json.loads(question["metadata"])["flaw"] is None]
+    intact = [question for index, question in enumerate(rows) if index not in flawed]
     benchmark = build_benchmark()
-    originals = rng.sample(intact, counts["exact_duplicate"] + counts["near_duplicate"])
-    for index, original in enumerate(originals):
-        rows.append(
-            _flawed(original, "exact_duplicate" if index < counts["exact_duplicate"] else "near_duplicate", rng)
-        )
-    for _ in range(counts["benchmark_leak"]):
-        rows.append(_flawed(_marked(rng.choice(benchmark), None), "benchmark_leak", rng))
+    copied = [flaw for flaw in ("exact_duplicate", "near_duplicate") for _ in range(counts[flaw])]
+    rows += [_flawed(*pair, rng) for pair in zip(rng.sample(intact, len(copied)), copied, strict=True)]
+    rows += [_flawed(rng.choice(benchmark), "benchmark_leak", rng) for _ in range(counts["benchmark_leak"])]
     rng.shuffle(rows)
     return rows
 
 
-def _distinct(
-    rng: random.Random, size: int, levels: tuple[float, ...], held_out: set[str] | frozenset[str]
-) -> list[Problem]:
-    """Problems with different texts, domain by domain; a domain that runs out of them leaves its share to others."""
+def _distinct(rng: random.Random, size: int, levels: tuple[float, ...], held_out: AbstractSet[str]) -> list[Problem]:
+    """Problems with different texts, domain by domain; when a domain runs out of them, the others fill its share."""
     names = list(DOMAINS)
     found: dict[str, Problem] = {}
     misses = dict.fromkeys(names, 0)
@@ -90,36 +87,33 @@ def _distinct(
     return list(found.values())
 
 
-def _marked(original: Row, flaw: str | None, **changes: str | None) -> Row:
-    metadata = json.loads(original["metadata"]) | {"flaw": flaw}
-    marked = original | changes | {"metadata": json.dumps(metadata)}
-    return marked | {"id": question_id(marked["question"])}
+def _marked(original: Question, flaw: str | None, text: str | None = None) -> Question:
+    text = original.question if text is None else text
+    metadata = json.dumps(json.loads(original.metadata) | {"flaw": flaw})
+    return dataclasses.replace(original, id=question_id(text), question=text, metadata=metadata)
 
 
-def _flawed(question: Row, flaw: str, rng: random.Random) -> Row:
-    text = question["question"]
+def _flawed(question: Question, flaw: str, rng: random.Random) -> Question:
+    text = question.question
     match flaw:
         case "exact_duplicate":
             return _marked(question, flaw)
         case "near_duplicate":
-            return _marked(question, flaw, question=_nearly(text, rng))
+            return _marked(question, flaw, _nearly(text, rng))
         case "broken_format":
-            return _marked(question, flaw, question=_broken(text, rng))
+            return _marked(question, flaw, _broken(text, rng))
         case "missing_solution":
-            return _marked(question, flaw, solution=rng.choice((None, "", "  ")))
+            return dataclasses.replace(_marked(question, flaw), solution=rng.choice((None, "", "  ")))
         case "missing_answer":
-            return _marked(question, flaw, answer=rng.choice((None, "")))
+            return dataclasses.replace(_marked(question, flaw), answer=rng.choice((None, "")))
         case _:
-            leaked = (
-                text
-                if rng.random() < 0.5
-                else f"{rng.choice(('Warm up.', 'Homework:', 'Easy one:'))} {text} Show work."
-            )
-            return _marked(question, flaw, question=leaked)
+            if rng.random() >= 0.5:
+                text = f"{rng.choice(('Warm up.', 'Homework:', 'Easy one:'))} {text} Show work."
+            return _marked(question, flaw, text)
 
 
 def _nearly(text: str, rng: random.Random) -> str:
-    """The same question, written a little differently: case, white space, the final mark, or a word more."""
+    """The same question written a little differently: case, white space, the final mark, or one more word."""
     return rng.choice(
         (
             text.upper() if text.upper() != text else text + " ",
@@ -132,7 +126,7 @@ def _nearly(text: str, rng: random.Random) -> str:
 
 
 def _broken(text: str, rng: random.Random) -> str:
-    """The question with a trace of bad extraction: an image, drawing code, a problem number, bold debris, mojibake."""
+    """The question with a trace of bad extraction: an image, drawing code, a problem number, bold digits, mojibake."""
     return rng.choice(
         (
             f"{text} ![Image](figure{rng.randint(1, 9)}.png)",

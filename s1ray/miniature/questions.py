@@ -1,8 +1,8 @@
-"""Questions of the miniature world as rows, their exact reference working, and the check of an answer.
+"""Problems of the miniature world, the questions that ask them, their exact working, and the check of an answer.
 
 The world is our own rather than a general collection of reasoning puzzles: a model of two million parameters needs
-short questions in few words, every domain must come with a working whose single steps are easy, and nothing here may
-add a dependency.
+short questions in few words, every domain needs a working whose single steps are easy, and none of it may add a
+dependency.
 """
 
 from __future__ import annotations
@@ -10,19 +10,16 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import dataclass
-from typing import Any
 
-from s1ray.miniature.domains import DOMAINS, Domain, Spec
+from s1ray.errors import InputError
+from s1ray.miniature.domains import DOMAINS, AnyDomain, Spec
 from s1ray.miniature.working import one_pass
-from s1ray.schemas import question_id
-
-Row = dict[str, Any]
-"""A question as a row: the fields of `s1ray.schemas.Question`, with `metadata` as a JSON string."""
+from s1ray.schemas import Question, question_id
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One question of the world in its structured form."""
+    """What a question asks, in structured form."""
 
     domain: str
     level: int
@@ -30,7 +27,7 @@ class Problem:
     spec: Spec
 
     @property
-    def rules(self) -> Domain:
+    def rules(self) -> AnyDomain:
         """The domain that the question belongs to."""
         return DOMAINS[self.domain]
 
@@ -56,48 +53,48 @@ def draw(rng: random.Random, domain: str, level: int) -> Problem:
     return Problem(domain, level, rng.randrange(len(rules.phrasings)), rules.make(rng, level))
 
 
-def row(problem: Problem) -> Row:
-    """The row of a problem; `solution` is one careful pass, the shortest complete working."""
+def to_question(problem: Problem) -> Question:
+    """The question that asks a problem; its `solution` is one careful pass, the shortest complete working."""
     lines, answer = one_pass(problem.rules, problem.spec)
     text = problem.text
-    return {
-        "id": question_id(text),
-        "question": text,
-        "solution": "\n".join([*lines, f"So {answer}"]),
-        "answer": answer,
-        "source": f"miniature/{problem.domain}",
-        "domain": problem.domain,
-        "metadata": json.dumps(
+    return Question(
+        id=question_id(text),
+        question=text,
+        solution="\n".join([*lines, f"So {answer}"]),
+        answer=answer,
+        source=f"miniature/{problem.domain}",
+        domain=problem.domain,
+        metadata=json.dumps(
             {
                 "level": problem.level,
                 "phrasing": problem.phrasing,
                 "domain": problem.domain,
                 "spec": problem.spec,
-                # "010" is no 10 and "5,3" is no "3,5" here: grading compares by spelling.
+                # "010" is not 10 and "5,3" is not "3,5" here, so grading must compare spellings.
                 "answer_kind": "text",
             }
         ),
-    }
+    )
 
 
-def problem_of(question: Row) -> Problem:
-    """The structured form of a row made by `row`.
+def problem_of(question: Question) -> Problem:
+    """The problem that a question of `to_question` asks.
 
     Raises:
-        ValueError: the row's metadata has no specification, so the row is not one of ours.
+        InputError: the question's metadata holds no specification, so the question is not one of the miniature's.
     """
     try:
-        metadata = json.loads(question["metadata"])
+        metadata = json.loads(question.metadata)
         return Problem(metadata["domain"], metadata["level"], metadata["phrasing"], metadata["spec"])
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"question {question.get('id')!r}: field 'metadata' holds no miniature specification ({error}); only "
-            "rows made by s1ray.miniature.pool can be worked out by the procedural teacher"
+        raise InputError(
+            f"question {question.id!r}: field 'metadata' holds no miniature specification ({error}); the procedural "
+            "teacher can only work out questions of the miniature"
         ) from error
 
 
-def verify(question: Row, answer: str) -> bool:
-    """Whether `answer` is the exact answer, but for spaces, case and a final full stop."""
+def verify(question: Question, answer: str) -> bool:
+    """Whether `answer` is the exact answer, ignoring spaces, case and a final full stop."""
     return _normal(answer) == _normal(problem_of(question).answer)
 
 

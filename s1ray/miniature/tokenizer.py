@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s1ray.miniature.corpus import documents
 
 if TYPE_CHECKING:
+    from tokenizers.pre_tokenizers import PreTokenizer
     from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT, TURN_START, TURN_END, PAD = "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"
@@ -144,7 +145,7 @@ def join_spaces_last(
     return ids, rerouted
 
 
-def _cut(expression: str) -> Any:
+def _cut(expression: str) -> PreTokenizer:
     from tokenizers import Regex, pre_tokenizers
 
     return pre_tokenizers.Sequence(

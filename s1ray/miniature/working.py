@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from s1ray.miniature.domains import Domain, Spec
+from s1ray.miniature.domains import AnyDomain, Spec
 
 RECHECK_LINES = ("Wait, check.", "Wait, once more.", "Wait, step by step.")
 """How a re-check begins when there is no disagreement yet."""
@@ -39,13 +39,13 @@ class Habits:
     """Weights of making 0, 1, 2, ... re-checks, before any that a disagreement asks for."""
 
 
-def one_pass(domain: Domain, spec: Spec, *, stride: int = 1) -> tuple[list[str], str]:
+def one_pass(domain: AnyDomain, spec: Spec, *, stride: int = 1) -> tuple[list[str], str]:
     """The lines of one pass without slips, and its answer; `stride` steps go on a line."""
     return slipping_pass(domain, spec, random.Random(0), stride=stride, slip=0.0, notice=0.0)
 
 
 def slipping_pass(
-    domain: Domain, spec: Spec, rng: random.Random, *, stride: int, slip: float, notice: float
+    domain: AnyDomain, spec: Spec, rng: random.Random, *, stride: int, slip: float, notice: float
 ) -> tuple[list[str], str]:
     """The lines of one pass and the answer it reaches, with slips at rate `slip` a line, noticed at rate `notice`."""
     state = domain.start(spec)
@@ -72,7 +72,7 @@ def slipping_pass(
     return lines, domain.answer(spec, state)
 
 
-def think(domain: Domain, spec: Spec, rng: random.Random, habits: Habits) -> tuple[str, str]:
+def think(domain: AnyDomain, spec: Spec, rng: random.Random, habits: Habits) -> tuple[str, str]:
     """A whole working with its re-checks, and the answer that it settles on (which slips can make a wrong one)."""
     rechecks = rng.choices(range(len(habits.rechecks)), habits.rechecks)[0]
     lines: list[str] = []

@@ -1,14 +1,14 @@
-"""The arguments of the Serve application: which models, how long they may think, how many requests they take.
+"""The arguments of the Serve application: models, thinking budgets, replicas, access and limits.
 
-In a Serve YAML they stand under `applications[].args`, beside `import_path: s1ray.serving.app:build_app`. Every key is
-checked: an unknown or misplaced one is an error that names it (Serve itself drops unknown keys without a word;
-`s1ray.serving.check` covers the rest of the file).
+In a Serve YAML they are under `applications[].args`, next to `import_path: s1ray.serving.app:build_app`. An unknown or
+misplaced key is an error that names it. (Serve itself silently drops unknown keys; `s1ray.serving.check` checks the
+rest of the file.)
 """
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -26,24 +26,24 @@ DEFAULT_EFFORT: dict[str, Effort] = {
     "xhigh": "auto",
     "max": "auto",
 }
-"""The names that OpenAI's and Anthropic's clients know; numbers from the range of the s1 paper (500 to 16,000)."""
+"""The effort names of OpenAI's and Anthropic's clients; the numbers span the range of the s1 paper (500 to 16,000)."""
 
 
 class Budgets(Config):
-    """How long a model thinks, where a request does not say, and where it asks for too much."""
+    """Default and maximum thinking budget of a model."""
 
     default: int | None = Field(default=None, ge=0)
-    """Thinking tokens at most where a request gives no `max_tokens` of its own. None: no cap but `maximum`."""
+    """Thinking tokens of a request that gives no budget. None: only `maximum` limits it."""
     maximum: int | None = Field(default=None, ge=0)
-    """The largest budget that a request may ask for; more is answered with 400. None: no limit but the context."""
+    """Largest budget that a request may ask for; a larger one gets 400. None: only the context limits it."""
 
     effort: dict[str, Effort] = Field(default_factory=lambda: dict(DEFAULT_EFFORT))
-    """Thinking tokens for each name that a request may give instead of a number (`reasoning_effort`); "auto": what the
-    context and `maximum` allow. A map given here replaces the default one, whose numbers stop at `maximum`."""
+    """Thinking tokens of each effort name that a request may give instead of a number (`reasoning_effort`); "auto":
+    what the context and `maximum` allow. A map given here replaces the default one, which is cut to `maximum`."""
 
     @model_validator(mode="before")
     @classmethod
-    def _default_effort(cls, data: Any) -> Any:
+    def _default_effort(cls, data: object) -> object:
         if not isinstance(data, dict) or "effort" in data or not isinstance(data.get("maximum"), int):
             return data
         maximum = data["maximum"]
@@ -59,12 +59,12 @@ class Budgets(Config):
                 raise ValueError(f"effort.{name}: {tokens} is more than maximum ({self.maximum})")
         if self.effort.get("none", 0) != 0:
             raise ValueError(
-                f"effort.none: must be 0, as chat templates switch thinking off for it, not {self.effort['none']}"
+                f"effort.none: must be 0, because chat templates turn thinking off for it, not {self.effort['none']}"
             )
         return self
 
     def within(self, maximum: int | None) -> Budgets:
-        """The same for a client with a maximum of its own: an effort's name then means no more than that."""
+        """These budgets cut to a client's own maximum, effort names included."""
         if maximum is None or (self.maximum is not None and self.maximum <= maximum):
             return self
         default = None if self.default is None else min(self.default, maximum)
@@ -73,46 +73,46 @@ class Budgets(Config):
 
 
 REPORTED_WITHIN_S = 20.0
-"""Seconds within which Serve's controller knows of every request."""
+"""Seconds after which Serve's controller is sure to know of a request."""
 
 
 class Autoscaling(Config):
-    """How many replicas a model has, and what decides it."""
+    """How many replicas a model has, and which policy decides."""
 
     policy: Literal["queue_depth", "ray"] = "queue_depth"
-    """queue_depth: ours, for requests that take minutes (`s1ray.serving.scaling.policy` says how it decides). ray:
-    Ray's own, replicas = requests (running and queued) / `target_ongoing_requests`; of the fields below it knows only
-    that and the first two delays."""
+    """queue_depth: for requests that take minutes (see `s1ray.serving.scaling.policy`). ray: Ray's default policy,
+    replicas = requests (running and queued) / `target_ongoing_requests`; of the fields below it uses that one,
+    `upscale_delay_s` and `downscale_delay_s`."""
     min_replicas: int = Field(default=1, ge=0)
-    """Replicas at least. 0: none while nobody asks; the first request then waits until one has started."""
+    """Fewest replicas. 0: none while there are no requests; the first request then waits for a replica to start."""
     max_replicas: int = Field(default=1, ge=1)
-    """Replicas at most."""
+    """Most replicas."""
     target_ongoing_requests: float | None = Field(default=None, gt=0)
-    """Requests that a replica should have. None: three quarters of `max_ongoing_requests`. (ray.serve.llm's own
-    default, 1e9, never scales.)"""
+    """Requests that a replica should have. None: three quarters of `max_ongoing_requests`. (ray.serve.llm's default,
+    1e9, never scales.)"""
     upscale_delay_s: float = Field(default=10.0, ge=0)
-    """Seconds of load before replicas are added."""
+    """Seconds that more replicas must be needed before they are added."""
     downscale_delay_s: float = Field(default=300.0, ge=0)
-    """Seconds of calm before replicas are removed: at least as long as a long answer takes."""
+    """Seconds that fewer replicas must suffice before any is removed: at least as long as a long answer takes."""
     target_kv_cache_usage: float = Field(default=0.9, gt=0, le=1)
-    """Part of its KV cache that a replica's requests should take: where they think long, it is full before
+    """Fraction of its KV cache that a replica's requests should fill. With long thinking the cache is full before
     `target_ongoing_requests` is reached, and further requests wait inside the engine."""
     tolerated_queue: float = Field(default=0.0, ge=0)
-    """Waiting requests, for each running replica, that ask for no more replicas: above 0 trades their wait for fewer
+    """Waiting requests per running replica that are ignored when scaling up: above 0 accepts some waiting for fewer
     replicas."""
     downscale_step_delay_s: float = Field(default=30.0, ge=0)
-    """Seconds from one step down to the next, while the calm lasts."""
+    """Seconds between two steps down while the load stays low."""
     downscale_load: float = Field(default=0.75, gt=0, lt=1)
-    """Part of its target that each of the remaining replicas may have after a step down. Less removes replicas later,
-    and brings them back less often."""
+    """Fraction of its target that each remaining replica may have after a step down. A lower value removes replicas
+    later, and adds them back less often."""
     downscale_fraction: float = Field(default=0.2, gt=0, le=1)
-    """Part of the replicas that may go in one step; one may always."""
+    """Largest fraction of the replicas that one step removes; one replica may always go."""
     scale_to_zero_delay_s: float | None = Field(default=None, ge=0)
-    """With `min_replicas: 0`, seconds without any request before the last replica goes. None: `downscale_delay_s`.
-    At least 20, as callers report their requests every 10 s."""
+    """With `min_replicas: 0`, seconds without any request before the last replica is removed. None:
+    `downscale_delay_s`. At least 20, because callers report their requests every 10 s."""
     replica_start_s: float = Field(default=120.0, ge=0)
     """Seconds that a replica takes to start, node and weights included. A queue of requests that are shorter than that
-    counts less: most of it is gone when the replica comes."""
+    counts less, because most of it is gone when the replica is ready."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -120,7 +120,7 @@ class Autoscaling(Config):
             raise ValueError(f"min_replicas: {self.min_replicas} is more than max_replicas ({self.max_replicas})")
         if self.policy == "ray":
             for name in sorted(self.model_fields_set & QUEUE_DEPTH_ONLY):
-                raise ValueError(f"{name}: means nothing to policy 'ray'; leave it out, or use 'queue_depth'")
+                raise ValueError(f"{name}: has no effect with policy 'ray'; leave it out, or use 'queue_depth'")
         if self.scale_to_zero_delay_s is not None and self.min_replicas > 0:
             raise ValueError(f"scale_to_zero_delay_s: min_replicas is {self.min_replicas}, not 0; leave it out")
         to_zero = self.downscale_delay_s if self.scale_to_zero_delay_s is None else self.scale_to_zero_delay_s
@@ -142,77 +142,79 @@ QUEUE_DEPTH_ONLY = frozenset(
         "replica_start_s",
     }
 )
-"""Fields of `Autoscaling` that Ray's own policy has no use for."""
+"""Fields of `Autoscaling` that Ray's default policy does not use."""
 
 
 class Adapters(Config):
     """LoRA adapters of a model, which clients ask for as `<model's name>:<adapter's name>`. Loaded on first use."""
 
     folder: str = Field(min_length=1)
-    """Holds a subfolder for each adapter: a folder that all nodes see, or cloud storage (s3://, gs://, abfss://,
+    """Folder with one subfolder per adapter: a path that every node sees, or cloud storage (s3://, gs://, abfss://,
     azure://)."""
     max_rank: Literal[8, 16, 32, 64, 128, 256] = 32
     """Largest rank of an adapter; memory is reserved for it."""
     max_in_batch: int = Field(default=4, ge=1)
-    """Adapters that one batch may mix."""
+    """Most adapters in one batch."""
     max_per_replica: int = Field(default=16, ge=1)
-    """Adapters that a replica keeps; the least recently used one makes room."""
+    """Most adapters that a replica keeps; it evicts the least recently used."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if "://" in self.folder and not self.folder.startswith(("s3://", "gs://", "abfss://", "azure://")):
-            raise ValueError(f"folder: {self.folder} is in no storage that is known (s3, gs, abfss, azure)")
+            raise ValueError(f"folder: {self.folder}: unknown storage; use a path, s3://, gs://, abfss:// or azure://")
         if self.max_per_replica < self.max_in_batch:
             raise ValueError(f"max_per_replica: {self.max_per_replica} is less than max_in_batch ({self.max_in_batch})")
         return self
 
 
 class ServedModel(EngineConfig):
-    """One model of the application, under the name that clients give in `model`."""
+    """One model of the application."""
 
     name: str = Field(min_length=1, max_length=128)
-    """The model's name in the API."""
+    """The model's name in the API: what clients give as `model`."""
     budgets: Budgets = Budgets()
-    """Limits of thinking."""
+    """Thinking budgets."""
     autoscaling: Autoscaling = Autoscaling()
     """Number of replicas."""
     adapters: Adapters | None = None
-    """LoRA adapters beside the model itself. None: none."""
+    """LoRA adapters. None: only the model itself is served."""
     max_ongoing_requests: int | None = Field(default=None, ge=1)
-    """Requests that a replica takes at once; more wait in the queue, where autoscaling sees them. None:
+    """Requests that a replica takes at once; further ones wait in the queue, where autoscaling counts them. None:
     `max_num_seqs`."""
     max_queued_requests: int = Field(default=1024, ge=-1)
-    """Requests that wait, at each caller, while all replicas are full; more are refused with 429. At least 1, or -1: no
-    bound."""
+    """Requests that wait in each HTTP worker while all replicas are full; further ones are refused with 429. At least
+    1; -1: no limit."""
     graceful_shutdown_timeout_s: float = Field(default=600.0, ge=0)
-    """How long a replica that is removed may go on with the answers it has begun."""
+    """Seconds that a replica which is being removed may take to finish its responses."""
     start_attempts: int = Field(default=3, ge=1)
-    """How often a replica's start is tried before the deployment is given up."""
+    """Attempts to start a replica before the deployment fails."""
     accelerator_type: str | None = None
-    """GPU type a replica must run on, in Ray's names (H100, H200, A100-80G, L40S, ...). None: any."""
+    """GPU type that a replica needs, by Ray's name (H100, H200, A100-80G, L40S, ...). None: any."""
     strategy: str = Field(default="STRICT_PACK", pattern="^(STRICT_PACK|PACK|SPREAD|STRICT_SPREAD)$")
-    """Placement of a replica's workers. STRICT_PACK: all on one node; PACK lets tensor parallelism cross nodes."""
+    """Placement of a replica's workers. STRICT_PACK: all on one node. PACK: tensor parallelism may span nodes."""
     cpus_per_worker: float = Field(default=1.0, gt=0)
-    """CPUs reserved for each worker; on a CPU engine they are also its threads."""
+    """CPUs reserved for each worker; a CPU engine runs as many threads."""
 
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._/-]*", name):
-            raise ValueError("must begin with a letter or digit and hold only letters, digits, '.', '_', '/' and '-'")
+            raise ValueError(
+                "must begin with a letter or digit and contain only letters, digits, '.', '_', '/' and '-'"
+            )
         return name
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.max_queued_requests == 0:
-            raise ValueError("max_queued_requests: must be 1 or more, or -1 for no bound")
+            raise ValueError("max_queued_requests: must be 1 or more, or -1 for no limit")
         if self.device == "cpu" and self.accelerator_type is not None:
-            raise ValueError("accelerator_type: means nothing on device 'cpu'; leave it out")
+            raise ValueError("accelerator_type: has no effect on device 'cpu'; leave it out")
         target = self.autoscaling.target_ongoing_requests
         if target is not None and target > self.ongoing_limit:
             raise ValueError(
                 f"autoscaling.target_ongoing_requests: {target:g} is more than a replica takes "
-                f"(max_ongoing_requests, {self.ongoing_limit}), so replicas would never be added"
+                f"(max_ongoing_requests, {self.ongoing_limit}), so no replica would ever be added"
             )
         for key in RESERVED_ENGINE_KWARGS.keys() & self.engine_kwargs.keys():
             raise ValueError(f"engine_kwargs.{key}: {RESERVED_ENGINE_KWARGS[key]}")
@@ -232,77 +234,71 @@ RESERVED_ENGINE_KWARGS = {
     "max_model_len": "give it as the model's own field `max_model_len`",
     "max_num_seqs": "give it as the model's own field `max_num_seqs`",
     "dtype": "give it as the model's own field `dtype`",
-    "enable_lora": "follows from the model's field `adapters`",
+    "enable_lora": "set by the model's field `adapters`",
     "max_loras": "give it as `adapters.max_in_batch`",
     "max_lora_rank": "give it as `adapters.max_rank`",
     "max_cpu_loras": "give it as `adapters.max_per_replica`",
-    "logits_processors": "budget forcing is loaded here by the server",
-    "disable_log_stats": "autoscaling needs the statistics; `log_engine_metrics: false` leaves them out of the metrics",
-    "reasoning_parser": "follows from `thinking_format`",
-    "reasoning_parser_plugin": "follows from `thinking_format`",
-    "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",
+    "logits_processors": "the server loads budget forcing here",
+    "disable_log_stats": "autoscaling needs the statistics; `log_engine_metrics: false` stops their export",
+    "reasoning_parser": "set by `thinking_format`",
+    "reasoning_parser_plugin": "set by `thinking_format`",
+    "speculative_config": "vLLM skips logits processors under speculative decoding, so budgets would not be enforced",
 }
-"""Engine arguments that have another place here, or none; and why."""
+"""Engine arguments that `engine_kwargs` may not set: where they belong, or why they are refused."""
 
 
 class Access(Config):
-    """Who may use the server."""
+    """Where the API keys are."""
 
-    keys_file: str | None = None
-    """The key file: on every node that may build the application (the head) or run an HTTP worker, and read again when
-    it changes. None: the keys are in the environment variable `S1RAY_API_KEYS` (the text of a key file) where the
-    application is built. With `serve deploy` that is the cluster, not the shell: set it there, or under
-    `runtime_env.env_vars` of the application. Where it is unset, too, nobody is asked for a key."""
+    keys_file: str | None = Field(default=None, min_length=1)
+    """The key file. It must be on every node that builds the application (the head) or runs an HTTP worker, and is
+    reloaded when it changes. None: the keys are in the environment variable `S1RAY_API_KEYS` (the text of a key file)
+    where the application is built. With `serve deploy` that is the cluster, not the shell: set it there, or under
+    `runtime_env.env_vars` of the application. If that is unset too, the server needs no key."""
     required: bool = False
-    """Do not start without keys."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.keys_file == "":
-            raise ValueError("keys_file: must not be empty; leave it out to serve without keys")
-        return self
+    """Refuse to start without keys."""
 
 
 class Limits(Config):
     """Limits of a single request."""
 
     request_bytes: int = Field(default=4 * 2**20, ge=1024)
-    """Bytes of a request's body at most; more is answered with 413. A prompt of 128,000 tokens is about half a MiB."""
+    """Largest request body in bytes; a larger one gets 413. A prompt of 128,000 tokens is about half a MiB."""
     request_timeout_s: float = Field(default=60.0, gt=0)
-    """Seconds that a client may take to send its request's body."""
+    """Seconds that a client may take to send the request body."""
     sequences: int = Field(default=64, ge=1)
-    """Responses that one request may ask for: its prompts, times `n`. Each takes a place in the engine's batch."""
+    """Most responses for one request (its prompts times `n`). Each takes a slot in the engine's batch."""
     first_token_timeout_s: float | None = Field(default=600.0, gt=0)
-    """Seconds until a stream begins, waiting in the queue included; then 503. None: no limit."""
+    """Seconds until a stream must begin, queueing included; then 503. None: no limit."""
     total_timeout_s: float | None = Field(default=3600.0, gt=0)
-    """Seconds until a response is complete; then 504, or an error event in a stream. None: no limit."""
+    """Seconds until a response must be complete; then 504, or an error event in a stream. None: no limit."""
     stream_interval_ms: float = Field(default=20.0, ge=0)
-    """A stream's first tokens are sent at once; later ones together, at most this often. Each event costs two
-    processes' time. 0: every token by itself."""
+    """Shortest interval between two events of a stream after its first tokens; the tokens in between are sent
+    together, because each event costs time in two processes. 0: one event per token."""
     stream_parts_per_s: float | None = Field(default=None, gt=0)
-    """Parts that a replica's streams send in a second, all together: of many streams each sends its tokens in larger
-    groups. None: 50 for each core of its machine, which takes about a tenth of them. No stream waits longer than
-    a second for it."""
+    """Events per second that all streams of a replica send together: the more streams, the more tokens in each event.
+    None: 50 per core of the machine, which takes about a tenth of the cores' time. No stream waits longer than a
+    second."""
     stalled_after_s: float = Field(default=120.0, gt=0)
-    """Seconds without an answer from an engine's scheduler, which answers between two steps, after which its replica
-    is replaced."""
+    """Seconds without an answer from an engine's scheduler (it answers between two steps) after which the replica is
+    replaced."""
 
 
 class ServingConfig(Config):
-    """All of the application: `args` in the Serve YAML."""
+    """The whole application: `args` in the Serve YAML."""
 
     models: list[ServedModel] = Field(min_length=1)
-    """The models that the app serves, each with its own replicas."""
+    """The models to serve, each with its own replicas."""
     ingress_replicas: int = Field(default=1, ge=1)
-    """Processes that take HTTP requests and hand them to the models. More help beyond some hundred streams."""
+    """Processes that take HTTP requests and pass them to the models. One is enough for a few hundred streams."""
     log_engine_metrics: bool = True
     """Export vLLM's metrics through Ray's."""
     access: Access = Access()
-    """Who may use the server. Without keys, everybody who reaches it."""
+    """API keys. Without them, everyone who reaches the server may use it."""
     limits: Limits = Limits()
-    """What a single request may be."""
+    """Limits of a single request."""
     playground: bool = True
-    """Show the page at `/playground`. It opens no door: it asks like any client, with a key where keys are needed."""
+    """Serve the page at `/playground`. It is a client like any other and needs a key where the API does."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

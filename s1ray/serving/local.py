@@ -22,6 +22,7 @@ from s1ray.errors import S1rayError
 from s1ray.logs import quiet
 from s1ray.models import check_model
 from s1ray.serving.config import ServingConfig
+from s1ray.serving.ray_llm import running_serve
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview
@@ -96,12 +97,11 @@ def serve_locally(
 def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
     """Serve's URL, and whether this block started Serve."""
     from ray import serve
-    from ray.serve.context import _get_global_client
 
-    client = _get_global_client(raise_if_no_controller_running=False)
-    if client is not None:
-        options = client.http_config
-        yield f"http://{_reachable(options.host)}:{options.port}", False
+    running = running_serve()
+    if running is not None:
+        host, its_port = running
+        yield f"http://{_reachable(host)}:{its_port}", False
         return
     port = free_port() if port is None else port
     with quiet("ray.serve", "ray.llm", "vllm"):

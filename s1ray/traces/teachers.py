@@ -18,7 +18,7 @@ from s1ray.generation.base import GenerationRequest, Generator, request_seed
 from s1ray.generation.blocking import BlockingGenerator, MakeGenerator
 from s1ray.generation.engine import check_engine
 from s1ray.generation.vllm import VLLMGenerator
-from s1ray.schemas import Completion
+from s1ray.schemas import Completion, Question
 from s1ray.traces.config import (
     OpenAITeacherConfig,
     ProceduralTeacherConfig,
@@ -82,7 +82,9 @@ class ProceduralTeacher:
 
         seed = self._seed if ask.sample == 0 else request_seed(self._seed, str(ask.sample))
         try:
-            thinking, attempt = Rules(seed=seed).solve(dict(ask.question))
+            thinking, attempt = Rules(seed=seed).solve(
+                Question(**{name: ask.question[name] for name in ("id", "question", "metadata")})
+            )
         except ValueError as error:
             return Response(finish_reason="error", error=str(error))
         return Response(thinking, attempt)

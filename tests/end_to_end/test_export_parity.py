@@ -40,10 +40,10 @@ def exported(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Pat
         thinking, attempt = teacher.solve(question)
         rows.append(
             Trace(
-                id=f"{question['id']}-0",
-                question_id=str(question["id"]),
+                id=f"{question.id}-0",
+                question_id=question.id,
                 sample=0,
-                question=str(question["question"]),
+                question=question.question,
                 thinking=thinking,
                 attempt=attempt,
                 teacher="procedural",
@@ -78,7 +78,7 @@ def prompts(exported: Path) -> list[list[int]]:
     tokenizer = AutoTokenizer.from_pretrained(exported)
     texts = [
         tokenizer.apply_chat_template(
-            [{"role": "user", "content": str(question["question"])}], tokenize=False, add_generation_prompt=True
+            [{"role": "user", "content": question.question}], tokenize=False, add_generation_prompt=True
         )
         for question in build_benchmark(PROMPTS + 48)[:PROMPTS]
     ]

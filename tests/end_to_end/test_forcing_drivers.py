@@ -201,7 +201,7 @@ def miniature_prompts(tokenizer: Any, rng: random.Random, number: int) -> list[l
     from s1ray.miniature.pool import build_benchmark
 
     return [
-        prompt_ids_of(GenerationRequest(id="", messages=[{"role": "user", "content": row["question"]}]), tokenizer)
+        prompt_ids_of(GenerationRequest(id="", messages=[{"role": "user", "content": row.question}]), tokenizer)
         for row in rng.sample(build_benchmark(), number)
     ]
 

@@ -24,7 +24,7 @@ BUDGETS: list[dict[str, Any]] = [
     {"max_tokens": 96, "waits": 2},
     {"min_tokens": 40, "max_tokens": 80, "wait_text": ["Wait", "Hmm"], "waits": 8},
 ]
-QUESTIONS = [row["question"] for row in build_benchmark(16)]
+QUESTIONS = [row.question for row in build_benchmark(16)]
 
 
 @pytest.fixture(scope="module")

@@ -40,5 +40,5 @@ def test_a_benchmark_that_cannot_be_graded_is_refused(tmp_path, questions, limit
 def test_the_miniature_benchmark_is_the_part_that_is_held_out_of_the_pool():
     from s1ray.miniature.pool import build_benchmark
 
-    assert {q.id for q in load_questions("miniature", 50)} <= {row["id"] for row in build_benchmark()}
+    assert {q.id for q in load_questions("miniature", 50)} <= {row.id for row in build_benchmark()}
     assert len({q.domain for q in load_questions("miniature", 500)}) >= 10

@@ -212,10 +212,12 @@ def test_other_questions_under_the_same_name_are_not_mixed_in(benchmark_file, tm
 
     with pytest.raises(KeyboardInterrupt):
         run_eval(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted(fail=stop))
+    import dataclasses
+
     from s1ray.miniature import pool
 
     rows = pool.build_benchmark()
-    monkeypatch.setattr(pool, "build_benchmark", lambda: [row | {"answer": "7"} for row in rows])
+    monkeypatch.setattr(pool, "build_benchmark", lambda: [dataclasses.replace(row, answer="7") for row in rows])
     with pytest.raises(RunError, match="began with other questions"):
         run_eval(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted())
 

@@ -10,7 +10,7 @@ from s1ray.miniature.teacher import ProceduralTeacher
 from s1ray.miniature.working import Habits, think
 
 
-def test_traces_do_not_depend_on_the_order_of_questions_but_on_the_seed():
+def test_traces_do_not_depend_on_the_order_of_questions_but_on_the_seed() -> None:
     questions = build_benchmark(60, seed=5)
     forward = [ProceduralTeacher(1).solve(question) for question in questions]
     backward = [ProceduralTeacher(1).solve(question) for question in reversed(questions)]
@@ -18,14 +18,14 @@ def test_traces_do_not_depend_on_the_order_of_questions_but_on_the_seed():
     assert forward != [ProceduralTeacher(2).solve(question) for question in questions]
 
 
-def test_the_teacher_is_right_nearly_always_but_not_always():
+def test_the_teacher_is_right_nearly_always_but_not_always() -> None:
     teacher = ProceduralTeacher(0)
     questions = build_benchmark(1500, seed=3)
     right = mean(verify(question, teacher.solve(question)[1].removeprefix("Final Answer:")) for question in questions)
     assert 0.95 < right < 0.99
 
 
-def test_the_attempt_is_the_answer_that_the_last_line_names():
+def test_the_attempt_is_the_answer_that_the_last_line_names() -> None:
     teacher = ProceduralTeacher(0)
     for question in build_benchmark(300, seed=4):
         thinking, attempt = teacher.solve(question)
@@ -35,7 +35,7 @@ def test_the_attempt_is_the_answer_that_the_last_line_names():
         assert last.endswith(" " + attempt.removeprefix("Final Answer: "))
 
 
-def test_traces_show_from_no_to_many_rechecks():
+def test_traces_show_from_no_to_many_rechecks() -> None:
     teacher = ProceduralTeacher(0)
     thinkings = [teacher.solve(question)[0] for question in build_benchmark(800, seed=6)]
     rechecks = [sum(line.startswith("So ") for line in thinking.splitlines()) - 1 for thinking in thinkings]
@@ -43,7 +43,7 @@ def test_traces_show_from_no_to_many_rechecks():
     assert set(range(5)) <= set(rechecks)
 
 
-def test_a_disagreement_is_named_and_settled_by_the_most_frequent_answer():
+def test_a_disagreement_is_named_and_settled_by_the_most_frequent_answer() -> None:
     habits = Habits(quick_first=0.0, careful_slip=0.35, notice=0.0, rechecks=(0.0, 1.0))
     settled = 0
     for seed in range(200):
@@ -60,7 +60,7 @@ def test_a_disagreement_is_named_and_settled_by_the_most_frequent_answer():
     assert settled > 50
 
 
-def test_a_first_pass_may_be_quick_and_every_recheck_is_careful():
+def test_a_first_pass_may_be_quick_and_every_recheck_is_careful() -> None:
     for domain in DOMAINS:
         problem = draw(generator("quick", domain), domain, 6)
         habits = Habits(quick_first=1.0, quick_slip=0.0, careful_slip=0.0, rechecks=(0.0, 1.0))

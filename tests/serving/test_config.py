@@ -38,7 +38,7 @@ def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
         ({"autoscaling": {"max_ongoing_requests": 2}}, "autoscaling.max_ongoing_requests: unknown"),
         ({"autoscaling": {"policy": "cpu"}}, "policy"),
-        ({"autoscaling": {"policy": "ray", "tolerated_queue": 3}}, "tolerated_queue: means nothing to policy 'ray'"),
+        ({"autoscaling": {"policy": "ray", "tolerated_queue": 3}}, "tolerated_queue: has no effect with policy 'ray'"),
         ({"autoscaling": {"policy": "ray", "replica_start_s": 60}}, "replica_start_s"),
         ({"autoscaling": {"scale_to_zero_delay_s": 60}}, "scale_to_zero_delay_s: min_replicas is 1"),
         ({"autoscaling": {"min_replicas": 0, "scale_to_zero_delay_s": 19}}, "scale_to_zero_delay_s: 19 s is too short"),

@@ -64,6 +64,7 @@ class Door:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **config: Any) -> None:
         from ray import serve
 
+        from s1ray.serving import ray_llm
         from s1ray.serving.http import ingress
         from s1ray.serving.http.replica_call import ReplicaCall
         from s1ray.serving.protocol.estimate import ModelLimits
@@ -75,7 +76,7 @@ class Door:
         monkeypatch.setattr(ingress, "ReplicaCall", functools.partial(ReplicaCall, pause_s=0))
         served = ingress.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
         instance = served.__new__(served)
-        card = ingress.api.ModelCard(id="m", object="model", owned_by="s1ray", permission=[], metadata={})
+        card = ray_llm.ModelCard(id="m", object="model", owned_by="s1ray", permission=[], metadata={})
         asyncio.run(
             instance.__init__(
                 llm_deployments={"m": self.replica},
@@ -104,7 +105,7 @@ class Door:
 
 
 def whole() -> Any:
-    from ray.llm._internal.serve.core.configs import openai_api_models as api
+    from s1ray.serving import ray_llm as api
 
     message = {"role": "assistant", "content": "42"}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}

@@ -73,19 +73,18 @@ def make_traces() -> list[Any]:
     """The procedural teacher's, on questions of the miniature's benchmark."""
     from s1ray.miniature.pool import build_benchmark
     from s1ray.miniature.teacher import ProceduralTeacher
-    from s1ray.schemas import Trace, question_id
+    from s1ray.schemas import Trace
 
     teacher = ProceduralTeacher(seed=0)
     traces = []
     for row in build_benchmark(STEPS * GLOBAL_BATCH, seed=0):
         thinking, attempt = teacher.solve(row)
-        question = str(row["question"])
         traces.append(
             Trace(
-                id=f"{question_id(question)}-0",
-                question_id=question_id(question),
+                id=f"{row.id}-0",
+                question_id=row.id,
                 sample=0,
-                question=question,
+                question=row.question,
                 answer=None,
                 thinking=thinking,
                 attempt=attempt,

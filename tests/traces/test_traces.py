@@ -95,8 +95,8 @@ def test_a_rate_limit_spreads_requests():
 def test_the_procedural_teacher_is_reproducible_and_samples_differ():
     from s1ray.miniature.pool import build_pool
 
-    rows = [row for row in build_pool(size=60, seed=1) if row["answer"]][:20]
-    asks = [Ask(row, sample) for row in rows for sample in range(2)]
+    rows = [row for row in build_pool(size=60, seed=1) if row.answer][:20]
+    asks = [Ask(vars(row), sample) for row in rows for sample in range(2)]
     first, second = ProceduralTeacher(3).respond(asks), ProceduralTeacher(3).respond(list(reversed(asks)))
     assert first == list(reversed(second))
     assert any(a != b for a, b in zip(first[::2], first[1::2], strict=True))

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from s1ray.miniature.domains.base import LEVELS, Domain, Spec
 from s1ray.miniature.domains.collections import Counting, Pointers, Ranking, Sets
 from s1ray.miniature.domains.numbers import Arithmetic, BaseConversion, Equation, Gcd, LastDigit, Progression
 from s1ray.miniature.domains.states import Boolean, Cups, Walk, Weekday
 
-DOMAINS: dict[str, Domain] = {
+AnyDomain = Domain[Any, Any]
+"""A domain, whatever its states and steps are."""
+
+DOMAINS: dict[str, AnyDomain] = {
     domain.name: domain
     for domain in (
         Arithmetic(),
@@ -27,4 +32,4 @@ DOMAINS: dict[str, Domain] = {
     )
 }
 
-__all__ = ["DOMAINS", "LEVELS", "Domain", "Spec"]
+__all__ = ["DOMAINS", "LEVELS", "AnyDomain", "Domain", "Spec"]

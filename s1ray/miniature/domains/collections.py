@@ -5,16 +5,15 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Sequence
-from typing import Any
 
 from typing_extensions import override
 
-from s1ray.miniature.domains.base import Domain, OperationList, Spec, State, other
+from s1ray.miniature.domains.base import Domain, OperationList, Spec, other
 
 LETTERS = string.ascii_uppercase
 
 
-class Ranking(Domain):
+class Ranking(Domain[tuple[int, str], str]):
     """The k-th letter of a list in alphabetical order; the state is (how many are taken, the last one taken)."""
 
     name = "ranking"
@@ -34,34 +33,36 @@ class Ranking(Domain):
         return {"letters": " ".join(spec["letters"]), "rank": str(spec["rank"])}
 
     @override
-    def start(self, spec: Spec) -> State:
+    def start(self, spec: Spec) -> tuple[int, str]:
         return (0, "")
 
     @override
-    def next_step(self, spec: Spec, state: State, index: int) -> Any | None:
+    def next_step(self, spec: Spec, state: tuple[int, str], index: int) -> str | None:
         if state[0] == spec["rank"]:
             return None
-        later = [letter for letter in spec["letters"] if letter > state[1]]
-        return min(later) if later else max(spec["letters"])
+        letters: str = spec["letters"]
+        return min((letter for letter in letters if letter > state[1]), default=max(letters))
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: tuple[int, str], step: str) -> tuple[int, str]:
         return (state[0] + 1, step)
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: tuple[int, str], rng: random.Random) -> tuple[int, str]:
         return (state[0], other(rng, spec["letters"], state[1]))
 
     @override
-    def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
+    def line(
+        self, spec: Spec, before: tuple[int, str], steps: Sequence[str], after: tuple[int, str], index: int
+    ) -> str:
         return f"{after[0]}:{after[1]}"
 
     @override
-    def answer(self, spec: Spec, state: State) -> str:
+    def answer(self, spec: Spec, state: tuple[int, str]) -> str:
         return str(state[1])
 
 
-class Pointers(Domain):
+class Pointers(Domain[tuple[int, str], str]):
     """Follow arrows from letter to letter; the state is (arrows followed, where we are)."""
 
     name = "pointers"
@@ -84,33 +85,36 @@ class Pointers(Domain):
         return {"arrows": " ".join(spec["arrows"]), "start": spec["start"], "hops": str(spec["hops"])}
 
     @override
-    def start(self, spec: Spec) -> State:
+    def start(self, spec: Spec) -> tuple[int, str]:
         return (0, spec["start"])
 
     @override
-    def next_step(self, spec: Spec, state: State, index: int) -> Any | None:
+    def next_step(self, spec: Spec, state: tuple[int, str], index: int) -> str | None:
         if state[0] == spec["hops"]:
             return None
-        return next(arrow[2] for arrow in spec["arrows"] if arrow[0] == state[1])
+        arrows: list[str] = spec["arrows"]
+        return next(arrow[2] for arrow in arrows if arrow[0] == state[1])
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: tuple[int, str], step: str) -> tuple[int, str]:
         return (state[0] + 1, step)
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: tuple[int, str], rng: random.Random) -> tuple[int, str]:
         return (state[0], other(rng, [arrow[0] for arrow in spec["arrows"]], state[1]))
 
     @override
-    def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
+    def line(
+        self, spec: Spec, before: tuple[int, str], steps: Sequence[str], after: tuple[int, str], index: int
+    ) -> str:
         return f"{after[0]}:{'>'.join([before[1], *steps[:-1], after[1]])}"
 
     @override
-    def answer(self, spec: Spec, state: State) -> str:
+    def answer(self, spec: Spec, state: tuple[int, str]) -> str:
         return str(state[1])
 
 
-class Counting(OperationList):
+class Counting(OperationList[int]):
     """How many numbers of a list pass a test; the state is the count so far."""
 
     name = "counting"
@@ -132,7 +136,7 @@ class Counting(OperationList):
         return {"test": spec["test"], "steps": " ".join(spec["steps"])}
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: int, step: str) -> int:
         number = int(step)
         match spec["test"].split():
             case ["even"]:
@@ -146,15 +150,15 @@ class Counting(OperationList):
         return state + passes
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
         return state + 1 if state == 0 or rng.random() < 0.5 else state - 1
 
     @override
-    def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
+    def line(self, spec: Spec, before: int, steps: Sequence[str], after: int, index: int) -> str:
         return _tally(before, steps, after)
 
 
-class Sets(OperationList):
+class Sets(OperationList[int]):
     """How many letters two sets have in common; the state is the count so far."""
 
     name = "sets"
@@ -180,15 +184,15 @@ class Sets(OperationList):
         return {"steps": " ".join(spec["steps"]), "second": " ".join(spec["second"])}
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: int, step: str) -> int:
         return state + (step in spec["second"])
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
         return state + 1 if state == 0 or rng.random() < 0.5 else state - 1
 
     @override
-    def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
+    def line(self, spec: Spec, before: int, steps: Sequence[str], after: int, index: int) -> str:
         return _tally(before, steps, after)
 
 

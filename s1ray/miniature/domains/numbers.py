@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from typing_extensions import override
 
-from s1ray.miniature.domains.base import Domain, OperationList, Spec, State, other
+from s1ray.miniature.domains.base import Domain, OperationList, Spec, other
 
 
 def _near(rng: random.Random, value: int, low: int, high: int) -> int:
@@ -34,7 +34,7 @@ def _operate(value: int, step: str) -> int:
             return value // number
 
 
-class Arithmetic(OperationList):
+class Arithmetic(OperationList[int]):
     """A running total between 0 and 99, changed by one-digit additions and subtractions."""
 
     name = "arithmetic"
@@ -57,15 +57,15 @@ class Arithmetic(OperationList):
         return {"start": start, "steps": steps}
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: int, step: str) -> int:
         return min(99, max(0, _operate(state, step)))
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
         return _near(rng, state, 0, 99)
 
 
-class LastDigit(OperationList):
+class LastDigit(OperationList[int]):
     """Additions and multiplications of which only the last digit is kept."""
 
     name = "last_digit"
@@ -82,15 +82,15 @@ class LastDigit(OperationList):
         return {"start": rng.randint(2, 9), "steps": rng.sample(operations, level + 1)}
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: int, step: str) -> int:
         return _operate(state, step) % 10
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
         return other(rng, range(10), state)
 
 
-class Equation(Domain):
+class Equation(Domain[int, str]):
     """An unknown number went through known operations; undo them from the last to the first."""
 
     name = "equation"
@@ -119,30 +119,30 @@ class Equation(Domain):
         return {"steps": " ".join(spec["steps"]), "result": str(spec["start"])}
 
     @override
-    def start(self, spec: Spec) -> State:
-        return spec["start"]
+    def start(self, spec: Spec) -> int:
+        return int(spec["start"])
 
     @override
-    def next_step(self, spec: Spec, state: State, index: int) -> Any | None:
+    def next_step(self, spec: Spec, state: int, index: int) -> str | None:
         if index == len(spec["steps"]):
             return None
-        step = spec["steps"][-1 - index]
+        step: str = spec["steps"][-1 - index]
         return self._INVERSE[step[0]] + step[1:]
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: int, step: str) -> int:
         return min(99, max(0, _operate(state, step)))
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
         return _near(rng, state, 0, 99)
 
     @override
-    def answer(self, spec: Spec, state: State) -> str:
+    def answer(self, spec: Spec, state: int) -> str:
         return str(state)
 
 
-class Progression(Domain):
+class Progression(Domain[tuple[int, int, int], int]):
     """A sequence whose differences grow by a constant; the state is (term's index, its value, the next difference)."""
 
     name = "sequence"
@@ -167,31 +167,33 @@ class Progression(Domain):
         return {key: str(value) for key, value in spec.items()}
 
     @override
-    def start(self, spec: Spec) -> State:
+    def start(self, spec: Spec) -> tuple[int, int, int]:
         return (1, spec["start"], spec["difference"])
 
     @override
-    def next_step(self, spec: Spec, state: State, index: int) -> Any | None:
+    def next_step(self, spec: Spec, state: tuple[int, int, int], index: int) -> int | None:
         return None if state[0] >= spec["term"] else state[2]
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: tuple[int, int, int], step: int) -> tuple[int, int, int]:
         return (state[0] + 1, state[1] + step, step + spec["growth"])
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: tuple[int, int, int], rng: random.Random) -> tuple[int, int, int]:
         return (state[0], _near(rng, state[1], 1, 150), state[2])
 
     @override
-    def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
+    def line(
+        self, spec: Spec, before: tuple[int, int, int], steps: Sequence[int], after: tuple[int, int, int], index: int
+    ) -> str:
         return f"{after[0]}:{''.join(f'+{step}' for step in steps)}={after[1]}"
 
     @override
-    def answer(self, spec: Spec, state: State) -> str:
+    def answer(self, spec: Spec, state: tuple[int, int, int]) -> str:
         return str(state[1])
 
 
-class BaseConversion(Domain):
+class BaseConversion(Domain[tuple[int, str], int]):
     """Decimal to another base by repeated division; the state is (what is left to divide, the digits found so far)."""
 
     name = "base_conversion"
@@ -213,31 +215,33 @@ class BaseConversion(Domain):
         return {"number": str(spec["number"]), "base": str(spec["base"])}
 
     @override
-    def start(self, spec: Spec) -> State:
+    def start(self, spec: Spec) -> tuple[int, str]:
         return (spec["number"], "")
 
     @override
-    def next_step(self, spec: Spec, state: State, index: int) -> Any | None:
+    def next_step(self, spec: Spec, state: tuple[int, str], index: int) -> int | None:
         return None if state[0] == 0 else state[0] % spec["base"]
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: tuple[int, str], step: int) -> tuple[int, str]:
         return (state[0] // spec["base"], f"{step}{state[1]}")
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: tuple[int, str], rng: random.Random) -> tuple[int, str]:
         return (max(0, state[0] + rng.choice((-1, 1))), state[1])
 
     @override
-    def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
+    def line(
+        self, spec: Spec, before: tuple[int, str], steps: Sequence[int], after: tuple[int, str], index: int
+    ) -> str:
         return f"{after[0]},{after[1]}"
 
     @override
-    def answer(self, spec: Spec, state: State) -> str:
+    def answer(self, spec: Spec, state: tuple[int, str]) -> str:
         return str(state[1])
 
 
-class Gcd(Domain):
+class Gcd(Domain[tuple[int, int], int]):
     """The greatest common divisor by subtracting the smaller number from the larger until both are equal."""
 
     name = "gcd"
@@ -273,25 +277,27 @@ class Gcd(Domain):
         return {"a": str(spec["a"]), "b": str(spec["b"])}
 
     @override
-    def start(self, spec: Spec) -> State:
+    def start(self, spec: Spec) -> tuple[int, int]:
         return (spec["a"], spec["b"])
 
     @override
-    def next_step(self, spec: Spec, state: State, index: int) -> Any | None:
+    def next_step(self, spec: Spec, state: tuple[int, int], index: int) -> int | None:
         return None if state[0] == state[1] else min(state)
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: tuple[int, int], step: int) -> tuple[int, int]:
         return (state[0] - step, state[1]) if state[0] > state[1] else (state[0], state[1] - step)
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: tuple[int, int], rng: random.Random) -> tuple[int, int]:
         return (_near(rng, state[0], 1, 99), state[1])
 
     @override
-    def line(self, spec: Spec, before: State, steps: Sequence[Any], after: State, index: int) -> str:
+    def line(
+        self, spec: Spec, before: tuple[int, int], steps: Sequence[int], after: tuple[int, int], index: int
+    ) -> str:
         return f"{after[0]},{after[1]}"
 
     @override
-    def answer(self, spec: Spec, state: State) -> str:
+    def answer(self, spec: Spec, state: tuple[int, int]) -> str:
         return str(math.gcd(*state))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import random
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 from typing_extensions import override
 
-from s1ray.miniature.domains.base import OperationList, Spec, State, other
+from s1ray.miniature.domains.base import OperationList, Spec, other
 
 WEEKDAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 
 
-class Weekday(OperationList):
+class Weekday(OperationList[str]):
     """A weekday moved forth and back by some days."""
 
     name = "weekday"
@@ -30,15 +31,15 @@ class Weekday(OperationList):
         return {"start": rng.choice(WEEKDAYS), "steps": rng.sample(moves, level + 1)}
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: str, step: str) -> str:
         return WEEKDAYS[(WEEKDAYS.index(state) + int(step)) % 7]
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: str, rng: random.Random) -> str:
         return other(rng, WEEKDAYS, state)
 
 
-class Cups(OperationList):
+class Cups(OperationList[int]):
     """A ball under one of six cups while pairs of cups trade places."""
 
     name = "cups"
@@ -62,20 +63,20 @@ class Cups(OperationList):
         return {"start": start, "steps": steps}
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: int, step: str) -> int:
         a, b = int(step[0]), int(step[2])
         return b if state == a else a if state == b else state
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
         return other(rng, range(1, 7), state)
 
     @override
-    def line(self, spec: Spec, before: State, steps: Any, after: State, index: int) -> str:
+    def line(self, spec: Spec, before: int, steps: Sequence[str], after: int, index: int) -> str:
         return f"{' '.join(steps)}={after}"
 
 
-class Walk(OperationList):
+class Walk(OperationList[tuple[int, int]]):
     """A walker on a grid of ten by ten; the state is (x, y)."""
 
     name = "walk"
@@ -98,29 +99,29 @@ class Walk(OperationList):
                 x, y = after
         return {"start": list(start), "steps": steps}
 
-    def _move(self, state: State, step: str) -> tuple[int, int]:
+    def _move(self, state: tuple[int, int], step: str) -> tuple[int, int]:
         dx, dy = self._MOVES[step[0]]
         return (state[0] + dx * int(step[1]), state[1] + dy * int(step[1]))
 
     @override
-    def start(self, spec: Spec) -> State:
+    def start(self, spec: Spec) -> tuple[int, int]:
         return tuple(spec["start"])
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: tuple[int, int], step: str) -> tuple[int, int]:
         x, y = self._move(state, step)
         return (min(9, max(0, x)), min(9, max(0, y)))
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: tuple[int, int], rng: random.Random) -> tuple[int, int]:
         return (other(rng, range(10), state[0]), state[1])
 
     @override
-    def show(self, state: State) -> str:
+    def show(self, state: tuple[int, int]) -> str:
         return f"{state[0]},{state[1]}"
 
 
-class Boolean(OperationList):
+class Boolean(OperationList[str]):
     """Three truth values, combined position by position with masks: ^ is exclusive or, & is and, | is or."""
 
     name = "boolean"
@@ -145,11 +146,11 @@ class Boolean(OperationList):
         return {"start": f"{rng.randrange(8):03b}", "steps": steps}
 
     @override
-    def advance(self, spec: Spec, state: State, step: Any) -> State:
+    def advance(self, spec: Spec, state: str, step: str) -> str:
         value, mask = int(state, 2), int(step[1:], 2)
         result = value ^ mask if step[0] == "^" else value & mask if step[0] == "&" else value | mask
         return f"{result:03b}"
 
     @override
-    def slip(self, spec: Spec, state: State, rng: random.Random) -> State:
+    def slip(self, spec: Spec, state: str, rng: random.Random) -> str:
         return other(rng, [f"{value:03b}" for value in range(8)], state)

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from fastapi import HTTPException
-from starlette._utils import get_route_path
 from starlette.requests import Request
 
 from s1ray.serving.config import Access, Limits
@@ -81,7 +80,7 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it at the door."""
-        if scope["type"] != "http" or is_open(get_route_path(scope)):
+        if scope["type"] != "http" or is_open(scope["path"].removeprefix(scope.get("root_path", ""))):
             await self._app(scope, receive, send)
             return
         try:

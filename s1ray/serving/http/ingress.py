@@ -17,16 +17,13 @@ from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPBearer
 from pydantic import ValidationError
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
-from ray.llm._internal.common.utils.lora_utils import get_base_model_id
-from ray.llm._internal.serve.core.configs import openai_api_models as api
-from ray.llm._internal.serve.core.ingress.ingress import DEFAULT_ENDPOINTS
-from ray.llm._internal.serve.core.ingress.utils import _sanitize_chat_completion_request
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
 from starlette.exceptions import HTTPException
 from vllm.exceptions import VLLMClientError
 
 from s1ray import __version__
+from s1ray.serving import ray_llm as api
 from s1ray.serving.config import Limits, ServedModel, ServingConfig
 from s1ray.serving.http import anthropic
 from s1ray.serving.http.access import HEALTH, AccessMiddleware, RequestContext
@@ -48,8 +45,16 @@ from s1ray.serving.replica.watchdog import EngineLostError
 
 logger = logging.getLogger("ray.serve")
 
-ENDPOINTS = ("models", "model_data", "completions", "chat", "tokenize", "detokenize")
-"""Of ray.serve.llm's endpoints those that make sense for a reasoning model."""
+ENDPOINTS: dict[str, Callable[[FastAPI], Callable[..., Any]]] = {
+    "models": lambda app: app.get("/v1/models", response_model=api.ModelList),
+    "model_data": lambda app: app.get("/v1/models/{model:path}", response_model=api.ModelCard),
+    "completions": lambda app: app.post("/v1/completions"),
+    "chat": lambda app: app.post("/v1/chat/completions"),
+    "messages": lambda app: app.post(MESSAGES),
+    "count_tokens": lambda app: app.post(f"{MESSAGES}/count_tokens"),
+    "tokenize": lambda app: app.post("/tokenize"),
+    "detokenize": lambda app: app.post("/detokenize"),
+}
 
 NODES = Nodes()
 """The cluster's, for `/metrics`."""
@@ -152,7 +157,7 @@ class BudgetForcingIngress(OpenAiIngress):
         context: RequestContext = request.state.context
         try:
             model = await self._get_model_id(body.model)
-            context.model = get_base_model_id(model)
+            context.model = _base(model)
             # Before its adapters are looked at: an unknown one is answered with the names of all.
             if not _may_use(request, model):
                 raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
@@ -162,8 +167,6 @@ class BudgetForcingIngress(OpenAiIngress):
         except adapters.UnknownAdapterError as error:
             raise RefusedError(404, str(error), param="model") from None
         origin = self._origin(context, request, self._reserve(context, body) if method in THINKING else 0)
-        if isinstance(body, api.ChatCompletionRequest):
-            body = _sanitize_chat_completion_request(body)
         exchange = ReplicaCall(
             lambda: getattr(handle, method).remote(body, origin),
             is_lost=is_lost,
@@ -223,9 +226,14 @@ class BudgetForcingIngress(OpenAiIngress):
         )
 
 
+def _base(model: str) -> str:
+    """The model of an adapter; a model itself."""
+    return model.partition(":")[0]
+
+
 def _may_use(request: Request, model: str) -> bool:
     key = request.state.context.ticket.key
-    return key is None or key.allows(model, get_base_model_id(model))
+    return key is None or key.allows(model, _base(model))
 
 
 def is_lost(error: BaseException) -> bool:
@@ -373,10 +381,7 @@ def ingress_class(config: ServingConfig, *, secret: str | None = None) -> Any:
         add_playground(app)
     app.add_api_route(HEALTH, _health, summary="Whether this HTTP worker lives; needs no key.")
     app.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
-    endpoints = {name: DEFAULT_ENDPOINTS[name] for name in ENDPOINTS}
-    endpoints["messages"] = lambda app: app.post(MESSAGES)
-    endpoints["count_tokens"] = lambda app: app.post(f"{MESSAGES}/count_tokens")
-    return make_fastapi_ingress(BudgetForcingIngress, endpoint_map=endpoints, app=app)
+    return make_fastapi_ingress(BudgetForcingIngress, endpoint_map=ENDPOINTS, app=app)
 
 
 def model_card(model: ServedModel, llm_config: Any) -> api.ModelCard:

@@ -10,11 +10,11 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
-from ray.llm._internal.serve.core.configs import openai_api_models as api
 from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from vllm.exceptions import VLLMClientError
 
+from s1ray.serving import ray_llm as api
 from s1ray.serving.http.json_values import unsendable
 from s1ray.serving.protocol.aliases import DISPLAYS, FIELD, MAX_TOKENS, SPELLINGS, TYPES
 from s1ray.thinking import ThinkingBudget
@@ -154,16 +154,17 @@ def _with_contents_read(chat: ChatRequest) -> ChatRequest:
             foreign = PydanticCustomError("message", "is no chat message: it needs a role and a content")
             detail = InitErrorDetails(type=foreign, loc=("messages", index), input=None)
             raise ValidationError.from_exception_data("ChatRequest", [detail])
-        content = message.get("content")
-        if content is None or isinstance(content, str | list):
-            continue
-        try:
-            message["content"] = list(content)
-        except ValidationError as error:
-            problem = error.errors(include_url=False, include_context=False)[0]
-            where = ("messages", index, "content", *problem["loc"])
-            detail = InitErrorDetails(type=PydanticCustomError("content", problem["msg"]), loc=where, input=None)
-            raise ValidationError.from_exception_data("ChatRequest", [detail]) from None
+        for field in ("content", "tool_calls"):
+            value = message.get(field)
+            if value is None or isinstance(value, str | list):
+                continue
+            try:
+                message[field] = list(value)
+            except ValidationError as error:
+                problem = error.errors(include_url=False, include_context=False)[0]
+                where = ("messages", index, field, *problem["loc"])
+                detail = InitErrorDetails(type=PydanticCustomError("content", problem["msg"]), loc=where, input=None)
+                raise ValidationError.from_exception_data("ChatRequest", [detail]) from None
     return chat
 
 

@@ -53,7 +53,7 @@ HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cross-RequestInfo-Opener-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
     # An updated server must not meet the old page's scripts.
     "Cache-Control": "no-cache",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ray.llm._internal.serve.core.protocol import RawRequestInfo
+from s1ray.serving.ray_llm import RawRequestInfo
 
 HEADERS = ("x-request-id", "traceparent", "tracestate")
 """The headers that vLLM makes use of. No others leave the HTTP worker: keys and cookies are among them."""

@@ -77,8 +77,7 @@ class FolderLoader:
         Raises:
             UnknownAdapterError: it is not there.
         """
-        from ray.llm._internal.common.models import global_id_manager
-        from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+        from s1ray.serving.ray_llm import DiskMultiplexConfig, global_id_manager
 
         _, _, name = lora_model_id.partition(":")
         return DiskMultiplexConfig(

@@ -11,11 +11,9 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from jinja2 import TemplateError
-from ray.llm._internal.common.callbacks.base import CallbackBase
-from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
-from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
 
 from s1ray.generation.vllm import keep_worker_inside
+from s1ray.serving.ray_llm import CallbackBase, ErrorInfo, ErrorResponse, VLLMEngine
 from s1ray.serving.replica.watchdog import EngineLostError, end_when_ill
 from s1ray.serving.scaling.engine_load import EngineLoad
 

@@ -16,7 +16,6 @@ from contextlib import aclosing
 from functools import lru_cache
 from typing import Any
 
-from ray.llm._internal.serve.core.configs.openai_api_models import ErrorInfo, ErrorResponse
 from ray.serve.llm.deployment import LLMServer
 from starlette.exceptions import HTTPException
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
@@ -28,6 +27,7 @@ from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.protocol.budgets import FIELD, Asked, BadRequestError, check_room, read_request, resolve_budget
 from s1ray.serving.protocol.estimate import sequences
 from s1ray.serving.protocol.request_info import RequestInfo
+from s1ray.serving.ray_llm import ErrorInfo, ErrorResponse
 from s1ray.serving.replica.accounting import RequestRecord, StreamAccountant
 from s1ray.serving.replica.adapters import UnknownAdapterError
 from s1ray.serving.replica.engine import BudgetForcingEngine

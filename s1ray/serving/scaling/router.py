@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import MutableSequence
 from typing import Any
 
-from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
-
 from s1ray.serving.metrics import set_queue_depth
+from s1ray.serving.ray_llm import PowerOfTwoChoicesRequestRouter
 
 
 class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):
