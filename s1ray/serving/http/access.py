@@ -1,6 +1,6 @@
-"""The door of an HTTP worker: who comes in, with how large a body, and what became of it.
+"""Access middleware of an HTTP worker: API keys, body limits, and one count per request.
 
-An ASGI middleware of one layer. Everything behind it finds the request's `RequestContext` in `request.state.context`.
+Routes find the request's `RequestContext` in `request.state.context`.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ logger = logging.getLogger("ray.serve")
 HEALTH = "/health"
 
 OPEN = (HEALTH, PLAYGROUND)
-"""Paths that need no key, with all below them: they tell nothing and cost nothing."""
+"""Paths that need no key, nor do paths below them: they reveal nothing and cost nothing."""
 
 
 class RequestContext:
-    """One request in an HTTP worker, from its headers to the last byte of its response."""
+    """One request in an HTTP worker, from its headers to the last byte of the response."""
 
     def __init__(self, ticket: Ticket) -> None:
         self.ticket = ticket
         self.arrived = time.time()
         self.model = ""
-        """The model that it asks for, once that is known to exist."""
+        """The requested model, once it is known to exist."""
         self.outcome: str | None = None
-        """What became of it, where the status does not say: `s1ray.serving.metrics.OUTCOMES`."""
-        self._last: list[Callable[[], None]] = []
+        """The outcome where the HTTP status does not tell: one of `s1ray.serving.metrics.OUTCOMES`."""
+        self._deferred: list[Callable[[], None]] = []
 
     def defer(self, action: Callable[[], None]) -> None:
-        """Have something done when the request is over, however it ends."""
-        self._last.append(action)
+        """Run an action when the request ends, in whatever way; the last one deferred runs first."""
+        self._deferred.append(action)
 
     def end(self, status: int | None) -> None:
-        """The request is over."""
-        for action in reversed(self._last):
+        """Run the deferred actions, release the ticket and count the request."""
+        for action in reversed(self._deferred):
             action()
         self.ticket.leave()
         outcome = self.outcome or ("failed" if status is None else outcome_of(status))
@@ -58,13 +58,13 @@ class RequestContext:
 
 
 class AccessMiddleware:
-    """The middleware.
+    """ASGI middleware that admits a request or refuses it.
 
     Args:
-        app: what is behind the door.
+        app: the wrapped application.
         access: where the keys are.
         limits: of a single request.
-        secret: the text of a key file from the environment.
+        secret: the text of a key file, from the environment.
         workers: HTTP workers that share the traffic.
 
     Raises:
@@ -79,12 +79,12 @@ class AccessMiddleware:
         self._admission = Admission(workers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request in, or answer it at the door."""
+        """Pass an admitted request on, or answer it with an error."""
         if scope["type"] != "http" or is_open(scope["path"].removeprefix(scope.get("root_path", ""))):
             await self._app(scope, receive, send)
             return
         try:
-            context = RequestContext(self._enter(scope["headers"]))
+            context = RequestContext(self._admit(scope["headers"]))
         except RefusedError as refused:
             count_request("", refused.client, outcome_of(refused.status))
             await error_response(Request(scope), refused)(scope, receive, send)
@@ -92,7 +92,7 @@ class AccessMiddleware:
         scope.setdefault("state", {})["context"] = context
         status: int | None = None
 
-        async def watched(message: Message) -> None:
+        async def send_and_note_status(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -100,24 +100,24 @@ class AccessMiddleware:
 
         try:
             if (size := _content_length(scope["headers"])) is not None and size > self._limits.request_bytes:
-                await error_response(Request(scope), self._too_large())(scope, receive, watched)
+                await error_response(Request(scope), self._too_large())(scope, receive, send_and_note_status)
             else:
-                await self._app(scope, self._bounded(receive), watched)
+                await self._app(scope, self._bounded(receive), send_and_note_status)
         except asyncio.CancelledError:
             context.outcome = context.outcome or "cancelled"
             raise
         finally:
             context.end(status)
 
-    def _enter(self, headers: Sequence[tuple[bytes, bytes]]) -> Ticket:
+    def _admit(self, headers: Sequence[tuple[bytes, bytes]]) -> Ticket:
         key = None
         if self._keys.required:
             secret = presented_key(headers)
             if secret is None:
-                raise RefusedError(401, "an API key is needed, as a bearer token or in the header x-api-key")
+                raise RefusedError(401, "an API key is required, as a bearer token or in the header x-api-key")
             key = self._keys.find(secret)
             if key is None:
-                raise RefusedError(401, "this API key is not known here")
+                raise RefusedError(401, "unknown API key")
         ticket = self._admission.enter(key)
         if isinstance(ticket, Refusal):
             client = key.name if key is not None else ""
@@ -128,7 +128,7 @@ class AccessMiddleware:
         return RefusedError(413, f"the request is larger than {self._limits.request_bytes} bytes")
 
     def _bounded(self, receive: Receive) -> Receive:
-        """A body that ends within its limits of size and time."""
+        """`receive` with the limits on the size and the time of the request body."""
         taken, complete = 0, False
         deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
 

@@ -1,9 +1,8 @@
-"""How much of the server each key may have at a time: a pure account of requests and of the thinking that they ask for.
+"""Admission control: the caps of each API key on requests per minute, concurrent requests and thinking tokens.
 
-Nothing here waits: a request is let in, or refused with the seconds after which it is worth another try. There are two
-steps, because what a request asks for is known only when its body has been read: `enter` at the door (rate and number),
-`reserve` behind it (thinking tokens). Where several HTTP workers share the traffic, each grants its share of every cap,
-rounded up.
+Nothing here waits: a request is admitted, or refused with the number of seconds after which to retry. It takes two
+steps, because what a request asks for is known only once its body has been read: `enter` checks the rate and the number
+of requests, `reserve` the thinking tokens. With several HTTP workers, each grants its share of every cap, rounded up.
 """
 
 from __future__ import annotations
@@ -17,15 +16,15 @@ from dataclasses import dataclass, field
 from s1ray.serving.http.keys import ApiKey
 
 WINDOW_S = 60.0
-"""What `requests_per_minute` counts in."""
+"""The window of `requests_per_minute`."""
 
 RETRY_S = 2
-"""Seconds to wait for one of one's own requests to end; nobody knows when it will."""
+"""`Retry-After` when a key must wait for one of its own requests to end; when that will be is unknown."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a request is not let in."""
+    """Why a request was not admitted."""
 
     message: str
     retry_after_s: int
@@ -33,16 +32,16 @@ class Refusal:
 
 @dataclass
 class _Account:
-    """What one key has now."""
+    """Current usage of one key."""
 
     entered: deque[float] = field(default_factory=deque)
-    """When the requests of the last minute came, the oldest first."""
+    """Arrival times of the requests of the last minute, oldest first."""
     running: int = 0
     thinking: int = 0
 
 
 class Ticket:
-    """A request that was let in; `leave` when it is over, however it ends."""
+    """An admitted request; call `leave` when it ends, in whatever way."""
 
     def __init__(self, admission: Admission, key: ApiKey | None, account: _Account) -> None:
         self.key = key
@@ -50,26 +49,26 @@ class Ticket:
 
     @property
     def name(self) -> str:
-        """The key's name; empty where no keys are asked for."""
+        """The key's name; empty if the server needs no keys."""
         return self.key.name if self.key is not None else ""
 
     def reserve(self, thinking_tokens: int) -> Refusal | None:
-        """Ask for the thinking that the request may need; None: granted, until it leaves."""
-        whole = self.key.outstanding_thinking_tokens if self.key is not None else None
-        if whole is not None and thinking_tokens > whole:
-            message = f"{thinking_tokens} thinking tokens are more than this key's cap of {whole} at a time"
+        """Reserve the thinking tokens that the request may need, until it leaves. None: granted."""
+        cap = self.key.outstanding_thinking_tokens if self.key is not None else None
+        if cap is not None and thinking_tokens > cap:
+            message = f"{thinking_tokens} thinking tokens exceed this key's cap of {cap} at a time"
             return Refusal(f"{message}; ask for less", 0)
-        share, had = self._admission.share(whole), self._account.thinking
-        # One that is larger than the share fits nowhere but where nothing runs.
-        if share is not None and had + thinking_tokens > share and had > 0:
-            message = f"this key's requests have {had} thinking tokens outstanding, of {share} at a time"
+        share, reserved = self._admission.share(cap), self._account.thinking
+        # A request larger than the share is admitted only while the key has nothing else running here.
+        if share is not None and reserved + thinking_tokens > share and reserved > 0:
+            message = f"this key's requests have {reserved} thinking tokens outstanding, of {share} at a time"
             return Refusal(f"{message}; another {thinking_tokens} must wait", RETRY_S)
         self._thinking += thinking_tokens
         self._account.thinking += thinking_tokens
         return None
 
     def leave(self) -> None:
-        """Give everything back; more than once does no harm."""
+        """Release everything; calling it again does nothing."""
         if not self._left:
             self._left = True
             self._account.running -= 1
@@ -77,7 +76,7 @@ class Ticket:
 
 
 class Admission:
-    """The account of all keys in one HTTP worker.
+    """Admission control of one HTTP worker.
 
     Args:
         workers: HTTP workers that share the traffic.
@@ -89,26 +88,26 @@ class Admission:
         self._accounts: dict[str, _Account] = defaultdict(_Account)
 
     def share(self, cap: int | None) -> int | None:
-        """The part of a cap that is granted here."""
+        """The share of a cap that this worker grants."""
         return None if cap is None else math.ceil(cap / self._workers)
 
     def enter(self, key: ApiKey | None) -> Ticket | Refusal:
-        """Let a request in, or not. Without a key it is."""
+        """Admit a request or refuse it. Without a key it is always admitted."""
         if key is None:
-            # One account for all, without caps.
+            # One account for everyone, without caps.
             account = self._accounts[""]
             account.running += 1
             return Ticket(self, None, account)
         account, now = self._accounts[key.name], self._clock()
-        rate, most = self.share(key.requests_per_minute), self.share(key.concurrent_requests)
+        rate, concurrent = self.share(key.requests_per_minute), self.share(key.concurrent_requests)
         if rate is not None:
             while account.entered and account.entered[0] <= now - WINDOW_S:
                 account.entered.popleft()
             if len(account.entered) >= rate:
-                # The cap may have been lowered: as many must have grown old as leave room for one more.
+                # The cap may have been lowered, so that more than one request must leave the window first.
                 wait = account.entered[len(account.entered) - rate] + WINDOW_S - now
                 return Refusal(f"more than {key.requests_per_minute} requests in a minute", max(1, math.ceil(wait)))
-        if most is not None and account.running >= most:
+        if concurrent is not None and account.running >= concurrent:
             return Refusal(f"more than {key.concurrent_requests} requests at a time", RETRY_S)
         if rate is not None:
             account.entered.append(now)
@@ -117,5 +116,5 @@ class Admission:
 
     @property
     def running(self) -> int:
-        """Requests that have entered and not left."""
+        """Requests that have entered and not yet left."""
         return sum(account.running for account in self._accounts.values())

@@ -1,8 +1,8 @@
-"""`/metrics`: what Prometheus would find at every node of the cluster, of this server, on one page.
+"""`/metrics`: the server's metrics from every node of the cluster, on one page.
 
-Ray exports the metrics of all processes of a node at a port of that node. In production let Prometheus scrape the nodes
-(Ray writes a service discovery file for it); this page is for a laptop, a check, and a gateway that sees only the
-server.
+Ray exports the metrics of all processes of a node at a port of that node. In production, let Prometheus scrape the
+nodes (Ray writes a service discovery file); this page is for a laptop, a quick check, or a gateway that can reach only
+the server.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from collections.abc import Iterable, Sequence
 import httpx
 
 PREFIXES = ("ray_s1ray_", "ray_vllm_", "ray_serve_")
-"""Metrics of this server, the engines, and Serve; Ray has some hundred others."""
+"""Metrics of the server, the engines and Serve; Ray has about a hundred others."""
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 TIMEOUT_S = 5.0
 
 NODES_S = 10.0
-"""Seconds that the list of nodes is kept."""
+"""Seconds for which the list of nodes is cached."""
 
 _SUFFIX = re.compile(r"_(bucket|sum|count|created)$")
 
 
 def merge(pages: Iterable[str], prefixes: Sequence[str] = PREFIXES) -> str:
-    """Several nodes' pages as one: the format wants each metric's samples together, under one header.
+    """Merge the pages of several nodes: the format requires each metric's samples together, under one header.
 
     Args:
         pages: in Prometheus' text format.
@@ -52,17 +52,17 @@ def merge(pages: Iterable[str], prefixes: Sequence[str] = PREFIXES) -> str:
 
 
 class Nodes:
-    """The nodes' metrics."""
+    """The cluster's nodes, as sources of metrics."""
 
     def __init__(self) -> None:
         self._urls: list[str] = []
         self._listed = -NODES_S
 
     async def page(self) -> str:
-        """All nodes' pages as one. A node that does not answer is left out."""
+        """The metrics of all nodes; one that does not answer is left out."""
         if time.monotonic() - self._listed > NODES_S:
             self._urls, self._listed = await asyncio.to_thread(_urls), time.monotonic()
-        # Nodes are reached directly, whatever proxy leads out of the cluster.
+        # Nodes are reached directly, never through a proxy from the environment.
         async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
             pages = await asyncio.gather(*(_page(client, url) for url in self._urls))
         return merge(pages)

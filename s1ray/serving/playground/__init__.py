@@ -1,8 +1,7 @@
-"""The page at `/playground`: ask a question, drag the thinking budget, watch thinking and answer stream apart.
+"""The page at `/playground`: ask a question, set the thinking budget, and watch thinking and answer stream separately.
 
-Static files beside this module, sent as they are: no build step, and nothing from other hosts. The page talks to the
-same OpenAI API as every client, relative to where it was loaded from, so a route prefix or a gateway's path does not
-matter to it.
+The static files next to this module are served as they are: no build step, and nothing from other hosts. The page uses
+the same OpenAI API as every client, relative to its own URL, so it works behind a route prefix or a gateway's path.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ MEDIA_TYPES = {
     "stream.js": "text/javascript; charset=utf-8",
     "requests.js": "text/javascript; charset=utf-8",
 }
-"""The files there are, and nothing else in this folder, by media type."""
+"""All files of the page, with their media types."""
 
 CONTENT_SECURITY_POLICY = "; ".join(
     [
@@ -43,7 +42,7 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        # What a model writes can never become markup: assigning text as HTML throws.
+        # A model's text can never become markup: assigning a string as HTML throws.
         "require-trusted-types-for 'script'",
         "trusted-types 'none'",
     ]
@@ -54,13 +53,13 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
-    # An updated server must not meet the old page's scripts.
+    # So that an updated server never meets scripts of its old page.
     "Cache-Control": "no-cache",
 }
 
 
 def add_playground(app: Starlette) -> None:
-    """Add the page and its files to an application (FastAPI's too); they stay out of its API description."""
+    """Add the page and its files to a Starlette or FastAPI application; they do not appear in its API description."""
     app.add_route(PATH, _page, methods=["GET"], include_in_schema=False)
     app.add_route(f"{PATH}/", _without_slash, methods=["GET"], include_in_schema=False)
     app.add_route(f"{PATH}/{{name}}", _file, methods=["GET"], include_in_schema=False)
@@ -71,7 +70,7 @@ async def _page(request: Request) -> Response:
 
 
 async def _without_slash(request: Request) -> Response:
-    # Relative, as everything here: a gateway may have put the server under another path.
+    # Relative, because a gateway may have mounted the server under another path.
     return RedirectResponse(f"..{PATH}")
 
 

@@ -127,7 +127,7 @@ class StreamAccountant:
             if token_ids := choice.get("token_ids"):
                 followed.extend(token_ids)
                 if record.meter is not None:
-                    record.meter.spoke(answered=followed.answering)
+                    record.meter.tokens(of_answer=followed.answering)
             if choice.get("finish_reason") is not None:
                 choice[FIELD] = followed.report()
             if not record.wants_ids:

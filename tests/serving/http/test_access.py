@@ -18,7 +18,7 @@ from s1ray.serving.http.keys import new_key
 
 
 class Server:
-    """A little app behind the door, and what the door counted."""
+    """A small app behind the middleware, and the requests that the middleware counted."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **limits: Any) -> None:
         self.counted: list[tuple[str, str, str]] = []
@@ -64,7 +64,7 @@ def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
-def test_without_keys_everybody_comes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_without_keys_admits_everyone(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch)
 
     async def run() -> None:
@@ -79,7 +79,7 @@ def test_without_keys_everybody_comes_in(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/nothing", "/openapi.json"])
-def test_with_keys_only_they_come_in_and_each_api_hears_so_in_its_own_form(
+def test_a_server_with_keys_refuses_everyone_else_in_the_form_of_each_api(
     monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     (secret, line), (other, _) = new_key("alice"), new_key("eve")
@@ -104,7 +104,7 @@ def test_with_keys_only_they_come_in_and_each_api_hears_so_in_its_own_form(
     assert server.counted[:4] == [("", "", "denied")] * 4
 
 
-def test_a_body_is_bounded_whether_or_not_it_says_how_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_body_is_limited_with_and_without_content_length(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch, request_bytes=2000)
     sent = 0
 
@@ -126,7 +126,7 @@ def test_a_body_is_bounded_whether_or_not_it_says_how_long_it_is(monkeypatch: py
     assert [outcome for _, _, outcome in server.counted] == ["ok", "invalid", "invalid"]
 
 
-def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_of_a_body_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch, request_timeout_s=0.05)
 
     async def slowly() -> AsyncIterator[bytes]:
@@ -142,7 +142,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(monkeypatch: pytest.MonkeyP
     assert server.counted == [("", "", "late")]
 
 
-def test_a_key_has_no_more_requests_at_a_time_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_has_at_most_its_number_of_concurrent_requests(monkeypatch: pytest.MonkeyPatch) -> None:
     secret, line = new_key("alice")
     server = Server(monkeypatch, line[:-1] + ", concurrent_requests: 1}")
 
@@ -162,7 +162,7 @@ def test_a_key_has_no_more_requests_at_a_time_than_it_may(monkeypatch: pytest.Mo
     assert server.counted == [("", "alice", "limited"), ("m", "alice", "ok"), ("m", "alice", "ok")]
 
 
-def test_a_failure_a_stream_that_ended_badly_and_a_client_that_left_are_counted_as_such(
+def test_failures_broken_streams_and_disconnected_clients_are_counted_as_such(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server = Server(monkeypatch)
@@ -181,14 +181,14 @@ def test_a_failure_a_stream_that_ended_badly_and_a_client_that_left_are_counted_
     assert len(server.ended) == 4
 
 
-def test_a_server_with_a_broken_key_file_answers_nobody(tmp_path: Path) -> None:
+def test_a_server_with_a_broken_key_file_does_not_start(tmp_path: Path) -> None:
     path = tmp_path / "keys.yaml"
     path.write_text("keys: []")
     with pytest.raises(ConfigError, match="keys"):
         AccessMiddleware(FastAPI(), access=Access(keys_file=str(path)), limits=Limits())
 
 
-def test_only_the_page_and_the_health_are_open() -> None:
+def test_only_the_playground_and_the_health_check_are_open() -> None:
     assert is_open("/health")
     assert is_open("/playground/app.js")
     for path in ("/", "/metrics", "/openapi.json", "/v1/models", "/healthy", "/v1/chat/completions", "//health"):

@@ -13,14 +13,14 @@ def key(name: str = "a", **caps: Any) -> ApiKey:
     return ApiKey(name=name, sha256="0" * 64, **caps)
 
 
-def test_without_a_key_or_caps_everything_is_let_in() -> None:
+def test_without_a_key_or_caps_everything_is_admitted() -> None:
     admission = Admission()
     for who in (None, key()):
         tickets = [admission.enter(who) for _ in range(1000)]
         assert all(isinstance(ticket, Ticket) and ticket.reserve(10**9) is None for ticket in tickets)
 
 
-def test_a_rate_is_kept_in_every_window_and_says_when_to_come_again() -> None:
+def test_the_rate_holds_in_every_window_and_the_refusal_says_when_to_retry() -> None:
     now = 100.0
     admission = Admission(clock=lambda: now)
     alice = key(requests_per_minute=2)
@@ -36,7 +36,7 @@ def test_a_rate_is_kept_in_every_window_and_says_when_to_come_again() -> None:
     assert isinstance(admission.enter(alice), Refusal)
 
 
-def test_a_lowered_rate_waits_for_as_many_as_there_are_too_many() -> None:
+def test_after_a_rate_is_lowered_the_wait_covers_all_surplus_requests() -> None:
     now = 0.0
     admission = Admission(clock=lambda: now)
     for _ in range(5):
@@ -48,7 +48,7 @@ def test_a_lowered_rate_waits_for_as_many_as_there_are_too_many() -> None:
     assert isinstance(admission.enter(key(requests_per_minute=2)), Ticket)
 
 
-def test_requests_at_a_time_and_their_thinking_come_back_when_they_leave() -> None:
+def test_a_request_that_leaves_releases_its_slot_and_its_thinking_tokens() -> None:
     admission = Admission()
     alice = key(concurrent_requests=2, outstanding_thinking_tokens=100)
     first, second = admission.enter(alice), admission.enter(alice)
@@ -66,20 +66,20 @@ def test_requests_at_a_time_and_their_thinking_come_back_when_they_leave() -> No
     assert isinstance(third, Ticket)
     assert third.reserve(61) is not None
     assert third.reserve(60) is None
-    # More than the cap never fits: there is no use in waiting.
+    # More than the cap never fits, so waiting is useless.
     never = third.reserve(101)
     assert never is not None
     assert never.retry_after_s == 0
 
 
-def test_workers_share_a_cap_and_none_is_left_without() -> None:
+def test_workers_share_a_cap_and_every_worker_grants_something() -> None:
     admission = Admission(workers=4)
     entered = [admission.enter(key(concurrent_requests=10)) for _ in range(10)]
     assert sum(isinstance(ticket, Ticket) for ticket in entered) == 3
     assert isinstance(admission.enter(key("b", concurrent_requests=1)), Ticket)
 
 
-def test_what_fits_a_cap_but_no_workers_share_goes_where_nothing_else_runs() -> None:
+def test_a_request_above_a_workers_share_is_admitted_where_nothing_else_runs() -> None:
     admission = Admission(workers=4)
     alice = key(outstanding_thinking_tokens=100)
     first, second = admission.enter(alice), admission.enter(alice)
@@ -98,8 +98,10 @@ def test_what_fits_a_cap_but_no_workers_share_goes_where_nothing_else_runs() -> 
 
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.booleans(), st.integers(0, 40)), max_size=60))
-def test_no_cap_is_ever_exceeded_and_nothing_leaks(steps: list[tuple[float, bool, int]]) -> None:
-    now, inside, entered = 0.0, [], []
+def test_no_cap_is_exceeded_and_nothing_leaks(steps: list[tuple[float, bool, int]]) -> None:
+    now = 0.0
+    inside: list[tuple[Ticket, int]] = []
+    entered: list[float] = []
     admission = Admission(clock=lambda: now)
     alice = key(requests_per_minute=5, concurrent_requests=3, outstanding_thinking_tokens=50)
     for wait, leaves, tokens in steps:

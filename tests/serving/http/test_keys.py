@@ -17,7 +17,7 @@ def key_file(*lines: str) -> str:
     return "\n".join(["keys:", *lines]) + "\n"
 
 
-def test_a_new_key_is_recognized_by_its_line_which_does_not_hold_it() -> None:
+def test_the_line_of_a_new_key_finds_it_and_does_not_contain_it() -> None:
     secret, line = new_key("alice")
     other, _ = new_key("alice")
     ring = read_keys(key_file(line), "test")
@@ -30,7 +30,7 @@ def test_a_new_key_is_recognized_by_its_line_which_does_not_hold_it() -> None:
         assert ring.find(wrong) is None
 
 
-def test_the_caps_stand_beside_the_hash() -> None:
+def test_caps_are_read_from_the_line() -> None:
     _, line = new_key("a")
     text = key_file(line[:-1] + ", models: [m], maximum_thinking_tokens: 5, requests_per_minute: 3, metrics: true}")
     (key,) = read_keys(text, "test").keys
@@ -44,7 +44,7 @@ def test_the_caps_stand_beside_the_hash() -> None:
     ("text", "complaint"),
     [
         ("keys: [", "line 1"),
-        ("- a", "must be a mapping with `keys`"),
+        ("- a", "must be a mapping with a list `keys`"),
         ("keys: []", "keys"),
         (key_file("  - {name: a}"), "keys.0.sha256: Field required"),
         (key_file("  - {name: a, sha256: plain}"), "keys.0.sha256"),
@@ -56,7 +56,7 @@ def test_the_caps_stand_beside_the_hash() -> None:
         (key_file(*(f"  - {{name: {n}, sha256: '{'0' * 64}'}}" for n in "ab")), "the sha256 '0000"),
     ],
 )
-def test_a_broken_key_file_is_named_by_its_fault(text: str, complaint: str) -> None:
+def test_a_broken_key_file_is_refused_with_its_problem(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(complaint)):
         read_keys(text, "keys.yaml")
 
@@ -67,13 +67,13 @@ def test_a_key_in_place_of_its_hash_is_not_repeated() -> None:
     assert "s1ray-secret" not in str(caught.value)
 
 
-def test_no_hash_appears_where_a_key_is_shown() -> None:
+def test_the_repr_of_a_key_has_no_hash() -> None:
     _, line = new_key("a")
     (key,) = read_keys(key_file(line), "test").keys
     assert key.sha256 not in repr(key)
 
 
-def test_without_keys_a_server_is_open_and_with_a_broken_file_it_does_not_start(tmp_path: Path) -> None:
+def test_a_server_without_keys_is_open_and_one_with_a_broken_file_does_not_start(tmp_path: Path) -> None:
     assert not KeyStore().required
     with pytest.raises(ConfigError, match="cannot be read"):
         KeyStore(str(tmp_path / "keys.yaml"))
@@ -81,7 +81,7 @@ def test_without_keys_a_server_is_open_and_with_a_broken_file_it_does_not_start(
         KeyStore(text="nothing")
 
 
-def test_a_removed_key_is_locked_out_while_the_server_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_removed_key_stops_working_while_the_server_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (first, line), (second, other) = new_key("a"), new_key("b")
     path, now = tmp_path / "keys.yaml", 0.0
     path.write_text(key_file(line, other))
@@ -92,12 +92,12 @@ def test_a_removed_key_is_locked_out_while_the_server_runs(tmp_path: Path, caplo
     now += RELOAD_S
     assert store.find(first) is None
     assert store.find(second)
-    # A half written file locks nobody out, nor in.
+    # A file that is half written changes nothing.
     replace(path, "keys: [")
     now += RELOAD_S
     assert store.find(second)
     assert store.find(first) is None
-    assert "stay as they were" in caplog.text
+    assert "keeping the previous API keys" in caplog.text
     path.unlink()
     now += RELOAD_S
     assert store.find(second)
@@ -123,11 +123,11 @@ def replace(path: Path, text: str) -> None:
         ([], None),
     ],
 )
-def test_both_apis_clients_present_their_key(headers: list[tuple[bytes, bytes]], key: str | None) -> None:
+def test_clients_of_both_apis_present_their_key(headers: list[tuple[bytes, bytes]], key: str | None) -> None:
     assert presented_key(headers) == key
 
 
-def test_the_command_line_makes_a_key_that_its_line_recognizes() -> None:
+def test_the_command_line_makes_a_key_and_its_line() -> None:
     result = CliRunner().invoke(app, ["serve", "key", "alice"])
     assert result.exit_code == 0
     (secret,) = [line for line in result.output.splitlines() if line.startswith("s1ray-")]
@@ -138,12 +138,12 @@ def test_the_command_line_makes_a_key_that_its_line_recognizes() -> None:
     assert CliRunner().invoke(app, ["serve", "key", "a b"]).exit_code == 2
 
 
-def test_a_server_that_needs_keys_does_not_start_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_server_that_requires_keys_does_not_start_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv(SECRET, raising=False)
     args = {"models": [{"name": "m", "model": "miniature-base"}], "access": {"required": True}}
     with pytest.raises(ConfigError, match=r"access\.required: there are no keys"):
         build_app(args)
-    # With keys it goes on, here to the next thing that is wrong.
+    # With keys it continues, here to the next problem.
     monkeypatch.setenv(SECRET, key_file(new_key("alice")[1]))
     args["models"] = [{"name": "m", "model": "miniature-base", "accelerator_type": "H1000"}]
     with pytest.raises(ConfigError, match=r"args\.models\.0\.accelerator_type: Ray knows no accelerator"):

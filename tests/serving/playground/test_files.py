@@ -32,6 +32,7 @@ def test_every_file_is_sent_with_its_type_and_the_policy(http: TestClient, name:
     assert response.text == content(name)
     assert response.headers["Content-Type"] == MEDIA_TYPES[name]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Cross-Origin-Opener-Policy"] == "same-origin"
     policy = response.headers["Content-Security-Policy"]
     assert policy == CONTENT_SECURITY_POLICY
     assert "default-src 'none'" in policy
