@@ -11,7 +11,7 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.serving.check import model_problems
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
-from s1ray.serving.protocol.estimate import ModelLimits
+from s1ray.serving.protocol.resolve import ModelLimits
 from s1ray.serving.replica.adapters import FolderLoader, is_remote
 
 if TYPE_CHECKING:
@@ -64,7 +64,6 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
             deployment_cls=BudgetForcingServer,
             bind_kwargs={
                 "thinking_format": model.thinking_format.model_dump(),
-                "budgets": model.budgets.model_dump(),
                 "limits": config.limits.model_dump(),
             }
             | options,
@@ -83,7 +82,9 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     return ingress.bind(
         llm_deployments=servers,
         model_cards=cards,
-        terms={model.name: ModelLimits(budgets=model.budgets, context=model.max_model_len) for model in config.models},
+        model_limits={
+            model.name: ModelLimits(budgets=model.budgets, context=model.max_model_len) for model in config.models
+        },
         limits=config.limits,
         lora_paths=lora_paths,
         adapter_folders=folders,

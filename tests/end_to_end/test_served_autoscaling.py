@@ -19,7 +19,7 @@ from s1ray.serving.check import deployment_names
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, serve_locally
 from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
-from tests.support.served import ENGINE, QUESTION
+from tests.support.served import ENGINE, QUESTION, WRONG
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
@@ -136,6 +136,11 @@ def test_replicas_follow_the_queue_and_no_request_is_lost(
     times: dict[str, float] = {}
     with Watch(elastic.name) as watch, ThreadPoolExecutor(BURST) as pool:
         watch.wait("nobody asks", only_running(0))
+
+        for fields, _ in WRONG:
+            with pytest.raises(openai.BadRequestError):
+                client.chat.completions.create(model="elastic", messages=QUESTION, extra_body=fields)
+        assert only_running(0)(watch.seen[-1][1]), "a request that is wrong by its own text started a replica"
 
         times["first answer, from no replica"] = ask(FEW)
         watch.wait("the first replica", running(1))

@@ -11,7 +11,7 @@ import pytest
 from s1ray.config import validate_config
 from s1ray.serving.config import DEFAULT_EFFORT, ServingConfig
 from s1ray.serving.local import ServedApp, ServingError, serve_locally
-from s1ray.serving.protocol.aliases import SPELLINGS
+from s1ray.serving.protocol.aliases import ALIASES
 from s1ray.thinking import ThinkingBudget, ThinkingFormat
 from tests.support.served import CONTEXT, EFFORT, QUESTION, chat, check_ids
 
@@ -259,7 +259,7 @@ def test_the_api_description_documents_every_spelling(served: ServedApp) -> None
     schemas = httpx.get(f"{served.url}/openapi.json", timeout=60).json()["components"]["schemas"]
     for request in ("ChatRequest", "CompletionRequest", "MessagesRequest"):
         fields = schemas[request]["properties"]
-        assert all(fields[name]["description"] and fields[name]["anyOf"] for name in SPELLINGS)
+        assert all(fields[name]["description"] and fields[name]["anyOf"] for name in ALIASES)
         thinking, forced_outside = fields["thinking"]["anyOf"][0]["anyOf"]
         assert forced_outside == {"const": False}
         assert set(ThinkingBudget.model_fields) < set(thinking["properties"])

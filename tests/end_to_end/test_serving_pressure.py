@@ -17,7 +17,7 @@ from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import new_key
 from s1ray.serving.local import ServedApp, serve_locally
-from tests.support.served import ENGINE, QUESTION
+from tests.support.served import ENGINE, QUESTION, WRONG
 from tests.support.streams import wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
@@ -121,6 +121,28 @@ def test_a_short_request_does_not_wait_behind_long_ones(narrow: ServedApp, never
 
     asyncio.run(run())
     assert "waiting" not in order[: order.index("short")]
+
+
+def test_a_wrong_request_is_answered_at_once_while_every_replica_is_full(
+    narrow: ServedApp, never_stops: dict[str, float]
+) -> None:
+    async def run() -> None:
+        headers = {"x-api-key": ALICE}
+        async with httpx.AsyncClient(base_url=narrow.url, headers=headers, timeout=120) as client:
+            body = LONG | {"logit_bias": never_stops}
+            longs = [asyncio.create_task(client.post("/v1/chat/completions", json=body)) for _ in range(BATCH + QUEUE)]
+            await asyncio.sleep(1)
+            begun = time.monotonic()
+            for path in ("/v1/chat/completions", "/v1/completions", "/v1/messages"):
+                for fields, param in WRONG:
+                    wrong = {"model": "s1", "messages": QUESTION, "prompt": "1 + 1", "max_tokens": 9} | fields
+                    response = await client.post(path, json=wrong)
+                    assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+            assert time.monotonic() - begun < 3
+            assert not any(long.done() for long in longs), "the replica was not full any more"
+            assert {(await long).status_code for long in longs} == {200}
+
+    asyncio.run(run())
 
 
 def test_a_keys_budget_is_its_own(ask: httpx.Client) -> None:

@@ -24,6 +24,14 @@ ENGINE = {
     },
 }
 EFFORT = {"none": 0, "low": 8, "medium": 24, "high": "auto"}
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"thinking": {"max_token": 5}}, "thinking.max_token"),
+    ({"thinking": {"max_tokens": "many"}}, "thinking.max_tokens"),
+    ({"reasoning_effort": "huge"}, "reasoning_effort"),
+    ({"thinking_token_budget": 4, "max_tokens_thinking": 3}, "max_tokens_thinking"),
+]
+"""Fields that are wrong by their own text (misspelt, wrong type, unknown effort, aliases that disagree), and the one
+that the error names."""
 QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
 
 
@@ -31,11 +39,11 @@ def application(adapters: Path) -> dict[str, Any]:
     """Two models: one with s1's format, one with a format of four strings, budgets of its own and LoRA adapters."""
     ponder = {
         "name": "ponder",
-        "thinking_format": "ponder",
+        "thinking_format": PONDER,
         "budgets": {"default": 8, "maximum": 64},
         "adapters": {"folder": str(adapters), "max_rank": 8},
     }
-    return {"models": [{"name": "s1", "budgets": {"effort": EFFORT}, **ENGINE}, ponder | ENGINE], "formats": [PONDER]}
+    return {"models": [{"name": "s1", "budgets": {"effort": EFFORT}, **ENGINE}, ponder | ENGINE]}
 
 
 def delimiters(tokenizer: Any, model: str = "s1") -> tuple[list[int], list[int]]:

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response, StreamingResponse
 from fastapi.security import HTTPBearer
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
 from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
@@ -35,11 +35,19 @@ from s1ray.serving.http.requests import (
     CompletionRequest,
     CountTokensRequest,
     MessagesRequest,
-    spelled_fields,
 )
 from s1ray.serving.playground import add_playground
-from s1ray.serving.protocol.estimate import ModelLimits, deadline, sequences, thinking_tokens
+from s1ray.serving.protocol.aliases import BadRequestError
 from s1ray.serving.protocol.request_info import HEADERS, RequestInfo
+from s1ray.serving.protocol.resolve import (
+    KeyMaximumError,
+    ModelLimits,
+    ResolvedThinking,
+    deadline,
+    resolve,
+    sequences,
+    thinking_tokens,
+)
 from s1ray.serving.replica import adapters
 from s1ray.serving.replica.watchdog import EngineLostError
 
@@ -70,7 +78,7 @@ class BudgetForcingIngress(OpenAiIngress):
     """Hands requests to the models' servers and their answers back.
 
     Args:
-        terms: what to know of each model, by its name.
+        model_limits: what to know of each model, by its name.
         limits: of a single request.
         adapter_folders: folder of a model's LoRA adapters, by the model's name.
         options: ray.serve.llm's: the models' handles and cards, adapters in cloud storage.
@@ -79,13 +87,13 @@ class BudgetForcingIngress(OpenAiIngress):
     def __init__(
         self,
         *,
-        terms: dict[str, ModelLimits],
+        model_limits: dict[str, ModelLimits],
         limits: Limits,
         adapter_folders: dict[str, str] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        self._terms, self._limits = terms, limits
+        self._model_limits, self._limits = model_limits, limits
         self._adapter_folders = adapter_folders or {}
 
     async def model(self, model_id: str) -> api.ModelCard | None:
@@ -166,9 +174,9 @@ class BudgetForcingIngress(OpenAiIngress):
             raise RefusedError(error.status_code, str(error.detail), param="model") from None
         except adapters.UnknownAdapterError as error:
             raise RefusedError(404, str(error), param="model") from None
-        origin = self._origin(context, request, self._reserve(context, body) if method in THINKING else 0)
+        info = self._request_info(request, body, method)
         exchange = ReplicaCall(
-            lambda: getattr(handle, method).remote(body, origin),
+            lambda: getattr(handle, method).remote(body, info),
             is_lost=is_lost,
             first_s=self._limits.first_token_timeout_s if getattr(body, "stream", False) else None,
             total_s=self._limits.total_timeout_s,
@@ -201,29 +209,42 @@ class BudgetForcingIngress(OpenAiIngress):
             self._configured_serve_handles.pop(next(iter(self._configured_serve_handles)))
         return self._get_configured_serve_handle(model)
 
-    def _reserve(self, context: RequestContext, body: Any) -> int:
-        """Reserve the thinking that a request may need; say how many tokens that is for each of its responses."""
-        if (asked := sequences(body)) > self._limits.sequences:
-            message = f"{asked} responses (prompts, times n) are more than this server's {self._limits.sequences}"
-            raise RefusedError(400, message, param="n")
-        key = context.ticket.key
-        maximum = key.maximum_thinking_tokens if key is not None else None
-        thinking = thinking_tokens(spelled_fields(body), body, self._terms[context.model], maximum)
-        refused = context.ticket.reserve(thinking * asked)
-        if refused is not None:
-            status = 429 if refused.retry_after_s else 403
-            raise RefusedError(status, refused.message, retry_after_s=refused.retry_after_s or None)
-        return thinking
+    def _request_info(self, request: Request, body: BaseModel, method: str) -> RequestInfo:
+        """What the replica is told, with the thinking resolved and reserved.
 
-    def _origin(self, context: RequestContext, request: Request, thinking: int) -> RequestInfo:
-        key = context.ticket.key
-        return RequestInfo(
+        Raises:
+            RefusedError: the request is wrong by its own text, or its key may not have it, or not now.
+        """
+        context: RequestContext = request.state.context
+        info = RequestInfo(
             headers={name: value for name in HEADERS if (value := request.headers.get(name)) is not None},
             client=context.ticket.name,
             arrived=context.arrived,
-            deadline=deadline(context.arrived, thinking),
-            maximum_thinking_tokens=key.maximum_thinking_tokens if key is not None else None,
+            deadline=deadline(context.arrived, 0),
         )
+        if method in THINKING:
+            fields = {**body.__dict__, **(body.model_extra or {})}
+            info.sequences = sequences(fields)
+            if info.sequences > self._limits.sequences:
+                message = f"{info.sequences} responses (prompts, times n) are more than this server's"
+                raise RefusedError(400, f"{message} {self._limits.sequences}", param="n")
+            info.thinking = self._resolve(context, fields, method)
+            tokens = thinking_tokens(info.thinking, fields, self._model_limits[context.model])
+            info.deadline = deadline(context.arrived, tokens)
+            refused = context.ticket.reserve(tokens * info.sequences)
+            if refused is not None:
+                status = 429 if refused.retry_after_s else 403
+                raise RefusedError(status, refused.message, retry_after_s=refused.retry_after_s or None)
+        return info
+
+    def _resolve(self, context: RequestContext, fields: dict[str, object], method: str) -> ResolvedThinking:
+        key = context.ticket.key
+        maximum = key.maximum_thinking_tokens if key is not None else None
+        try:
+            return resolve(fields, self._model_limits[context.model], maximum, completion=method == "completions")
+        except BadRequestError as error:
+            status = 403 if isinstance(error, KeyMaximumError) else 400
+            raise RefusedError(status, str(error), param=error.field) from None
 
 
 def _base(model: str) -> str:

@@ -16,7 +16,7 @@ from vllm.exceptions import VLLMClientError
 
 from s1ray.serving import ray_llm as api
 from s1ray.serving.http.json_values import unsendable
-from s1ray.serving.protocol.aliases import DISPLAYS, FIELD, MAX_TOKENS, SPELLINGS, TYPES
+from s1ray.serving.protocol.aliases import ALIASES, DISPLAYS, FIELD, MAX_TOKENS, TYPES
 from s1ray.thinking import ThinkingBudget
 
 TOKENS = {"type": "integer", "minimum": 0, "maximum": MAX_TOKENS}
@@ -79,13 +79,6 @@ class ThinkingRequest(BaseModel):
         return _read(data, validate)
 
 
-def spelled_fields(request: BaseModel) -> dict[str, Any]:
-    """What a request says about thinking, fields that nobody knows included: what `read_request` reads."""
-    unknown = {name: value for name, value in (request.model_extra or {}).items() if FIELD in name}
-    known = {name: getattr(request, name, None) for name in (*SPELLINGS, "output_config")}
-    return unknown | {name: value for name, value in known.items() if value is not None}
-
-
 class ChatRequest(ThinkingRequest, api.ChatCompletionRequest):
     """A chat completion request with our parameters."""
 
@@ -120,8 +113,10 @@ class MessagesRequest(ThinkingRequest, AnthropicMessagesRequest):
         chat = _to_chat(self)
         # vLLM has made a `reasoning_effort` of it, which a client would not know in an error.
         chat.reasoning_effort = None
-        for name, value in spelled_fields(self).items():
-            setattr(chat, name, value)
+        ours = {name for name in self.model_extra or {} if FIELD in name}
+        for name in ours.union(ALIASES):
+            if (value := getattr(self, name, None)) is not None:
+                setattr(chat, name, value)
         if self.output_config is not None:
             chat.output_config = {"effort": self.output_config.effort}
         return chat

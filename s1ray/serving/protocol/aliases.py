@@ -1,7 +1,7 @@
-"""From a request's body to what it asks of its thinking, in every spelling that clients use.
+"""Reads what a request says about its thinking, under every alias that clients use.
 
-One thing has many names (`protocol.py` lists them). Each is read strictly, two that say the same thing must agree, and
-every complaint names the field as the client wrote it.
+One field has many names (`budgets.py` lists them). Each is read strictly, two that mean the same field must agree, and
+every error names the field as the client wrote it.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from pydantic import ValidationError
 
+from s1ray.errors import InputError
 from s1ray.thinking import ThinkingBudget
 
 FIELD = "thinking"
@@ -27,7 +27,7 @@ TOP_LEVEL = {
 }
 """Budget fields that other clients write beside the request's own: vLLM's name, then those of s1's harness."""
 
-SPELLINGS = (FIELD, "reasoning", "reasoning_effort", *TOP_LEVEL)
+ALIASES = (FIELD, "reasoning", "reasoning_effort", *TOP_LEVEL)
 """Every field of a request that is about thinking, on every route."""
 
 TYPES = ("enabled", "disabled", "adaptive")
@@ -40,7 +40,7 @@ MAX_TOKENS = 2**31
 """More tokens than any context has."""
 
 
-class BadRequestError(ValueError):
+class BadRequestError(InputError):
     """A request that cannot be served as it is; answered with 400.
 
     Attributes:
@@ -52,162 +52,160 @@ class BadRequestError(ValueError):
         self.field = field
 
 
-@dataclass(frozen=True)
-class Asked:
-    """What a request asks of its thinking, before the server's limits."""
+class Aliases(dict[str, str]):
+    """How the client wrote each field of the budget, by the field's own name."""
 
-    budget: ThinkingBudget = field(default_factory=ThinkingBudget)
-    """What was said, apart from `effort`."""
-    effort: str | None = None
-    """The name in place of a maximum."""
-    spelled: Mapping[str, str] = field(default_factory=dict)
-    """How the client wrote each field of the budget."""
-    hidden_by: str | None = None
-    """The field that asks for the thinking to be left out of the response."""
-    unforced: bool = False
-    """Nothing is to be forced: the client does it itself, segment by segment."""
-
-    def spelling(self, name: str) -> str:
+    def of(self, name: str) -> str:
         """A budget field's name in the client's words."""
-        return self.spelled.get(name, f"{FIELD}.{name}")
+        return self.get(name, f"{FIELD}.{name}")
 
-    def refuse(self, problem: str) -> BadRequestError:
+    def error(self, problem: str) -> BadRequestError:
         """A complaint about the budget ("field: what is wrong") in the client's words."""
         name, separator, message = problem.partition(": ")
         if not separator or name not in ThinkingBudget.model_fields:
             return BadRequestError(FIELD, problem)
         for other in ("max_tokens", "min_tokens", "wait_text"):
-            message = re.sub(rf"\b{other}\b", self.spelling(other).replace("\\", r"\\"), message)
-        return BadRequestError(self.spelling(name), message)
+            message = re.sub(rf"\b{other}\b", self.of(other).replace("\\", r"\\"), message)
+        return BadRequestError(self.of(name), message)
 
 
-def read_request(body: Mapping[str, Any]) -> Asked:
+@dataclass(frozen=True)
+class RequestedThinking:
+    """What a request says about its thinking, before the server's limits."""
+
+    budget: ThinkingBudget = field(default_factory=ThinkingBudget)
+    """The fields that were given, apart from `effort`."""
+    effort: str | None = None
+    """The name in place of a maximum."""
+    aliases: Aliases = field(default_factory=Aliases)
+    hidden_by: str | None = None
+    """The field that asks for the thinking to be left out of the response."""
+    unforced: bool = False
+    """Nothing is to be forced: the client does it itself, segment by segment."""
+
+
+def read_request(body: Mapping[str, object]) -> RequestedThinking:
     """Read everything that a request says about its thinking.
 
     Args:
-        body: the request's fields; those that have nothing to do with thinking are passed over. A field that is null
-            counts as left out (`wait_text: null` asks for no text, though, and `thinking.max_tokens: null` for no
-            maximum of the client's own).
+        body: the request's fields; those that are not about thinking are ignored. A field that is null counts as left
+            out, but `wait_text: null` asks for no text and `thinking.max_tokens: null` for no maximum of the client's.
 
     Raises:
         BadRequestError: a field is unknown or wrong, or contradicts another.
     """
     for name in body:
-        if FIELD in name and name not in SPELLINGS:
-            raise BadRequestError(name, f"unknown field; the fields about thinking are {', '.join(SPELLINGS)}")
-    said = _Said()
-    _read_thinking(body.get(FIELD), said)
-    _read_reasoning(body.get("reasoning"), said)
-    said.effort(body.get("reasoning_effort"), "reasoning_effort")
-    _read_vllms(body.get("thinking_token_budget"), said)
-    said.tokens("max_tokens", body.get("max_tokens_thinking"), "max_tokens_thinking", auto=True)
-    said.tokens("min_tokens", body.get("min_tokens_thinking"), "min_tokens_thinking")
-    said.tokens("waits", body.get("thinking_n_ignore"), "thinking_n_ignore")
-    said.text("wait_text", body.get("thinking_n_ignore_str"), "thinking_n_ignore_str")
-    if "wait_text" not in said.values and {"thinking_n_ignore", "min_tokens_thinking"} & set(said.spelled.values()):
+        if FIELD in name and name not in ALIASES:
+            raise BadRequestError(name, f"unknown field; the fields about thinking are {', '.join(ALIASES)}")
+    fields = _Fields()
+    _read_thinking(body.get(FIELD), fields)
+    _read_reasoning(body.get("reasoning"), fields)
+    fields.text("effort", body.get("reasoning_effort"), "reasoning_effort")
+    _read_vllms(body.get("thinking_token_budget"), fields)
+    fields.tokens("max_tokens", body.get("max_tokens_thinking"), "max_tokens_thinking", auto=True)
+    fields.tokens("min_tokens", body.get("min_tokens_thinking"), "min_tokens_thinking")
+    fields.tokens("waits", body.get("thinking_n_ignore"), "thinking_n_ignore")
+    fields.text("wait_text", body.get("thinking_n_ignore_str"), "thinking_n_ignore_str")
+    if "wait_text" not in fields.values and {"thinking_n_ignore", "min_tokens_thinking"} & set(fields.aliases.values()):
         # The harness only suppresses where it is given no text.
-        said.values["wait_text"] = None
-    if said.no_maximum and "max_tokens" not in said.values and said.effort_name is None:
-        said.values["max_tokens"] = "auto"
+        fields.values["wait_text"] = None
+    if fields.no_maximum and "max_tokens" not in fields.values and "effort" not in fields.values:
+        fields.values["max_tokens"] = "auto"
     output = body.get("output_config")
-    if isinstance(output, Mapping) and "max_tokens" not in said.values and said.effort_name is None:
+    if isinstance(output, Mapping) and "max_tokens" not in fields.values and "effort" not in fields.values:
         # For Anthropic effort and budget are two things; where both are given, the number is the budget.
-        said.effort(output.get("effort"), "output_config.effort")
-    asked = said.asked()
-    if said.unforced and asked.spelled:
-        other = next(iter(asked.spelled.values()))
+        fields.text("effort", output.get("effort"), "output_config.effort")
+    if fields.unforced and fields.aliases:
+        other = next(iter(fields.aliases.values()))
         raise BadRequestError(
             FIELD, f"false asks for no forcing at all, which contradicts {other}; give one of the two"
         )
-    return asked
+    return fields.requested()
 
 
-class _Said:
-    """Collects what a request says, and under which names."""
+class _Fields:
+    """Collects the fields that a request gives, and the aliases under which it gives them."""
 
     def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.spelled: dict[str, str] = {}
-        self.effort_name: str | None = None
+        self.values: dict[str, object] = {}
+        self.aliases = Aliases()
         self.hidden_by: str | None = None
         self.no_maximum = False
         self.unforced = False
 
-    def put(self, name: str, value: Any, spelling: str) -> None:
+    def put(self, name: str, value: object, alias: str) -> None:
         if name in self.values and self.values[name] != value:
-            other, before = self.spelled[name], self.values[name]
-            raise BadRequestError(spelling, f"{_show(value)} contradicts {other}, {_show(before)}; give one of the two")
+            other, before = self.aliases[name], self.values[name]
+            raise BadRequestError(alias, f"{_show(value)} contradicts {other}, {_show(before)}; give one of the two")
         self.values.setdefault(name, value)
-        self.spelled.setdefault(name, spelling)
+        self.aliases.setdefault(name, alias)
 
-    def tokens(self, name: str, value: Any, spelling: str, *, auto: bool = False) -> None:
+    def tokens(self, name: str, value: object, alias: str, *, auto: bool = False) -> None:
         if value is None:
             return
         if not (auto and value == "auto") and not _is_count(value):
             allowed = 'an integer from 0, or "auto"' if auto else "an integer from 0"
-            raise BadRequestError(spelling, f"must be {allowed}, not {_show(value)}")
-        self.put(name, value, spelling)
+            raise BadRequestError(alias, f"must be {allowed}, not {_show(value)}")
+        self.put(name, value, alias)
 
-    def text(self, name: str, value: Any, spelling: str) -> None:
+    def text(self, name: str, value: object, alias: str) -> None:
         if value is not None and not isinstance(value, str):
-            raise BadRequestError(spelling, f"must be a string, not {_show(value)}")
+            raise BadRequestError(alias, f"must be a string, not {_show(value)}")
         if value is not None:
-            self.put(name, value, spelling)
+            self.put(name, value, alias)
 
-    def effort(self, value: Any, spelling: str) -> None:
-        self.text("effort", value, spelling)
-        self.effort_name = self.values.get("effort")
-
-    def asked(self) -> Asked:
+    def requested(self) -> RequestedThinking:
         effort = self.values.pop("effort", None)
-        asked = Asked(effort=effort, spelled=self.spelled, hidden_by=self.hidden_by)
         try:
             budget = ThinkingBudget.model_validate(self.values)
         except ValidationError as error:
             problem = error.errors(include_url=False)[0]
             message = problem["msg"].removeprefix("Value error, ")
             if problem["loc"]:
-                name = str(problem["loc"][0])
-                raise BadRequestError(asked.spelling(name), f"{message} (got {_show(problem['input'])})") from None
-            raise asked.refuse(message) from None
-        return Asked(budget, effort, self.spelled, self.hidden_by, self.unforced)
+                alias = self.aliases.of(str(problem["loc"][0]))
+                raise BadRequestError(alias, f"{message} (got {_show(problem['input'])})") from None
+            raise self.aliases.error(message) from None
+        name = effort if isinstance(effort, str) else None
+        if name is not None:
+            self.aliases.setdefault("max_tokens", self.aliases["effort"])
+        return RequestedThinking(budget, name, self.aliases, self.hidden_by, self.unforced)
 
 
-def _read_thinking(thinking: object, said: _Said) -> None:
+def _read_thinking(thinking: object, fields: _Fields) -> None:
     """Our own object, and Anthropic's."""
     if thinking is False:
-        said.unforced = True
+        fields.unforced = True
     if thinking is None or thinking is False:
         return
     if not isinstance(thinking, Mapping):
         raise BadRequestError(FIELD, f'must be an object such as {{"max_tokens": 512}}, not {_show(thinking)}')
     kind = _one_of(thinking.get("type"), TYPES, f"{FIELD}.type")
     if kind == "disabled":
-        said.put("max_tokens", 0, f"{FIELD}.type")
+        fields.put("max_tokens", 0, f"{FIELD}.type")
     if kind == "adaptive" and thinking.get("budget_tokens") is not None:
         raise BadRequestError(f"{FIELD}.budget_tokens", 'goes with type "enabled", not with "adaptive"')
     if _one_of(thinking.get("display"), DISPLAYS, f"{FIELD}.display") == "omitted":
-        said.hidden_by = f"{FIELD}.display"
-    said.tokens("max_tokens", thinking.get("budget_tokens"), f"{FIELD}.budget_tokens")
+        fields.hidden_by = f"{FIELD}.display"
+    fields.tokens("max_tokens", thinking.get("budget_tokens"), f"{FIELD}.budget_tokens")
     known = ThinkingBudget.model_fields
     for name, value in thinking.items():
-        spelling = f"{FIELD}.{name}"
+        alias = f"{FIELD}.{name}"
         if name in ("type", "display", "budget_tokens"):
             continue
         if name not in known:
             raise BadRequestError(
-                spelling, f"unknown field; the fields are {', '.join(known)}, type, budget_tokens, display"
+                alias, f"unknown field; the fields are {', '.join(known)}, type, budget_tokens, display"
             )
         if name == "max_tokens":
-            said.no_maximum = value is None
-            said.tokens(name, value, spelling, auto=True)
+            fields.no_maximum = value is None
+            fields.tokens(name, value, alias, auto=True)
         elif name == "effort":
-            said.effort(value, spelling)
+            fields.text("effort", value, alias)
         elif value is not None or name == "wait_text":
-            said.put(name, value, spelling)
+            fields.put(name, value, alias)
 
 
-def _read_reasoning(reasoning: object, said: _Said) -> None:
+def _read_reasoning(reasoning: object, fields: _Fields) -> None:
     """OpenRouter's object; OpenAI's Responses API has its `effort`."""
     if reasoning is None:
         return
@@ -215,39 +213,35 @@ def _read_reasoning(reasoning: object, said: _Said) -> None:
         raise BadRequestError("reasoning", f'must be an object such as {{"effort": "low"}}, not {_show(reasoning)}')
     known = ("effort", "max_tokens", "enabled", "exclude")
     for name, value in reasoning.items():
-        spelling = f"reasoning.{name}"
+        alias = f"reasoning.{name}"
         if name not in known:
-            raise BadRequestError(spelling, f"unknown field; the fields are {', '.join(known)}")
+            raise BadRequestError(alias, f"unknown field; the fields are {', '.join(known)}")
         if name in ("enabled", "exclude") and not isinstance(value, bool | None):
-            raise BadRequestError(spelling, f"must be true or false, not {_show(value)}")
-    said.effort(reasoning.get("effort"), "reasoning.effort")
-    said.tokens("max_tokens", reasoning.get("max_tokens"), "reasoning.max_tokens")
+            raise BadRequestError(alias, f"must be true or false, not {_show(value)}")
+    fields.text("effort", reasoning.get("effort"), "reasoning.effort")
+    fields.tokens("max_tokens", reasoning.get("max_tokens"), "reasoning.max_tokens")
     if reasoning.get("enabled") is False:
-        said.put("max_tokens", 0, "reasoning.enabled")
+        fields.put("max_tokens", 0, "reasoning.enabled")
     if reasoning.get("exclude"):
-        said.hidden_by = "reasoning.exclude"
+        fields.hidden_by = "reasoning.exclude"
 
 
-def _read_vllms(value: object, said: _Said) -> None:
+def _read_vllms(value: object, fields: _Fields) -> None:
     """What vLLM takes: its -1 is no limit of the client's own."""
     name = "thinking_token_budget"
-    if _is_integer(value) and value == -1:
-        said.put("max_tokens", "auto", name)
+    if value == -1 and isinstance(value, int):
+        fields.put("max_tokens", "auto", name)
     else:
-        said.tokens("max_tokens", value, name)
+        fields.tokens("max_tokens", value, name)
 
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
 
 
-def _is_count(value: Any) -> bool:
-    return _is_integer(value) and 0 <= value <= MAX_TOKENS
-
-
-def _one_of(value: object, names: Sequence[str], spelling: str) -> object:
+def _one_of(value: object, names: Sequence[str], alias: str) -> object:
     if value is not None and value not in names:
-        raise BadRequestError(spelling, f"must be one of {', '.join(names)}, not {_show(value)}")
+        raise BadRequestError(alias, f"must be one of {', '.join(names)}, not {_show(value)}")
     return value
 
 

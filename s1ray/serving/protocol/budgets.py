@@ -64,35 +64,29 @@ Errors have the form of the route's API: `{"error": {"message", "type", "param",
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from pydantic import JsonValue, ValidationError
 
-from pydantic import ValidationError
-
-from s1ray.serving.config import Budgets
-from s1ray.serving.protocol.aliases import FIELD, SPELLINGS, Asked, BadRequestError, read_request
+from s1ray.serving.config import Budgets, Effort
+from s1ray.serving.protocol.aliases import FIELD, Aliases, BadRequestError, RequestedThinking
 from s1ray.thinking import Accounting, BudgetForcer, ForcingPlan, ThinkingBudget
 
-__all__ = ["FIELD", "SPELLINGS", "Asked", "BadRequestError", "check_room", "read_request", "report", "resolve_budget"]
 
-
-def resolve_budget(asked: Asked, budgets: Budgets) -> ThinkingBudget:
-    """The budget that a request gets: what it asks for, filled up from the server's default and kept under its maximum.
+def resolve_budget(requested: RequestedThinking, budgets: Budgets) -> ThinkingBudget:
+    """The budget that a request gets: what it asks for, completed from the server's default, kept under its maximum.
 
     Its `max_tokens` is a number or "auto", never None.
 
     Raises:
         BadRequestError: the server does not know the effort, or the request asks for more than the server's maximum.
     """
-    budget, limit = asked.budget, budgets.maximum
+    budget, limit, aliases = requested.budget, budgets.maximum, requested.aliases
     tokens = budget.max_tokens
-    if asked.effort is not None:
-        tokens = _effort(asked, budgets)
-        asked = replace(asked, spelled={**asked.spelled, "max_tokens": asked.spelling("effort")})
+    if requested.effort is not None:
+        tokens = _effort(requested, requested.effort, budgets)
     for name, number in (("max_tokens", tokens), ("min_tokens", budget.min_tokens)):
         if limit is not None and isinstance(number, int) and number > limit:
             message = f"{number} is more than this server's maximum of {limit} thinking tokens"
-            raise BadRequestError(asked.spelling(name), message)
+            raise BadRequestError(aliases.of(name), message)
     fields = {name: getattr(budget, name) for name in budget.model_fields_set}
     if isinstance(tokens, int):
         fields["max_tokens"] = tokens
@@ -100,76 +94,76 @@ def resolve_budget(asked: Asked, budgets: Budgets) -> ThinkingBudget:
         cap = limit if tokens == "auto" or budgets.default is None else budgets.default
         fields["max_tokens"] = "auto" if cap is None else max(cap, budget.min_tokens)
         if cap is not None:
-            # The request could not know how little there is to wait for.
+            # The client could not know how small the server's default is.
             fields["waits"] = budget.waits if fields["max_tokens"] else 0
             fields["grace"] = min(budget.grace, fields["max_tokens"])
     try:
         return ThinkingBudget.model_validate(fields)
     except ValidationError as error:
-        # The fields are good; only now two of them do not go together.
-        raise asked.refuse(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from None
+        # Each field is valid; two of them do not go together.
+        raise aliases.error(error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")) from None
 
 
-def _effort(asked: Asked, budgets: Budgets) -> Any:
+def _effort(requested: RequestedThinking, effort: str, budgets: Budgets) -> Effort:
     """The `max_tokens` that an effort's name stands for."""
-    spelling = asked.spelling("effort")
-    try:
-        tokens = budgets.effort[str(asked.effort)]
-    except KeyError:
+    alias = requested.aliases.of("effort")
+    if effort not in budgets.effort:
         names = ", ".join(budgets.effort) or "none, this server has no effort map"
-        raise BadRequestError(spelling, f"unknown effort {asked.effort!r}; this server's are {names}") from None
-    said = asked.budget.max_tokens
-    if said is not None and said != tokens:
-        raise BadRequestError(
-            spelling,
-            f"{asked.effort!r} is {tokens!r} here and contradicts {asked.spelling('max_tokens')}, {said!r}; "
-            "give one of the two",
-        )
+        raise BadRequestError(alias, f"unknown effort {effort!r}; this server's are {names}")
+    tokens, given = budgets.effort[effort], requested.budget.max_tokens
+    if given is not None and given != tokens:
+        other = requested.aliases.of("max_tokens")
+        message = f"{effort!r} is {tokens!r} here and contradicts {other}, {given!r}; give one of the two"
+        raise BadRequestError(alias, message)
     return tokens
 
 
 def check_room(
-    asked: Asked, budget: ThinkingBudget, plan: ForcingPlan, *, max_tokens: int | None, context: int | None
+    budget: ThinkingBudget,
+    aliases: Aliases,
+    *,
+    max_tokens: int | None,
+    context: int | None,
+    plan: ForcingPlan | None = None,
 ) -> None:
-    """Refuse what cannot come to be, whatever the model writes.
+    """Refuse a budget that cannot be kept, whatever the model writes.
 
     Args:
-        asked: what the request asks for.
-        budget: what it gets.
-        plan: `budget` in ids.
+        budget: the request's.
+        aliases: how the client wrote it.
         max_tokens: tokens that the request wants its response to have at most.
-        context: tokens that prompt and response may have together.
+        context: tokens that prompt and response may have together; None: not known.
+        plan: `budget` in ids, which says how many tokens the forced end takes. None: not known.
 
     Raises:
-        BadRequestError: the budget, its minimum or its answer's reserve do not fit.
+        BadRequestError: the budget, its minimum or its reserve for the answer do not fit.
     """
     thinking = budget.max_tokens
     if (
-        asked.spelled.get("max_tokens") == f"{FIELD}.budget_tokens"
+        aliases.get("max_tokens") == f"{FIELD}.budget_tokens"
         and max_tokens is not None
         and isinstance(thinking, int)
         and thinking >= max_tokens
     ):
-        raise BadRequestError(
-            asked.spelling("max_tokens"), f"{thinking} must be less than the response's max_tokens, {max_tokens}"
-        )
+        message = f"{thinking} must be less than the response's max_tokens, {max_tokens}"
+        raise BadRequestError(aliases.of("max_tokens"), message)
     room = min((limit for limit in (max_tokens, context) if limit is not None), default=None)
     if room is None:
         return
     whole = f"the response's max_tokens, {room}" if room == max_tokens else f"the context of {room} tokens"
     if budget.answer_reserve is not None and budget.answer_reserve >= room:
-        raise BadRequestError(asked.spelling("answer_reserve"), f"{budget.answer_reserve} must be less than {whole}")
+        raise BadRequestError(aliases.of("answer_reserve"), f"{budget.answer_reserve} must be less than {whole}")
     # At best the prompt is short and has opened the thinking already.
-    most = BudgetForcer(plan, plan.start, room=room).limit
+    most = room - 1 if plan is None else BudgetForcer(plan, plan.start, room=room).limit
     if most is not None and budget.min_tokens > most:
         raise BadRequestError(
-            asked.spelling("min_tokens"),
-            f"{budget.min_tokens} is more than the {most} thinking tokens that {whole}, leaves beside the forced end "
-            "and what is kept for the answer",
+            aliases.of("min_tokens"),
+            f"{budget.min_tokens} is more than the {most} thinking tokens that {whole}, leaves after the forced end "
+            "and the reserve for the answer",
         )
 
 
-def report(accounting: Accounting, budget: ThinkingBudget) -> dict[str, Any]:
+def report(accounting: Accounting, budget: ThinkingBudget) -> dict[str, JsonValue]:
     """A choice's `thinking` object."""
     return {
         "thinking_tokens": accounting.thinking_tokens,

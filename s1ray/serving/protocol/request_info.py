@@ -1,24 +1,27 @@
-"""What a model's replica is told of a request beside its body."""
+"""What a model's replica is told about a request in addition to its body."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from s1ray.serving.protocol.resolve import ResolvedThinking
 from s1ray.serving.ray_llm import RawRequestInfo
 
 HEADERS = ("x-request-id", "traceparent", "tracestate")
-"""The headers that vLLM makes use of. No others leave the HTTP worker: keys and cookies are among them."""
+"""The headers that vLLM uses. No others leave the HTTP worker: keys and cookies are among them."""
 
 
 @dataclass
-class RequestInfo(RawRequestInfo):
-    """Where a request comes from, and when. Everything in it is ours, none of it the client's word."""
+class RequestInfo(RawRequestInfo):  # type: ignore[misc]  # Ray is untyped here
+    """Where a request comes from, when it arrived, and what was resolved. The client writes nothing of it."""
 
     client: str = ""
     """The name of its API key."""
     arrived: float | None = None
-    """When it came, in seconds since the epoch."""
+    """When it arrived, in seconds since the epoch."""
     deadline: float | None = None
     """Its place in the queues: the earliest goes first."""
-    maximum_thinking_tokens: int | None = None
-    """The largest budget that its key may ask for."""
+    sequences: int = 1
+    """Responses that it asks for."""
+    thinking: ResolvedThinking | None = None
+    """None for a request that generates nothing, such as tokenizing."""

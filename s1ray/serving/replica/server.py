@@ -21,11 +21,10 @@ from starlette.exceptions import HTTPException
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
-from s1ray.serving.config import Budgets, Limits
-from s1ray.serving.http.requests import spelled_fields
+from s1ray.serving.config import Limits
 from s1ray.serving.metrics import ResponseMeter
-from s1ray.serving.protocol.budgets import FIELD, Asked, BadRequestError, check_room, read_request, resolve_budget
-from s1ray.serving.protocol.estimate import sequences
+from s1ray.serving.protocol.aliases import FIELD, BadRequestError
+from s1ray.serving.protocol.budgets import check_room
 from s1ray.serving.protocol.request_info import RequestInfo
 from s1ray.serving.ray_llm import ErrorInfo, ErrorResponse
 from s1ray.serving.replica.accounting import RequestRecord, StreamAccountant
@@ -43,17 +42,12 @@ TEMPLATE_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 """Efforts that vLLM knows and shows to chat templates."""
 
 
-class OverCapError(BadRequestError):
-    """A budget that the server would grant, but not with this API key."""
-
-
 class BudgetForcingServer(LLMServer):
     """One model's replica.
 
     Args:
         llm_config: ray.serve.llm's configuration of the model.
         thinking_format: the model's format, as `ThinkingFormat` fields.
-        budgets: the server's limits, as `Budgets` fields.
         limits: of a single request, as `Limits` fields.
     """
 
@@ -64,14 +58,12 @@ class BudgetForcingServer(LLMServer):
         llm_config: Any,
         *,
         thinking_format: dict[str, Any],
-        budgets: dict[str, Any],
         limits: dict[str, Any],
         **options: Any,
     ) -> None:
-        self._budgets, self._limits = Budgets.model_validate(budgets), Limits.model_validate(limits)
+        self._limits = Limits.model_validate(limits)
         parts_per_s = self._limits.stream_parts_per_s or PARTS_PER_CORE_AND_S * (os.cpu_count() or 1)
         self._pace = Pace(self._limits.stream_interval_ms / 1000, parts_per_s)
-        self._budgets_within = lru_cache(CACHED_PLANS)(self._budgets.within)
         fmt = ThinkingFormat.model_validate(thinking_format)
         engine = llm_config.get_engine_config()
         in_cloud = engine.mirror_config is not None and not engine.engine_kwargs.get("tokenizer")
@@ -136,21 +128,16 @@ class BudgetForcingServer(LLMServer):
         return await self.tokenize(chat, raw_request_info)
 
     async def _think(
-        self, generate: Callable[..., Any], request: Any, raw_request_info: Any, *, texts: bool
+        self, generate: Callable[..., Any], request: Any, info: RequestInfo, *, texts: bool
     ) -> AsyncIterator[Any]:
-        origin = raw_request_info if isinstance(raw_request_info, RequestInfo) else RequestInfo()
         try:
             await self._load_adapter(request)
-            record = self._prepare(request, origin, texts=texts)
+            record = self._prepare(request, info, texts=texts)
         except BadRequestError as error:
-            kind, code = (
-                ("permission_error", 403) if isinstance(error, OverCapError) else ("invalid_request_error", 400)
-            )
-            return _single(ErrorResponse(error=ErrorInfo(message=str(error), type=kind, param=error.field, code=code)))
+            return _refusal(400, str(error), error.field)
         except UnknownAdapterError as error:
-            info = ErrorInfo(message=str(error), type="invalid_request_error", param="model", code=404)
-            return _single(ErrorResponse(error=info))
-        responses = await generate(request, raw_request_info)
+            return _refusal(404, str(error), "model")
+        responses = await generate(request, info)
         if record is None:
             return responses
         return _accounted_stream(responses, record) if request.stream else _accounted(responses, record)
@@ -173,48 +160,50 @@ class BudgetForcingServer(LLMServer):
         except ValueError as error:
             raise UnknownAdapterError(str(error)) from None
 
-    def _prepare(self, request: Any, origin: RequestInfo, *, texts: bool) -> RequestRecord | None:
-        """Put the forcing plan into the request; None for a request that generates nothing."""
-        request.priority = self.engine.priority(origin.deadline)
-        self.engine.begin(sequences(request))
-        asked = read_request(spelled_fields(request))
-        _clear_native(request, asked)
-        if getattr(request, "echo", False) and request.max_tokens == 0:
+    def _prepare(self, request: Any, info: RequestInfo, *, texts: bool) -> RequestRecord | None:
+        """Put the forcing plan into the request; None for a request whose response is not accounted for.
+
+        Raises:
+            BadRequestError: the budget cannot be written in this tokenizer's ids, or kept within this engine's context.
+        """
+        thinking = info.thinking
+        assert thinking is not None, "the HTTP worker resolves the thinking of every request that generates"
+        request.priority = self.engine.priority(info.deadline)
+        self.engine.begin(info.sequences)
+        # No budget for vLLM: two would force at once. An effort is still shown to the chat template.
+        request.thinking_token_budget = None
+        request.reasoning_effort = thinking.effort if thinking.effort in TEMPLATE_EFFORTS else None
+        if thinking.unforced:
+            most = thinking.budget.max_tokens
+            if isinstance(most, int) and request.max_tokens > most:
+                request.max_tokens = max(1, most)
             return None
-        extra = dict(request.vllm_xargs or {})
-        if EXTRA_ARG in extra:
-            raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
-        if asked.unforced:
-            self._leave_unforced(request, origin, texts=texts)
-            return None
-        budget = self._budget(asked, origin)
-        if getattr(request, "echo", False):
-            raise BadRequestError("echo", f"with a thinking budget only max_tokens 0 echoes; or give `{FIELD}: false`")
-        if request.use_beam_search:
-            raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
         try:
-            plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request))
+            plan_json, plan = self._plan(thinking.budget.model_dump_json(), _bare_end(request))
         except ValueError as error:
-            raise asked.refuse(str(error)) from None
+            raise thinking.aliases.error(str(error)) from None
         self._check_stops(request.stop, plan)
         max_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
-        check_room(asked, budget, plan, max_tokens=max_tokens, context=self.engine.context_length)
-        request.vllm_xargs = extra | {EXTRA_ARG: plan_json}
+        context = self.engine.context_length
+        check_room(thinking.budget, thinking.aliases, max_tokens=max_tokens, context=context, plan=plan)
+        request.vllm_xargs = (request.vllm_xargs or {}) | {EXTRA_ARG: plan_json}
         wants_ids, request.return_token_ids = bool(request.return_token_ids), True
-        hides_thinking = _hides_thinking(request, asked, texts=texts)
         if texts and "skip_special_tokens" not in request.model_fields_set:
             # A completion's text shows thinking and answer as they are, delimiters included.
             request.skip_special_tokens = False
+        if not texts:
+            # vLLM would hide the ids with the thinking; it is left out here instead, after counting.
+            request.include_reasoning = True
         return RequestRecord(
             plan=plan,
-            budget=budget,
+            budget=thinking.budget,
             stop_ids=tuple(request.stop_token_ids or ()),
             max_tokens=max_tokens if max_tokens is not None else self.engine.default_max_tokens,
-            context=self.engine.context_length,
-            wants_ids=wants_ids and not hides_thinking,
-            hides_thinking=hides_thinking,
+            context=context,
+            wants_ids=wants_ids and not thinking.hidden,
+            hides_thinking=thinking.hidden,
             texts=self._tokenized.texts if texts else None,
-            meter=ResponseMeter(self._llm_config.model_id, origin.client, origin.arrived),
+            meter=ResponseMeter(self._llm_config.model_id, info.client, info.arrived),
         )
 
     def _check_stops(self, stop: str | list[str] | None, plan: ForcingPlan) -> None:
@@ -231,47 +220,9 @@ class BudgetForcingServer(LLMServer):
                 message = f"{string!r} is part of the text that budget forcing writes, where the response would stop"
                 raise BadRequestError("stop", message)
 
-    def _budget(self, asked: Asked, origin: RequestInfo) -> ThinkingBudget:
-        """The budget of a request, by the server's limits and its key's."""
-        try:
-            return resolve_budget(asked, self._budgets_within(origin.maximum_thinking_tokens))
-        except BadRequestError as error:
-            # Where it is not the key's fault, this says so.
-            resolve_budget(asked, self._budgets)
-            message = f"more thinking tokens than this API key's maximum of {origin.maximum_thinking_tokens}"
-            raise OverCapError(error.field, message) from None
-
-    def _leave_unforced(self, request: Any, origin: RequestInfo, *, texts: bool) -> None:
-        """For a client that forces budgets itself. It gets no more tokens at once than it may think."""
-        if not texts:
-            raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
-        maximum = self._budgets_within(origin.maximum_thinking_tokens).maximum
-        if maximum is not None and request.max_tokens > maximum:
-            request.max_tokens = max(1, maximum)
-
     def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
         plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)
         return plan.to_json(), plan
-
-
-def _clear_native(request: Any, asked: Asked) -> None:
-    """Leave no budget to vLLM: two would force at once. An effort is still shown to the chat template."""
-    request.thinking_token_budget = None
-    request.reasoning_effort = asked.effort if asked.effort in TEMPLATE_EFFORTS else None
-
-
-def _hides_thinking(request: Any, asked: Asked, *, texts: bool) -> bool:
-    """Whether the response is given without its thinking."""
-    if texts:
-        if asked.hidden_by is not None:
-            raise BadRequestError(
-                asked.hidden_by, "a completion's text holds both thinking and answer; ask for a chat completion"
-            )
-        return False
-    hides = asked.hidden_by is not None or not request.include_reasoning
-    # vLLM would hide the ids with the thinking; it is left out here instead, after counting.
-    request.include_reasoning = True
-    return hides
 
 
 def _bare_end(request: Any) -> bool:
@@ -295,8 +246,8 @@ def _tokenized(fmt: ThinkingFormat, engine: Any) -> TokenizedFormat:
     return fmt.resolve(tokenizer, [eos] if isinstance(eos, int) else eos or ())
 
 
-async def _single(response: Any) -> AsyncIterator[Any]:
-    yield response
+async def _refusal(code: int, message: str, param: str) -> AsyncIterator[ErrorResponse]:
+    yield ErrorResponse(error=ErrorInfo(message=message, type="invalid_request_error", param=param, code=code))
 
 
 async def _accounted(responses: AsyncIterator[Any], record: RequestRecord) -> AsyncIterator[Any]:

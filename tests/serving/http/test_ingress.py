@@ -16,9 +16,10 @@ import pytest
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.http import access as doors
+from s1ray.serving.http import access
 from s1ray.serving.http.keys import new_key
 from tests.support.played import Attempt
+from tests.support.served import WRONG
 
 # Serve gives its ingress a `__del__` that only Serve can await.
 pytestmark = pytest.mark.filterwarnings("ignore:coroutine .*__del__:RuntimeWarning")
@@ -50,15 +51,15 @@ class Replica:
         return self
 
     def __getattr__(self, method: str) -> Any:
-        def remote(body: Any, origin: Any) -> Attempt:
-            self.calls.append((method, body, origin))
+        def remote(body: Any, info: Any) -> Attempt:
+            self.calls.append((method, body, info))
             self.made.append(Attempt(*self.attempts.pop(0)))
             return self.made[-1]
 
         return SimpleNamespace(remote=remote)
 
 
-class Door:
+class Server:
     """The ingress in front of one played model."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **config: Any) -> None:
@@ -67,12 +68,12 @@ class Door:
         from s1ray.serving import ray_llm
         from s1ray.serving.http import ingress
         from s1ray.serving.http.replica_call import ReplicaCall
-        from s1ray.serving.protocol.estimate import ModelLimits
+        from s1ray.serving.protocol.resolve import ModelLimits
 
         loaded = validate_config(ServingConfig, {"models": [MODEL]} | config, "test")
         self.replica = Replica()
         self.counted: list[tuple[str, ...]] = []
-        monkeypatch.setattr(doors, "count_request", lambda *labels: self.counted.append(labels))
+        monkeypatch.setattr(access, "count_request", lambda *labels: self.counted.append(labels))
         monkeypatch.setattr(ingress, "ReplicaCall", functools.partial(ReplicaCall, pause_s=0))
         served = ingress.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
         instance = served.__new__(served)
@@ -81,7 +82,7 @@ class Door:
             instance.__init__(
                 llm_deployments={"m": self.replica},
                 model_cards={"m": card},
-                terms={"m": ModelLimits(budgets=loaded.models[0].budgets, context=1000)},
+                model_limits={"m": ModelLimits(budgets=loaded.models[0].budgets, context=1000)},
                 limits=loaded.limits,
             )
         )
@@ -133,18 +134,18 @@ def full() -> Exception:
     return BackPressureError(9, 8)
 
 
-def test_a_replica_is_told_what_the_door_knows_and_nothing_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_replica_is_told_what_was_resolved_and_nothing_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     line = ALICES_LINE[:-1] + ", maximum_thinking_tokens: 77}"
-    door = Door(monkeypatch, line)
-    assert door.post([whole()], key=ALICE, thinking={"max_tokens": 60}).status_code == 200
-    ((method, _, origin),) = door.replica.calls
+    server = Server(monkeypatch, line)
+    assert server.post([whole()], key=ALICE, thinking={"max_tokens": 60}).status_code == 200
+    ((method, _, info),) = server.replica.calls
     assert method == "chat"
-    assert (origin.client, origin.maximum_thinking_tokens) == ("alice", 77)
-    assert origin.deadline == pytest.approx(origin.arrived + 60 * 0.005)
-    assert origin.headers == {"x-request-id": "r1"}
-    assert ALICE not in repr(origin)
-    assert door.counted == [("m", "alice", "ok")]
-    assert door.replica.cancelled == 0
+    assert (info.client, info.sequences, info.thinking.budget.max_tokens) == ("alice", 1, 60)
+    assert info.deadline == pytest.approx(info.arrived + 60 * 0.005)
+    assert info.headers == {"x-request-id": "r1"}
+    assert ALICE not in repr(info)
+    assert server.counted == [("m", "alice", "ok")]
+    assert server.replica.cancelled == 0
 
 
 @pytest.mark.parametrize("failure", [died, engine_died])
@@ -152,94 +153,114 @@ def test_a_replica_is_told_what_the_door_knows_and_nothing_secret(monkeypatch: p
 def test_a_lost_replica_costs_another_attempt_and_then_an_error(
     monkeypatch: pytest.MonkeyPatch, failure: Any, path: str
 ) -> None:
-    door = Door(monkeypatch)
+    server = Server(monkeypatch)
     fields = {"path": path, "max_tokens": 10}
-    assert door.post([failure()], [whole()], **fields).status_code == 200
-    response = door.post([failure()], [failure()], **fields)
+    assert server.post([failure()], [whole()], **fields).status_code == 200
+    response = server.post([failure()], [failure()], **fields)
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
     assert "lost" in response.json()["error"]["message"]
-    assert [outcome for _, _, outcome in door.counted] == ["ok", "lost"]
+    assert [outcome for _, _, outcome in server.counted] == ["ok", "lost"]
 
 
 @pytest.mark.parametrize("failure", [died, engine_died])
 def test_a_stream_whose_replica_is_lost_ends_in_an_error_event(monkeypatch: pytest.MonkeyPatch, failure: Any) -> None:
-    door = Door(monkeypatch)
-    response = door.post([[event("a"), event("b")], failure()], stream=True)
+    server = Server(monkeypatch)
+    response = server.post([[event("a"), event("b")], failure()], stream=True)
     *_, error, done = [line for line in response.text.splitlines() if line]
     assert response.text.startswith(event("a"))
     assert json.loads(error.removeprefix("data: "))["error"]["code"] == 503
     assert done == "data: [DONE]"
-    response = door.post([[event("a")], failure()], stream=True, path="/v1/messages", max_tokens=10)
+    response = server.post([[event("a")], failure()], stream=True, path="/v1/messages", max_tokens=10)
     kinds = [line for line in response.text.splitlines() if line.startswith("event: ")]
     assert kinds[-1] == "event: error"
-    assert [outcome for _, _, outcome in door.counted] == ["lost", "lost"]
+    assert [outcome for _, _, outcome in server.counted] == ["lost", "lost"]
 
 
 def test_a_stream_that_fails_before_it_begins_is_an_error_and_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch)
+    server = Server(monkeypatch)
     error = {"message": "no", "type": "server_error", "param": None, "code": 500}
-    response = door.post([[f"data: {json.dumps({'error': error})}\n\n"]], stream=True)
+    response = server.post([[f"data: {json.dumps({'error': error})}\n\n"]], stream=True)
     assert (response.status_code, response.json()["error"]["message"]) == (500, "no")
 
 
 def test_a_full_queue_and_slow_models_say_when_to_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch, limits={"first_token_timeout_s": 0.05, "total_timeout_s": 0.1})
-    response = door.post([full()])
+    server = Server(monkeypatch, limits={"first_token_timeout_s": 0.05, "total_timeout_s": 0.1})
+    response = server.post([full()])
     assert (response.status_code, int(response.headers["Retry-After"])) == (429, 2)
-    response = door.post([9.0, [event()]], stream=True)
+    response = server.post([9.0, [event()]], stream=True)
     assert response.status_code == 503
     assert int(response.headers["Retry-After"]) > 0
-    assert door.post([9.0, whole()]).status_code == 503
-    response = door.post([[event()], 9.0], stream=True)
+    assert server.post([9.0, whole()]).status_code == 503
+    response = server.post([[event()], 9.0], stream=True)
     assert '"code": 504' in response.text
-    assert door.replica.cancelled == 4
-    assert [outcome for _, _, outcome in door.counted] == ["overloaded", "late", "late", "late"]
+    assert server.replica.cancelled == 4
+    assert [outcome for _, _, outcome in server.counted] == ["overloaded", "late", "late", "late"]
 
 
 def test_an_unexpected_failure_is_a_plain_500_and_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch)
-    for response in (door.post([RuntimeError("secret")]), door.post([[event()], RuntimeError("secret")], stream=True)):
+    server = Server(monkeypatch)
+    for response in (
+        server.post([RuntimeError("secret")]),
+        server.post([[event()], RuntimeError("secret")], stream=True),
+    ):
         assert "secret" not in response.text
         assert "its log says why" in response.text
-    assert [outcome for _, _, outcome in door.counted] == ["failed", "failed"]
+    assert [outcome for _, _, outcome in server.counted] == ["failed", "failed"]
 
 
 def test_a_key_opens_only_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch, ALICES_LINE[:-1] + ", models: [other]}", WATCHERS_LINE)
+    server = Server(monkeypatch, ALICES_LINE[:-1] + ", models: [other]}", WATCHERS_LINE)
     for path in ("/v1/chat/completions", "/v1/messages", "/v1/messages/count_tokens"):
-        response = door.post(path=path, key=ALICE, max_tokens=10)
+        response = server.post(path=path, key=ALICE, max_tokens=10)
         assert response.status_code == 403
         assert response.json()["error"]["type"] == "permission_error"
-    assert door.request("GET", "/v1/models", ALICE).json()["data"] == []
-    assert door.request("GET", "/v1/models/m", ALICE).status_code == 403
-    assert door.request("GET", "/v1/models", WATCHER).json()["data"][0]["id"] == "m"
-    assert door.request("GET", "/v1/models/m", WATCHER).status_code == 200
-    assert door.replica.calls == []
+    assert server.request("GET", "/v1/models", ALICE).json()["data"] == []
+    assert server.request("GET", "/v1/models/m", ALICE).status_code == 403
+    assert server.request("GET", "/v1/models", WATCHER).json()["data"][0]["id"] == "m"
+    assert server.request("GET", "/v1/models/m", WATCHER).status_code == 200
+    assert server.replica.calls == []
 
 
 def test_a_keys_thinking_at_a_time_is_capped_before_any_replica_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch, ALICES_LINE[:-1] + ", outstanding_thinking_tokens: 150}")
-    assert door.post([whole()], key=ALICE, n=1).status_code == 200
-    assert door.post([whole()], key=ALICE).status_code == 200
-    refused = door.post(key=ALICE, n=2)
+    server = Server(monkeypatch, ALICES_LINE[:-1] + ", outstanding_thinking_tokens: 150}")
+    assert server.post([whole()], key=ALICE, n=1).status_code == 200
+    assert server.post([whole()], key=ALICE).status_code == 200
+    refused = server.post(key=ALICE, n=2)
     assert refused.status_code == 403
     assert "200" in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/messages"])
+def test_what_is_wrong_by_its_own_text_is_answered_without_a_call_to_any_replica(
+    monkeypatch: pytest.MonkeyPatch, path: str, stream: bool
+) -> None:
+    server = Server(monkeypatch)
+
+    def call(*_: object) -> None:
+        pytest.fail("a replica was called")
+
+    monkeypatch.setattr(Replica, "__getattr__", lambda self, method: SimpleNamespace(remote=call))
+    for fields, param in WRONG:
+        response = server.post(path=path, prompt="hi", max_tokens=10, stream=stream, **fields)
+        assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+    assert [outcome for _, _, outcome in server.counted] == ["invalid"] * len(WRONG)
+
+
 def test_a_request_may_not_ask_for_any_number_of_responses(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch)
-    assert door.post(n=65).json()["error"]["param"] == "n"
-    assert door.post(path="/v1/completions", prompt=["a"] * 33, n=2).json()["error"]["param"] == "n"
-    assert door.post([whole()], n=64).status_code == 200
+    server = Server(monkeypatch)
+    assert server.post(n=65).json()["error"]["param"] == "n"
+    assert server.post(path="/v1/completions", prompt=["a"] * 33, n=2).json()["error"]["param"] == "n"
+    assert server.post([whole()], n=64).status_code == 200
 
 
 def test_names_of_adapters_that_are_not_there_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch)
+    server = Server(monkeypatch)
     for number in range(20):
-        response = door.post(model=f"m:{number}")
+        response = server.post(model=f"m:{number}")
         assert (response.status_code, response.json()["error"]["param"]) == (404, "model")
-    assert not door.ingress._configured_serve_handles
+    assert not server.ingress._configured_serve_handles
 
 
 def test_metrics_are_shown_to_a_key_that_may_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,19 +270,19 @@ def test_metrics_are_shown_to_a_key_that_may_see_them(monkeypatch: pytest.Monkey
         return "ray_s1ray_waits_total 1.0\n"
 
     monkeypatch.setattr(ingress.NODES, "page", page)
-    door = Door(monkeypatch, ALICES_LINE, WATCHERS_LINE[:-1] + ", metrics: true}")
-    assert door.request("GET", "/metrics").status_code == 401
-    assert door.request("GET", "/metrics", ALICE).status_code == 403
-    shown = door.request("GET", "/metrics", WATCHER)
+    server = Server(monkeypatch, ALICES_LINE, WATCHERS_LINE[:-1] + ", metrics: true}")
+    assert server.request("GET", "/metrics").status_code == 401
+    assert server.request("GET", "/metrics", ALICE).status_code == 403
+    shown = server.request("GET", "/metrics", WATCHER)
     assert (shown.status_code, shown.text) == (200, "ray_s1ray_waits_total 1.0\n")
     assert shown.headers["Content-Type"].startswith("text/plain; version=0.0.4")
 
 
 def test_the_api_is_described_without_pages_from_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    door = Door(monkeypatch, ALICES_LINE)
-    described = door.request("GET", "/openapi.json", ALICE).json()
+    server = Server(monkeypatch, ALICES_LINE)
+    described = server.request("GET", "/openapi.json", ALICE).json()
     assert described["components"]["securitySchemes"]["HTTPBearer"]["scheme"] == "bearer"
     assert "/health" in described["paths"]
     for path in ("/docs", "/redoc"):
-        assert door.request("GET", path, ALICE).status_code == 404
-    assert "security" not in Door(monkeypatch).request("GET", "/openapi.json").text
+        assert server.request("GET", path, ALICE).status_code == 404
+    assert "security" not in Server(monkeypatch).request("GET", "/openapi.json").text

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.serving.config import DEFAULT_EFFORT, Budgets
-from s1ray.serving.protocol.budgets import Asked, BadRequestError, check_room, read_request, report, resolve_budget
+from s1ray.serving.protocol.aliases import Aliases, BadRequestError, RequestedThinking, read_request
+from s1ray.serving.protocol.budgets import check_room, report, resolve_budget
 from s1ray.thinking import Accounting, ForcingPlan, ThinkingBudget
 
 
@@ -82,7 +83,7 @@ def test_an_effort_that_cannot_be_is_refused(body: dict[str, Any], field: str, m
     assert caught.value.field == field
 
 
-def read_request_or_none(body: dict[str, Any]) -> Asked | None:
+def read_request_or_none(body: dict[str, Any]) -> RequestedThinking | None:
     try:
         return read_request(body)
     except BadRequestError:
@@ -110,13 +111,13 @@ def test_a_resolved_budget_is_valid_and_within_the_maximum(
         default = maximum
     budgets = Budgets(default=default, maximum=maximum)
     assert Budgets.model_validate(budgets.model_dump()) == budgets
-    asked, resolved, refused = read_request_or_none({"thinking": thinking}), None, ""
+    requested, resolved, refused = read_request_or_none({"thinking": thinking}), None, ""
     try:
-        resolved = resolve_budget(asked, budgets) if asked else None
+        resolved = resolve_budget(requested, budgets) if requested else None
     except BadRequestError as error:
         refused = error.field
     if resolved is None:
-        assert not asked or refused.startswith("thinking.")
+        assert not requested or refused.startswith("thinking.")
         return
     assert ThinkingBudget.model_validate(resolved.model_dump()) == resolved
     assert resolved.max_tokens is not None
@@ -130,11 +131,11 @@ PLAN = ForcingPlan(vocab_size=9, start=(1, 2), end=(1, 3), end_triggers=(0, 1), 
 
 def room(body: dict[str, Any], max_tokens: int | None, context: int | None = None) -> str | None:
     """The field that is refused."""
-    asked = read_request(body)
-    budget = resolve_budget(asked, Budgets())
+    requested = read_request(body)
+    budget = resolve_budget(requested, Budgets())
     plan = PLAN.model_copy(update={"min_tokens": budget.min_tokens, "answer_reserve": budget.answer_reserve})
     try:
-        check_room(asked, budget, plan, max_tokens=max_tokens, context=context)
+        check_room(budget, requested.aliases, max_tokens=max_tokens, context=context, plan=plan)
     except BadRequestError as error:
         return error.field
     return None
@@ -162,10 +163,10 @@ def test_anthropics_budget_is_less_than_the_response() -> None:
 
 
 def test_plans_that_cannot_be_made_are_refused_in_the_clients_words() -> None:
-    asked = read_request({"thinking_n_ignore": 1, "thinking_n_ignore_str": "x"})
-    error = asked.refuse("wait_text: 'x' contains a token that ends the thinking")
+    read = read_request({"thinking_n_ignore": 1, "thinking_n_ignore_str": "x"})
+    error = read.aliases.error("wait_text: 'x' contains a token that ends the thinking")
     assert (error.field, str(error)[:24]) == ("thinking_n_ignore_str", "thinking_n_ignore_str: '")
-    assert Asked().refuse("no field: at all").field == "thinking"
+    assert Aliases().error("no field: at all").field == "thinking"
 
 
 def test_the_report_shows_counts_and_the_resolved_budget() -> None:

@@ -14,50 +14,50 @@ class GoneError(Exception):
     """What a lost replica looks like."""
 
 
-def exchange(attempts: Sequence[Attempt], **options: Any) -> ReplicaCall:
+def call(attempts: Sequence[Attempt], **options: Any) -> ReplicaCall:
     left = iter(attempts)
     return ReplicaCall(lambda: next(left), is_lost=lambda error: isinstance(error, GoneError), pause_s=0, **options)
 
 
-async def all_of(talk: ReplicaCall) -> list[Any]:
-    return [await talk.begin(), *[part async for part in talk]]
+async def all_of(response: ReplicaCall) -> list[Any]:
+    return [await response.begin(), *[part async for part in response]]
 
 
 def test_a_whole_response_is_passed_on_and_not_cancelled() -> None:
     attempt = Attempt("a", "b", "c")
-    talk = exchange([attempt])
-    assert asyncio.run(all_of(talk)) == ["a", "b", "c"]
-    talk.cancel()
+    response = call([attempt])
+    assert asyncio.run(all_of(response)) == ["a", "b", "c"]
+    response.cancel()
     assert not attempt.cancelled
 
 
 @pytest.mark.parametrize("end", [GoneError(), asyncio.CancelledError(), None])
 def test_a_request_whose_replica_is_lost_before_it_spoke_is_begun_again(end: BaseException | None) -> None:
     attempts = [Attempt(end) if end is not None else Attempt(), Attempt("a", "b")]
-    talk = exchange(attempts)
-    assert asyncio.run(all_of(talk)) == ["a", "b"]
-    assert talk.attempts == 2
+    response = call(attempts)
+    assert asyncio.run(all_of(response)) == ["a", "b"]
+    assert response.attempts == 2
 
 
 def test_a_request_does_not_bring_down_one_replica_after_the_other() -> None:
     attempts = [Attempt(GoneError()) for _ in range(ATTEMPTS + 3)]
-    talk = exchange(attempts)
+    response = call(attempts)
     with pytest.raises(LostError):
-        asyncio.run(talk.begin())
-    assert talk.attempts == ATTEMPTS
+        asyncio.run(response.begin())
+    assert response.attempts == ATTEMPTS
 
 
 def test_a_response_that_has_begun_is_not_begun_again() -> None:
-    talk = exchange([Attempt("a", GoneError()), Attempt("b")])
+    response = call([Attempt("a", GoneError()), Attempt("b")])
     with pytest.raises(LostError):
-        asyncio.run(all_of(talk))
-    assert talk.attempts == 1
+        asyncio.run(all_of(response))
+    assert response.attempts == 1
 
 
 def test_what_the_request_is_refused_with_is_passed_on() -> None:
     attempt = Attempt(ValueError("bad"))
     with pytest.raises(ValueError, match="bad"):
-        asyncio.run(exchange([attempt]).begin())
+        asyncio.run(call([attempt]).begin())
     assert attempt.cancelled
 
 
@@ -75,7 +75,7 @@ def test_it_is_over_in_time_and_the_replica_stops(
 ) -> None:
     attempt = Attempt(*parts)
     with pytest.raises(LateError) as caught:
-        asyncio.run(all_of(exchange([attempt], **limits)))
+        asyncio.run(all_of(call([attempt], **limits)))
     assert (caught.value.seconds, caught.value.begun) == (seconds, begun)
     assert attempt.cancelled
 
@@ -85,7 +85,7 @@ def test_the_replica_stops_when_nobody_waits_any_more(parts: tuple[Any, ...]) ->
     attempt = Attempt(*parts)
 
     async def leave() -> None:
-        task = asyncio.create_task(all_of(exchange([attempt], total_s=20.0)))
+        task = asyncio.create_task(all_of(call([attempt], total_s=20.0)))
         await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -97,8 +97,8 @@ def test_the_replica_stops_when_nobody_waits_any_more(parts: tuple[Any, ...]) ->
 
 def test_a_single_response_leaves_nothing_to_cancel() -> None:
     attempt = Attempt("whole")
-    talk = exchange([attempt])
-    assert asyncio.run(talk.begin()) == "whole"
-    talk.complete()
-    talk.cancel()
+    response = call([attempt])
+    assert asyncio.run(response.begin()) == "whole"
+    response.complete()
+    response.cancel()
     assert not attempt.cancelled

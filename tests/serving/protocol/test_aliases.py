@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.serving.protocol.aliases import SPELLINGS, Asked, BadRequestError, read_request
+from s1ray.serving.protocol.aliases import ALIASES, BadRequestError, RequestedThinking, read_request
 from s1ray.thinking import ThinkingBudget
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("auto")
@@ -19,25 +19,23 @@ inner_names = st.sampled_from(
     [*ThinkingBudget.model_fields, "type", "budget_tokens", "display", "enabled", "exclude", "budget", ""]
 )
 values = json_values | st.dictionaries(inner_names, json_values, max_size=4)
-bodies = st.dictionaries(
-    st.sampled_from([*SPELLINGS, "output_config", "enable_thinking", "stream"]), values, max_size=4
-)
+bodies = st.dictionaries(st.sampled_from([*ALIASES, "output_config", "enable_thinking", "stream"]), values, max_size=4)
 
 
 @given(bodies)
 def test_any_json_is_read_or_refused_by_a_field_that_it_has(body: dict[str, Any]) -> None:
-    asked, refused = None, None
+    requested, refused = None, None
     try:
-        asked = read_request(body)
+        requested = read_request(body)
     except BadRequestError as error:
         refused = error
-    if asked is None:
+    if requested is None:
         assert refused is not None
         assert refused.field.split(".")[0] in body
         assert str(refused).startswith(f"{refused.field}: ")
     else:
-        assert asked.budget.effort is None
-        assert all(spelling.split(".")[0] in body for spelling in asked.spelled.values())
+        assert requested.budget.effort is None
+        assert all(alias.split(".")[0] in body for alias in requested.aliases.values())
 
 
 @pytest.mark.parametrize(
@@ -65,7 +63,7 @@ def test_any_json_is_read_or_refused_by_a_field_that_it_has(body: dict[str, Any]
         ({"thinking": {"max_tokens": 9}, "thinking_token_budget": 9, "max_tokens_thinking": 9}, {"max_tokens": 9}),
     ],
 )
-def test_every_spelling_says_the_same_thing(body: dict[str, Any], budget: dict[str, Any]) -> None:
+def test_every_alias_says_the_same_thing(body: dict[str, Any], budget: dict[str, Any]) -> None:
     assert read_request(body).budget == ThinkingBudget(**budget)
 
 
@@ -79,19 +77,19 @@ def test_every_spelling_says_the_same_thing(body: dict[str, Any], budget: dict[s
     ],
 )
 def test_every_effort_is_read(body: dict[str, Any], field: str) -> None:
-    asked = read_request(body)
-    assert (asked.effort, asked.spelled) == ("low", {"effort": field})
+    requested = read_request(body)
+    assert (requested.effort, requested.aliases) == ("low", {"effort": field, "max_tokens": field})
 
 
 def test_anthropics_number_comes_before_its_effort() -> None:
-    asked = read_request({"thinking": {"type": "enabled", "budget_tokens": 9}, "output_config": {"effort": "low"}})
-    assert (asked.effort, asked.budget.max_tokens) == (None, 9)
+    requested = read_request({"thinking": {"type": "enabled", "budget_tokens": 9}, "output_config": {"effort": "low"}})
+    assert (requested.effort, requested.budget.max_tokens) == (None, 9)
 
 
 def test_thinking_may_be_hidden() -> None:
     assert read_request({"thinking": {"display": "omitted"}}).hidden_by == "thinking.display"
     assert read_request({"reasoning": {"exclude": True}}).hidden_by == "reasoning.exclude"
-    assert read_request({"thinking": {"display": "summarized"}, "reasoning": {"exclude": False}}) == Asked()
+    assert read_request({"thinking": {"display": "summarized"}, "reasoning": {"exclude": False}}) == RequestedThinking()
 
 
 @pytest.mark.parametrize(
