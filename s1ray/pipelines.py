@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import logging
 import signal
 import time
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from s1ray.cluster import own_cluster
 from s1ray.config import Config, ConfigError, StageConfig, load_config
@@ -32,15 +33,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("s1ray")
 
-Value = str | int | float | bool | None
-
 
 class ServeStep(Config):
     """A Serve application that is up while a stage runs."""
 
     config: str
     """A recipe of `serve`, or a YAML file with the application's arguments."""
-    set: dict[str, Value] = Field(default_factory=dict)
+    set: dict[str, JsonValue] = Field(default_factory=dict)
     """Dotted field -> value."""
 
 
@@ -51,7 +50,7 @@ class StageStep(Config):
     """curate, traces, train or eval."""
     config: str
     """A recipe of the stage, or a YAML file."""
-    set: dict[str, Value] = Field(default_factory=dict)
+    set: dict[str, JsonValue] = Field(default_factory=dict)
     """Dotted field -> value; "{curate}" in a text is the run folder of that earlier stage."""
     serve: ServeStep | None = None
     """For eval: what is served meanwhile, in place of an endpoint that is there already."""
@@ -178,13 +177,13 @@ class Pipeline:
             serving = load_config(ServingConfig, find_recipe(step.serve.config, "serve"), assignments)
         return _Prepared(stage, config, serving)
 
-    def _assignments(self, values: Mapping[str, Value], stage: str) -> list[str]:
+    def _assignments(self, values: Mapping[str, JsonValue], stage: str) -> list[str]:
         """Overrides ("field=value"), with the folders of earlier stages put in."""
         folders = {step.stage: str(self.output / step.stage) for step in self.config.stages}
         assignments = []
         for field, value in values.items():
             try:
-                text = value.format(**folders) if isinstance(value, str) else str(value).lower()
+                text = value.format(**folders) if isinstance(value, str) else json.dumps(value)
             except (KeyError, ValueError, IndexError) as error:
                 raise ConfigError(
                     f"stages: {stage}.set.{field}: {value!r} names no stage of the recipe ({error})"

@@ -1,0 +1,28 @@
+"""The format of examples/own_family reaches every stage and the server."""
+
+from __future__ import annotations
+
+import pytest
+
+from s1ray.curation.config import CurationConfig, ModelDifficulty
+from s1ray.evaluation.config import EvalConfig
+from s1ray.models import ModelRef
+from s1ray.pipelines import load_pipeline
+from s1ray.training.config import TrainingConfig
+from tests.support.markdown import ROOT
+
+
+def test_every_stage_has_the_format(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    pipeline = load_pipeline("examples/own_family/ponder.yaml")
+    prepared = {step.stage: pipeline._prepare(step) for step in pipeline.config.stages}
+    curate, train, evaluate = (prepared[name].config for name in ("curate", "train", "eval"))
+    assert isinstance(curate, CurationConfig)
+    assert isinstance(curate.difficulty, ModelDifficulty)
+    assert isinstance(train, TrainingConfig)
+    assert isinstance(evaluate, EvalConfig)
+    serving = prepared["eval"].serving
+    assert serving is not None
+    models: list[ModelRef] = [curate.difficulty.models["base"], train, *serving.models]
+    formats = [model.thinking_format for model in models] + [model.thinking_format for model in evaluate.models]
+    assert {(fmt.start, fmt.end) for fmt in formats} == {("<|im_start|>ponder", "<|im_start|>reply")}
