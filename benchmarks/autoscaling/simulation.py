@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.autoscaling.engine import Engine, Hardware, Request
 from benchmarks.autoscaling.policies import PUSH_S, Arm, Controller, simulated_clock
-from s1ray.serving.scaling.engine_load import MEMORY
+from s1ray.serving.scaling.engine_load import WEIGHT
 from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
 
 TICK_S = 2.0
@@ -135,7 +135,7 @@ class _Deployment:
     def ended(self, replica: _Replica, requests: list[Request]) -> None:
         for request in requests:
             seconds = request.ended - request.at_engine
-            replica.request_s += (MEMORY if replica.request_s else 1.0) * (seconds - replica.request_s)
+            replica.request_s += (WEIGHT if replica.request_s else 1.0) * (seconds - replica.request_s)
 
     def schedule(self, replica: _Replica) -> None:
         assert replica.engine is not None

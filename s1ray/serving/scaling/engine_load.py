@@ -1,21 +1,24 @@
-"""What autoscaling must know of an engine, kept from its steps as they happen.
+"""An engine's load, for autoscaling.
 
-vLLM hands its statistics of every step to loggers. This one keeps the last numbers, for a replica to report to Serve's
-controller (`record_autoscaling_stats`): no request to the engine's process, no Prometheus text to parse.
+vLLM passes the statistics of every step to its stat loggers. This one keeps the latest numbers, which the replica
+reports to Serve's controller (`record_autoscaling_stats`) without a request to the engine's process.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS, SEQUENCES
 
-MEMORY = 0.05
-"""Weight of each request in the means: some twenty of them are remembered."""
+if TYPE_CHECKING:
+    from vllm.v1.metrics.stats import IterationStats, MultiModalCacheStats, SchedulerStats
+
+WEIGHT = 0.05
+"""Weight of the newest request in the moving averages: they cover about twenty requests."""
 
 
 class EngineLoad:
-    """A stat logger of vLLM that only remembers."""
+    """A vLLM stat logger that keeps the latest numbers."""
 
     def __init__(self) -> None:
         self._running: dict[int, int] = {}
@@ -25,9 +28,13 @@ class EngineLoad:
         self._sequences = 1.0
 
     def record(
-        self, scheduler_stats: Any, iteration_stats: Any, mm_cache_stats: Any = None, engine_idx: int = 0
+        self,
+        scheduler_stats: SchedulerStats | None,
+        iteration_stats: IterationStats | None,
+        mm_cache_stats: MultiModalCacheStats | None = None,
+        engine_idx: int = 0,
     ) -> None:
-        """Take the statistics of one step of one engine core."""
+        """Keep the statistics of one step of one engine core."""
         if scheduler_stats is not None:
             self._running[engine_idx] = scheduler_stats.num_running_reqs
             self._waiting[engine_idx] = scheduler_stats.num_waiting_reqs
@@ -35,11 +42,11 @@ class EngineLoad:
         for finished in iteration_stats.finished_requests if iteration_stats is not None else ():
             if self._request_s == 0:
                 self._request_s = finished.e2e_latency
-            self._request_s += MEMORY * (finished.e2e_latency - self._request_s)
+            self._request_s += WEIGHT * (finished.e2e_latency - self._request_s)
 
     def begin(self, sequences: int) -> None:
-        """A request for so many responses came in."""
-        self._sequences += MEMORY * (sequences - self._sequences)
+        """Count a new request for a number of responses."""
+        self._sequences += WEIGHT * (sequences - self._sequences)
 
     def log_engine_initialized(self) -> None:
         """Nothing to log."""
@@ -51,7 +58,11 @@ class EngineLoad:
         """Nothing to record."""
 
     def report(self, *, idle: bool) -> dict[str, float]:
-        """The numbers for autoscaling. An engine that became idle by an abort takes no further step to say so."""
+        """The numbers for autoscaling.
+
+        Args:
+            idle: the engine has no requests. After an abort it takes no further step, so its statistics do not show it.
+        """
         return {
             ENGINE_RUNNING: 0.0 if idle else float(sum(self._running.values())),
             ENGINE_WAITING: 0.0 if idle else float(sum(self._waiting.values())),

@@ -1,29 +1,29 @@
-"""How many replicas a model gets, decided from what waits and from how full its engines are.
+"""The number of replicas of a model, decided from its waiting requests and from how full its engines are.
 
-Ray's own policy divides all requests by a target for each replica and follows the quotient, upward and downward, after
-a delay. Reasoning asks for more: a request decodes for minutes, a replica takes minutes to start, and how many requests
-it holds depends on how long they think, because its KV cache fills up before its batch does.
+Ray's default policy divides all requests by a target per replica and follows the quotient, up and down, after a delay.
+That does not fit reasoning: a request decodes for minutes, a replica takes minutes to start, and how many requests a
+replica carries depends on how long they think, because its KV cache is full before its batch is.
 
-Capacity. A replica carries `target_ongoing_requests`, or fewer when those that run now occupy so much KV cache that
-fewer would fill `target_kv_cache_usage` of it. What waits inside the engines, for want of KV cache, counts as waiting,
-just as what waits in front of the replicas.
+Capacity. A replica carries `target_ongoing_requests`, or fewer if the running requests occupy so much KV cache that
+fewer of them would fill `target_kv_cache_usage` of it. Requests that wait inside an engine for KV cache count as
+waiting, like those in the queue in front of the replicas.
 
-Up. The replicas that are needed carry all requests that run and wait. A queue in which requests are short, compared
-with the time that a replica takes to start, is mostly gone when the replica comes; it counts in that proportion. A
-queue that grows will be longer by then; what it grows by counts too. When more are needed than were asked for, for
-`upscale_delay_s`, all of them are asked for at once. Replicas that are still starting have been asked for, so a queue
-that they will take is not answered twice.
+Up. The needed replicas are those that carry all running and waiting requests. A queue of requests that are short
+compared with the start of a replica is mostly gone when the replica is ready, so it counts in that proportion; a
+growing queue will be longer by then, so its growth counts too. If more replicas are needed than were requested, for
+`upscale_delay_s`, all of them are requested at once. Replicas that are still starting have been requested already, so
+a queue is not answered twice.
 
 Down. Only when nothing waits; only to a number that carries the load with room to spare (`downscale_load`); after
-`downscale_delay_s` of such calm without any change, and then in steps, `downscale_step_delay_s` apart, of a fifth of
-the replicas or one. Serve lets a replica that goes finish what it has begun. Between the load at which replicas are
-added and the load at which they go lies a gap, so that a constant load settles on one number.
+`downscale_delay_s` of low load without any change, and then in steps of a fifth of the replicas or one,
+`downscale_step_delay_s` apart. Serve lets a replica that is being removed finish its requests. The load at which
+replicas are added is well above the load at which they are removed, so a constant load settles on one number.
 
-Zero. Where `min_replicas` is 0, the last replica goes after `scale_to_zero_delay_s` without any request. Serve itself
-brings it back for the first request.
+Zero. If `min_replicas` is 0, the last replica is removed after `scale_to_zero_delay_s` without any request. Serve
+itself starts it again for the first request.
 
-`decide` is all of this, a pure function. `QueueDepthPolicy` feeds it from Serve's controller, which has none of the
-application's environment: Ray pickles this module by value, so it must import nothing but the standard library.
+`decide` is all of this, a pure function. `QueueDepthPolicy` calls it in Serve's controller, where the application's
+environment is missing: Ray pickles this module by value, so at run time it may import only the standard library.
 """
 
 from __future__ import annotations
@@ -31,29 +31,32 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ray.serve.config import AutoscalingContext
 
 IMPORT_PATH = "s1ray.serving.scaling.policy:QueueDepthPolicy"
 """`policy_function` in Serve's options."""
 
 LOOK_BACK_S = 15.0
-"""Seconds over which Serve averages the requests. Callers report every 10 s, and a window must be longer than that;
-Ray's default of 30 s would see a burst three times as late."""
+"""Seconds over which Serve averages the number of requests. It must be more than the 10 s between two reports of a
+caller; Ray's default of 30 s would notice a burst three times as late."""
 
 INTERVAL_S = 1.0
-"""Seconds between decisions. Serve asks ten times as often, and the numbers change every 10 s."""
+"""Seconds between decisions. Serve asks ten times as often, but the numbers change only every 10 s."""
 
 GROWTH_MEMORY_S = 30.0
-"""Seconds over which the growth of the load is averaged: three reports. Longer would miss the beginning of a burst."""
+"""Seconds over which the growth of the load is averaged: three reports. More would miss the start of a burst."""
 
 ENGINE_RUNNING = "engine_running"
 ENGINE_WAITING = "engine_waiting"
 KV_CACHE_USAGE = "kv_cache_usage"
 REQUEST_SECONDS = "request_seconds"
 SEQUENCES = "sequences_per_request"
-"""What a replica reports (`record_autoscaling_stats`): requests that the engine decodes, requests that wait in it, the
-part of its KV cache that is taken (0 to 1), the mean seconds of the requests that it finished lately, and the mean
-number of responses (prompts, times n) that its callers' requests asked for lately."""
+"""What a replica reports (`record_autoscaling_stats`): requests that its engine decodes, requests that wait in the
+engine, the used fraction of the KV cache (0 to 1), the mean duration of recently finished requests in seconds, and the
+mean number of responses (prompts times n) per recent request."""
 
 _STATE = "s1ray"
 
@@ -62,101 +65,96 @@ logger = logging.getLogger("ray.serve")
 
 @dataclass(frozen=True)
 class Settings:
-    """What the operator wants; the fields of `s1ray.serving.config.Autoscaling` say it at length."""
+    """The operator's settings; `s1ray.serving.config.Autoscaling` documents each field."""
 
     target_ongoing_requests: float
-    """Requests that a replica should have."""
     target_kv_cache_usage: float = 0.9
-    """Part of its KV cache that they may take."""
     tolerated_queue: float = 0.0
-    """Waiting requests, for each running replica, that ask for no more replicas."""
     upscale_delay_s: float = 10.0
     downscale_delay_s: float = 300.0
     downscale_step_delay_s: float = 30.0
     downscale_load: float = 0.75
-    """Part of its target that each of the remaining replicas may have after a step down."""
     downscale_fraction: float = 0.2
-    """Part of the replicas that may go in one step; one may always."""
     scale_to_zero_delay_s: float = 300.0
     replica_start_s: float = 120.0
-    """Seconds from asking for a replica to its first request."""
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What the controller sees."""
+    """The controller's view of one model. A request for n responses counts as n requests."""
 
     now: float
-    """Seconds, of any clock that does not stop."""
+    """Seconds, on any clock that does not stop."""
     running: int
     """Replicas that take requests."""
     target: int
-    """Replicas that were asked for."""
+    """Replicas requested so far, those that are starting included."""
     minimum: int
     maximum: int
     ongoing: float
-    """Requests at the replicas, those that wait inside an engine included; here and below one for several responses
-    counts as so many."""
+    """Requests at the replicas, including those that wait inside an engine."""
     queued: float
     """Requests that wait for a replica."""
     engine_waiting: float = 0.0
     """Requests that wait inside an engine."""
     kv_share: float = 0.0
-    """Part of a replica's KV cache that a decoding request takes, on average. 0: unknown."""
+    """Mean fraction of a replica's KV cache per decoding request. 0: unknown."""
     request_s: float | None = None
-    """Seconds that a request takes at a replica, on average. None: unknown."""
+    """Mean duration of a request at a replica, in seconds. None: unknown."""
 
     @property
     def waiting(self) -> float:
-        """Requests that wait anywhere."""
+        """All waiting requests, in the queue and inside the engines."""
         return self.queued + self.engine_waiting
 
     @property
     def total(self) -> float:
-        """Requests that run or wait."""
+        """All requests, running and waiting."""
         return self.queued + max(self.ongoing, self.engine_waiting)
 
 
 @dataclass(frozen=True)
 class State:
-    """What the policy remembers between two decisions; times on the observations' clock."""
+    """What the policy remembers between two decisions; times are on the observations' clock."""
 
     decided_at: float = -math.inf
     changed_at: float = -math.inf
-    """When the number of replicas was last changed."""
+    """When the target was last changed."""
     short_since: float | None = None
-    """Since when more replicas are needed than were asked for."""
+    """Since when more replicas are needed than the target."""
     calm_since: float | None = None
-    """Since when fewer would do."""
+    """Since when fewer would be enough."""
     stepping: bool = False
-    """The last change was a step down, and it has been calm ever since."""
+    """Whether the last change was a step down, and the load has stayed low since."""
     total: float = 0.0
-    """Requests that ran or waited."""
+    """All requests at the last decision."""
     growth: float = 0.0
-    """By how many of them a second, on average."""
+    """Its mean growth, in requests per second."""
 
 
 def capacity(seen: Observation, settings: Settings) -> float:
-    """Requests that one replica carries."""
+    """The number of requests that one replica carries."""
     if seen.kv_share <= 0:
         return settings.target_ongoing_requests
     return min(settings.target_ongoing_requests, max(1.0, settings.target_kv_cache_usage / seen.kv_share))
 
 
 def required(seen: Observation, settings: Settings, growth: float = 0.0) -> int:
-    """Replicas that carry what runs and waits, within the bounds.
+    """The number of replicas that carry all running and waiting requests, within the bounds.
 
     Args:
-        seen: now.
+        seen: the current observation.
         settings: the operator's.
-        growth: requests a second by which all that run or wait become more.
+        growth: of the number of requests, per second.
     """
     waiting = max(0.0, seen.waiting - settings.tolerated_queue * seen.running)
     if waiting > 0:
-        lasts = settings.replica_start_s if seen.request_s is None else min(settings.replica_start_s, seen.request_s)
+        horizon_s = settings.replica_start_s
+        if seen.request_s is not None:
+            horizon_s = min(horizon_s, seen.request_s)
         if seen.running > 0 and settings.replica_start_s > 0:
-            waiting *= lasts / settings.replica_start_s
-        waiting += max(0.0, growth) * lasts
+            waiting *= horizon_s / settings.replica_start_s
+        waiting += max(0.0, growth) * horizon_s
     running = max(0.0, seen.ongoing - seen.engine_waiting)
     needed = _ceil((running + waiting) / capacity(seen, settings))
     if seen.total > 0:
@@ -165,7 +163,7 @@ def required(seen: Observation, settings: Settings, growth: float = 0.0) -> int:
 
 
 def removable(seen: Observation, settings: Settings) -> int:
-    """Replicas that could go now in one step."""
+    """The number of replicas that one step may remove now."""
     if seen.waiting > 0:
         return 0
     if seen.target == 1:
@@ -176,7 +174,7 @@ def removable(seen: Observation, settings: Settings) -> int:
 
 
 def decide(seen: Observation, settings: Settings, state: State) -> tuple[int, State]:
-    """The number of replicas to ask for, between `minimum` and `maximum`, and the state for the next decision."""
+    """The new target, from `minimum` to `maximum`, and the state for the next decision."""
     if seen.now < state.decided_at:
         # The clock was set back.
         state = State()
@@ -221,7 +219,7 @@ def _ceil(replicas: float) -> int:
 
 
 class QueueDepthPolicy:
-    """`decide` as a policy of Ray Serve.
+    """`decide` as an autoscaling policy of Ray Serve.
 
     Args:
         settings: the fields of `Settings`.
@@ -231,38 +229,38 @@ class QueueDepthPolicy:
         self._settings = Settings(**settings)
         self._failing = False
 
-    def __call__(self, ctx: Any) -> tuple[int, dict[str, Any]]:
-        """The number of replicas for an `AutoscalingContext`, and what to remember."""
-        remembered = ctx.policy_state.get(_STATE) or State()
+    def __call__(self, ctx: AutoscalingContext) -> tuple[int, dict[str, State]]:
+        """The new target, and the policy state that Serve passes to the next call."""
+        remembered: State = ctx.policy_state.get(_STATE) or State()
         if 0 <= ctx.current_time - remembered.decided_at < INTERVAL_S:
             return ctx.target_num_replicas, {_STATE: remembered}
         try:
             target, state = decide(observe(ctx), self._settings, remembered)
             self._failing = False
         except Exception:
-            # An error here would stop the controller from managing any application.
+            # An exception here would keep the controller from managing any application.
             if not self._failing:
-                logger.exception("%s: autoscaling failed; the replicas stay as they are", ctx.deployment_id)
+                logger.exception("%s: autoscaling failed; the number of replicas stays as it is", ctx.deployment_id)
             self._failing = True
             return ctx.target_num_replicas, {_STATE: replace(remembered, decided_at=ctx.current_time)}
         if target != ctx.target_num_replicas:
-            why = f"{ctx.total_running_requests:.1f} requests running, {ctx.total_queued_requests:.1f} queued"
-            logger.info("%s: %d replicas instead of %d: %s", ctx.deployment_id, target, ctx.target_num_replicas, why)
+            load = f"{ctx.total_running_requests:.1f} requests running, {ctx.total_queued_requests:.1f} queued"
+            logger.info("%s: %d -> %d replicas: %s", ctx.deployment_id, ctx.target_num_replicas, target, load)
         return target, {_STATE: state}
 
 
-def observe(ctx: Any) -> Observation:
-    """What an `AutoscalingContext` shows.
+def observe(ctx: AutoscalingContext) -> Observation:
+    """The observation in Serve's context.
 
-    Requests come from their callers as averages over the look-back window. Of the replicas' own numbers it takes the
-    last ones: they are averages over a batch already, and to aggregate those of a thousand replicas takes Ray 17 ms.
+    Callers report requests, which Serve averages over the look-back window. Of the replicas' numbers only the last ones
+    are used: they are means over a batch already, and Ray needs 17 ms to aggregate those of a thousand replicas.
     """
     reported = ctx.raw_metrics or {}
     last = {name: [series[-1].value for series in reported.get(name, {}).values() if series] for name in _REPORTED}
     decoding = sum(last[ENGINE_RUNNING])
-    # To its callers a request for several responses is one.
-    several = [number for number in last[SEQUENCES] if number > 0]
-    sequences = sum(several) / len(several) if several else 1.0
+    # Callers count a request for several responses once.
+    counts = [number for number in last[SEQUENCES] if number > 0]
+    sequences = sum(counts) / len(counts) if counts else 1.0
     times = [seconds for seconds in last[REQUEST_SECONDS] if seconds > 0]
     return Observation(
         now=ctx.current_time,

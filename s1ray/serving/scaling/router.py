@@ -1,28 +1,36 @@
-"""The queue in front of a model's replicas: the request with the earliest deadline goes first.
+"""The queue in front of a model's replicas: earliest deadline first.
 
-Serve's own router, power of two choices, with another order among the requests that wait. They stay in Serve's queue,
-where `max_queued_requests` bounds it and autoscaling sees it.
-
-Imported where a handle to a model lives: in the HTTP workers.
+Serve's power-of-two-choices router with another order of the waiting requests. They stay in Serve's queue, so that
+`max_queued_requests` limits it and autoscaling counts it. It runs in the HTTP workers, where the handles of the models
+are.
 """
 
 from __future__ import annotations
 
-from collections.abc import MutableSequence
-from typing import Any
+import asyncio
+from collections.abc import MutableSequence, Sequence
+from typing import Any, Protocol
 
 from s1ray.serving.metrics import set_queue_depth
 from s1ray.serving.ray_llm import PowerOfTwoChoicesRequestRouter
 
 
-class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):
-    """Power of two choices; waiting requests go in the order of their deadlines."""
+class Pending(Protocol):
+    """A waiting request, as Serve's router keeps it."""
+
+    args: Sequence[object]
+    created_at: float
+    future: asyncio.Future[object]
+
+
+class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[misc]  # Ray is untyped here
+    """Power of two choices that serves waiting requests in the order of their deadlines."""
 
     _model = ""
     _waiting = 0
 
     def initialize_state(self, model: str = "", **options: Any) -> None:
-        """Take `request_router_kwargs`.
+        """Receive `request_router_kwargs`.
 
         Args:
             model: the model's name, for metrics.
@@ -31,7 +39,7 @@ class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):
         super().initialize_state(**options)
         self._model = model
 
-    async def _choose_replica_for_request(self, pending_request: Any, *, is_retry: bool = False) -> Any:
+    async def _choose_replica_for_request(self, pending_request: Pending, *, is_retry: bool = False) -> object:
         self._waiting += 1
         set_queue_depth(self._model, self._waiting)
         try:
@@ -40,33 +48,29 @@ class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):
             self._waiting -= 1
             set_queue_depth(self._model, self._waiting)
 
-    def _fulfill_next_pending_request(self, replica: Any, request_metadata: Any = None) -> None:
+    def _fulfill_next_pending_request(self, replica: object, request_metadata: object = None) -> None:
         bring_earliest_to_front(self._pending_requests_to_fulfill)
-        # Where there are adapters, Serve gives a place to requests for the same one first.
+        # With adapters, Serve prefers requests for the adapter that the free slot was found for.
         adapter = getattr(request_metadata, "multiplexed_model_id", "")
         if adapter and (same := self._pending_requests_by_model_id.get(adapter)):
             bring_earliest_to_front(same)
         super()._fulfill_next_pending_request(replica, request_metadata)
 
 
-def bring_earliest_to_front(waiting: MutableSequence[Any]) -> None:
-    """Put the request with the earliest deadline first; the others keep their order."""
-    earliest, at = None, 0
-    for index, request in enumerate(waiting):
-        if not request.future.done():
-            due = deadline_of(request)
-            if earliest is None or due < earliest:
-                earliest, at = due, index
+def bring_earliest_to_front(waiting: MutableSequence[Pending]) -> None:
+    """Move the request with the earliest deadline to the front; the others keep their order."""
+    alive = [index for index, request in enumerate(waiting) if not request.future.done()]
+    at = min(alive, key=lambda index: deadline_of(waiting[index]), default=0)
     if at:
         request = waiting[at]
         del waiting[at]
         waiting.insert(0, request)
 
 
-def deadline_of(request: Any) -> float:
-    """When a waiting request should be served: as its origin says, or when it was created."""
+def deadline_of(request: Pending) -> float:
+    """The deadline in a waiting request's `RequestInfo`; without one, the time at which the request was created."""
     for argument in request.args:
-        due = getattr(argument, "deadline", None)
-        if isinstance(due, float):
-            return due
-    return float(request.created_at)
+        deadline = getattr(argument, "deadline", None)
+        if isinstance(deadline, float):
+            return deadline
+    return request.created_at

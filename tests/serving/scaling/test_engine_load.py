@@ -9,7 +9,7 @@ from s1ray.serving.scaling.engine_load import EngineLoad
 from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS, SEQUENCES
 
 
-def test_an_engines_load_is_that_of_its_last_step() -> None:
+def test_the_load_is_that_of_the_last_step() -> None:
     def scheduler(running: int, waiting: int, usage: float) -> Any:
         return SimpleNamespace(num_running_reqs=running, num_waiting_reqs=waiting, kv_cache_usage=usage)
 

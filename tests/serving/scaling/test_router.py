@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ray.serve._private.common import DeploymentHandleSource, DeploymentID, ReplicaID, RequestMetadata
@@ -14,15 +13,16 @@ MODEL = DeploymentID(name="model", app_name="app")
 
 
 class Replica:
-    """One replica with so many places."""
+    """One replica with a number of slots."""
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, slots: int) -> None:
         self.replica_id = ReplicaID(unique_id="r", deployment_id=MODEL)
-        self.node_id, self.availability_zone, self.multiplexed_model_ids = "node", None, set()
-        self.max_ongoing_requests, self.running = places, 0
+        self.node_id, self.availability_zone = "node", None
+        self.multiplexed_model_ids: set[str] = set()
+        self.max_ongoing_requests, self.running = slots, 0
         self.is_cross_language = False
 
-    def update_replica_info(self, info: Any) -> None:
+    def update_replica_info(self, info: object) -> None:
         raise NotImplementedError
 
     async def get_queue_len(self, *, deadline_s: float) -> int:
@@ -31,18 +31,18 @@ class Replica:
 
 @pytest.fixture
 def depths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
-    """What the gauge of the queue was told."""
-    told: list[tuple[str, int]] = []
+    """The values that the queue's gauge was set to."""
+    values: list[tuple[str, int]] = []
     # The class's own module: Ray may have imported another one of this name in this process.
     names = EarliestDeadlineRouter._choose_replica_for_request.__globals__
-    monkeypatch.setitem(names, "set_queue_depth", lambda *args: told.append(args))
-    return told
+    monkeypatch.setitem(names, "set_queue_depth", lambda *args: values.append(args))
+    return values
 
 
 @pytest.mark.parametrize("adapter", ["", "m:french"])
 def test_waiting_requests_are_routed_by_their_deadlines(depths: list[tuple[str, int]], adapter: str) -> None:
     async def run() -> list[float]:
-        replica = Replica(places=1)
+        replica = Replica(slots=1)
         routing = EarliestDeadlineRouter(
             deployment_id=MODEL,
             handle_source=DeploymentHandleSource.REPLICA,
