@@ -1,5 +1,6 @@
-"""Links in Markdown files lead to files and headings that exist."""
+"""Links in Markdown files lead to files and headings that exist, and so do the paths that they name."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -18,3 +19,14 @@ def test_relative_links_and_anchors_resolve(file: Path) -> None:
         assert found.is_relative_to(markdown.ROOT), f"{markdown.name(file)} links to {target}, outside the repository"
         if anchor:
             assert anchor in markdown.anchors(found), f"{markdown.name(file)} links to {target}: no such heading"
+
+
+PATH = re.compile(r"(s1ray|tests|jobs|docs|deploy|benchmarks|examples|requirements)/[\w./-]+")
+
+
+@pytest.mark.parametrize("file", markdown.FILES, ids=markdown.name)
+def test_named_paths_exist(file: Path) -> None:
+    if file.name == "CHANGELOG.md":
+        pytest.skip("names what was there before")
+    missing = [text for text in markdown.code(file) if PATH.fullmatch(text) and not (markdown.ROOT / text).exists()]
+    assert not missing
