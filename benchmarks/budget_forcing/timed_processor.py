@@ -26,10 +26,10 @@ class TimedBudgetForcing(BudgetForcingProcessor):
         super().update_state(batch_update)
         self.seconds += time.perf_counter() - begin
 
-    def apply(self, logits: torch.Tensor, ctx: Any = None) -> torch.Tensor:
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
         """Edit the logits."""
         begin = time.perf_counter()
-        edited = super().apply(logits, ctx)
+        edited = super().apply(logits)
         self.seconds += time.perf_counter() - begin
         return edited
 

@@ -23,14 +23,3 @@ def prompt_ids_of(request: GenerationRequest, tokenizer: Any) -> list[int]:
     except TemplateError as error:
         raise ValueError(f"the model's chat template refuses the messages: {error}") from error
     return tokenizer.encode(rendered, add_special_tokens=False)
-
-
-def eos_ids_of(model: str) -> list[int]:
-    """The ids in a model's generation_config.json that end a response; none where there is no such file."""
-    from transformers import GenerationConfig
-
-    try:
-        ids = GenerationConfig.from_pretrained(model).eos_token_id
-    except OSError:
-        return []
-    return [ids] if isinstance(ids, int) else list(ids or ())

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from s1ray.generation.base import GenerationError, GenerationRequest
-from s1ray.generation.counting import completion_from_ids
 from s1ray.schemas import Completion
+from s1ray.thinking.completion import completion_from_ids
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.format import TokenizedFormat
 from s1ray.thinking.plan import make_plan

@@ -18,12 +18,12 @@ from typing import Any
 import httpx
 
 from s1ray.generation.base import GenerationError, GenerationRequest
-from s1ray.generation.counting import completion_from_ids
-from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
+from s1ray.generation.prompts import prompt_ids_of
 from s1ray.generation.transport import AtEndpoint, Transport
 from s1ray.models import resolve_model
 from s1ray.schemas import Completion
-from s1ray.thinking.format import ThinkingFormat
+from s1ray.thinking.completion import completion_from_ids
+from s1ray.thinking.format import ThinkingFormat, eos_ids_of
 from s1ray.thinking.plan import make_plan
 from s1ray.thinking.segmented import Segment, SegmentError, force_in_segments
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s1ray.generation.base import GenerationError, GenerationRequest
-from s1ray.generation.counting import completion_from_ids
 from s1ray.generation.engine import engine_kwargs
-from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
+from s1ray.generation.prompts import prompt_ids_of
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
+from s1ray.thinking.completion import completion_from_ids
+from s1ray.thinking.format import eos_ids_of
 from s1ray.thinking.plan import EXTRA_ARG, make_plan
 from s1ray.thinking.segmented import Segment
 

@@ -186,6 +186,17 @@ class TokenizedFormat:
         return thinking.strip("\n"), answer.strip("\n")
 
 
+def eos_ids_of(model: str) -> list[int]:
+    """The ids in a model's generation_config.json that end a response; none where there is no such file."""
+    from transformers import GenerationConfig
+
+    try:
+        ids = GenerationConfig.from_pretrained(model).eos_token_id
+    except OSError:
+        return []
+    return [ids] if isinstance(ids, int) else list(ids or ())
+
+
 def _encode(tokenizer: Tokenizer, text: str) -> tuple[int, ...]:
     return tuple(tokenizer.encode(text, add_special_tokens=False))
 

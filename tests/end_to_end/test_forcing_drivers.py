@@ -25,11 +25,13 @@ import httpx
 import pytest
 
 from s1ray.generation import GenerationRequest, complete_all
-from s1ray.generation.prompts import eos_ids_of, prompt_ids_of
+from s1ray.generation.prompts import prompt_ids_of
 from s1ray.generation.segmented import SegmentedGenerator
-from s1ray.miniature import BASE_MODEL_DIR, EngineConfig
+from s1ray.miniature import BASE_MODEL_DIR
+from s1ray.models import EngineConfig
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.accounting import replay
+from s1ray.thinking.format import eos_ids_of
 from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR
 from s1ray.thinking.segmented import SegmentedResponse, force_in_segments
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from s1ray.generation import GenerationRequest, complete_all
-from s1ray.generation.counting import completion_from_ids
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
 from s1ray.thinking import ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
+from s1ray.thinking.completion import completion_from_ids
 
 if TYPE_CHECKING:
     from s1ray.generation.vllm import VLLMGenerator

@@ -17,61 +17,28 @@ requests pass through `apply` too and their sample is thrown away, so a forcer a
 preempted request comes back with the same `SamplingParams` object: its forcer waits there, because ids alone do not
 tell an inserted "Wait" from the model's own.
 
-All that is the V1 model runner's interface. Model Runner V2 (the default of vLLM 0.32 and later where Triton runs)
-takes another one and refuses classes that have only the first, so this class has both, and the arguments of its
-constructor say which runner made it. There the sampled ids stay on the device, and so does the forcing
-(`device_forcer.py`), with the same outcome. Three things differ. Penalties and bad words come before the processor, so
-they are within what the replacement is exact for. Requests without a seed draw the attribution of ambiguous waits from
-other numbers than on V1. And a banned text has at most `MAX_BANNED_IDS` ids where V2 exists.
-
-Neither runner is followed through speculative decoding: the constructor refuses it.
+This is the V1 model runner's interface, which vLLM 0.29 runs wherever a logits processor is configured. Model Runner V2
+has another one: `v2/processor.py`. Speculative decoding is refused: drafted tokens cannot be followed.
 """
 
 from __future__ import annotations
 
-import logging
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
-from vllm.utils.gpu_sync_debug import gpu_sync_allowed
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
 from s1ray.thinking.actions import RowAction
 from s1ray.thinking.forcer import BudgetForcer
-from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
-from s1ray.thinking.vllm.logit_edits import LogitEdits, RowEdit, Shares
-from s1ray.thinking.vllm.v2.forcer import DeviceForcer
-from s1ray.thinking.vllm.v2.state import DeviceRequest
-
-try:
-    from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as DeviceLogitsProcessor
-
-    HAS_MODEL_RUNNER_V2 = True
-except ImportError:
-    HAS_MODEL_RUNNER_V2 = False
-
-    class DeviceLogitsProcessor:  # type: ignore[no-redef]
-        """Stands for Model Runner V2's interface, which this vLLM does not have yet."""
-
+from s1ray.thinking.logit_edits import LogitEdits, RowEdit, Shares
+from s1ray.thinking.vllm.requests import RequestReader, check_params
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
     from vllm.config import VllmConfig
-
-logger = logging.getLogger(__name__)
-
-GREEDY_BELOW = 1e-5
-"""vLLM samples greedily below this temperature."""
-
-MAX_REPETITION_PENALTY = 1e4
-"""vLLM divides by it what budget forcing has made certain."""
-
-MAX_BANNED_IDS = 64
-"""Ids of a banned text on Model Runner V2, which compares every banned text with the last ids in each step."""
 
 _SUSPENDED = "_s1ray_rows"
 """Attribute of a SamplingParams object under which its rows are found again after a preemption."""
@@ -111,14 +78,11 @@ class _Row:
             forcer.observe(token_id, share)
 
 
-class BudgetForcingProcessor(LogitsProcessor, DeviceLogitsProcessor):
+class BudgetForcingProcessor(LogitsProcessor):
     """Applies each request's `BudgetForcer` to its row of the batch.
 
-    Made by the V1 model runner as `(vllm_config, device, is_pin_memory)`, by Model Runner V2 as
-    `(vllm_config, req_states)`.
-
     Raises:
-        ValueError: the engine decodes speculatively.
+        InputError: the engine decodes speculatively.
     """
 
     @classmethod
@@ -126,54 +90,16 @@ class BudgetForcingProcessor(LogitsProcessor, DeviceLogitsProcessor):
         """Refuse, in the frontend, what the worker could not do.
 
         Raises:
-            ValueError: the plan is malformed or contradicts another sampling parameter; becomes an HTTP 400.
+            InputError: the plan is malformed or contradicts another sampling parameter; vLLM's server answers 400.
         """
-        text = (sampling_params.extra_args or {}).get(EXTRA_ARG)
-        if text is None:
-            return
-        plan = ForcingPlan.from_json(text)
-        clash = sorted(plan.written.intersection(sampling_params.stop_token_ids or ()))
-        if clash:
-            raise ValueError(
-                f"stop_token_ids: {clash} are part of the text that budget forcing writes, so the response would stop "
-                "in the middle of it; leave them out"
-            )
-        if sampling_params.repetition_penalty > MAX_REPETITION_PENALTY:
-            raise ValueError(
-                f"repetition_penalty: at most {MAX_REPETITION_PENALTY:g} with a thinking budget, whose forced tokens "
-                "a larger one would push aside"
-            )
-        if sampling_params.thinking_token_budget is not None:
-            raise ValueError("thinking_token_budget: a forcing plan sets the budget already; give one of the two")
-        if sampling_params.structured_outputs is not None and not plan.ends_with_delimiter:
-            raise ValueError(
-                "structured_outputs: the forcing plan writes into the answer, which the grammar would refuse; make the "
-                "plan with bare_end=True"
-            )
+        check_params(sampling_params)
 
-        if HAS_MODEL_RUNNER_V2 and max(map(len, plan.ban), default=0) > MAX_BANNED_IDS:
-            raise ValueError(f"ban: a banned text has at most {MAX_BANNED_IDS} tokens on Model Runner V2; shorten it")
-
-    def __init__(self, vllm_config: VllmConfig, *runner: Any) -> None:
-        if getattr(vllm_config, "speculative_config", None) is not None:
-            raise ValueError(
-                "speculative_config: budget forcing decides token by token and cannot follow drafted tokens; start the "
-                "engine without speculative decoding"
-            )
-        self._vocab_size = vllm_config.model_config.get_vocab_size()
-        self._context = vllm_config.model_config.max_model_len
+    def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        self._reader = RequestReader(vllm_config)
+        self._device, self._pin = device, is_pin_memory
         self._rows: dict[int, _Row] = {}
         self._edits: LogitEdits | None = None
         self._edits_for: list[tuple[int, RowAction | None]] = []
-        if len(runner) == 2:
-            self._device, self._pin = runner
-            return
-        (self._slots,) = runner
-        self._device = torch.device(self._slots.device)
-        self._pin = self._device.type == "cuda"
-        self._forcer = DeviceForcer(
-            self._slots.max_num_reqs, self._vocab_size, self._slots.all_token_ids.gpu, self._array_to_device
-        )
 
     def is_argmax_invariant(self) -> bool:
         """False: forcing changes what greedy sampling picks."""
@@ -201,47 +127,12 @@ class BudgetForcingProcessor(LogitsProcessor, DeviceLogitsProcessor):
                 else:
                     displaced.active = False
 
-    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> bool:
-        """Model Runner V2: a request enters a slot. True where it is forced."""
-        plan = self._plan(sampling_params)
-        if plan is None:
-            self._forcer.stage(req_idx, None)
-            return False
-        prompt_len = int(self._slots.prompt_len.np[req_idx])
-        request = DeviceRequest(
-            plan=plan,
-            prompt_len=prompt_len,
-            prefill_len=int(self._slots.prefill_len.np[req_idx]),
-            room=self._room(sampling_params, prompt_len),
-            temperature=_temperature(sampling_params),
-            stop_ids=self._stop_ids(sampling_params),
-            seed=sampling_params.seed,
-        )
-        self._forcer.stage(req_idx, request)
-        return True
-
-    def apply_staged_writes(self) -> None:
-        """Model Runner V2: once a step, after the slots' ids have been written."""
-        with gpu_sync_allowed():  # A request that resumes may need one; see device_forcer.py.
-            replayed = self._forcer.flush()
-        if replayed:
-            logger.warning(
-                "%d preempted requests came back after too many others: every Wait in them that may have been inserted "
-                "counts as such",
-                replayed,
-            )
-
-    def apply(self, logits: torch.Tensor, ctx: Any = None) -> torch.Tensor:
-        """Edit the rows of requests that are being forced, in place.
+    def apply(self, logits: torch.Tensor) -> torch.Tensor:
+        """Edit the rows of forced requests in place.
 
         Args:
-            logits: [requests, vocabulary], float32.
-            ctx: Model Runner V2's `LogitsContext`. None: the V1 runner, where row i belongs to batch index i.
+            logits: [requests, vocabulary], float32; row i belongs to batch index i.
         """
-        if ctx is not None:
-            slots = np.asarray(ctx.idx_mapping_np)
-            self._forcer.edit(logits, ctx.expanded_idx_mapping, slots, ctx.input_ids, ctx.pos)
-            return logits
         if not self._rows:
             return logits
         actions: list[tuple[int, RowAction | None]] = []
@@ -267,7 +158,7 @@ class BudgetForcingProcessor(LogitsProcessor, DeviceLogitsProcessor):
             row.active = False
 
     def _admit(self, params: SamplingParams, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> _Row | None:
-        plan = self._plan(params)
+        plan = self._reader.plan(params)
         if plan is None:
             return None
         suspended: list[_Row] = getattr(params, _SUSPENDED, None) or []
@@ -286,48 +177,17 @@ class BudgetForcingProcessor(LogitsProcessor, DeviceLogitsProcessor):
             forcer=BudgetForcer(
                 plan,
                 prompt_ids,
-                room=self._room(params, len(prompt_ids)),
-                stop_ids=self._stop_ids(params),
+                room=self._reader.room(params, len(prompt_ids)),
+                stop_ids=self._reader.stop_ids(params),
                 seed=seed,
             ),
             prompt_ids=prompt_ids,
             output_ids=output_ids,
-            temperature=_temperature(params),
+            temperature=self._reader.temperature(params),
         )
         setattr(params, _SUSPENDED, [*suspended, row])
         return row
 
-    def _plan(self, params: SamplingParams) -> ForcingPlan | None:
-        text = (params.extra_args or {}).get(EXTRA_ARG)
-        if text is None:
-            return None
-        plan = ForcingPlan.from_json(text)
-        if plan.vocab_size > self._vocab_size:
-            logger.error(
-                "request left unforced: its plan is for %d token ids, the model has %d; make plans with the model's "
-                "own tokenizer",
-                plan.vocab_size,
-                self._vocab_size,
-            )
-            return None
-        return plan
-
-    def _stop_ids(self, params: SamplingParams) -> list[int]:
-        """Those that there are: vLLM checks none, and one beyond the vocabulary would be written beyond the logits."""
-        return sorted(i for i in params.all_stop_token_ids if 0 <= i < self._vocab_size)
-
-    def _room(self, params: SamplingParams, prompt_len: int) -> int:
-        left = self._context - prompt_len
-        return left if params.max_tokens is None else min(left, params.max_tokens)
-
     def _to_device(self, values: list, dtype: torch.dtype) -> torch.Tensor:
         tensor = torch.tensor(values, dtype=dtype, pin_memory=self._pin)
         return tensor.to(self._device, non_blocking=True)
-
-    def _array_to_device(self, values: np.ndarray) -> torch.Tensor:
-        tensor = torch.from_numpy(values)
-        return (tensor.pin_memory() if self._pin else tensor).to(self._device, non_blocking=True)
-
-
-def _temperature(params: SamplingParams) -> float:
-    return 0.0 if params.temperature < GREEDY_BELOW else params.temperature

@@ -29,8 +29,8 @@ import numpy as np
 import torch
 
 from s1ray.thinking.forcer import replay
+from s1ray.thinking.logit_edits import FORCED, pooled, share_of
 from s1ray.thinking.repetition import MAX_PASSAGE, NGRAM, SHORTEST_LOOP
-from s1ray.thinking.vllm.logit_edits import FORCED, pooled, share_of
 from s1ray.thinking.vllm.v2.state import (
     ANSWER,
     BAN,

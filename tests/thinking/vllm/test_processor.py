@@ -4,49 +4,26 @@ from __future__ import annotations
 
 import copy
 import random
-from types import SimpleNamespace
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vllm import SamplingParams
+from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors
+from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
 
 from s1ray.thinking.actions import RowAction
 from s1ray.thinking.forcer import BudgetForcer
+from s1ray.thinking.logit_edits import FORCED, LogitEdits, RowEdit
 from s1ray.thinking.plan import EXTRA_ARG
+from s1ray.thinking.vllm.processor import BudgetForcingProcessor
 from tests.support.toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("vllm", reason="the processor runs inside vLLM")
-
-from vllm import SamplingParams  # noqa: E402
-from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors  # noqa: E402
-from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch  # noqa: E402
-
-from s1ray.thinking.vllm.logit_edits import FORCED, LogitEdits, RowEdit  # noqa: E402
-from s1ray.thinking.vllm.processor import BudgetForcingProcessor  # noqa: E402
-
-WIDTH = VOCAB + 4
-"""Rows of the embedding: four more than the tokenizer knows."""
-CONFIG = SimpleNamespace(model_config=SimpleNamespace(get_vocab_size=lambda: WIDTH, max_model_len=100_000))
+from tests.support.toy_engine import CONFIG, WIDTH, model_logits, params
 
 
 def processor() -> BudgetForcingProcessor:
     return BudgetForcingProcessor(CONFIG, torch.device("cpu"), False)
-
-
-def params(plan=None, temperature=0.0, **further) -> SamplingParams:
-    extra = {EXTRA_ARG: plan.to_json()} if plan is not None else None
-    return SamplingParams(temperature=temperature, extra_args=extra, **({"max_tokens": None} | further))
-
-
-def model_logits(key: int, position: int) -> torch.Tensor:
-    """What the model of request `key` says at a position: random, often keen to stop or to wait."""
-    generator = torch.Generator().manual_seed(key * 100_003 + position)
-    logits = torch.randn(WIDTH, generator=generator)
-    if key % 5 == 4:  # goes round in circles
-        logits[12 + position % 3] += 9
-    logits[[EOS, TURN, WAIT, HMM, WIDTH - 1]] += torch.randint(0, 2, (5,), generator=generator) * 2.5
-    return logits
 
 
 def alone(plan, prompt, key: int, tokens: int, room: int) -> tuple[list[int], BudgetForcer]:

@@ -2,187 +2,24 @@
 
 from __future__ import annotations
 
-import copy
-import importlib.util
 import math
 import random
-import sys
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from s1ray.thinking import repetition
 from s1ray.thinking.forcer import BudgetForcer
-from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
+from s1ray.thinking.logit_edits import FORCED
+from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.vllm.v2 import forcer as device_forcer
+from s1ray.thinking.vllm.v2.forcer import DeviceForcer, _drawn
+from s1ray.thinking.vllm.v2.state import DeviceRequest, signed
+from tests.support.model_runner_v2 import Request, Runner, feed, one, request
 from tests.support.toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
-
-torch = pytest.importorskip("torch")
-pytest.importorskip("vllm", reason="the processor runs inside vLLM")
-
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from vllm import SamplingParams  # noqa: E402
-
-from s1ray.thinking.vllm import processor as processor_module  # noqa: E402
-from s1ray.thinking.vllm.logit_edits import FORCED, LogitEdits, RowEdit  # noqa: E402
-from s1ray.thinking.vllm.processor import BudgetForcingProcessor  # noqa: E402
-from s1ray.thinking.vllm.v2 import forcer as device_forcer  # noqa: E402
-from s1ray.thinking.vllm.v2.forcer import DeviceForcer, _drawn  # noqa: E402
-from s1ray.thinking.vllm.v2.state import DONE, DeviceRequest, signed  # noqa: E402
-
-WIDTH = VOCAB + 4
-"""Rows of the embedding: four more than the tokenizer knows."""
-CONTEXT = 300
-CONFIG = SimpleNamespace(model_config=SimpleNamespace(get_vocab_size=lambda: WIDTH, max_model_len=CONTEXT))
-PHASES = ["start", "think", "wait", "end", "answer", "answer"]
-
-
-def slot_tensors(slots: int) -> SimpleNamespace:
-    """What vLLM calls `LogitsProcRequestState`."""
-    return SimpleNamespace(
-        device=torch.device("cpu"),
-        max_num_reqs=slots,
-        vocab_size=WIDTH,
-        all_token_ids=SimpleNamespace(gpu=torch.zeros((slots, CONTEXT), dtype=torch.int32)),
-        prompt_len=SimpleNamespace(np=np.zeros(slots, dtype=np.int32)),
-        prefill_len=SimpleNamespace(np=np.zeros(slots, dtype=np.int32)),
-    )
-
-
-def model_logits(key: int, position: int) -> torch.Tensor:
-    """What the model of request `key` says at a position: random, often keen to stop or to wait, or circling."""
-    generator = torch.Generator().manual_seed(key * 100_003 + position)
-    logits = torch.randn(WIDTH, generator=generator)
-    if key % 3 == 2:
-        period = 1 + key % 11
-        logits[[12, 13, 14, NEWLINE][(position % period) % 4 if position % 50 > 2 else position % 4]] += 9
-    logits[[EOS, TURN, WAIT, HMM, NEWLINE, WIDTH - 1]] += torch.randint(0, 2, (6,), generator=generator) * 2.5
-    return logits
-
-
-@dataclass(eq=False)
-class Request:
-    """A request in the small engine, with its reference."""
-
-    key: int
-    params: SamplingParams
-    prompt: list[int]
-    forcer: BudgetForcer | None
-    output: list[int] = field(default_factory=list)
-    computed: int = 0
-    slot: int = -1
-    share: float | None = None
-    shares: list[float] = field(default_factory=list)
-
-    @property
-    def temperature(self) -> float:
-        return self.params.temperature
-
-
-def request(key: int, plan: ForcingPlan | None, prompt: list[int], **sampling) -> Request:
-    sampling = {"temperature": 0.0, "max_tokens": 80, "seed": key} | sampling
-    extra = {EXTRA_ARG: plan.to_json()} if plan is not None else None
-    params = SamplingParams(extra_args=extra, **sampling)
-    room = min(params.max_tokens, CONTEXT - len(prompt))
-    stops = [i for i in params.all_stop_token_ids if i < WIDTH]
-    forcer = None if plan is None else BudgetForcer(plan, prompt, room=room, stop_ids=stops, seed=params.seed or 0)
-    return Request(key, params, prompt, forcer)
-
-
-class Runner:
-    """Slots, chunked prefill and shuffled rows, as Model Runner V2 has them."""
-
-    def __init__(self, slots: int, seed: int) -> None:
-        self.state = slot_tensors(slots)
-        self.processor = BudgetForcingProcessor(CONFIG, self.state)
-        self.free = list(range(slots))
-        self.rng = random.Random(seed)
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def leave(self, request: Request) -> None:
-        self.free.append(request.slot)
-        request.slot = -1
-
-    def enter(self, entering: list[Request]) -> None:
-        """Admit requests as the runner does: all processors first, then the tokens, then the staged writes."""
-        for made in entering:
-            made.slot = self.free.pop(self.rng.randrange(len(self.free)))
-            made.computed = 0
-            self.state.prompt_len.np[made.slot] = len(made.prompt)
-            self.state.prefill_len.np[made.slot] = len(made.prompt) + len(made.output)
-            # Over a process border, parameters come as new objects.
-            forced = self.processor.add_request(made.slot, copy.deepcopy(made.params))
-            assert forced == (made.forcer is not None)
-        for made in entering:
-            ids = torch.tensor(made.prompt + made.output, dtype=torch.int32)
-            self.state.all_token_ids.gpu[made.slot, : len(ids)] = ids
-
-    def step(self, running: list[Request], chunked: float = 0.3) -> None:
-        """One forward pass; checks every row of a forced request against its reference."""
-        self.processor.apply_staged_writes()
-        rows = list(running)
-        self.rng.shuffle(rows)
-        positions = []
-        for made in rows:
-            total = len(made.prompt) + len(made.output)
-            if made.computed < int(self.state.prefill_len.np[made.slot]) - 1 and self.rng.random() < chunked:
-                made.computed += self.rng.randint(1, total - made.computed - 1)
-            else:
-                made.computed = total
-            positions.append(made.computed - 1)
-        live = [made.computed == len(made.prompt) + len(made.output) for made in rows]
-        raw = torch.stack([model_logits(made.key, len(made.output)) for made in rows])
-        edited = self.apply(raw.clone(), rows, positions)
-        for row, made in enumerate(rows):
-            if made.forcer is None or not live[row]:
-                assert torch.equal(edited[row], raw[row]), "rows that are not sampled from are left alone"
-            else:
-                self.check(made, raw[row], edited[row])
-            if live[row]:
-                token = self.sample(edited[row], made.temperature)
-                self.state.all_token_ids.gpu[made.slot, positions[row] + 1] = token
-                made.output.append(token)
-
-    def apply(self, logits: torch.Tensor, rows: list[Request], positions: list[int]) -> torch.Tensor:
-        slots = np.array([made.slot for made in rows], dtype=np.int32)
-        mapping, pos = torch.from_numpy(slots), torch.tensor(positions)
-        context = SimpleNamespace(
-            expanded_idx_mapping=mapping,
-            idx_mapping=mapping,
-            idx_mapping_np=slots,
-            expanded_local_pos=torch.zeros_like(mapping),
-            input_ids=self.state.all_token_ids.gpu[mapping.long(), pos],
-            pos=pos,
-            seq_lens_upper_bound_np=np.array(positions) + 1,
-        )
-        return self.processor.apply(logits, context)
-
-    def sample(self, row: torch.Tensor, temperature: float) -> int:
-        if temperature == 0:
-            return int(row.argmax())
-        return int(torch.multinomial(torch.softmax(row / temperature, 0), 1, generator=self.generator))
-
-    def check(self, made: Request, raw: torch.Tensor, edited: torch.Tensor) -> None:
-        forcer = made.forcer
-        if len(made.output) > forcer.position:
-            forcer.observe(made.output[-1], made.share)
-        expected = raw.clone().unsqueeze(0)
-        edit = RowEdit(0, forcer.action, made.temperature, forcer.plan.vocab_size)
-        edits = LogitEdits([edit], WIDTH, lambda values, dtype: torch.tensor(values, dtype=dtype))
-        shares = edits.apply(expected)
-        made.share = shares[0] if edits.watched else None
-        if made.share is not None:
-            made.shares.append(made.share)
-        torch.testing.assert_close(edited, expected[0], rtol=1e-5, atol=1e-5)
-        ours = self.processor._forcer.state_of(made.slot)
-        assert PHASES[ours["phase"]] == forcer.phase.value
-        assert (ours["phase"] == DONE) == forcer.done
-        assert (ours["count"], ours["limit"]) == (forcer.thinking_tokens, min(forcer.limit, 1 << 40))
-        assert ours["swallowed"] == len(forcer.swallowed)
-        assert ours["hash"] == signed(forcer._hash)
-
+from tests.support.toy_engine import WIDTH, model_logits
 
 SHAPES = [
     {},
@@ -278,24 +115,6 @@ def test_sampled_batches_follow_the_host_and_attribute_waits_alike():
     requests = [made for seed in range(100, 106) for made in run(seed, [0.7, 1.0, 1.7])]
     drawn = [share for made in requests for share in made.shares if 0.01 < share < 0.99]
     assert len(drawn) > 100, "attribution has something to draw"
-
-
-def one(plan, prompt=(TURN, THINK), slots=2, **sampling) -> tuple[Runner, Request]:
-    """A runner with one request in it."""
-    runner, made = Runner(slots, 0), request(5, plan, list(prompt), **sampling)
-    runner.enter([made])
-    runner.processor.apply_staged_writes()
-    return runner, made
-
-
-def feed(runner: Runner, made: Request, logits: torch.Tensor, token: int | None = None) -> torch.Tensor:
-    """One step of one request with these logits ([1, WIDTH]); then `token` is what was sampled."""
-    total = len(made.prompt) + len(made.output)
-    edited = runner.apply(logits, [made], [total - 1])
-    if token is not None:
-        runner.state.all_token_ids.gpu[made.slot, total] = token
-        made.output.append(token)
-    return edited
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.7])
@@ -487,19 +306,6 @@ def test_many_plans_come_and_go_through_one_pool():
     assert runner.processor._forcer._tables.flags.shape[0] <= 4
 
 
-def test_a_plan_for_another_model_and_none_leave_the_request_unforced(caplog):
-    for plan, says in [(toy_plan(vocab_size=WIDTH + 1), "left unforced"), (None, "")]:
-        runner = Runner(2, 0)
-        made = request(1, plan, [X])
-        runner.state.prompt_len.np[0] = runner.state.prefill_len.np[0] = 1
-        assert runner.processor.add_request(0, made.params) is False
-        runner.processor.apply_staged_writes()
-        made.slot = 0
-        logits = torch.randn(1, WIDTH)
-        assert torch.equal(feed(runner, made, logits.clone()), logits)
-        assert says in caplog.text
-
-
 class NoSync(TorchDispatchMode):
     """Refuses every operation that would wait for the device, or whose result's shape would have to."""
 
@@ -557,44 +363,3 @@ def test_admission_and_steps_run_on_a_device_whose_values_cannot_be_read():
         forcer.edit(logits, on_device(3), np.array([2, 0, 1]), on_device(3), on_device(3))
         with pytest.raises(RuntimeError):
             logits.max().item()
-
-
-def test_speculative_decoding_is_refused_by_name():
-    config = SimpleNamespace(model_config=CONFIG.model_config, speculative_config=object())
-    for arguments in [(torch.device("cpu"), False), (slot_tensors(2),)]:
-        with pytest.raises(ValueError, match="speculative_config"):
-            BudgetForcingProcessor(config, *arguments)
-
-
-@pytest.fixture
-def newer_vllm(monkeypatch) -> ModuleType:
-    """The processor's module as it is where vLLM has Model Runner V2's interface."""
-    interface = ModuleType("vllm.v1.worker.gpu.sample.logits_processor")
-
-    class DeviceInterface(ABC):
-        @abstractmethod
-        def apply(self, logits, ctx): ...
-
-    interface.LogitsProcessor = DeviceInterface
-    monkeypatch.setitem(sys.modules, interface.__name__, interface)
-    spec = importlib.util.spec_from_file_location("processor_in_newer_vllm", processor_module.__file__)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, spec.name, module)
-    spec.loader.exec_module(module)
-    module.interface = DeviceInterface
-    return module
-
-
-def test_one_class_has_both_interfaces_where_vllm_has_them(newer_vllm):
-    made = newer_vllm.BudgetForcingProcessor
-    assert issubclass(made, newer_vllm.interface)
-    assert issubclass(made, newer_vllm.LogitsProcessor)
-    made(CONFIG, slot_tensors(2))
-    assert made(CONFIG, torch.device("cpu"), False).is_argmax_invariant() is False
-
-
-def test_only_the_device_limits_the_length_of_a_banned_text(newer_vllm):
-    params = request(0, toy_plan(ban=((X,) * 65,)), [X]).params
-    BudgetForcingProcessor.validate_params(params)
-    with pytest.raises(ValueError, match="a banned text has at most 64 tokens"):
-        newer_vllm.BudgetForcingProcessor.validate_params(params)

@@ -8,17 +8,13 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tests.thinking.test_format import ByteLevel
-
-pytest.importorskip("vllm", reason="the parsers plug into vLLM")
-
 from vllm.parser.parser_manager import ParserManager
 from vllm.reasoning import ReasoningParserManager
 
 from s1ray.thinking import ThinkingFormat, account_unforced
 from s1ray.thinking.format import PRESETS
 from s1ray.thinking.vllm.reasoning_parser import parser_name, plugin_file, register
+from tests.thinking.test_format import ByteLevel
 
 TOKENIZER = ByteLevel("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 REQUEST = SimpleNamespace(tools=None, tool_choice="none", include_reasoning=True)

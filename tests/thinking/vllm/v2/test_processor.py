@@ -1,0 +1,61 @@
+"""Model Runner V2's interface of the processor; what the device forcer does is tested beside it."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from abc import ABC, abstractmethod
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from s1ray.thinking.vllm import processor as v1
+from s1ray.thinking.vllm.v2 import processor as v2
+from tests.support.model_runner_v2 import Runner, feed, request, slot_tensors
+from tests.support.toy import X, toy_plan
+from tests.support.toy_engine import CONFIG, WIDTH, params
+
+
+def test_a_plan_for_another_model_and_none_leave_the_request_unforced(caplog):
+    for plan, says in [(toy_plan(vocab_size=WIDTH + 1), "left unforced"), (None, "")]:
+        runner = Runner(2, 0)
+        made = request(1, plan, [X])
+        runner.state.prompt_len.np[0] = runner.state.prefill_len.np[0] = 1
+        assert runner.processor.add_request(0, made.params) is False
+        runner.processor.apply_staged_writes()
+        made.slot = 0
+        logits = torch.randn(1, WIDTH)
+        assert torch.equal(feed(runner, made, logits.clone()), logits)
+        assert says in caplog.text
+
+
+def test_speculative_decoding_is_refused_by_name() -> None:
+    config = SimpleNamespace(model_config=CONFIG.model_config, speculative_config=object())
+    with pytest.raises(ValueError, match="speculative_config"):
+        v2.BudgetForcingProcessor(config, slot_tensors(2))
+
+
+def test_the_processor_implements_the_interface_where_vllm_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    interface = ModuleType("vllm.v1.worker.gpu.sample.logits_processor")
+
+    class DeviceInterface(ABC):
+        @abstractmethod
+        def apply(self, logits: torch.Tensor, ctx: object) -> torch.Tensor: ...
+
+    interface.LogitsProcessor = DeviceInterface
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    spec = importlib.util.spec_from_file_location("processor_in_newer_vllm", v2.__file__)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    assert issubclass(module.BudgetForcingProcessor, DeviceInterface)
+    module.BudgetForcingProcessor(CONFIG, slot_tensors(2))
+
+
+def test_only_the_device_limits_the_length_of_a_banned_text() -> None:
+    long = params(toy_plan(ban=((X,) * 65,)))
+    v1.BudgetForcingProcessor.validate_params(long)
+    with pytest.raises(ValueError, match="a banned text has at most 64 tokens"):
+        v2.BudgetForcingProcessor.validate_params(long)
+    v2.BudgetForcingProcessor.validate_params(params(toy_plan(ban=((X,) * 64,))))
