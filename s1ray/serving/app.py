@@ -44,7 +44,8 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     from ray import serve
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
-    from s1ray.serving.http.ingress import ingress_class, model_card
+    from s1ray.serving.http.ingress import model_card
+    from s1ray.serving.http.routes import ingress_class
     from s1ray.serving.replica.llm_config import llm_config, resolve_device
     from s1ray.serving.replica.server import BudgetForcingServer
 

@@ -1,42 +1,24 @@
-"""The HTTP door: ray.serve.llm's OpenAI ingress and Anthropic's Messages API, with our request models, and with errors
-as the clients of either API know them.
+"""The ingress: takes requests of every dialect, resolves and admits them, and calls the models' replicas.
 
-Imported only where the app is built and in the ingress replicas, because ray.serve.llm imports vLLM.
+Imported only where the app is built and in the HTTP workers, because ray.serve.llm imports vLLM.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
-from fastapi import FastAPI, Request, Security
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response, StreamingResponse
-from fastapi.security import HTTPBearer
+from fastapi import Request
+from fastapi.responses import Response
 from pydantic import BaseModel, ValidationError
-from ray.exceptions import RayError, RayTaskError, TaskCancelledError
-from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
-from ray.serve.llm.ingress import OpenAiIngress, make_fastapi_ingress
+from ray.serve.llm.ingress import OpenAiIngress
 from starlette.exceptions import HTTPException
-from vllm.exceptions import VLLMClientError
 
-from s1ray import __version__
-from s1ray.serving import ray_llm as api
-from s1ray.serving.config import Limits, ServedModel, ServingConfig
-from s1ray.serving.http import anthropic
-from s1ray.serving.http.access import HEALTH, AccessMiddleware, RequestContext
-from s1ray.serving.http.errors import MESSAGES, RefusedError, busy, error_response, json_response, late, lost
-from s1ray.serving.http.prometheus import MEDIA_TYPE, Nodes
-from s1ray.serving.http.replica_call import LateError, LostError, ReplicaCall
-from s1ray.serving.http.requests import (
-    ChatRequest,
-    CompletionRequest,
-    CountTokensRequest,
-    MessagesRequest,
-)
-from s1ray.serving.playground import add_playground
+from s1ray.serving.config import Limits, ServedModel
+from s1ray.serving.http.access import RequestContext
+from s1ray.serving.http.dialects.base import Method, Route
+from s1ray.serving.http.errors import RefusedError
+from s1ray.serving.http.replica_call import ReplicaCall
+from s1ray.serving.http.responses import Part, is_lost, raise_refusals, streamed, to_refusal
 from s1ray.serving.protocol.aliases import BadRequestError
 from s1ray.serving.protocol.request_info import HEADERS, RequestInfo
 from s1ray.serving.protocol.resolve import (
@@ -48,56 +30,50 @@ from s1ray.serving.protocol.resolve import (
     sequences,
     thinking_tokens,
 )
+from s1ray.serving.ray_llm import ModelCard, ModelList, to_model_metadata
 from s1ray.serving.replica import adapters
-from s1ray.serving.replica.watchdog import EngineLostError
 
-logger = logging.getLogger("ray.serve")
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+    from ray.serve.llm import LLMConfig
 
-ENDPOINTS: dict[str, Callable[[FastAPI], Callable[..., Any]]] = {
-    "models": lambda app: app.get("/v1/models", response_model=api.ModelList),
-    "model_data": lambda app: app.get("/v1/models/{model:path}", response_model=api.ModelCard),
-    "completions": lambda app: app.post("/v1/completions"),
-    "chat": lambda app: app.post("/v1/chat/completions"),
-    "messages": lambda app: app.post(MESSAGES),
-    "count_tokens": lambda app: app.post(f"{MESSAGES}/count_tokens"),
-    "tokenize": lambda app: app.post("/tokenize"),
-    "detokenize": lambda app: app.post("/detokenize"),
-}
-
-NODES = Nodes()
-"""The cluster's, for `/metrics`."""
+BodyT = TypeVar("BodyT", bound=BaseModel)
 
 MAX_HANDLES = 1024
 """Handles to models and adapters that are kept."""
 
-THINKING = ("chat", "completions")
+GENERATE = ("chat", "completions")
 """The methods of a model's server that generate."""
 
 
-class BudgetForcingIngress(OpenAiIngress):
-    """Hands requests to the models' servers and their answers back.
+class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyped here
+    """Hands requests to the models' servers, and returns their responses.
 
     Args:
-        model_limits: what to know of each model, by its name.
+        llm_deployments: handle of each model, by its name.
+        model_cards: what `/v1/models` says of each.
+        model_limits: what resolving a request needs to know of each.
         limits: of a single request.
         adapter_folders: folder of a model's LoRA adapters, by the model's name.
-        options: ray.serve.llm's: the models' handles and cards, adapters in cloud storage.
+        lora_paths: the same for adapters in cloud storage, which ray.serve.llm reads.
     """
 
     def __init__(
         self,
         *,
+        llm_deployments: dict[str, DeploymentHandle],
+        model_cards: dict[str, ModelCard],
         model_limits: dict[str, ModelLimits],
         limits: Limits,
         adapter_folders: dict[str, str] | None = None,
-        **options: Any,
+        lora_paths: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(llm_deployments, model_cards, lora_paths=lora_paths)
         self._model_limits, self._limits = model_limits, limits
         self._adapter_folders = adapter_folders or {}
 
-    async def model(self, model_id: str) -> api.ModelCard | None:
-        """What there is to know of a model, or of one of its adapters."""
+    async def model(self, model_id: str) -> ModelCard | None:
+        """The card of a model, or of one of its adapters."""
         base, _, name = model_id.partition(":")
         if not name or base not in self._adapter_folders:
             return await super().model(model_id)
@@ -105,8 +81,8 @@ class BudgetForcingIngress(OpenAiIngress):
             return None
         return self._model_cards[base].model_copy(update={"id": model_id})
 
-    async def models(self, request: Request) -> api.ModelList:
-        """All models and their adapters, as far as the key may use them."""
+    async def models_for(self, request: Request) -> ModelList:
+        """All models and their adapters that the request's key may use."""
         listed = await super().models()
         for base, folder in self._adapter_folders.items():
             names = [f"{base}:{name}" for name in adapters.names_in(folder)]
@@ -114,92 +90,67 @@ class BudgetForcingIngress(OpenAiIngress):
         listed.data = [card for card in listed.data if _may_use(request, card.id)]
         return listed
 
-    async def model_data(self, model: str, request: Request) -> api.ModelCard:
-        """One model, or one adapter."""
+    async def model_for(self, request: Request, model: str) -> ModelCard:
+        """One model, or one adapter.
+
+        Raises:
+            RefusedError: the request's key may not use it.
+            OpenAIHTTPException: there is no such model.
+        """
         if not _may_use(request, model):
             raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
         return await super().model_data(model)
 
-    async def chat(self, body: ChatRequest, request: Request) -> Response:
-        """Chat completion, OpenAI's API with `thinking`."""
-        return await self._answer(body, "chat", request)
-
-    async def completions(self, body: CompletionRequest, request: Request) -> Response:
-        """Text completion, OpenAI's API with `thinking`."""
-        return await self._answer(body, "completions", request)
-
-    async def messages(self, body: MessagesRequest, request: Request) -> Response:
-        """A message, Anthropic's API with all of `thinking`."""
-        first, rest = await self._open(_converted(body), "chat", request)
-        omitted = isinstance(body.thinking, dict) and body.thinking.get("display") == "omitted"
-        if isinstance(first, list):
-            stream = anthropic.MessageStream(omitted=omitted)
-            return _streamed(first, rest, lambda events: "".join(map(stream.rewrite, events)), request.state.context)
-        return json_response(anthropic.message(first.model_dump(mode="json"), omitted=omitted))
-
-    async def count_tokens(self, body: CountTokensRequest, request: Request) -> Response:
-        """The tokens of a message's prompt, Anthropic's API."""
-        first, _ = await self._open(_converted(body), "count_tokens", request)
-        return json_response({"input_tokens": first.count})
-
-    async def tokenize(self, body: api.TokenizeCompletionRequest, request: Request) -> Response:
-        """The tokens of a text."""
-        return await self._answer(body, "tokenize", request)
-
-    async def detokenize(self, body: api.DetokenizeRequest, request: Request) -> Response:
-        """The text of tokens."""
-        return await self._answer(body, "detokenize", request)
-
-    async def _answer(self, body: Any, method: str, request: Request) -> Response:
-        first, rest = await self._open(body, method, request)
-        if isinstance(first, list):
-            return _streamed(first, rest, "".join, request.state.context)
-        return Response(first.model_dump_json(), media_type="application/json")
-
-    async def _open(self, body: Any, method: str, request: Request) -> tuple[Any, ReplicaCall]:
-        """Begin to answer: the whole response, or a stream's first events; and what follows.
+    async def answer(self, route: Route[BodyT], body: BodyT, request: Request) -> Response:
+        """Answer a request of any dialect.
 
         Raises:
             RefusedError: there is no answer.
+            VLLMClientError: vLLM refuses to read the request.
+        """
+        engine_request = _to_engine(route, body)
+        context: RequestContext = request.state.context
+        handle = await self._find(request, getattr(engine_request, "model", None))
+        info = self._request_info(request, engine_request, route.method)
+        streams = bool(getattr(engine_request, "stream", False))
+        call: ReplicaCall[Part] = ReplicaCall(
+            lambda: getattr(handle, route.method).remote(engine_request, info),
+            is_lost=is_lost,
+            first_s=self._limits.first_token_timeout_s if streams else None,
+            total_s=self._limits.total_timeout_s,
+        )
+        context.defer(call.cancel)
+        try:
+            first = await call.begin()
+        except Exception as error:
+            raise to_refusal(error) or error from None
+        raise_refusals(first)
+        if isinstance(first, list):
+            return streamed(first, call, route.stream(body), context)
+        call.complete()
+        return route.response(body, first)
+
+    async def _find(self, request: Request, name: str | None) -> DeploymentHandle:
+        """The handle of the model or adapter that a request names.
+
+        Raises:
+            RefusedError: it is not there, or not for this key.
         """
         context: RequestContext = request.state.context
         try:
-            model = await self._get_model_id(body.model)
+            model = await self._get_model_id(name)
             context.model = _base(model)
-            # Before its adapters are looked at: an unknown one is answered with the names of all.
+            # Checked before the adapters are: the error of an unknown one lists the names of all.
             if not _may_use(request, model):
                 raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
-            handle = self._handle(model)
+            return self._handle(model)
         except HTTPException as error:
             raise RefusedError(error.status_code, str(error.detail), param="model") from None
         except adapters.UnknownAdapterError as error:
             raise RefusedError(404, str(error), param="model") from None
-        info = self._request_info(request, body, method)
-        exchange = ReplicaCall(
-            lambda: getattr(handle, method).remote(body, info),
-            is_lost=is_lost,
-            first_s=self._limits.first_token_timeout_s if getattr(body, "stream", False) else None,
-            total_s=self._limits.total_timeout_s,
-        )
-        context.defer(exchange.cancel)
-        try:
-            first = await exchange.begin()
-        except Exception as error:
-            raise refusal(error) or error from None
-        if isinstance(first, list) and not isinstance(first[0], str):
-            first = first[0]
-        if isinstance(first, api.ErrorResponse):
-            info = first.error
-            raise RefusedError(info.code, info.message, param=info.param, kind=info.type)
-        if isinstance(first, list):
-            if (failed := _failure(first[0])) is not None:
-                raise failed
-        else:
-            exchange.complete()
-        return first, exchange
 
-    def _handle(self, model: str) -> Any:
-        """The handle of a model or adapter. Each name has one of its own, which is kept: names come from clients."""
+    def _handle(self, model: str) -> DeploymentHandle:
+        """The handle of a model or adapter, one for each name. Names come from clients, so only some are kept."""
         base, _, name = model.partition(":")
         if name and base in self._adapter_folders:
             adapters.adapter_path(self._adapter_folders[base], name)
@@ -209,7 +160,7 @@ class BudgetForcingIngress(OpenAiIngress):
             self._configured_serve_handles.pop(next(iter(self._configured_serve_handles)))
         return self._get_configured_serve_handle(model)
 
-    def _request_info(self, request: Request, body: BaseModel, method: str) -> RequestInfo:
+    def _request_info(self, request: Request, body: BaseModel, method: Method) -> RequestInfo:
         """What the replica is told, with the thinking resolved and reserved.
 
         Raises:
@@ -222,7 +173,7 @@ class BudgetForcingIngress(OpenAiIngress):
             arrived=context.arrived,
             deadline=deadline(context.arrived, 0),
         )
-        if method in THINKING:
+        if method in GENERATE:
             fields = {**body.__dict__, **(body.model_extra or {})}
             info.sequences = sequences(fields)
             if info.sequences > self._limits.sequences:
@@ -237,7 +188,7 @@ class BudgetForcingIngress(OpenAiIngress):
                 raise RefusedError(status, refused.message, retry_after_s=refused.retry_after_s or None)
         return info
 
-    def _resolve(self, context: RequestContext, fields: dict[str, object], method: str) -> ResolvedThinking:
+    def _resolve(self, context: RequestContext, fields: dict[str, object], method: Method) -> ResolvedThinking:
         key = context.ticket.key
         maximum = key.maximum_thinking_tokens if key is not None else None
         try:
@@ -248,7 +199,7 @@ class BudgetForcingIngress(OpenAiIngress):
 
 
 def _base(model: str) -> str:
-    """The model of an adapter; a model itself."""
+    """The name of an adapter's model; of a model, its own."""
     return model.partition(":")[0]
 
 
@@ -257,33 +208,9 @@ def _may_use(request: Request, model: str) -> bool:
     return key is None or key.allows(model, _base(model))
 
 
-def is_lost(error: BaseException) -> bool:
-    """Whether an error means that the replica, its engine or its node is gone."""
-    if isinstance(error, RayTaskError):
-        cause = error.cause
-        return isinstance(cause, EngineLostError) or (not isinstance(cause, RayTaskError) and is_lost(cause))
-    if isinstance(error, ReplicaUnavailableError):
-        return True
-    return isinstance(error, RayError) and not isinstance(error, TaskCancelledError)
-
-
-def refusal(error: Exception) -> RefusedError | None:
-    """What a client is told of an error on the way to the model; None: the server's own fault."""
-    cause = error.cause if isinstance(error, RayTaskError) else error
-    if isinstance(cause, BackPressureError):
-        return busy()
-    if isinstance(cause, LostError):
-        return lost()
-    if isinstance(cause, LateError):
-        return late(cause.seconds, begun=cause.begun)
-    if isinstance(cause, DeploymentUnavailableError):
-        return RefusedError(503, "the model is not available: it failed to start")
-    return None
-
-
-def _converted(body: MessagesRequest | CountTokensRequest) -> ChatRequest:
+def _to_engine(route: Route[BodyT], body: BodyT) -> BaseModel:
     try:
-        return body.to_chat()
+        return route.to_engine(body)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         field = ".".join(map(str, problem["loc"]))
@@ -292,122 +219,9 @@ def _converted(body: MessagesRequest | CountTokensRequest) -> ChatRequest:
         raise RefusedError(400, str(error)) from None
 
 
-def _streamed(
-    first: list[str], rest: ReplicaCall, rewrite: Callable[[list[str]], str], context: RequestContext
-) -> StreamingResponse:
-    def shown(events: list[str]) -> str:
-        if any(_failure(event) is not None for event in events):
-            context.outcome = "failed"
-        return rewrite(events)
-
-    async def events() -> AsyncIterator[str]:
-        try:
-            yield shown(first)
-            async for more in rest:
-                if text := shown(more):
-                    yield text
-        except Exception as error:
-            refused = refusal(error)
-            if refused is None:
-                logger.error("a stream failed", exc_info=error)
-                refused = _failed()
-            context.outcome = refused.outcome or "failed"
-            yield rewrite([f"data: {json.dumps(refused.body())}\n\n", "data: [DONE]\n\n"])
-        except BaseException:
-            context.outcome = "cancelled"
-            raise
-        finally:
-            rest.cancel()
-
-    return StreamingResponse(events(), media_type="text/event-stream")
-
-
-def _failure(event: str) -> RefusedError | None:
-    """The error that an event of a stream tells of."""
-    if not event.startswith('data: {"error"'):
-        return None
-    info = json.loads(event.removeprefix("data: "))["error"]
-    return RefusedError(info.get("code") or 500, info["message"], param=info.get("param"), kind=info.get("type"))
-
-
-def _failed() -> RefusedError:
-    return RefusedError(500, "the server failed to answer; its log says why", kind="server_error")
-
-
-async def _invalid_body(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"] if part != "body")
-    refused = RefusedError(400, f"{field or 'body'}: {problem['msg']}", param=field or None)
-    return error_response(request, refused)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    if isinstance(error, api.OpenAIHTTPException):
-        error = RefusedError(error.status_code, error.message, kind=error.type)
-    elif isinstance(error, VLLMClientError):
-        error = RefusedError(400, str(error), param=getattr(error, "parameter", None))
-    elif isinstance(error, HTTPException):
-        error = RefusedError(error.status_code, str(error.detail))
-    assert isinstance(error, RefusedError)
-    return error_response(request, error)
-
-
-async def _internal_error(request: Request, error: Exception) -> Response:
-    logger.error("request failed: %s %s", request.method, request.scope["path"], exc_info=error)
-    return error_response(request, _failed())
-
-
-async def _health() -> dict[str, str]:
-    return {"status": "ok"}
-
-
-async def _metrics(request: Request) -> Response:
-    key = request.state.context.ticket.key
-    if key is not None and not key.metrics:
-        raise RefusedError(403, "this API key may not read the metrics")
-    return Response(await NODES.page(), media_type=MEDIA_TYPE)
-
-
-def ingress_class(config: ServingConfig, *, secret: str | None = None) -> Any:
-    """The ingress deployment's class, bound to its routes.
-
-    On a plain app of our own: ray.serve.llm's lets every web page's scripts call the server (CORS for all origins, with
-    credentials), and wraps each request in two more layers of middleware. Without FastAPI's pages about the API, which
-    load scripts from other hosts; its description is at `/openapi.json`.
-
-    Args:
-        config: the application's.
-        secret: the text of a key file from the environment.
-    """
-    asks_for_keys = config.access.keys_file is not None or secret is not None
-    app = FastAPI(
-        title="s1ray",
-        version=__version__,
-        description="OpenAI's and Anthropic's APIs with thinking budgets.",
-        docs_url=None,
-        redoc_url=None,
-        redirect_slashes=False,
-        # For the description only: the door has looked at the key already.
-        dependencies=[Security(HTTPBearer(auto_error=False))] if asks_for_keys else None,
-    )
-    app.add_middleware(
-        AccessMiddleware, access=config.access, limits=config.limits, secret=secret, workers=config.ingress_replicas
-    )
-    app.add_exception_handler(RequestValidationError, _invalid_body)
-    for refusal in (RefusedError, HTTPException, api.OpenAIHTTPException, VLLMClientError):
-        app.add_exception_handler(refusal, _refused)
-    app.add_exception_handler(Exception, _internal_error)
-    if config.playground:
-        add_playground(app)
-    app.add_api_route(HEALTH, _health, summary="Whether this HTTP worker lives; needs no key.")
-    app.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
-    return make_fastapi_ingress(BudgetForcingIngress, endpoint_map=ENDPOINTS, app=app)
-
-
-def model_card(model: ServedModel, llm_config: Any) -> api.ModelCard:
+def model_card(model: ServedModel, llm_config: LLMConfig) -> ModelCard:
     """What `/v1/models` says of a model."""
-    card = api.to_model_metadata(model.name, llm_config)
+    card = to_model_metadata(model.name, llm_config)
     card.metadata |= {
         "thinking_format": model.thinking_format.name,
         "default_thinking_tokens": model.budgets.default,

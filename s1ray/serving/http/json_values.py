@@ -1,17 +1,17 @@
-"""Which JSON an engine can be sent: Python's reader lets more pass than any message to another process can hold."""
+"""Which JSON values can be sent to an engine: Python reads more than a message to another process can hold."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, LiteralString
+from typing import LiteralString
 
 Path = tuple[int | str, ...]
 
 
-def unsendable(data: Any) -> Iterator[tuple[Path, Any, LiteralString]]:
-    """The values in a request's JSON that cannot be sent on: where they are, what they are, and what is wrong."""
-    left: list[tuple[Path, Any]] = [((), data)]
+def unsendable(data: object) -> Iterator[tuple[Path, object, LiteralString]]:
+    """The values in a request's JSON that cannot be sent: where they are, what they are, and what is wrong."""
+    left: list[tuple[Path, object]] = [((), data)]
     while left:
         where, value = left.pop()
         if isinstance(value, dict):

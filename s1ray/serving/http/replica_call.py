@@ -1,36 +1,40 @@
-"""One request to the replicas of a model: begun again where its replica was lost before it said anything, over in
-time, and cancelled where nobody waits for it any more.
+"""One request to the replicas of a model: retried where its replica was lost before it said anything, limited in time,
+and cancelled when the client leaves.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Generic, Protocol, Self, TypeVar
 
 ATTEMPTS = 2
-"""One request may bring a replica down; it shall not bring all of them down, one after the other."""
+"""A request that kills its replica must not kill one after the other."""
 
 PAUSE_S = 1.0
-"""Between two attempts: what a replica needs to be gone after its engine has died."""
+"""Between two attempts: the time in which a replica whose engine has died goes out of service."""
 
 
-class Call(Protocol):
+PartT = TypeVar("PartT")
+PartT_co = TypeVar("PartT_co", covariant=True)
+
+
+class Attempt(Protocol[PartT_co]):
     """What one attempt gives: Serve's streaming response."""
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> PartT_co:
         """The next part of the response."""
 
     def cancel(self) -> None:
-        """Stop the replica's work on it."""
+        """Stop the replica's work on the request."""
 
 
 class LostError(Exception):
-    """The replica was lost: before the response began, in every attempt, or after."""
+    """The replica was lost: in every attempt before the response began, or once after it had begun."""
 
 
 class LateError(Exception):
-    """A limit of time has passed.
+    """A time limit has passed.
 
     Args:
         seconds: the limit.
@@ -42,8 +46,8 @@ class LateError(Exception):
         self.seconds, self.begun = seconds, begun
 
 
-class ReplicaCall:
-    """One request and its response. Call `begin` once, iterate over the rest, `cancel` at the end in any case.
+class ReplicaCall(Generic[PartT]):
+    """One request and its response. Call `begin` once, iterate over the rest, and `cancel` at the end in any case.
 
     Args:
         start: sends the request to some replica.
@@ -55,7 +59,7 @@ class ReplicaCall:
 
     def __init__(
         self,
-        start: Callable[[], Call],
+        start: Callable[[], Attempt[PartT]],
         *,
         is_lost: Callable[[BaseException], bool],
         first_s: float | None = None,
@@ -64,12 +68,12 @@ class ReplicaCall:
     ) -> None:
         self._start, self._is_lost, self._pause_s = start, is_lost, pause_s
         self._first_s, self._total_s = first_s, total_s
-        self._call: Call | None = None
+        self._attempt: Attempt[PartT] | None = None
         self._begun = self._over = False
         self._deadline: float | None = None
         self.attempts = 0
 
-    async def begin(self) -> Any:
+    async def begin(self) -> PartT:
         """Send the request and give the first part of its response.
 
         Raises:
@@ -84,7 +88,7 @@ class ReplicaCall:
             seconds = self._first_s
         while True:
             self.attempts += 1
-            self._call = self._start()
+            self._attempt = self._start()
             try:
                 part = await self._next(first_by, seconds)
             except LostError:
@@ -100,10 +104,10 @@ class ReplicaCall:
             self._begun = True
             return part
 
-    def __aiter__(self) -> ReplicaCall:
+    def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Any:
+    async def __anext__(self) -> PartT:
         try:
             return await self._next(self._deadline, self._total_s)
         except BaseException:
@@ -111,21 +115,21 @@ class ReplicaCall:
             raise
 
     def complete(self) -> None:
-        """Nothing more is expected: there is nothing to cancel."""
+        """The response is complete: there is nothing to cancel."""
         self._over = True
 
     def cancel(self) -> None:
-        """Stop the work on the request; does nothing where there is none, or not any more."""
+        """Stop the work on the request, if there is any."""
         if not self._over:
             self._over = True
-            if self._call is not None:
-                self._call.cancel()
+            if self._attempt is not None:
+                self._attempt.cancel()
 
-    async def _next(self, by: float | None, seconds: float | None) -> Any:
-        assert self._call is not None
+    async def _next(self, by: float | None, seconds: float | None) -> PartT:
+        assert self._attempt is not None
         try:
             async with asyncio.timeout_at(by):
-                return await self._call.__anext__()
+                return await self._attempt.__anext__()
         except StopAsyncIteration:
             self._over = True
             if not self._begun:
@@ -137,7 +141,7 @@ class ReplicaCall:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # Not ours: the replica was stopped in the midst of it.
+            # Not our own cancellation: the replica was stopped.
             raise LostError("the replica was stopped") from error
         except Exception as error:
             if self._is_lost(error):

@@ -9,13 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from pydantic import ValidationError
 
 from s1ray.errors import InputError
 from s1ray.thinking import ThinkingBudget
 
-FIELD = "thinking"
+FIELD: Final = "thinking"
 """The key of our own object in a request, and of the accounting in a choice."""
 
 TOP_LEVEL = {

@@ -9,11 +9,13 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import StreamingResponse
+from pydantic import JsonValue
 
 from s1ray.config import ConfigError
 from s1ray.serving.config import Access, Limits
 from s1ray.serving.http import access as middleware
 from s1ray.serving.http.access import AccessMiddleware, is_open
+from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.keys import new_key
 
 
@@ -25,6 +27,7 @@ class Server:
         monkeypatch.setattr(middleware, "count_request", lambda *labels: self.counted.append(labels))
         self.ended: list[str] = []
         self.app = FastAPI()
+        self.app.state.error_form = error_form
         self.release = asyncio.Event()
         secret = "\n".join(["keys:", *lines]) if lines else None
         self.app.add_middleware(AccessMiddleware, access=Access(), limits=Limits(**limits), secret=secret)
@@ -58,6 +61,11 @@ class Server:
     def client(self) -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
+def error_form(path: str, error: RefusedError) -> dict[str, JsonValue]:
+    """One of two APIs has a form of its own."""
+    return {"type": "error", **error.body()} if path == "/v1/messages" else error.body()
 
 
 def bearer(secret: str) -> dict[str, str]:

@@ -66,7 +66,7 @@ class Server:
         from ray import serve
 
         from s1ray.serving import ray_llm
-        from s1ray.serving.http import ingress
+        from s1ray.serving.http import ingress, routes
         from s1ray.serving.http.replica_call import ReplicaCall
         from s1ray.serving.protocol.resolve import ModelLimits
 
@@ -75,7 +75,7 @@ class Server:
         self.counted: list[tuple[str, ...]] = []
         monkeypatch.setattr(access, "count_request", lambda *labels: self.counted.append(labels))
         monkeypatch.setattr(ingress, "ReplicaCall", functools.partial(ReplicaCall, pause_s=0))
-        served = ingress.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
+        served = routes.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
         instance = served.__new__(served)
         card = ray_llm.ModelCard(id="m", object="model", owned_by="s1ray", permission=[], metadata={})
         asyncio.run(
@@ -245,6 +245,7 @@ def test_what_is_wrong_by_its_own_text_is_answered_without_a_call_to_any_replica
     for fields, param in WRONG:
         response = server.post(path=path, prompt="hi", max_tokens=10, stream=stream, **fields)
         assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+        assert ("type" in response.json()) == (path == "/v1/messages")
     assert [outcome for _, _, outcome in server.counted] == ["invalid"] * len(WRONG)
 
 
@@ -264,12 +265,12 @@ def test_names_of_adapters_that_are_not_there_leave_nothing_behind(monkeypatch: 
 
 
 def test_metrics_are_shown_to_a_key_that_may_see_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    from s1ray.serving.http import ingress
+    from s1ray.serving.http import routes
 
     async def page() -> str:
         return "ray_s1ray_waits_total 1.0\n"
 
-    monkeypatch.setattr(ingress.NODES, "page", page)
+    monkeypatch.setattr(routes.NODES, "page", page)
     server = Server(monkeypatch, ALICES_LINE, WATCHERS_LINE[:-1] + ", metrics: true}")
     assert server.request("GET", "/metrics").status_code == 401
     assert server.request("GET", "/metrics", ALICE).status_code == 403

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.serving.http.anthropic import MessageStream, error_body, message
+from s1ray.serving.http.dialects.anthropic import MessageStream, error_body, message
 
 ACCOUNTING = {"thinking_tokens": 3, "answer_tokens": 2, "waits": 0, "end_forced": None, "limit": 8, "budget": {}}
 USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "prompt_tokens_details": None}

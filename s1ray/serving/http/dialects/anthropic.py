@@ -1,20 +1,27 @@
-"""From chat completions to Anthropic's messages: whole responses, streams and errors, as plain data.
+"""Anthropic's Messages API, with all of `thinking`.
 
-What goes in is what our server gives for `/v1/chat/completions`; what comes out is what the `anthropic` client reads.
-The accounting of the thinking is the message's `usage.output_tokens_details`, the one place that survives in the
-client's `get_final_message()` of a stream.
+A message is a chat completion in other words: requests become chat requests, responses and streams are rewritten from
+those of a chat. The accounting of the thinking is the message's `usage.output_tokens_details`, the one place that
+survives in the client's `get_final_message()` of a stream.
 """
 
 from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
+from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic_core import from_json
+from starlette.responses import Response
+from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
+from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 
-from s1ray.serving.protocol.aliases import FIELD
+from s1ray.serving.http.dialects.base import Dialect, Events, Route, ThinkingRequest, reading
+from s1ray.serving.http.dialects.openai_chat import ChatRequest
+from s1ray.serving.http.errors import RefusedError, json_response
+from s1ray.serving.protocol.aliases import ALIASES, FIELD
+from s1ray.serving.protocol.engine_json import Choice, EngineJson, FunctionCall, Message, Usage
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
@@ -29,33 +36,99 @@ ERROR_TYPES = {
 }
 
 PARAMS = {"stop": "stop_sequences", "response_format": "output_config.format", "max_completion_tokens": "max_tokens"}
-"""Fields of a chat completion that a message's request calls by another name."""
+"""Fields of a chat completion to which the Messages API gives another name."""
 
 
-def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
+class MessagesRequest(ThinkingRequest, AnthropicMessagesRequest):  # type: ignore[misc]  # vLLM is untyped here
+    """A request of Anthropic's Messages API with our parameters."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class CountTokensRequest(ThinkingRequest, AnthropicCountTokensRequest):  # type: ignore[misc]  # vLLM is untyped here
+    """A request of Anthropic's token counting. Fields about thinking do not change the count."""
+
+
+class _Messages(Route[MessagesRequest]):
+    def to_engine(self, body: MessagesRequest) -> ChatRequest:
+        chat = _to_chat(body)
+        # vLLM has made a `reasoning_effort` of it, which a client would not recognize in an error.
+        chat.reasoning_effort = None
+        unknown = (name for name in body.model_extra or {} if FIELD in name)
+        for name in {*ALIASES, *unknown}:
+            if (value := getattr(body, name, None)) is not None:
+                setattr(chat, name, value)
+        if body.output_config is not None:
+            chat.output_config = {"effort": body.output_config.effort}
+        return chat
+
+    def response(self, body: MessagesRequest, whole: BaseModel) -> Response:
+        chat: EngineJson = whole.model_dump(mode="json")  # type: ignore[assignment]  # vLLM's chat completion
+        return json_response(message(chat, omitted=_omits_thinking(body)))
+
+    def stream(self, body: MessagesRequest) -> Events:
+        stream = MessageStream(omitted=_omits_thinking(body))
+        return lambda events: "".join(map(stream.rewrite, events))
+
+
+class _CountTokens(Route[CountTokensRequest]):
+    def to_engine(self, body: CountTokensRequest) -> ChatRequest:
+        return _to_chat(body)
+
+    def response(self, body: CountTokensRequest, whole: BaseModel) -> Response:
+        return json_response({"input_tokens": whole.model_dump()["count"]})
+
+
+class Anthropic(Dialect):
+    """`/v1/messages` and `/v1/messages/count_tokens`."""
+
+    routes = (
+        _Messages("/v1/messages", "chat", MessagesRequest),
+        _CountTokens("/v1/messages/count_tokens", "count_tokens", CountTokensRequest),
+    )
+
+    def error(self, error: RefusedError) -> dict[str, JsonValue]:
+        """Anthropic's form; `param` is ours."""
+        return error_body(error.status, error.message, error.param)
+
+
+def _omits_thinking(body: MessagesRequest) -> bool:
+    """Whether the client wants blocks of thinking without their text."""
+    return isinstance(body.thinking, dict) and body.thinking.get("display") == "omitted"
+
+
+def _to_chat(request: MessagesRequest | CountTokensRequest) -> ChatRequest:
+    # Chat templates want a system message to come first.
+    convert = AnthropicServingMessages.to_chat_completion_request
+    chat = reading(lambda: convert(request, merge_inline_system=True))
+    return ChatRequest.model_construct(_fields_set=set(chat.model_fields_set), **dict(chat)).with_lists_read()
+
+
+def error_body(status: int, message: str, param: str | None = None) -> dict[str, JsonValue]:
     """An error as Anthropic's clients know it; `param` is ours."""
     kind = ERROR_TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
     param = PARAMS.get(param, param) if param else param
     return {"type": "error", "error": {"type": kind, "message": message, "param": param}}
 
 
-def message(chat: dict[str, Any], *, omitted: bool = False) -> dict[str, Any]:
+def message(chat: EngineJson, *, omitted: bool = False) -> dict[str, JsonValue]:
     """A message from a chat completion's JSON.
 
     Args:
         chat: the chat completion, with one choice.
-        omitted: the client wants blocks of thinking without their text (`display: "omitted"`).
+        omitted: blocks of thinking have no text (`display: "omitted"`).
     """
     choice = chat["choices"][0]
     said = choice["message"]
-    blocks: list[dict[str, Any]] = []
+    blocks: list[JsonValue] = []
     if said.get("reasoning") or (omitted and _thought(choice)):
         blocks.append({"type": "thinking", "thinking": said.get("reasoning") or "", "signature": _signature()})
     if said.get("content"):
         blocks.append({"type": "text", "text": said["content"]})
     for call in said.get("tool_calls") or ():
-        function = call["function"]
-        blocks.append({"type": "tool_use", "id": call["id"], "name": function["name"], "input": _input(function)})
+        function = call["function"] or {}
+        name = function.get("name")
+        blocks.append({"type": "tool_use", "id": call["id"], "name": name, "input": _input(function)})
     return {
         "id": _message_id(chat["id"]),
         "type": "message",
@@ -63,7 +136,7 @@ def message(chat: dict[str, Any], *, omitted: bool = False) -> dict[str, Any]:
         "model": chat["model"],
         "content": blocks or [{"type": "text", "text": ""}],
         **_stop(choice),
-        "usage": _usage(chat["usage"], choice),
+        "usage": _usage(chat["usage"] or {}, choice),
     }
 
 
@@ -82,9 +155,9 @@ class MessageStream:
         """Type of the block that is open."""
         self._held: list[str] = []
         """Text that came while a tool's input was open."""
-        self._last: dict[str, Any] = {}
+        self._last: Choice = {}
         """The choice's last chunk."""
-        self._usage: dict[str, Any] = {}
+        self._usage: Usage = {}
 
     def rewrite(self, event: str) -> str:
         """Take one event ("data: ...") and give those that the client gets; empty: none."""
@@ -95,7 +168,7 @@ class MessageStream:
             return ""
         return "".join(self._convert(json.loads(payload)))
 
-    def _convert(self, data: dict[str, Any]) -> Iterator[str]:
+    def _convert(self, data: EngineJson) -> Iterator[str]:
         if "error" in data:
             self._ended = True
             error = data["error"]
@@ -104,37 +177,45 @@ class MessageStream:
         self._usage = data.get("usage") or self._usage
         if not self._started:
             self._started = True
-            start = {"id": _message_id(data["id"]), "type": "message", "role": "assistant", "model": data["model"]}
-            start |= {"content": [], "stop_reason": None, "stop_sequence": None, "usage": _usage(self._usage)}
+            start: dict[str, JsonValue] = {
+                "id": _message_id(data["id"]),
+                "type": "message",
+                "role": "assistant",
+                "model": data["model"],
+                "content": [],
+                "stop_reason": None,
+                "stop_sequence": None,
+                "usage": _usage(self._usage),
+            }
             yield _event("message_start", {"type": "message_start", "message": start})
         for choice in data.get("choices") or ():
             yield from self._delta(choice.get("delta") or {})
             if choice.get("finish_reason") is not None:
                 self._last = choice
 
-    def _delta(self, delta: dict[str, Any]) -> Iterator[str]:
-        if delta.get("reasoning"):
+    def _delta(self, delta: Message) -> Iterator[str]:
+        if reasoning := delta.get("reasoning"):
             yield from self._enter("thinking", thinking="", signature="")
-            yield self._add("thinking_delta", thinking=delta["reasoning"])
-        if delta.get("content"):
+            yield self._add("thinking_delta", thinking=reasoning)
+        if content := delta.get("content"):
             if self._open == "tool_use":
-                self._held.append(delta["content"])
+                self._held.append(content)
             else:
-                yield from self._text(delta["content"])
+                yield from self._text(content)
         for call in delta.get("tool_calls") or ():
             function = call.get("function") or {}
             if call.get("id") and function.get("name"):
                 yield from self._close()
                 yield from self._enter("tool_use", id=call["id"], name=function["name"], input={})
-            if function.get("arguments") and self._open == "tool_use":
-                yield self._add("input_json_delta", partial_json=function["arguments"])
+            if (arguments := function.get("arguments")) and self._open == "tool_use":
+                yield self._add("input_json_delta", partial_json=arguments)
 
     def _text(self, text: str) -> Iterator[str]:
         yield from self._enter("text", text="")
         yield self._add("text_delta", text=text)
 
-    def _enter(self, kind: str, **block: Any) -> Iterator[str]:
-        """Have a block of this type open."""
+    def _enter(self, kind: str, **block: JsonValue) -> Iterator[str]:
+        """Open a block of this type, if it is not open."""
         if self._open == kind:
             return
         yield from self._close()
@@ -145,7 +226,7 @@ class MessageStream:
         yield _event("content_block_start", start)
         self._open = kind
 
-    def _add(self, kind: str, **delta: Any) -> str:
+    def _add(self, kind: str, **delta: JsonValue) -> str:
         data = {"type": "content_block_delta", "index": self._blocks, "delta": {"type": kind, **delta}}
         return _event("content_block_delta", data)
 
@@ -174,7 +255,7 @@ class MessageStream:
         yield _event("message_stop", {"type": "message_stop"})
 
 
-def _event(name: str, data: dict[str, Any]) -> str:
+def _event(name: str, data: Mapping[str, JsonValue]) -> str:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
 
@@ -187,12 +268,12 @@ def _signature() -> str:
     return uuid.uuid4().hex
 
 
-def _thought(choice: dict[str, Any]) -> bool:
+def _thought(choice: Choice) -> bool:
     return bool((choice.get(FIELD) or {}).get("thinking_tokens"))
 
 
-def _input(function: dict[str, Any]) -> dict[str, Any]:
-    """A tool's input; of one that was cut off (at the response's limit), what is there of it."""
+def _input(function: FunctionCall) -> dict[str, JsonValue]:
+    """A tool's input; where it was cut off (at the response's limit), the part that there is."""
     try:
         arguments = from_json(function.get("arguments") or "{}", allow_partial=True)
     except ValueError:
@@ -200,16 +281,16 @@ def _input(function: dict[str, Any]) -> dict[str, Any]:
     return arguments if isinstance(arguments, dict) else {}
 
 
-def _stop(choice: dict[str, Any]) -> dict[str, Any]:
+def _stop(choice: Choice) -> dict[str, JsonValue]:
     reason, at = choice.get("finish_reason"), choice.get("stop_reason")
     if reason == "stop" and isinstance(at, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": at}
     return {"stop_reason": STOP_REASONS.get(reason or "stop", "end_turn"), "stop_sequence": None}
 
 
-def _usage(usage: dict[str, Any], choice: dict[str, Any] | None = None) -> dict[str, Any]:
+def _usage(usage: Usage, choice: Choice | None = None) -> dict[str, JsonValue]:
     cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-    result = {
+    result: dict[str, JsonValue] = {
         "input_tokens": max(0, usage.get("prompt_tokens", 0) - (cached or 0)),
         "output_tokens": usage.get("completion_tokens") or 0,
     }

@@ -1,0 +1,135 @@
+"""The HTTP application of a worker: the routes of all dialects, models, metrics and health, and its error handlers.
+
+A FastAPI app of our own: ray.serve.llm's lets every web page's scripts call the server (CORS for all origins, with
+credentials), and wraps each request in two more layers of middleware. FastAPI's pages about the API are left out, as
+they load scripts from other hosts; the description is at `/openapi.json`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI, Request, Security
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.security import HTTPBearer
+from ray import serve
+from starlette.exceptions import HTTPException
+from vllm.exceptions import VLLMClientError
+
+from s1ray import __version__
+from s1ray.serving.config import ServingConfig
+from s1ray.serving.http.access import HEALTH, AccessMiddleware
+from s1ray.serving.http.dialects import DIALECTS, error_form
+from s1ray.serving.http.dialects.base import BodyT, Route
+from s1ray.serving.http.errors import RefusedError, error_response, failed
+from s1ray.serving.http.ingress import BudgetForcingIngress
+from s1ray.serving.http.prometheus import MEDIA_TYPE, Nodes
+from s1ray.serving.playground import add_playground
+from s1ray.serving.ray_llm import ModelCard, ModelList, OpenAIHTTPException
+
+logger = logging.getLogger("ray.serve")
+
+NODES = Nodes()
+"""The cluster's, for `/metrics`."""
+
+
+def ingress_class(config: ServingConfig, *, secret: str | None = None) -> type[BudgetForcingIngress]:
+    """The ingress deployment's class, bound to its routes.
+
+    Args:
+        config: the application's.
+        secret: the text of a key file from the environment.
+    """
+    needs_keys = config.access.keys_file is not None or secret is not None
+    app = FastAPI(
+        title="s1ray",
+        version=__version__,
+        description="OpenAI's and Anthropic's APIs with thinking budgets.",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        # For the description only: the access middleware has checked the key already.
+        dependencies=[Security(HTTPBearer(auto_error=False))] if needs_keys else None,
+    )
+    app.state.error_form = error_form
+    app.add_middleware(
+        AccessMiddleware, access=config.access, limits=config.limits, secret=secret, workers=config.ingress_replicas
+    )
+    app.add_exception_handler(RequestValidationError, _invalid_body)
+    for refusal in (RefusedError, HTTPException, OpenAIHTTPException, VLLMClientError):
+        app.add_exception_handler(refusal, _refused)
+    app.add_exception_handler(Exception, _internal_error)
+    if config.playground:
+        add_playground(app)
+    app.add_api_route(HEALTH, _health, summary="Whether this HTTP worker lives; needs no key.")
+    app.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
+    app.add_api_route("/v1/models", _models, response_model=ModelList)
+    app.add_api_route("/v1/models/{model:path}", _model, response_model=ModelCard)
+    for dialect in DIALECTS:
+        for route in dialect.routes:
+            app.add_api_route(route.path, _endpoint(route), methods=["POST"], response_model=None)
+    bound: type[BudgetForcingIngress] = serve.ingress(app)(BudgetForcingIngress)
+    return bound
+
+
+def _endpoint(route: Route[BodyT]) -> Callable[[BodyT, Request], Awaitable[Response]]:
+    async def endpoint(body: BodyT, request: Request) -> Response:
+        return await _ingress().answer(route, body, request)
+
+    # FastAPI reads the body's model from here.
+    endpoint.__annotations__["body"] = route.body
+    endpoint.__name__ = route.method
+    return endpoint
+
+
+def _ingress() -> BudgetForcingIngress:
+    """The ingress of this process."""
+    ingress: BudgetForcingIngress = serve.get_replica_context().servable_object
+    return ingress
+
+
+async def _models(request: Request) -> ModelList:
+    """All models and their adapters, as far as the key may use them."""
+    return await _ingress().models_for(request)
+
+
+async def _model(model: str, request: Request) -> ModelCard:
+    """One model, or one adapter."""
+    return await _ingress().model_for(request, model)
+
+
+async def _health() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+async def _metrics(request: Request) -> Response:
+    key = request.state.context.ticket.key
+    if key is not None and not key.metrics:
+        raise RefusedError(403, "this API key may not read the metrics")
+    return Response(await NODES.page(), media_type=MEDIA_TYPE)
+
+
+async def _invalid_body(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    field = ".".join(str(part) for part in problem["loc"] if part != "body")
+    refused = RefusedError(400, f"{field or 'body'}: {problem['msg']}", param=field or None)
+    return error_response(request, refused)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    if isinstance(error, OpenAIHTTPException):
+        error = RefusedError(error.status_code, error.message, kind=error.type)
+    elif isinstance(error, VLLMClientError):
+        error = RefusedError(400, str(error), param=getattr(error, "parameter", None))
+    elif isinstance(error, HTTPException):
+        error = RefusedError(error.status_code, str(error.detail))
+    assert isinstance(error, RefusedError)
+    return error_response(request, error)
+
+
+async def _internal_error(request: Request, error: Exception) -> Response:
+    logger.error("request failed: %s %s", request.method, request.scope["path"], exc_info=error)
+    return error_response(request, failed())
