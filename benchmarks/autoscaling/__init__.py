@@ -1,1 +1,1 @@
-"""Autoscaling of reasoning traffic, simulated: our policy and Ray's own."""
+"""Autoscaling of reasoning traffic, simulated: s1ray's policy and Ray's default."""

@@ -1,10 +1,10 @@
-"""What autoscaling costs and what it spares, simulated: our policy and Ray's own under the same traffic.
+"""Simulate autoscaling: waiting times and replica-hours of s1ray's policy and Ray's default under the same traffic.
 
-    make bench-autoscaling                                   # everything, some five minutes on two cores
+    make bench-autoscaling                                   # everything, about five minutes on two cores
     python -m benchmarks.autoscaling --quick --output DIR    # three traces, one seed
 
-Writes results.json and results.png. The options of both policies come from the same tuning
-(`benchmarks.autoscaling.tuning`), on other seeds than the reported ones and on three of the traces.
+Writes results.json and results.png. The options of both policies were tuned in the same way
+(`benchmarks.autoscaling.tuning`), on three of the traces and with other seeds than the reported ones.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from rich.console import Console
 
 from benchmarks.autoscaling import decision, report
 from benchmarks.autoscaling.policies import Arm, quiet
+from benchmarks.autoscaling.report import Compared
 from benchmarks.autoscaling.runs import Pool
 from benchmarks.autoscaling.simulation import TICK_S
 from benchmarks.autoscaling.traffic import FLEET, TRACES
 from benchmarks.autoscaling.tuning import TUNED_ON
+from s1ray.storage import write_json
 
 HERE = Path(__file__).parent
 
@@ -37,18 +39,18 @@ ARMS = (
     Arm("ray, our target and delays", {"policy": "ray"}),
     Arm("ray, our target, its delays", {"policy": "ray", "upscale_delay_s": 30.0, "downscale_delay_s": 600.0}),
 )
-"""Of ours the defaults of `s1ray.serving.config.Autoscaling`. ray.serve.llm's own target, a billion requests a replica,
-never scales, and Serve's, 2, takes all replicas at once: neither is worth a simulation."""
+"""queue_depth has the defaults of `s1ray.serving.config.Autoscaling`. ray.serve.llm's default target, a billion
+requests per replica, never scales, and Serve's, 2, starts all replicas at once: neither is worth a simulation."""
 
 TARGETS = (24, 32, 40, 48, 56)
-"""Of the sweeps: whoever wants less waiting, or fewer replicas, sets the target."""
+"""Targets of the sweeps: a lower one means less waiting, a higher one fewer replicas."""
 
 SEEDS = (1, 2, 3, 4, 5)
 SWEEP_SEEDS = 1
 
 
 def sweep(arm: Arm) -> list[Arm]:
-    """A policy with other targets."""
+    """A policy with each of the targets."""
     return [Arm(arm.name, {**arm.options, "target_ongoing_requests": target}, arm.ray) for target in TARGETS]
 
 
@@ -56,22 +58,23 @@ def main(
     quick: Annotated[bool, typer.Option(help="Three traces, one seed, small fleets.")] = False,
     output: Annotated[Path, typer.Option(help="Folder for results.json and results.png.")] = HERE,
 ) -> None:
-    """Simulate, print and write."""
+    """Simulate, print the tables and write the results."""
     console = Console() if sys.stdout.isatty() else Console(width=150)
     if not output.is_dir():
-        raise typer.BadParameter(f"there is no folder {str(output)!r}", param_hint="--output")
+        raise typer.BadParameter(f"no such folder: {output}", param_hint="--output")
     quiet()
     traces, seeds = (TUNED_ON, SEEDS[:1]) if quick else (TRACES, SEEDS)
-    compared, sweeps = [], []
+    compared: list[Compared] = []
+    sweeps: list[Compared] = []
     with Pool() as pool:
         for trace in traces:
-            console.print(f"{trace.name}: {trace.says}")
+            console.print(f"{trace.name}: {trace.description}")
             compared += pool.compare(trace.name, ARMS, seeds)
             if not quick:
                 for arm in (OURS, RAY_TUNED):
                     sweeps += pool.compare(trace.name, sweep(arm), seeds[:SWEEP_SEEDS])
         if not quick:
-            console.print(f"{FLEET.name}: {FLEET.says}")
+            console.print(f"{FLEET.name}: {FLEET.description}")
             compared += pool.compare(FLEET.name, (OURS, RAY_TUNED), seeds[:1])
     fleets = decision.FLEETS[:3] if quick else decision.FLEETS
     decisions = [decision.measure(arm, replicas) for replicas in fleets for arm in (OURS, RAY_TUNED)]
@@ -84,7 +87,7 @@ def main(
     }
     report.print_tables(console, compared, decisions)
     content = report.results(compared, sweeps, decisions, (*TRACES, FLEET), settings)
-    report.write_json(output / "results.json", content)
+    write_json(output / "results.json", content)
     report.write_plot(output / "results.png", compared, sweeps)
 
 

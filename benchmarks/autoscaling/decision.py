@@ -1,7 +1,7 @@
-"""What one decision costs Serve's controller, which makes ten a second for every deployment, in a fleet of replicas.
+"""The time that one decision takes in Serve's controller, which makes ten per second for every deployment.
 
-Ray's own `DeploymentAutoscalingState` is filled with the reports of one caller and of all replicas, as the controller
-receives them, and asked for its decision.
+Ray's `DeploymentAutoscalingState` gets the reports of one caller and of all replicas, as the controller receives them,
+and is asked for its decision.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 import time
 from dataclasses import dataclass
-from typing import Any
 
 from ray.serve._private import autoscaling_metrics_codec
 from ray.serve._private.autoscaling_state import DeploymentAutoscalingState, _resolve_policy_callable
@@ -44,19 +43,20 @@ class Decision:
     milliseconds: float
     """Median."""
     milliseconds_between: float | None
-    """Of the calls between two decisions, which our policy makes once a second."""
+    """Median of the calls between two decisions; queue_depth decides only once a second."""
 
 
 def measure(arm: Arm, replicas: int, *, repeats: int = 30) -> Decision:
     """Time the decision of one policy."""
     state = controller_state(arm, replicas)
-    deciding, between = [], []
+    deciding: list[float] = []
+    between: list[float] = []
     for _ in range(repeats):
         deciding.append(_time(state, replicas))
         between.append(_time(state, replicas))
-        # Our policy is to decide anew, not to wait until a second has passed.
+        # Make queue_depth decide again, although a second has not passed.
         state._policy_state.pop(autoscaling._STATE, None)
-    ours = autoscaling_config(Autoscaling(**arm.options), LIMIT).get("policy") is not None
+    ours = autoscaling_config(Autoscaling.model_validate(arm.options), LIMIT).get("policy") is not None
     return Decision(
         arm.name,
         replicas,
@@ -72,12 +72,12 @@ def _time(state: DeploymentAutoscalingState, replicas: int) -> float:
 
 
 def controller_state(arm: Arm, replicas: int) -> DeploymentAutoscalingState:
-    """The controller's state of a deployment whose replicas run 40 requests each."""
-    scaling = Autoscaling(max_replicas=2 * replicas, **arm.options)
+    """The controller's state for a deployment whose replicas run 40 requests each."""
+    scaling = Autoscaling.model_validate({"max_replicas": 2 * replicas, **arm.options})
     config = AutoscalingConfig(**autoscaling_config(scaling, LIMIT))
     deployment = DeploymentID("model", "benchmark")
     state = DeploymentAutoscalingState(deployment)
-    # What `register` takes from a deployment's description.
+    # As `register` sets them.
     state._config, state._policy_state = config, {}
     state._policy = _apply_autoscaling_config(_resolve_policy_callable(config.policy))
     ids = [ReplicaID(f"{number:08d}", deployment) for number in range(replicas)]
@@ -92,7 +92,7 @@ def controller_state(arm: Arm, replicas: int) -> DeploymentAutoscalingState:
     for replica in ids:
         numbers = {name: series(value) for name, value in stats.items()}
         state.record_request_metrics_for_replica(ReplicaMetricReport(replica, numbers, now))
-    report: Any = HandleMetricReport(
+    report = HandleMetricReport(
         deployment_id=deployment,
         handle_id="caller",
         actor_id="caller",

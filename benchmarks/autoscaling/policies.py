@@ -1,10 +1,10 @@
-"""Autoscaling policies as Ray Serve's controller calls them.
+"""Autoscaling policies, called as Ray Serve's controller calls them.
 
-The policy is Ray's own function, or ours, taken from Serve's options; around it is Ray's own wrapper with delays and
-factors (`_apply_autoscaling_config`), and its input is Ray's own `AutoscalingContext`. What is modelled is how the
-numbers get there (ray 2.60, `router.py` and `autoscaling_state.py`): the caller samples its requests every fifth of the
-look-back window, reports every ten seconds, and the controller takes the time-weighted mean of the window, the last
-sample holding until now. Ray's wrapper reads the wall clock, which is replaced by the simulation's.
+The policy is Ray's function or s1ray's class, taken from Serve's options, inside Ray's wrapper with delays and factors
+(`_apply_autoscaling_config`), and its input is Ray's `AutoscalingContext`. Only the collection of the numbers is
+modelled (after ray 2.60, `router.py` and `autoscaling_state.py`): the caller samples its requests every fifth of the
+look-back window and reports every ten seconds, and the controller takes the time-weighted mean of the window, in which
+the last sample lasts until now. Ray's wrapper reads the wall clock, which the simulation replaces with its own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import contextlib
 import logging
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 
 from ray.serve import autoscaling_policy
@@ -28,41 +27,45 @@ from s1ray.serving.replica.llm_config import autoscaling_config
 
 PUSH_S = 10.0
 SAMPLES = 0.2
-"""Ray's: seconds between two reports, and the part of the look-back window between two samples."""
+"""Seconds between two reports, and between two samples as a fraction of the look-back window: Ray's values."""
+
+
+Option = str | float
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A policy with its options."""
+    """A policy and its options."""
 
     name: str
-    options: Mapping[str, Any]
-    """Of `s1ray.serving.config.Autoscaling`."""
-    ray: Mapping[str, Any] = field(default_factory=dict)
-    """Serve options that replace ours."""
+    options: Mapping[str, Option]
+    """Fields of `s1ray.serving.config.Autoscaling`."""
+    ray: Mapping[str, Option] = field(default_factory=dict)
+    """Options of Serve that replace those which s1ray would set."""
 
 
 class Controller:
-    """What Serve's controller knows of one deployment, and what it decides."""
+    """Serve's controller, for one deployment."""
 
     def __init__(self, arm: Arm, *, ongoing_limit: int, min_replicas: int, max_replicas: int) -> None:
-        scaling = Autoscaling(min_replicas=min_replicas, max_replicas=max_replicas, **arm.options)
+        bounds = {"min_replicas": min_replicas, "max_replicas": max_replicas}
+        scaling = Autoscaling.model_validate({**bounds, **arm.options})
         self.config = AutoscalingConfig(**(autoscaling_config(scaling, ongoing_limit) | dict(arm.ray)))
         # As `DeploymentAutoscalingState.register` does.
         self._policy = autoscaling_policy._apply_autoscaling_config(_resolve_policy_callable(self.config.policy))
-        self._state: dict[str, Any] = {}
+        self._state: dict[str, object] = {}
         self._samples: deque[tuple[float, float, float]] = deque()
         self._reported: list[tuple[float, float, float]] = []
         self._areas = (0.0, 0.0)
-        self._raw: dict[str, dict[Any, list[Any]]] = {}
+        self._raw: dict[str, dict[int, list[SimpleNamespace]]] = {}
         self.sample_s = min(self.config.look_back_period_s * SAMPLES, PUSH_S)
 
     def sample(self, now: float, queued: float, ongoing: float) -> None:
-        """The caller notes its requests."""
+        """The caller samples its requests."""
         self._samples.append((now, queued, queued + ongoing))
 
-    def report(self, now: float, stats: Mapping[Any, Mapping[str, float]]) -> None:
-        """Caller and replicas report to the controller."""
+    def report(self, now: float, stats: Mapping[int, Mapping[str, float]]) -> None:
+        """The caller and the replicas report to the controller; `stats` are the replicas', by number."""
         while self._samples and self._samples[0][0] < now - self.config.look_back_period_s:
             self._samples.popleft()
         self._reported = list(self._samples)
@@ -71,7 +74,7 @@ class Controller:
             queued += one * (then - at)
             total += all_of * (then - at)
         self._areas = (queued, total)
-        raw: dict[str, dict[Any, list[Any]]] = {}
+        raw: dict[str, dict[int, list[SimpleNamespace]]] = {}
         for replica, numbers in stats.items():
             for name, value in numbers.items():
                 raw.setdefault(name, {})[replica] = [SimpleNamespace(timestamp=now, value=value)]
@@ -85,8 +88,8 @@ class Controller:
         whole = last - first + left
         return (self._areas[0] + queued * left) / whole, (self._areas[1] + total * left) / whole
 
-    def decide(self, now: float, running: list[Any], target: int, minimum: int, maximum: int) -> int:
-        """The replicas to ask for."""
+    def decide(self, now: float, running: Sequence[object], target: int, minimum: int, maximum: int) -> int:
+        """The new target."""
         queued, total = self._mean(now)
         ctx = AutoscalingContext(
             deployment_id="model",
@@ -108,17 +111,17 @@ class Controller:
             config=self.config,
         )
         decision, self._state = self._policy(ctx)
-        return min(max(math.ceil(decision), minimum), maximum)
+        return min(max(math.ceil(float(decision)), minimum), maximum)
 
 
 def quiet() -> None:
-    """No line for each of thousands of decisions."""
+    """Turn off the log line of every decision."""
     logging.getLogger("ray.serve").disabled = True
 
 
 @contextlib.contextmanager
 def simulated_clock() -> Iterator[SimpleNamespace]:
-    """Ray's policies read this clock, whose `now` the simulation sets."""
+    """Make Ray's policies read this clock, whose `now` the simulation sets."""
     clock = SimpleNamespace(now=0.0)
     with mock.patch.object(autoscaling_policy, "time", SimpleNamespace(time=lambda: clock.now)):
         yield clock

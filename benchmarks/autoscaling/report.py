@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import itertools
-import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -23,9 +22,12 @@ from benchmarks.autoscaling.policies import Arm
 from benchmarks.autoscaling.simulation import Outcome
 from benchmarks.autoscaling.traffic import Trace
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 WAIT_PRICE = 0.25
-"""Replica-hours that an hour of one request's waiting is worth: what tuning weighs. A replica-hour against four hours
-of waiting is a choice, and stated as one; the tables give both sides."""
+"""Replica-hours that one hour of a request's waiting costs, in the cost that tuning minimizes. That a replica-hour is
+worth four hours of waiting is a choice; the tables show both."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,13 @@ class Measured:
 
     requests: int
     wait_p50_s: float
-    """From arrival to the first decode step, of the requests that were not refused."""
+    """From arrival to the first decode step; refused requests are left out."""
     wait_p95_s: float
     wait_p99_s: float
     wait_mean_s: float
     replica_hours: float
     turns_a_day: float
-    """Changes of direction: replicas that go after others came, or come after others went."""
+    """Changes of direction: replicas removed after some were added, or the other way round."""
     refused: int
     lost: int
     preemptions: int
@@ -48,12 +50,12 @@ class Measured:
 
     @property
     def cost(self) -> float:
-        """Replica-hours, and waiting at its price."""
+        """Replica-hours, plus waiting at `WAIT_PRICE`."""
         return self.replica_hours + WAIT_PRICE * self.wait_mean_s * (self.requests - self.refused) / 3600
 
 
 def measured(outcome: Outcome, hours: float) -> Measured:
-    """Sum up a simulation."""
+    """Summarize a simulation of `hours`."""
     waits = np.array([one.begun - one.arrived for one in outcome.requests if one.begun == one.begun])
     p50, p95, p99 = np.quantile(waits, (0.5, 0.95, 0.99)) if waits.size else (0.0, 0.0, 0.0)
     return Measured(
@@ -73,29 +75,25 @@ def measured(outcome: Outcome, hours: float) -> Measured:
 
 @dataclass(frozen=True)
 class Compared:
-    """One policy under one trace, with every seed."""
+    """One policy under one trace, with all seeds."""
 
     trace: str
     arm: Arm
     runs: tuple[Measured, ...]
 
     def mean(self, name: str) -> float:
-        """Of a number, over the seeds."""
+        """The mean of a field over the seeds."""
         return float(np.mean([getattr(run, name) for run in self.runs]))
 
-    def describe(self) -> dict[str, Any]:
-        """For the results file: the mean over the seeds, the smallest and the largest."""
+    def describe(self) -> dict[str, object]:
+        """For the results file: mean, minimum and maximum over the seeds."""
         names = (*Measured.__dataclass_fields__, "cost")
         numbers = {name: [getattr(run, name) for run in self.runs] for name in names}
         spread = {
-            name: {
-                "mean": round(float(np.mean(values)), 3),
-                "least": round(min(values), 3),
-                "most": round(max(values), 3),
-            }
+            name: {"mean": round(float(np.mean(values)), 3), "min": round(min(values), 3), "max": round(max(values), 3)}
             for name, values in numbers.items()
         }
-        return {"policy": self.arm.name, "options": {**self.arm.options, **self.arm.ray}} | spread
+        return {"policy": self.arm.name, "options": {**self.arm.options, **self.arm.ray}, **spread}
 
 
 def results(
@@ -103,10 +101,10 @@ def results(
     sweeps: Sequence[Compared],
     decisions: Sequence[Decision],
     traces: Iterable[Trace],
-    settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Everything, for the results file."""
-    said = {trace.name: trace.says for trace in traces}
+    settings: Mapping[str, object],
+) -> dict[str, object]:
+    """The content of the results file."""
+    descriptions = {trace.name: trace.description for trace in traces}
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu_cores": os.cpu_count(),
@@ -116,7 +114,7 @@ def results(
         "replica": asdict(Hardware()),
         "traces": {
             name: {
-                "says": said.get(name, ""),
+                "description": descriptions.get(name, ""),
                 "policies": [one.describe() for one in compared if one.trace == name],
                 "targets": [one.describe() for one in sweeps if one.trace == name],
             }
@@ -124,13 +122,6 @@ def results(
         },
         "decision": [asdict(decision) for decision in decisions],
     }
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write the results file, whole or not at all."""
-    half = path.with_suffix(".part")
-    half.write_text(json.dumps(content, indent=1) + "\n")
-    half.replace(path)
 
 
 COLUMNS = {
@@ -143,12 +134,12 @@ COLUMNS = {
     "turns a day": ("turns_a_day", "{:.0f}"),
     "refused": ("refused", "{:.0f}"),
     "lost": ("lost", "{:.1f}"),
-    "thrown out": ("preemptions", "{:.0f}"),
+    "preempted": ("preemptions", "{:.0f}"),
 }
 
 
 def print_tables(console: Console, compared: Sequence[Compared], decisions: Sequence[Decision]) -> None:
-    """Every trace and policy, and the cost of a decision."""
+    """Print every trace and policy, and the time of a decision."""
     table = Table(title="Means over the seeds")
     table.add_column("trace")
     table.add_column("policy")
@@ -170,7 +161,7 @@ def print_tables(console: Console, compared: Sequence[Compared], decisions: Sequ
 
 
 def write_plot(path: Path, compared: Sequence[Compared], sweeps: Sequence[Compared]) -> None:
-    """Mean wait against replica-hours, trace by trace: each policy, and lines for other targets; and the turns.
+    """Plot the mean wait against replica-hours for each trace and policy, with lines for other targets, and the turns.
 
     Bars span the seeds. Traces without a sweep are left out.
     """
@@ -185,21 +176,21 @@ def write_plot(path: Path, compared: Sequence[Compared], sweeps: Sequence[Compar
     grid = figure.add_gridspec(rows + 1, 3)
     for number, name in enumerate(traces):
         axes = figure.add_subplot(grid[number // 3, number % 3])
-        _draw_trace(axes, name, *([one for one in all_of if one.trace == name] for all_of in (compared, sweeps)))
+        _draw_trace(axes, name, *([one for one in every if one.trace == name] for every in (compared, sweeps)))
     drawn = figure.axes[0].get_legend_handles_labels()
     _draw_turns(figure.add_subplot(grid[rows, :2]), [one for one in compared if one.trace in traces], traces)
-    beside = figure.add_subplot(grid[rows, 2])
-    beside.set_axis_off()
-    beside.legend(*drawn, loc="center")
+    legend = figure.add_subplot(grid[rows, 2])
+    legend.set_axis_off()
+    legend.legend(*drawn, loc="center")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 COLOURS = ("tab:blue", "tab:orange", "tab:red", "tab:brown")
-"""Of the policies, in their order."""
+"""Of the policies, in order."""
 
 
-def _draw_trace(axes: Any, name: str, compared: Sequence[Compared], sweeps: Sequence[Compared]) -> None:
+def _draw_trace(axes: Axes, name: str, compared: Sequence[Compared], sweeps: Sequence[Compared]) -> None:
     for policy, colour in zip(("queue_depth", "ray"), COLOURS, strict=False):
         line = [one for one in sweeps if one.arm.options.get("policy", "queue_depth") == policy]
         if not line:
@@ -224,16 +215,16 @@ def _draw_trace(axes: Any, name: str, compared: Sequence[Compared], sweeps: Sequ
     axes.set(title=name, xlabel="replica-hours", ylabel="mean wait, s", ylim=(0, None))
 
 
-def _draw_turns(axes: Any, compared: Sequence[Compared], traces: Sequence[str]) -> None:
+def _draw_turns(axes: Axes, compared: Sequence[Compared], traces: Sequence[str]) -> None:
     arms = list(dict.fromkeys(one.arm.name for one in compared))
     for number, (arm, colour) in enumerate(zip(arms, COLOURS, strict=False)):
         places = [index + (number - (len(arms) - 1) / 2) * 0.2 for index in range(len(traces))]
         heights = [one.mean("turns_a_day") for one in compared if one.arm.name == arm]
         axes.bar(places, heights, 0.2, color=colour)
     axes.set_xticks(range(len(traces)), traces)
-    axes.set(title="changes of direction a day")
+    axes.set(title="changes of direction per day")
 
 
 def _targets(line: Sequence[Compared]) -> str:
-    targets = [one.arm.options["target_ongoing_requests"] for one in line]
-    return f"{min(targets)} to {max(targets)}"
+    targets = [float(one.arm.options["target_ongoing_requests"]) for one in line]
+    return f"{min(targets):g} to {max(targets):g}"

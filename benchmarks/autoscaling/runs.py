@@ -1,4 +1,4 @@
-"""Many simulations, on all cores."""
+"""Many simulations, in parallel."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BY_NAME = {trace.name: trace for trace in (*TRACES, FLEET)}
 
 
 def run(trace: str, arm: Arm, seed: int) -> Measured:
-    """One policy under one drawing of a trace."""
+    """Simulate one policy under one drawing of a trace."""
     quiet()
     drawn = BY_NAME[trace]
-    return measured(simulate(drawn.draw(seed), arm, seed=seed, **drawn.bounds()), drawn.hours)
+    return measured(simulate(drawn.draw(seed), arm, drawn.bounds(), seed=seed), drawn.hours)
 
 
 class Pool:
-    """Runs simulations in processes of its own, one a core."""
+    """Runs simulations in processes, one per core."""
 
     def __init__(self) -> None:
         self._pool = ProcessPoolExecutor(os.cpu_count())
@@ -34,7 +34,7 @@ class Pool:
         self._pool.shutdown(cancel_futures=True)
 
     def compare(self, trace: str, arms: Sequence[Arm], seeds: Sequence[int]) -> list[Compared]:
-        """Every policy under the same drawings of a trace."""
+        """Simulate every policy under the same drawings of a trace."""
         begun = [[self._pool.submit(run, trace, arm, seed) for seed in seeds] for arm in arms]
         return [
             Compared(trace, arm, tuple(one.result() for one in runs)) for arm, runs in zip(arms, begun, strict=True)

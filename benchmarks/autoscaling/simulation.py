@@ -1,9 +1,9 @@
-"""A deployment under traffic: replicas that start, serve, drain and go, and a policy that decides how many.
+"""A deployment under traffic: replicas that start, serve, drain and stop, and a policy that decides how many there are.
 
-A discrete-event simulation. Requests go to the less busy of two replicas chosen at random, as long as one of them has
-room (Serve's power of two choices); while all are full they wait in one queue, first come first served, and beyond
-`max_queued_requests` they are refused. A replica that goes takes nothing new and ends what it has; after the shutdown
-timeout the rest of it is lost.
+A discrete-event simulation. A request goes to the less busy of two replicas chosen at random, if one of them has room
+(Serve's power of two choices). While all replicas are full, requests wait in one queue, first come, first served, and
+beyond `max_queued_requests` they are refused. A replica that is being removed takes no new requests and finishes those
+it has; after the shutdown timeout the rest is lost.
 """
 
 from __future__ import annotations
@@ -17,35 +17,34 @@ from dataclasses import dataclass, field
 
 from benchmarks.autoscaling.engine import Engine, Hardware, Request
 from benchmarks.autoscaling.policies import PUSH_S, Arm, Controller, simulated_clock
+from benchmarks.autoscaling.traffic import Bounds
 from s1ray.serving.scaling.engine_load import WEIGHT
 from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
 
 TICK_S = 2.0
-"""Seconds between decisions. Serve decides ten times a second, on numbers that change every ten seconds."""
+"""Seconds between decisions. Serve decides ten times per second, on numbers that change every ten seconds."""
 
 SHUTDOWN_TIMEOUT_S = 600.0
-MAX_QUEUED = 1024
-"""Of one caller."""
 
 
 @dataclass
 class Outcome:
-    """What became of the requests, and what it took."""
+    """The requests with their times, and the cost."""
 
     requests: list[Request]
     replica_seconds: float = 0.0
-    """Of starting, running and draining replicas: all hold their GPUs."""
+    """Of starting, running and draining replicas, all of which hold their GPUs."""
     refused: int = 0
     lost: int = 0
     preemptions: int = 0
     peak: int = 0
-    """Replicas asked for at most."""
+    """The largest target."""
     changes: list[tuple[float, int]] = field(default_factory=list)
-    """When the number of replicas was changed, and to what."""
+    """Times at which the target changed, and the new targets."""
 
     @property
     def turns(self) -> int:
-        """Changes of direction: ups after downs, and downs after ups."""
+        """Changes of direction: up after down, and down after up."""
         numbers = [number for _, number in self.changes]
         signs = [math.copysign(1, after - before) for before, after in itertools.pairwise(numbers)]
         return sum(one != other for one, other in itertools.pairwise(signs))
@@ -62,10 +61,8 @@ class _Replica:
 
 
 class _Deployment:
-    def __init__(
-        self, requests: list[Request], arm: Arm, hardware: Hardware, seed: int, minimum: int, maximum: int
-    ) -> None:
-        self.hardware, self.minimum, self.maximum = hardware, minimum, maximum
+    def __init__(self, requests: list[Request], arm: Arm, hardware: Hardware, seed: int, bounds: Bounds) -> None:
+        self.hardware, self.bounds = hardware, bounds
         self.random = random.Random(seed)
         self.outcome = Outcome(requests)
         self.queue: deque[Request] = deque()
@@ -74,23 +71,26 @@ class _Deployment:
         self.numbers = itertools.count()
         self.events: list[tuple[float, int, str, int]] = []
         self.order = itertools.count()
-        self.target = minimum
+        self.target = bounds.min_replicas
         self.controller = Controller(
-            arm, ongoing_limit=hardware.max_num_seqs, min_replicas=minimum, max_replicas=maximum
+            arm,
+            ongoing_limit=hardware.max_num_seqs,
+            min_replicas=bounds.min_replicas,
+            max_replicas=bounds.max_replicas,
         )
 
     def push(self, at: float, kind: str, number: int = 0) -> None:
         heapq.heappush(self.events, (at, next(self.order), kind, number))
 
-    def ask_for(self, now: float, target: int, *, at_once: bool = False) -> None:
-        """Start or drain replicas until there are `target` that do not drain."""
+    def scale(self, now: float, target: int, *, at_once: bool = False) -> None:
+        """Start or drain replicas until `target` of them are not draining."""
         kept = [replica for replica in self.replicas.values() if replica.draining_since is None]
         for _ in range(target - len(kept)):
             replica = _Replica(next(self.numbers), now)
             self.replicas[replica.number] = replica
             delay = self.hardware.start_s * math.exp(self.random.gauss(0, self.hardware.start_sigma))
             self.push(now if at_once else now + delay, "ready", replica.number)
-        # Serve stops replicas that have not started yet first.
+        # Serve first stops replicas that are still starting.
         starting = [replica for replica in kept if replica.engine is None]
         started = [replica for replica in kept if replica.engine is not None]
         self.random.shuffle(started)
@@ -112,7 +112,7 @@ class _Deployment:
             self.outcome.preemptions += replica.engine.preemptions
 
     def route(self, request: Request, now: float) -> bool:
-        """Give a request to a replica with room; False if there is none."""
+        """Pass a request to a replica with room; False if there is none."""
         limit = self.hardware.max_num_seqs
         chosen = None
         if self.running:
@@ -146,7 +146,7 @@ class _Deployment:
                 self.push(at, "engine", replica.number)
 
     def step(self, replica: _Replica, now: float) -> None:
-        """An engine's own event: requests end, or its cache is full."""
+        """Handle an engine's event: requests end, or its cache is full."""
         assert replica.engine is not None
         replica.due = math.inf
         self.ended(replica, replica.engine.advance(now))
@@ -159,7 +159,7 @@ class _Deployment:
         self.schedule(replica)
 
     def fill(self, replica: _Replica, now: float) -> None:
-        """While anything waits, the others are full."""
+        """Pass waiting requests to a replica until it is full."""
         assert replica.engine is not None
         while self.queue and replica.engine.ongoing < self.hardware.max_num_seqs:
             self.ended(replica, replica.engine.add(self.queue.popleft(), now))
@@ -184,12 +184,13 @@ class _Deployment:
         self.controller.report(now, stats)
 
     def decide(self, now: float) -> None:
-        target = self.controller.decide(now, self.running, self.target, self.minimum, self.maximum)
+        bounds = self.bounds
+        target = self.controller.decide(now, self.running, self.target, bounds.min_replicas, bounds.max_replicas)
         if target != self.target:
             self.target = target
             self.outcome.peak = max(self.outcome.peak, target)
             self.outcome.changes.append((now, target))
-            self.ask_for(now, target)
+            self.scale(now, target)
 
 
 def _ongoing(replica: _Replica) -> int:
@@ -198,52 +199,41 @@ def _ongoing(replica: _Replica) -> int:
 
 
 def simulate(
-    requests: list[Request],
-    arm: Arm,
-    *,
-    seed: int,
-    minimum: int,
-    maximum: int,
-    hardware: Hardware | None = None,
-    max_queued: int = MAX_QUEUED,
-    until: float | None = None,
+    requests: list[Request], arm: Arm, bounds: Bounds, *, seed: int, hardware: Hardware | None = None
 ) -> Outcome:
-    """Run requests (in the order of their arrival) against a policy, until the last of them has ended.
+    """Run requests against a policy until the last of them has ended.
 
     Args:
-        requests: they are changed in place.
+        requests: in the order of arrival; they are changed in place.
         arm: the policy.
-        seed: of start-up times, routing, and which replica goes.
-        minimum: replicas at least; so many run at the beginning.
-        maximum: replicas at most.
+        bounds: of the deployment.
+        seed: of start times, routing, and the choice of the replica to remove.
         hardware: of a replica.
-        max_queued: requests that wait at most.
-        until: seconds for which replicas are paid at least. None: until the last request ended.
     """
     hardware = hardware or Hardware()
-    deployment = _Deployment(requests, arm, hardware, seed, minimum, maximum)
+    deployment = _Deployment(requests, arm, hardware, seed, bounds)
     outcome = deployment.outcome
-    outcome.peak = minimum
-    outcome.changes.append((0.0, minimum))
-    deployment.ask_for(0.0, minimum, at_once=True)
+    outcome.peak = bounds.min_replicas
+    outcome.changes.append((0.0, bounds.min_replicas))
+    deployment.scale(0.0, bounds.min_replicas, at_once=True)
     for at, kind in ((0.0, "sample"), (0.0, "report"), (0.5, "decide")):
         deployment.push(at, kind)
-    coming = iter(requests)
-    following = next(coming, None)
+    arriving = iter(requests)
+    following = next(arriving, None)
     with simulated_clock() as clock:
         while True:
             if following is not None and following.arrived <= deployment.events[0][0]:
                 clock.now = now = following.arrived
                 if deployment.queue or not deployment.route(following, now):
-                    if len(deployment.queue) >= max_queued:
+                    if len(deployment.queue) >= bounds.max_queued:
                         outcome.refused += 1
                     else:
                         deployment.queue.append(following)
                         if not deployment.running:
-                            # Serve's callers report at once while there is no replica.
+                            # Without a replica, Serve's callers report at once.
                             deployment.sample(now)
                             deployment.report(now)
-                following = next(coming, None)
+                following = next(arriving, None)
                 continue
             now, _, kind, number = heapq.heappop(deployment.events)
             clock.now = now
@@ -270,7 +260,7 @@ def simulate(
                 deployment.decide(now)
                 deployment.push(now + TICK_S, kind)
                 busy = deployment.queue or any(map(_ongoing_anywhere, deployment.replicas.values()))
-                if following is None and not busy and now >= (until or 0.0):
+                if following is None and not busy and now >= bounds.until_s:
                     break
     for replica in list(deployment.replicas.values()):
         deployment.remove(replica, now)

@@ -1,35 +1,35 @@
-"""Tunes both policies in the same way: one option after the other, on seeds that no result is reported for.
+"""Tune both policies in the same way: one option after the other, with seeds that no result is reported for.
 
     python -m benchmarks.autoscaling.tuning queue_depth
     python -m benchmarks.autoscaling.tuning ray
 
-Each option in turn takes the value with the least cost (replica-hours, and waiting at `WAIT_PRICE`), averaged over
-three of the traces and relative to what they cost in the beginning; twice around. Ray's target is tuned. Ours stays
-three quarters of `max_num_seqs`, because what a replica carries is for the policy to find out.
+Each option in turn gets the value with the lowest cost (replica-hours, plus waiting at `WAIT_PRICE`), averaged over
+three of the traces and relative to the cost at the start; two passes. Ray's target is tuned. queue_depth's stays three
+quarters of `max_num_seqs`, because the policy itself finds out what a replica carries.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import typer
 from rich.console import Console
 
-from benchmarks.autoscaling.policies import Arm, quiet
+from benchmarks.autoscaling.policies import Arm, Option, quiet
 from benchmarks.autoscaling.runs import Pool
 from benchmarks.autoscaling.traffic import TRACES
 
 SEEDS = (101, 102)
-"""Results are reported for other ones."""
+"""The reported results have other seeds."""
 
 TUNED_ON = tuple(trace for trace in TRACES if trace.name in ("steady", "bursts", "heavy-tailed"))
-"""The other traces are new to both policies."""
+"""Neither policy was tuned on the other traces."""
 
-BEGIN = {"target_ongoing_requests": 48, "downscale_delay_s": 300.0, "upscale_delay_s": 10.0}
+BEGIN: Mapping[str, Option] = {"target_ongoing_requests": 48, "downscale_delay_s": 300.0, "upscale_delay_s": 10.0}
 
-GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
+GRIDS: Mapping[str, Mapping[str, Sequence[Option]]] = {
     "queue_depth": {
         "upscale_delay_s": (0.0, 5.0, 10.0, 30.0),
         "downscale_delay_s": (180.0, 300.0, 600.0),
@@ -47,22 +47,22 @@ GRIDS: Mapping[str, Mapping[str, Sequence[Any]]] = {
 }
 
 
-def arm(policy: str, options: Mapping[str, Any]) -> Arm:
-    """A policy with options; what only Serve knows goes to it directly."""
+def arm(policy: str, options: Mapping[str, Option]) -> Arm:
+    """A policy with options; those that are not fields of `Autoscaling` go to Serve directly."""
     serves = {name: value for name, value in options.items() if name == "look_back_period_s"}
     return Arm(policy, {"policy": policy} | {name: options[name] for name in options.keys() - serves.keys()}, serves)
 
 
-def costs(pool: Pool, policy: str, options: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Of every trace with each of the options, averaged over the tuning seeds: options by traces."""
+def costs(pool: Pool, policy: str, options: Sequence[Mapping[str, Option]]) -> npt.NDArray[np.float64]:
+    """The cost with each set of options under each trace, averaged over the tuning seeds: options by traces."""
     arms = [arm(policy, one) for one in options]
     return np.array(
         [[one.mean("cost") for one in pool.compare(trace.name, arms, SEEDS)] for trace in TUNED_ON]
     ).transpose()
 
 
-def tune(policy: str, begin: Mapping[str, Any], console: Console, pool: Pool) -> dict[str, Any]:
-    """The options with the least cost."""
+def tune(policy: str, begin: Mapping[str, Option], console: Console, pool: Pool) -> dict[str, Option]:
+    """The options with the lowest cost."""
     options = dict(begin)
     base, best = costs(pool, policy, [options])[0], 1.0
     for _ in range(2):
@@ -80,7 +80,7 @@ def tune(policy: str, begin: Mapping[str, Any], console: Console, pool: Pool) ->
 
 
 def main(policy: str) -> None:
-    """Tune one, and print its options."""
+    """Tune one policy and print its options."""
     quiet()
     console = Console(width=130)
     with Pool() as pool:

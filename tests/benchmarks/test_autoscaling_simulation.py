@@ -1,4 +1,4 @@
-"""The simulation behind the autoscaling benchmark: its engine, its bookkeeping, and how policies are called."""
+"""The simulation of the autoscaling benchmark: engine, accounting, and the calls of the policies."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from benchmarks.autoscaling.policies import Arm, Controller, quiet, simulated_cl
 from benchmarks.autoscaling.report import WAIT_PRICE, Compared, Measured, measured, results, write_plot
 from benchmarks.autoscaling.runs import Pool, run
 from benchmarks.autoscaling.simulation import Outcome, simulate
-from benchmarks.autoscaling.traffic import TRACES
+from benchmarks.autoscaling.traffic import FLEET, TRACES, Bounds
 from s1ray.serving.scaling.policy import QueueDepthPolicy
 
 OURS, RAY = Arm("ours", {}), Arm("ray", {"policy": "ray"})
@@ -34,12 +34,12 @@ def _quiet() -> None:
 
 
 def drive(engine: Engine, requests: list[Request]) -> None:
-    """Give an engine requests at their arrival, and let it decode until it is idle."""
-    coming = list(requests)
-    while coming or engine.ongoing:
+    """Add requests to an engine when they arrive, and let it decode until it is idle."""
+    arriving = list(requests)
+    while arriving or engine.ongoing:
         at = engine.next_event()
-        if coming and coming[0].arrived <= at:
-            engine.add(coming[0], coming.pop(0).arrived)
+        if arriving and arriving[0].arrived <= at:
+            engine.add(arriving[0], arriving.pop(0).arrived)
         else:
             engine.advance(at)
         assert engine.cached <= SMALL.kv_tokens + 1
@@ -61,7 +61,7 @@ def test_two_requests_slow_each_other_down() -> None:
     assert first.ended == pytest.approx(both + 500 * (0.020 + 0.0003))
 
 
-def test_a_full_cache_throws_the_last_request_out_and_brings_it_back() -> None:
+def test_a_full_cache_preempts_the_last_request_which_is_resumed() -> None:
     engine = Engine(SMALL, 0.0)
     requests = [Request(0.0, 100, 6000) for _ in range(3)]
     drive(engine, requests)
@@ -73,7 +73,7 @@ def test_a_full_cache_throws_the_last_request_out_and_brings_it_back() -> None:
 
 @given(st.lists(st.tuples(st.floats(0, 60), st.integers(0, 500), st.integers(1, 9000)), min_size=1, max_size=12))
 @settings(deadline=None)
-def test_an_engine_ends_every_request_and_no_sooner_than_alone(drawn: list[tuple[float, int, int]]) -> None:
+def test_every_request_ends_and_no_sooner_than_alone(drawn: list[tuple[float, int, int]]) -> None:
     requests = [Request(*one) for one in sorted(drawn)]
     drive(Engine(SMALL, 0.0), requests)
     for request in requests:
@@ -87,7 +87,7 @@ def test_every_request_is_accounted_for(seed: int, arm: Arm, minimum: int) -> No
     rng = np.random.default_rng(seed)
     arrivals = np.sort(rng.uniform(0, 900, 120))
     requests = [Request(float(at), 100, int(n)) for at, n in zip(arrivals, rng.integers(10, 4000, 120), strict=True)]
-    outcome = simulate(requests, arm, seed=seed, minimum=minimum, maximum=6, hardware=SMALL, max_queued=40)
+    outcome = simulate(requests, arm, Bounds(minimum, 6, max_queued=40), seed=seed, hardware=SMALL)
     ended = sum(not math.isnan(request.ended) for request in requests)
     assert ended + outcome.refused + outcome.lost == len(requests)
     assert all(request.begun >= request.arrived for request in requests if not math.isnan(request.begun))
@@ -98,21 +98,19 @@ def test_every_request_is_accounted_for(seed: int, arm: Arm, minimum: int) -> No
 
 
 def test_a_fixed_number_of_replicas_costs_its_time() -> None:
-    outcome = simulate([Request(1.0, 0, 100)], RAY, seed=0, minimum=2, maximum=2, hardware=SMALL, until=3600.0)
+    outcome = simulate([Request(1.0, 0, 100)], RAY, Bounds(2, 2, until_s=3600.0), seed=0, hardware=SMALL)
     assert outcome.replica_seconds == pytest.approx(7200, rel=1e-3)
 
 
 def test_a_simulation_can_be_repeated() -> None:
     trace = TRACES[0]
-    first, second = (
-        measured(simulate(trace.draw(3)[:1500], OURS, seed=3, **trace.bounds() | {"until": 0.0}), 1) for _ in range(2)
-    )
+    first, second = (measured(simulate(trace.draw(3)[:1500], OURS, Bounds(1, 24), seed=3), 1) for _ in range(2))
     assert first == second
 
 
 def test_from_zero_the_first_request_starts_a_replica() -> None:
     request = Request(100.0, 0, 10)
-    outcome = simulate([request], OURS, seed=0, minimum=0, maximum=2, hardware=SMALL, until=1000.0)
+    outcome = simulate([request], OURS, Bounds(0, 2, until_s=1000.0), seed=0, hardware=SMALL)
     assert [number for _, number in outcome.changes] == [0, 1, 0]
     assert 100 < outcome.changes[1][0] < 105
     assert request.begun - 100 < 3 * SMALL.start_s
@@ -184,28 +182,25 @@ def test_waiting_has_a_price() -> None:
 
 def test_results_are_written_with_their_spread(tmp_path: Path) -> None:
     trace = TRACES[0]
-    runs = tuple(
-        measured(simulate(trace.draw(seed)[:200], RAY, seed=seed, **trace.bounds() | {"until": 0.0}), 1)
-        for seed in (1, 2)
-    )
+    runs = tuple(measured(simulate(trace.draw(seed)[:200], RAY, Bounds(1, 24), seed=seed), 1) for seed in (1, 2))
     compared = [Compared(trace.name, RAY, runs)]
     swept = [Compared(trace.name, arm, runs) for arm in benchmark.sweep(RAY)]
     content = results(compared, swept, [decision.measure(RAY, 2, repeats=2)], TRACES, {"quick": True})
     described = json.loads(json.dumps(content))["traces"][trace.name]["policies"][0]
-    assert described["replica_hours"]["least"] <= described["replica_hours"]["mean"]
+    assert described["replica_hours"]["min"] <= described["replica_hours"]["mean"]
     assert described["options"] == {"policy": "ray"}
     write_plot(tmp_path / "plot.png", compared, swept)
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
-def test_the_committed_results_are_of_these_policies() -> None:
+def test_the_committed_results_are_those_of_these_policies() -> None:
     path = Path(benchmark.__file__).parent / "results.json"
     content = json.loads(path.read_text())
     assert not content["settings"]["quick"]
-    assert content["traces"].keys() == {trace.name for trace in (*TRACES, benchmark.FLEET)}
+    assert content["traces"].keys() == {trace.name for trace in (*TRACES, FLEET)}
     for name, described in content["traces"].items():
         arms = {one["policy"]: one["options"] for one in described["policies"]}
-        expected = benchmark.ARMS[:2] if name == benchmark.FLEET.name else benchmark.ARMS
+        expected = benchmark.ARMS[:2] if name == FLEET.name else benchmark.ARMS
         assert arms == {arm.name: {**arm.options, **arm.ray} for arm in expected}
 
 
