@@ -19,8 +19,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-from pydantic import BaseModel, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from s1ray.errors import InputError
 
@@ -98,7 +98,16 @@ def registered(registry: Registry[type[BaseModel]], *, key: str = "kind", defaul
             raise PydanticCustomError(
                 "registered", "needs `{key}`: one of {names}", {"key": key, "names": ", ".join(registry.names())}
             )
-        return registry.get(name).model_validate({key: name, **value})
+        config_class = registry.get(name)
+        unknown = [field for field in value if field not in config_class.model_fields]
+        if unknown and config_class.model_config.get("extra") == "forbid":
+            # Whoever reports pydantic's own error knows the fields of the base class only.
+            known = {"known": ", ".join(config_class.model_fields)}
+            problem = PydanticCustomError("unknown", "unknown field; the fields here are {known}", known)
+            raise ValidationError.from_exception_data(
+                name, [InitErrorDetails(type=problem, loc=(field,), input={}) for field in unknown]
+            )
+        return config_class.model_validate({key: name, **value})
 
     return WrapValidator(validate)
 

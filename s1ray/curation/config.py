@@ -5,73 +5,15 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.curation.sources import Source
+from s1ray.grading import RULES, GraderName
 from s1ray.models import EngineConfig, ModelPath
+from s1ray.registry import SOURCES, registered
+from s1ray.schemas import Question
 from s1ray.thinking.budget import ThinkingBudget
-
-
-class ColumnMapping(Config):
-    """Which of a source's columns hold what. Columns that are not named here go into `metadata`."""
-
-    question: str = "question"
-    solution: str | None = None
-    answer: str | None = None
-    domain: str | None = None
-    source: str | None = None
-    """Column that says where a row comes from; it is added to the source's name ("math/Algebra")."""
-    length: str | None = None
-    """Column with a trace's token count, where one has been measured."""
-    error: str | None = None
-    """Column that is set where an earlier step (an API call) failed."""
-    solved_by: dict[str, str] = Field(default_factory=dict)
-    """Difficulty model -> column that is true where it answered correctly."""
-    unsolved_by: dict[str, str] = Field(default_factory=dict)
-    """Difficulty model -> column that is true where it did not."""
-
-
-class FileSource(Config):
-    """Parquet or JSON-lines files."""
-
-    kind: Literal["files"]
-    path: str
-    """A .parquet, .jsonl or .json-lines file, or a folder of them."""
-    name: str | None = None
-    """Name of the source in `Question.source`. None: the file's or folder's own."""
-    columns: ColumnMapping = ColumnMapping()
-    where: dict[str, str | int | bool | None] = Field(default_factory=dict)
-    """Only rows whose columns have these values."""
-    limit: int | None = Field(default=None, ge=1)
-
-
-class HubSource(Config):
-    """A data set of the Hugging Face Hub, for example one of s1's (`simplescaling/...`)."""
-
-    kind: Literal["hub"]
-    path: str
-    """Repository of the data set."""
-    subset: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    """Commit or tag; without one a later run may read other rows."""
-    name: str | None = None
-    columns: ColumnMapping = ColumnMapping(solution="solution", source="source_type")
-    where: dict[str, str | int | bool | None] = Field(default_factory=dict)
-    limit: int | None = Field(default=None, ge=1)
-
-
-class MiniatureSource(Config):
-    """The miniature's seeded pool of procedural questions, with known flaws mixed in."""
-
-    kind: Literal["miniature"]
-    size: int = Field(default=20_000, ge=1)
-    """Questions in the pool."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the pool: another one gives other questions."""
-
-
-Source = Annotated[FileSource | HubSource | MiniatureSource, Field(discriminator="kind")]
 
 
 class QualityConfig(Config):
@@ -103,11 +45,13 @@ class Benchmark(Config):
     """Questions that must not be trained on."""
 
     path: str
-    """Parquet or JSON-lines file or folder; "miniature" is the miniature's held-out benchmark."""
+    """A registered benchmark's name ("miniature"), or a Parquet or JSON-lines file or folder."""
     name: str | None = None
+    """What dropped rows call it. None: the file's or folder's name."""
     question: str = "question"
-    """Column of the question."""
+    """A file's column of the question."""
     where: dict[str, str | int | bool | None] = Field(default_factory=dict)
+    """Only a file's rows whose columns have these values."""
 
 
 class DecontaminationConfig(Config):
@@ -149,6 +93,8 @@ class ModelDifficulty(Config):
     the engine busy."""
     actors: int = Field(default=1, ge=1)
     """Engines side by side, per model."""
+    grader: GraderName = RULES
+    """Grades the answers: a registered grader, or "module:attribute"."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
     """Share of failed requests (a question longer than the context, say) above which the run fails. Below, the
     question is dropped as not measured."""
@@ -182,15 +128,26 @@ class DomainRule(Config):
             raise ValueError(f"the rule for domain {self.domain!r} needs `question` or `source`")
         return self
 
+    def matches(self, row: Question) -> bool:
+        """Whether both patterns, where given, are found."""
+        searches = ((self.question, row.question), (self.source, row.source))
+        return all(pattern is None or re.search(pattern, text) for pattern, text in searches)
+
 
 class DomainConfig(Config):
-    """How rows get their domain: the source's own, renamed by `mapping`, else the first rule that matches."""
+    """How rows get their domain: the source's own, renamed by `mapping`; else by the first rule that matches."""
 
     mapping: dict[str, str] = Field(default_factory=dict)
     """The source's domain -> ours."""
     rules: list[DomainRule] = Field(default_factory=list)
     otherwise: str | None = None
     """Domain of rows that have none. None: they are dropped."""
+
+    def domain_of(self, row: Question) -> str | None:
+        """The domain of a row; None where nothing gives it one."""
+        if row.domain:
+            return self.mapping.get(row.domain, row.domain)
+        return next((rule.domain for rule in self.rules if rule.matches(row)), self.otherwise)
 
 
 class LengthConfig(Config):
@@ -251,7 +208,7 @@ class CurationConfig(StageConfig):
         }
     )
 
-    sources: list[Source] = Field(min_length=1)
+    sources: list[Annotated[Source, registered(SOURCES), SerializeAsAny()]] = Field(min_length=1)
     """In order: where two rows say the same, the earlier one stays."""
     quality: QualityConfig = QualityConfig()
     deduplication: DeduplicationConfig = DeduplicationConfig()

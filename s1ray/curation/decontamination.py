@@ -14,14 +14,17 @@ runs that several benchmark questions share (3: 163 are flagged); it is off by d
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from s1ray.curation.config import DecontaminationConfig
+from s1ray.benchmarks import check_there, is_file, load_benchmark
+from s1ray.curation.config import Benchmark, DecontaminationConfig
+from s1ray.curation.records import column_of, file_records, matching, text_of
 from s1ray.curation.text import tokens, word_ngrams
 
 _PREFIX = 3
-_LEAST_TOKENS = 4
+_MIN_TOKENS = 4
 """Benchmark questions of fewer tokens ("2 + 2") are found by equality only: many questions contain them."""
 
 
@@ -33,6 +36,15 @@ class BenchmarkIndex:
     ngrams: dict[str, str] = field(default_factory=dict)
     whole: dict[tuple[str, ...], str] = field(default_factory=dict)
     by_prefix: dict[tuple[str, ...], list[tuple[str, ...]]] = field(default_factory=dict)
+
+    @classmethod
+    def load(cls, config: DecontaminationConfig) -> BenchmarkIndex:
+        """Index the configured benchmarks.
+
+        Raises:
+            S1rayError: one of them cannot be read.
+        """
+        return cls.build((pair for each in config.benchmarks for pair in benchmark_questions(each)), config)
 
     @classmethod
     def build(cls, questions: Iterable[tuple[str, str]], config: DecontaminationConfig) -> BenchmarkIndex:
@@ -47,7 +59,7 @@ class BenchmarkIndex:
             words = tuple(tokens(question))
             if config.whole_questions and words and words not in index.whole:
                 index.whole[words] = label
-                if len(words) >= _LEAST_TOKENS:
+                if len(words) >= _MIN_TOKENS:
                     index.by_prefix.setdefault(words[:_PREFIX], []).append(words)
         if config.boilerplate is not None:
             index.ngrams = {gram: label for gram, label in index.ngrams.items() if asked_by[gram] < config.boilerplate}
@@ -73,3 +85,22 @@ class BenchmarkIndex:
                 if words[start : start + len(asked)] == asked:
                     return self.whole[asked]
         return None
+
+
+def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+    """(label, question) of every question of a benchmark.
+
+    Raises:
+        MissingError: it is neither a file nor a registered name.
+        InputError: its file has no such column, or its function gives no Question rows.
+    """
+    name = benchmark.name or Path(benchmark.path).stem
+    if not is_file(benchmark.path):
+        yield from ((f"{name}/{question.id}", question.question) for question in load_benchmark(benchmark.path))
+        return
+    check_there(benchmark.path)
+    origin = f"decontamination.benchmarks: {benchmark.path}"
+    for number, record in enumerate(matching(file_records(benchmark.path), benchmark.where, origin)):
+        question = text_of(column_of(record, benchmark.question, origin))
+        if question:
+            yield f"{name}/{number}", question

@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +34,8 @@ _COEFFICIENTS = np.random.Generator(np.random.PCG64(20250131)).integers(
     1, 1 << 29, size=(2, BANDS * BAND_ROWS), dtype=np.uint64
 )
 
-Bands = npt.NDArray[np.uint64]
+Keys = npt.NDArray[np.int64]
+"""63-bit hashes."""
 
 
 def text_key(question: str, *, normalised: bool) -> int:
@@ -43,7 +43,7 @@ def text_key(question: str, *, normalised: bool) -> int:
     return _hash(normal_form(question) if normalised else question)
 
 
-def bands(question: str) -> Bands:
+def bands(question: str) -> Keys:
     """The MinHash bands of a question, shape (BANDS,): two questions with a common entry are candidates.
 
     The numbers enter every band, so that questions with other numbers never meet.
@@ -57,7 +57,7 @@ def bands(question: str) -> Bands:
             _hash(f"{band}|{rows.tobytes().hex()}|{salt}")
             for band, rows in enumerate(signature.reshape(BANDS, BAND_ROWS))
         ],
-        dtype=np.uint64,
+        dtype=np.int64,
     )
 
 
@@ -78,7 +78,7 @@ def near_equal(first: str, second: str, jaccard: float) -> bool:
     return len(a & b) >= jaccard * len(a | b)
 
 
-def same_key(orders: npt.NDArray[np.int64], keys: npt.NDArray[Any]) -> dict[int, int]:
+def same_key(orders: npt.NDArray[np.int64], keys: Keys) -> dict[int, int]:
     """Rows that repeat an earlier row's key.
 
     Args:
@@ -97,7 +97,7 @@ def same_key(orders: npt.NDArray[np.int64], keys: npt.NDArray[Any]) -> dict[int,
 
 
 def near_duplicates(
-    orders: npt.NDArray[np.int64], questions: Sequence[str], band_rows: npt.NDArray[np.uint64], jaccard: float
+    orders: npt.NDArray[np.int64], questions: Sequence[str], band_rows: Keys, jaccard: float
 ) -> dict[int, int]:
     """Rows that are near-equal to an earlier one, directly or through others.
 
@@ -129,9 +129,7 @@ def near_duplicates(
     return {int(orders[row]): int(orders[root(row)]) for row in range(len(orders)) if root(row) != row}
 
 
-def cross_source(
-    orders: npt.NDArray[np.int64], sources: Sequence[int], grams: Sequence[npt.NDArray[np.uint64]]
-) -> set[int]:
+def cross_source(orders: npt.NDArray[np.int64], sources: Sequence[int], grams: Sequence[Keys]) -> set[int]:
     """s1's rule: rows that share an n-gram with an accepted row of an earlier source.
 
     Args:
@@ -140,7 +138,7 @@ def cross_source(
         grams: hashes of each row's n-grams (`gram_hashes`).
     """
     dropped: set[int] = set()
-    seen = np.array([], dtype=np.uint64)
+    seen = np.array([], dtype=np.int64)
     for source in sorted(set(sources)):
         accepted = []
         for row in (row for row, its_source in enumerate(sources) if its_source == source):
@@ -152,12 +150,12 @@ def cross_source(
     return dropped
 
 
-def gram_hashes(grams: Sequence[str]) -> npt.NDArray[np.uint64]:
+def gram_hashes(grams: Sequence[str]) -> Keys:
     """63-bit hashes of n-grams."""
-    return np.array([_hash(gram) for gram in grams], dtype=np.uint64)
+    return np.array([_hash(gram) for gram in grams], dtype=np.int64)
 
 
-def _candidates(band_rows: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+def _candidates(band_rows: Keys) -> Iterator[tuple[int, int]]:
     """Pairs of rows with a common band entry, neighbours and first-of-group alike."""
     for band in range(band_rows.shape[1] if band_rows.size else 0):
         column = band_rows[:, band]

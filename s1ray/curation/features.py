@@ -1,112 +1,132 @@
-"""Everything that can be said of a row by itself, in one pass of Ray Data over the staged parts.
+"""What can be said about each row by itself, in one pass of Ray Data over the staged parts.
 
 What needs all rows together (duplicates, caps, selection) works on these features on the driver: about a kilobyte a
-row, and the same result however the pass was spread over workers.
+row, and the same result however Ray Data spread the work.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.deduplication import bands, gram_hashes, text_key
-from s1ray.curation.domains import domain_of
 from s1ray.curation.quality import quality_reason
+from s1ray.curation.staging import LOG_SECONDS, StagedRow
 from s1ray.curation.text import word_ngrams
 from s1ray.generation.lengths import length_counter
+from s1ray.schemas import arrow_schema, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import ray
 
-PASSED_ON = ("order", "source_index", "id", "question", "answer", "source", "metadata", "solved_by")
-"""Columns of a staged row that the driver needs."""
+log = logging.getLogger("s1ray")
+
 S1_NGRAM = 8
 
 
-def features_schema() -> pa.Schema:
-    """Schema of what `row_features` gives."""
-    import pyarrow as pa
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Features:
+    """A row's features, and what else of a staged row the driver needs."""
 
-    from s1ray.curation.sources import staged_schema
-
-    staged = staged_schema()
-    own = [
-        ("domain", pa.string()),
-        ("length", pa.int64()),
-        ("quality", pa.string()),
-        ("leak", pa.string()),
-        ("leak_label", pa.string()),
-        ("exact_key", pa.uint64()),
-        ("normal_key", pa.uint64()),
-        ("bands", pa.list_(pa.uint64())),
-        ("grams", pa.list_(pa.uint64())),
-    ]
-    return pa.schema([*(staged.field(name) for name in PASSED_ON), *(pa.field(*field) for field in own)])
+    order: int
+    source_index: int
+    id: str
+    question: str
+    answer: str | None
+    source: str
+    metadata: str
+    solved_by: list[str] | None
+    """As the source says."""
+    domain: str | None
+    length: int
+    """Tokens of the reference working, or what the source says."""
+    quality: str | None
+    """Why the row is broken."""
+    leak: str | None
+    """How it repeats a benchmark question."""
+    leak_label: str | None
+    """Which one."""
+    exact_key: int
+    normal_key: int
+    bands: list[int] | None
+    """None: near-duplicates are not looked for."""
+    grams: list[int] | None
+    """None: sources are not compared."""
 
 
 def row_features(rows: pa.Table, config: CurationConfig, index: BenchmarkIndex) -> pa.Table:
-    """The features of staged rows; a pure function of each row."""
-    import pyarrow as pa
-
-    records = rows.to_pylist()
-    count = length_counter(config.length.tokenizer)
-    counted = count([record["solution"] or "" for record in records])
-    columns: dict[str, list[Any]] = {name: [record[name] for record in records] for name in PASSED_ON}
-    own = [_features(record, length, config, index) for record, length in zip(records, counted, strict=True)]
-    schema = features_schema()
-    columns |= {name: [features[name] for features in own] for name in schema.names[len(PASSED_ON) :]}
-    return pa.Table.from_pydict(columns, schema=schema)
+    """The `Features` of staged rows; a pure function of each row."""
+    staged = [StagedRow(**row) for row in rows.to_pylist()]
+    lengths = length_counter(config.length.tokenizer)([row.solution or "" for row in staged])
+    return to_table(
+        [_features(row, length, config, index) for row, length in zip(staged, lengths, strict=True)], Features
+    )
 
 
 def compute_features(parts: Sequence[Path], config: CurationConfig, index: BenchmarkIndex) -> pa.Table:
-    """`row_features` of all staged parts through Ray Data, sorted by order. Needs Ray to be connected."""
+    """`row_features` of all staged parts through Ray Data, sorted by order. Ray must be connected."""
     import pyarrow as pa
     import ray
 
     from s1ray.shards import quiet_ray_data
 
-    shared = ray.put(index)
+    # Without the sources: a worker need not be able to import a stranger's class.
+    settings, shared = config.model_copy(update={"sources": []}), ray.put(index)
+    batches: list[pa.Table] = []
+    logged = time.monotonic()
     with quiet_ray_data():
         dataset = ray.data.read_parquet([str(part) for part in parts], override_num_blocks=len(parts))
-        batches = list(
-            dataset.map_batches(
-                _on_batch, fn_kwargs={"config": config.model_dump_json(), "index": [shared]}, batch_format="pyarrow"
-            ).iter_batches(batch_size=None, batch_format="pyarrow")
+        computed = dataset.map_batches(
+            _on_batch, fn_kwargs={"config": settings, "index": [shared]}, batch_format="pyarrow"
         )
-    return pa.concat_tables([batch.cast(features_schema()) for batch in batches]).sort_by("order")
+        for batch in computed.iter_batches(batch_size=None, batch_format="pyarrow"):
+            batches.append(batch.cast(arrow_schema(Features)))
+            if time.monotonic() - logged > LOG_SECONDS:
+                logged = time.monotonic()
+                log.info("curate: features of %d rows", sum(map(len, batches)))
+    return pa.concat_tables(batches).sort_by("order")
 
 
-def _on_batch(batch: pa.Table, config: str, index: list[Any]) -> pa.Table:
-    return row_features(batch, CurationConfig.model_validate_json(config), _fetched(index[0]))
+def _on_batch(batch: pa.Table, config: CurationConfig, index: Sequence[ray.ObjectRef]) -> pa.Table:
+    return row_features(batch, config, _fetched(index[0]))
 
 
 @lru_cache(maxsize=1)
-def _fetched(index: Any) -> BenchmarkIndex:
-    # One index a worker process, not one a block.
+def _fetched(index: ray.ObjectRef) -> BenchmarkIndex:
+    # One index per worker process, not per block.
     import ray
 
-    return ray.get(index)
+    fetched: BenchmarkIndex = ray.get(index)
+    return fetched
 
 
-def _features(record: dict[str, Any], length: int, config: CurationConfig, index: BenchmarkIndex) -> dict[str, Any]:
-    question = record["question"] or ""
-    leak, label = index.leak(question) or (None, None)
-    near = config.deduplication.jaccard is not None
-    cross = config.deduplication.cross_source_ngrams
-    return {
-        "domain": domain_of(question, record["source"], record["domain"], config.domains),
-        "length": record["length"] if record["length"] is not None else length,
-        "quality": quality_reason(
-            record["question"], record["solution"], record["answer"], record["source"], record["error"], config.quality
-        ),
-        "leak": leak,
-        "leak_label": label,
-        "exact_key": text_key(question, normalised=False),
-        "normal_key": text_key(question, normalised=True),
-        "bands": bands(question) if near else None,
-        "grams": gram_hashes(word_ngrams(question, S1_NGRAM)) if cross else None,
-    }
+def _features(row: StagedRow, length: int, config: CurationConfig, index: BenchmarkIndex) -> Features:
+    leak, label = index.leak(row.question) or (None, None)
+    near, cross = config.deduplication.jaccard is not None, config.deduplication.cross_source_ngrams
+    return Features(
+        order=row.order,
+        source_index=row.source_index,
+        id=row.id,
+        question=row.question,
+        answer=row.answer,
+        source=row.source,
+        metadata=row.metadata,
+        solved_by=row.solved_by,
+        domain=config.domains.domain_of(row),
+        length=length if row.length is None else row.length,
+        quality=quality_reason(row, config.quality),
+        leak=leak,
+        leak_label=label,
+        exact_key=text_key(row.question, normalised=False),
+        normal_key=text_key(row.question, normalised=True),
+        bands=bands(row.question).tolist() if near else None,
+        grams=gram_hashes(word_ngrams(row.question, S1_NGRAM)).tolist() if cross else None,
+    )

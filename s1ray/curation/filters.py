@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, DeduplicationConfig
 from s1ray.curation.deduplication import cross_source, near_duplicates, same_key
@@ -23,7 +24,7 @@ def cheap_filters(features: pa.Table, config: CurationConfig, seed: int) -> Funn
     """Everything before difficulty.
 
     Args:
-        features: `features.features_schema`, sorted by order, where row i has order i.
+        features: `Features`, sorted by order, where row i has order i.
         config: the stage's config.
         seed: of the cap's draws.
     """
@@ -61,7 +62,7 @@ def difficulty_filter(funnel: Funnel, solved_by: Mapping[int, Sequence[str] | No
 def _deduplicate(funnel: Funnel, features: pa.Table, config: DeduplicationConfig, ids: Sequence[str]) -> None:
     import pyarrow as pa
 
-    def alive() -> tuple[Any, Any]:
+    def alive() -> tuple[npt.NDArray[np.int64], pa.Table]:
         rows = np.array(funnel.alive, dtype=np.int64)
         return rows, features.take(pa.array(rows))
 
@@ -78,11 +79,11 @@ def _deduplicate(funnel: Funnel, features: pa.Table, config: DeduplicationConfig
     left = np.array([row not in drops for row in rows.tolist()], dtype=bool)
     rows, table = rows[left], table.filter(pa.array(left))
     if config.jaccard is not None and len(rows):
-        band_rows = np.stack(table.column("bands").to_pylist()).astype(np.uint64)
+        band_rows = np.array(table.column("bands").to_pylist(), dtype=np.int64)
         questions = table.column("question").to_pylist()
         mark("near duplicate", near_duplicates(rows, questions, band_rows, config.jaccard))
     if config.cross_source_ngrams:
-        grams = [np.array(row, dtype=np.uint64) for row in table.column("grams").to_pylist()]
+        grams = [np.array(row, dtype=np.int64) for row in table.column("grams").to_pylist()]
         shared = cross_source(rows, table.column("source_index").to_pylist(), grams)
         for row in sorted(shared):
             drops.setdefault(row, ("shares 8 words in a row with an earlier source", ""))

@@ -9,27 +9,35 @@ give the same bytes.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
+from s1ray.benchmarks import is_file
+from s1ray.cluster import connected
 from s1ray.config import ConfigError
 from s1ray.curation.config import CurationConfig, ModelDifficulty
-from s1ray.curation.decontamination import BenchmarkIndex
+from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
+from s1ray.curation.difficulty import measure, solvers
+from s1ray.curation.features import compute_features
 from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Funnel
+from s1ray.curation.records import SourceRow
 from s1ray.curation.selection import Candidate, select, unmatched
-from s1ray.curation.sources import benchmark_questions, check_sources, input_paths, stage, staged_schema
+from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.engine import check_engine
 from s1ray.generation.lengths import length_counter
 from s1ray.runs import Run
-from s1ray.schemas import Question, to_table, write_table
+from s1ray.schemas import Question, arrow_schema, to_table, write_table
 from s1ray.stages import Stage
+from s1ray.storage import writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,15 +51,25 @@ WORK, ANSWERS = "work", "answers"
 """Folders that a finished run does not keep."""
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DroppedRow(SourceRow):
+    """A row that is not in the result: which stage dropped it, and why."""
+
+    stage: str
+    reason: str
+    detail: str
+
+
 def plan(config: CurationConfig) -> list[str]:
     """What a run would do, one line a stage; reads the sources' first rows and starts nothing.
 
     Raises:
-        ConfigError: the config does not fit the sources.
-        FileNotFoundError: a source, a benchmark or a model is not there.
-        ValueError: the tokenizer cannot be loaded.
+        S1rayError: a source, a benchmark, a model or the tokenizer is not there, or the config does not fit them.
     """
-    lines = check_sources(config)
+    lines = check_sources(config.sources, config.quality.require)
+    for benchmark in config.decontamination.benchmarks:
+        next(benchmark_questions(benchmark), None)
+        lines.append(f"benchmark {benchmark.path}")
     length_counter(config.length.tokenizer)
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
@@ -72,36 +90,40 @@ def plan(config: CurationConfig) -> list[str]:
 
 def inputs(config: CurationConfig) -> dict[str, str]:
     """Every local file that decides the result, the difficulty models' weights included."""
-    paths = input_paths(config)
+    paths = {
+        f"sources.{index}" + (f".{number}" if number else ""): path
+        for index, source in enumerate(config.sources)
+        for number, path in enumerate(source.inputs())
+    }
+    benchmarks = [benchmark.path for benchmark in config.decontamination.benchmarks]
+    paths |= {f"benchmarks.{index}": path for index, path in enumerate(benchmarks) if is_file(path)}
     if isinstance(config.difficulty, ModelDifficulty):
-        models = {label: engine.model for label, engine in config.difficulty.models.items()}
-        paths |= {f"difficulty.{label}": model for label, model in models.items() if Path(model).is_dir()}
+        folders = {label: engine.folder for label, engine in config.difficulty.models.items()}
+        paths |= {f"difficulty.{label}": str(folder) for label, folder in folders.items() if folder is not None}
     return paths
 
 
 def work(config: CurationConfig, run: Run) -> None:
     """Curate, in an open run folder."""
-    from s1ray.cluster import connected
-    from s1ray.curation.features import compute_features
-
-    work = run.path / WORK
-    shutil.rmtree(work, ignore_errors=True)
-    parts = stage(config.sources, work)
-    questions = (pair for benchmark in config.decontamination.benchmarks for pair in benchmark_questions(benchmark))
-    index = BenchmarkIndex.build(questions, config.decontamination)
+    staged = run.path / WORK
+    shutil.rmtree(staged, ignore_errors=True)
+    log.info("curate: reading %d source(s)", len(config.sources))
+    parts = stage(config.sources, staged)
+    index = BenchmarkIndex.load(config.decontamination)
     with connected():
+        log.info("curate: looking at every row: quality, leaks, duplicates, length")
         features = compute_features(parts, config, index)
-        log.info("curate: %d rows read", len(features))
         funnel = cheap_filters(features, config, config.seed)
         if not funnel.alive:
             raise ConfigError(f"no question is left before the difficulty stage\n{funnel.table()}")
+        log.info("curate: %d of %d rows are left before difficulty", len(funnel.alive), len(features))
         solved_by = _difficulty(config, run, features, funnel)
     chosen = _select(config, features, funnel)
     log.info("curate: the funnel\n%s", funnel.table())
     run.rows, run.drops = funnel.rows(), funnel.reasons()
     run.figures = _figures(features, chosen)
     _write(run.path, parts, features, funnel, chosen, solved_by)
-    for folder in (work, run.path / ANSWERS):
+    for folder in (staged, run.path / ANSWERS):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -113,8 +135,6 @@ def _difficulty(config: CurationConfig, run: Run, features: pa.Table, funnel: Fu
     if not isinstance(config.difficulty, ModelDifficulty):
         difficulty_filter(funnel, given)
         return given
-    from s1ray.curation.difficulty import measure, solvers
-
     rows = funnel.alive
     questions = features.take(rows).select(["id", "question", "answer", "metadata"])
     answers = measure(questions, config.difficulty, run.path / ANSWERS, seed=config.seed)
@@ -129,23 +149,25 @@ def _select(config: CurationConfig, features: pa.Table, funnel: Funnel) -> dict[
     """Choose among the rows that are left; row -> what chose it."""
     import pyarrow as pa
 
-    row_of, candidates = {}, []
-    table = features.select(["order", "id", "domain", "length", "source", "metadata"])
-    for record in table.take(pa.array(funnel.alive, pa.int64())).to_pylist():
-        row_of[record["id"]] = record.pop("order")
-        candidates.append(Candidate(**{**record, "metadata": json.loads(record["metadata"])}))
+    row_of: dict[str, int] = {}
+    candidates = []
+    columns = ["order", "id", "domain", "length", "source", "metadata"]
+    for row in features.select(columns).take(pa.array(funnel.alive, pa.int64())).to_pylist():
+        row_of[row["id"]] = row["order"]
+        metadata = json.loads(row["metadata"])
+        candidates.append(Candidate(row["id"], row["domain"], row["length"], row["source"], metadata))
     for line in unmatched(candidates, config.selection):
         log.warning("curate: %s", line)
     try:
         selected = select(candidates, config.selection, config.seed)
-    except ValueError as error:
+    except ConfigError as error:
         raise ConfigError(f"{error}\n{funnel.table()}") from None
     chosen = {row_of[question]: how for question, how in selected.items()}
     funnel.drop("selection", {row: ("not selected", "") for row in funnel.alive if row not in chosen})
     return chosen
 
 
-def _figures(features: pa.Table, chosen: Mapping[int, str]) -> dict[str, Any]:
+def _figures(features: pa.Table, chosen: Mapping[int, str]) -> dict[str, JsonValue]:
     """Numbers on the result: what chose how many, rows a domain, lengths."""
     table = features.select(["domain", "length"]).take(sorted(chosen))
     domains, lengths = table.column("domain").to_pylist(), table.column("length").to_pylist()
@@ -168,34 +190,25 @@ def _write(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    annotations = features.select(["domain", "length"])
-    dropped_schema = pa.schema(
-        [*(f for f in staged_schema() if f.name not in ("order", "source_index"))]
-        + [pa.field(name, pa.string()) for name in ("stage", "reason", "detail")]
-    )
-    kept: list[dict[str, Any]] = []
-    temporary = folder / f".{DROPPED}.tmp"
-    with pq.ParquetWriter(temporary, dropped_schema) as writer:
+    schema = arrow_schema(DroppedRow)
+    kept: list[dict[str, object]] = []
+    with writing(folder / DROPPED) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for part in parts:
-            records = pq.read_table(part).to_pylist()
-            dropped = []
-            for record, annotation in zip(records, _slice(annotations, records), strict=True):
-                row = record["order"]
-                record |= annotation | {"solved_by": solved_by.get(row), "selected_by": chosen.get(row)}
-                if row in chosen:
-                    kept.append(record)
+            rows = pq.read_table(part).to_pylist()
+            annotations = features.select(["domain", "length"]).slice(rows[0]["order"], len(rows)).to_pylist()
+            dropped: list[dict[str, object]] = []
+            for row, annotation in zip(rows, annotations, strict=True):
+                order = row["order"]
+                row |= annotation | {"solved_by": solved_by.get(order), "selected_by": chosen.get(order)}
+                if order in chosen:
+                    kept.append(row)
                 else:
-                    dropped.append(record | vars(funnel.drops[row]))
-            writer.write_table(pa.Table.from_pylist(dropped, schema=dropped_schema))
-    os.replace(temporary, folder / DROPPED)
-    kept.sort(key=lambda record: record["id"])
+                    dropped.append(row | vars(funnel.drops[order]))
+            writer.write_table(pa.Table.from_pylist(dropped, schema=schema))
+    kept.sort(key=lambda row: str(row["id"]))
     write_table(to_table(kept, Question), folder / QUESTIONS)
 
 
-def _slice(annotations: pa.Table, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return annotations.slice(records[0]["order"], len(records)).to_pylist()
-
-
 curate = Stage(name="curate", config=CurationConfig, plan=plan, inputs=inputs, work=work)
-"""The stage. Its run folder gets `questions.parquet` (Question rows, sorted by id) and `dropped.parquet` (all others,
-with `stage`, `reason` and `detail`)."""
+"""The stage. Its run folder gets `questions.parquet` (Question rows, sorted by id) and `dropped.parquet` (`DroppedRow`:
+all others)."""

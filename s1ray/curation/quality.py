@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 
 from s1ray.curation.config import QualityConfig
+from s1ray.curation.records import SourceRow
 
 _PATTERNS = (
     ("figure in Asymptote code", re.compile(r"\[asy\]")),
@@ -24,35 +25,19 @@ _PATTERNS = (
 )
 
 
-def quality_reason(
-    question: str | None,
-    solution: str | None,
-    answer: str | None,
-    source: str,
-    error: str | None,
-    config: QualityConfig,
-) -> str | None:
-    """Why a row is dropped, or None where it is fine.
-
-    Args:
-        question: the text to be asked.
-        solution: the reference working; blank counts as missing.
-        answer: the reference answer; blank counts as missing.
-        source: name of the row's source.
-        error: what an earlier step reported for this row.
-        config: which rules apply.
-    """
-    if error:
+def quality_reason(row: SourceRow, config: QualityConfig) -> str | None:
+    """Why a row is dropped, or None where it is fine. A blank solution or answer counts as missing."""
+    if row.error:
         return "API error"
-    if not question or not question.strip():
+    if not row.question.strip():
         return "empty question"
-    for field, value in (("solution", solution), ("answer", answer)):
+    for field, value in (("solution", row.solution), ("answer", row.answer)):
         if field in config.require and (value is None or not value.strip()):
             return f"missing {field}"
-    if config.formatting and not any(name in source for name in config.trusted_figures):
+    if config.formatting and not any(name in row.source for name in config.trusted_figures):
         for reason, pattern in _PATTERNS:
-            if pattern.search(question):
+            if pattern.search(row.question):
                 return reason
-    if config.max_words is not None and len(question.split()) > config.max_words:
+    if config.max_words is not None and len(row.question.split()) > config.max_words:
         return "too long"
     return None

@@ -18,8 +18,8 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from s1ray.config import ConfigError
 from s1ray.curation.config import SelectionConfig, TrustedRule
 
 
@@ -31,7 +31,7 @@ class Candidate:
     domain: str
     length: int
     source: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) -> dict[str, str]:
@@ -47,12 +47,12 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) 
         "all").
 
     Raises:
-        ValueError: there are fewer rows than asked for.
+        ConfigError: there are fewer rows than asked for.
     """
     if config.method == "all" and candidates:
         return {row.id: "all" for row in sorted(candidates, key=_by_length)}
     if len(candidates) < config.size or not candidates:
-        raise ValueError(
+        raise ConfigError(
             f"selection.size asks for {config.size} questions, but {len(candidates)} are left after the filters; "
             "ask for fewer, loosen a filter (the funnel shows where rows went), or set selection.method=all"
         )
@@ -68,7 +68,7 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) 
         case _:
             trusted = {row.id: "trusted" for row in ordered if any(_trusted(row, rule) for rule in config.trusted)}
             if len(trusted) > config.size:
-                raise ValueError(
+                raise ConfigError(
                     f"selection.trusted takes {len(trusted)} questions, more than selection.size ({config.size}); "
                     "narrow the rules, for example with a higher min_length"
                 )

@@ -11,11 +11,15 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Annotated, Literal, Protocol, get_args
 
+from pydantic import AfterValidator
+
+from s1ray.errors import InputError
 from s1ray.grading import symbolic
 from s1ray.grading.extraction import FALLBACKS, Fallback, choice_letter, extract_answer, last_boxed, unwrap
 from s1ray.grading.normalise import based_number, is_words, parse_number, same_number, same_text, without_unit
+from s1ray.registry import GRADERS
 
 Kind = Literal["number", "choice", "math", "text"]
 """What a reference answer is. "text": words or an ordered list, compared by spelling only; "math": compared by algebra
@@ -36,7 +40,48 @@ class Grade:
     where the answer is a guess."""
 
 
-def grade(gold: str, text: str, *, kind: Kind | None = None, fallback: Fallback = "last_line") -> Grade:
+class Grader(Protocol):
+    """Decides whether a response is right: one function, which `s1ray.registry.GRADERS` lists by name."""
+
+    def __call__(self, gold: str, text: str, *, kind: str | None = None) -> Grade:
+        """Grade an answer text.
+
+        Args:
+            gold: the reference answer.
+            text: the response's answer text, without its thinking.
+            kind: "answer_kind" in the question's metadata, where it has one.
+
+        Raises:
+            InputError: nothing can be graded against this reference.
+        """
+
+
+RULES = "rules"
+"""The name of `grade` among the graders."""
+
+
+def find_grader(name: str) -> Grader:
+    """The grader that is registered under a name, or is at "module:attribute".
+
+    Raises:
+        InputError: there is none, or it is no function.
+    """
+    grader: Grader = GRADERS.get(name)
+    if not callable(grader):
+        raise InputError(f"the grader {name!r} is a {type(grader).__name__}, not a function")
+    return grader
+
+
+def _known_grader(name: str) -> str:
+    find_grader(name)
+    return name
+
+
+GraderName = Annotated[str, AfterValidator(_known_grader)]
+"""For a config's field: a registered grader's name, or "module:attribute"."""
+
+
+def grade(gold: str, text: str, *, kind: str | None = None, fallback: Fallback = "last_line") -> Grade:
     r"""Grade an answer text.
 
     Args:
@@ -47,9 +92,10 @@ def grade(gold: str, text: str, *, kind: Kind | None = None, fallback: Fallback 
         fallback: see `extract_answer`.
 
     Raises:
-        ValueError: `gold` is empty.
+        InputError: `gold` is empty, or there is no such kind.
     """
     gold = _checked(gold)
+    _check_kind(kind)
     kind = kind or infer_kind(gold)
     extraction = extract_answer(text, fallback=fallback)
     if extraction is None:
@@ -69,51 +115,55 @@ def infer_kind(gold: str) -> Kind:
     return "text" if is_words(gold) else "math"
 
 
-def kind_of(metadata: str | None) -> Kind | None:
-    """The kind that a question's metadata gives under "answer_kind", or None.
-
-    Raises:
-        ValueError: it gives a kind that does not exist.
-    """
+def kind_of(metadata: str | None) -> str | None:
+    """The kind that a question's metadata gives under "answer_kind", or None."""
     if not metadata or "answer_kind" not in metadata:
         return None
     try:
         kind = json.loads(metadata)["answer_kind"]
     except (ValueError, KeyError, TypeError):
-        # Of somebody else's making, who may use the word otherwise.
+        # Not our metadata; the word may mean something else there.
         return None
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"metadata gives answer_kind {kind!r}; it must be one of {', '.join(KINDS)}")
-    return kind
+    return None if kind is None else str(kind)
 
 
-def check_references(questions: Iterable[tuple[str, str | None, str | None]], origin: str) -> None:
-    """Look whether responses can be graded against questions' reference answers, before any is asked for.
+def check_references(questions: Iterable[tuple[str, str | None, str | None]], origin: str, grader: str = RULES) -> None:
+    """Check, before any response is asked for, that responses can be graded against questions' reference answers.
+
+    What another grader than `grade` takes, it alone knows: then nothing is checked.
 
     Args:
         questions: id, reference answer (none, or blank: there is nothing to grade against) and metadata.
         origin: begins the message.
+        grader: the configured grader's name.
 
     Raises:
-        ValueError: one is empty inside (".", an empty box), or its metadata gives a kind that does not exist.
+        InputError: one is empty inside (".", an empty box), or its metadata gives a kind that does not exist.
     """
+    if grader != RULES:
+        return
     for question, gold, metadata in questions:
         try:
             if gold is not None and gold.strip():
                 _checked(gold)
-            kind_of(metadata)
-        except ValueError as error:
-            raise ValueError(f"{origin}: question {question!r}: {error}") from None
+            _check_kind(kind_of(metadata))
+        except InputError as error:
+            raise InputError(f"{origin}: question {question!r}: {error}") from None
+
+
+def _check_kind(kind: str | None) -> None:
+    if kind is not None and kind not in KINDS:
+        raise InputError(f"metadata gives answer_kind {kind!r}; it must be one of {', '.join(KINDS)}")
 
 
 def _checked(gold: str) -> str:
     reference = last_boxed(gold) or unwrap(gold)
     if not reference:
-        raise ValueError(f"the reference answer {gold!r} is empty: a response cannot be graded against it")
+        raise InputError(f"the reference answer {gold!r} is empty: a response cannot be graded against it")
     return reference
 
 
-def _compare(gold: str, answer: str, kind: Kind) -> tuple[bool, str | None, str]:
+def _compare(gold: str, answer: str, kind: str) -> tuple[bool, str | None, str]:
     if kind == "choice":
         letter, wanted = choice_letter(answer), choice_letter(gold)
         if letter is not None:

@@ -1,7 +1,8 @@
-"""Child process of `symbolic.py`: reads one JSON list [gold, answer, seconds] a line, writes 1, 0 or an error line.
+"""Child process of `symbolic.py`: reads one JSON list [gold, answer, seconds] per line, writes 1, 0 or an error.
 
-It imports nothing of s1ray and is run as a file. An alarm whose default action ends the process bounds each comparison:
-computer algebra on a tower of powers sits in one C call for minutes, where no Python exception reaches it.
+It imports nothing from s1ray and is run as a file. A timer whose signal ends the process bounds each comparison:
+computer algebra on a tower of powers spends minutes in one C call, where no Python exception can reach it. The timer
+counts CPU time, so that a verdict does not depend on how busy the machine is.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main() -> None:
     from math_verify import parse, verify
 
     def same(gold: str, answer: str) -> bool:
-        # Its own time-outs use SIGALRM handlers, which the default action here replaces.
+        # Its own time-outs are off: they need a signal handler, which cannot run during a C call.
         return bool(
             verify(
                 parse(gold, parsing_timeout=None),
@@ -31,20 +32,18 @@ def main() -> None:
             )
         )
 
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     print("ready", flush=True)
     for line in sys.stdin:
         gold, answer, seconds = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         try:
             reply = str(int(same(gold, answer)))
         except MemoryError:
             raise
-        except (
-            Exception
-        ) as error:  # what the parser raises on odd input is not documented; the answer then simply is not equal
+        except Exception as error:  # whatever the parser raises on odd input is not documented
             reply = f"error {type(error).__name__}"
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(reply, flush=True)
 
 

@@ -1,8 +1,8 @@
 """Mathematical equivalence by math-verify, in a child process that can be killed.
 
-math-verify (sympy underneath) takes up to minutes and gigabytes on towers of powers, and its own time-outs work on the
-main thread only. So it runs in one child process per grading process, started at the first use and fed over a pipe; a
-comparison that is out of time ends the child, counts as undecided, and the next one gets a new child.
+math-verify (sympy underneath) can take minutes and gigabytes on a tower of powers, and its own time-outs work on the
+main thread only. So it runs in one child process per grading process, started at first use and fed over a pipe. A
+comparison that runs out of time ends the child and counts as undecided; the next one starts a new child.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ import sys
 import threading
 from pathlib import Path
 
+from s1ray.errors import S1rayError
+
 SECONDS = 5.0
-"""Time of one comparison; nearly all take milliseconds."""
+"""CPU time of one comparison; nearly all take milliseconds."""
 MAX_CHARACTERS = 600
-"""Answers longer than this are not final answers; comparing them would only burn the time-out."""
+"""Longer answers are not final answers; comparing them would only use up the time."""
+
+
+class GradingError(S1rayError):
+    """Answers cannot be graded on this machine."""
 
 
 class SymbolicComparer:
@@ -32,7 +38,7 @@ class SymbolicComparer:
         """Whether math-verify finds the two equal; None where it could not tell in time.
 
         Raises:
-            RuntimeError: the child process does not start (math-verify is not installed, for example).
+            GradingError: the child process does not start (math-verify is not installed, for example).
         """
         if len(gold) > MAX_CHARACTERS or len(answer) > MAX_CHARACTERS:
             return None
@@ -71,7 +77,8 @@ class SymbolicComparer:
         assert child.stdout is not None
         if child.stdout.readline().strip() != "ready":
             _, error = child.communicate()
-            raise RuntimeError(f"math-verify does not start: {error.strip().splitlines()[-1:] or child.returncode}")
+            reason = (error.strip().splitlines() or [f"exit status {child.returncode}"])[-1]
+            raise GradingError(f"math-verify does not start: {reason}; reinstall s1ray with its dependencies")
         self._child = child
         return child
 

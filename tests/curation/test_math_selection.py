@@ -1,20 +1,26 @@
 """Two-model difficulty and selection on MATH: what is chosen is hard, and spread over the subjects."""
 
+from __future__ import annotations
+
 import json
 import math
 import os
 from collections import Counter
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig
-from s1ray.curation.decontamination import BenchmarkIndex
-from s1ray.curation.features import row_features
-from s1ray.curation.filters import cheap_filters, difficulty_filter
+from s1ray.curation.filters import difficulty_filter
+from s1ray.curation.funnel import Funnel
 from s1ray.curation.selection import Candidate, select
-from s1ray.curation.sources import benchmark_questions, stage
+from tests.support.curation import filtered
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MATH = SHARED / "math_12500.parquet"
@@ -22,8 +28,8 @@ MATH = SHARED / "math_12500.parquet"
 pytestmark = pytest.mark.skipif(not MATH.exists(), reason=f"{MATH} is not here")
 
 
-def math_config(**changes):
-    data = {
+def math_config(**changes: object) -> CurationConfig:
+    data: dict[str, object] = {
         "output": "unused",
         "sources": [
             {
@@ -47,35 +53,32 @@ def math_config(**changes):
 
 
 @pytest.fixture(scope="module")
-def filtered(tmp_path_factory):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    config = math_config()
-    parts = stage(config.sources, tmp_path_factory.mktemp("staged"))
-    questions = (pair for benchmark in config.decontamination.benchmarks for pair in benchmark_questions(benchmark))
-    index = BenchmarkIndex.build(questions, config.decontamination)
-    features = pa.concat_tables([row_features(pq.read_table(part), config, index) for part in parts])
-    funnel = cheap_filters(features, config, seed=0)
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, list[int], Funnel]:
+    """The features, the rows before the difficulty filter, and the funnel after it."""
+    features, funnel = filtered(math_config(), tmp_path_factory.mktemp("staged"))
     easy_and_hard = funnel.alive
     difficulty_filter(funnel, dict(enumerate(features.column("solved_by").to_pylist())))
     return features, easy_and_hard, funnel
 
 
-def candidates(features, rows):
+def candidates(features: pa.Table, rows: Sequence[int]) -> list[Candidate]:
     table = features.select(["id", "domain", "length", "source", "metadata"]).take(rows).to_pylist()
     return [Candidate(**{**row, "metadata": json.loads(row["metadata"])}) for row in table]
 
 
-def level_and_entropy(rows, chosen):
+def level_and_entropy(rows: Sequence[Candidate], chosen: Collection[str]) -> tuple[float, float]:
     picked = [row for row in rows if row.id in chosen]
     subjects = Counter(row.domain for row in picked)
     shares = [count / len(picked) for count in subjects.values()]
-    return sum(row.metadata["level"] for row in picked) / len(picked), -sum(p * math.log(p) for p in shares)
+    levels = [row.metadata["level"] for row in picked]
+    mean = sum(level for level in levels if isinstance(level, int)) / len(picked)
+    return mean, -sum(p * math.log(p) for p in shares)
 
 
-def test_the_funnel_loses_figures_leaks_and_what_small_models_solve(filtered):
-    features, _, funnel = filtered
+def test_the_funnel_loses_figures_leaks_and_what_small_models_solve(
+    outcome: tuple[pa.Table, list[int], Funnel],
+) -> None:
+    features, _, funnel = outcome
     assert len(features) == 7500
     reasons = funnel.reasons()
     assert reasons["quality: figure in Asymptote code"] > 300
@@ -84,8 +87,8 @@ def test_the_funnel_loses_figures_leaks_and_what_small_models_solve(filtered):
     assert reasons["difficulty: too easy"] > 4000
 
 
-def test_hard_and_spread_against_the_ablations(filtered):
-    features, easy_and_hard, funnel = filtered
+def test_hard_and_spread_against_the_ablations(outcome: tuple[pa.Table, list[int], Funnel]) -> None:
+    features, easy_and_hard, funnel = outcome
     hard, everything = candidates(features, funnel.alive), candidates(features, easy_and_hard)
     of_s1 = [level_and_entropy(hard, select(hard, math_config().selection, seed)) for seed in range(3)]
     by = {

@@ -1,12 +1,17 @@
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
-from s1ray.curation.config import DomainConfig, QualityConfig
-from s1ray.curation.domains import domain_of
+from s1ray.curation.config import DomainConfig, DomainRule, QualityConfig
 from s1ray.curation.quality import quality_reason
+from s1ray.curation.records import SourceRow
+
+SOUND = SourceRow(id="1", question="What is 2 + 2?", solution="4", answer="4", source="MATH")
 
 
-def reason(question="What is 2 + 2?", solution="4", answer="4", source="MATH", error=None, **config):
-    return quality_reason(question, solution, answer, source, error, QualityConfig(**config))
+def reason(config: QualityConfig | None = None, **changes: Any) -> str | None:
+    return quality_reason(replace(SOUND, **changes), config or QualityConfig())
 
 
 @pytest.mark.parametrize(
@@ -28,38 +33,39 @@ def reason(question="What is 2 + 2?", solution="4", answer="4", source="MATH", e
         ("  ", "empty question"),
     ],
 )
-def test_patterns(question, expected):
-    assert reason(question) == expected
+def test_patterns(question: str, expected: str | None) -> None:
+    assert reason(question=question) == expected
 
 
-def test_aime_questions_skip_every_pattern():
+def test_aime_questions_skip_every_pattern() -> None:
     for question in ("[asy] draw(); [/asy]", "p1. x", "**3** x"):
-        assert reason(question, source="qq8933/AIME_1983_2024") is None
-        assert reason(question, source="math", formatting=False) is None
+        assert reason(question=question, source="qq8933/AIME_1983_2024") is None
+        assert reason(QualityConfig(formatting=False), question=question) is None
 
 
-def test_a_missing_solution_is_no_api_error():
+def test_a_missing_solution_is_no_api_error() -> None:
     assert reason(solution=None) == "missing solution"
     assert reason(solution=" ") == "missing solution"
     assert reason(solution=None, error="recitation") == "API error"
-    assert reason(answer="", require=["answer"]) == "missing answer"
-    assert reason(solution=None, answer=None, require=[]) is None
+    assert reason(QualityConfig(require=["answer"]), answer="") == "missing answer"
+    assert reason(QualityConfig(require=[]), solution=None, answer=None) is None
 
 
-def test_long_questions():
-    assert reason("one two three", max_words=2) == "too long"
-    assert reason("one two", max_words=2) is None
+def test_long_questions() -> None:
+    assert reason(QualityConfig(max_words=2), question="one two three") == "too long"
+    assert reason(QualityConfig(max_words=2), question="one two") is None
 
 
-def test_domains_come_from_the_source_then_from_rules():
+def test_domains_come_from_the_source_then_from_rules() -> None:
     config = DomainConfig(
         mapping={"Prealgebra": "Algebra"},
-        rules=[{"domain": "Geometry", "question": "triangle"}, {"domain": "Physics", "source": "^jee"}],
+        rules=[DomainRule(domain="Geometry", question="triangle"), DomainRule(domain="Physics", source="^jee")],
         otherwise="Other",
     )
-    assert domain_of("a triangle", "MATH", "Prealgebra", config) == "Algebra"
-    assert domain_of("a triangle", "MATH", "Topology", config) == "Topology"
-    assert domain_of("a triangle", "MATH", None, config) == "Geometry"
-    assert domain_of("a block", "jeebench", None, config) == "Physics"
-    assert domain_of("a block", "MATH", None, config) == "Other"
-    assert domain_of("a block", "MATH", None, DomainConfig()) is None
+    triangle, block = replace(SOUND, question="a triangle"), replace(SOUND, question="a block")
+    assert config.domain_of(replace(triangle, domain="Prealgebra")) == "Algebra"
+    assert config.domain_of(replace(triangle, domain="Topology")) == "Topology"
+    assert config.domain_of(triangle) == "Geometry"
+    assert config.domain_of(replace(block, source="jeebench")) == "Physics"
+    assert config.domain_of(block) == "Other"
+    assert DomainConfig().domain_of(block) is None

@@ -1,25 +1,31 @@
 import math
 import random
 from collections import Counter
+from typing import Literal, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s1ray.config import ConfigError
 from s1ray.curation.config import SelectionConfig, TrustedRule
 from s1ray.curation.selection import Candidate, benchmark_weights, geometric_rank, select, unmatched
 
+Method = Literal["s1", "random", "longest", "diverse"]
+METHODS: tuple[Method, ...] = get_args(Method)
 DOMAINS = ("geometry", "algebra", "counting", "logic")
 
 
 @st.composite
-def pools(draw):
+def pools(draw: st.DrawFn) -> list[Candidate]:
     rows = draw(st.lists(st.tuples(st.sampled_from(DOMAINS), st.integers(0, 50)), min_size=1, max_size=60))
     return [Candidate(id=f"q{i:03d}", domain=domain, length=length) for i, (domain, length) in enumerate(rows)]
 
 
-@given(pools(), st.data(), st.sampled_from(["s1", "random", "longest", "diverse"]), st.integers(0, 2**31))
-def test_exact_size_no_repeats_and_the_same_whatever_the_order_of_rows(pool, data, method, seed):
+@given(pools(), st.data(), st.sampled_from(METHODS), st.integers(0, 2**31))
+def test_exact_size_no_repeats_and_the_same_whatever_the_order_of_rows(
+    pool: list[Candidate], data: st.DataObject, method: Method, seed: int
+) -> None:
     size = data.draw(st.integers(1, len(pool)))
     config = SelectionConfig(method=method, size=size, weights={"geometry": 2.0, "nowhere": 1.0})
     chosen = select(pool, config, seed)
@@ -31,14 +37,15 @@ def test_exact_size_no_repeats_and_the_same_whatever_the_order_of_rows(pool, dat
 
 
 @given(pools(), st.integers(0, 1000))
-def test_a_pool_as_large_as_the_set_is_taken_whole(pool, seed):
-    for method in ("s1", "diverse"):
+def test_a_pool_as_large_as_the_set_is_taken_whole(pool: list[Candidate], seed: int) -> None:
+    methods: tuple[Method, ...] = ("s1", "diverse")
+    for method in methods:
         chosen = select(pool, SelectionConfig(method=method, size=len(pool), weights={"logic": 1.0}), seed)
         assert set(chosen) == {row.id for row in pool}
 
 
 @given(pools(), st.data(), st.integers(0, 1000))
-def test_trusted_rows_are_always_in_and_never_twice(pool, data, seed):
+def test_trusted_rows_are_always_in_and_never_twice(pool: list[Candidate], data: st.DataObject, seed: int) -> None:
     trusted = {row.id for row in pool if row.domain == "logic"}
     marked = [Candidate(row.id, row.domain, row.length, "AIME" if row.id in trusted else "MATH") for row in pool]
     size = data.draw(st.integers(max(1, len(trusted)), len(pool)))
@@ -47,20 +54,20 @@ def test_trusted_rows_are_always_in_and_never_twice(pool, data, seed):
     assert {row for row, how in chosen.items() if how == "trusted"} == trusted
 
 
-def test_another_seed_gives_another_set():
+def test_another_seed_gives_another_set() -> None:
     pool = [Candidate(f"q{i}", DOMAINS[i % 4], i) for i in range(400)]
     config = SelectionConfig(size=40)
     assert select(pool, config, 0) == select(pool, config, 0)
     assert set(select(pool, config, 0)) != set(select(pool, config, 1))
 
 
-def test_an_exhausted_domain_leaves_the_draw():
+def test_an_exhausted_domain_leaves_the_draw() -> None:
     pool = [Candidate(f"small{i}", "small", i) for i in range(3)] + [Candidate(f"big{i}", "big", i) for i in range(97)]
     chosen = select(pool, SelectionConfig(size=50, uniform_share=1.0), 3)
     assert sum(name.startswith("small") for name in chosen) == 3
 
 
-def test_ranks_follow_two_to_the_minus_rank():
+def test_ranks_follow_two_to_the_minus_rank() -> None:
     rng, n, draws = random.Random(0), 3, 70_000
     counts = Counter(geometric_rank(rng, n) for _ in range(draws))
     # Lengths 10, 30, 20 have ranks 2, 0, 1, hence p proportional to 1/4, 1, 1/2.
@@ -69,16 +76,16 @@ def test_ranks_follow_two_to_the_minus_rank():
 
 
 @given(st.integers(1, 5000), st.integers(0, 2**32))
-def test_ranks_stay_below_n(n, seed):
+def test_ranks_stay_below_n(n: int, seed: int) -> None:
     rng = random.Random(seed)
     assert all(0 <= geometric_rank(rng, n) < n for _ in range(20))
 
 
-def test_the_first_part_is_uniform_over_domains_and_the_second_follows_the_weights():
+def test_the_first_part_is_uniform_over_domains_and_the_second_follows_the_weights() -> None:
     pool = [Candidate(f"{domain}{i}", domain, i) for domain in DOMAINS for i in range(5000)]
     config = SelectionConfig(size=4000, uniform_share=0.5, weights={"geometry": 3.0, "algebra": 1.0})
     chosen = select(pool, config, 0)
-    part = {how: Counter() for how in ("uniform", "weighted")}
+    part: dict[str, Counter[str]] = {how: Counter() for how in ("uniform", "weighted")}
     for name, how in chosen.items():
         part[how][name.rstrip("0123456789")] += 1
     assert all(abs(part["uniform"][domain] - 500) < 90 for domain in DOMAINS)
@@ -86,7 +93,7 @@ def test_the_first_part_is_uniform_over_domains_and_the_second_follows_the_weigh
     assert abs(part["weighted"]["geometry"] - 1500) < 90
 
 
-def test_benchmark_weights_are_those_of_s1():
+def test_benchmark_weights_are_those_of_s1() -> None:
     rows = [Candidate(f"a{i}", domain, 1, "qq8933/AIME_1983_2024") for i, domain in enumerate(["nt"] * 6 + ["geo"] * 2)]
     rows += [Candidate(f"g{i}", domain, 1, "Idavidrein/gpqa") for i, domain in enumerate(["phys"] * 5 + ["geo"] * 3)]
     # ratio = 0.5 * 8 / 8; geo: 2 + int(3 * 0.5), phys: int(5 * 0.5)
@@ -95,7 +102,7 @@ def test_benchmark_weights_are_those_of_s1():
     assert benchmark_weights(rows, []) == {}
 
 
-def test_trusted_rules_look_at_length_and_metadata():
+def test_trusted_rules_look_at_length_and_metadata() -> None:
     rows = [
         Candidate("short", "d", 5600, "openaimath/Algebra", {"right": True}),
         Candidate("wrong", "d", 9000, "openaimath/Algebra", {"right": False}),
@@ -106,20 +113,20 @@ def test_trusted_rules_look_at_length_and_metadata():
     assert chosen == {"taken": "trusted"}
 
 
-def test_too_few_rows_say_what_to_do():
-    with pytest.raises(ValueError, match=r"asks for 5 questions, but 1 are left.*selection.method=all"):
+def test_too_few_rows_say_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"asks for 5 questions, but 1 are left.*selection.method=all"):
         select([Candidate("q", "d", 1)], SelectionConfig(size=5), 0)
 
 
-def test_too_many_trusted_rows_say_what_to_do():
+def test_too_many_trusted_rows_say_what_to_do() -> None:
     rows = [Candidate(f"q{i}", "d", 1, "AIME") for i in range(3)]
-    with pytest.raises(ValueError, match="takes 3 questions, more than"):
+    with pytest.raises(ConfigError, match="takes 3 questions, more than"):
         select(rows, SelectionConfig(size=2, trusted=[TrustedRule(source="AIME")]), 0)
 
 
-def test_what_matches_no_row_is_told():
+def test_what_matches_no_row_is_told() -> None:
     rows = [Candidate(id="a", domain="algebra", length=3, source="AIME", metadata={})]
-    trusted = [{"source": "AIME"}, {"source": "MATH", "min_length": 5600}]
+    trusted = [TrustedRule(source="AIME"), TrustedRule(source="MATH", min_length=5600)]
     told = unmatched(rows, SelectionConfig(trusted=trusted, weight_sources=["GPQA", "AIME"]))
     assert len(told) == 2
     assert "trusted.1: matches no row" in told[0]

@@ -1,25 +1,29 @@
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.pipeline import plan
-from s1ray.curation.sources import check_sources, source_rows, stage
-from s1ray.schemas import question_id
+from s1ray.curation.sources import Source
+from s1ray.curation.staging import check_sources, stage
+from s1ray.errors import MissingError, UnreachableError
+from s1ray.schemas import Question, question_id
 
 
-def config(**changes):
+def config(**changes: object) -> CurationConfig:
     data = {"output": "unused", "sources": [{"kind": "miniature", "size": 10}]}
     return validate_config(CurationConfig, data | changes, "test")
 
 
-def source(path, **changes):
+def source(path: Path, **changes: object) -> dict[str, object]:
     return {"kind": "files", "path": str(path), "columns": {"question": "problem", "solution": "solution"}} | changes
 
 
 @pytest.fixture
-def jsonl(tmp_path):
+def jsonl(tmp_path: Path) -> Path:
     path = tmp_path / "pool.jsonl"
     rows = [
         {"problem": "One?", "solution": ["1", "one"], "level": 3, "metadata": "{'year': 1983}", "easy": True},
@@ -30,28 +34,28 @@ def jsonl(tmp_path):
     return path
 
 
-def rows_of(path, **changes):
-    sources = config(sources=[source(path, **changes)]).sources
-    return list(source_rows(sources[0], 0))
+def rows_of(path: Path, **changes: object) -> list[Question]:
+    (only,) = config(sources=[source(path, **changes)]).sources
+    return list(only.rows())
 
 
-def test_columns_are_mapped_and_the_rest_is_metadata(jsonl):
+def test_columns_are_mapped_and_the_rest_is_metadata(jsonl: Path) -> None:
     rows = rows_of(jsonl, name="pool")
-    assert [row["question"] for row in rows] == ["One?", "Two?", "Three?"]
-    assert [row["solution"] for row in rows] == ["1", None, "3"], "of a list the first element counts"
-    assert rows[0]["id"] == question_id("One?")
-    assert rows[0]["source"] == "pool"
-    metadata = [json.loads(row["metadata"]) for row in rows]
+    assert [row.question for row in rows] == ["One?", "Two?", "Three?"]
+    assert [row.solution for row in rows] == ["1", None, "3"], "of a list the first element counts"
+    assert rows[0].id == question_id("One?")
+    assert rows[0].source == "pool"
+    metadata = [json.loads(row.metadata) for row in rows]
     assert metadata[0] == {"level": 3, "year": 1983, "easy": True}
     assert metadata[1]["year"] == 1984
     assert metadata[2]["metadata"] == "no dict"
 
 
-def test_labels_say_who_solved_it(jsonl):
+def test_labels_say_who_solved_it(jsonl: Path) -> None:
     mapped = {"question": "problem", "solved_by": {"small": "easy"}}
-    assert [row["solved_by"] for row in rows_of(jsonl, columns=mapped)] == [["small"], [], None]
+    assert [row.solved_by for row in rows_of(jsonl, columns=mapped)] == [["small"], [], None]
     inverse = {"question": "problem", "unsolved_by": {"small": "easy"}}
-    assert [row["solved_by"] for row in rows_of(jsonl, columns=inverse)] == [[], ["small"], None]
+    assert [row.solved_by for row in rows_of(jsonl, columns=inverse)] == [[], ["small"], None]
 
 
 @pytest.mark.parametrize(
@@ -61,65 +65,106 @@ def test_labels_say_who_solved_it(jsonl):
         ({"length": "x"}, "many", "column 'x' must be a whole number"),
     ],
 )
-def test_a_cell_that_cannot_be_read_is_named(tmp_path, columns, cell, problem):
+def test_a_cell_that_cannot_be_read_is_named(
+    tmp_path: Path, columns: dict[str, object], cell: str, problem: str
+) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"question": "a?", "x": cell}) + "\n")
     with pytest.raises(ConfigError, match=problem):
         rows_of(path, columns={"question": "question"} | columns)
     path.write_text('{"question": "a?", "x": NaN}\n')
     (row,) = rows_of(path, columns={"question": "question"} | columns)
-    assert (row["length"], row["solved_by"]) == (None, None)
+    assert (row.length, row.solved_by) == (None, None)
 
 
-def test_where_and_limit(jsonl):
-    assert [row["question"] for row in rows_of(jsonl, where={"level": 4})] == ["Two?"]
-    assert len(rows_of(jsonl, limit=2)) == 2
+def test_where_and_limit(jsonl: Path) -> None:
+    assert [row.question for row in rows_of(jsonl, where={"level": 4})] == ["Two?"]
     with pytest.raises(ConfigError, match="no column 'split'; there are"):
         rows_of(jsonl, where={"split": "train"})
 
 
-def test_parquet_folders_are_read_in_order(tmp_path):
+def test_parquet_folders_are_read_in_order(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for part in (1, 0):
         pq.write_table(pa.table({"problem": [f"part {part}"], "solution": ["x"]}), tmp_path / f"{part}.parquet")
-    assert [row["question"] for row in rows_of(tmp_path)] == ["part 0", "part 1"]
+    assert [row.question for row in rows_of(tmp_path)] == ["part 0", "part 1"]
 
 
-def test_mistakes_name_the_file_the_line_and_the_column(tmp_path, jsonl):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
+def test_mistakes_name_the_file_the_line_and_the_column(tmp_path: Path, jsonl: Path) -> None:
+    with pytest.raises(MissingError, match="nowhere"):
         rows_of(tmp_path / "nowhere")
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"problem": "a", "solution": "b"}\n{"problem"\n', encoding="utf-8")
     with pytest.raises(ConfigError, match=r"broken.jsonl:2: not JSON"):
         rows_of(broken)
-    with pytest.raises(ConfigError, match=r"sources.0 .*no column 'qestion'"):
-        rows_of(jsonl, columns={"question": "qestion"})
+    with pytest.raises(ConfigError, match=r"sources.0: .*pool.jsonl: no column 'qestion'"):
+        plan(config(sources=[source(jsonl, columns={"question": "qestion"})]))
     text = tmp_path / "pool.txt"
     text.write_text("words")
     with pytest.raises(ConfigError, match=r"pool.txt: neither Parquet nor .jsonl"):
         rows_of(text)
 
 
-def test_required_fields_must_be_mapped(jsonl):
-    with pytest.raises(ConfigError, match=r"sources.0.columns.answer: not set, but quality.require"):
-        check_sources(config(sources=[source(jsonl)], quality={"require": ["answer"]}))
+def test_required_fields_must_be_mapped(jsonl: Path) -> None:
+    with pytest.raises(ConfigError, match=r"sources.0: columns.answer: not set, but quality.require"):
+        plan(config(sources=[source(jsonl)], quality={"require": ["answer"]}))
 
 
-def test_staging_numbers_rows_over_all_sources(jsonl, tmp_path):
+def test_staging_numbers_rows_over_all_sources(jsonl: Path, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    sources = config(sources=[source(jsonl), {"kind": "miniature", "size": 5}]).sources
+    sources = config(sources=[source(jsonl, limit=2), {"kind": "miniature", "size": 5}]).sources
     (part,) = stage(sources, tmp_path / "staged")
     table = pq.read_table(part)
-    assert table.column("order").to_pylist() == list(range(8))
-    assert table.column("source_index").to_pylist() == [0] * 3 + [1] * 5
+    assert table.column("order").to_pylist() == list(range(7))
+    assert table.column("source_index").to_pylist() == [0] * 2 + [1] * 5
     with pytest.raises(ConfigError, match="none of them has a row"):
         stage(config(sources=[source(jsonl, where={"level": 99})]).sources, tmp_path / "empty")
 
 
-def test_the_plan_says_what_would_run_and_warns(jsonl):
+class TwoQuestions(Source):
+    """What a package of somebody else's would register."""
+
+    words: list[str]
+
+    def rows(self) -> Iterator[Question]:
+        for word in self.words:
+            text = f"What is {word}?"
+            yield Question(id=question_id(text), question=text, source=self.label)
+
+
+OWN = f"{__name__}:TwoQuestions"
+
+
+def test_a_source_of_ones_own_is_one_class(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    data = {"kind": OWN, "words": ["a ring", "a field", "a set"], "limit": 2, "name": "mine"}
+    loaded = config(sources=[data])
+    assert loaded.model_dump(mode="json")["sources"] == [data], "a manifest has all of its fields"
+    assert check_sources(loaded.sources, []) == ["source mine"]
+    (part,) = stage(loaded.sources, tmp_path)
+    assert pq.read_table(part).column("question").to_pylist() == ["What is a ring?", "What is a field?"]
+    assert set(pq.read_table(part).column("source").to_pylist()) == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ({"kind": "filse", "path": "a"}, "no source is called 'filse'; did you mean 'files'.*hub, miniature"),
+        ({"path": "a"}, "needs `kind`: one of files, hub, miniature"),
+        ({"kind": "files", "path": "a", "pth": "b"}, r"sources.0.pth: unknown field; the fields here are .*where"),
+        ({"kind": OWN}, r"sources.0.words: required, but not given"),
+    ],
+)
+def test_a_source_that_cannot_be_is_refused_with_what_there_is(source: dict[str, str], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        config(sources=[source])
+
+
+def test_the_plan_says_what_would_run_and_warns(jsonl: Path) -> None:
     lines = plan(config(sources=[source(jsonl)]))
     assert any("nothing is decontaminated" in line for line in lines)
     engine = {"model": "some/model", "device": "cpu"}
@@ -128,33 +173,33 @@ def test_the_plan_says_what_would_run_and_warns(jsonl):
     assert "difficulty: small (some/model) answers 7 rows a domain, 2 time(s), at most 100 tokens each" in lines
 
 
-def test_a_missing_difficulty_model_is_found_before_anything_starts(jsonl, tmp_path):
+def test_a_missing_difficulty_model_is_found_before_anything_starts(jsonl: Path, tmp_path: Path) -> None:
     difficulty = {"kind": "model", "models": {"small": {"model": str(tmp_path / "nowhere")}}}
     with pytest.raises(ConfigError, match="no such folder; train a model first"):
         plan(config(sources=[source(jsonl)], difficulty=difficulty))
 
 
-def test_hub_data_sets_go_through_the_same_mapping(monkeypatch):
+def test_hub_data_sets_go_through_the_same_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    def load_dataset(path, subset, *, split, revision, streaming):
+    def load_dataset(path: str, subset: str | None, *, split: str, revision: str, streaming: bool) -> object:
         assert (path, subset, split, revision, streaming) == ("simplescaling/openaimath", None, "train", "abc", True)
         return iter([{"problem": "One?", "solution": "1", "subject": "Algebra", "level": 2}])
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     columns = {"question": "problem", "solution": "solution", "domain": "subject", "source": "subject"}
     hub = {"kind": "hub", "path": "simplescaling/openaimath", "revision": "abc", "columns": columns}
-    (row,) = source_rows(config(sources=[hub]).sources[0], 0)
-    assert (row["source"], row["domain"]) == ("simplescaling/openaimath/Algebra", "Algebra")
-    assert json.loads(row["metadata"]) == {"level": 2}
+    (row,) = config(sources=[hub]).sources[0].rows()
+    assert (row.source, row.domain) == ("simplescaling/openaimath/Algebra", "Algebra")
+    assert json.loads(row.metadata) == {"level": 2}
 
 
-def test_an_unreachable_hub_says_what_to_do(monkeypatch):
+def test_an_unreachable_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
-    def load_dataset(*_, **__):
+    def load_dataset(*_: object, **__: object) -> object:
         raise OSError("no network")
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    with pytest.raises(ConfigError, match=r"export it to Parquet and use a source of kind `files`"):
-        list(source_rows(config(sources=[{"kind": "hub", "path": "a/b"}]).sources[0], 0))
+    with pytest.raises(UnreachableError, match=r"export it to Parquet and use a source of kind `files`"):
+        list(config(sources=[{"kind": "hub", "path": "a/b"}]).sources[0].rows())

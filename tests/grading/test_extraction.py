@@ -19,32 +19,32 @@ LATEX = st.recursive(
 
 
 @given(before=WORDS, box=LATEX, after=WORDS)
-def test_a_box_is_found_whatever_stands_around_it(before, box, after):
+def test_a_box_is_found_whatever_stands_around_it(before: str, box: str, after: str) -> None:
     found = extract_answer(f"{before}\\boxed{{{box}}}{after}")
     assert found is not None
     assert (found.value, found.how) == (box, "boxed")
 
 
 @given(first=LATEX, second=LATEX)
-def test_the_last_box_counts(first, second):
+def test_the_last_box_counts(first: str, second: str) -> None:
     assert last_boxed(f"\\boxed{{{first}}} was wrong, so \\boxed{{{second}}}.") == second
 
 
 @given(complete=LATEX, cut=LATEX)
-def test_a_box_cut_open_by_the_end_is_passed_over(complete, cut):
+def test_a_box_cut_open_by_the_end_is_passed_over(complete: str, cut: str) -> None:
     assert last_boxed(f"So \\boxed{{{complete}}}. Check: \\boxed{{{cut}") == complete
     assert last_boxed(f"So \\boxed{{{cut}") is None
 
 
 @given(st.text(max_size=200))
-def test_any_text_is_survived_and_values_are_never_empty(text):
+def test_any_text_is_survived_and_values_are_never_empty(text: str) -> None:
     for fallback in ("none", "last_line", "last_number"):
         found = extract_answer(text, fallback=fallback)
         assert found is None or found.value.strip()
 
 
 @given(answers=st.lists(ATOM.filter(lambda a: a.strip("-+")), min_size=1, max_size=4))
-def test_the_last_labelled_line_counts(answers):
+def test_the_last_labelled_line_counts(answers: list[str]) -> None:
     text = "".join(f"Final Answer: {answer}\nMore words here.\n" for answer in answers)
     found = extract_answer(text)
     assert found is not None
@@ -66,7 +66,7 @@ def test_the_last_labelled_line_counts(answers):
         ("Answer: 12, 15, 20", "12, 15, 20"),
     ],
 )
-def test_labels(text, value):
+def test_labels(text: str, value: str) -> None:
     found = extract_answer(text)
     assert found is not None
     assert (found.value, found.how) == (value, "label")
@@ -85,11 +85,11 @@ def test_labels(text, value):
         ("\\boxedx{5}", None),
     ],
 )
-def test_boxes(text, value):
+def test_boxes(text: str, value: str | None) -> None:
     assert last_boxed(text) == value
 
 
-def test_fallbacks_are_asked_for_and_labelled():
+def test_fallbacks_are_asked_for_and_labelled() -> None:
     text = "We add 3 and 4.\nThat makes\n7"
     assert extract_answer(text, fallback="none") is None
     line = extract_answer(text, fallback="last_line")
@@ -100,7 +100,7 @@ def test_fallbacks_are_asked_for_and_labelled():
     assert (number.value, number.how) == ("7", "last_number")
 
 
-def test_a_single_line_is_its_own_answer():
+def test_a_single_line_is_its_own_answer() -> None:
     found = extract_answer("12, 15, 20", fallback="none")
     assert found is not None
     assert (found.value, found.how) == ("12, 15, 20", "whole")
@@ -124,5 +124,5 @@ def test_a_single_line_is_its_own_answer():
         ("CD", None),
     ],
 )
-def test_choice_letters(value, letter):
+def test_choice_letters(value: str, letter: str | None) -> None:
     assert choice_letter(value) == letter

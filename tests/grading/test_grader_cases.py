@@ -14,9 +14,12 @@ CASES = SHARED / "grader_cases.parquet"
 @pytest.mark.skipif(not CASES.exists(), reason=f"{CASES} is not here")
 @pytest.mark.parametrize(
     ("source", "wrong_at_most", "false_positives_at_most"),
-    [("math500 mechanical variants", 0.002, 0), ("math-verify tests", 0.09, 1)],
+    [
+        ("math500 mechanical variants", 0.002, 0),
+        pytest.param("math-verify tests", 0.09, 1, marks=pytest.mark.slow),
+    ],
 )
-def test_error_rate(source, wrong_at_most, false_positives_at_most):
+def test_error_rate(source: str, wrong_at_most: float, false_positives_at_most: int) -> None:
     import pyarrow.parquet as pq
 
     rows = [row for row in pq.read_table(CASES).to_pylist() if row["source"] == source and row["equal"] is not None]

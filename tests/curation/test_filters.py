@@ -1,4 +1,4 @@
-"""How much of each flaw of the miniature's pool curation finds, and what it takes along."""
+"""How much of each flaw of the miniature's pool the filters find, and how many sound rows they lose."""
 
 import json
 from collections import Counter
@@ -7,35 +7,24 @@ import pytest
 
 from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig
-from s1ray.curation.decontamination import BenchmarkIndex
-from s1ray.curation.features import row_features
-from s1ray.curation.filters import cheap_filters
-from s1ray.curation.sources import benchmark_questions, stage
+from s1ray.curation.funnel import Drop
+from tests.support.curation import filtered
 
 SIZE = 6000
 
+Outcome = list[tuple[str | None, Drop | None]]
+
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory):
-    """(flaw, stage and reason of the drop or None) of every row of a pool."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    config = validate_config(
-        CurationConfig,
-        {
-            "output": "unused",
-            "sources": [{"kind": "miniature", "size": SIZE}],
-            "quality": {"require": ["solution", "answer"]},
-            "decontamination": {"benchmarks": [{"path": "miniature"}]},
-        },
-        "test",
-    )
-    parts = stage(config.sources, tmp_path_factory.mktemp("staged"))
-    questions = (pair for benchmark in config.decontamination.benchmarks for pair in benchmark_questions(benchmark))
-    index = BenchmarkIndex.build(questions, config.decontamination)
-    features = pa.concat_tables([row_features(pq.read_table(part), config, index) for part in parts])
-    funnel = cheap_filters(features, config, seed=0)
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """Flaw, and stage and reason of the drop or None, of every row of a pool."""
+    data = {
+        "output": "unused",
+        "sources": [{"kind": "miniature", "size": SIZE}],
+        "quality": {"require": ["solution", "answer"]},
+        "decontamination": {"benchmarks": [{"path": "miniature"}]},
+    }
+    features, funnel = filtered(validate_config(CurationConfig, data, "test"), tmp_path_factory.mktemp("staged"))
     flaws = [json.loads(metadata)["flaw"] for metadata in features.column("metadata").to_pylist()]
     return [(flaw, funnel.drops.get(row)) for row, flaw in enumerate(flaws)]
 
@@ -43,7 +32,7 @@ def outcome(tmp_path_factory):
 @pytest.mark.parametrize(
     "flaw", ["exact_duplicate", "broken_format", "missing_solution", "missing_answer", "benchmark_leak"]
 )
-def test_every_row_with_this_flaw_is_dropped(outcome, flaw):
+def test_every_row_with_this_flaw_is_dropped(outcome: Outcome, flaw: str) -> None:
     # Of two equal rows the earlier one stays, so a marked copy may be kept in place of its original.
     kept = [row for row in outcome if row[0] == flaw and row[1] is None]
     total = sum(row[0] == flaw for row in outcome)
@@ -55,14 +44,14 @@ def test_every_row_with_this_flaw_is_dropped(outcome, flaw):
         assert same_text >= 0.9 * total
 
 
-def test_near_duplicates_are_found_or_replace_their_original(outcome):
+def test_near_duplicates_are_found_or_replace_their_original(outcome: Outcome) -> None:
     copies = sum(flaw == "near_duplicate" for flaw, _ in outcome)
     duplicates = Counter(drop.reason for _, drop in outcome if drop is not None and drop.stage == "deduplication")
     found = duplicates["same text but for case, spacing, punctuation"] + duplicates["near duplicate"]
     assert found >= 0.95 * copies
 
 
-def test_sound_rows_are_lost_to_the_eight_gram_rule_alone(outcome):
+def test_sound_rows_are_lost_to_the_eight_gram_rule_alone(outcome: Outcome) -> None:
     lost = Counter(
         drop.reason for flaw, drop in outcome if flaw is None and drop is not None and drop.stage != "deduplication"
     )
