@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.config import validate_config
-from s1ray.curation import sources
+from s1ray.curation import staging
 from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.difficulty import measure, solvers
 from s1ray.curation.pipeline import curate
@@ -65,7 +65,7 @@ def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated):
 
 
 def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(curated, tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "PART_ROWS", 400)
+    monkeypatch.setattr(staging, "PART_ROWS", 400)
     again = curate(curation(tmp_path / "run"))
     for name in ("questions.parquet", "dropped.parquet"):
         rows = [read_rows(run.path / name) for run in (curated, again)]
