@@ -1,1 +1,1 @@
-"""Measures the served application: against vLLM's own server, under requests that nobody should send, and over time."""
+"""Measurements of the served application: against vLLM's own server, under hostile requests, and over time."""

@@ -1,23 +1,23 @@
-"""Measures the served application on this machine, with the packaged miniature.
+"""Measure the served application on this machine, with the packaged miniature.
 
-    make bench-serving                                    # throughput: 16 and 64 at a time, three rounds each
+    make bench-serving                                    # throughput: 16 and 64 concurrent requests, three rounds
     python -m benchmarks.serving throughput --concurrency 64 --rounds 1
     python -m benchmarks.serving hostile --requests 2000
     python -m benchmarks.serving soak --minutes 15
 
-Each writes a JSON file beside this module, or into the folder given. `throughput` adds its rounds to those in the file.
+Each writes a JSON file next to this module, or into the given folder; `throughput` adds its rounds to the file.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import tempfile
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import psutil
 import typer
@@ -28,30 +28,32 @@ from benchmarks.serving import soak as soaking
 from benchmarks.serving import throughput as compared
 from benchmarks.serving.processes import usage
 from benchmarks.serving.servers import MODEL, model_config, ours, vllms
+from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING
+from s1ray.storage import write_json
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, no_args_is_help=True)
 console = Console()
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder of the results.")]
 HERE = Path(__file__).parent
 MEMORY_GOAL = 1.10
-"""What a part may take at the end, of what it took after the warm-up."""
+"""Memory of a role at the end, relative to its memory after the warm-up, at most."""
 
 
-def machine() -> dict[str, Any]:
-    """What was measured on."""
+def machine() -> dict[str, object]:
+    """The machine of the measurement."""
     memory = psutil.virtual_memory().total / 2**30
     return {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine(), "GiB": round(memory)}
 
 
 @app.command()
 def throughput(
-    concurrency: Annotated[list[int] | None, typer.Option(help="Requests at a time; may be given again.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of each server.")] = 3,
-    waves: Annotated[int, typer.Option(min=1, help="Requests of a run, in multiples of the concurrency.")] = 6,
-    interval_ms: Annotated[float, typer.Option(help="limits.stream_interval_ms of ours.")] = 20.0,
+    concurrency: Annotated[list[int] | None, typer.Option(help="Concurrent requests; repeatable.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each server at each concurrency.")] = 3,
+    waves: Annotated[int, typer.Option(min=1, help="Requests of a run, as a multiple of the concurrency.")] = 6,
+    interval_ms: Annotated[float, typer.Option(help="limits.stream_interval_ms of s1ray's server.")] = 20.0,
     output: OutputOption = HERE,
 ) -> None:
-    """Compare our server with vLLM's own."""
+    """Compare s1ray's server with vLLM's own."""
     path = output / "throughput.json"
     runs = compared.read_runs(path)
     model = model_config()
@@ -75,17 +77,17 @@ def throughput(
 
 @app.command()
 def hostile(
-    requests: Annotated[int, typer.Option(min=100, help="How many to send.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of what is sent.")] = 0,
+    requests: Annotated[int, typer.Option(min=100, help="Number of requests.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the requests.")] = 0,
     output: OutputOption = HERE,
 ) -> None:
-    """Send requests that nobody should send."""
+    """Send requests generated from the OpenAPI description, half of them invalid."""
     with ours(model_config()) as server:
         warm = attacks.attack(server.url, MODEL, requests // 4, seed=seed + 1)
         before = usage(server.root).memory_mib
         outcome = attacks.attack(server.url, MODEL, requests, seed=seed)
         after = usage(server.root).memory_mib
-    memory = {part: [round(before.get(part, 0.0), 1), round(mib, 1)] for part, mib in after.items()}
+    memory = {role: [round(before.get(role, 0.0), 1), round(mib, 1)] for role, mib in after.items()}
     result = {"machine": machine(), "warm_up": warm.sent, "memory_mib": memory} | asdict(outcome)
     _write(output / "hostile.json", result)
     if outcome.failures or warm.failures:
@@ -94,24 +96,23 @@ def hostile(
 
 @app.command()
 def soak(
-    minutes: Annotated[float, typer.Option(min=0.5, help="How long.")] = 15.0,
-    clients: Annotated[int, typer.Option(min=1, help="At a time.")] = 24,
+    minutes: Annotated[float, typer.Option(min=0.5, help="Duration.")] = 15.0,
+    clients: Annotated[int, typer.Option(min=1, help="Concurrent clients.")] = 24,
     output: OutputOption = HERE,
 ) -> None:
-    """Run clients of every kind for a time, and look for leaks."""
-    with ours(
-        model_config(),
-    ) as server:
-        report = asyncio.run(soaking.soak(server, MODEL, minutes, clients=clients, at_work=_at_work(server.app)))
+    """Run clients of every kind for some time, and look for leaks."""
+    with ours(model_config()) as server:
+        count = _engine_requests(server.app)
+        report = asyncio.run(soaking.soak(server, MODEL, minutes, clients=clients, engine_requests=count))
     growth = report.growth()
-    grown = [part for part, m in growth.items() if m["end_mib"] > MEMORY_GOAL * m["begin_mib"] + 10]
+    grown = [role for role, m in growth.items() if m["end_mib"] > MEMORY_GOAL * m["begin_mib"] + 10]
     result = {"machine": machine(), "growth": growth, "grown": grown} | asdict(report)
     _write(output / "soak.json", result)
     if grown or report.left_in_engines or any(o not in ("left", "400", "404", "200") for o in report.outcomes):
         raise typer.Exit(1)
 
 
-def _at_work(application: str) -> Any:
+def _engine_requests(application: str) -> Callable[[], float]:
     from ray import serve
 
     deployments = serve.status().applications[application].deployments
@@ -120,15 +121,14 @@ def _at_work(application: str) -> Any:
 
     def count() -> float:
         load = handle.record_autoscaling_stats.remote().result(timeout_s=30)
-        return float(sum(number for what, number in load.items() if what in ("engine_running", "engine_waiting")))
+        return float(load[ENGINE_RUNNING] + load[ENGINE_WAITING])
 
     return count
 
 
-def _write(path: Path, result: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1, default=str) + "\n")
-    console.print({key: value for key, value in result.items() if key != "memory_mib" or len(value) < 20})
+def _write(path: Path, result: dict[str, object]) -> None:
+    write_json(path, result)
+    console.print({key: value for key, value in result.items() if key != "memory_mib"})
 
 
 if __name__ == "__main__":

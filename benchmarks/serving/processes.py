@@ -1,4 +1,4 @@
-"""What a server's processes take: memory and processor time, by the part that each process plays."""
+"""Memory and processor time of a server's processes, by role."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ ROLES = {
     "ray::ServeController": "controller",
     "ray::": "other Ray workers",
 }
-"""Parts, by how a process's title begins; the first that fits."""
+"""Roles by prefix of the process title; the first match counts."""
 
 MIB = 2**20
 
 
 @dataclass
 class Usage:
-    """What the processes of each part take together."""
+    """Memory and processor time of all processes of each role."""
 
     memory_mib: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Resident, less what is shared with other processes."""
+    """Resident memory that no other process shares."""
     cpu_s: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    """Since each process began."""
+    """Since the start of each process."""
 
     def since(self, before: Usage) -> dict[str, float]:
-        """Processor seconds from then to now, by part."""
+        """Processor seconds since an earlier measurement, by role."""
         return {role: round(seconds - before.cpu_s.get(role, 0.0), 2) for role, seconds in self.cpu_s.items()}
 
 
 def role(process: psutil.Process) -> str:
-    """The part that a process plays."""
+    """The role of a process."""
     command = process.cmdline()
     title = command[0] if command else ""
     if title.startswith("ray::ServeReplica") and ":Ingress" in title:
         return "HTTP worker"
-    for begins, part in ROLES.items():
-        if title.startswith(begins):
-            return part
+    for prefix, found in ROLES.items():
+        if title.startswith(prefix):
+            return found
     name = process.name()
     if any("vllm.entrypoints" in word for word in command) or "APIServer" in title:
         return "vLLM's server"
@@ -54,26 +54,26 @@ def role(process: psutil.Process) -> str:
 
 
 def usage(root: psutil.Process, *, without: Collection[int] = (), memory: bool = True) -> Usage:
-    """What a process and those below it take; this process itself, which measures, is left out.
+    """Memory and processor time of a process and its descendants, without this process, which measures.
 
     Args:
         root: a process.
-        without: processes below it that are left out, with all below them.
-        memory: look at memory, too, which takes some time.
+        without: descendants that are left out, with their own descendants.
+        memory: measure memory too, which takes some time.
     """
-    taken = Usage()
+    result = Usage()
     processes = _below(root, without)
     if root.pid != os.getpid():
         processes.append(root)
     for process in processes:
         try:
-            part, times = role(process), process.cpu_times()
-            taken.cpu_s[part] += times.user + times.system
+            its_role, times = role(process), process.cpu_times()
+            result.cpu_s[its_role] += times.user + times.system
             if memory:
-                taken.memory_mib[part] += process.memory_full_info().uss / MIB
+                result.memory_mib[its_role] += process.memory_full_info().uss / MIB
         except psutil.Error:
             continue
-    return taken
+    return result
 
 
 def _below(root: psutil.Process, without: Collection[int]) -> list[psutil.Process]:

@@ -1,4 +1,4 @@
-"""The two servers that are compared: ours on Ray Serve, and vLLM's own, with the same model and engine."""
+"""The two servers to compare, s1ray's on Ray Serve and vLLM's own, with the same model and engine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
+from pydantic import JsonValue
 
 from s1ray.config import validate_config
 from s1ray.generation.engine import engine_kwargs
@@ -32,27 +32,27 @@ class Server:
     arm: str
     url: str
     root: psutil.Process
-    """All of its processes are below this one."""
+    """The ancestor of all of its processes."""
     app: str = ""
-    """Serve's name of the application."""
+    """The application's name in Serve."""
 
 
-def model_config(**fields: Any) -> ServedModel:
-    """The model of a benchmark; by default the miniature, with room for 64 requests at a time."""
+def model_config(**fields: JsonValue) -> ServedModel:
+    """The model of a benchmark; by default the miniature, with room for 64 concurrent requests."""
     default = {"name": MODEL, "model": "miniature-base", "device": "cpu", "max_model_len": 1024, "kv_cache_gib": 1.0}
     return ServedModel.model_validate(default | {"max_num_seqs": 64} | fields)
 
 
 @contextlib.contextmanager
-def ours(model: ServedModel, **config: Any) -> Iterator[Server]:
-    """Our server, in a Ray session of its own on this machine."""
+def ours(model: ServedModel, **config: JsonValue) -> Iterator[Server]:
+    """S1ray's server, in a new Ray session on this machine."""
     import ray
 
-    # Ray's workers would be nicer than vLLM's server and the load generator.
+    # By default Ray's workers have a lower priority than vLLM's server and the load generator.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray's spelling
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        loaded = validate_config(ServingConfig, {"models": [model.model_dump()]} | config, "benchmark")
+        loaded = validate_config(ServingConfig, {"models": [model.model_dump()], **config}, "benchmark")
         with serve_locally(loaded, start_timeout_s=START_S) as app:
             yield Server("s1ray", app.url, psutil.Process(), app.name)
     finally:
@@ -61,7 +61,7 @@ def ours(model: ServedModel, **config: Any) -> Iterator[Server]:
 
 @contextlib.contextmanager
 def vllms(model: ServedModel, log: Path) -> Iterator[Server]:
-    """VLLM's own server with the engine's arguments of ours, budget forcing left out."""
+    """VLLM's own server with the same engine arguments, without budget forcing."""
     port = free_port()
     env = os.environ | {"VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--host", "127.0.0.1", "--port", str(port)]
@@ -80,7 +80,7 @@ def vllms(model: ServedModel, log: Path) -> Iterator[Server]:
 
 
 def flags(model: ServedModel) -> list[str]:
-    """The command line that gives vLLM's server the engine of ours."""
+    """The command line that gives vLLM's server the same engine."""
     arguments = engine_kwargs(model, "cpu" if model.device == "cpu" else "gpu")
     words = []
     for name, value in arguments.items():

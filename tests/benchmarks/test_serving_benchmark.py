@@ -1,13 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from benchmarks.serving.servers import flags, model_config
 from benchmarks.serving.soak import Report
-from benchmarks.serving.throughput import Run, compare, read_runs, write_runs
+from benchmarks.serving.throughput import Paired, Run, compare, read_runs, write_runs
 
 
 def run(arm: str, number: int, tokens_per_s: float, ttft_ms: float, concurrency: int = 16) -> Run:
@@ -32,11 +32,12 @@ def test_servers_are_compared_within_a_round() -> None:
     runs = [run("s1ray", 1, 95, 30), run("vllm", 1, 100, 20), run("s1ray", 2, 47.5, 60), run("vllm", 2, 50, 50)]
     runs += [run("s1ray", 3, 1, 500)]
     (row,) = compare(runs)
-    assert row["rounds"] == 2
-    assert row["throughput_ratio"] == {"median": 0.95, "rounds": [0.95, 0.95]}
-    assert row["added_ttft_p50_ms"]["median"] == 10
-    assert row["goals_met"] == {"throughput": True, "ttft": True}
-    assert row["s1ray"]["cpu_ms_per_token"] == {"engine": 2.0}
+    assert row.rounds == 2
+    assert row.throughput_ratio == Paired(0.95, [0.95, 0.95])
+    assert row.added_ttft_p50_ms.median == 10
+    assert row.goals_met == {"throughput": True, "ttft": True}
+    assert row.s1ray["tokens_per_s"] == 71.25
+    assert row.cpu_ms_per_token == {"s1ray": {"engine": 2.0}, "vllm": {"engine": 2.0}}
     assert compare(runs[-1:]) == []
 
 
@@ -51,7 +52,7 @@ def test_runs_are_kept_and_added_to(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("later", "slope"), [(lambda when: 100.0, 0.0), (lambda when: 100.0 + when / 60, 60.0), (lambda when: 90.0, 0.0)]
 )
-def test_growth_is_looked_for_after_the_warm_up(later: Any, slope: float) -> None:
+def test_growth_is_measured_after_the_warm_up(later: Callable[[float], float], slope: float) -> None:
     report = Report(minutes=10)
     for when in range(0, 600, 10):
         report.memory_mib.append((when, {"engine": 5.0 if when < 150 else later(when)}))
@@ -60,7 +61,7 @@ def test_growth_is_looked_for_after_the_warm_up(later: Any, slope: float) -> Non
     assert growth["mib_per_hour"] == pytest.approx(slope, abs=0.5)
 
 
-def test_vllms_own_server_gets_the_same_engine_without_our_processor() -> None:
+def test_vllms_server_gets_the_same_engine_without_budget_forcing() -> None:
     words = flags(model_config(engine_kwargs={"enable_prefix_caching": False}))
     assert "--enforce-eager" in words
     assert "--no-enable-chunked-prefill" in words
