@@ -31,13 +31,20 @@ class Config(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
     )
 
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Fields that cannot change the result (paths, addresses, concurrency): a run is found again whatever they are.
+    Dotted names are of fields within fields; `*` stands for any one name."""
+
+    def incidental_fields(self) -> frozenset[str]:
+        """The incidental fields of this config and, by dotted names, of the configs that its fields hold."""
+        held = ((name, value) for name, value in self if isinstance(value, Config))
+        return self.incidental | {f"{name}.{inner}" for name, value in held for inner in value.incidental_fields()}
+
 
 class StageConfig(Config):
     """What every stage has: where its run folder is, and its seed."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"output"})
-    """Fields that cannot change the result (paths, addresses, concurrency): a run is found again whatever they are.
-    Dotted names are of fields within fields; `*` stands for any one name."""
 
     output: str
     """Run folder: the stage writes its Parquet files and `manifest.json` here."""

@@ -104,7 +104,7 @@ class Run:
 
         Args:
             stage: the stage's name.
-            config: its resolved config; everything in it but its `incidental` fields decides the digest.
+            config: its resolved config; everything in it but its incidental fields decides the digest.
             inputs: name -> file or folder whose content decides the result.
             force: delete what the folder holds and start again.
 
@@ -119,7 +119,7 @@ class Run:
         self.drops: dict[str, int] = {}
         self.figures: dict[str, Any] = {}
         resolved = config.model_dump(mode="json")
-        decisive = _without(resolved, config.incidental)
+        decisive = _without(resolved, config.incidental_fields())
         self._manifest: Manifest = {
             "stage": stage,
             "status": "running",
@@ -148,7 +148,7 @@ class Run:
         elif previous.get("digest") != self.digest:
             raise OtherRunError(
                 f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of other config or input"
-                f"{_difference(previous, self._manifest, config.incidental)}; choose another `output`, "
+                f"{_difference(previous, self._manifest, config.incidental_fields())}; choose another `output`, "
                 f"or pass --force to replace it"
             )
         self.skipped = previous is not None and previous.get("status") == "complete"

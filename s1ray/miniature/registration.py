@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 from pydantic import Field
 
 from s1ray.curation.sources import Source
+from s1ray.errors import InputError
+from s1ray.generation.base import request_seed
 from s1ray.miniature.pool import build_benchmark, build_pool
+from s1ray.miniature.teacher import ProceduralTeacher as Procedure
 from s1ray.schemas import Question
+from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher
 
 
 class MiniatureSource(Source):
@@ -34,3 +38,35 @@ class MiniatureSource(Source):
 def benchmark() -> list[Question]:
     """The held-out questions. Always all of them: the pool keeps clear of these and of no others."""
     return build_benchmark()
+
+
+class ProceduralTeacher(Teacher):
+    """Works the miniature's questions out by rule, with slips and re-checks."""
+
+    kind: str = "procedural"
+
+    def start(self, seed: int) -> RunningTeacher:
+        """The teacher; there is nothing to start."""
+        return _Procedural(seed)
+
+
+class _Procedural:
+    """Sample k of a question is the trace of the procedure with the teacher's k-th seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def respond(self, asks: Sequence[Ask]) -> list[Response]:
+        return [self._respond(ask) for ask in asks]
+
+    def close(self) -> None:
+        pass
+
+    def _respond(self, ask: Ask) -> Response:
+        seed = self._seed if ask.sample == 0 else request_seed(self._seed, str(ask.sample))
+        try:
+            thinking, attempt = Procedure(seed=seed).solve(ask.question)
+        except InputError as error:
+            # Not a question of the miniature.
+            return Response(finish_reason="error", error=str(error))
+        return Response(thinking, attempt)

@@ -3,8 +3,8 @@
     questions -> shards of asks -> teacher (Ray Data, actors) -> counting and grading (Ray Data) -> traces.parquet,
     dropped.parquet
 
-What a teacher wrote is kept in shards until the run is complete; a killed run asks only for what is missing. Both
-outputs are sorted by id.
+Shards keep what the teacher wrote until the run is complete, so a run that was killed asks only for what is missing.
+Both outputs are sorted by id.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from s1ray.config import ConfigError
-from s1ray.generation.engine import engine_actor_options, engine_identity
+from s1ray.errors import InputError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import check_references, grade, kind_of
-from s1ray.runs import Run
+from s1ray.runs import Run, RunError
 from s1ray.schemas import Question, Trace, arrow_schema, read_table, write_table
 from s1ray.shards import check_failures, map_shards, quiet_ray_data
 from s1ray.stages import Stage
-from s1ray.traces.config import TracesConfig, VLLMTeacherConfig
-from s1ray.traces.teachers import Ask, check_teacher, make_teacher, teacher_name
+from s1ray.traces.config import TracesConfig
+from s1ray.traces.teachers import Ask
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,62 +36,71 @@ log = logging.getLogger("s1ray")
 TRACES = "traces.parquet"
 DROPPED = "dropped.parquet"
 CUT = frozenset({"length", "content_filter", "insufficient_system_resource", "abort"})
-"""Finish reasons of responses that are not whole."""
+"""Finish reasons of incomplete responses."""
 SHARDS = "shards"
-"""Folder of what the teacher wrote; a finished run does not keep it."""
-REFERENCE = ("id", "answer", "metadata")
-"""Columns of a question that say what its responses are graded against."""
+"""Folder of what the teacher wrote; deleted when the run is complete."""
+ASKED = ("question", "answer", "domain", "metadata")
+"""Columns of a question, besides its id, that the teacher and the grader get."""
 PIECE = 4096
-"""Rows that are sorted at a time; of the longest traces they are some 600 MB."""
+"""Rows that are gathered at a time; with the longest traces, about 600 MB."""
 
 
 def plan(config: TracesConfig) -> list[str]:
     """What a run would do and cost; reads the questions and starts nothing.
 
     Raises:
-        ConfigError: the config does not fit.
-        FileNotFoundError: the questions or a model are not there.
-        ValueError: the questions' file has other columns, or the tokenizer cannot be loaded.
+        S1rayError: the config, the questions, the teacher or the tokenizer cannot be used.
     """
-    check_teacher(config.teacher)
+    config.teacher.check()
     length_counter(config.tokenizer)
     questions = len(_questions(config))
     lines = [
-        f"{questions:,} questions, {config.samples} trace(s) each, by {teacher_name(config.teacher)}",
+        f"{questions:,} questions, {config.samples} trace(s) each, by {config.teacher.label}",
         f"{-(-questions * config.samples // config.shard_rows):,} shards of {config.shard_rows:,} traces",
     ]
-    tokens = getattr(config.teacher, "max_tokens", None)
+    tokens = config.teacher.max_response_tokens
     if tokens is not None:
         lines.append(f"at most {questions * config.samples * tokens:,} tokens generated")
     return [*lines, f"output: {Path(config.output) / TRACES}"]
 
 
+def inputs(config: TracesConfig) -> dict[str, str]:
+    """The questions, and what the teacher reads."""
+    return {"questions": config.questions} | config.teacher.inputs()
+
+
 def work(config: TracesConfig, run: Run) -> None:
-    """Collect the traces, in an open run folder."""
+    """Collect the traces, in an open run folder.
+
+    Raises:
+        RunError: no trace is left, or a worker failed.
+        UnreachableError: too many requests failed.
+    """
     import pyarrow.compute as pc
 
     from s1ray.cluster import connected
 
     asks = _asks(_questions(config), config.samples)
     with connected():
-        options = engine_actor_options(config.teacher.engine) if isinstance(config.teacher, VLLMTeacherConfig) else {}
+        placement = config.teacher.placement()
         files = map_shards(
             asks,
             run.path / SHARDS,
             functools.partial(_TeacherWorker, config),
-            fingerprint=_fingerprint(config),
+            fingerprint={"teacher": config.teacher.fingerprint(), "seed": config.seed},
             shard_rows=config.shard_rows,
-            actors=getattr(config.teacher, "actors", 1),
-            actor_options=options,
+            actors=placement.actors,
+            actor_options=placement.options,
             what="traces",
         )
         check_failures(files, config.max_failed_share, "traces")
+        log.info("traces: counting tokens and grading")
         rows = _finished(files, config)
     is_kept = rows.column("reason").is_null()
     kept, dropped = rows.filter(is_kept), rows.filter(pc.invert(is_kept))
     run.drops = dict(sorted(Counter(dropped.column("reason").to_pylist()).items()))
     if not len(kept):
-        raise ValueError(f"no trace is left, all were dropped: {run.drops}; the teacher's responses are in {run.path}")
+        raise RunError(f"no trace is left, all were dropped: {run.drops}; the teacher's responses are in {run.path}")
     write_table(dropped, run.path / DROPPED)
     rows_kept = kept.select(arrow_schema(Trace).names).cast(arrow_schema(Trace))
     write_table(rows_kept, run.path / TRACES)
@@ -105,18 +114,18 @@ class _TeacherWorker:
     """The worker of a shard: one teacher."""
 
     def __init__(self, config: TracesConfig):
-        self._teacher = make_teacher(config.teacher, config.seed)
+        self._teacher = config.teacher.start(config.seed)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         import pyarrow as pa
 
-        asks = [Ask({**row, "id": row["question_id"]}, row["sample"]) for row in rows.to_pylist()]
+        asks = [
+            Ask(Question(id=row["question_id"], **{name: row[name] for name in ASKED}), row["sample"])
+            for row in rows.to_pylist()
+        ]
         responses = self._teacher.respond(asks)
-        columns = {
-            name: pa.array([getattr(response, name) for response in responses], type=pa.string())
-            for name in ("thinking", "attempt", "finish_reason", "error")
-        }
-        for name, column in columns.items():
+        for name in ("thinking", "attempt", "finish_reason", "error"):
+            column = pa.array([getattr(response, name) for response in responses], type=pa.string())
             rows = rows.append_column(name, column)
         return rows
 
@@ -128,34 +137,42 @@ def finish(rows: pa.Table, config: TracesConfig) -> pa.Table:
     """Count and grade what a teacher wrote: Trace columns, `error`, and `reason` (why a row is dropped, or null)."""
     import pyarrow as pa
 
-    count, name = length_counter(config.tokenizer), teacher_name(config.teacher)
+    count = length_counter(config.tokenizer)
     records = rows.to_pylist()
     thinking = count([record["thinking"] for record in records])
     attempts = count([record["attempt"] for record in records])
     finished = []
     for record, thinking_tokens, attempt_tokens in zip(records, thinking, attempts, strict=True):
-        trace = record | {"teacher": name, "thinking_tokens": thinking_tokens, "attempt_tokens": attempt_tokens}
-        gold = (record["answer"] or "").strip()
-        if gold and record["error"] is None:
-            verdict = grade(gold, record["attempt"], kind=kind_of(record["metadata"]))
-            trace |= {"correct": verdict.correct, "graded_by": verdict.graded_by}
-        finished.append(trace | {"reason": drop_reason(trace, config)})
+        metadata, error = record.pop("metadata"), record.pop("error")
+        trace = Trace(
+            **record, teacher=config.teacher.label, thinking_tokens=thinking_tokens, attempt_tokens=attempt_tokens
+        )
+        if trace.answer and trace.answer.strip() and error is None:
+            verdict = grade(trace.answer, trace.attempt, kind=kind_of(metadata))
+            trace = replace(trace, correct=verdict.correct, graded_by=verdict.graded_by)
+        finished.append(vars(trace) | {"error": error, "reason": drop_reason(trace, error, config)})
     return pa.Table.from_pylist(finished, schema=_finished_schema())
 
 
-def drop_reason(trace: dict[str, Any], config: TracesConfig) -> str | None:
-    """Why a trace is dropped, or None."""
-    if trace["error"] is not None:
+def drop_reason(trace: Trace, error: str | None, config: TracesConfig) -> str | None:
+    """Why a trace is dropped, or None.
+
+    Args:
+        trace: counted and graded.
+        error: why its request failed. None: it did not.
+        config: says what to drop.
+    """
+    if error is not None:
         return "request failed"
-    if trace["finish_reason"] in CUT and config.truncated == "drop":
+    if trace.finish_reason in CUT and config.truncated == "drop":
         return "truncated"
-    if not trace["thinking"].strip():
+    if not trace.thinking.strip():
         return "no thinking"
-    if not trace["attempt"].strip():
+    if not trace.attempt.strip():
         return "no answer"
-    if config.max_tokens is not None and trace["thinking_tokens"] + trace["attempt_tokens"] > config.max_tokens:
+    if config.max_tokens is not None and trace.thinking_tokens + trace.attempt_tokens > config.max_tokens:
         return "longer than max_tokens"
-    if config.wrong == "drop" and trace.get("correct") is False:
+    if config.wrong == "drop" and trace.correct is False:
         return "wrong"
     return None
 
@@ -168,7 +185,7 @@ def _finished(files: Sequence[Path], config: TracesConfig) -> pa.Table:
     with quiet_ray_data():
         dataset = ray.data.read_parquet([str(file) for file in files], override_num_blocks=len(files))
         batches = list(
-            dataset.map_batches(_finish_batch, fn_kwargs={"config": config}, batch_format="pyarrow").iter_batches(
+            dataset.map_batches(finish, fn_kwargs={"config": config}, batch_format="pyarrow").iter_batches(
                 batch_size=None, batch_format="pyarrow"
             )
         )
@@ -188,68 +205,50 @@ def _sorted(rows: pa.Table) -> pa.Table:
     return pa.concat_tables([piece.cast(schema) for piece in pieces]) if pieces else rows
 
 
-def _finish_batch(batch: pa.Table, config: TracesConfig) -> pa.Table:
-    return finish(batch, config)
-
-
 def _finished_schema() -> pa.Schema:
     import pyarrow as pa
 
-    fields = [field.with_nullable(True) for field in arrow_schema(Trace)]
-    return pa.schema([*fields, pa.field("error", pa.string()), pa.field("reason", pa.string())])
+    # Trace has no place for what a dropped row needs.
+    return pa.schema([*arrow_schema(Trace), pa.field("error", pa.string()), pa.field("reason", pa.string())])
 
 
 def _questions(config: TracesConfig) -> pa.Table:
-    """The questions, sorted by id."""
+    """The questions, sorted by id.
+
+    Raises:
+        S1rayError: they cannot be used.
+    """
     questions = read_table(config.questions, Question).sort_by("id")
     ids = Counter(questions.column("id").to_pylist())
     repeated = [question for question, times in ids.items() if times > 1]
     if repeated:
-        raise ValueError(
+        raise InputError(
             f"{config.questions}: {len(repeated)} ids appear more than once, {repeated[0]!r} for one; "
             "remove duplicates first"
         )
     if not len(questions):
-        raise ConfigError(f"{config.questions}: holds no question")
-    check_references(zip(*(questions.column(c).to_pylist() for c in REFERENCE), strict=True), config.questions)
+        raise InputError(f"{config.questions}: holds no question")
+    references = (questions.column(name).to_pylist() for name in ("id", "answer", "metadata"))
+    check_references(zip(*references, strict=True), config.questions)
     return questions.slice(0, config.limit)
 
 
 def _asks(questions: pa.Table, samples: int) -> pa.Table:
-    """One row a trace to be written, sorted by question and sample."""
+    """One row per trace, sorted by question and sample."""
     import pyarrow as pa
 
-    columns = ["id", "question", "answer", "domain", "metadata"]
     rows = [
         {**row, "id": f"{row['id']}-{sample}", "question_id": row["id"], "sample": sample}
-        for row in questions.select(columns).to_pylist()
+        for row in questions.select(["id", *ASKED]).to_pylist()
         for sample in range(samples)
     ]
-    fields = [arrow_schema(Question).field(name) for name in columns]
+    fields = [arrow_schema(Question).field(name) for name in ("id", *ASKED)]
     return pa.Table.from_pylist(
         rows, schema=pa.schema([*fields, pa.field("question_id", pa.string()), pa.field("sample", pa.int64())])
     )
 
 
-def _fingerprint(config: TracesConfig) -> dict[str, Any]:
-    """What decides what the teacher writes, besides the asks."""
-    teacher = config.teacher.model_dump(mode="json", exclude={"actors", "concurrency", "timeout", "attempts"})
-    teacher.pop("requests_per_minute", None)
-    if isinstance(config.teacher, VLLMTeacherConfig):
-        teacher["engine"] = engine_identity(config.teacher.engine)
-    return {"teacher": teacher, "seed": config.seed}
-
-
-def inputs(config: TracesConfig) -> dict[str, str]:
-    """The questions, and a local teacher's weights."""
-    paths = {"questions": config.questions}
-    if isinstance(config.teacher, VLLMTeacherConfig):
-        model = config.teacher.engine.model
-        paths |= {"teacher": model} if Path(model).is_dir() else {}
-    return paths
-
-
-def _figures(traces: pa.Table) -> dict[str, Any]:
+def _figures(traces: pa.Table) -> dict[str, float | None]:
     """Numbers on the result: share of correct traces, lengths, cut ones."""
     import pyarrow as pa
     import pyarrow.compute as pc

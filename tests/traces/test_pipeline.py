@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pydantic import JsonValue
+
+from s1ray.config import validate_config
+from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
+from s1ray.traces import pipeline
+from s1ray.traces.config import TracesConfig
+from s1ray.traces.pipeline import finish, plan
+
+
+def config(**changes: JsonValue) -> TracesConfig:
+    data = {"output": "unused", "questions": "unused.parquet", "teacher": {"kind": "procedural"}, "tokenizer": "unused"}
+    return validate_config(TracesConfig, data | changes, "test")
+
+
+def question(text: str = "What is 2 + 2?", answer: str = "4") -> Question:
+    return Question(id=question_id(text), question=text, answer=answer, domain="sums")
+
+
+@pytest.fixture
+def student_tokenizer(tmp_path: Path) -> str:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    tokenizer = Tokenizer(WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    folder = tmp_path / "student"
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return str(folder)
+
+
+def written(**changes: JsonValue) -> pa.Table:
+    """One row as a shard has it."""
+    row: dict[str, JsonValue] = {"id": "q-0", "question_id": "q", "sample": 0, "question": "What is 2 + 2?"}
+    row |= {"answer": "4", "domain": "sums", "metadata": "{}", "thinking": "two and two", "attempt": "Answer: 4"}
+    row |= {"finish_reason": "stop", "error": None} | changes
+    schema = pa.schema([(name, pa.int64() if name == "sample" else pa.string()) for name in row])
+    return pa.Table.from_pylist([row], schema=schema)
+
+
+def test_traces_are_counted_in_the_students_tokens_and_graded(student_tokenizer: str) -> None:
+    (trace,) = finish(written(), config(tokenizer=student_tokenizer)).to_pylist()
+    assert (trace["thinking_tokens"], trace["attempt_tokens"]) == (3, 3)
+    assert (trace["correct"], trace["graded_by"], trace["reason"]) == (True, "exact", None)
+    assert trace.keys() == {*arrow_schema(Trace).names, "error", "reason"}
+    (trace,) = finish(written(answer=None), config(tokenizer=student_tokenizer)).to_pylist()
+    assert trace["correct"] is None
+
+
+@pytest.mark.parametrize(
+    ("row", "setting", "reason"),
+    [
+        ({}, {}, None),
+        ({"attempt": "Answer: 5"}, {}, None),
+        ({"attempt": "Answer: 5"}, {"wrong": "drop"}, "wrong"),
+        ({"finish_reason": "length"}, {}, "truncated"),
+        ({"finish_reason": "length"}, {"truncated": "keep"}, None),
+        ({"thinking": " "}, {}, "no thinking"),
+        ({"attempt": ""}, {}, "no answer"),
+        ({"error": "500"}, {}, "request failed"),
+        ({}, {"max_tokens": 5}, "longer than max_tokens"),
+        ({}, {"max_tokens": 6}, None),
+    ],
+)
+def test_reasons_for_dropping_a_trace(
+    student_tokenizer: str, row: dict[str, JsonValue], setting: dict[str, JsonValue], reason: str | None
+) -> None:
+    (trace,) = finish(written(**row), config(tokenizer=student_tokenizer, **setting)).to_pylist()
+    assert trace["reason"] == reason
+
+
+def test_the_plan_reads_the_questions_and_counts(tmp_path: Path, student_tokenizer: str) -> None:
+    path = tmp_path / "questions.parquet"
+    write_table(to_table([question(text) for text in "abc"], Question), path)
+    lines = plan(config(questions=str(path), tokenizer=student_tokenizer, samples=2, shard_rows=4))
+    assert lines[:2] == ["3 questions, 2 trace(s) each, by procedural", "2 shards of 4 traces"]
+
+
+@pytest.mark.parametrize(
+    ("questions", "message"),
+    [
+        ([question("a"), question("a")], "1 ids appear more than once"),
+        (
+            [question("a?"), question("b?", ".")],
+            rf"q\.parquet: question '{question_id('b?')}': the reference answer '\.' is empty",
+        ),
+        ([], "holds no question"),
+    ],
+    ids=["repeated", "nothing to grade against", "none"],
+)
+def test_questions_that_cannot_be_used_are_found_before_anything_starts(
+    questions: list[Question], message: str, tmp_path: Path, student_tokenizer: str
+) -> None:
+    write_table(to_table(questions, Question), tmp_path / "q.parquet")
+    with pytest.raises(ValueError, match=message):
+        plan(config(questions=str(tmp_path / "q.parquet"), tokenizer=student_tokenizer))
+
+
+def test_a_run_folder_gives_its_result_and_not_what_it_dropped(tmp_path: Path) -> None:
+    kept, dropped = (to_table([question(text)], Question) for text in ("kept?", "dropped?"))
+    write_table(kept, tmp_path / "questions.parquet")
+    write_table(dropped, tmp_path / "dropped.parquet")
+    assert len(read_table(tmp_path, Question)) == 2
+    (tmp_path / "manifest.json").write_text("{}")
+    assert read_table(tmp_path, Question).equals(kept)
+
+
+def test_traces_are_sorted_in_pieces_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = pa.table({"id": [f"{n * 7919 % 1000}" for n in range(1000)], "thinking": ["x"] * 1000, "n": range(1000)})
+    monkeypatch.setattr(pipeline, "PIECE", 64)
+    found = pipeline._sorted(pa.concat_tables([rows.slice(0, 300), rows.slice(300)]))
+    assert found.equals(rows.sort_by("id"))
+    assert found.schema == rows.schema
+    assert len(pipeline._sorted(rows.slice(0, 0))) == 0
