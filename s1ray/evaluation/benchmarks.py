@@ -4,34 +4,24 @@ from __future__ import annotations
 
 import itertools
 
+from s1ray.benchmarks import load_benchmark
 from s1ray.config import ConfigError
 from s1ray.grading import check_references
-from s1ray.schemas import Question, read_table
-
-MINIATURE = "miniature"
-"""The name that stands for the miniature's held-out questions, which are generated, in place of a file."""
+from s1ray.schemas import Question
 
 
 def load_questions(benchmark: str, limit: int | None = None) -> list[Question]:
-    """The questions to ask, by id.
+    """The questions to ask, sorted by id.
 
     Args:
-        benchmark: a Parquet file or folder of Question rows, or "miniature".
-        limit: take the first so many by id. The id is a hash of the text, so that is a random choice, always the same.
+        benchmark: a registered name, or a Parquet file or folder of Question rows.
+        limit: take this many, the first by id. The id is a hash of the text, so this is a fixed random choice.
 
     Raises:
-        FileNotFoundError: the file does not exist.
-        ValueError: it holds no Question rows, or an answer is none that a response can be graded against.
-        ConfigError: a row has no answer to grade against, an id comes twice, or there are fewer rows than `limit`.
+        S1rayError: the benchmark is not there or holds other rows, an id comes twice, there are fewer questions than
+            `limit`, or a response to one of them could not be graded.
     """
-    if benchmark == MINIATURE:
-        from s1ray.miniature.pool import build_benchmark
-
-        # Always the whole of it: the pool is kept apart from these questions and no others.
-        questions = build_benchmark()
-    else:
-        questions = [Question(**row) for row in read_table(benchmark, Question).to_pylist()]
-    questions.sort(key=lambda question: question.id)
+    questions = sorted(load_benchmark(benchmark), key=lambda question: question.id)
     for before, after in itertools.pairwise(questions):
         if before.id == after.id:
             raise ConfigError(f"benchmark: {benchmark}: id {after.id!r} comes more than once; drop the duplicates")

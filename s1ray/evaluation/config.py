@@ -1,20 +1,17 @@
-"""What a benchmark run is told: the questions, the models behind an endpoint, and the settings (arms) to measure each
-with.
-"""
+"""The eval stage's config: the questions, the models behind an endpoint, and the arms to measure each with."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.evaluation.strategies.base import LABEL_PATTERN, Sampling, Strategy
+from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
 from s1ray.models import FormatRef, ModelPath
-from s1ray.thinking.budget import ThinkingBudget
+from s1ray.registry import STRATEGIES, registered
 from s1ray.thinking.format import PRESETS
-
-LABEL_PATTERN = r"^[^\s/\\][^/\\\n\r\t]{0,79}$"
-"""Labels name columns, legends and files: one line, no slashes."""
 
 
 class ServedModel(Config):
@@ -27,13 +24,13 @@ class ServedModel(Config):
     name: str
     """Its name at the endpoint (the `model` field of a request)."""
     weights: ModelPath | None = None
-    """Folder of its weights, or "miniature-base". With it a retrained model is not taken for the one measured before,
-    and thinking is counted a second time, from the token ids."""
+    """Folder of its weights, or a registered alias ("miniature-base"). Where it is given, a retrained model is not
+    taken for the one measured before, and thinking is counted a second time, from the token ids."""
     thinking_format: FormatRef = PRESETS["s1"]
     """Its thinking delimiters (a preset, or a mapping with strings of your own), for that second count and the
     segmented driver."""
     driver: Literal["engine", "segmented"] = "engine"
-    """Who forces the budgets. engine: the server, which must be s1ray's. segmented: this side, call by call, at any
+    """What forces the budgets. engine: the server, which must be s1ray's. segmented: this process, call by call, at any
     server that takes and returns token ids (`vllm serve`); needs `weights`."""
     arms: list[str] | None = None
     """Labels of the arms to measure it with. None: all."""
@@ -47,58 +44,8 @@ class ServedModel(Config):
         return self
 
 
-class Arm(Config):
-    """One test-time setting of budget forcing, measured on every question."""
-
-    label: str | None = Field(default=None, pattern=LABEL_PATTERN)
-    """Name in the results. None: made from the settings, for example "max=256 waits=2"."""
-    max_tokens: int | None = Field(default=None, ge=0)
-    """Most thinking tokens. None: what the context allows."""
-    min_tokens: int = Field(default=0, ge=0)
-    """Fewest thinking tokens: earlier ends are suppressed."""
-    waits: int = Field(default=0, ge=0)
-    """How often an attempt to stop thinking is replaced by the wait text."""
-    wait_text: str | list[str] | None = "Wait"
-    """What is written instead of the end; several are cycled. None: the end is only suppressed."""
-
-    @model_validator(mode="after")
-    def _is_a_budget(self) -> Self:
-        try:
-            self.budget()
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            field = "".join(f"{part}: " for part in problem["loc"][:1])
-            raise ValueError(field + problem["msg"].removeprefix("Value error, ")) from None
-        return self
-
-    def budget(self, answer_reserve: int | None = None) -> ThinkingBudget:
-        """What a request of this arm asks for; tokens kept for the answer may be said."""
-        return ThinkingBudget(
-            max_tokens=self.max_tokens,
-            min_tokens=self.min_tokens,
-            waits=self.waits,
-            wait_text=self.wait_text,
-            answer_reserve=answer_reserve,
-        )
-
-    @property
-    def name(self) -> str:
-        """The label, given or made from the settings."""
-        if self.label is not None:
-            return self.label
-        parts = ["max=none" if self.max_tokens is None else f"max={self.max_tokens}"]
-        if self.min_tokens:
-            parts.append(f"min={self.min_tokens}")
-        if self.waits:
-            parts.append(f"waits={self.waits}")
-            if self.wait_text != "Wait":
-                texts = self.budget().wait_texts or ("no text",)
-                parts.append(f"({', '.join(' '.join(text.replace('/', ' ').split()) for text in texts)})")
-        return " ".join(parts)
-
-
 class Sweep(Config):
-    """Shorthand for the two series of arms of s1, figure 4a: growing maxima, then waits at the largest of them."""
+    """Shorthand for s1's two series of arms (figure 4a): growing maxima, then waits at the largest of them."""
 
     max_tokens: list[NonNegativeInt] = Field(min_length=1)
     """Maximum thinking tokens of the arms without waits."""
@@ -106,33 +53,18 @@ class Sweep(Config):
     """Waits of further arms at the largest maximum (0 is there already)."""
     wait_text: str | list[str] | None = "Wait"
 
-    def arms(self) -> list[Arm]:
+    def arms(self) -> list[Strategy]:
         """The arms, in ascending order of thinking."""
         largest = max(self.max_tokens)
-        return [Arm(max_tokens=tokens) for tokens in sorted(set(self.max_tokens))] + [
-            Arm(max_tokens=largest, waits=waits, wait_text=self.wait_text) for waits in sorted(set(self.waits) - {0})
+        waits = sorted(set(self.waits) - {0})
+        return [
+            *(BudgetForcing(max_tokens=tokens) for tokens in sorted(set(self.max_tokens))),
+            *(BudgetForcing(max_tokens=largest, waits=count, wait_text=self.wait_text) for count in waits),
         ]
 
 
-class Sampling(Config):
-    """How tokens are drawn, thinking and answer alike."""
-
-    temperature: float = Field(default=0.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    samples: int = Field(default=1, ge=1)
-    """Samples a question; more than one needs a temperature above 0."""
-    answer_tokens: int = Field(default=512, ge=1)
-    """Tokens kept for the answer after the longest thinking that an arm allows; shorter thinking leaves it more."""
-
-    @model_validator(mode="after")
-    def _samples_differ(self) -> Self:
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples is {self.samples}, but at temperature 0 they would all be the same")
-        return self
-
-
 class Endpoint(Config):
-    """Where the models are served, and how hard to press."""
+    """Where the models are served, and how many requests they get at once."""
 
     base_url: str = "http://127.0.0.1:8000/v1"
     """OpenAI-compatible address, with its /v1."""
@@ -141,8 +73,8 @@ class Endpoint(Config):
     concurrency: int = Field(default=64, ge=1)
     """Requests in flight."""
     timeout: float = Field(default=3600.0, gt=0)
-    """Seconds that one request may take: a long answer at full batch takes a quarter of an hour, and one that is given
-    up is begun again."""
+    """Seconds that one request may take. A long answer in a full batch takes a quarter of an hour, and a request that
+    times out starts over."""
     attempts: int = Field(default=4, ge=1)
     """Tries of one request before it counts as failed."""
 
@@ -155,23 +87,26 @@ class Endpoint(Config):
 
 
 class EvalConfig(StageConfig):
-    """One benchmark run: every model with every one of its arms on every question."""
+    """The eval stage: every model with every one of its arms on every question of a benchmark."""
 
-    # How the same questions reach the same model does not decide the result.
+    # How requests reach the same models does not decide the result.
     incidental: ClassVar[frozenset[str]] = frozenset({"output", "endpoint", "max_failed_share"})
 
     benchmark: str
-    """Parquet file (or folder) of Question rows with answers, or "miniature"."""
+    """The questions, with answers: a registered name ("miniature"), or a Parquet file or folder of Question rows."""
     limit: int | None = Field(default=None, ge=1)
     """Questions to ask: the first by id, which is a hash, so a fixed random choice. None: all."""
     models: list[ServedModel] = Field(min_length=1)
     sweep: Sweep | None = None
     """Shorthand for a series of arms; `arms` come after it."""
-    arms: list[Arm] = Field(default_factory=list)
+    arms: list[Annotated[SerializeAsAny[Strategy], registered(STRATEGIES, key="strategy", default=BUDGET_FORCING)]] = (
+        Field(default_factory=list)
+    )
+    """Settings to measure; `strategy` names a registered strategy, and the other fields are that strategy's."""
     sampling: Sampling = Field(default_factory=Sampling)
     endpoint: Endpoint = Field(default_factory=Endpoint)
     max_failed_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of requests that may fail for good and the run still count as complete; failed ones count as wrong."""
+    """Share of requests that may fail for good in a run that counts as complete; they count as wrong answers."""
 
     @model_validator(mode="after")
     def _labels_are_unique(self) -> Self:
@@ -191,10 +126,10 @@ class EvalConfig(StageConfig):
                 raise ValueError(f"models: {model.label!r} has an empty list of arms; leave `arms` out to take all")
         return self
 
-    def all_arms(self) -> list[Arm]:
+    def all_arms(self) -> list[Strategy]:
         """The sweep's arms, then the listed ones."""
-        return (self.sweep.arms() if self.sweep else []) + self.arms
+        return [*(self.sweep.arms() if self.sweep else []), *self.arms]
 
-    def arms_of(self, model: ServedModel) -> list[Arm]:
+    def arms_of(self, model: ServedModel) -> list[Strategy]:
         """The arms that `model` is measured with."""
         return [arm for arm in self.all_arms() if model.arms is None or arm.name in model.arms]

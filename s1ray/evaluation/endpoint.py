@@ -1,16 +1,17 @@
-"""A look at the endpoint before a run: is it there, does it serve the models, does it control thinking?
+"""Checks of the endpoint before a run: does it answer, does it serve the models, does it control thinking?
 
-Each of these would otherwise show after minutes, as thousands of failed or, worse, meaningless responses.
+Without them a run would fail after minutes, with thousands of failed or, worse, meaningless responses.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Mapping
 
 import httpx
 
 from s1ray.config import ConfigError
+from s1ray.errors import UnreachableError
 from s1ray.evaluation.config import Endpoint, ServedModel
 from s1ray.generation.segmented import BANNED
 
@@ -32,8 +33,8 @@ def api_key(endpoint: Endpoint) -> str | None:
 def check_endpoint(
     endpoint: Endpoint, models: list[ServedModel], *, transport: httpx.BaseTransport | None = None
 ) -> None:
-    """Ask for the endpoint's models, and each of ours for one short response with a thinking budget, or, where budgets
-    are forced from here, for one token and for another one in its place.
+    """Ask for the list of models, and try each of ours: with one short response under a thinking budget or, for the
+    segmented driver, with one token and then another one in its place.
 
     Args:
         endpoint: the address.
@@ -41,7 +42,7 @@ def check_endpoint(
         transport: replaces the network, for tests.
 
     Raises:
-        ConnectionError: nothing answers there, or not as an OpenAI-compatible server does.
+        UnreachableError: nothing answers there, or not as an OpenAI-compatible server does.
         ConfigError: it refuses the key, does not serve a model, or knows no thinking budgets.
     """
     key = api_key(endpoint)
@@ -56,20 +57,20 @@ def check_endpoint(
                     f"{', '.join(served) or 'no model'}"
                 )
             if model.driver == "segmented":
-                _try_ids(client, endpoint, model)
+                _try_segments(client, endpoint, model)
             else:
-                _try(client, endpoint, model)
+                _try_budget(client, endpoint, model)
 
 
 def _served(client: httpx.Client, endpoint: Endpoint) -> list[str]:
     answer = _ask(client, endpoint, "GET", "/models")
-    try:
-        return [model["id"] for model in answer["data"]]
-    except (KeyError, TypeError) as error:
-        raise ConnectionError(f"{endpoint.base_url}/models: no list of models: {str(answer)[:200]}") from error
+    match answer:
+        case {"data": [*models]} if all(isinstance(model, dict) and "id" in model for model in models):
+            return [str(model["id"]) for model in models]
+    raise UnreachableError(f"{endpoint.base_url}/models: no list of models: {str(answer)[:200]}")
 
 
-def _try(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
+def _try_budget(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
     body = {
         "model": model.name,
         "messages": [{"role": "user", "content": "1 + 1 = ?"}],
@@ -78,71 +79,77 @@ def _try(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
         "thinking": {"max_tokens": 1},
         "return_token_ids": model.weights is not None,
     }
-    answer = _ask(client, endpoint, "POST", "/chat/completions", body)
-    try:
-        choice = answer["choices"][0]
-        accounted, has_ids = "thinking_tokens" in (choice.get("thinking") or {}), bool(choice.get("token_ids"))
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ConnectionError(f"{endpoint.base_url}: no chat completion: {str(answer)[:200]}") from error
-    if not accounted:
-        raise ConfigError(
-            f"endpoint.base_url: {endpoint.base_url} answers, but says nothing about thinking, so it does not "
-            "control it; serve the model with s1ray (`serve run serve_config.yaml`), or let budgets be forced from "
-            f"here (driver: segmented for {model.label!r})"
-        )
-    if model.weights is not None and not has_ids:
+    match choice := _choice(client, endpoint, "/chat/completions", body):
+        case {"thinking": {"thinking_tokens": _}}:
+            pass
+        case _:
+            raise ConfigError(
+                f"endpoint.base_url: {endpoint.base_url} answers, but says nothing about thinking, so it does not "
+                "control it; serve the model with s1ray (`serve run serve_config.yaml`), or force the budgets from "
+                f"this side (driver: segmented for {model.label!r})"
+            )
+    if model.weights is not None and not choice.get("token_ids"):
         raise ConfigError(
             f"models: {model.label!r}: {endpoint.base_url} gives no token ids (return_token_ids), so thinking cannot "
-            "be counted from them; leave `weights` out to believe the server's count"
+            "be counted from them; leave `weights` out to rely on the server's count"
         )
 
 
-def _try_ids(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
+def _try_segments(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
     body = {"model": model.name, "prompt": [1, 2], "max_tokens": 1, "temperature": 0.0}
     body |= {"return_token_ids": True, "thinking": False}
-    first = _only_id(_ask(client, endpoint, "POST", "/completions", body), endpoint, model)
+    first = _only_id(client, endpoint, model, body)
     body["logit_bias"] = {str(first): BANNED}
-    if _only_id(_ask(client, endpoint, "POST", "/completions", body), endpoint, model) == first:
+    if _only_id(client, endpoint, model, body) == first:
         raise ConfigError(
             f"models: {model.label!r}: {endpoint.base_url} ignores logit_bias, so budgets cannot be forced from "
             "outside (driver: segmented)"
         )
 
 
-def _only_id(answer: Any, endpoint: Endpoint, model: ServedModel) -> int:
-    try:
-        choice = answer["choices"][0]
-        ids = choice.get("token_ids")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ConnectionError(f"{endpoint.base_url}: no completion: {str(answer)[:200]}") from error
+def _only_id(client: httpx.Client, endpoint: Endpoint, model: ServedModel, body: Mapping[str, object]) -> object:
+    choice = _choice(client, endpoint, "/completions", body)
     if "thinking" in choice:
         raise ConfigError(
             f"models: {model.label!r}: {endpoint.base_url} forces budgets itself, whatever it is asked; leave out "
             "driver: segmented"
         )
-    if not ids:
-        raise ConfigError(
-            f"models: {model.label!r}: {endpoint.base_url} gives no token ids (return_token_ids), so budgets cannot be "
-            "forced from outside (driver: segmented)"
-        )
-    return ids[0]
+    match choice.get("token_ids"):
+        case [first, *_]:
+            return first
+    raise ConfigError(
+        f"models: {model.label!r}: {endpoint.base_url} gives no token ids (return_token_ids), so budgets cannot be "
+        "forced from outside (driver: segmented)"
+    )
 
 
-def _ask(client: httpx.Client, endpoint: Endpoint, method: str, path: str, body: Any = None) -> Any:
+def _choice(client: httpx.Client, endpoint: Endpoint, path: str, body: Mapping[str, object]) -> Mapping[object, object]:
+    """The answer's first choice."""
+    answer = _ask(client, endpoint, "POST", path, body)
+    match answer:
+        case {"choices": [{**choice}, *_]}:
+            return choice
+    raise UnreachableError(f"{endpoint.base_url}{path}: no completion: {str(answer)[:200]}")
+
+
+def _ask(
+    client: httpx.Client, endpoint: Endpoint, method: str, path: str, body: Mapping[str, object] | None = None
+) -> object:
     url = f"{endpoint.base_url}{path}"
     try:
         response = client.request(method, url, json=body)
     except httpx.TimeoutException:
-        raise ConnectionError(f"{url}: no answer within {endpoint.timeout:g} s") from None
+        raise UnreachableError(f"{url}: no answer within {endpoint.timeout:g} s") from None
     except httpx.TransportError as error:
-        raise ConnectionError(
+        raise UnreachableError(
             f"{url}: no server answers ({error}); start one (`serve run serve_config.yaml`) or set endpoint.base_url"
         ) from None
     if response.status_code in (401, 403):
         raise ConfigError(f"{url}: status {response.status_code}, the key is refused; see endpoint.api_key_env")
     if not response.is_success:
-        raise ConnectionError(f"{url}: status {response.status_code}: {response.text[:300]}")
+        raise UnreachableError(f"{url}: status {response.status_code}: {response.text[:300]}")
     try:
-        return response.json()
+        answer: object = response.json()
     except ValueError:
-        raise ConnectionError(f"{url}: no JSON, so no OpenAI-compatible server: {response.text[:200]!r}") from None
+        raise UnreachableError(f"{url}: no JSON, so no OpenAI-compatible server: {response.text[:200]!r}") from None
+    return answer

@@ -1,6 +1,6 @@
-"""Finished rows, kept from the moment they are finished: what lets a killed benchmark run go on where it was.
+"""Finished rows, stored as soon as they are finished, so that a killed run can resume.
 
-A journal is one JSON line a row, appended and handed to the operating system at once, so that a kill of the process
+A journal has one JSON line per row, appended and handed to the operating system at once, so that killing the process
 loses none. The Parquet file is written from the journals at the end.
 """
 
@@ -10,13 +10,14 @@ import json
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from s1ray.runs import RunError
+from s1ray.schemas import Evaluation
 
 
 class Journal:
-    """The rows of one model and arm, by id; open it as a context manager.
+    """The rows of one model and arm; use it as a context manager.
 
     Attributes:
         rows: id -> row. A row that is added again replaces the older one.
@@ -29,7 +30,7 @@ class Journal:
             RunError: the file is damaged elsewhere than at its end.
         """
         self.path = path
-        self.rows: dict[str, dict[str, Any]] = {}
+        self.rows: dict[str, Evaluation] = {}
         self._stream: BinaryIO | None = None
         self._whole = 0
         data = path.read_bytes() if path.exists() else b""
@@ -37,10 +38,10 @@ class Journal:
             if not line.endswith(b"\n"):
                 break
             try:
-                row = json.loads(line)
-                self.rows[row["id"]] = row
-            except (ValueError, KeyError, TypeError):
+                row = Evaluation(**json.loads(line))
+            except (ValueError, TypeError):
                 raise RunError(f"{path}: line {number} is damaged; pass --force to start the run again") from None
+            self.rows[row.id] = row
             self._whole += len(line)
 
     def __enter__(self) -> Journal:
@@ -57,9 +58,9 @@ class Journal:
         self._stream.close()
         self._stream = None
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Evaluation) -> None:
         """Append a row."""
         assert self._stream is not None, "the journal is not open"
-        self._stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        self._stream.write(json.dumps(vars(row), ensure_ascii=False).encode() + b"\n")
         self._stream.flush()
-        self.rows[row["id"]] = row
+        self.rows[row.id] = row

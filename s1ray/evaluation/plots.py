@@ -1,6 +1,6 @@
 """The report's two plots, drawn with matplotlib: as SVG in the colours of the page's theme, and as files.
 
-Functions take `BenchmarkResults` and give a matplotlib `Figure`; nothing here touches pyplot's global state.
+Functions take `EvalResults` and give a matplotlib `Figure`; nothing here touches pyplot's global state.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 import dataclasses
 import io
 import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from s1ray.evaluation.results import ArmResult, BenchmarkResults
+from s1ray.evaluation.arm_result import ArmResult
+from s1ray.evaluation.results import EvalResults
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,43 +51,27 @@ _VARIABLES = {
 } | {mark: f"var(--model-{index})" for index, mark in enumerate(_MARKS.models)}
 
 
-def accuracy_curve(results: BenchmarkResults, palette: Palette = PRINT) -> Figure:
-    """Accuracy against mean thinking tokens, one curve a model, as in s1, figure 1.
+def accuracy_curve(results: EvalResults, palette: Palette = PRINT) -> Figure:
+    """Accuracy against mean thinking tokens, one curve per model, as in s1, figure 1.
 
-    Solid: the arms with growing maximum. Hollow and dashed: the arms with waits. Bars: 95 % intervals of the accuracy.
+    Solid: the arms with growing maximum. Hollow and dashed: the arms with waits. Hollow and dotted: other strategies.
+    Bars: 95 % intervals of the accuracy.
     """
-    with mpl.rc_context(_style(palette)):
+    with _style(palette):
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         axes = figure.add_subplot()
         for index, model in enumerate(results.models):
             colour, marker = _look(palette, index)
             maxima = results.maxima(model)
             if maxima:
-                _errorbars(axes, [_tokens(r) for r in maxima], maxima, color=colour, marker=marker, label=model)
+                _errorbars(axes, [_tokens(r) for r in maxima], maxima, colour, marker, label=model)
             for series in results.wait_series(model):
-                x = [_tokens(r) for r in series]
-                axes.plot(x, [_percent(r) for r in series], color=colour, linestyle=(0, (2, 2)), linewidth=1, zorder=1)
-                waits = [r for r in series if r.setting.waits]
-                _errorbars(
-                    axes,
-                    [_tokens(r) for r in waits],
-                    waits,
-                    color=colour,
-                    marker=marker,
-                    linestyle="none",
-                    markerfacecolor=palette.ground,
-                    label=f"{model}, with waits",
-                )
+                waits = [r for r in series if r.setting.budget.waits]
+                _hollow(axes, series, waits, palette, index, "dashed", f"{model}, with waits")
                 for result in waits:
-                    axes.annotate(
-                        f"{result.setting.waits}×",
-                        (_tokens(result), 100 * result.accuracy.high),
-                        xytext=(0, 4),
-                        textcoords="offset points",
-                        horizontalalignment="center",
-                        color=palette.muted,
-                        fontsize=9,
-                    )
+                    _note(axes, result, f"{result.setting.budget.waits}×", palette)
+            for strategy, arms in results.other_series(model).items():
+                _hollow(axes, arms, arms, palette, index, "dotted", f"{model}, {strategy}")
         _log2_tokens(axes, [_tokens(r) for r in results.arms])
         axes.set_xlabel("mean thinking tokens (log₂ scale)")
         _percent_axis(axes, "accuracy (%)")
@@ -92,23 +79,24 @@ def accuracy_curve(results: BenchmarkResults, palette: Palette = PRINT) -> Figur
     return figure
 
 
-def waits_plot(results: BenchmarkResults, palette: Palette = PRINT) -> Figure | None:
+def waits_plot(results: EvalResults, palette: Palette = PRINT) -> Figure | None:
     """Accuracy and mean thinking tokens against the number of waits; None where no arm waits."""
     series = [(index, s) for index, model in enumerate(results.models) for s in results.wait_series(model)]
     if not series:
         return None
-    with mpl.rc_context(_style(palette)):
+    with _style(palette):
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        waits = sorted({r.setting.waits for _, s in series for r in s})
+        waits = sorted({r.setting.budget.waits for _, s in series for r in s})
         for index, results_of_series in series:
             colour, marker = _look(palette, index)
-            positions = [waits.index(r.setting.waits) for r in results_of_series]
-            first = results_of_series[-1].setting
-            label = f"{results_of_series[0].model}, max {'none' if first.max_tokens is None else first.max_tokens}"
-            if first.wait_text != "Wait":
-                label += f", {first.wait_text or 'no text'}"
-            _errorbars(upper, positions, results_of_series, color=colour, marker=marker, label=label)
+            positions = [waits.index(r.setting.budget.waits) for r in results_of_series]
+            longest = results_of_series[-1].setting
+            most = longest.limits[1]
+            label = f"{results_of_series[0].model}, max {'none' if most is None else most}"
+            if longest.budget.wait_text != "Wait":
+                label += f", {' '.join(longest.budget.wait_texts) or 'no text'}"
+            _errorbars(upper, positions, results_of_series, colour, marker, label=label)
             lower.plot(positions, [_tokens(r) for r in results_of_series], color=colour, marker=marker)
         _percent_axis(upper, "accuracy (%)")
         upper.legend(loc="best")
@@ -146,50 +134,101 @@ def to_svg(figure: Figure, name: str) -> str:
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as a file, PNG or SVG by its ending; the same figure gives the same bytes."""
     with mpl.rc_context({"svg.hashsalt": "s1ray"}):
-        metadata: dict[str, Any] = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-        figure.savefig(path, dpi=200, metadata=metadata)
+        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
 
 
 THEMED = _MARKS
 """The palette to draw with for `to_svg`."""
 
 
-def _style(palette: Palette) -> Any:
-    return {
-        "font.family": "sans-serif",
-        "font.size": 10.5,
-        "text.color": palette.ink,
-        "axes.labelcolor": palette.ink,
-        "axes.edgecolor": palette.muted,
-        "axes.facecolor": "none",
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "grid.color": palette.grid,
-        "grid.linewidth": 0.8,
-        "xtick.color": palette.muted,
-        "ytick.color": palette.muted,
-        "xtick.labelcolor": palette.ink,
-        "ytick.labelcolor": palette.ink,
-        "figure.facecolor": palette.ground,
-        "legend.frameon": False,
-        "legend.fontsize": 9.5,
-        "lines.linewidth": 1.8,
-        "lines.markersize": 5.5,
-        "errorbar.capsize": 2.5,
-    }
+def _style(palette: Palette) -> AbstractContextManager[None]:
+    return mpl.rc_context(
+        {
+            "font.family": "sans-serif",
+            "font.size": 10.5,
+            "text.color": palette.ink,
+            "axes.labelcolor": palette.ink,
+            "axes.edgecolor": palette.muted,
+            "axes.facecolor": "none",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "grid.color": palette.grid,
+            "grid.linewidth": 0.8,
+            "xtick.color": palette.muted,
+            "ytick.color": palette.muted,
+            "xtick.labelcolor": palette.ink,
+            "ytick.labelcolor": palette.ink,
+            "figure.facecolor": palette.ground,
+            "legend.frameon": False,
+            "legend.fontsize": 9.5,
+            "lines.linewidth": 1.8,
+            "lines.markersize": 5.5,
+            "errorbar.capsize": 2.5,
+        }
+    )
 
 
 def _look(palette: Palette, index: int) -> tuple[str, str]:
     return palette.models[index % len(palette.models)], MARKERS[index % len(MARKERS)]
 
 
-def _errorbars(axes: Axes, x: list[Any], results: list[ArmResult], **style: Any) -> None:
+def _errorbars(
+    axes: Axes,
+    x: Sequence[float],
+    results: list[ArmResult],
+    colour: str,
+    marker: str,
+    *,
+    label: str,
+    face: str | None = None,
+    line: Literal["solid", "none"] = "solid",
+) -> None:
     y = [_percent(r) for r in results]
     below = [value - 100 * r.accuracy.low for value, r in zip(y, results, strict=True)]
     above = [100 * r.accuracy.high - value for value, r in zip(y, results, strict=True)]
-    axes.errorbar(x, y, yerr=[below, above], elinewidth=1, zorder=2, **style)
+    axes.errorbar(
+        x,
+        y,
+        yerr=[below, above],
+        elinewidth=1,
+        zorder=2,
+        color=colour,
+        marker=marker,
+        markerfacecolor=face or colour,
+        linestyle=line,
+        label=label,
+    )
+
+
+def _hollow(
+    axes: Axes,
+    line: list[ArmResult],
+    points: list[ArmResult],
+    palette: Palette,
+    index: int,
+    style: Literal["dashed", "dotted"],
+    label: str,
+) -> None:
+    """A thin broken line, and hollow markers at some of its points."""
+    colour, marker = _look(palette, index)
+    dashes = (0, (2, 2)) if style == "dashed" else (0, (1, 2))
+    axes.plot([_tokens(r) for r in line], [_percent(r) for r in line], color=colour, ls=dashes, linewidth=1, zorder=1)
+    x = [_tokens(r) for r in points]
+    _errorbars(axes, x, points, colour, marker, label=label, face=palette.ground, line="none")
+
+
+def _note(axes: Axes, result: ArmResult, text: str, palette: Palette) -> None:
+    axes.annotate(
+        text,
+        (_tokens(result), 100 * result.accuracy.high),
+        xytext=(0, 4),
+        textcoords="offset points",
+        horizontalalignment="center",
+        color=palette.muted,
+        fontsize=9,
+    )
 
 
 def _percent(result: ArmResult) -> float:

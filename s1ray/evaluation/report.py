@@ -1,22 +1,25 @@
-"""The report of benchmark runs: one HTML file that needs nothing beside it, a picture of its main curve, and a table
-for the terminal.
+"""The report of eval runs: one self-contained HTML file, a picture of its main curve, and a table for the terminal.
 
-    write_report(["runs/miniature/benchmark"], "report.html")
+    write_report(["runs/miniature/eval"], "report.html")
 
-Every number is measured in the given runs and stands with its interval and its n; what the paper reports is labelled as
+Every number is measured in the given runs and stands with its interval and its n; the paper's numbers are labelled as
 the paper's.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from s1ray.evaluation.arm_result import ArmResult, by_question
+from s1ray.evaluation.loading import QUESTIONS, load_results
 from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
-from s1ray.evaluation.results import QUESTIONS, ArmResult, BenchmarkResults, Comparison, load_results
+from s1ray.evaluation.results import Comparison, EvalResults
 from s1ray.grading import spelling_free
+from s1ray.storage import write_text
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,12 +28,12 @@ if TYPE_CHECKING:
 def write_report(
     run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.PathLike[str], *, title: str | None = None
 ) -> Path:
-    """Write the report of finished benchmark runs, and beside it the main curve as PNG and SVG.
+    """Write the report of finished eval runs, and next to it the main curve as PNG and SVG.
 
     The curve's files are named after the report: report.html gets report.accuracy.png and report.accuracy.svg.
 
     Args:
-        run_dirs: run folders of benchmarks on the same questions.
+        run_dirs: run folders of `s1ray eval` on the same questions.
         out_html: the file to write.
         title: heading. None: made from the models.
 
@@ -38,15 +41,13 @@ def write_report(
         The report's path.
 
     Raises:
-        RunError: a folder is no finished benchmark run, or the runs do not fit together.
-        ValueError: no folder was given.
+        RunError: no folder was given, one holds no finished eval run, or the runs do not fit together.
     """
     from s1ray.evaluation import plots
 
     results = load_results(run_dirs)
     out_html = Path(out_html)
-    out_html.parent.mkdir(parents=True, exist_ok=True)
-    _write(out_html, _render(results, _questions(run_dirs), title))
+    write_text(out_html, _render(results, _questions(run_dirs), title))
     curve = plots.accuracy_curve(results)
     for suffix in (".accuracy.png", ".accuracy.svg"):
         plots.save(curve, out_html.with_suffix(suffix))
@@ -58,7 +59,6 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
 
     Raises:
         RunError: as `write_report`.
-        ValueError: no folder was given.
     """
     from rich import box
     from rich.table import Table
@@ -121,7 +121,7 @@ def _questions(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     return texts
 
 
-def _render(results: BenchmarkResults, questions: dict[str, str], title: str | None) -> str:
+def _render(results: EvalResults, questions: dict[str, str], title: str | None) -> str:
     import jinja2
 
     from s1ray.config import to_yaml
@@ -144,7 +144,7 @@ def _render(results: BenchmarkResults, questions: dict[str, str], title: str | N
     waits = plots.waits_plot(results, plots.THEMED)
     between_models, between_waits = results.between_models(), results.between_waits()
     return environment.get_template("report.html.j2").render(
-        title=title or f"Budget forcing: {' and '.join(results.models)}",
+        title=title or f"Test-time scaling: {' and '.join(results.models)}",
         results=results,
         n=len(results.arms[0].correct),
         samples_a_question=max(result.samples for result in results.arms),
@@ -168,22 +168,23 @@ def _render(results: BenchmarkResults, questions: dict[str, str], title: str | N
 
 
 def _headlines(
-    results: BenchmarkResults, between_models: list[Comparison], between_waits: list[Comparison]
+    results: EvalResults, between_models: list[Comparison], between_waits: list[Comparison]
 ) -> list[dict[str, str]]:
-    """The few numbers that answer why one opened the report."""
+    """The few numbers that most readers open the report for."""
     tiles = []
     last = results.models[-1]
     for comparison in results.between_extremes():
         if comparison.after.model == last:
             tiles.append(_tile(f"{last}: {comparison.before.arm} to {comparison.after.arm}", comparison))
-    maxima = [c for c in between_models if c.after.model == last and not c.after.setting.waits]
+    maxima = [c for c in between_models if c.after.model == last and not c.after.setting.budget.waits]
     if maxima:
         widest = max(maxima, key=lambda c: c.after.thinking_tokens.value)
         tiles.append(_tile(f"{results.models[0]} to {last}, both at {widest.after.arm}", widest))
     waits = [c for c in between_waits if c.after.model == last]
     if waits:
-        tiles.append(_tile(f"{last}: {waits[-1].after.setting.waits} waits against none", waits[-1]))
-    obeying, answered = (sum(getter(r) for r in results.arms) for getter in (_obeying, _answered))
+        tiles.append(_tile(f"{last}: {waits[-1].after.setting.budget.waits} waits against none", waits[-1]))
+    obeying = sum(result.obeying for result in results.arms)
+    answered = sum(len(result.answered) for result in results.arms)
     tiles.append(
         {
             "label": "Control: thinking within its limits",
@@ -192,14 +193,6 @@ def _headlines(
         }
     )
     return tiles
-
-
-def _obeying(result: ArmResult) -> int:
-    return result.obeying
-
-
-def _answered(result: ArmResult) -> int:
-    return len(result.answered)
 
 
 def _tile(label: str, comparison: Comparison) -> dict[str, str]:
@@ -212,26 +205,43 @@ def _tile(label: str, comparison: Comparison) -> dict[str, str]:
     }
 
 
-def _domains(results: BenchmarkResults) -> dict[str, Any]:
-    """Accuracy by domain, for each model at its smallest and largest maximum."""
-    columns = []
+@dataclasses.dataclass(frozen=True)
+class Domains:
+    """Accuracy by domain."""
+
+    columns: list[ArmResult]
+    rows: list[tuple[str, list[Estimate | None]]]
+    """A domain, and its accuracy in each column."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeated:
+    """pass@k and majority vote of one measurement with several samples per question."""
+
+    result: ArmResult
+    pass_at: list[tuple[int, float]]
+    majority: float
+    n: int
+
+
+def _domains(results: EvalResults) -> Domains:
+    """Each model at its smallest and largest maximum."""
+    columns: list[ArmResult] = []
     for model in results.models:
         arms = results.maxima(model) or results.of(model)
         columns += [arms[0], arms[-1]] if len(arms) > 1 else arms
     rows = [
-        {"domain": domain or "(none)", "cells": [result.accuracy_of_domain(domain) for result in columns]}
-        for domain in results.domains
+        (domain or "(none)", [result.accuracy_of_domain(domain) for result in columns]) for domain in results.domains
     ]
-    return {"columns": columns, "rows": rows}
+    return Domains(columns, rows)
 
 
-def _repeated(results: BenchmarkResults) -> list[dict[str, Any]]:
-    """pass@k and majority vote of arms with several samples a question."""
+def _repeated(results: EvalResults) -> list[Repeated]:
     rows = []
     for result in results.arms:
         if result.samples < 2:
             continue
-        extracted = result.by_question("extracted")
+        extracted = by_question(result.rows, lambda row: row.extracted)
         fewest = min(len(verdicts) for verdicts in result.correct.values())
         ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= fewest]
         votes = {
@@ -239,23 +249,10 @@ def _repeated(results: BenchmarkResults) -> list[dict[str, Any]]:
             for key, answers in extracted.items()
         }
         won = sum(vote is not None and result.correct[key][vote] for key, vote in votes.items())
-        rows.append(
-            {
-                "result": result,
-                "pass_at": [(k, _pass_at(result, k)) for k in ks],
-                "majority": won / len(votes),
-                "n": len(votes),
-            }
-        )
+        rows.append(Repeated(result, [(k, _pass_at(result, k)) for k in ks], won / len(votes), len(votes)))
     return rows
 
 
 def _pass_at(result: ArmResult, k: int) -> float:
     chances = [pass_at_k(len(verdicts), sum(verdicts), k) for verdicts in result.correct.values()]
     return sum(chances) / len(chances)
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

@@ -1,4 +1,4 @@
-"""What benchmark runs measured, read from their folders and summed up: one `ArmResult` for each model and arm.
+"""What eval runs measured, summed up: the series of arms, s1's metrics for each, and paired comparisons.
 
 The report, its plots and the terminal table all read these; nothing is computed twice in two ways.
 """
@@ -6,131 +6,23 @@ The report, its plots and the terminal table all read these; nothing is computed
 from __future__ import annotations
 
 import dataclasses
-import os
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections import defaultdict
+from typing import TYPE_CHECKING
 
-from s1ray.config import ConfigError, validate_config
 from s1ray.evaluation import metrics
-from s1ray.evaluation.config import Arm, EvalConfig
+from s1ray.evaluation.arm_result import ArmResult
+from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.metrics import Estimate
-from s1ray.runs import RunError, read_manifest
-from s1ray.schemas import Evaluation, read_table
+from s1ray.evaluation.strategies.base import Strategy
+from s1ray.runs import Manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STAGE = "eval"
-RESULTS = "evaluations.parquet"
-QUESTIONS = "questions.parquet"
-"""The questions that a run asked, beside its evaluations."""
-TEXTS = ("thinking", "answer")
-"""The heavy columns: they stay in Arrow until a sample is shown."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ArmResult:
-    """One model measured with one arm."""
-
-    model: str
-    setting: Arm
-    rows: list[dict[str, Any]]
-    """The Evaluation rows without their texts, by id."""
-    seed: int = 0
-
-    @property
-    def arm(self) -> str:
-        """The arm's label."""
-        return self.setting.name
-
-    def by_question(self, column: str) -> dict[str, list[Any]]:
-        """Question id -> the column's value for each sample."""
-        return _by_question(self.rows, column)
-
-    @cached_property
-    def correct(self) -> dict[str, list[bool]]:
-        """Question id -> verdicts; failed requests and unreadable answers count as wrong."""
-        return self.by_question("correct")
-
-    @cached_property
-    def accuracy(self) -> Estimate:
-        """Over questions."""
-        return metrics.accuracy(self.correct, seed=self.seed)
-
-    @cached_property
-    def thinking_tokens(self) -> Estimate:
-        """Mean thinking tokens a question; failed requests are left out."""
-        return metrics.mean_estimate(_by_question(self.answered, "thinking_tokens"))
-
-    @cached_property
-    def answer_tokens(self) -> Estimate:
-        """Mean answer tokens a question; failed requests are left out."""
-        return metrics.mean_estimate(_by_question(self.answered, "answer_tokens"))
-
-    @property
-    def longest(self) -> int:
-        """Thinking tokens of the longest sample."""
-        return max(row["thinking_tokens"] for row in self.rows)
-
-    @property
-    def limits(self) -> tuple[float | None, float | None]:
-        """Fewest and most thinking tokens that the arm allows."""
-        return (self.setting.min_tokens or None, self.setting.max_tokens)
-
-    @cached_property
-    def answered(self) -> list[dict[str, Any]]:
-        """Rows whose request did not fail."""
-        return [row for row in self.rows if row["error"] is None]
-
-    @property
-    def obeying(self) -> int:
-        """Answered samples whose thinking is within the arm's limits."""
-        return sum(metrics.within(row["thinking_tokens"], *self.limits) for row in self.answered)
-
-    @property
-    def waits(self) -> float:
-        """Waits inserted, mean over answered samples."""
-        return sum(row["waits"] for row in self.answered) / len(self.answered)
-
-    @property
-    def ends(self) -> Counter[str]:
-        """Samples by how their thinking ended: "own" or the reason why the end was forced."""
-        return Counter(row["end_forced"] or "own" for row in self.answered)
-
-    @property
-    def errors(self) -> int:
-        """Samples whose request failed for good."""
-        return len(self.rows) - len(self.answered)
-
-    @property
-    def unread(self) -> int:
-        """Answered samples from which no answer could be read."""
-        return sum(row["extracted"] is None for row in self.answered)
-
-    @property
-    def graders(self) -> Counter[str]:
-        """Samples by what graded them."""
-        return Counter(row["graded_by"] for row in self.answered)
-
-    @property
-    def samples(self) -> int:
-        """Most samples of any question."""
-        return max(len(verdicts) for verdicts in self.correct.values())
-
-    def accuracy_of_domain(self, domain: str | None) -> Estimate | None:
-        """Accuracy over the questions of one domain; None where there are none."""
-        questions = {row["question_id"] for row in self.rows if row["domain"] == domain}
-        if not questions:
-            return None
-        return metrics.accuracy({key: self.correct[key] for key in questions}, seed=self.seed)
-
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """Budget forcing as a method on one model: s1's three numbers over a series of its arms."""
+    """A method of test-time scaling on one model: s1's three numbers over a series of arms."""
 
     model: str
     series: str
@@ -159,11 +51,11 @@ class Comparison:
 
 
 @dataclasses.dataclass(frozen=True)
-class BenchmarkResults:
-    """Everything that one or several benchmark runs measured."""
+class EvalResults:
+    """Everything that one or several eval runs measured."""
 
     arms: list[ArmResult]
-    manifests: list[dict[str, Any]]
+    manifests: list[Manifest]
     configs: list[EvalConfig]
     tables: dict[tuple[str, str], pa.Table] = dataclasses.field(repr=False)
     """(model, arm) -> its Evaluation rows with texts, by id."""
@@ -182,38 +74,50 @@ class BenchmarkResults:
         return next((result for result in self.of(model) if result.arm == arm), None)
 
     def maxima(self, model: str) -> list[ArmResult]:
-        """The model's arms that only bound the thinking, by growing maximum (no bound last)."""
-        plain = [result for result in self.of(model) if not result.setting.waits and not result.setting.min_tokens]
+        """The model's arms of budget forcing that only bound the thinking, by growing maximum (no bound last)."""
+        plain = [r for r in self._forced(model) if not r.setting.budget.waits and not r.setting.budget.min_tokens]
         return sorted(plain, key=lambda result: _bound(result.setting))
 
     def wait_series(self, model: str) -> list[list[ArmResult]]:
         """Series of arms that differ in their waits alone, from no wait up; only those with a wait somewhere."""
-        groups: dict[Any, list[ArmResult]] = defaultdict(list)
-        for result in self.of(model):
-            if result.setting.waits:
-                groups[_wait_group(result.setting)].append(result)
+        groups: dict[tuple[object, ...], list[ArmResult]] = defaultdict(list)
+        for result in self._forced(model):
+            if result.setting.budget.waits:
+                groups[(*result.setting.limits, *result.setting.budget.wait_texts)].append(result)
         series = []
         for group in groups.values():
-            first = group[0].setting
             start = [
                 result
-                for result in self.of(model)
-                if not result.setting.waits
-                and (result.setting.max_tokens, result.setting.min_tokens) == (first.max_tokens, first.min_tokens)
+                for result in self._forced(model)
+                if not result.setting.budget.waits and result.setting.limits == group[0].setting.limits
             ]
-            series.append(start[:1] + sorted(group, key=lambda result: result.setting.waits))
+            series.append(start[:1] + sorted(group, key=lambda result: result.setting.budget.waits))
         return series
 
+    def other_series(self, model: str) -> dict[str, list[ArmResult]]:
+        """Strategy -> its arms, for each strategy other than budget forcing, by growing thinking."""
+        series: dict[str, list[ArmResult]] = defaultdict(list)
+        for result in self.of(model):
+            if not result.is_forced:
+                series[result.setting.strategy.rpartition(":")[2]].append(result)
+        return {name: sorted(arms, key=lambda result: result.thinking_tokens.value) for name, arms in series.items()}
+
     def methods(self) -> list[Method]:
-        """s1's metrics for each model: over its maxima, and over all of its arms where those are more."""
+        """s1's metrics for each model: over its maxima, over all arms of budget forcing where those are more, and over
+        each other strategy.
+        """
         found = []
         for model in self.models:
-            maxima, everything = self.maxima(model), self.of(model)
+            maxima, forced = self.maxima(model), self._forced(model)
             if maxima:
                 found.append(_method(model, "growing maximum", maxima))
-            if len(everything) > len(maxima):
-                found.append(_method(model, "all arms", everything))
+            if len(forced) > len(maxima):
+                found.append(_method(model, "all of budget forcing", forced))
+            found += [_method(model, strategy, arms) for strategy, arms in self.other_series(model).items()]
         return found
+
+    def _forced(self, model: str) -> list[ArmResult]:
+        return [result for result in self.of(model) if result.is_forced]
 
     def between_models(self) -> list[Comparison]:
         """The first model against each other one, at every arm that both were measured with."""
@@ -231,7 +135,7 @@ class BenchmarkResults:
             compare(series[0], result)
             for model in self.models
             for series in self.wait_series(model)
-            if not series[0].setting.waits
+            if not series[0].setting.budget.waits
             for result in series[1:]
         ]
 
@@ -242,82 +146,13 @@ class BenchmarkResults:
     @property
     def domains(self) -> list[str | None]:
         """Domains of the questions, by name; None (no domain) last."""
-        seen = {row["domain"] for result in self.arms for row in result.rows}
+        seen = {row.domain for result in self.arms for row in result.rows}
         return sorted(seen, key=lambda domain: (domain is None, domain or ""))
 
 
 def compare(before: ArmResult, after: ArmResult) -> Comparison:
     """Compare two measurements on the questions that both have."""
     return Comparison(before, after, metrics.paired_difference(before.correct, after.correct, seed=before.seed))
-
-
-def load_results(run_dirs: Sequence[str | os.PathLike[str]]) -> BenchmarkResults:
-    """Read finished benchmark runs.
-
-    Raises:
-        RunError: a folder is no finished benchmark run, or two runs disagree about an arm.
-        ValueError: no folder was given.
-    """
-    if not run_dirs:
-        raise ValueError("no benchmark run to report; give the run folders of `s1ray eval`")
-    arms: list[ArmResult] = []
-    manifests, configs, tables = [], [], {}
-    settings: dict[str, Arm] = {}
-    for run_dir in map(Path, run_dirs):
-        manifest, config = _open(run_dir)
-        table = read_table(run_dir / RESULTS, Evaluation)
-        for model in config.models:
-            for setting in config.arms_of(model):
-                key = (model.label, setting.name)
-                if key in tables:
-                    raise RunError(f"{run_dir}: {key[0]!r} with arm {key[1]!r} is in another given run too; drop one")
-                if settings.setdefault(setting.name, setting) != setting:
-                    raise RunError(f"{run_dir}: arm {key[1]!r} has other settings than in another given run")
-                tables[key] = _select(table, *key)
-                if not tables[key].num_rows:
-                    raise RunError(f"{run_dir / RESULTS}: no row of model {key[0]!r} with arm {key[1]!r}")
-                rows = tables[key].drop_columns(list(TEXTS)).to_pylist()
-                result = ArmResult(model.label, setting, rows, config.seed)
-                if not result.answered:
-                    raise RunError(
-                        f"{run_dir}: every request of {key[0]!r} with arm {key[1]!r} failed; nothing to report"
-                    )
-                if arms and result.correct.keys() != arms[0].correct.keys():
-                    raise RunError(f"{run_dir}: asked other questions than {run_dirs[0]}; report them apart")
-                arms.append(result)
-        manifests.append(manifest)
-        configs.append(config)
-    return BenchmarkResults(arms, manifests, configs, tables)
-
-
-def _open(run_dir: Path) -> tuple[dict[str, Any], EvalConfig]:
-    manifest = read_manifest(run_dir)
-    if manifest is None:
-        raise RunError(f"{run_dir}: no run folder (it has no manifest.json); give the output folder of `s1ray eval`")
-    if manifest.get("stage") != STAGE:
-        raise RunError(
-            f"{run_dir}: holds a {manifest.get('stage')!r} run, not one of eval; give the output folder of `s1ray eval`"
-        )
-    if manifest.get("status") != "complete":
-        raise RunError(f"{run_dir}: the run is unfinished; run `s1ray eval` again with the same config to resume it")
-    try:
-        return manifest, validate_config(EvalConfig, manifest["config"], str(run_dir / "manifest.json"))
-    except ConfigError as error:
-        raise RunError(f"{error}\n(the run was made by another version of s1ray; measure it again)") from None
-
-
-def _select(table: pa.Table, model: str, arm: str) -> pa.Table:
-    import pyarrow.compute as pc
-
-    chosen = table.filter(pc.and_(pc.equal(table["model"], model), pc.equal(table["arm"], arm)))
-    return chosen.sort_by([("question_id", "ascending"), ("sample", "ascending")])
-
-
-def _by_question(rows: list[dict[str, Any]], column: str) -> dict[str, list[Any]]:
-    values: dict[str, list[Any]] = defaultdict(list)
-    for row in rows:
-        values[row["question_id"]].append(row[column])
-    return dict(values)
 
 
 def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
@@ -328,7 +163,7 @@ def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
         model=model,
         series=series,
         arms=arms,
-        control_runs=metrics.control(tokens, [result.limits for result in arms]),
+        control_runs=metrics.control(tokens, [result.setting.limits for result in arms]),
         control_samples=sum(result.obeying for result in arms) / answered if answered else 0.0,
         samples=answered,
         scaling=metrics.scaling(tokens, accuracies),
@@ -337,10 +172,6 @@ def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
     )
 
 
-def _bound(setting: Arm) -> float:
-    return float("inf") if setting.max_tokens is None else setting.max_tokens
-
-
-def _wait_group(setting: Arm) -> tuple[Any, ...]:
-    text = tuple(setting.wait_text) if isinstance(setting.wait_text, list) else setting.wait_text
-    return (setting.max_tokens, setting.min_tokens, text)
+def _bound(setting: Strategy) -> float:
+    most = setting.limits[1]
+    return float("inf") if most is None else most

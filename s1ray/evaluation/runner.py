@@ -1,15 +1,10 @@
-"""Runs a benchmark: every model with every arm on every question, over HTTP, resumable to the single response.
+"""The eval stage: every model with every arm on every question, over HTTP, resumable to the single response.
 
     run = evaluate(load_config(EvalConfig, find_recipe("miniature", "eval")))
 
-The driver is one asyncio loop: it sends requests, grades what comes back and appends each finished row to a journal at
-once. That is enough to keep a server busy (the work is the server's), so no cluster is needed on this side. Models and
-arms share one queue, so that the servers stay full to the end; the largest budgets go first, because a run should not
-end with waiting for a few long responses.
-
-A killed run has lost only what was in flight. Started again with the same config, it asks for what is missing and for
-what had failed. Rows carry no clock and no order of arrival, so the Parquet file at the end does not depend on how many
-attempts there were.
+Each finished row is appended to a journal at once, so a killed run has lost only what was in flight. Started again with
+the same config, the run asks for what is missing and for what had failed. Rows carry no clock and no order of arrival,
+so the Parquet file at the end does not depend on how many attempts there were.
 """
 
 from __future__ import annotations
@@ -17,27 +12,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections import deque
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
-from s1ray.errors import UnreachableError
-from s1ray.evaluation.benchmarks import MINIATURE, load_questions
-from s1ray.evaluation.config import EvalConfig, ServedModel
-from s1ray.evaluation.endpoint import api_key, check_endpoint
+from s1ray.benchmarks import is_file
+from s1ray.evaluation.benchmarks import load_questions
+from s1ray.evaluation.config import EvalConfig
+from s1ray.evaluation.endpoint import check_endpoint
 from s1ray.evaluation.journal import Journal
+from s1ray.evaluation.loading import QUESTIONS, RESULTS
+from s1ray.evaluation.measure import Engines, engines_over_http, measure
 from s1ray.evaluation.metrics import within
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
-from s1ray.evaluation.results import QUESTIONS, RESULTS
-from s1ray.evaluation.strategies.budget_forcing import BudgetForcing
-from s1ray.evaluation.tasks import Task, all_tasks, evaluation_row, failure
-from s1ray.generation import GenerationError, Generator
-from s1ray.generation.http import HTTPGenerator
-from s1ray.generation.segmented import SegmentedGenerator
+from s1ray.evaluation.tasks import ArmKey, Task, all_tasks
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Evaluation, Question, read_table, to_table, write_table
 from s1ray.stages import Stage
@@ -45,12 +34,36 @@ from s1ray.stages import Stage
 log = logging.getLogger("s1ray")
 
 JOURNALS = "journals"
-FAILURES_IN_A_ROW = 20
-"""So many failed requests in a row, beyond those in flight, and the server is taken for gone."""
 
 
-Engines = Callable[[ServedModel], Generator]
-"""Makes the generator that answers for a model; called inside the event loop."""
+def plan(config: EvalConfig) -> list[str]:
+    """What the run would do; reads the questions and contacts nothing.
+
+    Raises:
+        S1rayError: the questions cannot be used.
+    """
+    questions = load_questions(config.benchmark, config.limit)
+    responses = len(questions) * config.sampling.samples
+    lines = [f"{len(questions)} questions of {config.benchmark}, {config.sampling.samples} sample(s) each"]
+    maxima: list[int | None] = []
+    for model in config.models:
+        arms = config.arms_of(model)
+        lines.append(f"{model.label} (served as {model.name}): {', '.join(arm.name for arm in arms)}")
+        maxima += [arm.limits[1] for arm in arms]
+    bounded = [most for most in maxima if most is not None]
+    thinking = f"at most {responses * sum(bounded):,} thinking tokens"
+    if len(bounded) < len(maxima):
+        thinking = "thinking tokens up to the context"
+    total = responses * len(maxima)
+    lines.append(f"{total:,} responses, {thinking}, at most {total * config.sampling.answer_tokens:,} answer tokens")
+    lines.append(f"{config.endpoint.concurrency} requests in flight at {config.endpoint.base_url}")
+    return lines
+
+
+def inputs(config: EvalConfig) -> dict[str, str]:
+    """The benchmark's file, and the weights of the models whose config names them."""
+    files = {"benchmark": config.benchmark} if is_file(config.benchmark) else {}
+    return files | {f"weights of {m.label}": m.weights for m in config.models if m.weights is not None}
 
 
 def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> None:
@@ -63,7 +76,8 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
 
     Raises:
         RunError: more requests failed than the config allows.
-        UnreachableError: the endpoint does not answer, does not serve a model, or is gone.
+        UnreachableError: the endpoint does not answer, or stopped answering.
+        ConfigError: the endpoint does not serve a model, or not as the config says.
     """
     questions = load_questions(config.benchmark, config.limit)
     _settle_questions(run.path / QUESTIONS, questions)
@@ -72,11 +86,11 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
         paths = _journal_paths(config, run.path)
         journals = {key: open_journals.enter_context(Journal(path)) for key, path in paths.items()}
         _get_missing(config, tasks, journals, engines)
-        rows = _rows(config, tasks, journals)
+        rows = _rows(tasks, journals)
     _account_for_failures(config, rows)
     write_table(to_table(rows, Evaluation), run.path / RESULTS)
     run.rows = {"questions": len(questions), "evaluations": len(rows)}
-    run.drops = {"failed": sum(row["error"] is not None for row in rows)}
+    run.drops = {"failed": sum(row.error is not None for row in rows)}
     run.figures = _figures(config, rows)
 
 
@@ -85,40 +99,8 @@ def clear_journals(config: EvalConfig, run: Run) -> None:
     shutil.rmtree(run.path / JOURNALS, ignore_errors=True)
 
 
-def plan(config: EvalConfig) -> list[str]:
-    """What the run would do, for a dry run: reads the questions, contacts nothing.
-
-    Raises:
-        FileNotFoundError, ValueError: the questions cannot be used.
-    """
-    questions = load_questions(config.benchmark, config.limit)
-    responses = len(questions) * config.sampling.samples
-    lines = [f"{len(questions)} questions of {config.benchmark}, {config.sampling.samples} sample(s) each"]
-    total, thinking, bounded = 0, 0, True
-    for model in config.models:
-        arms = config.arms_of(model)
-        lines.append(f"{model.label} (served as {model.name}): {', '.join(arm.name for arm in arms)}")
-        total += responses * len(arms)
-        thinking += responses * sum(arm.max_tokens or 0 for arm in arms)
-        bounded = bounded and all(arm.max_tokens is not None for arm in arms)
-    most = f"at most {thinking:,} thinking tokens" if bounded else "thinking tokens up to the context"
-    lines.append(f"{total:,} responses, {most}, at most {total * config.sampling.answer_tokens:,} answer tokens")
-    lines.append(f"{config.endpoint.concurrency} requests in flight at {config.endpoint.base_url}")
-    return lines
-
-
-def inputs(config: EvalConfig) -> dict[str, str]:
-    """The benchmark's file, and the weights of the models that say where they are."""
-    files = {} if config.benchmark == MINIATURE else {"benchmark": config.benchmark}
-    return files | {f"weights of {m.label}": weights for m in config.models if (weights := _weights(m)) is not None}
-
-
-def _weights(model: ServedModel) -> str | None:
-    return model.weights
-
-
 def _settle_questions(path: Path, questions: list[Question]) -> None:
-    """Keep the questions beside the results; refuse to go on with others than the run began with."""
+    """Keep the questions with the results; refuse to resume with others than the run began with."""
     table = to_table(questions, Question)
     if path.exists():
         if not read_table(path, Question).equals(table):
@@ -130,7 +112,7 @@ def _settle_questions(path: Path, questions: list[Question]) -> None:
     write_table(table, path)
 
 
-def _journal_paths(config: EvalConfig, folder: Path) -> dict[tuple[str, str], Path]:
+def _journal_paths(config: EvalConfig, folder: Path) -> dict[ArmKey, Path]:
     return {
         (model.label, arm.name): folder / JOURNALS / f"model-{i}-arm-{j}.jsonl"
         for i, model in enumerate(config.models)
@@ -139,84 +121,54 @@ def _journal_paths(config: EvalConfig, folder: Path) -> dict[tuple[str, str], Pa
 
 
 def _get_missing(
-    config: EvalConfig,
-    tasks: list[Task],
-    journals: Mapping[tuple[str, str], Journal],
-    engines: Engines | None,
+    config: EvalConfig, tasks: list[Task], journals: Mapping[ArmKey, Journal], engines: Engines | None
 ) -> None:
-    def journal_of(task: Task) -> Journal:
-        return journals[(task.model.label, task.arm.name)]
-
     missing = []
     for task in tasks:
-        row = journal_of(task).rows.get(task.id)
-        if row is None or row["error"] is not None:
+        row = journals[task.key].rows.get(task.id)
+        if row is None or row.error is not None:
             missing.append(task)
     if not missing:
         return
     if len(missing) < len(tasks):
         log.info("eval: %d of %d responses are there already", len(tasks) - len(missing), len(tasks))
     if engines is None:
+        log.info("eval: trying each model once at %s", config.endpoint.base_url)
         check_endpoint(config.endpoint, config.models)
-        engines = _over_http(config)
+        engines = engines_over_http(config)
     recounts = {
-        model.label: Recount.of_model(weights, model.thinking_format)
+        model.label: Recount.of_model(model.weights, model.thinking_format)
         for model in config.models
-        if (weights := _weights(model)) is not None
+        if model.weights is not None
     }
-    with Progress(len(tasks), len(tasks) - len(missing)) as progress:
 
-        def keep(task: Task, row: dict[str, Any]) -> None:
-            journal_of(task).add(row)
-            progress.finished(row["thinking_tokens"] + row["answer_tokens"], failed=row["error"] is not None)
+    async def get(engines: Engines) -> None:
+        async with Progress(len(tasks), len(tasks) - len(missing)) as progress:
 
-        asyncio.run(_measure(config, missing, engines, recounts, keep))
+            def keep(row: Evaluation) -> None:
+                journals[row.model, row.arm].add(row)
+                progress.finished(row.thinking_tokens + row.answer_tokens, failed=row.error is not None)
 
+            await measure(config, missing, engines, recounts, keep)
 
-def _over_http(config: EvalConfig) -> Engines:
-    endpoint, key = config.endpoint, api_key(config.endpoint)
-
-    def engine(model: ServedModel) -> Generator:
-        if model.driver == "segmented":
-            assert model.weights is not None
-            return SegmentedGenerator(
-                endpoint.base_url,
-                model.name,
-                weights=model.weights,
-                thinking_format=model.thinking_format,
-                api_key=key,
-                concurrency=endpoint.concurrency,
-                timeout=endpoint.timeout,
-                attempts=endpoint.attempts,
-            )
-        return HTTPGenerator(
-            endpoint.base_url,
-            model.name,
-            api_key=key,
-            concurrency=endpoint.concurrency,
-            timeout=endpoint.timeout,
-            attempts=endpoint.attempts,
-            extra_body={"return_token_ids": True} if model.weights is not None else None,
-        )
-
-    return engine
+    asyncio.run(get(engines))
 
 
-def _rows(config: EvalConfig, tasks: list[Task], journals: Mapping[tuple[str, str], Journal]) -> list[dict[str, Any]]:
+def _rows(tasks: list[Task], journals: Mapping[ArmKey, Journal]) -> list[Evaluation]:
     """All rows, by model and arm in the config's order, then by question and sample."""
     order = {key: number for number, key in enumerate(journals)}
-    tasks = sorted(tasks, key=lambda t: (order[(t.model.label, t.arm.name)], t.question.id, t.sample))
-    return [journals[(task.model.label, task.arm.name)].rows[task.id] for task in tasks]
+    tasks = sorted(tasks, key=lambda task: (order[task.key], task.question.id, task.sample))
+    return [journals[task.key].rows[task.id] for task in tasks]
 
 
-def _account_for_failures(config: EvalConfig, rows: list[dict[str, Any]]) -> None:
-    failed = [row for row in rows if row["error"] is not None]
+def _account_for_failures(config: EvalConfig, rows: list[Evaluation]) -> None:
+    failed = [row for row in rows if row.error is not None]
     if not failed:
         return
     share, first = len(failed) / len(rows), failed[0]
     message = (
-        f"{len(failed)} of {len(rows)} requests failed for good, for example {first['id']} of {first['model']!r} "
-        f"with {first['arm']!r}: {first['error']}"
+        f"{len(failed)} of {len(rows)} requests failed for good, for example {first.id} of {first.model!r} "
+        f"with {first.arm!r}: {first.error}"
     )
     if share > config.max_failed_share:
         raise RunError(
@@ -226,74 +178,25 @@ def _account_for_failures(config: EvalConfig, rows: list[dict[str, Any]]) -> Non
     log.warning("eval: %s; they count as wrong", message)
 
 
-def _figures(config: EvalConfig, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the manifest says about each arm; thinking beyond the limits is told in the log, too."""
+def _figures(config: EvalConfig, rows: list[Evaluation]) -> dict[str, dict[str, float]]:
+    """What the manifest says about each arm. Thinking outside the limits is logged, too."""
     arms = {(model.label, arm.name): arm for model in config.models for arm in config.arms_of(model)}
-    figures = {}
+    figures: dict[str, dict[str, float]] = {}
     for key, arm in arms.items():
-        answered = [row for row in rows if (row["model"], row["arm"]) == key and row["error"] is None]
+        answered = [row for row in rows if (row.model, row.arm) == key and row.error is None]
         if not answered:
             continue
-        outside = sum(not within(row["thinking_tokens"], arm.min_tokens, arm.max_tokens) for row in answered)
+        limits = arm.limits
+        outside = sum(not within(row.thinking_tokens, *limits) for row in answered)
         if outside:
             log.warning("eval: %s with %s: %d of %d responses think outside their limits", *key, outside, len(answered))
         figures[" ".join(key)] = {
-            "correct": sum(row["correct"] for row in answered),
+            "correct": sum(row.correct for row in answered),
             "answered": len(answered),
-            "thinking_tokens": round(sum(row["thinking_tokens"] for row in answered) / len(answered), 2),
+            "thinking_tokens": round(sum(row.thinking_tokens for row in answered) / len(answered), 2),
             "outside_limits": outside,
         }
     return figures
-
-
-async def _measure(
-    config: EvalConfig,
-    tasks: list[Task],
-    engines: Engines,
-    recounts: Mapping[str, Recount],
-    keep: Callable[[Task, dict[str, Any]], None],
-) -> None:
-    """Get, grade and keep every response.
-
-    Raises:
-        UnreachableError: too many requests failed in a row.
-    """
-    queue = deque(tasks)
-    failed_in_a_row = 0
-    loop = asyncio.get_running_loop()
-    generators = {model.label: engines(model) for model in config.models}
-
-    async def work(grader: ThreadPoolExecutor) -> None:
-        nonlocal failed_in_a_row
-        while queue:
-            task = queue.popleft()
-            strategy = BudgetForcing(task.arm, config.sampling, config.seed)
-            try:
-                completion = await strategy(generators[task.model.label], task.question, task.sample)
-            except GenerationError as error:
-                failed_in_a_row += 1
-                keep(task, failure(task, str(error)))
-                if failed_in_a_row >= FAILURES_IN_A_ROW + config.endpoint.concurrency:
-                    raise UnreachableError(
-                        f"{failed_in_a_row} requests failed in a row, so the run was stopped. The last: {error}. "
-                        "What was finished is kept: run the same command again to go on"
-                    ) from None
-                continue
-            failed_in_a_row = 0
-            # Algebra can take seconds; the requests in flight must not wait for it.
-            recount = recounts.get(task.model.label)
-            keep(task, await loop.run_in_executor(grader, evaluation_row, task, completion, recount))
-
-    with ThreadPoolExecutor(1, thread_name_prefix="grader") as grader:
-        workers = [asyncio.create_task(work(grader)) for _ in range(min(config.endpoint.concurrency, len(tasks)))]
-        try:
-            await asyncio.gather(*workers)
-        finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-            for generator in generators.values():
-                await generator.close()
 
 
 evaluate = Stage(name="eval", config=EvalConfig, plan=plan, inputs=inputs, work=work, afterwards=clear_journals)

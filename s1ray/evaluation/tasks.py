@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
-from s1ray.evaluation.config import Arm, EvalConfig, ServedModel
+from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.recount import Recount
+from s1ray.evaluation.strategies.base import Strategy
 from s1ray.grading import grade, kind_of
 from s1ray.runs import RunError
 from s1ray.schemas import Completion, Evaluation, Question
+
+ArmKey = tuple[str, str]
+"""Labels of a model and an arm."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Task:
     """One response to get."""
 
     model: ServedModel
-    arm: Arm
+    arm: Strategy
     question: Question
     sample: int
 
@@ -26,13 +29,18 @@ class Task:
         """The row's id."""
         return f"{self.question.id}-{self.sample}"
 
+    @property
+    def key(self) -> ArmKey:
+        """Whose row it is."""
+        return self.model.label, self.arm.name
+
 
 def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     """All responses to get, the largest budgets first, the models taking turns."""
 
     def expected(task: Task) -> tuple[float, int]:
-        unbounded = task.arm.max_tokens is None
-        return (float("inf") if unbounded else float(task.arm.max_tokens or 0), task.arm.waits)
+        most = task.arm.limits[1]
+        return float("inf") if most is None else most, task.arm.budget.waits
 
     tasks = [
         Task(model, arm, question, sample)
@@ -44,42 +52,45 @@ def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     return sorted(tasks, key=expected, reverse=True)
 
 
-def evaluation_row(task: Task, completion: Completion, recount: Recount | None) -> dict[str, Any]:
-    """The Evaluation row of a response."""
-    question, answer = task.question, _storable(completion.answer)
-    assert question.answer is not None, "load_questions lets no question without an answer through"
-    if answer.strip():
-        verdict = grade(question.answer, answer, kind=kind_of(question.metadata))
-        correct, extracted, graded_by = verdict.correct, verdict.extracted, verdict.graded_by
-    else:
-        correct, extracted, graded_by = False, None, "no answer"
-    thinking_tokens = completion.thinking_tokens
-    if recount is not None:
-        if completion.output_ids is None:
-            raise RunError(
-                f"response {task.id!r} of {task.model.label!r} came without token ids: they cannot be counted"
-            )
-        forced = completion.end_forced is not None
-        thinking_tokens = recount.thinking_tokens(completion.output_ids, thinking_tokens, forced=forced)
-    return _row(
-        task,
-        extracted=extracted,
-        correct=correct,
-        graded_by=graded_by,
+def evaluation_row(task: Task, completion: Completion, recount: Recount | None) -> Evaluation:
+    """The row of a response: graded, and counted again where there is a recount.
+
+    Raises:
+        RunError: the response has no token ids to count.
+    """
+    row = dataclasses.replace(
+        _unanswered(task),
         thinking=_storable(completion.thinking),
-        answer=answer,
-        thinking_tokens=thinking_tokens,
+        answer=_storable(completion.answer),
+        thinking_tokens=_thinking_tokens(task, completion, recount),
         answer_tokens=completion.answer_tokens,
         waits=completion.waits,
         end_forced=completion.end_forced,
         finish_reason=completion.finish_reason,
     )
+    if not row.answer.strip():
+        return dataclasses.replace(row, graded_by="no answer")
+    verdict = grade(row.gold, row.answer, kind=kind_of(task.question.metadata))
+    return dataclasses.replace(row, correct=verdict.correct, extracted=verdict.extracted, graded_by=verdict.graded_by)
 
 
-def failure(task: Task, error: str) -> dict[str, Any]:
-    """The Evaluation row of a request that failed for good."""
-    return _row(
-        task,
+def failure(task: Task, error: str) -> Evaluation:
+    """The row of a request that failed for good."""
+    return dataclasses.replace(_unanswered(task), finish_reason="error", error=error)
+
+
+def _unanswered(task: Task) -> Evaluation:
+    assert task.question.answer is not None, "load_questions refuses questions without an answer"
+    return Evaluation(
+        id=task.id,
+        question_id=task.question.id,
+        sample=task.sample,
+        model=task.model.label,
+        arm=task.arm.name,
+        max_thinking_tokens=task.arm.limits[1],
+        waits_asked=task.arm.budget.waits,
+        domain=task.question.domain,
+        gold=task.question.answer,
         extracted=None,
         correct=False,
         graded_by="not graded",
@@ -88,26 +99,16 @@ def failure(task: Task, error: str) -> dict[str, Any]:
         thinking_tokens=0,
         answer_tokens=0,
         waits=0,
-        finish_reason="error",
-        error=error,
     )
 
 
-def _row(task: Task, **measured: Any) -> dict[str, Any]:
-    assert task.question.answer is not None
-    evaluation = Evaluation(
-        id=task.id,
-        question_id=task.question.id,
-        sample=task.sample,
-        model=task.model.label,
-        arm=task.arm.name,
-        max_thinking_tokens=task.arm.max_tokens,
-        waits_asked=task.arm.waits,
-        domain=task.question.domain,
-        gold=task.question.answer,
-        **measured,
-    )
-    return dataclasses.asdict(evaluation)
+def _thinking_tokens(task: Task, completion: Completion, recount: Recount | None) -> int:
+    if recount is None:
+        return completion.thinking_tokens
+    if completion.output_ids is None:
+        raise RunError(f"response {task.id!r} of {task.model.label!r} came without token ids: they cannot be counted")
+    forced = completion.end_forced is not None
+    return recount.thinking_tokens(completion.output_ids, completion.thinking_tokens, forced=forced)
 
 
 def _storable(text: str) -> str:

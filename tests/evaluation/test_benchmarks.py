@@ -1,3 +1,7 @@
+from __future__ import annotations
+
+from pathlib import Path
+
 import pytest
 
 from s1ray.config import ConfigError
@@ -5,16 +9,16 @@ from s1ray.evaluation.benchmarks import load_questions
 from s1ray.schemas import Question, question_id, to_table, write_table
 
 
-def question(text: str, **fields) -> Question:
-    return Question(**({"id": question_id(text), "question": text, "answer": "1"} | fields))
+def question(text: str, answer: str | None = "1") -> Question:
+    return Question(id=question_id(text), question=text, answer=answer)
 
 
-def written(path, questions):
+def written(path: Path, questions: list[Question]) -> str:
     write_table(to_table(questions, Question), path)
     return str(path)
 
 
-def test_a_limit_takes_the_same_questions_whatever_their_order_in_the_file(tmp_path):
+def test_a_limit_takes_the_same_questions_whatever_their_order_in_the_file(tmp_path: Path) -> None:
     questions = [question(f"q{i}") for i in range(30)]
     there = load_questions(written(tmp_path / "a.parquet", questions), 10)
     back = load_questions(written(tmp_path / "b.parquet", questions[::-1]), 10)
@@ -32,13 +36,8 @@ def test_a_limit_takes_the_same_questions_whatever_their_order_in_the_file(tmp_p
         ([], None, "has no questions"),
     ],
 )
-def test_a_benchmark_that_cannot_be_graded_is_refused(tmp_path, questions, limit, message):
+def test_a_benchmark_that_cannot_be_graded_is_refused(
+    tmp_path: Path, questions: list[Question], limit: int | None, message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         load_questions(written(tmp_path / "a.parquet", questions), limit)
-
-
-def test_the_miniature_benchmark_is_the_part_that_is_held_out_of_the_pool():
-    from s1ray.miniature.pool import build_benchmark
-
-    assert {q.id for q in load_questions("miniature", 50)} <= {row.id for row in build_benchmark()}
-    assert len({q.domain for q in load_questions("miniature", 500)}) >= 10

@@ -1,30 +1,43 @@
-"""The way over HTTP: the look at the endpoint, and a whole run against a server on loopback."""
+"""Over HTTP: the checks of the endpoint, and whole runs against servers on loopback."""
+
+from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
+from pydantic import JsonValue
 
 from s1ray.config import ConfigError
 from s1ray.evaluation.config import Endpoint, ServedModel
 from s1ray.evaluation.endpoint import check_endpoint
+from s1ray.evaluation.loading import evaluations, load_results
 from s1ray.evaluation.recount import Recount
-from s1ray.evaluation.results import load_results
 from s1ray.generation import GenerationRequest
 from s1ray.schemas import Question, to_table, write_table
 from s1ray.thinking import ThinkingBudget
 from tests.evaluation.test_runner import config
-from tests.support.evaluations import run_eval
+from tests.support.evaluations import measured, run_eval
 from tests.support.scripted_model import FORMAT, Recorder, questions
 
 MODELS = [ServedModel(label="sft", name="s")]
-GOOD = {"choices": [{"message": {"content": "2"}, "thinking": {"thinking_tokens": 1}}]}
+CHOICE: dict[str, JsonValue] = {"message": {"content": "2"}, "thinking": {"thinking_tokens": 1}}
+GOOD: JsonValue = {"choices": [CHOICE]}
 
 
-def answering(models=({"id": "s"},), completion=GOOD, status=200, seen=None):
+def answering(
+    models: tuple[JsonValue, ...] = ({"id": "s"},),
+    completion: JsonValue = GOOD,
+    status: int = 200,
+    seen: list[httpx.Request] | None = None,
+) -> httpx.MockTransport:
     def handle(request: httpx.Request) -> httpx.Response:
         if seen is not None:
             seen.append(request)
@@ -34,8 +47,8 @@ def answering(models=({"id": "s"},), completion=GOOD, status=200, seen=None):
     return httpx.MockTransport(handle)
 
 
-def test_a_good_endpoint_passes_with_one_small_request_a_model(monkeypatch):
-    seen = []
+def test_a_good_endpoint_passes_with_one_small_request_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[httpx.Request] = []
     monkeypatch.setenv("A_KEY", "secret")
     check_endpoint(Endpoint(api_key_env="A_KEY"), MODELS, transport=answering(seen=seen))
     assert [request.url.path for request in seen] == ["/v1/models", "/v1/chat/completions"]
@@ -49,27 +62,29 @@ def test_a_good_endpoint_passes_with_one_small_request_a_model(monkeypatch):
         (answering(models=({"id": "base"}, {"id": "other"})), ConfigError, "'sft' is called 's', but .* base, other"),
         (answering(models=()), ConfigError, "serves no model"),
         (answering(completion={"choices": [{"message": {}}]}), ConfigError, "says nothing about thinking"),
-        (answering(completion={"object": "x"}), ConnectionError, "no chat completion"),
+        (answering(completion={"object": "x"}), ConnectionError, "no completion"),
         (answering(status=401), ConfigError, "status 401, the key is refused"),
         (answering(status=502), ConnectionError, "status 502"),
         (httpx.MockTransport(lambda request: httpx.Response(200, text="<html>")), ConnectionError, "no JSON"),
         (httpx.MockTransport(lambda request: httpx.Response(200, json=[])), ConnectionError, "no list of models"),
     ],
 )
-def test_a_bad_endpoint_is_refused_with_what_to_do(transport, error, message):
+def test_a_bad_endpoint_is_refused_with_what_to_do(
+    transport: httpx.MockTransport, error: type[Exception], message: str
+) -> None:
     with pytest.raises(error, match=message):
         check_endpoint(Endpoint(), MODELS, transport=transport)
 
 
-def test_ids_are_asked_for_where_they_will_be_counted():
+def test_ids_are_asked_for_where_they_will_be_counted() -> None:
     model = ServedModel(label="sft", name="s", weights="a/folder")
     with pytest.raises(ConfigError, match=r"gives no token ids .* leave `weights` out"):
         check_endpoint(Endpoint(), [model], transport=answering())
-    with_ids = {"choices": [GOOD["choices"][0] | {"token_ids": [1, 2]}]}
+    with_ids: JsonValue = {"choices": [CHOICE | {"token_ids": [1, 2]}]}
     check_endpoint(Endpoint(), [model], transport=answering(completion=with_ids))
 
 
-def saying_ids(*answers, seen=None):
+def saying_ids(*answers: JsonValue, seen: list[httpx.Request] | None = None) -> httpx.MockTransport:
     left = iter(answers)
 
     def handle(request: httpx.Request) -> httpx.Response:
@@ -85,8 +100,8 @@ def saying_ids(*answers, seen=None):
 SEGMENTED = [ServedModel(label="sft", name="s", weights="a/folder", driver="segmented")]
 
 
-def test_where_budgets_are_forced_from_here_the_server_must_give_ids_and_take_bans():
-    seen = []
+def test_where_budgets_are_forced_from_here_the_server_must_give_ids_and_take_bans() -> None:
+    seen: list[httpx.Request] = []
     check_endpoint(Endpoint(), SEGMENTED, transport=saying_ids({"token_ids": [7]}, {"token_ids": [8]}, seen=seen))
     assert [request.url.path for request in seen] == ["/v1/completions"] * 2
     first, second = (json.loads(request.content) for request in seen)
@@ -102,17 +117,19 @@ def test_where_budgets_are_forced_from_here_the_server_must_give_ids_and_take_ba
         ([{"token_ids": [7], "thinking": {}}], "'sft': .* forces budgets itself, whatever it is asked"),
     ],
 )
-def test_a_server_at_which_budgets_cannot_be_forced_from_here_is_refused(answers, message):
+def test_a_server_at_which_budgets_cannot_be_forced_from_here_is_refused(
+    answers: list[JsonValue], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         check_endpoint(Endpoint(), SEGMENTED, transport=saying_ids(*answers))
 
 
-def test_nobody_there_is_said_in_one_sentence():
+def test_nobody_there_is_said_in_one_sentence() -> None:
     with pytest.raises(ConnectionError, match=r"no server answers .* start one"):
         check_endpoint(Endpoint(base_url="http://127.0.0.1:9/v1"), MODELS)
 
 
-def test_a_key_that_is_not_set_is_named():
+def test_a_key_that_is_not_set_is_named() -> None:
     with pytest.raises(ConfigError, match="the environment variable S1RAY_NO_SUCH_KEY is not set"):
         check_endpoint(Endpoint(api_key_env="S1RAY_NO_SUCH_KEY"), MODELS)
 
@@ -120,13 +137,13 @@ def test_a_key_that_is_not_set_is_named():
 class Server(BaseHTTPRequestHandler):
     """Our server's wire format around the scripted model; every seventh request is refused the first time."""
 
-    requests_seen: list[dict]
-    lie: int = 0
+    requests_seen: ClassVar[list[dict[str, JsonValue]]]
+    lie: ClassVar[int] = 0
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self._reply({"data": [{"id": "b"}, {"id": "s"}]})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         again = body in self.requests_seen
         self.requests_seen.append(body)
@@ -135,7 +152,7 @@ class Server(BaseHTTPRequestHandler):
             return
         text = body["messages"][0]["content"]
         if not text.startswith("Question"):
-            self._reply({"choices": [GOOD["choices"][0] | {"token_ids": [1]}]})
+            self._reply({"choices": [CHOICE | {"token_ids": [1]}]})
             return
         request = GenerationRequest(
             id="x",
@@ -144,22 +161,23 @@ class Server(BaseHTTPRequestHandler):
             max_tokens=body["max_tokens"],
         )
         done = asyncio.run(Recorder("server").complete(request))
-        accounting = {
+        assert done.output_ids is not None
+        accounting: JsonValue = {
             "thinking_tokens": max(0, done.thinking_tokens - self.lie),
             "answer_tokens": done.answer_tokens,
             "waits": done.waits,
             "end_forced": done.end_forced,
         }
-        choice = {
+        choice: dict[str, JsonValue] = {
             "message": {"content": done.answer, "reasoning": done.thinking},
             "finish_reason": done.finish_reason,
             "thinking": accounting,
         }
         if body.get("return_token_ids"):
-            choice["token_ids"] = done.output_ids
+            choice["token_ids"] = list(done.output_ids)
         self._reply({"choices": [choice], "usage": {"prompt_tokens": 1, "completion_tokens": len(done.output_ids)}})
 
-    def _reply(self, body, status=200, headers=None):
+    def _reply(self, body: JsonValue, status: int = 200, headers: dict[str, str] | None = None) -> None:
         data = json.dumps(body).encode()
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(data))} | (headers or {})).items():
@@ -167,71 +185,84 @@ class Server(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, *args):
+    def log_message(self, format: str, *args: object) -> None:
         pass
 
 
-@pytest.fixture
-def server():
-    handler = type("Handler", (Server,), {"requests_seen": []})
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+@contextlib.contextmanager
+def listening(handler: type[Server]) -> Iterator[tuple[type[Server], str]]:
+    fresh = type("Handler", (handler,), {"requests_seen": []})
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), fresh)
     threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    yield handler, f"http://127.0.0.1:{httpd.server_address[1]}/v1"
-    httpd.shutdown()
-    httpd.server_close()
+    try:
+        yield fresh, f"http://127.0.0.1:{httpd.server_address[1]}/v1"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
 
 
-def test_a_run_over_http_rides_out_busy_answers_and_counts_the_ids_itself(server, tmp_path, monkeypatch):
-    handler, url = server
-    handler.lie = 2
+def test_a_run_over_http_rides_out_busy_answers_and_counts_the_ids_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     weights = tmp_path / "weights"
     weights.mkdir()
     (weights / "config.json").write_text("{}")
     monkeypatch.setattr(Recount, "of_model", lambda folder, thinking_format: Recount(FORMAT))
     file = tmp_path / "questions.parquet"
     write_table(to_table(questions(20), Question), file)
-    models = [{"label": "base", "name": "b"}, {"label": "sft", "name": "s", "weights": str(weights)}]
-    run = run_eval(config(file, models=models, endpoint={"base_url": url, "concurrency": 8}))
-    results = load_results([run.path])
-    assert all(result.errors == 0 for result in results.arms)
+    models: JsonValue = [{"label": "base", "name": "b"}, {"label": "sft", "name": "s", "weights": str(weights)}]
+    with listening(Server) as (handler, url):
+        handler.lie = 2
+        run = run_eval(config(file, models=models, endpoint={"base_url": url, "concurrency": 8}))
+    assert all(result.errors == 0 for result in load_results([run.path]).arms)
     # The server says two tokens too few. For the model whose tokenizer is known, the ids say otherwise.
-    assert results.find("sft", "max=64").longest == 20
-    assert results.find("base", "max=64").longest == 18
+    assert measured(run.path, "sft", "max=64").longest == 20
+    assert measured(run.path, "base", "max=64").longest == 18
     assert len(handler.requests_seen) > 20 * 7 + 2, "none was refused and asked again"
-    assert {body["thinking"]["waits"] for body in handler.requests_seen if len(body["thinking"]) > 1} == {0, 1, 2}
+    budgets = [budget for body in handler.requests_seen if isinstance(budget := body["thinking"], dict)]
+    assert {budget["waits"] for budget in budgets if len(budget) > 1} == {0, 1, 2}
 
 
 class PlainServer(Server):
     """`vllm serve`, which knows no budgets: says one word over and over and wants to stop after eight of it."""
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self._reply({"data": [{"id": "s", "max_model_len": 512}]})
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.requests_seen.append(body)
         banned = {int(i) for i in body.get("logit_bias", {})}
         ids, reason = [next(i for i in (20, 21) if i not in banned)] * body["max_tokens"], "length"
         if len(ids) > 8 and 997 in body["stop_token_ids"]:
             ids, reason = [*ids[:8], 997], "stop"
-        self._reply({"choices": [{"token_ids": ids, "finish_reason": reason}], "usage": {}})
+        self._reply({"choices": [{"token_ids": list(ids), "finish_reason": reason}], "usage": {}})
 
 
-def test_budgets_are_forced_from_here_where_the_server_knows_none(tmp_path):
-    handler = type("Handler", (PlainServer,), {"requests_seen": []})
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+OWN: JsonValue = {
+    "name": "own",
+    "start": "<|im_start|>think",
+    "end": "<|im_start|>answer",
+    "end_triggers": ["<|im_end|>"],
+    "final_answer": "So:",
+}
+
+
+@pytest.mark.parametrize(("thinking_format", "beginning"), [("s1", "Final Answer:"), (OWN, "So:")], ids=["s1", "own"])
+def test_budgets_are_forced_from_here_where_the_server_knows_none(
+    tmp_path: Path, thinking_format: JsonValue, beginning: str
+) -> None:
     file = tmp_path / "questions.parquet"
     write_table(to_table(questions(5), Question), file)
-    models = [{"label": "sft", "name": "s", "weights": "miniature-base", "driver": "segmented"}]
-    endpoint = {"base_url": f"http://127.0.0.1:{httpd.server_address[1]}/v1", "concurrency": 8}
-    try:
-        run = run_eval(config(file, models=models, endpoint=endpoint, sampling={"answer_tokens": 16}))
-    finally:
-        httpd.shutdown()
-        httpd.server_close()
+    model: dict[str, JsonValue] = {"label": "sft", "name": "s", "weights": "miniature-base", "driver": "segmented"}
+    model["thinking_format"] = thinking_format
+    with listening(PlainServer) as (handler, url):
+        endpoint: JsonValue = {"base_url": url, "concurrency": 8}
+        run = run_eval(config(file, models=[model], endpoint=endpoint, sampling={"answer_tokens": 16}))
     results = load_results([run.path])
     assert all(result.errors == 0 and result.obeying == 5 for result in results.arms)
     assert [result.longest for result in results.arms] == [0, 8, 8, 17, 26]
     assert [result.waits for result in results.arms] == [0, 0, 0, 1, 2]
     assert not any(body["thinking"] or "messages" in body for body in handler.requests_seen)
+    answers = {row.answer for row in evaluations(results.tables["sft", "max=0"])}
+    assert all(answer.startswith(beginning) for answer in answers), answers

@@ -1,5 +1,9 @@
-import math
+from __future__ import annotations
 
+import math
+from random import Random
+
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,7 +26,7 @@ verdicts = st.dictionaries(
     ],
     ids=["token-conditional", "step-conditional", "token-conditional forced", "step-conditional forced"],
 )
-def test_control_gives_the_papers_values(tokens, limits, expected):
+def test_control_gives_the_papers_values(tokens: list[float], limits: list[float], expected: float) -> None:
     assert metrics.control(tokens, [(None, limit) for limit in limits]) == pytest.approx(expected)
 
 
@@ -40,20 +44,20 @@ def test_control_gives_the_papers_values(tokens, limits, expected):
     ],
     ids=["TCC", "TCC+BF", "SCC", "SCC+BF", "CCC", "BF", "RS", "RS without its first point"],
 )
-def test_scaling_gives_the_papers_values(tokens, solved_of_30, expected):
+def test_scaling_gives_the_papers_values(tokens: list[float], solved_of_30: list[int], expected: float) -> None:
     assert metrics.scaling(tokens, [k / 30 for k in solved_of_30]) == pytest.approx(expected, abs=0.005)
 
 
-def test_scaling_over_raw_tokens_is_points_a_token():
+def test_scaling_over_raw_tokens_is_points_a_token() -> None:
     assert metrics.scaling([100, 300], [0.2, 0.6], "raw") == pytest.approx(40 / 200)
 
 
-def test_scaling_leaves_runs_without_thinking_out_of_the_log_axis_only():
+def test_scaling_leaves_runs_without_thinking_out_of_the_log_axis_only() -> None:
     assert metrics.scaling([0, 16, 32], [0.0, 0.5, 0.6]) == pytest.approx(10.0)
     assert metrics.scaling([0, 10], [0.0, 0.5], "raw") == pytest.approx(5.0)
 
 
-def test_scaling_needs_two_amounts_of_thinking():
+def test_scaling_needs_two_amounts_of_thinking() -> None:
     assert metrics.scaling([64, 64], [0.1, 0.9]) is None
     assert metrics.scaling([0, 64], [0.1, 0.9]) is None
 
@@ -63,7 +67,7 @@ def test_scaling_needs_two_amounts_of_thinking():
     st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 30)), min_size=2, max_size=7, unique_by=lambda p: p[0]),
     st.randoms(),
 )
-def test_scaling_does_not_depend_on_the_order_of_the_runs(points, random):
+def test_scaling_does_not_depend_on_the_order_of_the_runs(points: list[tuple[int, int]], random: Random) -> None:
     shuffled = random.sample(points, len(points))
     slopes = [
         metrics.scaling([tokens for tokens, _ in order], [k / 30 for _, k in order]) for order in (points, shuffled)
@@ -73,14 +77,14 @@ def test_scaling_does_not_depend_on_the_order_of_the_runs(points, random):
 
 @settings(deadline=None)
 @given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_holds_the_share_and_stays_a_probability(case):
+def test_wilson_interval_holds_the_share_and_stays_a_probability(case: tuple[int, int]) -> None:
     successes, n = case
     low, high = metrics.wilson_interval(successes, n)
     assert 0 <= low <= successes / n <= high <= 1
     assert low < high
 
 
-def test_wilson_interval_of_a_known_case():
+def test_wilson_interval_of_a_known_case() -> None:
     # 81 of 263 (Newcombe 1998, table I, method 3).
     low, high = metrics.wilson_interval(81, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
@@ -88,7 +92,9 @@ def test_wilson_interval_of_a_known_case():
 
 @settings(max_examples=30, deadline=None)
 @given(verdicts, st.randoms())
-def test_accuracy_is_the_mean_over_questions_whatever_their_order(correct, random):
+def test_accuracy_is_the_mean_over_questions_whatever_their_order(
+    correct: dict[str, list[bool]], random: Random
+) -> None:
     estimate = metrics.accuracy(correct)
     expected = sum(sum(samples) / len(samples) for samples in correct.values()) / len(correct)
     assert estimate.value == pytest.approx(expected)
@@ -99,7 +105,7 @@ def test_accuracy_is_the_mean_over_questions_whatever_their_order(correct, rando
     assert metrics.accuracy({key: correct[key] for key in keys}) == estimate
 
 
-def test_accuracy_of_repeated_samples_has_the_interval_of_questions_not_of_samples():
+def test_accuracy_of_repeated_samples_has_the_interval_of_questions_not_of_samples() -> None:
     once = metrics.accuracy({str(q): [q < 20] for q in range(40)})
     repeated = metrics.accuracy({str(q): [q < 20] * 16 for q in range(40)})
     assert repeated.value == once.value
@@ -108,7 +114,9 @@ def test_accuracy_of_repeated_samples_has_the_interval_of_questions_not_of_sampl
 
 @settings(max_examples=30, deadline=None)
 @given(verdicts, verdicts)
-def test_paired_difference_changes_sign_with_its_sides(first, second):
+def test_paired_difference_changes_sign_with_its_sides(
+    first: dict[str, list[bool]], second: dict[str, list[bool]]
+) -> None:
     if not first.keys() & second.keys():
         with pytest.raises(ValueError, match="share none"):
             metrics.paired_difference(first, second)
@@ -121,7 +129,7 @@ def test_paired_difference_changes_sign_with_its_sides(first, second):
     assert there.value - 1e-12 <= there.high <= 1
 
 
-def test_paired_difference_is_narrower_than_the_unpaired_one_when_the_same_questions_are_hard():
+def test_paired_difference_is_narrower_than_the_unpaired_one_when_the_same_questions_are_hard() -> None:
     base = {str(q): [q % 2 == 0] for q in range(400)}
     better = {str(q): [q % 2 == 0 or q % 40 == 1] for q in range(400)}
     difference = metrics.paired_difference(base, better)
@@ -130,14 +138,12 @@ def test_paired_difference_is_narrower_than_the_unpaired_one_when_the_same_quest
     assert metrics.accuracy(base).high > metrics.accuracy(better).low
 
 
-def test_paired_difference_against_itself_is_nothing():
+def test_paired_difference_against_itself_is_nothing() -> None:
     side = {str(q): [q % 3 == 0] for q in range(50)}
     assert metrics.paired_difference(side, side) == metrics.Estimate(0.0, 0.0, 0.0, 50)
 
 
-def test_paired_difference_covers_the_truth_as_often_as_it_says():
-    import numpy as np
-
+def test_paired_difference_covers_the_truth_as_often_as_it_says() -> None:
     random, covered = np.random.default_rng(7), 0
     for trial in range(200):
         before = {str(q): [bool(random.random() < 0.4)] for q in range(200)}
@@ -149,19 +155,19 @@ def test_paired_difference_covers_the_truth_as_often_as_it_says():
 
 @settings(deadline=None)
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
-def test_pass_at_k_equals_the_chance_that_a_draw_misses_every_correct_sample(case):
+def test_pass_at_k_equals_the_chance_that_a_draw_misses_every_correct_sample(case: tuple[int, int, int]) -> None:
     samples, correct, k = case
     miss = math.prod(max(0, samples - correct - i) / (samples - i) for i in range(k))
     assert metrics.pass_at_k(samples, correct, k) == pytest.approx(1 - miss)
     assert metrics.pass_at_k(samples, correct, 1) == pytest.approx(correct / samples)
 
 
-def test_pass_at_k_refuses_more_draws_than_samples():
+def test_pass_at_k_refuses_more_draws_than_samples() -> None:
     with pytest.raises(ValueError, match="pass@5 of 4"):
         metrics.pass_at_k(4, 1, 5)
 
 
-def test_majority_takes_the_most_common_answer_and_the_first_of_equals():
+def test_majority_takes_the_most_common_answer_and_the_first_of_equals() -> None:
     assert metrics.majority(["3", "7", "7", None, "3"]) == 0
     assert metrics.majority([None, "9", "2", "2"]) == 2
     assert metrics.majority([None, None]) is None
@@ -169,7 +175,7 @@ def test_majority_takes_the_most_common_answer_and_the_first_of_equals():
 
 @settings(deadline=None)
 @given(st.lists(st.sampled_from(["1", "2", "3", None]), max_size=12))
-def test_majority_answer_has_the_most_votes(answers):
+def test_majority_answer_has_the_most_votes(answers: list[str | None]) -> None:
     chosen = metrics.majority(answers)
     if chosen is None:
         assert all(answer is None for answer in answers)
@@ -177,14 +183,14 @@ def test_majority_answer_has_the_most_votes(answers):
         assert answers.count(answers[chosen]) == max(answers.count(a) for a in set(answers) - {None})
 
 
-def test_mean_estimate_counts_questions_and_widens_with_spread():
+def test_mean_estimate_counts_questions_and_widens_with_spread() -> None:
     narrow = metrics.mean_estimate({str(q): [100.0 + q % 2] for q in range(100)})
     wide = metrics.mean_estimate({str(q): [100.0 * (q % 2)] for q in range(100)})
     assert (narrow.value, narrow.n) == (100.5, 100)
     assert wide.high - wide.low > 10 * (narrow.high - narrow.low)
 
 
-def test_all_right_with_several_samples_is_no_certainty():
+def test_all_right_with_several_samples_is_no_certainty() -> None:
     every = metrics.accuracy({str(n): [True, True] for n in range(30)})
     assert (every.value, every.high) == (1.0, 1.0)
     assert every.low == pytest.approx(metrics.wilson_interval(30, 30)[0])
@@ -192,7 +198,7 @@ def test_all_right_with_several_samples_is_no_certainty():
     assert none.high > 0.05
 
 
-def test_equal_answers_vote_together():
+def test_equal_answers_vote_together() -> None:
     answers = ["1/2", "0.5", r"\frac{1}{2}", "3", "3"]
     assert metrics.majority([spelling_free(answer) for answer in answers]) == 0
     assert spelling_free("x = 7") == spelling_free("7") != spelling_free("7%")

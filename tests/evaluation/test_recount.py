@@ -1,4 +1,7 @@
+from __future__ import annotations
+
 import asyncio
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,8 +28,10 @@ def ids(text: str) -> list[int]:
     st.integers(0, 3),
     st.sampled_from(["Wait", None, "\n"]),
 )
-def test_it_agrees_with_the_forcer_on_everything_that_the_forcer_makes(wanted, maximum, waits, wait_text):
-    def script(request, output):
+def test_it_agrees_with_the_forcer_on_everything_that_the_forcer_makes(
+    wanted: list[int], maximum: int | None, waits: int, wait_text: str | None
+) -> None:
+    def script(request: GenerationRequest, output: Sequence[int]) -> list[int]:
         proposed = wanted[len(output) % len(wanted)] if wanted else TURN
         return [EOS if len(output) > 60 else proposed, 11, 12]
 
@@ -34,26 +39,27 @@ def test_it_agrees_with_the_forcer_on_everything_that_the_forcer_makes(wanted, m
     generator = ScriptedGenerator(FORMAT, script, eos_token_id=EOS)
     request = GenerationRequest(id="q", prompt_ids=[20], budget=budget, max_tokens=120)
     completion = asyncio.run(generator.complete(request))
+    assert completion.output_ids is not None
     counted = recount.thinking_tokens(
         completion.output_ids, completion.thinking_tokens, forced=completion.end_forced is not None
     )
     assert counted == completion.thinking_tokens
 
 
-def test_it_is_not_fooled_by_a_server_that_claims_to_have_kept_the_budget():
+def test_it_is_not_fooled_by_a_server_that_claims_to_have_kept_the_budget() -> None:
     runaway = ids("<|im_start|>think" + "x" * 30 + "<|im_start|>answer\nAnswer: 1<|im_end|>")
     assert recount.thinking_tokens(runaway, 8, forced=True) == 30
 
 
-def test_thinking_that_never_ends_is_counted_to_the_end():
+def test_thinking_that_never_ends_is_counted_to_the_end() -> None:
     assert recount.thinking_tokens(ids("<|im_start|>think" + "x" * 30), 8, forced=True) == 30
 
 
-def test_thinking_that_the_prompt_has_opened_counts_from_the_first_id():
+def test_thinking_that_the_prompt_has_opened_counts_from_the_first_id() -> None:
     assert recount.thinking_tokens(ids("xxxx<|im_start|>answer\n1"), 4, forced=False) == 4
 
 
-def test_a_line_break_before_a_forced_end_is_the_models_or_ours_as_the_server_says():
+def test_a_line_break_before_a_forced_end_is_the_models_or_ours_as_the_server_says() -> None:
     output = ids("<|im_start|>thinkxxx\n<|im_start|>answer\nFinal Answer: 1")
     assert recount.thinking_tokens(output, 3, forced=True) == 3
     assert recount.thinking_tokens(output, 4, forced=True) == 4

@@ -1,13 +1,20 @@
+from __future__ import annotations
+
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from pydantic import JsonValue
 from rich.console import Console
 
+from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.report import percent, summary_table, write_report
-from s1ray.evaluation.results import load_results
 from s1ray.evaluation.samples import choose_samples
+from s1ray.schemas import Evaluation
+from tests.evaluation.conftest import MakeRun
+from tests.support.evaluations import measured
 
 VOID = {"meta", "link", "br", "img", "hr", "input", "path", "use"}
 
@@ -15,31 +22,32 @@ VOID = {"meta", "link", "br", "img", "hr", "input", "path", "use"}
 class Checker(HTMLParser):
     """Open tags must close in order; text and attributes are collected."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.open, self.tags, self.text, self.attributes, self.ids = [], [], [], [], []
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.text: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.attributes += attrs
-        self.ids += [value for name, value in attrs if name == "id"]
+        self.attributes += [(name, value or "") for name, value in attrs]
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.attributes += attrs
-        self.ids += [value for name, value in attrs if name == "id"]
+        self.attributes += [(name, value or "") for name, value in attrs]
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         if tag not in VOID:
             assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.text.append(data)
 
 
-def page(run_dirs, path):
+def page(run_dirs: list[Path], path: Path) -> tuple[str, Checker]:
     html = write_report(run_dirs, path).read_text()
     checker = Checker()
     checker.feed(html)
@@ -48,15 +56,15 @@ def page(run_dirs, path):
 
 
 @pytest.fixture(scope="module")
-def plain_page(plain_run, tmp_path_factory):
+def plain_page(plain_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Checker]:
     return page([plain_run], tmp_path_factory.mktemp("page") / "report.html")
 
 
-def test_the_page_says_the_measured_numbers_with_their_intervals(make_run, tmp_path):
+def test_the_page_says_the_measured_numbers_with_their_intervals(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(questions=40, share=lambda model, arm: 0.25 if model == "base" else 0.75)
     _, checker = page([run], tmp_path / "report.html")
     text = " ".join(" ".join(checker.text).split())
-    largest = load_results([run]).find("sft", "max=64").accuracy
+    largest = measured(run, "sft", "max=64").accuracy
     assert f"75.0 {100 * largest.low:.1f} to {100 * largest.high:.1f}" in text
     assert "+50.0 points" in text
     assert "1,600 of 1,600" not in text
@@ -64,7 +72,7 @@ def test_the_page_says_the_measured_numbers_with_their_intervals(make_run, tmp_p
     assert "the paper's numbers, not measured here" in text
 
 
-def test_the_page_needs_nothing_from_outside(plain_page):
+def test_the_page_needs_nothing_from_outside(plain_page: tuple[str, Checker]) -> None:
     html, checker = plain_page
     assert not {"script", "link", "img", "iframe", "object"} & set(checker.tags)
     assert not [name for name, _ in checker.attributes if name in ("src", "srcset") or name.startswith("on")]
@@ -77,18 +85,19 @@ def test_the_page_needs_nothing_from_outside(plain_page):
     assert "url(http" not in html
 
 
-def test_ids_on_the_page_are_unique_and_references_meet_them(plain_page):
+def test_ids_on_the_page_are_unique_and_references_meet_them(plain_page: tuple[str, Checker]) -> None:
     html, checker = plain_page
-    assert len(checker.ids) == len(set(checker.ids))
+    ids = [value for name, value in checker.attributes if name == "id"]
+    assert len(ids) == len(set(ids))
     used = {value[1:] for name, value in checker.attributes if name in ("href", "xlink:href")}
     used |= set(re.findall(r"url\(#([^)]+)\)", html))
-    assert used <= set(checker.ids)
+    assert used <= set(ids)
 
 
-def test_generated_text_is_escaped_everywhere(make_run, tmp_path):
+def test_generated_text_is_escaped_everywhere(make_run: MakeRun, tmp_path: Path) -> None:
     evil = "</pre><script>alert('&')</script>"
 
-    def change(row):
+    def change(row: Evaluation) -> dict[str, object]:
         return {"thinking": evil, "answer": evil, "extracted": evil, "gold": evil, "domain": evil}
 
     html, checker = page([make_run(change=change, text=evil + "{}")], tmp_path / "report.html")
@@ -97,7 +106,7 @@ def test_generated_text_is_escaped_everywhere(make_run, tmp_path):
     assert "<script" not in html
 
 
-def test_colours_follow_the_theme(plain_page):
+def test_colours_follow_the_theme(plain_page: tuple[str, Checker]) -> None:
     html, _ = plain_page
     svg = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
     assert "var(--model-1)" in svg
@@ -105,23 +114,23 @@ def test_colours_follow_the_theme(plain_page):
     assert "prefers-color-scheme: dark" in html
 
 
-def test_the_same_runs_give_the_same_bytes(plain_run, tmp_path):
+def test_the_same_runs_give_the_same_bytes(plain_run: Path, tmp_path: Path) -> None:
     first = write_report([plain_run], tmp_path / "a.html").read_bytes()
     assert write_report([plain_run], tmp_path / "b.html").read_bytes() == first
     for end in ("png", "svg"):
         assert (tmp_path / f"a.accuracy.{end}").read_bytes() == (tmp_path / f"b.accuracy.{end}").read_bytes()
 
 
-def test_failed_requests_are_announced(make_run, tmp_path):
-    def fail(row):
+def test_failed_requests_are_announced(make_run: MakeRun, tmp_path: Path) -> None:
+    def fail(row: Evaluation) -> dict[str, object]:
         return {"error": "timeout", "correct": False, "extracted": None} if row.id < "3" else {}
 
     _, checker = page([make_run(change=fail)], tmp_path / "report.html")
     assert re.search(r"[1-9]\d* request\(s\) failed for good", "".join(checker.text))
 
 
-def test_a_lean_run_makes_a_report_too(make_run, tmp_path):
-    one_arm = {"models": [{"label": "only", "name": "m"}], "sweep": None, "arms": [{}]}
+def test_a_lean_run_makes_a_report_too(make_run: MakeRun, tmp_path: Path) -> None:
+    one_arm: dict[str, JsonValue] = {"models": [{"label": "only", "name": "m"}], "sweep": None, "arms": [{}]}
     run = make_run(change=lambda row: {"thinking_tokens": 9, "domain": None}, **one_arm)
     _, checker = page([run], tmp_path / "report.html")
     text = "".join(checker.text)
@@ -130,36 +139,36 @@ def test_a_lean_run_makes_a_report_too(make_run, tmp_path):
     assert "What waits do" not in text
 
 
-def test_several_samples_bring_pass_at_k_and_majority(make_run, tmp_path):
+def test_several_samples_bring_pass_at_k_and_majority(make_run: MakeRun, tmp_path: Path) -> None:
     _, checker = page([make_run(samples=4)], tmp_path / "report.html")
     assert "@1 50.0, @2 50.0, @4 50.0" in " ".join("".join(checker.text).split())
 
 
-def test_samples_are_of_different_kinds_and_inserted_waits_are_marked(make_run):
+def test_samples_are_of_different_kinds_and_inserted_waits_are_marked(make_run: MakeRun) -> None:
     results = load_results([make_run(share=lambda model, arm: 0.2 if arm == "max=16" else 0.6)])
     samples = choose_samples(results, {})
     assert len(samples) == 6
     assert len({sample.reason for sample in samples}) == 6
-    waited = [sample for sample in samples if sample.row["waits"] == 2]
+    waited = [sample for sample in samples if sample.row.waits == 2]
     assert waited
     for sample in waited:
         assert [piece.text for piece in sample.thinking if piece.forced] == ["Wait", "Wait"]
-        assert "".join(piece.text for piece in sample.thinking) == sample.row["thinking"]
+        assert "".join(piece.text for piece in sample.thinking) == sample.row.thinking
         assert sample.answer[0].text == "Final Answer:"
         assert sample.answer[0].forced
 
 
-def test_no_more_texts_are_marked_than_waits_were_inserted(make_run):
-    def own_wait(row):
+def test_no_more_texts_are_marked_than_waits_were_inserted(make_run: MakeRun) -> None:
+    def own_wait(row: Evaluation) -> dict[str, object]:
         return {"thinking": "Wait, I say.\n" * 3, "waits": 1} if row.waits else {}
 
     results = load_results([make_run(change=own_wait)])
-    marked = [sum(p.forced for p in s.thinking) for s in choose_samples(results, {}, 30) if s.row["waits"]]
+    marked = [sum(p.forced for p in s.thinking) for s in choose_samples(results, {}, 30) if s.row.waits]
     assert marked
     assert set(marked) == {1}
 
 
-def test_the_terminal_table_has_a_row_for_each_measurement(plain_run):
+def test_the_terminal_table_has_a_row_for_each_measurement(plain_run: Path) -> None:
     table = summary_table([plain_run])
     assert table.row_count == 10
     shown = io.StringIO()
@@ -170,5 +179,5 @@ def test_the_terminal_table_has_a_row_for_each_measurement(plain_run):
 @pytest.mark.parametrize(
     ("share", "text"), [(0.0, "0"), (1.0, "100"), (0.9996, "99.9"), (0.0004, "0.1"), (0.1234, "12.3")]
 )
-def test_rounding_never_claims_all_or_none(share, text):
+def test_rounding_never_claims_all_or_none(share: float, text: str) -> None:
     assert percent(share) == text

@@ -1,3 +1,6 @@
+from __future__ import annotations
+
+import asyncio
 import dataclasses
 import json
 import os
@@ -6,45 +9,62 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from pydantic import JsonValue
 
+from s1ray.benchmarks import load_benchmark
 from s1ray.config import ConfigError, validate_config
-from s1ray.evaluation.config import EvalConfig
+from s1ray.evaluation import progress
+from s1ray.evaluation.config import EvalConfig, ServedModel
+from s1ray.evaluation.loading import load_results
+from s1ray.evaluation.measure import Engines
 from s1ray.evaluation.report import write_report
-from s1ray.evaluation.results import load_results
 from s1ray.evaluation.runner import plan
-from s1ray.runs import RunError, read_manifest
-from s1ray.schemas import Evaluation, Question, arrow_schema, to_table, write_table
-from tests.support.evaluations import run_eval
+from s1ray.generation import GenerationRequest
+from s1ray.miniature import registration
+from s1ray.runs import Manifest, RunError, read_manifest
+from s1ray.schemas import Completion, Evaluation, Question, arrow_schema, to_table, write_table
+from tests.support.evaluations import measured, run_eval
 from tests.support.scripted_model import Recorder, questions
 
 
 @pytest.fixture
-def benchmark_file(tmp_path):
+def benchmark_file(tmp_path: Path) -> Path:
     path = tmp_path / "questions.parquet"
     write_table(to_table(questions(60), Question), path)
     return path
 
 
-def config(benchmark_file: Path, output: str = "run", **changes) -> EvalConfig:
-    data = {
+def config(benchmark_file: Path, output: str = "run", **changes: JsonValue) -> EvalConfig:
+    data: dict[str, JsonValue] = {
         "output": str(benchmark_file.parent / output),
         "benchmark": str(benchmark_file),
         "models": [{"label": "base", "name": "b", "arms": ["max=0", "max=64"]}, {"label": "sft", "name": "s"}],
         "sweep": {"max_tokens": [0, 8, 64], "waits": [1, 2]},
         "endpoint": {"concurrency": 4},
-    } | changes
-    return validate_config(EvalConfig, data, "test")
+    }
+    return validate_config(EvalConfig, data | changes, "test")
 
 
-def scripted(**behaviour):
-    return lambda model: Recorder(model.label, **behaviour)
+def scripted(
+    log: Path | None = None,
+    fail: Callable[[GenerationRequest], str | BaseException | None] = lambda request: None,
+    change: Callable[[Completion], Completion] = lambda completion: completion,
+) -> Engines:
+    return lambda model: Recorder(model.label, log, fail, change)
 
 
-def test_a_run_measures_every_model_arm_and_question_and_gives_the_declared_schema(benchmark_file):
+def manifest(folder: Path) -> Manifest:
+    found = read_manifest(folder)
+    assert found is not None
+    return found
+
+
+def test_a_run_measures_every_model_arm_and_question_and_gives_the_declared_schema(benchmark_file: Path) -> None:
     run = run_eval(config(benchmark_file), engines=scripted())
     table = pq.read_table(run.path / "evaluations.parquet")
     assert table.schema.equals(arrow_schema(Evaluation))
@@ -60,7 +80,7 @@ def test_a_run_measures_every_model_arm_and_question_and_gives_the_declared_sche
     assert not (run.path / "journals").exists()
 
 
-def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file):
+def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file: Path) -> None:
     run = run_eval(config(benchmark_file), engines=scripted())
     results = load_results([run.path])
     by_arm = {r.arm: r for r in results.of("sft")}
@@ -71,7 +91,7 @@ def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file)
     assert by_arm["max=64 waits=1"].longest == 64
     assert all(result.obeying == 60 for result in results.arms)
     assert by_arm["max=64 waits=2"].waits > by_arm["max=64 waits=1"].waits > 0
-    assert read_manifest(run.path)["figures"]["sft max=64"] == {
+    assert manifest(run.path)["figures"]["sft max=64"] == {
         "correct": 60,
         "answered": 60,
         "thinking_tokens": pytest.approx(22.17, abs=0.01),
@@ -80,14 +100,14 @@ def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file)
     assert write_report([run.path], run.path.parent / "report.html").stat().st_size > 20_000
 
 
-def test_two_runs_give_the_same_bytes_whatever_the_concurrency(benchmark_file):
+def test_two_runs_give_the_same_bytes_whatever_the_concurrency(benchmark_file: Path) -> None:
     one = run_eval(config(benchmark_file, "one"), engines=scripted())
     other = config(benchmark_file, "two", endpoint={"concurrency": 17, "base_url": "http://elsewhere:1/v1"})
     two = run_eval(other, engines=scripted())
     assert (one.path / "evaluations.parquet").read_bytes() == (two.path / "evaluations.parquet").read_bytes()
 
 
-def test_a_complete_run_is_skipped_wherever_the_endpoint_is_now(benchmark_file, tmp_path):
+def test_a_complete_run_is_skipped_wherever_the_endpoint_is_now(benchmark_file: Path, tmp_path: Path) -> None:
     run_eval(config(benchmark_file), engines=scripted())
     log = tmp_path / "log"
     again = config(benchmark_file, endpoint={"base_url": "http://127.0.0.1:9/v1"})
@@ -95,16 +115,16 @@ def test_a_complete_run_is_skipped_wherever_the_endpoint_is_now(benchmark_file, 
     assert not log.exists()
 
 
-def test_a_run_that_stops_midway_asks_for_nothing_twice(benchmark_file, tmp_path):
+def test_a_run_that_stops_midway_asks_for_nothing_twice(benchmark_file: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     left = iter(range(151))
 
-    def interrupt(request):
+    def interrupt(request: GenerationRequest) -> BaseException | None:
         return KeyboardInterrupt() if next(left, None) is None else None
 
     with pytest.raises(KeyboardInterrupt):
         run_eval(config(benchmark_file), engines=scripted(log=log, fail=interrupt))
-    assert read_manifest(tmp_path / "run")["status"] == "running"
+    assert manifest(tmp_path / "run")["status"] == "running"
     before = log.read_text().splitlines()
     assert 100 < len(before) <= 151
     run = run_eval(config(benchmark_file), engines=scripted(log=log))
@@ -116,17 +136,17 @@ def test_a_run_that_stops_midway_asks_for_nothing_twice(benchmark_file, tmp_path
     assert (run.path / "evaluations.parquet").read_bytes() == (whole.path / "evaluations.parquet").read_bytes()
 
 
-def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_file, tmp_path):
+def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_file: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
     child = tmp_path / "child.py"
     child.write_text(
         textwrap.dedent(
             f"""
             import asyncio, sys
-            sys.path.insert(0, {str(Path(__file__).parent)!r})
+            sys.path.insert(0, {str(Path(__file__).parents[2])!r})
             from tests.support.scripted_model import Recorder
             from tests.evaluation.test_runner import config
-            from tests.support.evaluations import run_eval
+            from tests.support.evaluations import measured, run_eval
             from pathlib import Path
 
             class Slow(Recorder):
@@ -134,7 +154,7 @@ def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_
                     await asyncio.sleep(0.01)
                     return await super().complete(request)
 
-            run_eval(config(Path({str(benchmark_file)!r})), engines=lambda m: Slow(m.label, {str(log)!r}))
+            run_eval(config(Path({str(benchmark_file)!r})), engines=lambda m: Slow(m.label, Path({str(log)!r})))
             """
         )
     )
@@ -157,14 +177,14 @@ def test_a_killed_process_loses_and_repeats_nothing_that_was_finished(benchmark_
     assert (run.path / "evaluations.parquet").read_bytes() == (whole.path / "evaluations.parquet").read_bytes()
 
 
-def some_fail(request):
+def some_fail(request: GenerationRequest) -> str | None:
     return "status 503: overloaded" if request.id[0] in "01" else None
 
 
-def test_failed_requests_end_the_run_with_a_message_and_are_asked_again(benchmark_file, tmp_path):
+def test_failed_requests_end_the_run_with_a_message_and_are_asked_again(benchmark_file: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"requests failed for good.*status 503: overloaded"):
         run_eval(config(benchmark_file), engines=scripted(fail=some_fail))
-    assert read_manifest(tmp_path / "run")["status"] == "running"
+    assert manifest(tmp_path / "run")["status"] == "running"
     with pytest.raises(RunError, match="is unfinished"):
         load_results([tmp_path / "run"])
     log = tmp_path / "log"
@@ -173,19 +193,21 @@ def test_failed_requests_end_the_run_with_a_message_and_are_asked_again(benchmar
     assert all(result.errors == 0 for result in load_results([run.path]).arms)
 
 
-def test_failures_within_the_allowed_share_are_counted_as_wrong(benchmark_file, caplog):
+def test_failures_within_the_allowed_share_are_counted_as_wrong(
+    benchmark_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     run = run_eval(config(benchmark_file, max_failed_share=0.5), engines=scripted(fail=some_fail))
     failed = sum(result.errors for result in load_results([run.path]).arms)
-    assert read_manifest(run.path)["drops"] == {"failed": failed}
+    assert manifest(run.path)["drops"] == {"failed": failed}
     assert failed > 0
-    largest = load_results([run.path]).find("sft", "max=64")
+    largest = measured(run.path, "sft", "max=64")
     assert largest.accuracy.value == pytest.approx(1 - largest.errors / 60)
 
 
-def test_a_server_that_is_gone_stops_the_run_soon(benchmark_file, tmp_path):
-    asked = []
+def test_a_server_that_is_gone_stops_the_run_soon(benchmark_file: Path, tmp_path: Path) -> None:
+    asked: list[str] = []
 
-    def gone(request):
+    def gone(request: GenerationRequest) -> str:
         asked.append(request.id)
         return "ConnectError: connection refused"
 
@@ -194,38 +216,39 @@ def test_a_server_that_is_gone_stops_the_run_soon(benchmark_file, tmp_path):
     assert len(asked) < 40
 
 
-def test_thinking_beyond_the_budget_is_measured_and_told(benchmark_file, caplog):
-    def overrun(completion):
+def test_thinking_beyond_the_budget_is_measured_and_told(
+    benchmark_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def overrun(completion: Completion) -> Completion:
         return dataclasses.replace(completion, thinking_tokens=completion.thinking_tokens + 1)
 
     caplog.set_level("WARNING", logger="s1ray")
-    run = run_eval(config(benchmark_file), engines=scripted(mend=overrun))
-    zero = load_results([run.path]).find("sft", "max=0")
+    run = run_eval(config(benchmark_file), engines=scripted(change=overrun))
+    zero = measured(run.path, "sft", "max=0")
     assert zero.obeying == 0
     assert load_results([run.path]).methods()[-1].control_runs < 1
     assert "sft with max=0: 60 of 60 responses think outside their limits" in caplog.text
 
 
-def test_other_questions_under_the_same_name_are_not_mixed_in(benchmark_file, tmp_path, monkeypatch):
-    def stop(request):
+def test_other_questions_under_the_same_name_are_not_mixed_in(
+    benchmark_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(request: GenerationRequest) -> BaseException:
         return KeyboardInterrupt()
 
     with pytest.raises(KeyboardInterrupt):
         run_eval(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted(fail=stop))
-    import dataclasses
-
-    from s1ray.miniature import pool
-
-    rows = pool.build_benchmark()
-    monkeypatch.setattr(pool, "build_benchmark", lambda: [dataclasses.replace(row, answer="7") for row in rows])
+    changed = [dataclasses.replace(question, answer="7") for question in load_benchmark("miniature")]
+    monkeypatch.setattr(registration, "build_benchmark", lambda: changed)
     with pytest.raises(RunError, match="began with other questions"):
         run_eval(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted())
 
 
-def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmark_file):
-    seen = {}
+def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmark_file: Path) -> None:
+    seen: dict[tuple[object, int], dict[str, int | None]] = {}
 
-    def look(request):
+    def look(request: GenerationRequest) -> None:
+        assert request.budget is not None
         seen.setdefault((request.budget.max_tokens, request.budget.waits), {})[request.id] = request.seed
 
     sampled = config(benchmark_file, limit=5, sampling={"samples": 3, "temperature": 0.7})
@@ -233,7 +256,7 @@ def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmar
     arms = list(seen.values())
     assert all(arm == arms[0] for arm in arms)
     assert len(set(arms[0].values())) == 15
-    greedy = {}
+    greedy: dict[str, int | None] = {}
     run_eval(
         config(benchmark_file, "greedy", limit=5),
         engines=scripted(fail=lambda request: greedy.update({request.id: request.seed})),
@@ -241,10 +264,10 @@ def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmar
     assert set(greedy.values()) == {None}
 
 
-def test_generators_are_closed_even_when_the_run_fails(benchmark_file):
-    made = []
+def test_generators_are_closed_even_when_the_run_fails(benchmark_file: Path) -> None:
+    made: list[Recorder] = []
 
-    def engines(model):
+    def engines(model: ServedModel) -> Recorder:
         made.append(Recorder(model.label, fail=lambda request: RuntimeError("a bug")))
         return made[-1]
 
@@ -253,7 +276,7 @@ def test_generators_are_closed_even_when_the_run_fails(benchmark_file):
     assert [generator.closed for generator in made] == [True, True]
 
 
-def test_the_plan_counts_without_starting_anything(benchmark_file, tmp_path):
+def test_the_plan_counts_without_starting_anything(benchmark_file: Path, tmp_path: Path) -> None:
     lines = plan(config(benchmark_file))
     assert "420 responses" in lines[-2]
     assert f"at most {60 * (64 + 0 + 8 + 64 * 3):,} thinking tokens" in lines[-2]
@@ -262,8 +285,23 @@ def test_the_plan_counts_without_starting_anything(benchmark_file, tmp_path):
         plan(config(benchmark_file, limit=100))
 
 
-def test_the_manifest_is_json_with_the_arms_spelled_out(benchmark_file):
+def test_the_manifest_is_json_with_the_arms_spelled_out(benchmark_file: Path) -> None:
     run = run_eval(config(benchmark_file), engines=scripted())
-    manifest = json.loads((run.path / "manifest.json").read_text())
-    assert manifest["rows"] == {"questions": 60, "evaluations": 420}
-    assert manifest["config"]["sweep"]["max_tokens"] == [0, 8, 64]
+    written = json.loads((run.path / "manifest.json").read_text())
+    assert written["rows"] == {"questions": 60, "evaluations": 420}
+    assert written["config"]["sweep"]["max_tokens"] == [0, 8, 64]
+
+
+def test_progress_is_logged_while_no_response_comes(
+    benchmark_file: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Recorder):
+        async def complete(self, request: GenerationRequest) -> Completion:
+            await asyncio.sleep(0.3)
+            return await super().complete(request)
+
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.1)
+    caplog.set_level("INFO", logger="s1ray")
+    run_eval(config(benchmark_file, limit=1), engines=lambda model: Slow(model.label))
+    assert "eval: 0 of 7 responses, 0 tokens/s" in caplog.text
+    assert "eval: 7 of 7 responses" in caplog.text

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from s1ray.generation import GenerationError, GenerationRequest
 from s1ray.generation.scripted import ScriptedGenerator
@@ -73,19 +74,29 @@ class Recorder:
     """The scripted model with everything that can go wrong on the way to it.
 
     Args:
+        label: of the model.
         log: file that takes each request's id, flushed, so that it outlives the process.
+        fail: what a request fails with; None: it does not.
+        change: makes another completion of a completion.
     """
 
-    def __init__(self, label: str, log=None, fail=lambda request: None, mend=lambda completion: completion):
-        self._label, self._log, self._fail, self._mend = label, log, fail, mend
+    def __init__(
+        self,
+        label: str,
+        log: Path | None = None,
+        fail: Callable[[GenerationRequest], str | BaseException | None] = lambda request: None,
+        change: Callable[[Completion], Completion] = lambda completion: completion,
+    ) -> None:
+        self._label, self._log, self._fail, self._change = label, log, fail, change
         self._inner = ScriptedGenerator(FORMAT, script, eos_token_id=EOS, render=lambda request: [7])
         self.closed = False
 
     async def complete(self, request: GenerationRequest) -> Completion:
         if (problem := self._fail(request)) is not None:
             raise problem if isinstance(problem, BaseException) else GenerationError(problem)
-        completion = self._mend(await self._inner.complete(request))
+        completion = self._change(await self._inner.complete(request))
         if self._log is not None:
+            assert request.budget is not None
             with open(self._log, "a") as stream:
                 stream.write(f"{self._label} {request.budget.model_dump_json()} {request.id}\n")
         return completion

@@ -14,8 +14,8 @@ from s1ray.traces.pipeline import finish, plan
 
 
 def config(**changes: JsonValue) -> TracesConfig:
-    data = {"output": "unused", "questions": "unused.parquet", "teacher": {"kind": "procedural"}, "tokenizer": "unused"}
-    return validate_config(TracesConfig, data | changes, "test")
+    data: dict[str, JsonValue] = {"output": "unused", "questions": "unused.parquet", "tokenizer": "unused"}
+    return validate_config(TracesConfig, data | {"teacher": {"kind": "procedural"}} | changes, "test")
 
 
 def question(text: str = "What is 2 + 2?", answer: str = "4") -> Question:

@@ -2,46 +2,82 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Self
 
-from s1ray.evaluation.config import Arm, Sampling
+from pydantic import Field, ValidationError, model_validator
+
+from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.generation import GenerationRequest, Generator, request_seed
 from s1ray.schemas import Completion, Question
+from s1ray.thinking.budget import ThinkingBudget
+
+BUDGET_FORCING = "budget_forcing"
+"""Name in the registry."""
 
 DELIMITER_TOKENS = 32
 """Room for the delimiters and the forced beginning of the answer, which count neither as thinking nor as the model's
 answer; no format needs as many."""
 
 
-@dataclass(frozen=True)
-class BudgetForcing:
-    """One arm's way to answer a question.
+class BudgetForcing(Strategy):
+    """Ask the question as it is, without instructions, as in s1's evaluation, and force the thinking's budget."""
 
-    The question is asked as it is, without instructions, as in s1's evaluation.
-    """
+    strategy: str = BUDGET_FORCING
+    max_tokens: int | None = Field(default=None, ge=0)
+    """Most thinking tokens. None: what the context allows."""
+    min_tokens: int = Field(default=0, ge=0)
+    """Fewest thinking tokens: earlier ends are suppressed."""
+    waits: int = Field(default=0, ge=0)
+    """How often an attempt to stop thinking is replaced by the wait text."""
+    wait_text: str | list[str] | None = "Wait"
+    """What is written instead of the end; several are cycled. None: the end is only suppressed."""
 
-    arm: Arm
-    sampling: Sampling
-    seed: int
+    @model_validator(mode="after")
+    def _is_a_budget(self) -> Self:
+        try:
+            _ = self.budget
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            field = "".join(f"{part}: " for part in problem["loc"][:1])
+            raise ValueError(field + problem["msg"].removeprefix("Value error, ")) from None
+        return self
 
-    async def __call__(self, generator: Generator, question: Question, sample: int) -> Completion:
-        """Answer once.
+    @property
+    def budget(self) -> ThinkingBudget:
+        """The budget of a request, but for the tokens that it keeps for the answer."""
+        return ThinkingBudget(
+            max_tokens=self.max_tokens, min_tokens=self.min_tokens, waits=self.waits, wait_text=self.wait_text
+        )
 
-        Raises:
-            GenerationError: no completion could be had.
+    def describe(self) -> str:
+        """For example "max=256 waits=2"."""
+        parts = ["max=none" if self.max_tokens is None else f"max={self.max_tokens}"]
+        if self.min_tokens:
+            parts.append(f"min={self.min_tokens}")
+        if self.waits:
+            parts.append(f"waits={self.waits}")
+            if self.wait_text != "Wait":
+                texts = self.budget.wait_texts or ("no text",)
+                parts.append(f"({', '.join(' '.join(text.replace('/', ' ').split()) for text in texts)})")
+        return " ".join(parts)
+
+    async def __call__(
+        self, generator: Generator, question: Question, sample: int, sampling: Sampling, seed: int
+    ) -> Completion:
+        """Answer with one request."""
+        return await generator.complete(self.request(question, sample, sampling, seed))
+
+    def request(self, question: Question, sample: int, sampling: Sampling, seed: int) -> GenerationRequest:
+        """The request for one sample. Its seed is the same in every arm and for every model, so that they differ by
+        their settings and not by luck.
         """
-        return await generator.complete(self.request(question, sample))
-
-    def request(self, question: Question, sample: int) -> GenerationRequest:
-        """The request for one sample."""
-        thinking = self.arm.max_tokens
+        key, answer = f"{question.id}-{sample}", sampling.answer_tokens
         return GenerationRequest(
-            id=f"{question.id}-{sample}",
+            id=key,
             messages=[{"role": "user", "content": question.question}],
-            budget=self.arm.budget(self.sampling.answer_tokens),
-            temperature=self.sampling.temperature,
-            top_p=self.sampling.top_p,
-            max_tokens=None if thinking is None else thinking + DELIMITER_TOKENS + self.sampling.answer_tokens,
-            # The same for every arm and model, so that they differ by their settings and not by chance.
-            seed=request_seed(self.seed, f"{question.id}-{sample}") if self.sampling.temperature > 0 else None,
+            budget=self.budget.model_copy(update={"answer_reserve": answer}),
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=None if self.max_tokens is None else self.max_tokens + DELIMITER_TOKENS + answer,
+            seed=request_seed(seed, key) if sampling.temperature > 0 else None,
         )

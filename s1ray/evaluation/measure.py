@@ -1,0 +1,120 @@
+"""Gets responses: one asyncio loop that sends requests, grades what comes back and hands on each finished row.
+
+That is enough to keep a server busy (the work is the server's), so this side needs no cluster. Models and arms share
+one queue, so that the servers stay full to the end; the largest budgets go first, because a run should not end by
+waiting for a few long responses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from s1ray.errors import UnreachableError
+from s1ray.evaluation.config import EvalConfig, ServedModel
+from s1ray.evaluation.endpoint import api_key
+from s1ray.evaluation.recount import Recount
+from s1ray.evaluation.tasks import Task, evaluation_row, failure
+from s1ray.generation import GenerationError, Generator
+from s1ray.generation.http import HTTPGenerator
+from s1ray.generation.segmented import SegmentedGenerator
+from s1ray.schemas import Evaluation
+
+FAILURES_IN_A_ROW = 20
+"""Consecutive failed requests, beyond those in flight, after which the server counts as gone."""
+
+Engines = Callable[[ServedModel], Generator]
+"""Makes the generator that answers for a model; called inside the event loop."""
+
+
+def engines_over_http(config: EvalConfig) -> Engines:
+    """The models at the config's endpoint.
+
+    Raises:
+        ConfigError: the API key is not set.
+    """
+    endpoint, key = config.endpoint, api_key(config.endpoint)
+
+    def engine(model: ServedModel) -> Generator:
+        if model.driver == "segmented":
+            assert model.weights is not None
+            return SegmentedGenerator(
+                endpoint.base_url,
+                model.name,
+                weights=model.weights,
+                thinking_format=model.thinking_format,
+                api_key=key,
+                concurrency=endpoint.concurrency,
+                timeout=endpoint.timeout,
+                attempts=endpoint.attempts,
+            )
+        return HTTPGenerator(
+            endpoint.base_url,
+            model.name,
+            api_key=key,
+            concurrency=endpoint.concurrency,
+            timeout=endpoint.timeout,
+            attempts=endpoint.attempts,
+            extra_body={"return_token_ids": True} if model.weights is not None else None,
+        )
+
+    return engine
+
+
+async def measure(
+    config: EvalConfig,
+    tasks: list[Task],
+    engines: Engines,
+    recounts: Mapping[str, Recount],
+    keep: Callable[[Evaluation], None],
+) -> None:
+    """Get, grade and keep every response.
+
+    Args:
+        config: sampling, seed and concurrency.
+        tasks: the responses to get, in this order.
+        engines: makes the models' generators, which are closed at the end.
+        recounts: model label -> the second count of its thinking.
+        keep: takes each finished row.
+
+    Raises:
+        UnreachableError: too many requests failed in a row.
+    """
+    queue = deque(tasks)
+    failed_in_a_row = 0
+    loop = asyncio.get_running_loop()
+    generators = {model.label: engines(model) for model in config.models}
+
+    async def work(grader: ThreadPoolExecutor) -> None:
+        nonlocal failed_in_a_row
+        while queue:
+            task = queue.popleft()
+            generator = generators[task.model.label]
+            try:
+                completion = await task.arm(generator, task.question, task.sample, config.sampling, config.seed)
+            except GenerationError as error:
+                failed_in_a_row += 1
+                keep(failure(task, str(error)))
+                if failed_in_a_row >= FAILURES_IN_A_ROW + config.endpoint.concurrency:
+                    raise UnreachableError(
+                        f"{failed_in_a_row} requests failed in a row, so the run was stopped. The last: {error}. "
+                        "What was finished is kept: run the same command again to resume"
+                    ) from None
+                continue
+            failed_in_a_row = 0
+            # Algebra can take seconds; the requests in flight must not wait for it.
+            recount = recounts.get(task.model.label)
+            keep(await loop.run_in_executor(grader, evaluation_row, task, completion, recount))
+
+    with ThreadPoolExecutor(1, thread_name_prefix="grader") as grader:
+        workers = [asyncio.create_task(work(grader)) for _ in range(min(config.endpoint.concurrency, len(tasks)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+            for generator in generators.values():
+                await generator.close()
