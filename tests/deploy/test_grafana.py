@@ -1,4 +1,4 @@
-"""The shipped dashboard shows only what somebody measures: our metrics, Serve's and vLLM's, by name, type and label."""
+"""The dashboard uses only existing metrics of s1ray, Serve and vLLM, by name, type and label."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def package(name: str) -> Path:
 
 
 def exported(kind: str, name: str) -> set[str]:
-    """The names that Prometheus sees of a metric."""
+    """The names of a metric in Prometheus."""
     if kind == "histogram":
         return {f"{name}_{part}" for part in ("bucket", "sum", "count")}
     return {f"{name.removesuffix('_total')}_total"} if kind == "counter" else {name}
@@ -77,7 +77,7 @@ def test_every_metric_exists(expression: str) -> None:
 
 
 @pytest.mark.parametrize("expression", [one for one in EXPRESSIONS if "ray_s1ray_" in one])
-def test_our_metrics_have_the_labels_that_are_asked_for(expression: str) -> None:
+def test_our_metrics_have_the_labels_that_are_used(expression: str) -> None:
     documented = dict(re.findall(r"(s1ray_\w+)\{([^}]*)\}", metrics.__doc__ or ""))
     for name in set(re.findall(r"\bray_(s1ray_\w+)", expression)):
         labels = set(documented[name.removesuffix("_bucket")].split(", ")) | {"le"}
@@ -90,7 +90,7 @@ def test_our_metrics_have_the_labels_that_are_asked_for(expression: str) -> None
         assert set(outcomes.split("|")) <= metrics.OUTCOMES.keys()
 
 
-def test_everything_we_count_is_shown() -> None:
+def test_all_our_metrics_are_shown() -> None:
     shown = " ".join(EXPRESSIONS)
     documented = re.findall(r"(s1ray_\w+)\{", metrics.__doc__ or "")
     assert documented
@@ -106,17 +106,13 @@ def test_variables_are_defined() -> None:
             assert set(re.findall(r"\bray_\w+", variable["definition"])) <= KNOWN
 
 
-def test_panels_do_not_overlap_and_say_what_they_show() -> None:
+def test_panels_do_not_overlap_and_have_descriptions() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in CONTENT["panels"]:
-        place = panel["gridPos"]
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
+        x, y, width, height = (panel["gridPos"][key] for key in "xywh")
+        cells = {(column, row) for column in range(x, x + width) for row in range(y, y + height)}
         assert not taken & cells
-        assert place["x"] + place["w"] <= 24
+        assert x + width <= 24
         taken |= cells
     assert all(panel["description"] for panel in PANELS)
     assert len({panel["id"] for panel in CONTENT["panels"]}) == len(CONTENT["panels"])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
@@ -16,25 +15,27 @@ SHORT = PLAN.model_copy(update={"max_tokens": 3, "waits": 0, "wait_texts": ()})
 
 
 class Counted:
-    """Stands in for Ray's metrics and keeps what they are told."""
+    """A stand-in for Ray's metrics that records their values."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.told: list[tuple[str, float, dict[str, str]]] = []
+        self.values: list[tuple[str, float, dict[str, str]]] = []
         for kind in ("_counter", "_histogram", "_gauge"):
             monkeypatch.setattr(metrics, kind, self._metric)
 
-    def _metric(self, name: str, description: str, *labels: str) -> Any:
+    def _metric(self, name: str, description: str, *labels: str) -> object:
         assert description
 
-        def tell(number: float, tags: dict[str, str]) -> None:
+        def record(number: float, tags: dict[str, str]) -> None:
             assert set(tags) == set(labels)
-            self.told.append((name, number, tags))
+            self.values.append((name, number, tags))
 
-        return type("Metric", (), {"inc": staticmethod(tell), "observe": staticmethod(tell), "set": staticmethod(tell)})
+        return type(
+            "Metric", (), {"inc": staticmethod(record), "observe": staticmethod(record), "set": staticmethod(record)}
+        )
 
     @property
     def names(self) -> list[str]:
-        return [name.removeprefix("s1ray_") for name, _, _ in self.told]
+        return [name.removeprefix("s1ray_") for name, _, _ in self.values]
 
 
 def stream(accountant: StreamAccountant, *ids: int, finish: str | None = None) -> None:
@@ -42,7 +43,7 @@ def stream(accountant: StreamAccountant, *ids: int, finish: str | None = None) -
     accountant.rewrite(f"data: {json.dumps({'choices': [choice]})}\n\n")
 
 
-def test_a_stream_is_counted_once_whatever_its_number_of_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
     record = RequestRecord(plan=SHORT, budget=ThinkingBudget(max_tokens=3), meter=ResponseMeter("m", "alice", None))
     accountant = StreamAccountant(record)
@@ -53,25 +54,25 @@ def test_a_stream_is_counted_once_whatever_its_number_of_events(monkeypatch: pyt
     stream(accountant, ANSWER, X)
     stream(accountant, X, EOS, finish="stop")
     assert counted.names == ["time_to_first_token_seconds", "time_to_first_answer_token_seconds"]
-    assert all(seconds > 0 for _, seconds, _ in counted.told)
-    del counted.told[:]
+    assert all(seconds > 0 for _, seconds, _ in counted.values)
+    del counted.values[:]
     record.measure()
-    numbers = {name: number for name, number, _ in counted.told}
+    numbers = {name: number for name, number, _ in counted.values}
     accounting = record.choices[0].forcer.accounting()
     assert numbers == {
         "s1ray_thinking_tokens_total": 3,
         "s1ray_answer_tokens_total": accounting.answer_tokens,
         "s1ray_forced_ends_total": 1,
     }
-    assert {"model": "m", "client": "alice", "reason": "budget"} in [tags for _, _, tags in counted.told]
+    assert {"model": "m", "client": "alice", "reason": "budget"} in [tags for _, _, tags in counted.values]
 
 
-def test_a_stream_that_was_left_is_counted_as_far_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_the_client_left_is_counted_up_to_there(monkeypatch: pytest.MonkeyPatch) -> None:
     counted = Counted(monkeypatch)
     record = RequestRecord(plan=SHORT, budget=ThinkingBudget(max_tokens=3), meter=ResponseMeter("m", "", None))
     stream(StreamAccountant(record), TURN, THINK, X, X)
     record.measure()
-    assert ("s1ray_thinking_tokens_total", 2, {"model": "m", "client": ""}) in counted.told
+    assert ("s1ray_thinking_tokens_total", 2, {"model": "m", "client": ""}) in counted.values
 
 
 def test_every_status_has_an_outcome() -> None:

@@ -1,4 +1,4 @@
-"""Headless Chromium for tests of pages: Debian's package, driven by playwright."""
+"""Headless Chromium for tests of pages: the installed one, driven by playwright."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page, Request
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -20,9 +20,9 @@ PHONE = {"width": 390, "height": 844}
 
 @contextlib.contextmanager
 def chromium() -> Iterator[Browser]:
-    """A browser for as long as the block lasts; where there is none, the test is skipped.
+    """A browser for the duration of the block; skips the test if there is none.
 
-    An event loop runs in this thread meanwhile, so no test beside it can start one: open it for one module at most.
+    Meanwhile an event loop runs in this thread, so no other test can start one: open it for one module at most.
     """
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     found = next(filter(None, map(shutil.which, EXECUTABLES)), None)
@@ -36,25 +36,25 @@ def chromium() -> Iterator[Browser]:
 
 @contextlib.contextmanager
 def opened(browser: Browser, url: str, **options: Any) -> Iterator[Page]:
-    """A page of its own, which must not throw, nor ask anybody but its own server, nor break its security policy."""
-    options = {"viewport": WIDE} | options
-    context = browser.new_context(**options)
+    """A new page. It fails if the page throws, requests another host, or violates its security policy."""
+    context = browser.new_context(**{"viewport": WIDE, **options})
     page = context.new_page()
     page.set_default_timeout(20_000)
+    origin = "/".join(url.split("/")[:3]) + "/"
     problems: list[str] = []
+
+    def check_message(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text or "TrustedHTML" in message.text:
+            problems.append(message.text)
+
+    def check_request(request: Request) -> None:
+        if not request.url.startswith(origin):
+            problems.append(request.url)
+
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("console", lambda message: _refused_by_policy(message.text) and problems.append(message.text))
-    page.on("request", lambda request: request.url.startswith(url_origin(url)) or problems.append(request.url))
+    page.on("console", check_message)
+    page.on("request", check_request)
     page.goto(url)
     yield page
     context.close()
     assert not problems
-
-
-def url_origin(url: str) -> str:
-    """Scheme, host and port of a URL, with a slash at the end."""
-    return "/".join(url.split("/")[:3]) + "/"
-
-
-def _refused_by_policy(text: str) -> bool:
-    return "Content Security Policy" in text or "TrustedHTML" in text

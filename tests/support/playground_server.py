@@ -1,6 +1,6 @@
-"""A server with the playground and a scripted model behind it, in the shape of the real one's streams.
+"""The playground in front of a scripted model that streams like the real server.
 
-For tests of the page, and for looking at it while working on it: `python tests/serving/playground_server.py 8123`.
+For tests of the page, and for working on it: `python -m tests.support.playground_server 8123`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CARDS = {
 
 @dataclass
 class StandIn:
-    """What the scripted server was asked, and how it behaves."""
+    """The scripted server: its requests, and how it behaves."""
 
     url: str = ""
     delay_s: float = 0.0
@@ -49,10 +49,10 @@ class StandIn:
     needs_key: bool = False
     busy: bool = False
     fails_after: int | None = None
-    """Tokens after which a stream ends in an error."""
+    """Tokens after which a stream ends with an error."""
     requests: list[dict[str, Any]] = field(default_factory=list)
-    left: int = 0
-    """Streams that the client did not hear to the end."""
+    disconnected: int = 0
+    """Streams that the client left before the end."""
 
     def app(self) -> FastAPI:
         app = FastAPI()
@@ -84,8 +84,9 @@ class StandIn:
         return None
 
     async def _events(self, body: dict[str, Any]) -> AsyncIterator[str]:
-        asked = body["thinking"]
-        limit, waits, text = asked["max_tokens"], asked.get("waits", 0), asked.get("wait_text", "Wait")
+        requested = body["thinking"]
+        limit, waits = requested["max_tokens"], requested.get("waits", 0)
+        text = requested.get("wait_text", "Wait")
         thoughts = _tokens(THOUGHTS[0])
         for index in range(waits):
             thoughts += [f"\n{text}", *_tokens(THOUGHTS[1 + index % 2])] if text else _tokens(THOUGHTS[1])
@@ -105,13 +106,19 @@ class StandIn:
                     return
                 yield _event({name: token}, min(number, len(thoughts)), number)
             budget = {"min_tokens": 0, "waits": waits, "wait_text": text, "max_tokens": limit}
-            thinking = {"thinking_tokens": len(thoughts), "answer_tokens": len(answer) + 1, "waits": used}
-            thinking |= {"end_forced": "budget" if cut else None, "limit": limit, "budget": budget}
+            thinking = {
+                "thinking_tokens": len(thoughts),
+                "answer_tokens": len(answer) + 1,
+                "waits": used,
+                "end_forced": "budget" if cut else None,
+                "limit": limit,
+                "budget": budget,
+            }
             yield _event({}, len(thoughts), len(pieces) + 1, finish_reason="stop", thinking=thinking)
             yield "data: [DONE]\n\n"
             complete = True
         finally:
-            self.left += not complete
+            self.disconnected += not complete
 
 
 def _tokens(text: str) -> list[str]:
@@ -119,7 +126,7 @@ def _tokens(text: str) -> list[str]:
     return [words[0], *(f" {word}" for word in words[1:])]
 
 
-def _event(delta: dict[str, Any], thinking_tokens: int, tokens: int, **choice: Any) -> str:
+def _event(delta: dict[str, str], thinking_tokens: int, tokens: int, **choice: object) -> str:
     usage = {"completion_tokens": tokens, "completion_tokens_details": {"reasoning_tokens": thinking_tokens}}
     choice = {"index": 0, "delta": delta, "finish_reason": None} | choice
     return f"data: {json.dumps({'choices': [choice], 'usage': usage})}\n\n"
@@ -131,7 +138,7 @@ def _error(status: int, message: str, headers: dict[str, str] | None = None) -> 
 
 @contextlib.contextmanager
 def standing_in(port: int = 0) -> Iterator[StandIn]:
-    """The scripted server on the loopback interface, while the block lasts."""
+    """The scripted server on the loopback interface, for the duration of the block."""
     stand_in = StandIn()
     server = uvicorn.Server(uvicorn.Config(stand_in.app(), log_level="error", timeout_graceful_shutdown=1))
     with socket.socket() as listener:

@@ -1,4 +1,4 @@
-"""The files of the page at `/playground`, and how they are sent."""
+"""The files of the page at `/playground`, and how they are served."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def http() -> TestClient:
 
 
 @pytest.mark.parametrize("name", MEDIA_TYPES)
-def test_every_file_is_sent_with_its_type_and_the_policy(http: TestClient, name: str) -> None:
+def test_every_file_is_served_with_its_type_and_the_policy(http: TestClient, name: str) -> None:
     response = http.get(PATH if name == PAGE else f"{PATH}/{name}")
     assert response.text == content(name)
     assert response.headers["Content-Type"] == MEDIA_TYPES[name]
@@ -43,11 +43,11 @@ def test_every_file_is_sent_with_its_type_and_the_policy(http: TestClient, name:
 
 
 @pytest.mark.parametrize("name", ["nothing.js", PAGE, "__init__.py", "..%2F__init__.py", "%2e%2e/config.py"])
-def test_nothing_else_is_sent(http: TestClient, name: str) -> None:
+def test_nothing_else_is_served(http: TestClient, name: str) -> None:
     assert http.get(f"{PATH}/{name}").status_code == 404
 
 
-def test_a_slash_at_the_end_leads_to_the_page_wherever_it_is_mounted() -> None:
+def test_a_trailing_slash_redirects_to_the_page_under_any_mount() -> None:
     app, outer = FastAPI(), FastAPI()
     add_playground(app)
     outer.mount("/prefix", app)
@@ -56,11 +56,11 @@ def test_a_slash_at_the_end_leads_to_the_page_wherever_it_is_mounted() -> None:
     assert response.text == content(PAGE)
 
 
-def test_the_page_is_no_part_of_the_api_description(http: TestClient) -> None:
+def test_the_page_is_not_in_the_api_description(http: TestClient) -> None:
     assert http.get("/openapi.json").json()["paths"] == {}
 
 
-def test_the_folder_holds_what_is_sent_and_nothing_else() -> None:
+def test_the_folder_contains_only_served_files() -> None:
     found = {entry.name for entry in resources.files(playground).iterdir() if entry.is_file()}
     assert found == {*MEDIA_TYPES, "__init__.py"}
 
@@ -76,12 +76,12 @@ def test_the_page_has_no_inline_code_or_style() -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_make_no_markup_of_text_and_store_nothing(name: str) -> None:
+def test_scripts_never_parse_text_as_markup_and_store_nothing(name: str) -> None:
     forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|DOMParser|eval\(|Function\(|localStorage|cookie"
     assert not re.search(forbidden, content(name))
 
 
-def test_what_the_scripts_look_for_is_on_the_page() -> None:
+def test_the_elements_that_the_scripts_use_are_on_the_page() -> None:
     page = content(PAGE)
     for name in re.findall(r'\bby\("([\w-]+)"\)', content("app.js")):
         assert f'id="{name}"' in page, name

@@ -58,10 +58,10 @@ def until(condition: Callable[[], bool], page: Page) -> None:
         if condition():
             return
         page.wait_for_timeout(25)
-    pytest.fail("waited in vain")
+    pytest.fail("the condition did not become true in 5 s")
 
 
-def test_thinking_and_answer_stream_apart_and_the_accounting_has_the_last_word(page: Page, server: StandIn) -> None:
+def test_thinking_and_answer_stream_separately_and_end_with_the_accounting(page: Page, server: StandIn) -> None:
     drag(page, ".waits-range", 2)
     server.delay_s = 0.01
     page.click("#submit")
@@ -84,7 +84,7 @@ def test_thinking_and_answer_stream_apart_and_the_accounting_has_the_last_word(p
     assert "ended by itself" in page.inner_text("#announce")
 
 
-def test_a_budget_cuts_and_says_so(page: Page, server: StandIn) -> None:
+def test_a_budget_that_cuts_the_thinking_is_shown(page: Page, server: StandIn) -> None:
     page.locator(".budget-number").first.fill("7")
     ask(page)
     assert server.requests[0]["thinking"] == {"max_tokens": 7}
@@ -92,7 +92,7 @@ def test_a_budget_cuts_and_says_so(page: Page, server: StandIn) -> None:
     assert texts(page, ".ended") == ["budget"]
 
 
-def test_no_budget_answers_at_once_and_asks_for_no_waits(page: Page, server: StandIn) -> None:
+def test_budget_zero_answers_at_once_and_sends_no_waits(page: Page, server: StandIn) -> None:
     drag(page, ".waits-range", 3)
     drag(page, ".budget-range", 0)
     assert page.locator(".waits-range").first.is_disabled()
@@ -102,7 +102,7 @@ def test_no_budget_answers_at_once_and_asks_for_no_waits(page: Page, server: Sta
     assert texts(page, ".answer") == [ANSWER]
 
 
-def test_waits_that_the_text_cannot_tell_are_not_marked(page: Page) -> None:
+def test_waits_that_are_ambiguous_in_the_text_are_not_marked(page: Page) -> None:
     page.locator("#settings summary").click()
     page.fill("#wait-text", "So")
     drag(page, ".waits-range", 1)
@@ -111,7 +111,7 @@ def test_waits_that_the_text_cannot_tell_are_not_marked(page: Page) -> None:
     assert "“So” is there 2 times, 1 counted as inserted" in page.inner_text(".note")
 
 
-def test_settings_are_sent_only_where_they_say_something(page: Page, server: StandIn) -> None:
+def test_only_changed_settings_are_sent(page: Page, server: StandIn) -> None:
     page.locator("#settings summary").click()
     page.fill("#temperature", "0.7")
     page.fill("#limit", "300")
@@ -124,17 +124,17 @@ def test_settings_are_sent_only_where_they_say_something(page: Page, server: Sta
     assert sent["thinking"] == {"max_tokens": 256, "min_tokens": 20, "wait_text": None}
 
 
-def test_the_dial_reaches_as_far_as_the_model(page: Page) -> None:
+def test_the_dial_ends_at_the_models_maximum(page: Page) -> None:
     number = page.locator(".budget-number").first
-    for model, most, caption in (("s1-miniature", 1536, "maximum"), ("ponder", 512, "all that may fit")):
+    for model, maximum, caption in (("s1-miniature", 1536, "maximum"), ("ponder", 512, "all that may fit")):
         page.select_option("#model", model)
         number.fill("99999")
         number.blur()
-        assert number.input_value() == str(most)
+        assert number.input_value() == str(maximum)
         assert caption in page.locator(".budget .caption").first.inner_text()
 
 
-def test_two_budgets_are_compared_at_once(page: Page, server: StandIn) -> None:
+def test_two_budgets_stream_at_the_same_time(page: Page, server: StandIn) -> None:
     server.delay_s = 0.02
     page.locator(".switch").click()
     drag(page, ".waits-range", 1, pane=1)
@@ -147,17 +147,17 @@ def test_two_budgets_are_compared_at_once(page: Page, server: StandIn) -> None:
     assert len(texts(page, ".answer")) == 2
 
 
-def test_stop_ends_the_servers_work_on_one_and_leaves_the_other(page: Page, server: StandIn) -> None:
+def test_stop_ends_one_stream_and_not_the_other(page: Page, server: StandIn) -> None:
     server.delay_s = 0.03
     page.locator(".switch").click()
     page.click("#submit")
     until(lambda: page.locator(THINKING_PANES).count() == 2, page)
     page.locator(".stop button").first.click()
-    until(lambda: server.left == 1, page)
+    until(lambda: server.disconnected == 1, page)
     assert page.locator(".pane.streaming").count() == 1
     page.wait_for_selector("#submit:enabled")
     assert texts(page, ".ended") == ["you", "itself"]
-    assert server.left == 1
+    assert server.disconnected == 1
 
 
 def test_everything_works_from_the_keyboard(page: Page, server: StandIn) -> None:
@@ -180,7 +180,7 @@ def test_everything_works_from_the_keyboard(page: Page, server: StandIn) -> None
     assert texts(page, ".ended") == ["you", "you"]
 
 
-def test_a_key_is_asked_for_used_and_kept_nowhere(browser: Browser, server: StandIn) -> None:
+def test_a_key_is_asked_for_and_stored_nowhere(browser: Browser, server: StandIn) -> None:
     server.needs_key = True
     with opened(browser, f"{server.url}{PATH}") as page:
         page.wait_for_selector("#problem:visible")
@@ -203,24 +203,24 @@ def test_a_key_is_asked_for_used_and_kept_nowhere(browser: Browser, server: Stan
 
 
 @pytest.mark.parametrize(
-    ("trouble", "said"),
+    ("behaviour", "message"),
     [
         ({"busy": True}, "All replicas are busy and the queue is full; try again (in 2 s)"),
         ({"fails_after": 5}, "the engine died"),
     ],
 )
-def test_errors_are_told_plainly(page: Page, server: StandIn, trouble: dict[str, Any], said: str) -> None:
-    for name, value in trouble.items():
+def test_errors_are_shown(page: Page, server: StandIn, behaviour: dict[str, Any], message: str) -> None:
+    for name, value in behaviour.items():
         setattr(server, name, value)
     ask(page)
-    assert texts(page, ".pane > .error") == [said]
-    for name in trouble:
+    assert texts(page, ".pane > .error") == [message]
+    for name in behaviour:
         setattr(server, name, StandIn.__dataclass_fields__[name].default)
     ask(page)
     assert texts(page, ".pane > .error") == []
 
 
-def test_a_servers_refusal_names_the_field(page: Page) -> None:
+def test_a_refusal_by_the_server_names_the_field(page: Page) -> None:
     page.locator("#settings summary").click()
     page.fill("#minimum", "9")
     page.locator(".budget-number").first.fill("8")
@@ -228,7 +228,7 @@ def test_a_servers_refusal_names_the_field(page: Page) -> None:
     assert texts(page, ".pane > .error") == ["thinking.min_tokens: 9 is more than max_tokens (8)"]
 
 
-def test_a_server_that_is_gone_is_said_to_be(page: Page) -> None:
+def test_an_unreachable_server_is_reported(page: Page) -> None:
     page.route("**/v1/chat/completions", lambda route: route.abort())
     ask(page)
     assert texts(page, ".pane > .error") == ["The server cannot be reached. Is it running?"]
@@ -244,12 +244,12 @@ def request_from_curl(command: str) -> tuple[str, dict[str, Any], list[str]]:
 def request_from_python(program: str) -> dict[str, Any]:
     for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "client.chat.completions.create":
-            fields = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.keywords if keyword.arg}
-            return fields | fields.pop("extra_body")
+            fields: dict[str, Any] = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
+            return {**fields, **fields.pop("extra_body")}
     raise AssertionError("the program creates no chat completion")
 
 
-def test_the_request_to_copy_is_the_one_that_is_sent(page: Page, server: StandIn) -> None:
+def test_the_copied_request_equals_the_sent_one(page: Page, server: StandIn) -> None:
     page.fill("#question", QUESTION)
     drag(page, ".waits-range", 2)
     page.locator("#settings summary").click()
@@ -268,7 +268,7 @@ def test_the_request_to_copy_is_the_one_that_is_sent(page: Page, server: StandIn
     assert sent["messages"][0]["content"] == QUESTION
 
 
-def test_a_copied_request_does_not_hold_the_key(page: Page) -> None:
+def test_a_copied_request_does_not_contain_the_key(page: Page) -> None:
     page.locator("#settings summary").click()
     page.fill("#key", "hunter2")
     page.locator(".request summary").first.click()
@@ -294,7 +294,7 @@ def test_the_copy_button_copies(page: Page) -> None:
     [(PHONE, "dark"), ({"width": 320, "height": 640}, "light"), (WIDE, "light"), (WIDE, "dark")],
     ids=["phone", "small phone", "wide", "wide and dark"],
 )
-def test_it_fits_and_can_be_touched_and_read(
+def test_the_page_fits_the_screen_and_is_accessible(
     browser: Browser, server: StandIn, size: dict[str, int], scheme: str
 ) -> None:
     options = {"viewport": size, "color_scheme": scheme, "has_touch": True, "is_mobile": size is not WIDE}
