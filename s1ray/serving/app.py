@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.serving.check import model_problems
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ray.serve import Application
 
 
-def build_app(args: dict[str, Any] | ServingConfig) -> Application:
+def build_app(args: Mapping[str, object] | ServingConfig) -> Application:
     """Build the application from its `args` (the fields of `ServingConfig`).
 
     Needs a Ray session: `device: auto` looks at the cluster's GPUs.
@@ -28,7 +29,7 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     """
     config = args if isinstance(args, ServingConfig) else validate_config(ServingConfig, dict(args), "args")
     if config.access.keys_file is not None:
-        # Read by the HTTP workers, whose working folder is another.
+        # The HTTP workers read it, in another working folder.
         access = config.access.model_copy(update={"keys_file": str(Path(config.access.keys_file).absolute())})
         config = config.model_copy(update={"access": access})
     secret = None if config.access.keys_file is not None else os.environ.get(SECRET)
@@ -39,7 +40,7 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
         )
     for problem in model_problems(config):
         raise ConfigError(f"args.{problem}")
-    # Everything below imports ray.serve.llm and with it vLLM: only after the arguments have been found good.
+    # Everything below imports ray.serve.llm and with it vLLM: only once the arguments have been checked.
     import ray
     from ray import serve
     from ray.serve.llm import LLMConfig, build_llm_deployment
@@ -54,29 +55,29 @@ def build_app(args: dict[str, Any] | ServingConfig) -> Application:
     for model in config.models:
         fields = llm_config(model, resolve_device(model.device, gpus), log_engine_metrics=config.log_engine_metrics)
         ray_config = LLMConfig(**fields)
-        options: dict[str, Any] = {}
+        downloader = None
         if model.adapters is not None and is_remote(model.adapters.folder):
             lora_paths[model.name] = model.adapters.folder
         elif model.adapters is not None:
             folders[model.name] = str(Path(model.adapters.folder).absolute())
-            options["model_downloader"] = partial(FolderLoader, folders[model.name])
+            downloader = partial(FolderLoader, folders[model.name])
         servers[model.name] = build_llm_deployment(
             ray_config,
             deployment_cls=BudgetForcingServer,
             bind_kwargs={
-                "thinking_format": model.thinking_format.model_dump(),
-                "limits": config.limits.model_dump(),
-            }
-            | options,
+                "thinking_format": model.thinking_format,
+                "limits": config.limits,
+                "model_downloader": downloader,
+            },
         )
         cards[model.name] = model_card(model, ray_config)
     ingress = serve.deployment(
         ingress_class(config, secret=secret),
         name="Ingress",
         num_replicas=config.ingress_replicas,
-        # Requests wait at the models, where autoscaling sees them, not at the door.
+        # Requests wait at the models, where autoscaling sees them, and not at the ingress.
         max_ongoing_requests=100_000,
-        # Every answer passes through it, to its end.
+        # Every response passes through it to its end.
         graceful_shutdown_timeout_s=max(model.graceful_shutdown_timeout_s for model in config.models),
         ray_actor_options={"num_cpus": 0},
     )

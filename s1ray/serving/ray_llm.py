@@ -14,7 +14,7 @@ pinned; a new one is tried out here first. What each name is needed for:
     RawRequestInfo                                 base class of what travels with a request (`RequestInfo`)
     DiskMultiplexConfig, global_id_manager         describe a LoRA adapter in a folder to an engine
     CallbackBase                                   skips the download of a model that is on disk
-    VLLMEngine                                     base class of our engine
+    VLLMEngine, VLLMEngineConfig                   base class of our engine; what `LLMConfig` says of it
     PowerOfTwoChoicesRequestRouter                 base class of our router
     running_serve                                  whether Serve runs already, and where
 
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     )
     from ray.llm._internal.serve.core.protocol import RawRequestInfo
     from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+    from ray.llm._internal.serve.engines.vllm.vllm_models import VLLMEngineConfig
     from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
 
 __all__ = [
@@ -70,6 +71,7 @@ __all__ = [
     "TokenizeCompletionRequest",
     "TokenizeResponse",
     "VLLMEngine",
+    "VLLMEngineConfig",
     "global_id_manager",
     "running_serve",
     "to_model_metadata",
@@ -81,6 +83,7 @@ _ELSEWHERE = {
     "PowerOfTwoChoicesRequestRouter": "ray.serve._private.request_router.pow_2_router",
     "RawRequestInfo": "ray.llm._internal.serve.core.protocol",
     "VLLMEngine": "ray.llm._internal.serve.engines.vllm.vllm_engine",
+    "VLLMEngineConfig": "ray.llm._internal.serve.engines.vllm.vllm_models",
     "global_id_manager": "ray.llm._internal.common.models",
 }
 """The modules of the names that are not with the others, in `openai_api_models`."""

@@ -81,12 +81,12 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
-def never_stops(tokenizer: Any) -> dict[str, float]:
+def never_stops(tokenizer: Any) -> dict[str, int]:
     """A logit bias under which the model does not end its thinking, nor its answer."""
-    return {str(token_id): -100.0 for token_id in tokenizer.all_special_ids}
+    return {str(token_id): -100 for token_id in tokenizer.all_special_ids}
 
 
 @pytest.fixture(scope="session")
-def always_stops(tokenizer: Any) -> dict[str, float]:
+def always_stops(tokenizer: Any) -> dict[str, int]:
     """A logit bias under which the model would end its thinking at every token."""
-    return {str(tokenizer.convert_tokens_to_ids("<|im_start|>")): 50.0}
+    return {str(tokenizer.convert_tokens_to_ids("<|im_start|>")): 50}

@@ -23,7 +23,8 @@ def greedy(client: openai.OpenAI, model: str, prompt_ids: list[int]) -> list[int
         extra_body={"thinking": False, "return_token_ids": True, "ignore_eos": True},
     )
     choice: Any = response.choices[0]
-    return choice.token_ids
+    token_ids: list[int] = choice.token_ids
+    return token_ids
 
 
 def test_an_adapter_gives_what_the_merged_model_gives(

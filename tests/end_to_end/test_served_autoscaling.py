@@ -118,7 +118,7 @@ def reported(app: str) -> dict[str, float]:
 
 
 def test_replicas_follow_the_queue_and_no_request_is_lost(
-    elastic: ServedApp, never_stops: dict[str, float], record_property: Callable[[str, object], None]
+    elastic: ServedApp, never_stops: dict[str, int], record_property: Callable[[str, object], None]
 ) -> None:
     client = openai.OpenAI(base_url=f"{elastic.url}/v1", api_key="unused", max_retries=0, timeout=600)
 

@@ -38,7 +38,7 @@ def test_chat_keeps_its_budget_and_shows_thinking_apart(client: openai.OpenAI, t
 
 
 def test_a_wait_is_put_where_the_model_would_stop(
-    client: openai.OpenAI, tokenizer: Any, always_stops: dict[str, float]
+    client: openai.OpenAI, tokenizer: Any, always_stops: dict[str, int]
 ) -> None:
     thinking = {"max_tokens": 200, "waits": 3, "wait_text": ["Wait", "Hmm"]}
     response = chat(client, thinking, logit_bias=always_stops, temperature=0.0)
@@ -50,16 +50,16 @@ def test_a_wait_is_put_where_the_model_would_stop(
     assert texts == [2, 1]
 
 
-def test_a_minimum_is_reached(client: openai.OpenAI, always_stops: dict[str, float]) -> None:
+def test_a_minimum_is_reached(client: openai.OpenAI, always_stops: dict[str, int]) -> None:
     thinking = {"min_tokens": 30, "max_tokens": 60, "wait_text": None}
     response = chat(client, thinking, logit_bias=always_stops)
     assert response.choices[0].thinking["thinking_tokens"] == 30
 
 
-def test_chat_stream_gives_the_whole_response(client: openai.OpenAI, never_stops: dict[str, float]) -> None:
-    fields = {"temperature": 0.0, "max_tokens": 60, "logit_bias": never_stops}
+def test_chat_stream_gives_the_whole_response(client: openai.OpenAI, never_stops: dict[str, int]) -> None:
+    fields: dict[str, Any] = {"temperature": 0.0, "max_tokens": 60, "logit_bias": never_stops}
     whole = chat(client, {"max_tokens": 20}, **fields)
-    options = {"stream": True, "stream_options": {"include_usage": True}}
+    options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     chunks = list(chat(client, {"max_tokens": 20}, **fields, **options))
     deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
     reasoning = "".join(getattr(delta, "reasoning", None) or "" for delta in deltas)
@@ -77,7 +77,7 @@ def test_chat_stream_gives_the_whole_response(client: openai.OpenAI, never_stops
 
 def test_ids_are_shown_only_to_those_who_ask(client: openai.OpenAI) -> None:
     create = client.chat.completions.create
-    response = create(model="s1", messages=QUESTION, max_tokens=10, extra_body={"thinking": {"max_tokens": 3}})
+    response: Any = create(model="s1", messages=QUESTION, max_tokens=10, extra_body={"thinking": {"max_tokens": 3}})
     assert response.choices[0].token_ids is None
     assert response.prompt_token_ids is None
     for chunk in create(model="s1", messages=QUESTION, max_tokens=10, stream=True):
@@ -85,7 +85,7 @@ def test_ids_are_shown_only_to_those_who_ask(client: openai.OpenAI) -> None:
         assert all(choice.finish_reason or choice.delta.model_dump(exclude_none=True) for choice in chunk.choices)
 
 
-def test_hidden_reasoning_is_still_counted(client: openai.OpenAI, never_stops: dict[str, float]) -> None:
+def test_hidden_reasoning_is_still_counted(client: openai.OpenAI, never_stops: dict[str, int]) -> None:
     extra = {"thinking": {"max_tokens": 12}, "include_reasoning": False}
     fields: dict[str, Any] = {"model": "s1", "messages": QUESTION, "max_tokens": 40, "temperature": 0}
     fields |= {"extra_body": extra, "logit_bias": never_stops}
@@ -99,7 +99,7 @@ def test_hidden_reasoning_is_still_counted(client: openai.OpenAI, never_stops: d
 
 
 def test_completion_text_holds_both_and_thinking_holds_them_apart(
-    client: openai.OpenAI, tokenizer: Any, never_stops: dict[str, float]
+    client: openai.OpenAI, tokenizer: Any, never_stops: dict[str, int]
 ) -> None:
     prompt = tokenizer.apply_chat_template(QUESTION, tokenize=False, add_generation_prompt=True)
     extra = {"thinking": {"max_tokens": 15}, "return_token_ids": True}
@@ -120,7 +120,7 @@ def test_completion_text_holds_both_and_thinking_holds_them_apart(
 def test_many_prompts_and_choices_each_keep_the_budget(client: openai.OpenAI, tokenizer: Any) -> None:
     prompts = [tokenizer.encode(f"{n} + {n} =") for n in range(3)]
     extra = {"thinking": {"max_tokens": 9}, "return_token_ids": True}
-    response = client.completions.create(
+    response: Any = client.completions.create(
         model="s1", prompt=prompts, n=2, max_tokens=40, temperature=1, extra_body=extra
     )
     assert len(response.choices) == 6
@@ -131,10 +131,10 @@ def test_many_prompts_and_choices_each_keep_the_budget(client: openai.OpenAI, to
 
 
 def test_a_completion_without_max_tokens_runs_beyond_openais_sixteen(
-    client: openai.OpenAI, never_stops: dict[str, float]
+    client: openai.OpenAI, never_stops: dict[str, int]
 ) -> None:
     extra = {"thinking": {"max_tokens": 30}}
-    response = client.completions.create(model="s1", prompt="7 * 6 =", logit_bias=never_stops, extra_body=extra)
+    response: Any = client.completions.create(model="s1", prompt="7 * 6 =", logit_bias=never_stops, extra_body=extra)
     assert response.usage.total_tokens == CONTEXT
 
 
@@ -248,7 +248,8 @@ def test_broken_json_is_a_bad_request(served: ServedApp) -> None:
 
 
 def test_models_are_listed_with_their_formats_and_limits(client: openai.OpenAI) -> None:
-    cards = {card.id: card.metadata for card in client.models.list()}
+    listed: Any = client.models.list()
+    cards = {card.id: card.metadata for card in listed}
     assert cards["s1"]["thinking_format"] == "s1"
     assert cards["ponder"]["maximum_thinking_tokens"] == 64
     assert cards["s1"]["effort"] == EFFORT

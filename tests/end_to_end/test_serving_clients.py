@@ -53,7 +53,7 @@ def test_openais_effort_is_the_servers_budget(client: openai.OpenAI, tokenizer: 
 
 
 @pytest.mark.parametrize(
-    "spelling",
+    "alias",
     [
         {"thinking": {"max_tokens": 8}},
         {"thinking": {"type": "enabled", "budget_tokens": 8}},
@@ -65,13 +65,13 @@ def test_openais_effort_is_the_servers_budget(client: openai.OpenAI, tokenizer: 
     ],
     ids=str,
 )
-def test_every_spelling_is_the_same_request(client: openai.OpenAI, spelling: dict[str, Any]) -> None:
+def test_every_alias_is_the_same_request(client: openai.OpenAI, alias: dict[str, Any]) -> None:
     create = client.chat.completions.create
     ours = create(**GREEDY, extra_body={"thinking": {"max_tokens": 8}, "return_token_ids": True}).choices[0]
-    theirs = create(**GREEDY, extra_body={**spelling, "return_token_ids": True}).choices[0]
+    theirs = create(**GREEDY, extra_body={**alias, "return_token_ids": True}).choices[0]
     assert theirs.token_ids == ours.token_ids
     assert theirs.thinking == ours.thinking
-    text = client.completions.create(model="s1", prompt="7 * 6 =", max_tokens=60, extra_body=spelling).choices[0]
+    text: Any = client.completions.create(model="s1", prompt="7 * 6 =", max_tokens=60, extra_body=alias).choices[0]
     assert text.thinking["limit"] == 8
 
 
@@ -94,17 +94,17 @@ def test_forced_from_outside_it_gives_the_ids_that_it_gives_by_itself(served: Se
         assert (ours.thinking_tokens, ours.end_forced) == (theirs.thinking_tokens, theirs.end_forced)
 
 
-def test_the_harness_spells_waits(client: openai.OpenAI, always_stops: dict[str, float]) -> None:
+def test_the_harness_spells_waits(client: openai.OpenAI, always_stops: dict[str, int]) -> None:
     fields = {"max_tokens_thinking": "auto", "thinking_n_ignore": 2, "thinking_n_ignore_str": "Hmm"}
-    choice = client.chat.completions.create(**GREEDY, logit_bias=always_stops, extra_body=fields).choices[0]
+    choice: Any = client.chat.completions.create(**GREEDY, logit_bias=always_stops, extra_body=fields).choices[0]
     assert choice.message.reasoning.count("Hmm") == choice.thinking["waits"] == 2
     assert choice.thinking["budget"]["max_tokens"] == "auto"
 
 
 def test_a_chat_without_limits_that_thinks_for_ever_is_answered(
-    client: openai.OpenAI, never_stops: dict[str, float]
+    client: openai.OpenAI, never_stops: dict[str, int]
 ) -> None:
-    response = client.chat.completions.create(model="s1", messages=QUESTION, logit_bias=never_stops)
+    response: Any = client.chat.completions.create(model="s1", messages=QUESTION, logit_bias=never_stops)
     choice = response.choices[0]
     assert choice.thinking["end_forced"] == "context"
     assert choice.thinking["thinking_tokens"] == choice.thinking["limit"]
@@ -115,7 +115,7 @@ def test_a_chat_without_limits_that_thinks_for_ever_is_answered(
 
 @pytest.mark.parametrize("budget", [0, 16])
 def test_thinking_is_free_and_the_answer_obeys_the_schema(
-    client: openai.OpenAI, never_stops: dict[str, float], tokenizer: Any, budget: int
+    client: openai.OpenAI, never_stops: dict[str, int], tokenizer: Any, budget: int
 ) -> None:
     fields: dict[str, Any] = {"response_format": FORMAT, "temperature": 1.0, "max_tokens": 200}
     if budget:
@@ -185,7 +185,7 @@ def test_hidden_thinking_is_an_empty_block(claude: anthropic.Anthropic) -> None:
     assert [block.type for block in message.content] == ["thinking", "text"]
     assert message.content[0].thinking == ""
     with claude.messages.stream(**GREEDY_MESSAGE, thinking=thinking) as stream:
-        streamed = stream.get_final_message()
+        streamed: Any = stream.get_final_message()
     assert [block.type for block in streamed.content] == ["thinking", "text"]
     assert streamed.content[0].thinking == ""
     assert streamed.content[1].text == message.content[1].text
@@ -231,7 +231,7 @@ def test_a_forced_tool_is_used_after_thinking(
     choose: Any = {"type": "tool", "name": "add"}
     thinking: Any = {"type": "enabled", "budget_tokens": 12}
     with claude.messages.stream(**SHORT, thinking=thinking, tools=[tool], tool_choice=choose) as stream:
-        message = stream.get_final_message()
+        message: Any = stream.get_final_message()
     # Without a bias against blanks the input may not get far.
     assert (message.content[-1].type, message.content[-1].name) == ("tool_use", "add")
 

@@ -56,7 +56,7 @@ def pair(ray_session: None, request_fields: dict[str, Any]) -> Iterator[ServedAp
 
 
 @pytest.fixture(scope="module")
-def request_fields(never_stops: dict[str, float]) -> dict[str, Any]:
+def request_fields(never_stops: dict[str, int]) -> dict[str, Any]:
     return {"model": "s1", "max_tokens": 250, "thinking": {"max_tokens": 200}, "logit_bias": never_stops}
 
 
@@ -73,7 +73,8 @@ def running(pair: ServedApp) -> int:
         for name, status in serve.status().applications[pair.name].deployments.items()
         if name.startswith("BudgetForcingServer")
     ]
-    return deployment.replica_states.get("RUNNING", 0)
+    count: int = deployment.replica_states.get("RUNNING", 0)
+    return count
 
 
 def under_load(pair: ServedApp, strike: Any, fields: dict[str, Any]) -> list[Ended]:

@@ -53,14 +53,14 @@ def at_work(narrow: ServedApp) -> Callable[[], float]:
     handle = serve.get_deployment_handle(name, narrow.name)
 
     def count() -> float:
-        load = handle.record_autoscaling_stats.remote().result(timeout_s=30)
+        load: dict[str, float] = handle.record_autoscaling_stats.remote().result(timeout_s=30)
         return sum(number for what, number in load.items() if what.endswith(("running", "waiting")))
 
     return count
 
 
 def test_a_client_that_leaves_a_stream_frees_the_engine(
-    ask: httpx.Client, at_work: Callable[[], float], never_stops: dict[str, float]
+    ask: httpx.Client, at_work: Callable[[], float], never_stops: dict[str, int]
 ) -> None:
     with ask.stream(
         "POST", "/v1/chat/completions", json=LONG | {"stream": True, "logit_bias": never_stops}
@@ -73,7 +73,7 @@ def test_a_client_that_leaves_a_stream_frees_the_engine(
 
 
 def test_a_client_that_does_not_wait_for_its_response_frees_the_engine(
-    narrow: ServedApp, at_work: Callable[[], float], never_stops: dict[str, float]
+    narrow: ServedApp, at_work: Callable[[], float], never_stops: dict[str, int]
 ) -> None:
     headers = {"x-api-key": ALICE}
     body = LONG | {"logit_bias": never_stops, "n": 3}
@@ -83,7 +83,7 @@ def test_a_client_that_does_not_wait_for_its_response_frees_the_engine(
 
 
 def test_more_than_fit_are_told_to_come_again_and_the_others_are_served(
-    narrow: ServedApp, never_stops: dict[str, float]
+    narrow: ServedApp, never_stops: dict[str, int]
 ) -> None:
     body = LONG | {"max_tokens": 200, "thinking": {"max_tokens": 150}, "logit_bias": never_stops}
 
@@ -102,7 +102,7 @@ def test_more_than_fit_are_told_to_come_again_and_the_others_are_served(
     assert refused.json()["error"]["type"] == "rate_limit_error"
 
 
-def test_a_short_request_does_not_wait_behind_long_ones(narrow: ServedApp, never_stops: dict[str, float]) -> None:
+def test_a_short_request_does_not_wait_behind_long_ones(narrow: ServedApp, never_stops: dict[str, int]) -> None:
     """All places are taken and long requests wait; of those, none goes before a short one that comes later."""
     order: list[str] = []
 
@@ -124,7 +124,7 @@ def test_a_short_request_does_not_wait_behind_long_ones(narrow: ServedApp, never
 
 
 def test_a_wrong_request_is_answered_at_once_while_every_replica_is_full(
-    narrow: ServedApp, never_stops: dict[str, float]
+    narrow: ServedApp, never_stops: dict[str, int]
 ) -> None:
     async def run() -> None:
         headers = {"x-api-key": ALICE}
@@ -183,10 +183,10 @@ def test_what_clients_write_and_hold_is_in_no_log(ask: httpx.Client) -> None:
     time.sleep(1)
     logs = [path for path in Path(global_worker.node.get_logs_dir_path()).rglob("*") if path.is_file()]
     assert any("/v1/chat/completions" in path.read_text(errors="replace") for path in logs), "no access log was found"
-    for path in logs:
-        text = path.read_text(errors="replace")
+    for log in logs:
+        text = log.read_text(errors="replace")
         for mark in (*marks, ALICE, wrong):
-            assert mark not in text, f"{path.name} holds {mark[:8]}: {text[max(0, text.index(mark) - 300) :][:400]}"
+            assert mark not in text, f"{log.name} holds {mark[:8]}: {text[max(0, text.index(mark) - 300) :][:400]}"
 
 
 def test_metrics_tell_what_happened(narrow: ServedApp, ask: httpx.Client) -> None:

@@ -32,7 +32,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 """Fields that are wrong by their own text (misspelt, wrong type, unknown effort, aliases that disagree), and the one
 that the error names."""
-QUESTION = [{"role": "user", "content": "What is 12 + 30?"}]
+QUESTION: Any = [{"role": "user", "content": "What is 12 + 30?"}]
 
 
 def application(adapters: Path) -> dict[str, Any]:

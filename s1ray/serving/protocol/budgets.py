@@ -1,9 +1,9 @@
-"""What a request may ask of its thinking, and what a response tells about it: the wire format, apart from any server.
+"""What a request may ask of its thinking, and what a response says about it: the wire format.
 
 Routes: `/v1/chat/completions` and `/v1/completions` (OpenAI's API), `/v1/messages` and `/v1/messages/count_tokens`
 (Anthropic's). All of them take the same fields.
 
-Request, our own spelling (with the `openai` client: `extra_body={"thinking": {...}}`):
+Request, our own names (with the `openai` client: `extra_body={"thinking": {...}}`):
 
     "thinking": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", "end_text": null, "grace": 0,
                  "ban": [], "answer_reserve": null, "loops": 0, "effort": null}
@@ -14,7 +14,7 @@ context and the server's maximum allow, and so is a `max_tokens` that is given a
 to a number or to "auto" (`budgets.effort` in its configuration; `/v1/models` shows the map). What is left out comes
 from the server's budgets.
 
-Other clients' spellings of the same things:
+Other clients' names for the same fields (aliases):
 
     thinking: {"type": "enabled", "budget_tokens": N}    Anthropic: max_tokens N; must be less than the response's
     thinking: {"type": "enabled" | "adaptive"}           the server's default
@@ -36,11 +36,12 @@ Other clients' spellings of the same things:
 `thinking: false`, on `/v1/completions` only, asks for no forcing at all, for a client that forces budgets itself, call
 by call (`s1ray.thinking.segmented`); the response has no `thinking` then, and at most as many tokens as may be thought.
 
-They may be mixed, and beside `type` our own fields may stand. Answered with 400 and the name of the field as the client
-wrote it: two spellings that disagree, a wrong type, an unknown field of `thinking` or `reasoning`, an unknown field of
-the request with "thinking" in its name, an unknown effort, more than the server's maximum, and what cannot be honoured
-(a minimum or a reserve for the answer that the response's own limit leaves no room for). An effort name is shown to the
-chat template too, as vLLM does; vLLM's own budget never acts.
+They may be mixed, and our own fields may stand next to `type`. Answered with 400 and the field as the client wrote it:
+two aliases that disagree, a wrong type, an unknown field of `thinking` or `reasoning`, an unknown field of the
+request with "thinking" in its name, an unknown effort, more than the server's maximum, and what cannot be honoured (a
+minimum or a reserve for the answer that the response's own limit leaves no room for). All of this is answered before
+the request waits for a replica. An effort name is shown to the chat template too, as vLLM does; vLLM's own budget never
+acts.
 
 Response, in every choice (of a stream: in the choice's last chunk):
 

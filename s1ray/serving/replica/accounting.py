@@ -1,8 +1,8 @@
 """Counts thinking in responses from their token ids, and writes the result into them.
 
-The server asks vLLM for the ids of every response (`return_token_ids`), follows each choice with the same state machine
-that forces budgets inside the engine, and takes the ids out again where the client did not ask for them. Streams arrive
-as server-sent events, one string each.
+The server asks vLLM for the ids of every response (`return_token_ids`), follows each choice with the state machine that
+forces budgets inside the engine, and removes the ids again where the client did not ask for them. Streams arrive as
+server-sent events, one string each.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import JsonValue
 
 from s1ray.serving.metrics import ResponseMeter
-from s1ray.serving.protocol.budgets import FIELD, report
+from s1ray.serving.protocol.aliases import FIELD
+from s1ray.serving.protocol.budgets import report
+from s1ray.serving.protocol.engine_json import Choice, EngineJson
 from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget
 
 SplitTexts = Callable[[Sequence[int], Sequence[int]], tuple[str, str]]
@@ -22,40 +25,40 @@ SplitTexts = Callable[[Sequence[int], Sequence[int]], tuple[str, str]]
 
 @dataclass
 class RequestRecord:
-    """What the server must remember of a request to account for its response."""
+    """What the server keeps of a request to account for its response."""
 
     plan: ForcingPlan
     budget: ThinkingBudget
     stop_ids: Collection[int] = ()
     """The request's own stop tokens."""
     max_tokens: int | None = None
-    """Tokens of a response at most, by the request or the model's defaults."""
+    """Tokens of a response at most, by the request or the model's defaults. None: no limit."""
     context: int | None = None
     """Tokens that prompt and response may have together."""
     wants_ids: bool = False
     """The client asked for `return_token_ids`."""
     hides_thinking: bool = False
-    """The client asked for `include_reasoning: false`."""
+    """The client asked for a response without its thinking."""
     texts: SplitTexts | None = None
-    """Puts the texts into the `thinking` object: for completions, which have no other place for them."""
+    """For completions, whose `thinking` object is the only place where the two texts stand apart."""
     meter: ResponseMeter | None = None
-    """Where the response is counted."""
+    """Takes the counts for metrics."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
 
     def choice(self, index: int, prompt_ids: Sequence[int]) -> ChoiceRecord:
-        """The record of one choice, begun on first use."""
+        """The record of one choice, created on first use."""
         if index not in self.choices:
             self.choices[index] = ChoiceRecord(self, prompt_ids)
         return self.choices[index]
 
     def room(self, prompt_tokens: int) -> int | None:
-        """Tokens that a response to a prompt may have, as the engine reckons it."""
+        """Tokens that a response to a prompt may have, by the engine's own rule."""
         left = None if self.context is None else self.context - prompt_tokens
         known = [limit for limit in (left, self.max_tokens) if limit is not None]
         return min(known, default=None)
 
     def measure(self) -> None:
-        """The response is over, or nobody reads on: count what there is of it."""
+        """The response is complete, or its client has left: count what there is of it."""
         if self.meter is not None:
             for choice in self.choices.values():
                 self.meter.finished(choice.forcer.accounting())
@@ -84,10 +87,10 @@ class ChoiceRecord:
 
     @property
     def answering(self) -> bool:
-        """Whether some of the answer is there."""
+        """Whether the answer has begun."""
         return self.forcer.answer_tokens > 0
 
-    def report(self) -> dict[str, Any]:
+    def report(self) -> dict[str, JsonValue]:
         """The choice's `thinking` object."""
         accounting = self.forcer.accounting()
         result = report(accounting, self._request.budget)
@@ -106,19 +109,19 @@ class StreamAccountant:
         self._prompt_ids: Sequence[int] = ()
 
     def rewrite(self, event: str) -> str:
-        """Take one event ("data: ...") and give the one that the client gets; empty: none."""
+        """Turn one event ("data: ...") into the one that the client gets; an empty string: none."""
         payload = event.removeprefix("data: ").rstrip("\n")
         if not payload.startswith("{"):
             return event
-        data = json.loads(payload)
+        data: EngineJson = json.loads(payload)
         self._account(data)
-        if _says_nothing(data):
+        if _is_empty(data):
             return ""
         return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
-    def _account(self, data: dict[str, Any]) -> None:
+    def _account(self, data: EngineJson) -> None:
         record = self._record
-        # A chat stream gives the prompt once, a completion stream in the first event of each choice.
+        # A chat stream has the prompt once, a completion stream in the first event of each choice.
         self._prompt_ids = data.get("prompt_token_ids") or self._prompt_ids
         if not record.wants_ids:
             data.pop("prompt_token_ids", None)
@@ -134,7 +137,7 @@ class StreamAccountant:
                 choice.pop("token_ids", None)
                 choice.pop("prompt_token_ids", None)
             if record.hides_thinking and "logprobs" in choice:
-                # They would tell it word by word.
+                # They hold the thinking, token by token.
                 choice["logprobs"] = None
             delta = choice.get("delta")
             if delta and "reasoning" in delta:
@@ -142,17 +145,17 @@ class StreamAccountant:
                     del delta["reasoning"]
                 else:
                     delta["reasoning_content"] = delta["reasoning"]
-        if data.get("usage"):
-            data["usage"]["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
+        if usage := data.get("usage"):
+            usage["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
 
 
-def _says_nothing(data: dict[str, Any]) -> bool:
-    """Some events carry ids and no text; without the ids they say nothing."""
+def _is_empty(data: EngineJson) -> bool:
+    """Whether an event has nothing left for the client: some carry ids and no text."""
     choices = data.get("choices")
-    return bool(choices) and not data.get("usage") and all(map(_is_silent, choices or ()))
+    return bool(choices) and not data.get("usage") and all(map(_is_empty_choice, choices or ()))
 
 
-def _is_silent(choice: dict[str, Any]) -> bool:
+def _is_empty_choice(choice: Choice) -> bool:
     delta = choice.get("delta")
     if delta is None or choice.get("finish_reason") is not None or "token_ids" in choice:
         return False

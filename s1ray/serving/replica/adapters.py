@@ -1,8 +1,8 @@
 """LoRA adapters of a served model: which there are, and where a replica finds them.
 
 A client asks for an adapter as `model: <model's name>:<adapter's name>`. ray.serve.llm loads adapters on first use,
-keeps the most recently used ones on each replica and sends a request where its adapter already is; but it knows cloud
-storage only. Here a plain folder does as well (`s1ray train` writes one): each adapter is a subfolder of it.
+keeps the most recently used ones on each replica, and routes a request to a replica that has its adapter; but it reads
+cloud storage only. Here a plain folder works as well (`s1ray train` writes one): each adapter is a subfolder of it.
 """
 
 from __future__ import annotations
@@ -10,18 +10,25 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from s1ray.errors import InputError
+
+if TYPE_CHECKING:
+    from ray.serve.llm import LLMConfig
+
+    from s1ray.serving.ray_llm import DiskMultiplexConfig
 
 ADAPTER_FILE = "adapter_config.json"
 """peft's; what makes a folder an adapter."""
 
 
-class UnknownAdapterError(Exception):
-    """There is no such adapter; the message is meant for the client."""
+class UnknownAdapterError(InputError):
+    """There is no such adapter; the client gets this message with 404."""
 
 
 def is_remote(path: str) -> bool:
-    """Whether adapters lie in cloud storage, as against a folder that all nodes see."""
+    """Whether adapters are in cloud storage, and not in a folder that all nodes see."""
     return "://" in path
 
 
@@ -37,7 +44,7 @@ def adapter_path(folder: str | Path, name: str) -> Path:
     Raises:
         UnknownAdapterError: it is not there.
     """
-    # The name comes from a client: nothing that leads out of the folder.
+    # The name comes from a client: it must not lead out of the folder.
     path = Path(folder) / name
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or not (path / ADAPTER_FILE).is_file():
         known = ", ".join(names_in(folder)) or "none"
@@ -46,7 +53,7 @@ def adapter_path(folder: str | Path, name: str) -> Path:
 
 
 def problems(folder: str | Path, max_rank: int) -> list[str]:
-    """What keeps the adapters in a folder from being served: unreadable ones, and those of too high a rank."""
+    """Why adapters in a folder cannot be served: their config is unreadable, or their rank is too high."""
     found = []
     for name in names_in(folder):
         file = Path(folder) / name / ADAPTER_FILE
@@ -61,18 +68,18 @@ def problems(folder: str | Path, max_rank: int) -> list[str]:
 
 
 class FolderLoader:
-    """What ray.serve.llm calls a LoRA model loader, for adapters in a folder: nothing is copied.
+    """A LoRA model loader, in ray.serve.llm's terms, for adapters in a folder: nothing is copied.
 
     Args:
         folder: of the adapters.
         options: ray.serve.llm's settings for downloads.
     """
 
-    def __init__(self, folder: str, **options: Any) -> None:
+    def __init__(self, folder: str, **options: object) -> None:
         self._folder = folder
 
-    async def load_model_from_config(self, lora_model_id: str, llm_config: Any) -> Any:
-        """Where an adapter is.
+    async def load_model_from_config(self, lora_model_id: str, llm_config: LLMConfig) -> DiskMultiplexConfig:
+        """Describe an adapter to the engine.
 
         Raises:
             UnknownAdapterError: it is not there.

@@ -1,4 +1,4 @@
-"""The vLLM engine inside a replica, started so that it is quick on a laptop too.
+"""The vLLM engine inside a replica, set up so that it starts quickly on a laptop too.
 
 Imported only where ray.serve.llm is (it imports vLLM).
 """
@@ -8,82 +8,109 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
+from pydantic import BaseModel
 
 from s1ray.generation.vllm import keep_worker_inside
-from s1ray.serving.ray_llm import CallbackBase, ErrorInfo, ErrorResponse, VLLMEngine
-from s1ray.serving.replica.watchdog import EngineLostError, end_when_ill
+from s1ray.serving.ray_llm import (
+    CallbackBase,
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    ErrorInfo,
+    ErrorResponse,
+    RawRequestInfo,
+    TokenizeCompletionRequest,
+    VLLMEngine,
+)
+from s1ray.serving.replica.watchdog import EngineLostError, exit_on_failure
 from s1ray.serving.scaling.engine_load import EngineLoad
+
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
+    from vllm import AsyncEngineArgs
+    from vllm.config import VllmConfig
+    from vllm.v1.engine.async_llm import AsyncLLM
 
 logger = logging.getLogger("ray.serve")
 
+Responses = AsyncIterator[BaseModel | str]
+"""A whole response, or the events of a stream."""
+
 CLIENT_ERRORS = (TypeError, LookupError, AttributeError, OverflowError, TemplateError)
-"""What an odd request makes of vLLM's code before it reaches the engine, beside the ValueErrors that Ray answers with
-400: a part of a message without its text, a chat that the model's template refuses. Failures of the engine have classes
-of their own."""
+"""What vLLM's code raises on an odd request before it reaches the engine, in addition to the ValueErrors that Ray
+answers with 400: a part of a message without its text, a chat that the model's template refuses. Failures of the engine
+have classes of their own."""
 
 
-class LocalModel(CallbackBase):
-    """For a model that lies in a folder: nothing has to be downloaded.
+class LocalModel(CallbackBase):  # type: ignore[misc]  # Ray is untyped here
+    """For a model in a folder: nothing has to be downloaded.
 
-    Without this ray.serve.llm starts a task for it on every node, in a new process that imports vLLM first.
+    Otherwise ray.serve.llm starts a task for the download on every node, in a new process that imports vLLM first.
     """
 
     async def on_before_node_init(self) -> None:
-        """Leave out the download."""
+        """Skip the download."""
         self.ctx.run_init_node = False
 
 
-class BudgetForcingEngine(VLLMEngine):
-    """ray.serve.llm's engine, one process smaller where a CPU does the work of one worker."""
+class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped here
+    """ray.serve.llm's engine, with one process less where it has a single CPU worker."""
 
-    def _start_async_llm_engine(self, vllm_engine_args: Any, vllm_engine_config: Any, placement_group: Any) -> Any:
+    def _start_async_llm_engine(
+        self,
+        vllm_engine_args: AsyncEngineArgs,
+        vllm_engine_config: VllmConfig,
+        placement_group: PlacementGroup | None,
+    ) -> AsyncLLM:
         keep_worker_inside(vllm_engine_config)
         client = super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
         self._load = EngineLoad()
-        # Ray takes no loggers of ours.
+        # Ray has no parameter for further loggers.
         client.logger_manager.stat_loggers.append(self._load)
         return client
 
     def load(self) -> dict[str, float]:
-        """What the engine has to do, for autoscaling."""
+        """The engine's load, for autoscaling."""
         return self._load.report(idle=not self._engine_client.output_processor.has_unfinished_requests())
 
     def begin(self, sequences: int) -> None:
-        """Count a request for so many responses."""
+        """Count a request for this number of responses."""
         self._load.begin(sequences)
 
     async def start(self) -> None:
         """Start the engine."""
         await super().start()
-        # Ray 2.60 looks for it under a name that vLLM 0.29 has given up, and would count no tokens.
+        # Ray 2.60 looks for it under a name that vLLM 0.29 no longer has, and would not tokenize.
         self._oai_serving_tokenization = getattr(self._app_state, "serving_tokenization", None)
 
-    async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+    async def chat(self, request: ChatCompletionRequest, info: RawRequestInfo | None = None) -> Responses:
         """Chat completion."""
-        async for response in self._told(super().chat(request, raw_request_info)):
+        async for response in self._with_errors(super().chat(request, info)):
             yield response
 
-    async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+    async def completions(self, request: CompletionRequest, info: RawRequestInfo | None = None) -> Responses:
         """Text completion."""
-        async for response in self._told(super().completions(request, raw_request_info)):
+        async for response in self._with_errors(super().completions(request, info)):
             yield response
 
-    async def tokenize(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+    async def tokenize(self, request: TokenizeCompletionRequest, info: RawRequestInfo | None = None) -> Responses:
         """A prompt's tokens."""
-        async for response in self._told(super().tokenize(request, raw_request_info)):
+        async for response in self._with_errors(super().tokenize(request, info)):
             yield response
 
-    async def detokenize(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+    async def detokenize(self, request: DetokenizeRequest, info: RawRequestInfo | None = None) -> Responses:
         """The text of tokens."""
-        async for response in self._told(super().detokenize(request, raw_request_info)):
+        async for response in self._with_errors(super().detokenize(request, info)):
             yield response
 
-    async def _told(self, responses: AsyncIterator[Any]) -> AsyncIterator[Any]:
-        """Responses. Where a request fails by the client's fault, an error that says so; where it fails because the
-        engine died, an exception by which the HTTP worker knows.
+    async def _with_errors(self, responses: Responses) -> Responses:
+        """Responses; where the client is at fault, an error response.
+
+        Raises:
+            EngineLostError: the engine died.
         """
         begun = False
         try:
@@ -108,7 +135,7 @@ class BudgetForcingEngine(VLLMEngine):
 
     async def watch(self, stalled_after_s: float) -> None:
         """End this process when the engine is dead or stuck."""
-        await end_when_ill(self._engine_client, stalled_after_s)
+        await exit_on_failure(self._engine_client, stalled_after_s)
 
     def priority(self, deadline: float | None) -> int:
         """A request's place in the engine's own queue, in vLLM's terms; 0 where the engine has no such order."""
@@ -123,16 +150,17 @@ class BudgetForcingEngine(VLLMEngine):
     @property
     def default_max_tokens(self) -> int | None:
         """Tokens of a response at most where the request does not say: the model's generation config may know."""
-        return self._engine_client.model_config.get_diff_sampling_param().get("max_tokens")
+        limit: int | None = self._engine_client.model_config.get_diff_sampling_param().get("max_tokens")
+        return limit
 
 
-def _is_failure(response: Any) -> bool:
+def _is_failure(response: BaseModel | str) -> bool:
     if isinstance(response, str):
         return response.startswith('data: {"error"')
     return isinstance(response, ErrorResponse) and (response.error.code or 500) >= 500
 
 
 def place(error: BaseException) -> str:
-    """Where an error was raised. Its message may repeat what the client wrote, which is nobody's business here."""
+    """Where an error was raised. Its message may repeat what the client wrote, which belongs in no log."""
     frames = traceback.extract_tb(error.__traceback__)
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "(unknown)"

@@ -6,33 +6,81 @@ Plain data: nothing here starts or imports an engine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from s1ray.generation.engine import engine_kwargs
 from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
 from s1ray.serving.replica.adapters import is_remote
 from s1ray.serving.scaling.policy import IMPORT_PATH, LOOK_BACK_S
 
+
+class PolicyOptions(TypedDict):
+    """A policy of autoscaling, and what it is called with."""
+
+    policy_function: str
+    policy_kwargs: dict[str, float]
+
+
+class AutoscalingOptions(TypedDict, total=False):
+    """Serve's `AutoscalingConfig`."""
+
+    min_replicas: int
+    max_replicas: int
+    target_ongoing_requests: float
+    upscale_delay_s: float
+    downscale_delay_s: float
+    downscale_to_zero_delay_s: float
+    look_back_period_s: float
+    policy: PolicyOptions
+
+
+class DeploymentOptions(TypedDict):
+    """Serve's options for a model's replicas."""
+
+    max_ongoing_requests: int
+    max_queued_requests: int
+    graceful_shutdown_timeout_s: float
+    max_constructor_retry_count: int
+    autoscaling_config: AutoscalingOptions
+    health_check_period_s: float
+    request_router_config: dict[str, object]
+    ray_actor_options: dict[str, float]
+
+
+class LLMConfigFields(TypedDict, total=False):
+    """The fields of ray.serve.llm's `LLMConfig` that are set here."""
+
+    model_loading_config: dict[str, str]
+    engine_kwargs: dict[str, Any]
+    deployment_config: DeploymentOptions
+    log_engine_metrics: bool
+    runtime_env: dict[str, dict[str, str]]
+    lora_config: dict[str, int | str | None]
+    callback_config: dict[str, str]
+    placement_group_config: dict[str, Any]
+    accelerator_type: str
+
+
 HEALTH_CHECK_PERIOD_S = 5.0
 
 ROUTER = "s1ray.serving.scaling.router:EarliestDeadlineRouter"
 
 ROUTER_BACKOFF_S = 0.1
-"""How often a waiting request looks for a free place. Serve's half a second would leave places empty for as long as a
-short answer takes; looking costs no message while the places are known to be taken."""
+"""How often a waiting request looks for a free replica. Serve's half a second would leave places empty for as long as a
+short answer takes; looking costs no message while all places are known to be taken."""
 
 
 def resolve_device(device: str, cluster_gpus: float) -> str:
-    """The device of a model, "cpu" or "gpu"; auto takes GPUs where the cluster has some now."""
+    """The device of a model, "cpu" or "gpu"; auto takes GPUs if the cluster has any now."""
     if device != "auto":
         return device
     return "gpu" if cluster_gpus > 0 else "cpu"
 
 
-def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> dict[str, Any]:
+def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> LLMConfigFields:
     """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu")."""
     cpus, source = model.cpus_per_worker, model.model
-    # What ray.serve.llm wants elsewhere, or decides itself.
+    # ray.serve.llm takes these elsewhere, or decides them itself.
     elsewhere = ("model", "disable_log_stats")
     arguments = {key: value for key, value in engine_kwargs(model, device).items() if key not in elsewhere}
     if model.adapters is not None:
@@ -45,7 +93,7 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     # In the order of the queue in front of it; where the KV cache is short, the latest deadline makes room.
     arguments.setdefault("scheduling_policy", "priority")
     env = {"VLLM_NO_USAGE_STATS": "1"}
-    config: dict[str, Any] = {
+    config: LLMConfigFields = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
         "engine_kwargs": arguments,
         "deployment_config": deployment_options(model),
@@ -55,13 +103,13 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     if model.adapters is not None:
         config["lora_config"] = {
             "max_num_adapters_per_replica": model.adapters.max_per_replica,
-            # A folder is none of Ray's business (see adapters.py).
+            # Ray does not read folders (see adapters.py).
             "dynamic_lora_loading_path": model.adapters.folder if is_remote(model.adapters.folder) else None,
         }
     if Path(source).is_dir():
         config["callback_config"] = {"callback_class": "s1ray.serving.replica.engine:LocalModel"}
     if device == "cpu":
-        # Ray binds nothing to the CPUs it reserves, so vLLM must not either: two replicas would choose the same cores.
+        # Ray binds no process to its CPUs, so vLLM must not either: two replicas would choose the same cores.
         env |= {"OMP_NUM_THREADS": str(max(1, int(cpus))), "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         config["placement_group_config"] = {"bundle_per_worker": {"CPU": cpus}, "strategy": model.strategy}
     else:
@@ -71,7 +119,7 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     return config
 
 
-def deployment_options(model: ServedModel) -> dict[str, Any]:
+def deployment_options(model: ServedModel) -> DeploymentOptions:
     """Serve's options for a model's replicas."""
     return {
         "max_ongoing_requests": model.ongoing_limit,
@@ -79,34 +127,39 @@ def deployment_options(model: ServedModel) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": model.graceful_shutdown_timeout_s,
         "max_constructor_retry_count": model.start_attempts,
         "autoscaling_config": autoscaling_config(model.autoscaling, model.ongoing_limit),
-        # How soon a dead replica's successor is started; others have its requests before.
+        # How soon a dead replica is replaced; its requests go to others before.
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
         "request_router_config": {
             "request_router_class": ROUTER,
             "request_router_kwargs": {"model": model.name},
             "max_backoff_s": ROUTER_BACKOFF_S,
         },
-        # The worker's bundle holds the CPUs; the replica's own process needs none beside it.
+        # The worker's bundle reserves the CPUs; the replica's own process needs none in addition.
         "ray_actor_options": {"num_cpus": 0},
     }
 
 
-def autoscaling_config(scaling: Autoscaling, ongoing_limit: int) -> dict[str, Any]:
+def autoscaling_config(scaling: Autoscaling, ongoing_limit: int) -> AutoscalingOptions:
     """Serve's autoscaling of a model whose replicas take `ongoing_limit` requests each."""
     target = scaling.target_ongoing_requests or max(1.0, 0.75 * ongoing_limit)
-    bounds = {
+    bounds: AutoscalingOptions = {
         "min_replicas": scaling.min_replicas,
         "max_replicas": scaling.max_replicas,
         "target_ongoing_requests": target,
     }
     to_zero = scaling.downscale_delay_s if scaling.scale_to_zero_delay_s is None else scaling.scale_to_zero_delay_s
     if scaling.policy == "ray":
-        delays = {"upscale_delay_s": scaling.upscale_delay_s, "downscale_delay_s": scaling.downscale_delay_s}
-        return bounds | delays | {"downscale_to_zero_delay_s": to_zero}
+        return {
+            **bounds,
+            "upscale_delay_s": scaling.upscale_delay_s,
+            "downscale_delay_s": scaling.downscale_delay_s,
+            "downscale_to_zero_delay_s": to_zero,
+        }
     same = ("upscale_delay_s", "downscale_delay_s", *sorted(QUEUE_DEPTH_ONLY))
-    settings = {name: getattr(scaling, name) for name in same}
-    return bounds | {
-        # The policy waits by itself; Serve's delays would come on top.
+    settings: dict[str, float] = {name: getattr(scaling, name) for name in same}
+    return {
+        **bounds,
+        # The policy has delays of its own; Serve's would be added.
         "upscale_delay_s": 0.0,
         "downscale_delay_s": 0.0,
         "look_back_period_s": LOOK_BACK_S,

@@ -1,7 +1,7 @@
 """`BudgetForcingServer`: ray.serve.llm's model server, with a thinking budget in every request.
 
-On the way in it resolves what the request asks for into a forcing plan in token ids, which the logits processor inside
-the engine carries out; on the way out it counts thinking and answer from the ids. Everything else (the OpenAI API,
+The HTTP worker has resolved the budget. Here it becomes a forcing plan in token ids, which the logits processor inside
+the engine carries out; of the response, thinking and answer are counted from its ids. Everything else (the OpenAI API,
 tensor parallelism, LoRA, metrics) is the base class's.
 
 Imported only where the app is built and in the replicas, because ray.serve.llm imports vLLM.
@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, TypeAlias
 
+from pydantic import BaseModel
 from ray.serve.llm.deployment import LLMServer
 from starlette.exceptions import HTTPException
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
@@ -26,57 +27,77 @@ from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.protocol.aliases import FIELD, BadRequestError
 from s1ray.serving.protocol.budgets import check_room
 from s1ray.serving.protocol.request_info import RequestInfo
-from s1ray.serving.ray_llm import ErrorInfo, ErrorResponse
+from s1ray.serving.ray_llm import (
+    ChatCompletionRequest,
+    ChatCompletionResponse,
+    CompletionRequest,
+    CompletionResponse,
+    ErrorInfo,
+    ErrorResponse,
+)
 from s1ray.serving.replica.accounting import RequestRecord, StreamAccountant
-from s1ray.serving.replica.adapters import UnknownAdapterError
+from s1ray.serving.replica.adapters import FolderLoader, UnknownAdapterError
 from s1ray.serving.replica.engine import BudgetForcingEngine
-from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, coalesced
+from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, batched
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.plan import EXTRA_ARG
 from s1ray.thinking.vllm.reasoning_parser import plugin_file, register
 
+if TYPE_CHECKING:
+    from ray.serve.llm import LLMConfig
+
+    from s1ray.serving.ray_llm import VLLMEngineConfig
+
 CACHED_PLANS = 1024
-"""Plans kept: clients use few different budgets, and a plan costs some tokenizer calls."""
+"""Plans that are kept: clients use few different budgets, and a plan costs some tokenizer calls."""
+
+Responses = AsyncIterator[BaseModel | list[str]]
+"""A whole response, or the events of a stream in batches."""
+
+GenerationRequest: TypeAlias = "ChatCompletionRequest | CompletionRequest"
 
 TEMPLATE_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
-"""Efforts that vLLM knows and shows to chat templates."""
+"""Efforts that vLLM shows to chat templates."""
 
 
-class BudgetForcingServer(LLMServer):
+class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped here
     """One model's replica.
 
     Args:
         llm_config: ray.serve.llm's configuration of the model.
-        thinking_format: the model's format, as `ThinkingFormat` fields.
-        limits: of a single request, as `Limits` fields.
+        thinking_format: the model's format.
+        limits: of a single request.
+        model_downloader: makes what loads LoRA adapters. None: ray.serve.llm's own, for cloud storage.
     """
 
     _default_engine_cls = BudgetForcingEngine
+    engine: BudgetForcingEngine
 
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
         self,
-        llm_config: Any,
+        llm_config: LLMConfig,
         *,
-        thinking_format: dict[str, Any],
-        limits: dict[str, Any],
-        **options: Any,
+        thinking_format: ThinkingFormat,
+        limits: Limits,
+        model_downloader: Callable[..., FolderLoader] | None = None,
     ) -> None:
-        self._limits = Limits.model_validate(limits)
+        self._limits = limits
         parts_per_s = self._limits.stream_parts_per_s or PARTS_PER_CORE_AND_S * (os.cpu_count() or 1)
         self._pace = Pace(self._limits.stream_interval_ms / 1000, parts_per_s)
-        fmt = ThinkingFormat.model_validate(thinking_format)
         engine = llm_config.get_engine_config()
         in_cloud = engine.mirror_config is not None and not engine.engine_kwargs.get("tokenizer")
         if not in_cloud:
-            # Before the engine starts: a format that the tokenizer cannot express should fail at once.
-            self._tokenized = _tokenized(fmt, engine)
+            # Before the engine starts: a format that the tokenizer cannot express should fail early.
+            self._tokenized = _tokenized(thinking_format, engine)
         self._plan = lru_cache(CACHED_PLANS)(self._make_plan)
         # Here and not in the app's configuration: the plugin of a format without a preset is a file on this node.
-        llm_config.update_engine_kwargs(reasoning_parser=register(fmt), reasoning_parser_plugin=plugin_file(fmt))
-        await super().__init__(llm_config, **options)
+        llm_config.update_engine_kwargs(
+            reasoning_parser=register(thinking_format), reasoning_parser_plugin=plugin_file(thinking_format)
+        )
+        await super().__init__(llm_config, model_downloader=model_downloader)
         if in_cloud:
             # The engine has brought the model's files here.
-            self._tokenized = _tokenized(fmt, engine)
+            self._tokenized = _tokenized(thinking_format, engine)
         self._watch = asyncio.create_task(self.engine.watch(self._limits.stalled_after_s))
 
     async def _start_engine(self) -> None:
@@ -84,19 +105,19 @@ class BudgetForcingServer(LLMServer):
         # wait until that has imported vLLM, too.
         await self.engine.start()
 
-    async def chat(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+    async def chat(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
         """Chat completion with a thinking budget."""
-        return await self._think(super().chat, request, raw_request_info, texts=False)
+        return await self._generate(super().chat, request, info, texts=False)
 
-    async def completions(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
+    async def completions(self, request: CompletionRequest, info: RequestInfo) -> Responses:
         """Text completion with a thinking budget."""
         if request.max_tokens is None:
-            # In a thread: a prompt may have megabytes, and this replica's streams go on.
+            # In a thread: a prompt may have megabytes, and must not hold up this replica's streams.
             request.max_tokens = await asyncio.to_thread(self._room, request)
-        return await self._think(super().completions, request, raw_request_info, texts=True)
+        return await self._generate(super().completions, request, info, texts=True)
 
-    def _room(self, request: Any) -> int:
-        """Tokens that the longest of a request's prompts leaves of the context; vLLM itself refuses longer ones."""
+    def _room(self, request: CompletionRequest) -> int:
+        """Tokens of the context that the longest of a request's prompts leaves; vLLM itself refuses longer ones."""
         prompts = request.prompt if isinstance(request.prompt, list) else [request.prompt or ""]
         if prompts and isinstance(prompts[0], int):
             prompts = [prompts]
@@ -105,31 +126,38 @@ class BudgetForcingServer(LLMServer):
             len(encode(prompt, add_special_tokens=request.add_special_tokens) if isinstance(prompt, str) else prompt)
             for prompt in prompts
         ]
-        longest, kept = max(lengths, default=0), request.truncate_prompt_tokens
+        longest: int = max(lengths, default=0)
+        kept: int | None = request.truncate_prompt_tokens
         if kept is not None:
             longest = min(longest, kept if kept >= 0 else context)
         return max(1, context - longest)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """What the engine has to do; Serve takes it to the controller, for `s1ray.serving.scaling.policy`."""
+        """The engine's load. Serve brings it to the controller, for `s1ray.serving.scaling.policy`."""
         return self.engine.load()
 
-    def _batch_output_stream(self, generator: AsyncIterator[Any]) -> AsyncIterator[list[Any]]:
-        return coalesced(generator, self._pace)
+    def _batch_output_stream(self, generator: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+        return batched(generator, self._pace)
 
-    async def count_tokens(self, request: Any, raw_request_info: Any = None) -> AsyncIterator[Any]:
-        """The prompt of a chat completion in tokens, not generating anything."""
+    async def count_tokens(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
+        """The prompt of a chat completion in tokens; nothing is generated."""
         chat = TokenizeChatRequest(
             model=request.model,
             messages=request.messages,
             tools=request.tools,
             chat_template_kwargs=request.chat_template_kwargs,
         )
-        return await self.tokenize(chat, raw_request_info)
+        counted: Responses = await self.tokenize(chat, info)
+        return counted
 
-    async def _think(
-        self, generate: Callable[..., Any], request: Any, info: RequestInfo, *, texts: bool
-    ) -> AsyncIterator[Any]:
+    async def _generate(
+        self,
+        generate: Callable[[GenerationRequest, RequestInfo], Awaitable[AsyncGenerator[BaseModel | list[str]]]],
+        request: GenerationRequest,
+        info: RequestInfo,
+        *,
+        texts: bool,
+    ) -> Responses:
         try:
             await self._load_adapter(request)
             record = self._prepare(request, info, texts=texts)
@@ -142,7 +170,7 @@ class BudgetForcingServer(LLMServer):
             return responses
         return _accounted_stream(responses, record) if request.stream else _accounted(responses, record)
 
-    async def _load_adapter(self, request: Any) -> None:
+    async def _load_adapter(self, request: GenerationRequest) -> None:
         """Load the LoRA adapter that a request names.
 
         Raises:
@@ -160,7 +188,7 @@ class BudgetForcingServer(LLMServer):
         except ValueError as error:
             raise UnknownAdapterError(str(error)) from None
 
-    def _prepare(self, request: Any, info: RequestInfo, *, texts: bool) -> RequestRecord | None:
+    def _prepare(self, request: GenerationRequest, info: RequestInfo, *, texts: bool) -> RequestRecord | None:
         """Put the forcing plan into the request; None for a request whose response is not accounted for.
 
         Raises:
@@ -207,9 +235,12 @@ class BudgetForcingServer(LLMServer):
         )
 
     def _check_stops(self, stop: str | list[str] | None, plan: ForcingPlan) -> None:
-        """Refuse stop strings that would end the response in the middle of what is written before its answer.
+        """Refuse stop strings that would end the response in the middle of a forced text before its answer.
 
-        In the answer's beginning ("Final Answer:") they may stop it: that is the client's to say.
+        At the answer's beginning ("Final Answer:") they may stop it, as the client asks for it.
+
+        Raises:
+            BadRequestError: one is part of a forced text.
         """
         if not stop:
             return
@@ -225,7 +256,7 @@ class BudgetForcingServer(LLMServer):
         return plan.to_json(), plan
 
 
-def _bare_end(request: Any) -> bool:
+def _bare_end(request: GenerationRequest) -> bool:
     """Whether nothing may be written into the answer: a grammar governs it, or it may be a tool call."""
     response_format = getattr(request, "response_format", None)
     constrained = response_format is not None and response_format.type != "text"
@@ -233,8 +264,8 @@ def _bare_end(request: Any) -> bool:
     return constrained or tools or request.structured_outputs is not None
 
 
-def _tokenized(fmt: ThinkingFormat, engine: Any) -> TokenizedFormat:
-    """The format in the ids of an engine's model; `engine` is ray.serve.llm's configuration of it."""
+def _tokenized(fmt: ThinkingFormat, engine: VLLMEngineConfig) -> TokenizedFormat:
+    """The format in the ids of an engine's model."""
     from transformers import AutoTokenizer, GenerationConfig
 
     model = engine.engine_kwargs.get("tokenizer") or engine.actual_hf_model_id
@@ -250,17 +281,17 @@ async def _refusal(code: int, message: str, param: str) -> AsyncIterator[ErrorRe
     yield ErrorResponse(error=ErrorInfo(message=message, type="invalid_request_error", param=param, code=code))
 
 
-async def _accounted(responses: AsyncIterator[Any], record: RequestRecord) -> AsyncIterator[Any]:
+async def _accounted(responses: Responses, record: RequestRecord) -> Responses:
     async for response in responses:
         if not isinstance(response, ErrorResponse):
             account_response(response, record)
         yield response
 
 
-async def _accounted_stream(responses: AsyncGenerator[Any], record: RequestRecord) -> AsyncIterator[Any]:
+async def _accounted_stream(responses: AsyncGenerator[BaseModel | list[str]], record: RequestRecord) -> Responses:
     accountant = StreamAccountant(record)
     try:
-        # Closed by hand: an engine works on while its response is open, and garbage is collected at any time.
+        # Closed explicitly: an engine works on while its response is open, and garbage collection may come late.
         async with aclosing(responses):
             async for events in responses:
                 if isinstance(events, list) and isinstance(events[0], str):
@@ -273,7 +304,7 @@ async def _accounted_stream(responses: AsyncGenerator[Any], record: RequestRecor
         record.measure()
 
 
-def account_response(response: Any, record: RequestRecord) -> None:
+def account_response(response: ChatCompletionResponse | CompletionResponse, record: RequestRecord) -> None:
     """Account for a whole response, chat or completion, in place."""
     shared = getattr(response, "prompt_token_ids", None)
     for choice in response.choices:
@@ -286,7 +317,7 @@ def account_response(response: Any, record: RequestRecord) -> None:
             message.reasoning = None if record.hides_thinking else message.reasoning
             message.reasoning_content = message.reasoning
         if record.hides_thinking and hasattr(choice, "logprobs"):
-            # They would tell it word by word.
+            # They hold the thinking, token by token.
             choice.logprobs = None
         if not record.wants_ids:
             choice.token_ids = None

@@ -1,10 +1,10 @@
-"""Sends a stream's events together, so that many streams cost little, without holding the first ones back.
+"""Sends a stream's events in batches, so that many streams cost little, without delaying the first events.
 
-Every part of a stream costs the replica, the HTTP worker, the proxy and Ray's transport between them some time,
-whatever is in it. At sixty-four streams of fifty tokens a second, one part a token is more than they can do beside an
-engine: on two cores it took half of the throughput. So events that come within one interval of the last part travel
-together in the next one; the first events of a stream, and events after a silence, go at once. The interval grows with
-the number of streams, within reason, so that a replica sends no more parts a second than its machine can.
+Every part of a stream costs time in the replica, the HTTP worker, the proxy and Ray's transport between them, whatever
+it holds. At 64 streams of 50 tokens a second, one part for each token is more than they can do in addition to an
+engine: on two cores it took half of the throughput. So events that come within one interval after the last part travel
+together in the next one; the first events of a stream, and events after a pause, go at once. The interval grows with
+the number of streams, up to a limit, so that a replica sends no more parts a second than its machine can.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PARTS_PER_CORE_AND_S = 50
 tenth of the cores."""
 
 MAX_S = 1.0
-"""Seconds between two parts of a stream at most, however many streams there are: who reads along should see it grow."""
+"""Seconds between two parts of a stream at most, however many streams there are: a reader should see it grow."""
 
 AT_ONCE = 2
-"""Events at a stream's beginning that are not held back: the role, and the first token."""
+"""Events at the beginning of a stream that are not delayed: the role, and the first token."""
 
 
 class Pace:
@@ -49,10 +49,10 @@ class Pace:
         return max(self._interval_s, min(MAX_S, self.streams / self._parts_per_s))
 
 
-async def coalesced(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
-    """Events in lists: at once where the last list is older than the interval, else with those that follow in it.
+async def batched(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
+    """Events in lists: at once where the last list is older than the interval, otherwise with those that follow in it.
 
-    A failure of `events` comes after everything that they gave. Ends them when it is closed itself.
+    An error in `events` is raised after all events before it. Closing this generator closes `events`.
     """
     pace.streams += 1
     try:
@@ -60,14 +60,14 @@ async def coalesced(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list
             async for event in events:
                 yield [event]
             return
-        async with contextlib.aclosing(_together(events, pace)) as parts:
+        async with contextlib.aclosing(_in_intervals(events, pace)) as parts:
             async for part in parts:
                 yield part
     finally:
         pace.streams -= 1
 
 
-async def _together(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
+async def _in_intervals(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
     clock = asyncio.get_running_loop().time
     waiting: list[T] = []
     came, over = asyncio.Event(), asyncio.Event()

@@ -75,11 +75,12 @@ class Server:
         self.counted: list[tuple[str, ...]] = []
         monkeypatch.setattr(access, "count_request", lambda *labels: self.counted.append(labels))
         monkeypatch.setattr(ingress, "ReplicaCall", functools.partial(ReplicaCall, pause_s=0))
-        served = routes.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
+        served: Any = routes.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
         instance = served.__new__(served)
         card = ray_llm.ModelCard(id="m", object="model", owned_by="s1ray", permission=[], metadata={})
         asyncio.run(
-            instance.__init__(
+            served.__init__(
+                instance,
                 llm_deployments={"m": self.replica},
                 model_cards={"m": card},
                 model_limits={"m": ModelLimits(budgets=loaded.models[0].budgets, context=1000)},
@@ -114,13 +115,13 @@ def whole() -> Any:
     return api.ChatCompletionResponse(id="chatcmpl-1", created=1, model="m", choices=[choice], usage=usage)
 
 
-def died() -> Exception:
+def died() -> Any:
     from ray.exceptions import ActorDiedError
 
     return ActorDiedError()
 
 
-def engine_died() -> Exception:
+def engine_died() -> Any:
     from ray.exceptions import RayTaskError
 
     from s1ray.serving.replica.watchdog import EngineLostError
@@ -128,7 +129,7 @@ def engine_died() -> Exception:
     return RayTaskError("chat", "traceback", EngineLostError("gone"))
 
 
-def full() -> Exception:
+def full() -> Any:
     from ray.serve.exceptions import BackPressureError
 
     return BackPressureError(9, 8)
@@ -154,7 +155,7 @@ def test_a_lost_replica_costs_another_attempt_and_then_an_error(
     monkeypatch: pytest.MonkeyPatch, failure: Any, path: str
 ) -> None:
     server = Server(monkeypatch)
-    fields = {"path": path, "max_tokens": 10}
+    fields: dict[str, Any] = {"path": path, "max_tokens": 10}
     assert server.post([failure()], [whole()], **fields).status_code == 200
     response = server.post([failure()], [failure()], **fields)
     assert response.status_code == 503

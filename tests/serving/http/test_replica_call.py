@@ -14,12 +14,12 @@ class GoneError(Exception):
     """What a lost replica looks like."""
 
 
-def call(attempts: Sequence[Attempt], **options: Any) -> ReplicaCall:
+def call(attempts: Sequence[Attempt], **options: Any) -> ReplicaCall[Any]:
     left = iter(attempts)
     return ReplicaCall(lambda: next(left), is_lost=lambda error: isinstance(error, GoneError), pause_s=0, **options)
 
 
-async def all_of(response: ReplicaCall) -> list[Any]:
+async def all_of(response: ReplicaCall[Any]) -> list[Any]:
     return [await response.begin(), *[part async for part in response]]
 
 

@@ -2,16 +2,16 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s1ray.serving.replica.stream_batching import AT_ONCE, MAX_S, Pace, coalesced
+from s1ray.serving.replica.stream_batching import AT_ONCE, MAX_S, Pace, batched
 
 
-async def events(steps: Sequence[float], ended: list[str] | None = None) -> AsyncIterator[int]:
+async def events(steps: Sequence[float], ended: list[str] | None = None) -> AsyncGenerator[int]:
     try:
         for number, pause in enumerate(steps):
             if pause:
@@ -25,7 +25,7 @@ async def events(steps: Sequence[float], ended: list[str] | None = None) -> Asyn
 async def lists(steps: Sequence[float], interval_s: float) -> list[tuple[float, list[int]]]:
     clock = asyncio.get_running_loop().time
     begun = clock()
-    return [(clock() - begun, together) async for together in coalesced(events(steps), Pace(interval_s, 1000))]
+    return [(clock() - begun, together) async for together in batched(events(steps), Pace(interval_s, 1000))]
 
 
 @settings(max_examples=30, deadline=None)
@@ -66,7 +66,7 @@ def test_a_failure_comes_after_what_was_given() -> None:
     got: list[int] = []
 
     async def run() -> None:
-        async for together in coalesced(failing(), Pace(0.01, 1000)):
+        async for together in batched(failing(), Pace(0.01, 1000)):
             got.extend(together)
 
     with pytest.raises(ValueError, match="broken"):
@@ -81,7 +81,7 @@ def test_the_events_end_when_nobody_reads_them_any_more(how: str, interval_s: fl
 
     async def run() -> None:
         source, pace = events([0, 0, 0, 9], ended), Pace(interval_s, 1000)
-        stream = coalesced(source, pace)
+        stream = batched(source, pace)
         if how == "closed":
             await anext(stream)
             await stream.aclose()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic_core import from_json
@@ -172,7 +172,8 @@ class MessageStream:
         if "error" in data:
             self._ended = True
             error = data["error"]
-            yield _event("error", error_body(error.get("code") or 500, error["message"], error.get("param")))
+            body = error_body(error.get("code") or 500, error["message"], error.get("param"))
+            yield _event("error", error=body["error"])
             return
         self._usage = data.get("usage") or self._usage
         if not self._started:
@@ -187,7 +188,7 @@ class MessageStream:
                 "stop_sequence": None,
                 "usage": _usage(self._usage),
             }
-            yield _event("message_start", {"type": "message_start", "message": start})
+            yield _event("message_start", message=start)
         for choice in data.get("choices") or ():
             yield from self._delta(choice.get("delta") or {})
             if choice.get("finish_reason") is not None:
@@ -222,20 +223,18 @@ class MessageStream:
         if self._omitted and not self._blocks and kind != "thinking":
             yield from self._enter("thinking", thinking="", signature="")
             yield from self._close()
-        start = {"type": "content_block_start", "index": self._blocks, "content_block": {"type": kind, **block}}
-        yield _event("content_block_start", start)
+        yield _event("content_block_start", index=self._blocks, content_block={"type": kind, **block})
         self._open = kind
 
     def _add(self, kind: str, **delta: JsonValue) -> str:
-        data = {"type": "content_block_delta", "index": self._blocks, "delta": {"type": kind, **delta}}
-        return _event("content_block_delta", data)
+        return _event("content_block_delta", index=self._blocks, delta={"type": kind, **delta})
 
     def _close(self) -> Iterator[str]:
         if self._open is None:
             return
         if self._open == "thinking":
             yield self._add("signature_delta", signature=_signature())
-        yield _event("content_block_stop", {"type": "content_block_stop", "index": self._blocks})
+        yield _event("content_block_stop", index=self._blocks)
         self._open = None
         self._blocks += 1
         held, self._held = "".join(self._held), []
@@ -250,13 +249,13 @@ class MessageStream:
         if not self._blocks and self._open is None:
             yield from self._enter("text", text="")
         yield from self._close()
-        end = {"type": "message_delta", "delta": _stop(self._last), "usage": _usage(self._usage, self._last)}
-        yield _event("message_delta", end)
-        yield _event("message_stop", {"type": "message_stop"})
+        yield _event("message_delta", delta=_stop(self._last), usage=_usage(self._usage, self._last))
+        yield _event("message_stop")
 
 
-def _event(name: str, data: Mapping[str, JsonValue]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
+def _event(kind: str, **fields: JsonValue) -> str:
+    data = json.dumps({"type": kind, **fields}, ensure_ascii=False, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n"
 
 
 def _message_id(chat_id: str) -> str:
@@ -264,7 +263,7 @@ def _message_id(chat_id: str) -> str:
 
 
 def _signature() -> str:
-    """Clients want one; nothing is signed here."""
+    """Clients expect one; nothing is signed here."""
     return uuid.uuid4().hex
 
 

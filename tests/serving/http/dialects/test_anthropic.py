@@ -1,25 +1,41 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import JsonValue
 
-from s1ray.serving.http.dialects.anthropic import MessageStream, error_body, message
+from s1ray.serving.http.dialects import anthropic
+from s1ray.serving.http.dialects.anthropic import MessageStream, error_body
+from s1ray.serving.protocol.engine_json import Choice, EngineJson, Message, ToolCall, Usage
 
-ACCOUNTING = {"thinking_tokens": 3, "answer_tokens": 2, "waits": 0, "end_forced": None, "limit": 8, "budget": {}}
-USAGE = {"prompt_tokens": 7, "completion_tokens": 9, "prompt_tokens_details": None}
+ACCOUNTING: dict[str, JsonValue] = {
+    "thinking_tokens": 3,
+    "answer_tokens": 2,
+    "waits": 0,
+    "end_forced": None,
+    "limit": 8,
+    "budget": {},
+}
+USAGE: Usage = {"prompt_tokens": 7, "completion_tokens": 9, "prompt_tokens_details": None}
 
 
-def chat(said: dict[str, Any], finish: str = "stop", stop: Any = None) -> dict[str, Any]:
-    choice = {"index": 0, "message": said, "finish_reason": finish, "stop_reason": stop, "thinking": ACCOUNTING}
+def chat(said: Message, finish: str = "stop", stop: int | str | None = None) -> EngineJson:
+    choice: Choice = {"index": 0, "message": said, "finish_reason": finish, "stop_reason": stop, "thinking": ACCOUNTING}
     return {"id": "chatcmpl-1", "model": "m", "choices": [choice], "usage": USAGE}
 
 
-def call(arguments: str, index: int = 0, **fields: Any) -> dict[str, Any]:
-    return {"index": index, "function": {"arguments": arguments, **fields}}
+def message(chat: EngineJson, *, omitted: bool = False) -> Any:
+    """The message, as JSON that a test may look into."""
+    return anthropic.message(chat, omitted=omitted)
+
+
+def call(arguments: str, name: str | None = None, tool_id: str | None = None, index: int = 0) -> ToolCall:
+    return {"index": index, "id": tool_id, "function": {"arguments": arguments, "name": name}}
 
 
 def events(text: str) -> list[dict[str, Any]]:
@@ -31,11 +47,13 @@ def events(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def stream(deltas: list[dict[str, Any]], finish: str = "stop", *, omitted: bool = False) -> list[dict[str, Any]]:
+def stream(deltas: Sequence[Message], finish: str = "stop", *, omitted: bool = False) -> list[dict[str, Any]]:
     """The events that come of a chat stream's deltas."""
     converter = MessageStream(omitted=omitted)
     base = {"id": "chatcmpl-1", "model": "m"}
-    chunks = [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}], "usage": {"prompt_tokens": 7}}]
+    chunks: list[EngineJson] = [
+        {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}], "usage": {"prompt_tokens": 7}}
+    ]
     chunks += [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish, "thinking": ACCOUNTING}]})
     chunks.append({"choices": [], "usage": USAGE})
@@ -77,7 +95,7 @@ def assembled(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def test_a_message_has_thinking_text_and_tools_in_this_order() -> None:
-    tools = [{"id": "t", **call('{"a": 1}', name="add")}]
+    tools = [call('{"a": 1}', "add", "t")]
     result = message(chat({"reasoning": "hm", "content": "so", "tool_calls": tools}, "tool_calls"))
     thinking, text, tool = result["content"]
     assert (thinking["type"], thinking["thinking"]) == ("thinking", "hm")
@@ -109,7 +127,7 @@ def test_an_empty_message_has_an_empty_text() -> None:
 
 @pytest.mark.parametrize(("arguments", "read"), [('{"a": [1, 2', {"a": [1, 2]}), ("", {}), ("nonsense", {}), ("3", {})])
 def test_a_tools_input_may_be_cut_off(arguments: str, read: dict[str, Any]) -> None:
-    tools = [{"id": "t", **call(arguments, name="add")}]
+    tools = [call(arguments, "add", "t")]
     assert message(chat({"content": None, "tool_calls": tools}, "length"))["content"][0]["input"] == read
 
 
@@ -133,11 +151,11 @@ pieces = st.text(st.characters(codec="utf-8"), min_size=1, max_size=4)
 
 @given(st.lists(pieces, max_size=5), st.lists(pieces, max_size=5), st.booleans())
 def test_a_stream_is_the_whole_message(thinking: list[str], text: list[str], together: bool) -> None:
+    deltas: list[Message] = [{"reasoning": part} for part in thinking]
+    deltas += [{"content": part} for part in text]
     if together and thinking and text:
-        first = {"reasoning": thinking[-1], "content": text[0]}
-        deltas = [*({"reasoning": t} for t in thinking[:-1]), first, *({"content": t} for t in text[1:])]
-    else:
-        deltas = [*({"reasoning": t} for t in thinking), *({"content": t} for t in text)]
+        at = len(thinking)
+        deltas[at - 1 : at + 1] = [{"reasoning": thinking[-1], "content": text[0]}]
     found = stream(deltas, "length")
     whole = message(chat({"reasoning": "".join(thinking), "content": "".join(text)}, "length"))
     streamed = assembled(found)
@@ -153,10 +171,10 @@ def test_streamed_tools_are_blocks_of_their_own() -> None:
     found = stream(
         [
             {"reasoning": "hm"},
-            {"tool_calls": [{"id": "a", **call('{"x"', name="add")}]},
+            {"tool_calls": [call('{"x"', "add", "a")]},
             {"tool_calls": [call(":1}")], "content": "\n"},
-            {"tool_calls": [{"id": "b", **call("", 1, name="sub")}]},
-            {"tool_calls": [call("{}", 1)]},
+            {"tool_calls": [call("", "sub", "b", 1)]},
+            {"tool_calls": [call("{}", index=1)]},
         ],
         "tool_calls",
     )
@@ -176,7 +194,10 @@ def test_an_error_ends_a_stream() -> None:
 
 
 def test_errors_have_anthropics_types_and_names() -> None:
-    kinds = {status: error_body(status, "no")["error"]["type"] for status in (400, 404, 408, 429, 500, 503)}
+    def error(status: int, param: str | None = None) -> Any:
+        return error_body(status, "no", param)["error"]
+
+    kinds = {status: error(status)["type"] for status in (400, 404, 408, 429, 500, 503)}
     assert kinds == {
         400: "invalid_request_error",
         404: "not_found_error",
@@ -185,5 +206,5 @@ def test_errors_have_anthropics_types_and_names() -> None:
         500: "api_error",
         503: "overloaded_error",
     }
-    assert error_body(400, "no", "stop")["error"]["param"] == "stop_sequences"
-    assert error_body(400, "no", "temperature")["error"]["param"] == "temperature"
+    assert error(400, "stop")["param"] == "stop_sequences"
+    assert error(400, "temperature")["param"] == "temperature"
