@@ -1,6 +1,6 @@
 """The page at `/playground` in headless Chromium, in front of the served miniature.
 
-With S1RAY_SCREENSHOTS set, the picture in the docs is taken anew.
+If S1RAY_SCREENSHOTS is set, the picture in the docs is taken again.
 """
 
 from __future__ import annotations
@@ -15,11 +15,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
-from s1ray.config import validate_config
-from s1ray.serving.config import ServingConfig
 from s1ray.serving.playground import CONTENT_SECURITY_POLICY, PATH
 from tests.support.browser import chromium, opened
-from tests.support.served import application
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -61,7 +58,7 @@ def think_at_most(page: Page, tokens: int, pane: int = 0) -> None:
 
 
 def shown(page: Page, pane: int = 0) -> dict[str, str]:
-    """What a pane shows of a response, nothing for what is hidden."""
+    """The texts of a pane; empty for what is hidden."""
     root = page.locator(".pane").nth(pane)
     names = ("thinking", "answer", "count-thinking", "count-answer", "count-waits", "ended", "error")
     found = {name: root.locator(f".{name}") for name in names}
@@ -69,7 +66,7 @@ def shown(page: Page, pane: int = 0) -> dict[str, str]:
 
 
 def answered(served: ServedApp, **thinking: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Message and accounting of the same request, asked without the page."""
+    """Message and accounting of the same request, sent without the page."""
     body = {"model": "s1", "messages": [{"role": "user", "content": QUESTION}], "temperature": 0, "max_tokens": 120}
     response = httpx.post(f"{served.url}/v1/chat/completions", json=body | {"thinking": thinking}, timeout=120)
     choice = response.raise_for_status().json()["choices"][0]
@@ -79,7 +76,7 @@ def answered(served: ServedApp, **thinking: Any) -> tuple[dict[str, Any], dict[s
 @pytest.mark.parametrize(("budget", "waits"), [(0, 0), (5, 0), (40, 0), (60, 2)])
 def test_the_page_shows_what_the_api_says(page: Page, served: ServedApp, budget: int, waits: int) -> None:
     think_at_most(page, budget)
-    if waits:  # Without thinking there is nothing to wait in, and the slider rests.
+    if waits:  # Without thinking the slider is disabled.
         page.locator(".waits-range").first.fill(str(waits))
     ask(page)
     message, said = answered(served, max_tokens=budget, waits=waits)
@@ -94,13 +91,13 @@ def test_the_page_shows_what_the_api_says(page: Page, served: ServedApp, budget:
     assert "counted from token ids" in page.inner_text(".note")
 
 
-def test_live_counts_are_the_servers_and_are_named_so(page: Page, served: ServedApp) -> None:
+def test_live_counts_come_from_the_server_and_are_marked(page: Page, served: ServedApp) -> None:
     page.evaluate(
         """() => {
           window.counts = [];
           const cell = document.querySelector(".count-thinking");
           const written = (change) => [...change.addedNodes].map((node) => node.textContent).join("");
-          // Of each change what it wrote: by the time an observer is called, the cell may hold what came after.
+          // The text of each change: when the observer is called, the cell may already contain a later one.
           new MutationObserver((changes) => window.counts.push(...changes.map(written)))
             .observe(cell, { childList: true });
         }"""
@@ -111,7 +108,7 @@ def test_live_counts_are_the_servers_and_are_named_so(page: Page, served: Served
     assert all(count.endswith(" live") for count in live)
     numbers = [int(count.split()[0]) for count in live]
     assert numbers == sorted(numbers)
-    # The last live count has heard of every token.
+    # The last live count includes every token.
     assert numbers[-1] == int(last.split()[0]) == answered(served, max_tokens=40)[1]["thinking_tokens"]
 
 
@@ -123,7 +120,7 @@ def test_two_budgets_are_compared_and_one_can_be_stopped(page: Page) -> None:
     page.fill("#limit", "")
     page.fill("#minimum", "800")
     ask(page)
-    # The second budget is less than the minimum: refused by name, while the first goes on.
+    # The second budget is less than the minimum: it is refused, and the first continues.
     assert "thinking.min_tokens" in shown(page, 1)["error"]
     assert int(shown(page, 0)["count-thinking"].split()[0]) >= 800
     page.click("#submit")
@@ -134,7 +131,7 @@ def test_two_budgets_are_compared_and_one_can_be_stopped(page: Page) -> None:
     assert int(shown(page, 0)["count-thinking"].split()[0]) < 800
 
 
-def test_models_bring_their_own_limits(page: Page) -> None:
+def test_each_model_has_its_own_limits(page: Page) -> None:
     page.select_option("#model", "ponder")
     assert page.locator(".budget-number").first.input_value() == "64"
     assert "maximum" in page.locator(".budget .caption").first.inner_text()
@@ -160,7 +157,7 @@ def test_the_copied_request_runs_and_gets_the_same_response(page: Page, served: 
         assert str(said) in run.stdout
 
 
-def test_the_policy_travels_through_serve(served: ServedApp) -> None:
+def test_the_security_policy_is_kept_by_serve(served: ServedApp) -> None:
     for name in ("", "/app.js", "/style.css"):
         response = httpx.get(served.url + PATH + name, timeout=60)
         assert response.status_code == 200
@@ -168,17 +165,6 @@ def test_the_policy_travels_through_serve(served: ServedApp) -> None:
     missing = httpx.get(f"{served.url}{PATH}/missing.js", timeout=60)
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == 404
-
-
-def test_args_can_leave_the_page_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from s1ray.serving.http import ingress
-
-    added: list[Any] = []
-    monkeypatch.setattr(ingress, "add_playground", added.append)
-    for shown in (False, True):
-        config = validate_config(ServingConfig, application(tmp_path) | {"playground": shown}, "test")
-        ingress.ingress_class(config)
-        assert len(added) == shown
 
 
 @pytest.mark.skipif(not os.environ.get("S1RAY_SCREENSHOTS"), reason="set S1RAY_SCREENSHOTS to take the docs' picture")

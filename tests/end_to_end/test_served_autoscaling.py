@@ -1,6 +1,6 @@
-"""Replicas that come because requests wait and go because none do: from none to one, to two, to one, to none.
+"""Autoscaling of a served model: from no replica to one, to two, back to one and to none.
 
-The machine's own times are printed (`pytest -s`) and stand in the test report as properties.
+The times of this machine are printed (`pytest -s`) and recorded as properties in the test report.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 BATCH = 2
 BURST = 40
-TOKENS, FEW = 800, 20
-PATIENCE_S = 240.0
+MANY_TOKENS, FEW_TOKENS = 800, 20
+TIMEOUT_S = 240.0
 MODEL: dict[str, Any] = {
     **ENGINE,
     "name": "elastic",
@@ -53,47 +53,47 @@ def elastic(ray_session: None) -> Iterator[ServedApp]:
         yield app
 
 
-class Watch:
-    """What Serve says of the replicas, a few times a second, with the time since the beginning."""
+class Replicas:
+    """The replicas' states, polled from Serve a few times per second, with seconds since the start."""
 
     def __init__(self, app: str) -> None:
         self._app = app
-        self._begin = time.monotonic()
-        self.seen: list[tuple[float, dict[str, int]]] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._started = time.monotonic()
+        self.history: list[tuple[float, dict[str, int]]] = []
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._poll, daemon=True)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Replicas:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopped.set()
         self._thread.join(30)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         from ray import serve
 
-        while not self._over.wait(0.2):
+        while not self._stopped.wait(0.2):
             deployment = serve.status().applications[self._app].deployments[DEPLOYMENT]
             states = {str(getattr(state, "value", state)): count for state, count in deployment.replica_states.items()}
-            if not self.seen or states != self.seen[-1][1]:
-                self.seen.append((self.now, states))
+            if not self.history or states != self.history[-1][1]:
+                self.history.append((self.now, states))
 
     @property
     def now(self) -> float:
-        return time.monotonic() - self._begin
+        return time.monotonic() - self._started
 
     def wait(self, what: str, holds: Callable[[dict[str, int]], bool], after: float = 0.0) -> float:
-        """When it first held, not before `after`."""
-        deadline = time.monotonic() + PATIENCE_S
+        """Wait until `holds` is true of the states; returns when it first was, `after` at the earliest."""
+        deadline = time.monotonic() + TIMEOUT_S
         while time.monotonic() < deadline:
-            for index, (at, states) in enumerate(self.seen):
-                ended = self.seen[index + 1][0] if index + 1 < len(self.seen) else self.now
+            for index, (at, states) in enumerate(self.history):
+                ended = self.history[index + 1][0] if index + 1 < len(self.history) else self.now
                 if holds(states) and ended > after:
                     return max(at, after)
             time.sleep(0.1)
-        pytest.fail(f"{what}: not within {PATIENCE_S:g} s; seen: {self.seen}")
+        pytest.fail(f"{what}: not within {TIMEOUT_S:g} s: {self.history}")
 
 
 def running(count: int) -> Callable[[dict[str, int]], bool]:
@@ -105,7 +105,7 @@ def only_running(count: int) -> Callable[[dict[str, int]], bool]:
 
 
 def reported(app: str) -> dict[str, float]:
-    """The last numbers of all replicas, as the controller has them."""
+    """The last numbers that the controller received from all replicas."""
     import ray
     from ray.serve._private.common import DeploymentID
     from ray.serve.context import _get_global_client
@@ -123,7 +123,7 @@ def test_replicas_follow_the_queue_and_no_request_is_lost(
     client = openai.OpenAI(base_url=f"{elastic.url}/v1", api_key="unused", max_retries=0, timeout=600)
 
     def ask(tokens: int) -> float:
-        """Ask for exactly so many tokens; the seconds that it took."""
+        """Ask for exactly this number of tokens; returns the seconds that it took."""
         begun = time.monotonic()
         response = client.chat.completions.create(
             model="elastic", messages=QUESTION, max_tokens=tokens, logit_bias=never_stops, temperature=1.0
@@ -134,56 +134,56 @@ def test_replicas_follow_the_queue_and_no_request_is_lost(
         return time.monotonic() - begun
 
     times: dict[str, float] = {}
-    with Watch(elastic.name) as watch, ThreadPoolExecutor(BURST) as pool:
-        watch.wait("nobody asks", only_running(0))
+    with Replicas(elastic.name) as replicas, ThreadPoolExecutor(BURST) as pool:
+        replicas.wait("no replica at first", only_running(0))
 
         for fields, _ in WRONG:
             with pytest.raises(openai.BadRequestError):
                 client.chat.completions.create(model="elastic", messages=QUESTION, extra_body=fields)
-        assert only_running(0)(watch.seen[-1][1]), "a request that is wrong by its own text started a replica"
+        assert only_running(0)(replicas.history[-1][1]), "an invalid request started a replica"
 
-        times["first answer, from no replica"] = ask(FEW)
-        watch.wait("the first replica", running(1))
+        times["first answer, from no replica"] = ask(FEW_TOKENS)
+        replicas.wait("the first replica", running(1))
 
-        begun = watch.now
-        burst = [pool.submit(ask, TOKENS) for _ in range(BURST)]
-        asked = watch.wait("a second replica is asked for", lambda states: sum(states.values()) == 2, begun)
-        two = watch.wait("the second replica", running(2), begun)
+        begun = replicas.now
+        burst = [pool.submit(ask, MANY_TOKENS) for _ in range(BURST)]
+        requested = replicas.wait("a second replica requested", lambda states: sum(states.values()) == 2, begun)
+        two = replicas.wait("the second replica", running(2), begun)
         numbers = reported(elastic.name)
-        took = [answer.result(timeout=PATIENCE_S) for answer in burst]
-        done = watch.now
+        took = [answer.result(timeout=TIMEOUT_S) for answer in burst]
+        done = replicas.now
         assert len(took) == BURST
-        assert two < done, "the burst was over before the second replica came; make it longer"
-        times["second replica asked for"] = asked - begun
-        times["second replica serves"] = two - begun
+        assert two < done, "the burst ended before the second replica was ready; make it longer"
+        times["second replica requested"] = requested - begun
+        times["second replica ready"] = two - begun
         times["burst answered"] = done - begun
 
-        # Short requests all the while: the replica that goes must not take one with it.
-        over = threading.Event()
+        # Short requests all the time, of which the removed replica must not lose any.
+        stop = threading.Event()
 
         def trickle() -> int:
             count = 0
-            while not over.is_set():
-                ask(FEW)
+            while not stop.is_set():
+                ask(FEW_TOKENS)
                 count += 1
-                over.wait(0.5)
+                stop.wait(0.5)
             return count
 
         trickling = pool.submit(trickle)
         try:
-            times["back to one replica"] = watch.wait("one replica again", only_running(1), done) - done
+            times["back to one replica"] = replicas.wait("one replica again", only_running(1), done) - done
         finally:
-            over.set()
-        times["requests while one replica went"] = trickling.result(timeout=PATIENCE_S)
-        assert times["requests while one replica went"] > 0
+            stop.set()
+        times["requests during the removal"] = trickling.result(timeout=TIMEOUT_S)
+        assert times["requests during the removal"] > 0
 
-        quiet = watch.now
-        times["back to none"] = watch.wait("no replica", only_running(0), quiet) - quiet
+        quiet = replicas.now
+        times["back to none"] = replicas.wait("no replica", only_running(0), quiet) - quiet
     client.close()
 
-    most = [states.get("RUNNING", 0) for _, states in watch.seen]
-    changes = [number for index, number in enumerate(most) if index == 0 or number != most[index - 1]]
-    assert changes[changes.index(0) :] == [0, 1, 2, 1, 0], f"replicas came and went: {watch.seen}"
+    counts = [states.get("RUNNING", 0) for _, states in replicas.history]
+    changes = [number for index, number in enumerate(counts) if index == 0 or number != counts[index - 1]]
+    assert changes[changes.index(0) :] == [0, 1, 2, 1, 0], str(replicas.history)
     assert {ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS} <= numbers.keys()
     assert 0 < numbers[ENGINE_RUNNING] <= 2 * BATCH
     assert 0 < numbers[KV_CACHE_USAGE] <= 2

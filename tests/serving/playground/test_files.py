@@ -9,7 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from s1ray.config import validate_config
 from s1ray.serving import playground
+from s1ray.serving.config import ServingConfig
 from s1ray.serving.playground import CONTENT_SECURITY_POLICY, MEDIA_TYPES, PAGE, PATH, add_playground
 
 SCRIPTS = sorted(name for name in MEDIA_TYPES if name.endswith(".js"))
@@ -89,3 +91,14 @@ def test_the_elements_that_the_scripts_use_are_on_the_page() -> None:
     looked_for = set(re.findall(r'(?:find|say|count)\("\.([\w-]+)', content("pane.js")))
     assert looked_for
     assert looked_for <= classes
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_config_can_leave_the_page_out(monkeypatch: pytest.MonkeyPatch, shown: bool) -> None:
+    from s1ray.serving.http import routes
+
+    added: list[object] = []
+    monkeypatch.setattr(routes, "add_playground", added.append)
+    model = {"name": "m", "model": "miniature-base"}
+    routes.ingress_class(validate_config(ServingConfig, {"models": [model], "playground": shown}, "test"))
+    assert len(added) == shown
