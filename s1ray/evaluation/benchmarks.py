@@ -6,16 +6,17 @@ import itertools
 
 from s1ray.benchmarks import load_benchmark
 from s1ray.config import ConfigError
-from s1ray.grading import check_references
+from s1ray.grading import RULES, check_references
 from s1ray.schemas import Question
 
 
-def load_questions(benchmark: str, limit: int | None = None) -> list[Question]:
+def load_questions(benchmark: str, limit: int | None = None, grader: str = RULES) -> list[Question]:
     """The questions to ask, sorted by id.
 
     Args:
         benchmark: a registered name, or a Parquet file or folder of Question rows.
         limit: take this many, the first by id. The id is a hash of the text, so this is a fixed random choice.
+        grader: grades the responses; each question must have an answer for it.
 
     Raises:
         S1rayError: the benchmark is not there or holds other rows, an id comes twice, there are fewer questions than
@@ -35,5 +36,5 @@ def load_questions(benchmark: str, limit: int | None = None) -> list[Question]:
             raise ConfigError(
                 f"benchmark: {benchmark}: question {question.id!r} has no answer, so a response to it cannot be graded"
             )
-    check_references(((q.id, q.answer, q.metadata) for q in questions), f"benchmark: {benchmark}")
+    check_references(((q.id, q.answer, q.metadata) for q in questions), f"benchmark: {benchmark}", grader)
     return questions

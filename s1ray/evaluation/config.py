@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator, mod
 from s1ray.config import Config, StageConfig
 from s1ray.evaluation.strategies.base import LABEL_PATTERN, Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
+from s1ray.grading import RULES, GraderName
 from s1ray.models import FormatRef, ModelPath
 from s1ray.registry import STRATEGIES, registered
 from s1ray.thinking.format import PRESETS
@@ -103,6 +104,8 @@ class EvalConfig(StageConfig):
         Field(default_factory=list)
     )
     """Settings to measure; `strategy` names a registered strategy, and the other fields are that strategy's."""
+    grader: GraderName = RULES
+    """Grades the answers: a registered grader, or "module:attribute"."""
     sampling: Sampling = Field(default_factory=Sampling)
     endpoint: Endpoint = Field(default_factory=Endpoint)
     max_failed_share: float = Field(default=0.0, ge=0, le=1)

@@ -20,6 +20,7 @@ from s1ray.evaluation.tasks import Task, evaluation_row, failure
 from s1ray.generation import GenerationError, Generator
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.segmented import SegmentedGenerator
+from s1ray.grading import find_grader
 from s1ray.schemas import Evaluation
 
 FAILURES_IN_A_ROW = 20
@@ -84,7 +85,7 @@ async def measure(
     """
     queue = deque(tasks)
     failed_in_a_row = 0
-    loop = asyncio.get_running_loop()
+    loop, grade = asyncio.get_running_loop(), find_grader(config.grader)
     generators = {model.label: engines(model) for model in config.models}
 
     async def work(grader: ThreadPoolExecutor) -> None:
@@ -106,7 +107,7 @@ async def measure(
             failed_in_a_row = 0
             # Algebra can take seconds; the requests in flight must not wait for it.
             recount = recounts.get(task.model.label)
-            keep(await loop.run_in_executor(grader, evaluation_row, task, completion, recount))
+            keep(await loop.run_in_executor(grader, evaluation_row, task, completion, recount, grade))
 
     with ThreadPoolExecutor(1, thread_name_prefix="grader") as grader:
         workers = [asyncio.create_task(work(grader)) for _ in range(min(config.endpoint.concurrency, len(tasks)))]

@@ -42,7 +42,7 @@ def plan(config: EvalConfig) -> list[str]:
     Raises:
         S1rayError: the questions cannot be used.
     """
-    questions = load_questions(config.benchmark, config.limit)
+    questions = load_questions(config.benchmark, config.limit, config.grader)
     responses = len(questions) * config.sampling.samples
     lines = [f"{len(questions)} questions of {config.benchmark}, {config.sampling.samples} sample(s) each"]
     maxima: list[int | None] = []
@@ -79,7 +79,7 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
         UnreachableError: the endpoint does not answer, or stopped answering.
         ConfigError: the endpoint does not serve a model, or not as the config says.
     """
-    questions = load_questions(config.benchmark, config.limit)
+    questions = load_questions(config.benchmark, config.limit, config.grader)
     _settle_questions(run.path / QUESTIONS, questions)
     tasks = all_tasks(config, questions)
     with ExitStack() as open_journals:

@@ -7,7 +7,7 @@ import dataclasses
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.strategies.base import Strategy
-from s1ray.grading import grade, kind_of
+from s1ray.grading import Grader, kind_of
 from s1ray.runs import RunError
 from s1ray.schemas import Completion, Evaluation, Question
 
@@ -52,7 +52,7 @@ def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     return sorted(tasks, key=expected, reverse=True)
 
 
-def evaluation_row(task: Task, completion: Completion, recount: Recount | None) -> Evaluation:
+def evaluation_row(task: Task, completion: Completion, recount: Recount | None, grade: Grader) -> Evaluation:
     """The row of a response: graded, and counted again where there is a recount.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, SerializeAsAny
 
 from s1ray.config import StageConfig
+from s1ray.grading import RULES, GraderName
 from s1ray.models import ModelPath
 from s1ray.registry import TEACHERS, registered
 from s1ray.traces.teachers import Teacher
@@ -27,6 +28,8 @@ class TracesConfig(StageConfig):
     """Traces per question."""
     limit: int | None = Field(default=None, ge=1)
     """Only this many questions, the first by id."""
+    grader: GraderName = RULES
+    """Grades the attempts: a registered grader, or "module:attribute"."""
     wrong: Literal["keep", "drop"] = "keep"
     """Traces whose answer is wrong. s1 keeps them: nearly half of its thousand are wrong, and they still teach."""
     truncated: Literal["keep", "drop"] = "drop"

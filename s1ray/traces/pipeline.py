@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from s1ray.errors import InputError
 from s1ray.generation.lengths import length_counter
-from s1ray.grading import check_references, grade, kind_of
+from s1ray.grading import check_references, find_grader, kind_of
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Question, Trace, arrow_schema, read_table, write_table
 from s1ray.shards import check_failures, map_shards, quiet_ray_data
@@ -137,7 +137,7 @@ def finish(rows: pa.Table, config: TracesConfig) -> pa.Table:
     """Count and grade what a teacher wrote: Trace columns, `error`, and `reason` (why a row is dropped, or null)."""
     import pyarrow as pa
 
-    count = length_counter(config.tokenizer)
+    count, grade = length_counter(config.tokenizer), find_grader(config.grader)
     records = rows.to_pylist()
     thinking = count([record["thinking"] for record in records])
     attempts = count([record["attempt"] for record in records])
@@ -229,7 +229,7 @@ def _questions(config: TracesConfig) -> pa.Table:
     if not len(questions):
         raise InputError(f"{config.questions}: holds no question")
     references = (questions.column(name).to_pylist() for name in ("id", "answer", "metadata"))
-    check_references(zip(*references, strict=True), config.questions)
+    check_references(zip(*references, strict=True), config.questions, config.grader)
     return questions.slice(0, config.limit)
 
 

@@ -25,6 +25,7 @@ from s1ray.evaluation.measure import Engines
 from s1ray.evaluation.report import write_report
 from s1ray.evaluation.runner import plan
 from s1ray.generation import GenerationRequest
+from s1ray.grading import Grade
 from s1ray.miniature import registration
 from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Completion, Evaluation, Question, arrow_schema, to_table, write_table
@@ -290,6 +291,16 @@ def test_the_manifest_is_json_with_the_arms_spelled_out(benchmark_file: Path) ->
     written = json.loads((run.path / "manifest.json").read_text())
     assert written["rows"] == {"questions": 60, "evaluations": 420}
     assert written["config"]["sweep"]["max_tokens"] == [0, 8, 64]
+
+
+def lenient(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    return Grade(correct=True, extracted=gold, graded_by="lenient")
+
+
+def test_a_grader_of_ones_own_grades_the_answers(benchmark_file: Path) -> None:
+    run = run_eval(config(benchmark_file, grader=f"{__name__}:lenient", limit=5), engines=scripted())
+    result = measured(run.path, "sft", "max=0")
+    assert (result.accuracy.value, dict(result.graders)) == (1.0, {"lenient": 5})
 
 
 def test_progress_is_logged_while_no_response_comes(

@@ -7,6 +7,7 @@ import pytest
 from pydantic import JsonValue
 
 from s1ray.config import validate_config
+from s1ray.grading import Grade
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.traces import pipeline
 from s1ray.traces.config import TracesConfig
@@ -52,6 +53,16 @@ def test_traces_are_counted_in_the_students_tokens_and_graded(student_tokenizer:
     assert trace.keys() == {*arrow_schema(Trace).names, "error", "reason"}
     (trace,) = finish(written(answer=None), config(tokenizer=student_tokenizer)).to_pylist()
     assert trace["correct"] is None
+
+
+def strict(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    return Grade(correct=text == gold, extracted=text, graded_by="strict")
+
+
+def test_a_grader_of_ones_own_grades_the_attempts(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:strict", wrong="drop")
+    (trace,) = finish(written(), settings).to_pylist()
+    assert (trace["correct"], trace["graded_by"], trace["reason"]) == (False, "strict", "wrong")
 
 
 @pytest.mark.parametrize(
