@@ -52,7 +52,7 @@ class Shares:
         return 0.0 if share != share else share  # NaN: neither triggers nor anything else was possible
 
 
-ToDevice = Callable[[list, torch.dtype], torch.Tensor]
+ToDevice = Callable[[Sequence[float], torch.dtype], torch.Tensor]
 
 
 class _Places:
@@ -104,7 +104,7 @@ class _Pool:
         return values.masked_fill_(self.padding, -torch.inf) if self.ragged else values
 
 
-def _together(lists: Sequence[list], dtype: torch.dtype, to_device: ToDevice) -> list[torch.Tensor]:
+def _together(lists: Sequence[Sequence[float]], dtype: torch.dtype, to_device: ToDevice) -> list[torch.Tensor]:
     """A tensor for each list, in one copy to the device."""
     flat = to_device(list(itertools.chain.from_iterable(lists)), dtype)
     return list(flat.split([len(values) for values in lists]))

@@ -1,27 +1,61 @@
-"""A Qwen2 with random weights: some ten thousand of them, unless a test asks for more."""
+"""A tiny Qwen2 of random weights, keen on stopping and on saying "Wait", with a tokenizer in s1's format.
+
+The weights are random but for one direction of the residual stream; the embedding has more rows than the tokenizer has
+tokens.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"]
+WORDS = "think answer Answer Final Wait Hmm Alternatively one two so : the user assistant\n"
 
 
-def make_random_model(folder: Path, *, dtype: str = "float32", max_shard_size: str = "1GB", **shape: Any) -> Path:
-    """Write it into the folder, the same weights for the same shape; no tokenizer."""
+def write_random_model(folder: Path, context: int) -> None:
+    """Write the model and its tokenizer."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+    backend = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(r" ?\p{L}+|\p{N}|\s|[^\s\p{L}\p{N}]"), "isolated")
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    backend.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator([WORDS, *WORDS.split()] * 4, trainer)
+    backend.add_special_tokens(SPECIAL)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|fim_pad|>")
+    tokenizer.save_pretrained(folder)
 
     torch.manual_seed(0)
-    small = {
-        "vocab_size": 272,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "tie_word_embeddings": True,
-        "max_position_embeddings": 512,
-    }
-    network = Qwen2ForCausalLM(Qwen2Config(**(small | shape)))
-    network.to(getattr(torch, dtype)).save_pretrained(folder, max_shard_size=max_shard_size)
-    return folder
+    config = Qwen2Config(
+        vocab_size=len(tokenizer) + 24,
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=context,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    model = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if weights.dim() == 2:
+                weights.normal_(0, 0.3 if "embed" in name or "lm_head" in name else 0.1)
+        # Direction 0 is the same for every token and no layer writes to it: a bias on the logits.
+        model.model.embed_tokens.weight[:, 0] = 3.0
+        for layer in model.model.layers:
+            layer.self_attn.o_proj.weight[0] = 0
+            layer.mlp.down_proj.weight[0] = 0
+        head = model.lm_head.weight
+        head[:, 0] = 0
+        keen = ["<|im_start|>", "<|im_end|>", "Wait", "Hmm", "\n"]
+        head[[tokenizer.encode(text)[0] for text in keen], 0] = 0.9
+        head[len(tokenizer) :, 0] = 0.5
+    model.save_pretrained(folder)

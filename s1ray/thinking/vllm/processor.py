@@ -31,9 +31,8 @@ from typing import TYPE_CHECKING
 import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
-from s1ray.thinking.actions import RowAction
+from s1ray.thinking.batch import BatchEditor, ForcedRow
 from s1ray.thinking.forcer import BudgetForcer
-from s1ray.thinking.logit_edits import LogitEdits, RowEdit, Shares
 from s1ray.thinking.vllm.requests import RequestReader, check_params
 
 if TYPE_CHECKING:
@@ -44,41 +43,31 @@ _SUSPENDED = "_s1ray_rows"
 """Attribute of a SamplingParams object under which its rows are found again after a preemption."""
 
 
-@dataclass(eq=False)
-class _Row:
+@dataclass(eq=False, kw_only=True)
+class _Row(ForcedRow):
     """One request in the batch."""
 
-    forcer: BudgetForcer
     prompt_ids: Sequence[int]
     output_ids: Sequence[int]
     """vLLM's live list."""
-    temperature: float
     active: bool = True
     """In the batch; False after a preemption, and for good after the end."""
-    shares: Shares | None = None
-    """Shares of the last step that this row took part in, and the row's place in them."""
-    place: int = 0
 
     def advance(self) -> None:
         """Observe what was appended to the output since the last step."""
-        output, forcer = self.output_ids, self.forcer
-        position, length = forcer.position, len(output)
+        output = self.output_ids
+        position, length = self.forcer.position, len(output)
         if length < position:
             # The engine threw tokens away (a failed KV load): go back to what is left.
-            self.forcer = forcer.rewound(self.prompt_ids, output)
+            self.forcer = self.forcer.rewound(self.prompt_ids, output)
             return
-        for at in range(position, length):
-            token_id = output[at]
-            if token_id < 0 or forcer.done:
+        for token_id in output[position:length]:
+            if token_id < 0 or self.forcer.done:
                 return
-            share, action = None, forcer.action
-            if action is not None and action.wants_share and length == position + 1 and self.shares is not None:
-                # Asking waits for the device, so only where the answer matters.
-                share = self.shares[self.place] if action.move_to in (None, token_id) else 0.0
-            forcer.observe(token_id, share)
+            self.observe(token_id, from_last_step=length == position + 1)
 
 
-class BudgetForcingProcessor(LogitsProcessor):
+class BudgetForcingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM's types are not followed
     """Applies each request's `BudgetForcer` to its row of the batch.
 
     Raises:
@@ -98,8 +87,7 @@ class BudgetForcingProcessor(LogitsProcessor):
         self._reader = RequestReader(vllm_config)
         self._device, self._pin = device, is_pin_memory
         self._rows: dict[int, _Row] = {}
-        self._edits: LogitEdits | None = None
-        self._edits_for: list[tuple[int, RowAction | None]] = []
+        self._editor = BatchEditor(self._to_device)
 
     def is_argmax_invariant(self) -> bool:
         """False: forcing changes what greedy sampling picks."""
@@ -109,7 +97,7 @@ class BudgetForcingProcessor(LogitsProcessor):
         """Follow requests into, out of and around the batch."""
         if batch_update is None:
             return
-        self._edits = None
+        self._editor.forget()
         for index in batch_update.removed:
             self._drop(index)
         for index, params, prompt_ids, output_ids in batch_update.added:
@@ -135,21 +123,9 @@ class BudgetForcingProcessor(LogitsProcessor):
         """
         if not self._rows:
             return logits
-        actions: list[tuple[int, RowAction | None]] = []
-        for index, row in self._rows.items():
+        for row in self._rows.values():
             row.advance()
-            actions.append((index, row.forcer.action))
-        # Most steps change no request's action: then the index tensors are still right.
-        if self._edits is None or actions != self._edits_for:
-            edits = [
-                RowEdit(index, row.forcer.action, row.temperature, row.forcer.plan.vocab_size)
-                for index, row in self._rows.items()
-            ]
-            self._edits, self._edits_for = LogitEdits(edits, logits.shape[1], self._to_device), actions
-        shares = self._edits.apply(logits)
-        for place, index in enumerate(self._edits.watched):
-            row = self._rows[index]
-            row.shares, row.place = shares, place
+        self._editor.edit(logits, self._rows)
         return logits
 
     def _drop(self, index: int) -> None:
@@ -188,6 +164,6 @@ class BudgetForcingProcessor(LogitsProcessor):
         setattr(params, _SUSPENDED, [*suspended, row])
         return row
 
-    def _to_device(self, values: list, dtype: torch.dtype) -> torch.Tensor:
+    def _to_device(self, values: Sequence[float], dtype: torch.dtype) -> torch.Tensor:
         tensor = torch.tensor(values, dtype=dtype, pin_memory=self._pin)
         return tensor.to(self._device, non_blocking=True)

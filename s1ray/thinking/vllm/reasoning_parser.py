@@ -37,7 +37,7 @@ def _resolve(fmt: ThinkingFormat, tokenizer: Any) -> TokenizedFormat:
     return fmt.resolve(tokenizer)
 
 
-class ThinkingReasoningParser(ReasoningParser):
+class ThinkingReasoningParser(ReasoningParser):  # type: ignore[misc]  # vLLM's types are not followed
     """A parser for the format of its subclass; made by `register`. vLLM makes one instance for each response."""
 
     thinking_format: ClassVar[ThinkingFormat]

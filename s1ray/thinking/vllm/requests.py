@@ -64,8 +64,8 @@ class RequestReader:
                 "speculative_config: budget forcing decides token by token and cannot follow drafted tokens; start the "
                 "engine without speculative decoding"
             )
-        self.vocab_size = config.model_config.get_vocab_size()
-        self._context = config.model_config.max_model_len
+        self.vocab_size: int = config.model_config.get_vocab_size()
+        self._context: int = config.model_config.max_model_len
 
     def plan(self, params: SamplingParams) -> ForcingPlan | None:
         """The request's plan. None: the request is not forced."""
@@ -92,7 +92,7 @@ class RequestReader:
     def room(self, params: SamplingParams, prompt_len: int) -> int:
         """Tokens that the response may have."""
         left = self._context - prompt_len
-        return left if params.max_tokens is None else min(left, params.max_tokens)
+        return left if params.max_tokens is None else min(left, int(params.max_tokens))
 
     def temperature(self, params: SamplingParams) -> float:
         """The sampling temperature; 0: greedy."""

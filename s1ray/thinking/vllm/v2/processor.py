@@ -77,7 +77,7 @@ class LogitsContext(Protocol):
     """[rows] its position in the sequence."""
 
 
-class BudgetForcingProcessor(LogitsProcessor):
+class BudgetForcingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM's types are not followed
     """Applies each request's plan to its row of the batch.
 
     Raises:
