@@ -40,7 +40,16 @@ def build_app(args: Mapping[str, object] | ServingConfig) -> Application:
         )
     for problem in model_problems(config):
         raise ConfigError(f"args.{problem}")
-    # Everything below imports ray.serve.llm and with it vLLM: only once the arguments have been checked.
+    return _bind(config, secret)
+
+
+def _bind(config: ServingConfig, secret: str | None) -> Application:
+    """The application's deployments: a server for each model, and the ingress in front of them.
+
+    Args:
+        config: checked already: ray.serve.llm, which is imported here, brings vLLM with it.
+        secret: the text of a key file from the environment.
+    """
     import ray
     from ray import serve
     from ray.serve.llm import LLMConfig, build_llm_deployment
@@ -61,15 +70,12 @@ def build_app(args: Mapping[str, object] | ServingConfig) -> Application:
         elif model.adapters is not None:
             folders[model.name] = str(Path(model.adapters.folder).absolute())
             downloader = partial(FolderLoader, folders[model.name])
-        servers[model.name] = build_llm_deployment(
-            ray_config,
-            deployment_cls=BudgetForcingServer,
-            bind_kwargs={
-                "thinking_format": model.thinking_format,
-                "limits": config.limits,
-                "model_downloader": downloader,
-            },
-        )
+        options = {
+            "thinking_format": model.thinking_format,
+            "limits": config.limits,
+            "model_downloader": downloader,
+        }
+        servers[model.name] = build_llm_deployment(ray_config, deployment_cls=BudgetForcingServer, bind_kwargs=options)
         cards[model.name] = model_card(model, ray_config)
     ingress = serve.deployment(
         ingress_class(config, secret=secret),

@@ -11,15 +11,15 @@ HEADERS = ("x-request-id", "traceparent", "tracestate")
 """The headers that vLLM uses. No others leave the HTTP worker: keys and cookies are among them."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class RequestInfo(RawRequestInfo):  # type: ignore[misc]  # Ray is untyped here
     """Where a request comes from, when it arrived, and what was resolved. The client writes nothing of it."""
 
-    client: str = ""
-    """The name of its API key."""
-    arrived: float | None = None
+    client: str
+    """The name of its API key; empty where none are asked for."""
+    arrived: float
     """When it arrived, in seconds since the epoch."""
-    deadline: float | None = None
+    deadline: float
     """Its place in the queues: the earliest goes first."""
     sequences: int = 1
     """Responses that it asks for."""

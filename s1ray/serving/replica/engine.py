@@ -137,10 +137,10 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         """End this process when the engine is dead or stuck."""
         await exit_on_failure(self._engine_client, stalled_after_s)
 
-    def priority(self, deadline: float | None) -> int:
+    def priority(self, deadline: float) -> int:
         """A request's place in the engine's own queue, in vLLM's terms; 0 where the engine has no such order."""
         policy = self._engine_client.vllm_config.scheduler_config.policy
-        return int(deadline * 1000) if policy == "priority" and deadline is not None else 0
+        return int(deadline * 1000) if policy == "priority" else 0
 
     @property
     def context_length(self) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import JsonValue
+from starlette.responses import Response
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
@@ -248,6 +250,34 @@ def test_what_is_wrong_by_its_own_text_is_answered_without_a_call_to_any_replica
         assert (response.status_code, response.json()["error"]["param"]) == (400, param)
         assert ("type" in response.json()) == (path == "/v1/messages")
     assert [outcome for _, _, outcome in server.counted] == ["invalid"] * len(WRONG)
+
+
+def test_a_dialect_of_ones_own_is_one_class_and_a_line_in_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    from s1ray.serving.http import dialects, routes
+    from s1ray.serving.http.dialects.base import Dialect, Events, Route
+    from s1ray.serving.http.dialects.openai_chat import ChatRequest
+    from s1ray.serving.http.errors import RefusedError, json_response
+
+    class Loud(Route[ChatRequest]):
+        def response(self, body: ChatRequest, whole: Any) -> Response:
+            return json_response({"SAID": whole.choices[0].message.content})
+
+        def stream(self, body: ChatRequest) -> Events:
+            return lambda events: "".join(events).upper()
+
+    class LoudDialect(Dialect):
+        routes = (Loud("/v1/loud", "chat", ChatRequest),)
+
+        def error(self, error: RefusedError) -> dict[str, JsonValue]:
+            return {"NO": error.param}
+
+    for module in (dialects, routes):
+        monkeypatch.setattr(module, "DIALECTS", (*dialects.DIALECTS, LoudDialect()))
+    server = Server(monkeypatch)
+    assert server.post([whole()], path="/v1/loud").json() == {"SAID": "42"}
+    assert server.post([[event("so")]], path="/v1/loud", stream=True).text == event("so").upper()
+    assert server.post(path="/v1/loud", thinking="long").json() == {"NO": "thinking"}
+    assert server.post(path="/v1/loud", messages=5).json() == {"NO": "messages"}
 
 
 def test_a_request_may_not_ask_for_any_number_of_responses(monkeypatch: pytest.MonkeyPatch) -> None:
