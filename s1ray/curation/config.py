@@ -1,4 +1,4 @@
-"""What a curation run is told: where questions come from, what is dropped, and how the final set is chosen."""
+"""The configuration of the curation stage: where questions come from, what is dropped, how the final set is chosen."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from s1ray.thinking.budget import ThinkingBudget
 
 
 class QualityConfig(Config):
-    """Which rows are broken."""
+    """Which rows count as broken."""
 
     require: list[Literal["solution", "answer"]] = Field(default=["solution"])
-    """Fields that a row must have."""
+    """Fields without which a row is dropped."""
     formatting: bool = True
     """s1's text patterns (figures, image placeholders, inconsistent numbering, bold numbers); see `quality.py`."""
     trusted_figures: list[str] = Field(default=["AIME"])
-    """Sources (a part of the name) whose questions skip the patterns: figures of theirs are given in code."""
+    """Sources (part of the name) whose questions skip the patterns: their figures are given as code."""
     max_words: int | None = Field(default=None, ge=1)
-    """Words that a question may have."""
+    """Longer questions, in words, are dropped."""
 
 
 class DeduplicationConfig(Config):
-    """Which rows say the same. The row that comes first in the sources is kept."""
+    """Which rows are duplicates. Of a group, the row that comes first in the sources stays."""
 
     normalised: bool = True
-    """Same text but for case, spacing and punctuation (equal text is always removed)."""
+    """Also rows whose text differs only in case, spacing and punctuation (equal text is always removed)."""
     jaccard: float | None = Field(default=0.8, gt=0, le=1)
-    """One question only adds words to the other and this share of word triples is common. None: off."""
+    """Also rows where one question only adds words to the other and they share this much of their word triples. None:
+    off."""
     cross_source_ngrams: bool = False
-    """s1's rule for later sources: a question that shares a word 8-gram with an earlier source's question is
-    dropped."""
+    """s1's rule across sources: drop a question that shares a word 8-gram with an earlier source's question."""
 
 
 class Benchmark(Config):
-    """Questions that must not be trained on."""
+    """A benchmark whose questions must not be trained on."""
 
     path: str
     """A registered benchmark's name ("miniature"), or a Parquet or JSON-lines file or folder."""
@@ -59,52 +59,51 @@ class DecontaminationConfig(Config):
 
     benchmarks: list[Benchmark] = Field(default_factory=list)
     ngram: int = Field(default=8, ge=1)
-    """Words in a row that a question may not share with a benchmark question (s1 uses 8)."""
+    """A question that shares this many words in a row with a benchmark question is dropped (s1: 8)."""
     whole_questions: bool = True
-    """Also drop what contains a whole benchmark question (case, spacing and punctuation aside): a question of fewer
-    words than `ngram` has no n-gram at all, and punctuation glued to a word hides one."""
+    """Also drop what contains a whole benchmark question, ignoring case, spacing and punctuation. A question of fewer
+    words than `ngram` has no n-gram, and punctuation attached to a word hides one."""
     boilerplate: int | None = Field(default=None, ge=2)
-    """n-grams that this many benchmark questions share are formulas of speech and show no leak. None: s1's rule."""
+    """n-grams that this many benchmark questions share are stock phrases and do not count. None: they do (s1)."""
 
 
 class GivenDifficulty(Config):
-    """Labels that the sources already have (`columns.solved_by`)."""
+    """Labels that the sources have (`columns.solved_by`)."""
 
     kind: Literal["given"]
 
 
 class ModelDifficulty(Config):
-    """Ask small models; what one of them answers correctly is too easy."""
+    """Ask models: a question that one of them answers correctly is too easy."""
 
     kind: Literal["model"]
     models: dict[str, EngineConfig] = Field(min_length=1)
     """Label -> engine. s1 uses Qwen2.5-7B-Instruct and Qwen2.5-32B-Instruct."""
     thinking: ThinkingBudget | None = None
-    """How long to think. None: nothing is forced, the model answers as it is used to (as in s1); `max_tokens: 0` asks
-    for the answer at once."""
+    """Thinking budget. None: nothing is forced, as in s1; `max_tokens: 0` asks for the answer at once."""
     max_tokens: int = Field(default=32768, ge=1)
-    """Tokens of a response, thinking included; cut to what the context leaves."""
+    """Tokens of a response, thinking included; fewer where the context leaves fewer."""
     temperature: float = Field(default=0.05, ge=0)
     """s1's value."""
     samples: int = Field(default=1, ge=1)
     """Attempts per question; one correct attempt is enough to drop it."""
     shard_rows: int = Field(default=1024, ge=1)
-    """Questions that are answered and written at once: what a killed job can lose. Several times `max_num_seqs` keeps
+    """Questions that are answered and written together: what a killed job can lose. A multiple of `max_num_seqs` keeps
     the engine busy."""
     actors: int = Field(default=1, ge=1)
-    """Engines side by side, per model."""
+    """Engines per model, each on an actor."""
     grader: GraderName = RULES
     """Grades the answers: a registered grader, or "module:attribute"."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
-    """Share of failed requests (a question longer than the context, say) above which the run fails. Below, the
-    question is dropped as not measured."""
+    """The run fails when more than this share of requests fails (a question longer than the context, say). Below, such
+    questions are dropped as not measured."""
 
 
 Difficulty = Annotated[GivenDifficulty | ModelDifficulty, Field(discriminator="kind")]
 
 
 class DomainRule(Config):
-    """Gives a domain to rows that match."""
+    """Gives a domain to the rows that match."""
 
     domain: str
     question: str | None = None
@@ -151,38 +150,38 @@ class DomainConfig(Config):
 
 
 class LengthConfig(Config):
-    """How long a question's reference working is; selection prefers long ones, which stand for hard ones."""
+    """How the length of a reference working is counted; selection prefers long ones, a proxy for hard ones."""
 
     tokenizer: ModelPath | None = None
-    """Folder or Hub id with a `tokenizer.json`. None: words are counted."""
+    """Folder or Hub id with a `tokenizer.json`. None: count words."""
 
 
 class TrustedRule(Config):
-    """Rows taken before any sampling. All conditions must hold."""
+    """Rows that are taken before any sampling, if all conditions hold."""
 
     source: str
-    """A part of the source's name."""
+    """Part of the source's name."""
     min_length: int | None = None
-    """Longer than this."""
+    """The row's length must exceed this."""
     metadata: dict[str, str | int | bool] = Field(default_factory=dict)
-    """Values that the row's metadata must have."""
+    """Values that the row's metadata must hold."""
 
 
 class SelectionConfig(Config):
-    """How the final set is drawn."""
+    """How the final set is chosen."""
 
     method: Literal["s1", "random", "longest", "diverse", "all"] = "s1"
-    """s1: domains uniformly, then as the benchmarks weigh them, hard ones first. The others are the paper's ablations
-    (section 5.1) and, for 59K-full, everything."""
+    """s1: first from all domains equally, then by the benchmarks' weights, preferring long workings. The others are the
+    ablations of the paper's section 5.1; `all` is its 59K-full."""
     size: int = Field(default=1000, ge=1)
     trusted: list[TrustedRule] = Field(default_factory=list)
     uniform_share: float = Field(default=0.7, ge=0, le=1)
-    """Until this share of `size` is reached, domains are equally likely; then weighted."""
+    """Domains are equally likely until this share of `size` is reached, and weighted after that."""
     weights: dict[str, float] = Field(default_factory=dict)
     """Domain -> weight in the weighted part. Empty: from `weight_sources`."""
     weight_sources: list[str] = Field(default_factory=list, max_length=2)
-    """Parts of source names whose domains weigh (s1: "AIME", "GPQA"; the second counts half as much as the first).
-    Empty, with no `weights`: the weighted part is drawn uniformly too."""
+    """Parts of names of sources whose domains give the weights (s1: "AIME", "GPQA"; the second counts half as much).
+    With neither these nor `weights`, the weighted part is drawn uniformly too."""
 
     @field_validator("weights")
     @classmethod
@@ -209,14 +208,14 @@ class CurationConfig(StageConfig):
     )
 
     sources: list[Annotated[Source, registered(SOURCES), SerializeAsAny()]] = Field(min_length=1)
-    """In order: where two rows say the same, the earlier one stays."""
+    """In order: of two equal rows the earlier one stays."""
     quality: QualityConfig = QualityConfig()
     deduplication: DeduplicationConfig = DeduplicationConfig()
     decontamination: DecontaminationConfig = DecontaminationConfig()
     domains: DomainConfig = DomainConfig()
     length: LengthConfig = LengthConfig()
     cap_per_domain: int | None = Field(default=None, ge=1)
-    """Rows of a domain that go into the difficulty stage, drawn by seed: bounds what measuring costs."""
+    """At most so many rows of a domain, drawn by seed, have their difficulty measured: this bounds the cost."""
     difficulty: Difficulty | None = None
-    """None: nothing is dropped for being easy."""
+    """None: nothing is dropped as too easy."""
     selection: SelectionConfig = SelectionConfig()

@@ -1,14 +1,14 @@
-"""Removing questions that a benchmark asks: s1's 8-gram rule, and whole questions for what the rule cannot see.
+"""Removing questions that a benchmark asks: s1's 8-gram rule, and a search for whole benchmark questions.
 
 The rule (section 2 of the paper, `decontaminate_util.py` in s1's code): lower-case, collapse whitespace, and drop a
-question that shares one run of eight words with any benchmark question. Words are what stands between spaces; no
-punctuation is taken off. So a question of seven words has no such run and is never dropped (8 % of MATH is that short),
-and a comma glued to a word hides a run. Looking for whole benchmark questions, in normal form, catches both; on MATH it
-finds nothing that is no leak, hence it is on by default.
+question that shares eight words in a row with any benchmark question. Words are separated by spaces and keep their
+punctuation. So a question of seven words is never dropped (8 % of MATH is that short), and a comma attached to a word
+hides a match. Looking for whole benchmark questions, in normal form, catches both. On MATH it finds nothing but leaks,
+so it is on by default.
 
-The rule also has false positives: formulas of speech ("where m and n are relatively prime positive integers") are long
-enough to count. Of 915 AIME questions up to 2021 it flags 255 against the 90 of 2022 to 2024. `boilerplate` leaves out
-runs that several benchmark questions share (3: 163 are flagged); it is off by default, as in s1.
+The rule also has false positives: stock phrases ("where m and n are relatively prime positive integers") are long
+enough to match. Of 915 AIME questions up to 2021 it flags 255 against the 90 of 2022 to 2024. `boilerplate` ignores
+n-grams that several benchmark questions share (3: 163 are flagged); it is off by default, as in s1.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from s1ray.curation.text import tokens, word_ngrams
 
 _PREFIX = 3
 _MIN_TOKENS = 4
-"""Benchmark questions of fewer tokens ("2 + 2") are found by equality only: many questions contain them."""
+"""Shorter benchmark questions ("2 + 2") are found by equality only, because many questions contain them."""
 
 
 @dataclass
 class BenchmarkIndex:
-    """The benchmarks' n-grams and whole questions, each with the label of the question that it comes from."""
+    """The benchmarks' n-grams and whole questions, each with the label of its question."""
 
     ngram: int
     ngrams: dict[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class BenchmarkIndex:
 
     @classmethod
     def build(cls, questions: Iterable[tuple[str, str]], config: DecontaminationConfig) -> BenchmarkIndex:
-        """Index (label, question) pairs; where several questions share a run, the first one's label is kept."""
+        """Index (label, question) pairs. An n-gram that several questions share has the first one's label."""
         index = cls(config.ngram)
         asked_by: Counter[str] = Counter()
         for label, question in questions:

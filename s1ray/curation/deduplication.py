@@ -1,17 +1,16 @@
-"""Removing questions that say the same as an earlier one.
+"""Removing duplicates of earlier questions.
 
-Three rules, the first always on: equal text; equal normal form (case, spacing, punctuation aside); and near-equality,
-by which two questions are one when one of them only adds words to the other (no number, symbol or letter), and they
-share at least a given Jaccard similarity of their word triples. A replaced word makes another problem, however alike
-the rest
-is: "the sum of 3 and 5" and "of 3 and 7", "arrange the letters of MADAM" and "of RADII".
+Three rules, the first always on: equal text; equal normal form (ignoring case, spacing and punctuation); and near
+equality: one question only adds words to the other (no number, symbol or single letter), and the Jaccard similarity of
+their word triples reaches a given value. A replaced word makes another problem, however similar the rest is: "the sum
+of 3 and 5" and "of 3 and 7", "arrange the letters of MADAM" and "of RADII".
 
-Near-equal pairs are found by MinHash (Broder, 1997) with bands, then checked exactly, so no result depends on a hash
-alone. Of a group of rows that say the same, the one that comes first in the sources stays; groups are connected
-components, so neither the order of rows in a batch nor the number of workers matters.
+Near-equal pairs are found by MinHash (Broder, 1997) with bands and then checked exactly, so no result depends on a hash
+alone. Of a group of duplicates, the row that comes first in the sources stays. Groups are connected components, so
+neither the order of rows in a batch nor the number of workers matters.
 
 s1's code has one more rule, which the paper does not mention: each accepted source joins the benchmarks for the sources
-after it. It is here as an option (`cross_source`); note that it depends on the order of the sources.
+after it. `cross_source` is that rule, an option; it depends on the order of the sources.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ import numpy.typing as npt
 from s1ray.curation.text import normal_form, numbers, tokens
 
 SHINGLE = 3
-"""Words in a row that near-equality counts."""
+"""Words in a row that near equality compares."""
 BANDS, BAND_ROWS = 16, 4
 """Pairs of similarity s share a band with probability 1 - (1 - s**4)**16: 0.9998 at 0.8, 0.64 at 0.5."""
 _PRIME = (1 << 61) - 1
@@ -44,9 +43,9 @@ def text_key(question: str, *, normalised: bool) -> int:
 
 
 def bands(question: str) -> Keys:
-    """The MinHash bands of a question, shape (BANDS,): two questions with a common entry are candidates.
+    """The MinHash bands of a question, shape (BANDS,). Two questions with an entry in common are candidates.
 
-    The numbers enter every band, so that questions with other numbers never meet.
+    The question's numbers enter every band, so questions with different numbers are never candidates.
     """
     words = tokens(question)
     hashes = np.array([_hash(shingle) & 0xFFFFFFFF for shingle in shingles(words)], dtype=np.uint64)
@@ -69,7 +68,7 @@ def shingles(words: Sequence[str]) -> set[str]:
 
 
 def near_equal(first: str, second: str, jaccard: float) -> bool:
-    """Whether one question only adds words (no number, symbol or letter) and `jaccard` of the triples are common."""
+    """Whether one question only adds words (no number, symbol or letter), and their triples overlap by `jaccard`."""
     one, other = tokens(first), tokens(second)
     added, left_out = Counter(one) - Counter(other), Counter(other) - Counter(one)
     if (added and left_out) or not all(len(token) > 1 and token.isalpha() for token in added + left_out):
@@ -105,7 +104,7 @@ def near_duplicates(
         orders: position of each row in the sources, unique; shape (N,).
         questions: their texts.
         band_rows: their `bands`; shape (N, BANDS).
-        jaccard: similarity from which on two questions are one.
+        jaccard: similarity at which two questions are duplicates.
 
     Returns:
         Order of each such row -> order of the first row of its group.
@@ -156,7 +155,7 @@ def gram_hashes(grams: Sequence[str]) -> Keys:
 
 
 def _candidates(band_rows: Keys) -> Iterator[tuple[int, int]]:
-    """Pairs of rows with a common band entry, neighbours and first-of-group alike."""
+    """Pairs of rows with a band entry in common."""
     for band in range(band_rows.shape[1] if band_rows.size else 0):
         column = band_rows[:, band]
         order = np.argsort(column, kind="stable")

@@ -1,6 +1,6 @@
-"""The filters in their order, on the features of all rows: quality, duplicates, leaks, domains, the cap, difficulty.
+"""The filters in order, on the features of all rows: quality, duplicates, leaks, domains, the cap, difficulty.
 
-Quality comes before duplicates, so that a broken copy never stands in for a sound one.
+Quality comes before duplicates, so that a broken copy never replaces a sound one.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def cheap_filters(features: pa.Table, config: CurationConfig, seed: int) -> Funnel:
-    """Everything before difficulty.
+    """Every filter before difficulty.
 
     Args:
         features: `Features`, sorted by order, where row i has order i.

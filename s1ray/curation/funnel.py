@@ -1,4 +1,4 @@
-"""Who was dropped where, and why: the account of a curation run."""
+"""Which rows each stage of a curation run dropped, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Drop:
     stage: str
     reason: str
     detail: str = ""
-    """What shows it: the benchmark question, the row that was kept instead, ..."""
+    """The evidence: the benchmark question, the row that was kept instead, ..."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class StageCount:
 
 
 class Funnel:
-    """Rows pass stage after stage; each row is dropped at most once, by the first stage that says so."""
+    """The rows that are left after each stage. The first stage that drops a row decides."""
 
     def __init__(self, rows: Iterable[int]):
-        """Start with all rows, known by their position in the sources."""
+        """Start with all rows, by their position in the sources."""
         self._alive = dict.fromkeys(rows)
         self.drops: dict[int, Drop] = {}
         self.counts: list[StageCount] = []
@@ -49,7 +49,7 @@ class Funnel:
 
         Args:
             stage: its name.
-            drops: row -> (reason, detail); rows that are gone already are passed over.
+            drops: row -> (reason, detail); rows that are gone already are ignored.
         """
         rows_in, reasons = len(self._alive), Counter[str]()
         for row, (reason, detail) in drops.items():

@@ -1,9 +1,9 @@
-r"""Which rows are broken: s1's quality filter (steps A and B of its `filter.ipynb`), each drop with its reason.
+r"""Which rows are broken: s1's quality filter (steps A and B of its `filter.ipynb`), with a reason for each drop.
 
-Step A, nothing missing. s1 drops every row with any missing feature as "API error", and so loses all of USACO and
-LiveCodeBench, which have no solutions; here a missing solution and a failed call are reasons of their own.
+Step A, missing fields. s1 drops every row with any missing feature as "API error", and so loses all of USACO and
+LiveCodeBench, which have no solutions. Here a missing solution and a failed call have reasons of their own.
 
-Step B, text patterns: `[asy]` (a figure in Asymptote code), `![Image]` (a figure that is not there), `p1.` to `p999.`
+Step B, text patterns: `[asy]` (a figure in Asymptote code), `![Image]` (a figure that is missing), `p1.` to `p999.`
 (numbering of another collection), and a bold token with a digit after its opening stars on the same line. AIME
 questions skip them all, as in s1. One pattern is ours: text that was decoded with the wrong encoding.
 """

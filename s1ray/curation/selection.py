@@ -1,14 +1,14 @@
 """Choosing the final set: s1's pre-selection and Algorithm 1, and the paper's ablations.
 
-s1 (section 2.2; steps D and E of `filter.ipynb`): rows of trusted sources are taken first. Then, one at a time, a
-domain is drawn - uniformly until 70 % of the set is there, after that by the weight the benchmarks give to domains, a
-part that the paper's Algorithm 1 leaves out - and from the domain one question, with probability proportional to
-2^-rank, where rank 0 is the longest. Pre-selected rows stay in the domains' pools; drawing one adds nothing, but
-takes it out of the pool.
+s1 (section 2.2; steps D and E of `filter.ipynb`) takes rows of trusted sources first. Then it draws one question at a
+time: first a domain, uniformly until 70 % of the set is filled, and after that by the weights that the benchmarks give
+to domains (the paper's Algorithm 1 omits this part); then a question of that domain, with probability proportional to
+2^-rank, where rank 0 is the longest. Pre-selected rows stay in the domains' pools: drawing one adds nothing, but
+removes it from the pool.
 
 s1 never seeds its generator. Here every draw comes from Python's Mersenne Twister under the configured seed, whose
-floats are the same on every machine and version, and rows are ordered by length and id before any draw: the same rows
-in any order give the same set.
+floats are the same on every machine and version, and rows are ordered by length and id before any draw. So the same
+rows in any order give the same set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from s1ray.curation.config import SelectionConfig, TrustedRule
 
 @dataclass(frozen=True)
 class Candidate:
-    """What selection looks at of a question."""
+    """What selection knows about a question."""
 
     id: str
     domain: str
@@ -78,7 +78,7 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) 
 
 
 def unmatched(candidates: Sequence[Candidate], config: SelectionConfig) -> list[str]:
-    """What of the config matches no row: a rule that takes none, a source or a domain that weighs nothing."""
+    """Parts of the config that match no row, one line each: trusted rules, weight sources, weighted domains."""
     if config.method != "s1":
         return []
     domains = {row.domain for row in candidates}
@@ -140,7 +140,7 @@ def _draw(
     rank: Callable[[random.Random, int], int],
     names: Mapping[str, str],
 ) -> dict[str, str]:
-    """Fill a set to `size`: domains uniformly below `uniform` rows (or where no weighted domain is left), then by
+    """Fill a set to `size`: domains uniformly below `uniform` rows (or when no weighted domain is left), then by
     weight.
     """
     pools: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Texts in the forms that comparing them needs. One definition, so that every stage means the same by "the same"."""
+"""Text in the forms that comparisons need: one definition of "the same text" for all stages."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def word_ngrams(text: str, n: int) -> list[str]:
 
 
 def tokens(text: str) -> list[str]:
-    """Words, numbers and symbols, without case, spacing, sentence punctuation, LaTeX spacing and formula delimiters.
+    """Words, numbers and symbols, ignoring case, spacing, sentence punctuation, LaTeX spacing and formula delimiters.
 
     "What is  3+4 ?" and "what is 3 + 4" give the same, and so do "(5,3)" and "5, 3"; "5,3" and "53", or "1 23" and
     "12 3", do not.
@@ -33,7 +33,7 @@ def tokens(text: str) -> list[str]:
 
 
 def normal_form(text: str) -> str:
-    """`tokens`, joined: equal for texts that say the same but for spelling conventions."""
+    """`tokens`, joined: equal for texts that differ only in spelling conventions."""
     return " ".join(tokens(text))
 
 

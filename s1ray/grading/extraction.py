@@ -1,9 +1,9 @@
-r"""Reading the final answer off a response's answer text (what stands after the end-of-thinking delimiter).
+r"""Extracting the final answer from a response's answer text (what follows the end-of-thinking delimiter).
 
-In order: the last balanced `\boxed{...}`; the last "Final Answer:", "Answer:" or "answer is" and what follows it; a
-fallback, if one is asked for. Two differences from the s1 harness (answer extraction for AIME and MATH) are deliberate:
-it takes everything after the *first* "Answer:", although its comment says last, and it fails on `\fbox`. How an answer
-was found is kept with it, so that a report can tell a boxed answer from a guess.
+In order: the last balanced `\boxed{...}`; what follows the last "Final Answer:", "Answer:" or "answer is"; a fallback,
+if one is asked for. Two differences from the s1 harness (answer extraction for AIME and MATH) are deliberate: s1 takes
+everything after the *first* "Answer:", although its comment says last, and fails on `\fbox`. Each answer says how it
+was found, so that a report can tell a boxed answer from a guess.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Fallback = Literal["none", "last_line", "last_number"]
 How = Literal["boxed", "label", "whole", "last_line", "last_number"]
 
 FALLBACKS: tuple[How, ...] = ("last_line", "last_number")
-"""Ways of finding an answer that are guesses; a grade that rests on one says so."""
+"""Ways of finding an answer that are guesses; a grade based on one says so."""
 
 CHOICES = "ABCDEFGHIJ"
 """Letters that multiple-choice options may have."""
@@ -45,7 +45,7 @@ _WHOLE_MAX = 200
 
 @dataclass(frozen=True)
 class Extraction:
-    """An answer as the text gives it, and how it was found."""
+    """An answer as it stands in the text, and how it was found."""
 
     value: str
     how: How
@@ -56,11 +56,11 @@ def extract_answer(text: str, *, fallback: Fallback = "last_line") -> Extraction
 
     Args:
         text: the answer text, without the thinking.
-        fallback: what to take when the text neither boxes nor labels an answer: nothing, its last line, or its last
-            number. A text of one short line is its own answer whatever the fallback.
+        fallback: what to take if the text neither boxes nor labels an answer: nothing, its last line, or its last
+            number. A text of one short line is its own answer, except under "last_number".
 
     Returns:
-        The answer with wrapping (dollar signs, bold, a final full stop) taken off, or None where there is none.
+        The answer without wrapping (dollar signs, bold, a final full stop), or None.
     """
     previous = None
     while previous != text:
@@ -91,8 +91,8 @@ def extract_answer(text: str, *, fallback: Fallback = "last_line") -> Extraction
 def last_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` or `\fbox{...}`, or of `\boxed 7` up to the end of the formula.
 
-    Braces are balanced, and `\{` counts as text. A box that the end of the text cuts open is passed over for an earlier
-    one. Boxes with nothing but "and", "or" or commas between them are one answer, joined by commas. None: no box.
+    Braces are balanced, and `\{` counts as text. A box that the end of the text cuts off is ignored in favour of an
+    earlier one. Boxes separated only by "and", "or" or commas are one answer, joined by commas. None: no box.
     """
     boxes = [box for match in _BOX.finditer(text) if (box := _box_at(text, match)) is not None]
     if not boxes:
@@ -104,7 +104,7 @@ def last_boxed(text: str) -> str | None:
 
 
 def choice_letter(value: str) -> str | None:
-    """The option that an extracted answer names ("C", "(c)", "C) 42", "option C"), upper case; None where it names none
+    """The option that an extracted answer names ("C", "(c)", "C) 42", "option C"), in upper case; None if it names none
     or several.
     """
     cleaned = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mathit|rm|bf)\b\s*", "", unwrap(value))
@@ -121,9 +121,7 @@ def choice_letter(value: str) -> str | None:
 
 
 def unwrap(value: str) -> str:
-    r"""Take off what surrounds an answer without being part of it: dollar signs, `\\( \\)`, bold, backticks, quotes, a
-    final full stop.
-    """
+    r"""Strip what surrounds an answer: dollar signs, `\\( \\)`, bold, backticks, quotes, a final full stop."""
     previous = None
     while previous != value:
         previous = value
@@ -199,7 +197,7 @@ def _last_labelled(text: str) -> str | None:
 
 
 def _one_line(rest: str) -> str:
-    """The first line that is not empty, or the whole formula where one is opened there and closed on a later line."""
+    """The first line that is not empty, or the whole formula if one opens there and closes on a later line."""
     rest = rest.lstrip()
     for opening, closing in _DISPLAY.items():
         if rest.startswith(opening):
@@ -211,13 +209,13 @@ def _one_line(rest: str) -> str:
 
 
 def _of_line(line: str) -> str:
-    """The answer in a line: a formula at its end or what follows "is", if there are words before it; else the line."""
+    """The answer in a line: a formula at its end, or what follows "is", if words precede it; else the whole line."""
     line = unwrap(line)
     before_formula = [match for match in _MATH_SPAN.finditer(line) if not line[match.end() :].strip(" .,!*")]
     if before_formula and _has_words(line[: before_formula[-1].start()]):
         return unwrap(before_formula[-1].group())
     head, _, tail = _rpartition(line, r"\b(?:is|are|equals)\b:?")
-    # "x > 5 is the solution": words after the verb are no answer where the formula stands before it.
+    # "x > 5 is the solution": words after the verb are not the answer if the formula comes before it.
     says = bool(re.search(r"[\d$\\]", tail)) or not re.search(r"[\d$\\]", head)
     return unwrap(tail) if tail.strip() and _has_words(head) and says else line
 

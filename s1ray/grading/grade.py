@@ -1,8 +1,7 @@
-"""Grading a response against the reference answer, by rules alone.
+"""Grading a response against the reference answer: the grader by rules, and how a config names another one.
 
-Cheap first: the extracted answer as a choice letter, as text, as an exact number; only what is left goes to
-math-verify. An answer that cannot be read off is wrong (s1 lets such a multiple-choice answer default to "A"; its
-section on GPQA grading).
+Cheap comparisons come first: the extracted answer as a choice letter, as text, as an exact number. Only the rest goes
+to math-verify. A response without an answer is wrong (in s1 such a multiple-choice answer defaults to "A").
 """
 
 from __future__ import annotations
@@ -22,22 +21,22 @@ from s1ray.grading.normalise import based_number, is_words, parse_number, same_n
 from s1ray.registry import GRADERS
 
 Kind = Literal["number", "choice", "math", "text"]
-"""What a reference answer is. "text": words or an ordered list, compared by spelling only; "math": compared by algebra
-where spelling differs."""
+"""What kind of answer the reference is. "text": words or an ordered list, compared by spelling only; "math": compared
+by algebra if the spelling differs."""
 
 KINDS: tuple[str, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
 class Grade:
-    """A verdict, what it was based on, and which rule gave it."""
+    """A verdict, the answer that it is about, and the rule that gave it."""
 
     correct: bool
     extracted: str | None
-    """The answer as read off the text. None: there was none, which counts as wrong."""
+    """The answer in the text. None: there was none, which counts as wrong."""
     graded_by: str
-    """"exact", "numeric", "choice", "symbolic", "symbolic (undecided)" or "no answer"; ", from last_line" is added
-    where the answer is a guess."""
+    """Of `grade`: "exact", "numeric", "choice", "symbolic", "symbolic (undecided)" or "no answer", with ", from
+    last_line" if the answer is a guess. Another grader uses words of its own."""
 
 
 class Grader(Protocol):
@@ -85,10 +84,9 @@ def grade(gold: str, text: str, *, kind: str | None = None, fallback: Fallback =
     r"""Grade an answer text.
 
     Args:
-        gold: the reference answer ("42", "\\frac{1}{2}", "C"); a reference with a box in it counts as what is in the
-            box.
+        gold: the reference answer ("42", "\\frac{1}{2}", "C"); if it has a box in it, what is in the box.
         text: the response's answer text, without its thinking.
-        kind: what `gold` is. None: a single capital letter A to J is a choice, words are text, everything else math.
+        kind: of `gold`, one of `Kind`. None: `infer_kind` decides.
         fallback: see `extract_answer`.
 
     Raises:
@@ -107,7 +105,7 @@ def grade(gold: str, text: str, *, kind: str | None = None, fallback: Fallback =
 
 
 def infer_kind(gold: str) -> Kind:
-    """The kind of a reference answer that does not say its own."""
+    """The kind of a reference answer: a letter A to J is a choice, words are text, the rest numbers and math."""
     if re.fullmatch(r"\(?[A-J]\)?", gold) or re.fullmatch(r"\\text\{\s*\(?[A-J]\)?\s*\}", gold):
         return "choice"
     if parse_number(gold):
@@ -130,15 +128,15 @@ def kind_of(metadata: str | None) -> str | None:
 def check_references(questions: Iterable[tuple[str, str | None, str | None]], origin: str, grader: str = RULES) -> None:
     """Check, before any response is asked for, that responses can be graded against questions' reference answers.
 
-    What another grader than `grade` takes, it alone knows: then nothing is checked.
+    Only what `grade` can use is known here; for another grader nothing is checked.
 
     Args:
-        questions: id, reference answer (none, or blank: there is nothing to grade against) and metadata.
+        questions: id, reference answer (None or blank: there is nothing to grade against) and metadata.
         origin: begins the message.
         grader: the configured grader's name.
 
     Raises:
-        InputError: one is empty inside (".", an empty box), or its metadata gives a kind that does not exist.
+        InputError: a reference has no content (".", an empty box), or its metadata gives a kind that does not exist.
     """
     if grader != RULES:
         return
@@ -178,8 +176,8 @@ def _compare(gold: str, answer: str, kind: str) -> tuple[bool, str | None, str]:
     if gold_number and number:
         if same_number(gold_number, number):
             return True, answer, "numeric"
-        # A rounded decimal of a fraction is left to algebra, which has a tolerance; two numbers of one writing are
-        # simply different.
+        # A rounded decimal of a fraction is left to algebra, which has a tolerance; two numbers written in the same way
+        # are simply different.
         if gold_number.decimal == number.decimal:
             return False, answer, "numeric"
     if kind == "text" or is_words(answer) or _brackets_differ(gold, answer):
@@ -192,9 +190,7 @@ def _compare(gold: str, answer: str, kind: str) -> tuple[bool, str | None, str]:
 
 
 def _compare_bases(gold: str, answer: str) -> bool | None:
-    """Numerals with a base: the base may be left out of the answer where the reference has one, but must not contradict
-    it.
-    """
+    """Numerals with a base: the answer may omit the reference's base, but must not contradict it."""
     gold_base, answer_base = based_number(gold), based_number(answer)
     if gold_base is None and answer_base is None:
         return None
@@ -207,7 +203,7 @@ def _compare_bases(gold: str, answer: str) -> bool | None:
 
 
 def _brackets_differ(gold: str, answer: str) -> bool:
-    r"""A set is no tuple or interval: math-verify takes `\{1,2\}` and `(1,2)` for the same."""
+    r"""A set is neither a tuple nor an interval, but math-verify equates `\{1,2\}` and `(1,2)`."""
     kinds = {_bracket(gold), _bracket(answer)}
     return kinds == {"set", "tuple"}
 

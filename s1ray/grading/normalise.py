@@ -1,6 +1,6 @@
-r"""Bringing two answers to one spelling, so that most comparisons need neither a parser nor a computer algebra system.
+r"""One spelling for equal answers, so that most comparisons need neither a parser nor a computer algebra system.
 
-`same_text` compares words and LaTeX after taking away what carries no meaning (spacing commands, `\left`, `\dfrac` for
+`same_text` compares words and LaTeX after removing what carries no meaning (spacing commands, `\left`, `\dfrac` for
 `\frac`, `\text{}`, case). `parse_number` reads integers, decimals, fractions, mixed numbers and percentages as exact
 rationals: "023", "1,000.50", "-\frac{1}{2}", "50\%".
 """
@@ -25,13 +25,13 @@ _RATIO = re.compile(rf"(?P<sign>[-+]?)(?P<over>{_PLAIN})/(?P<under_sign>[-+]?)(?
 _MIXED = re.compile(r"(?P<sign>[-+]?)(?P<whole>\d+)\s+(?P<over>\d+)/(?P<under>\d+)")
 _BASE = re.compile(r"(?P<digits>[0-9A-Za-z]+)_\{?(?P<base>\d{1,2})\}?")
 _UNIT = re.compile(r"^([-+]?[\d.,]*\d)\s*(?:[€£¥]|\s[a-zA-Z]{2,}(?:\s[a-zA-Z]+)?|(?:\s?[a-zA-Z]{1,2}[²³]))$")
-_MAX_DIGITS = 200
-"""Characters of a number worth reading: longer ones are no answers."""
+_MAX_CHARACTERS = 200
+"""Longer numbers are not final answers."""
 
 
 @dataclass(frozen=True)
 class Number:
-    """An exact rational, and how it was written."""
+    """An exact rational, and how it is written."""
 
     value: Fraction
     percent: bool = False
@@ -39,8 +39,8 @@ class Number:
 
 
 def same_text(gold: str, answer: str) -> bool:
-    """Whether two answers are the same words or the same formula, spelling aside. Order counts, and so do brackets, but
-    for those of a list ("[3, 5]" is "3, 5").
+    """Whether two answers are the same words or the same formula, ignoring spelling. Order matters, and so do brackets,
+    except those of a list ("[3, 5]" is "3, 5").
     """
     gold, answer = _tidy(gold), _tidy(answer)
     if gold == answer:
@@ -54,9 +54,9 @@ def same_text(gold: str, answer: str) -> bool:
 
 
 def parse_number(text: str) -> Number | None:
-    """Read a plain number; None where the text is anything else."""
+    """Parse a plain number; None if the text is anything else."""
     text = _plain(text)
-    if len(text) > _MAX_DIGITS:
+    if len(text) > _MAX_CHARACTERS:
         return None
     percent = text.endswith("%")
     text = text.removesuffix("%").strip()
@@ -80,15 +80,15 @@ def parse_number(text: str) -> Number | None:
 
 
 def without_unit(text: str) -> str:
-    """A number's text without a unit written as plain words or a currency sign after it ("1,000.99 m²" -> "1,000.99").
+    """A number's text without a unit in plain words or a currency sign after it ("1,000.99 m²" -> "1,000.99").
 
-    A letter that touches the number stays: "5x" is no 5.
+    A letter directly after the number stays: "5x" is not 5.
     """
     return _UNIT.sub(r"\1", _plain(text))
 
 
 def same_number(gold: Number, answer: Number) -> bool:
-    """Equality of two numbers. A percentage equals both its figure and its hundredth: "50%" is 50 (the sign read as a
+    """Equality of two numbers. A percentage equals both its figure and its hundredth: "50%" is 50 (with the sign as a
     unit) and 0.5.
     """
     if gold.value == answer.value:
@@ -100,7 +100,7 @@ def same_number(gold: Number, answer: Number) -> bool:
 
 
 def spelling_free(answer: str) -> str:
-    """What equal answers have in common, for counting votes: numbers by their value, everything else tidied."""
+    """A key that equal answers share, for counting votes: a number's value, or the tidied text."""
     number = parse_number(answer)
     if number is None:
         return _without_assignment(_tidy(answer))
@@ -114,9 +114,7 @@ def based_number(text: str) -> tuple[str, int] | None:
 
 
 def is_words(text: str) -> bool:
-    """Whether an answer is made of words (no digits, operators or LaTeX), so that algebra has nothing to say about
-    it.
-    """
+    """Whether an answer consists of words (no digits, operators or LaTeX), which algebra cannot compare."""
     return bool(re.fullmatch(r"[^\W\d_]{2,}(?:[ '\-][^\W\d_]+)*", _plain(text)))
 
 
@@ -135,8 +133,8 @@ def _latex(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    r"""A number's text without LaTeX: units in `\\text{}` dropped, `\\frac{a}{b}` as a/b (with a space before, so that
-    a mixed number stays one).
+    r"""A number's text without LaTeX: units in `\\text{}` removed, `\\frac{a}{b}` as a/b (after a space, so that a
+    mixed number remains one).
     """
     text = _latex(text).replace("$", "")
     inner = _TEXT.fullmatch(text.strip())

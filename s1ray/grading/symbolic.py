@@ -27,7 +27,7 @@ class GradingError(S1rayError):
 
 
 class SymbolicComparer:
-    """Compares answers in a child process; safe to use from several threads."""
+    """Compares answers in a child process. Thread-safe."""
 
     def __init__(self, seconds: float = SECONDS):
         self.seconds = seconds
@@ -35,7 +35,7 @@ class SymbolicComparer:
         self._child: subprocess.Popen[str] | None = None
 
     def equal(self, gold: str, answer: str) -> bool | None:
-        """Whether math-verify finds the two equal; None where it could not tell in time.
+        """Whether math-verify finds the two equal; None if it could not tell in time.
 
         Raises:
             GradingError: the child process does not start (math-verify is not installed, for example).
@@ -58,7 +58,7 @@ class SymbolicComparer:
             return None if reply.startswith("error") else reply == "1"
 
     def close(self) -> None:
-        """End the child process, if there is one."""
+        """End the child process, if one is running."""
         with self._lock:
             self._close()
 
@@ -67,7 +67,7 @@ class SymbolicComparer:
             return self._child
         script = Path(__file__).with_name("math_verify_process.py")
         child = subprocess.Popen(
-            # -P: the folder of the script must not shadow the standard library.
+            # -P: the script's folder must not shadow the standard library.
             [sys.executable, "-P", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -93,7 +93,7 @@ _comparer: SymbolicComparer | None = None
 
 
 def symbolic_equal(gold: str, answer: str) -> bool | None:
-    """`SymbolicComparer.equal` on this process's own child."""
+    """`SymbolicComparer.equal` with the comparer that this process shares."""
     global _comparer
     if _comparer is None:
         _comparer = SymbolicComparer()
@@ -102,5 +102,5 @@ def symbolic_equal(gold: str, answer: str) -> bool | None:
 
 
 def _as_math(answer: str) -> str:
-    # math-verify looks for anchors in prose; a box around the extracted answer is the one that it always takes.
+    # math-verify looks for anchors in prose, and a box is the one that it always accepts.
     return f"\\boxed{{{answer}}}"

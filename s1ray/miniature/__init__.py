@@ -1,6 +1,6 @@
-"""s1ray at laptop size: a small world of questions, a procedural teacher, a tiny base model for two cores.
+"""s1ray at laptop size: a small world of questions, a procedural teacher, and a tiny base model for two cores.
 
-It registers itself with entry points, like a package of anybody's (`pyproject.toml`).
+It registers itself with entry points, like any other package (`pyproject.toml`).
 """
 
 from pathlib import Path

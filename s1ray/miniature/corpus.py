@@ -1,11 +1,11 @@
-"""What the base model reads: the world's language, short answers in chat, and worked exercises in plain text.
+"""The base model's training corpus: short answers in chat, and worked exercises in plain text.
 
-As a real pre-training corpus does, it holds worked solutions (single passes, and pages that re-check and correct),
-but none in chat and none between thinking delimiters; in chat it only ever answers at once. So the base model knows
-every step and guesses the answers of long questions, and fine-tuning on a thousand traces has to add one thing: to
-think before it answers (the "superficial alignment" hypothesis of the s1 paper, section 5).
+Like a real pre-training corpus, it holds worked solutions (single passes, and pages that re-check and correct), but
+none in chat and none between thinking delimiters; in chat it always answers at once. So the base model knows every
+step but guesses the answers of long questions, and fine-tuning on a thousand traces has to add one thing only: to think
+before answering (the "superficial alignment" hypothesis of the s1 paper, section 5).
 
-The questions of the held-out benchmark never occur, in no phrasing.
+The questions of the held-out benchmark never occur, in any phrasing.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from s1ray.miniature.seeding import generator
 from s1ray.miniature.working import Habits, one_pass, think
 
 QUESTION_SHARE = 0.1
-"""Part of the questions' tokens that the loss counts: their numbers are random, nobody can learn to predict them."""
+"""Share of the questions' tokens that the loss counts. Their numbers are random and cannot be predicted."""
 
 HEADINGS = ("", "", "Exercise: ", "Problem: ", "Example: ")
 ANSWER_FORMS = ("Final Answer: {}", "Final Answer: {}", "Answer: {}")
 SYSTEM_PROMPT = "You are a helpful assistant."
 
 DIRECT_LEVELS = (3, 3, 2, 1, 1, 1)
-"""Weights of the levels among questions answered at once: mostly those that can be."""
+"""Weights of the levels among questions answered at once: mostly easy ones, which can be."""
 
 PAGE_HABITS = Habits(rechecks=(0.0, 0.55, 0.25, 0.12, 0.05, 0.03))
-"""Pages that re-check: at least once, with the teacher's rates of slips."""
+"""Pages that re-check at least once, with the teacher's rates of slips."""
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Parts of the documents by kind; the rest are pages that re-check."""
+    """Shares of the kinds of documents; the rest are pages that re-check."""
 
     direct: float
     """Questions in chat, answered at once."""
@@ -44,17 +44,17 @@ class Mixture:
     quick: float
     """Exercises worked out in one quick pass."""
     more_of: tuple[str, ...] = ()
-    """Domains that are chosen three times as often as others."""
+    """Domains that are drawn three times as often as others."""
 
 
 EARLY = Mixture(direct=0.2, careful=0.4, quick=0.15)
 LATE = Mixture(direct=0.12, careful=0.6, quick=0.18, more_of=("counting", "sets"))
-"""What pages are like is learned early; what is left to learn are the steps, some more slowly than others."""
+"""The model learns early what pages look like. The steps remain, and some are learned more slowly than others."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text in two parts: what sets the scene, and what the model is to learn."""
+    """A text in two parts: the question, and what the model is to learn."""
 
     question: str
     """With special tokens written out; the loss counts `QUESTION_SHARE` of its tokens."""
@@ -65,11 +65,11 @@ class Document:
 def documents(
     seed: int, chunk: int, size: int, *, held_out: Collection[str], easy: bool = False, mixture: Mixture = EARLY
 ) -> list[Document]:
-    """Chunk number `chunk` of the corpus: `size` documents, the same ones whenever they are asked for.
+    """Chunk number `chunk` of the corpus: `size` documents, always the same ones.
 
     Args:
         held_out: `Problem.key` of every question that must not occur.
-        easy: keep to the lower half of the levels (the start of training).
+        easy: draw only from the lower levels (at the start of training).
     """
     rng = generator("corpus", seed, chunk)
     domains = [*DOMAINS, *mixture.more_of, *mixture.more_of]

@@ -1,13 +1,13 @@
-"""Train the base model of the miniature from nothing, on CPU.
+"""Train the base model of the miniature from scratch, on CPU.
 
     python -m s1ray.miniature.pretrain --output base_model --minutes 60
 
-Interrupted training goes on from `<output>/checkpoint.pt` when started again with the same arguments. The learning
-rate follows a cosine over the asked time (or number of steps); `--finish` writes the model from the checkpoint as it
-is. The weights are written as bfloat16 safetensors beside a TRAINING.json that says how they came about.
+Interrupted training resumes from `<output>/checkpoint.pt` when started again with the same arguments. The learning rate
+follows a cosine over the given time (or number of steps). `--finish` writes the model from the checkpoint as it is. The
+weights are bfloat16 safetensors; a TRAINING.json records how they were made.
 
-Documents are never packed: a batch holds documents of about the same length, so that attention sees one document only
-and positions begin at zero, as in use.
+Documents are never packed. A batch holds documents of about the same length, so attention sees one document only and
+positions begin at zero, as at inference.
 """
 
 from __future__ import annotations
@@ -29,23 +29,26 @@ import torch.distributed
 import torch.multiprocessing
 from torch.nn.functional import cross_entropy
 
+from s1ray.errors import InputError
 from s1ray.miniature.corpus import EARLY, LATE, QUESTION_SHARE, Document, documents
+from s1ray.miniature.pool import benchmark_keys
 from s1ray.miniature.tokenizer import END_OF_TEXT, PAD, TURN_END, save_tokenizer, train_tokenizer
+from s1ray.storage import write_text, writing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 CONTEXT = 2048
 SPARE_ROWS = 24
-"""Embedding rows beyond the tokenizer's, as Qwen's checkpoints have them: an engine must never sample those ids."""
+"""Embedding rows beyond the tokenizer's, as in Qwen's checkpoints: an engine must never sample those ids."""
 
 CHUNK = 3000
-"""Documents made, sorted by length and batched at a time."""
+"""Documents that are made, sorted by length and batched together."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what comes out, but for the machine."""
+    """Everything that decides the result, except the machine."""
 
     seed: int = 0
     minutes: float | None = 60.0
@@ -60,14 +63,14 @@ class Recipe:
     optimizer: str = "muon"
     weight_decay: float = 0.05
     warmup: float = 0.02
-    """Part of the training in which the learning rate rises."""
+    """Share of the training in which the learning rate rises."""
     easy: float = 0.1
-    """Part of the training that keeps to easy questions."""
+    """Share of the training that reads easy questions only."""
     early: float = 0.5
-    """Part of the training that reads the early mixture of documents."""
+    """Share of the training that reads the early mixture of documents."""
     workers: int = 2
-    """Processes of one thread each that share every batch. On a busy machine they beat one process of two threads by
-    far: threads meet in every operation, workers once a step."""
+    """Processes of one thread each that share every batch. On a busy machine they are much faster than one process of
+    two threads: threads synchronise in every operation, workers once per step."""
 
 
 def build_model(recipe: Recipe, tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
@@ -124,10 +127,10 @@ def batches(
         yield torch.from_numpy(ids), torch.from_numpy(counted)
 
 
-def forward_loss(model: Any, ids: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
+def forward_loss(model: Qwen2ForCausalLM, ids: torch.Tensor, counted: torch.Tensor) -> torch.Tensor:
     """Mean next-token loss over the counted tokens; the model runs in bfloat16, the loss in float32.
 
-    Logits are made for the counted positions only, which is less than half of them.
+    Logits are computed for the counted positions only, fewer than half of all.
     """
     chosen = counted[:, 1:]
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -159,9 +162,9 @@ def learning_rate_factor(progress: float, warmup: float) -> float:
 
 
 class Training:
-    """A training that can be put away and taken up again between chunks of the corpus.
+    """A training that can be saved and resumed between chunks of the corpus.
 
-    Every worker holds one; number 0 keeps the time, writes the checkpoints and talks.
+    Every worker has one; worker 0 keeps the time, writes the checkpoints and prints progress.
     """
 
     def __init__(self, recipe: Recipe, output: Path, held_out: Collection[str], rank: int = 0):
@@ -170,7 +173,7 @@ class Training:
         self.rank = rank
         self.output = output
         self.held_out = held_out
-        self.tokenizer = train_tokenizer(recipe.seed, maximum_length=CONTEXT)
+        self.tokenizer = train_tokenizer(recipe.seed, max_length=CONTEXT)
         self.model = build_model(recipe, self.tokenizer)
         self.optimizers = optimizers(self.model, recipe)
         self.chunk = self.step = self.tokens = 0
@@ -180,12 +183,12 @@ class Training:
 
     @property
     def checkpoint(self) -> Path:
-        """Where a training is put away."""
+        """File in which a training is saved."""
         return self.output / "checkpoint.pt"
 
     @property
     def progress(self) -> float:
-        """From 0 (nothing done) to 1 (the asked steps or minutes are spent)."""
+        """From 0 (nothing is done) to 1 (all steps or minutes are spent)."""
         if self.recipe.steps is not None:
             return self.step / self.recipe.steps
         return self.seconds / 60 / (self.recipe.minutes or 60.0)
@@ -240,14 +243,14 @@ class Training:
                 )
 
     def _share(self, made: Sequence[Document]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Give this worker its batches: all workers get the same number of them."""
+        """The batches of this worker; all workers get the same number."""
         workers = self.recipe.workers
         everything = batches(self.tokenizer, made, self.recipe.tokens_per_batch // workers, self.chunk)
         for group in zip(*[everything] * workers, strict=False):
             yield group[self.rank]
 
     def _average_gradients(self, elapsed: float) -> float:
-        """Replace the gradients by their mean over the workers; returns worker 0's elapsed seconds to all."""
+        """Replace the gradients by their mean over the workers, and give worker 0's elapsed seconds to all."""
         if self.recipe.workers == 1:
             return elapsed
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
@@ -269,21 +272,20 @@ class Training:
             "counters": (self.chunk, self.step, self.tokens, self.seconds),
             "losses": self.losses,
         }
-        part = self.checkpoint.with_suffix(".part")
-        torch.save(state, part)
-        part.replace(self.checkpoint)
+        with writing(self.checkpoint) as temporary:
+            torch.save(state, temporary)
 
     def resume(self) -> None:
-        """Take up a checkpoint of the same recipe, if there is one.
+        """Resume from a checkpoint of the same recipe, if there is one.
 
         Raises:
-            ValueError: the checkpoint was made with another recipe.
+            InputError: the checkpoint was made with another recipe.
         """
         if not self.checkpoint.exists():
             return
         state = torch.load(self.checkpoint, weights_only=True)
         if state["recipe"] != asdict(self.recipe):
-            raise ValueError(
+            raise InputError(
                 f"{self.checkpoint} was made with {state['recipe']}, not {asdict(self.recipe)}: use the same "
                 "arguments, or another --output"
             )
@@ -293,7 +295,7 @@ class Training:
         self.chunk, self.step, self.tokens, self.seconds = state["counters"]
         self.losses = state["losses"]
 
-    def export(self, folder: Path, *, extra: dict[str, Any] | None = None) -> None:
+    def export(self, folder: Path) -> None:
         """Write model, tokenizer and TRAINING.json as a Hugging Face folder of bfloat16 safetensors."""
         import transformers
 
@@ -323,15 +325,12 @@ class Training:
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
             },
-            **(extra or {}),
         }
-        (folder / "TRAINING.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_text(folder / "TRAINING.json", json.dumps(record, indent=1) + "\n")
 
 
 def train(rank: int, recipe: Recipe, output: Path, address: str, finish: bool) -> None:
     """One worker's part of a training, from the checkpoint if there is one; worker 0 writes the model."""
-    from s1ray.miniature.pool import benchmark_keys
-
     if recipe.workers > 1:
         torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=recipe.workers)
     training = Training(recipe, output, benchmark_keys(), rank)

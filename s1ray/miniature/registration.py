@@ -31,12 +31,12 @@ class MiniatureSource(Source):
             yield dataclasses.replace(question, source=f"{self.label}/{question.domain}")
 
     def check(self, require: Collection[str]) -> str:
-        """Nothing can be missing."""
+        """Nothing can be missing: the pool is generated."""
         return f"source {self.label}: {self.size:,} rows, generated"
 
 
 def benchmark() -> list[Question]:
-    """The held-out questions. Always all of them: the pool keeps clear of these and of no others."""
+    """The held-out questions, always all of them: the pool excludes exactly these."""
     return build_benchmark()
 
 

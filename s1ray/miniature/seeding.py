@@ -1,4 +1,4 @@
-"""Random generators named by what they are for: the same words give the same numbers everywhere."""
+"""Random generators seeded by words that say what they are for: the same words give the same numbers everywhere."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The miniature's tokenizer: byte-level BPE of about a thousand tokens with Qwen's special tokens and chat markup.
 
-Digits, single letters, punctuation and white space are always tokens of their own, so that a number or an arrow in a
-question and the same one in a working are the same tokens; words of two letters and more may merge with the space
-before them.
+Digits, single letters, punctuation and white space are always separate tokens, so a number or an arrow has the same
+tokens in a question and in its working. Words of two letters or more may merge with the space before them.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ END_OF_TEXT, TURN_START, TURN_END, PAD = "<|endoftext|>", "<|im_start|>", "<|im_
 SPECIAL_TOKENS = (END_OF_TEXT, TURN_START, TURN_END, PAD)
 
 VOCABULARY_SIZE = 1000
-"""Tokens asked for, special ones included; fewer come out when the corpus has no more words."""
+"""Tokens asked for, including special ones; there are fewer if the corpus runs out of words."""
 
 LEARNING_PIECES = r" ?\p{L}{2,}|\p{L}|\p{N}|[^\s\p{L}\p{N}]|\s"
-"""What merges are learned from: only words of two letters and more, with the space before them."""
+"""Pieces from which merges are learned: only words of two letters or more, with the space before them, can merge."""
 
 PIECES = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|"
     r"\s*[\r\n]+|\s+(?!\S)|\s+"
 )
-"""How a text is cut before merging: Qwen2's expression, because transformers 5 puts it into every tokenizer of a model
-of this architecture, whatever tokenizer.json says."""
+"""How text is split before merging. This is Qwen2's expression, because transformers 5 puts it into the tokenizer of
+every model of that architecture, whatever tokenizer.json says."""
 
 WORDS = tuple((Path(__file__).parent / "words.txt").read_text().split())
-"""Words beyond the world's own that prompts and forced texts use; they get tokens of their own too."""
+"""Words that only prompts and forced texts use; they get tokens of their own as well."""
 
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -45,13 +44,13 @@ CHAT_TEMPLATE = (
 """ChatML without a default system prompt."""
 
 
-def train_tokenizer(
-    seed: int = 0, *, documents_read: int = 4000, maximum_length: int = 2048
-) -> PreTrainedTokenizerFast:
+def train_tokenizer(seed: int = 0, *, documents_read: int = 4000, max_length: int = 2048) -> PreTrainedTokenizerFast:
     """Train the tokenizer on the corpus of `seed`; the same seed gives the same vocabulary.
 
     Args:
-        maximum_length: the context length in tokens that the tokenizer advertises.
+        seed: of the corpus.
+        documents_read: documents to train on.
+        max_length: the context length, in tokens, that the tokenizer states.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -84,7 +83,7 @@ def train_tokenizer(
         pad_token=PAD,
         additional_special_tokens=[END_OF_TEXT, TURN_START],
         clean_up_tokenization_spaces=False,
-        model_max_length=maximum_length,
+        model_max_length=max_length,
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -93,7 +92,7 @@ def train_tokenizer(
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the tokenizer so that `AutoTokenizer` and vLLM load it, the chat template inside tokenizer_config.json.
 
-    The configuration is written by hand, in the fields that transformers 4 and 5 both read.
+    The configuration is written by hand, with the fields that transformers 4 and 5 both read.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
@@ -112,10 +111,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 def join_spaces_last(
     vocabulary: dict[str, int], merges: list[tuple[str, str]]
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Merge a capital letter with its word first and with the space before it last.
+    """Merge a capital letter first with its word, and last with the space before it.
 
-    Otherwise the pieces of `PIECES` would make " S" one token where S is the name of something, and "S" another. The
-    ids that this frees go to the words that it needs; all other tokens keep theirs.
+    Otherwise, with the pieces of `PIECES`, the letter S used as a name would be one token after a space and another one
+    elsewhere. The ids that this frees go to the words that it needs; all other tokens keep theirs.
 
     Raises:
         ValueError: more words are needed than ids are freed.

@@ -1,10 +1,9 @@
 """How a question is worked out on paper: passes over its steps, slips, and re-checks after "Wait".
 
-A pass is either careful (one step a line) or quick (several steps a line, see `Domain.stride`); it ends in a line "So
-X". A slip changes what a line says; some slips are noticed at once and corrected in a line that begins with "Wait". A
-re-check is a careful pass made afresh after a line that begins with "Wait". While no answer has been found more often
-than every other, another re-check follows; once passes have disagreed, a line "Most say X" says which answer won. So
-the last line always names the answer to give.
+A pass is either careful (one step per line) or quick (several steps per line, see `Domain.stride`), and ends in a line
+"So X". A slip changes the result on a line; some slips are noticed at once and corrected in a line that begins with
+"Wait". A re-check is a new careful pass after a line that begins with "Wait". Re-checks continue while no answer leads;
+if passes disagreed, a line "Most say X" names the winner. So the last line always names the answer to give.
 """
 
 from __future__ import annotations
@@ -17,37 +16,37 @@ from typing import Any
 from s1ray.miniature.domains import AnyDomain, Spec
 
 RECHECK_LINES = ("Wait, check.", "Wait, once more.", "Wait, step by step.")
-"""How a re-check begins when there is no disagreement yet."""
+"""Lines that begin a re-check when passes agree so far."""
 
-MAXIMUM_PASSES = 9
-"""Where a working gives up looking for agreement; slips are rare, so this is hardly ever reached."""
+MAX_PASSES = 9
+"""A working stops looking for agreement here; slips are rare, so this is hardly ever reached."""
 
 
 @dataclass(frozen=True)
 class Habits:
-    """How somebody works: probabilities, all between 0 and 1; the defaults are those of the corpus."""
+    """The probabilities that shape a working; the defaults are those of the corpus."""
 
     quick_first: float = 0.8
-    """That the first pass is a quick one. Re-checks are always careful."""
+    """That the first pass is quick. Re-checks are always careful."""
     quick_slip: float = 0.08
-    """Slips per line of a quick pass."""
+    """Of a slip on a line of a quick pass."""
     careful_slip: float = 0.03
-    """Slips per line of a careful pass."""
+    """Of a slip on a line of a careful pass."""
     notice: float = 0.4
-    """That a slip is seen at once."""
+    """That a slip is noticed at once."""
     rechecks: tuple[float, ...] = (0.6, 0.2, 0.1, 0.05, 0.03, 0.02)
-    """Weights of making 0, 1, 2, ... re-checks, before any that a disagreement asks for."""
+    """Weights of 0, 1, 2, ... re-checks; a disagreement adds more."""
 
 
 def one_pass(domain: AnyDomain, spec: Spec, *, stride: int = 1) -> tuple[list[str], str]:
-    """The lines of one pass without slips, and its answer; `stride` steps go on a line."""
+    """The lines of one pass without slips, `stride` steps per line, and its answer."""
     return slipping_pass(domain, spec, random.Random(0), stride=stride, slip=0.0, notice=0.0)
 
 
 def slipping_pass(
     domain: AnyDomain, spec: Spec, rng: random.Random, *, stride: int, slip: float, notice: float
 ) -> tuple[list[str], str]:
-    """The lines of one pass and the answer it reaches, with slips at rate `slip` a line, noticed at rate `notice`."""
+    """The lines of one pass and its answer. A line has a slip with probability `slip`, noticed with `notice`."""
     state = domain.start(spec)
     lines: list[str] = []
     index = 0
@@ -73,7 +72,7 @@ def slipping_pass(
 
 
 def think(domain: AnyDomain, spec: Spec, rng: random.Random, habits: Habits) -> tuple[str, str]:
-    """A whole working with its re-checks, and the answer that it settles on (which slips can make a wrong one)."""
+    """A whole working with its re-checks, and the answer that it settles on, which slips can make wrong."""
     rechecks = rng.choices(range(len(habits.rechecks)), habits.rechecks)[0]
     lines: list[str] = []
     votes: Counter[str] = Counter()
@@ -95,6 +94,6 @@ def think(domain: AnyDomain, spec: Spec, rng: random.Random, habits: Habits) -> 
         if agreed and len(ranked) > 1:
             answer = ranked[0][0]
             lines.append(f"Most say {answer}")
-        if passes >= MAXIMUM_PASSES or (agreed and passes > rechecks):
+        if passes >= MAX_PASSES or (agreed and passes > rechecks):
             return "\n".join(lines), answer
         lines.append(rng.choice(RECHECK_LINES) if agreed else f"Wait, {ranked[0][0]} or {ranked[1][0]}?")

@@ -1,9 +1,13 @@
 """Curation and traces on a real Ray: same bytes however the work is spread, and nothing lost or repeated after a
 kill."""
 
+from __future__ import annotations
+
 import json
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -14,24 +18,27 @@ from s1ray.curation.difficulty import measure, solvers
 from s1ray.curation.pipeline import curate
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.models import EngineConfig
-from s1ray.runs import RunError, read_manifest
+from s1ray.runs import Run, RunError, read_manifest
 from s1ray.schemas import Completion, Question, Trace, read_table
 from s1ray.shards import map_shards
 from s1ray.traces import pipeline as traces_pipeline
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.pipeline import traces as generate_traces
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("ray_session")]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _workers_get_this_module_by_value(ray_session):
+def _workers_get_this_module_by_value(ray_session: None) -> None:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-def curation(output, **changes):
+def curation(output: Path, **changes: object) -> CurationConfig:
     data = {
         "output": str(output),
         "sources": [{"kind": "miniature", "size": 1500}],
@@ -43,11 +50,11 @@ def curation(output, **changes):
 
 
 @pytest.fixture(scope="module")
-def curated(ray_session, tmp_path_factory):
+def curated(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return curate(curation(tmp_path_factory.mktemp("curated") / "run"))
 
 
-def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated):
+def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated: Run) -> None:
     import pyarrow.parquet as pq
 
     questions = read_table(curated.path / "questions.parquet", Question).to_pylist()
@@ -58,35 +65,35 @@ def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated):
     assert all(row["stage"] and row["reason"] for row in dropped)
     assert all(json.loads(row["metadata"])["flaw"] != "benchmark_leak" for row in questions)
     manifest = read_manifest(curated.path)
+    assert manifest is not None
     assert manifest["rows"]["in"] == 1500
     assert manifest["rows"]["out"] == 100
     assert sum(manifest["drops"].values()) == 1400
     assert not (curated.path / "work").exists()
 
 
-def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(curated, tmp_path, monkeypatch):
+def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(
+    curated: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow.parquet as pq
+
     monkeypatch.setattr(staging, "PART_ROWS", 400)
     again = curate(curation(tmp_path / "run"))
     for name in ("questions.parquet", "dropped.parquet"):
-        rows = [read_rows(run.path / name) for run in (curated, again)]
-        assert rows[0] == rows[1]
+        first, second = (pq.read_table(run.path / name) for run in (curated, again))
+        assert first.equals(second)
     assert (curated.path / "questions.parquet").read_bytes() == (again.path / "questions.parquet").read_bytes()
     assert curate(curation(tmp_path / "run")).skipped
-
-
-def read_rows(path):
-    import pyarrow.parquet as pq
-
-    return pq.read_table(path).to_pylist()
 
 
 class Knower:
     """Knows the answers to questions whose id begins with one of some digits; fails once and for all on others."""
 
-    def __init__(self, answers, digits, fails):
+    def __init__(self, answers: Mapping[str, str], digits: str, fails: Collection[str]) -> None:
         self.answers, self.digits, self.fails = answers, digits, fails
 
     async def complete(self, request: GenerationRequest) -> Completion:
+        assert request.messages is not None
         question = request.messages[0]["content"]
         if self.fails and question in self.fails:
             raise GenerationError("no luck")
@@ -96,11 +103,11 @@ class Knower:
             id=request.id, thinking="", answer=answer, prompt_tokens=1, thinking_tokens=0, answer_tokens=2
         )
 
-    async def close(self):
+    async def close(self) -> None:
         pass
 
 
-def test_difficulty_by_models_marks_who_solved_what(curated, tmp_path):
+def test_difficulty_by_models_marks_who_solved_what(curated: Run, tmp_path: Path) -> None:
     questions = read_table(curated.path / "questions.parquet", Question).select(
         ["id", "question", "answer", "metadata"]
     )
@@ -110,7 +117,9 @@ def test_difficulty_by_models_marks_who_solved_what(curated, tmp_path):
     engine = EngineConfig(model="some/model", device="cpu")
     config = ModelDifficulty(kind="model", models={"low": engine, "high": engine}, shard_rows=30, samples=2)
 
-    def make_engine(engine, answers=answers, failing=failing):
+    def make_engine(
+        engine: EngineConfig, answers: Mapping[str, str] = answers, failing: Collection[str] = failing
+    ) -> Knower:
         return Knower(answers, "01234567", failing)
 
     measured = measure(questions, config, tmp_path, seed=0, make_engine=make_engine)
@@ -124,21 +133,21 @@ def test_difficulty_by_models_marks_who_solved_what(curated, tmp_path):
 class Counting:
     """Copies rows; notes each shard that it does, and fails on a chosen row while a marker is there."""
 
-    def __init__(self, notes, poison, marker):
+    def __init__(self, notes: str, poison: str, marker: str) -> None:
         self.notes, self.poison, self.marker = Path(notes), poison, Path(marker)
 
-    def __call__(self, rows):
+    def __call__(self, rows: pa.Table) -> pa.Table:
         ids = rows.column("id").to_pylist()
         if self.poison in ids and self.marker.exists():
             raise ValueError(f"row {self.poison} is poison")
         (self.notes / f"{ids[0]}-{len(list(self.notes.iterdir()))}").touch()
         return rows
 
-    def close(self):
+    def close(self) -> None:
         pass
 
 
-def test_a_failed_job_keeps_what_is_done_and_goes_on_from_there(tmp_path):
+def test_a_failed_job_keeps_what_is_done_and_resumes_there(tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -147,13 +156,13 @@ def test_a_failed_job_keeps_what_is_done_and_goes_on_from_there(tmp_path):
     notes.mkdir()
     marker.touch()
 
-    def make_worker(notes=str(notes), marker=str(marker)):
+    def make_worker(notes: str = str(notes), marker: str = str(marker)) -> Counting:
         return Counting(notes, "r055", marker)
 
-    def run():
+    def run() -> list[Path]:
         return map_shards(rows, tmp_path / "shards", make_worker, fingerprint={"a": 1}, shard_rows=10)
 
-    def worked():
+    def worked() -> list[str]:
         """The first ids of the shards that a worker was called with, in order."""
         return [note.name.split("-")[0] for note in sorted(notes.iterdir(), key=lambda note: note.stat().st_mtime_ns)]
 
@@ -173,7 +182,7 @@ def test_a_failed_job_keeps_what_is_done_and_goes_on_from_there(tmp_path):
     assert len(worked()) == total
 
 
-def trace_config(output, questions, tokenizer):
+def trace_config(output: Path, questions: Path, tokenizer: Path) -> TracesConfig:
     data = {
         "output": str(output),
         "questions": str(questions),
@@ -186,7 +195,7 @@ def trace_config(output, questions, tokenizer):
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from tokenizers.pre_tokenizers import Whitespace
@@ -198,7 +207,9 @@ def tokenizer(tmp_path_factory):
     return folder
 
 
-def test_a_killed_trace_run_ends_with_the_bytes_of_an_undisturbed_one(curated, tokenizer, tmp_path, monkeypatch):
+def test_a_killed_trace_run_ends_with_the_bytes_of_an_undisturbed_one(
+    curated: Run, tokenizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     questions = curated.path / "questions.parquet"
     undisturbed = generate_traces(trace_config(tmp_path / "undisturbed", questions, tokenizer))
     traces = read_table(undisturbed.path / "traces.parquet", Trace)
@@ -208,7 +219,7 @@ def test_a_killed_trace_run_ends_with_the_bytes_of_an_undisturbed_one(curated, t
     class Killed(BaseException):
         pass
 
-    def killed(*_):
+    def killed(*_: object) -> None:
         raise Killed
 
     config = trace_config(tmp_path / "killed", questions, tokenizer)
