@@ -39,7 +39,7 @@ bench-autoscaling: setup
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/lint-imports --quiet
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/mypy
 
 format: setup
