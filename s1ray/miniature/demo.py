@@ -13,7 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from s1ray.evaluation.results import ArmResult, load_results
+from s1ray.evaluation.arm_result import ArmResult
+from s1ray.evaluation.loading import load_results
 from s1ray.pipelines import load_pipeline, run_pipeline
 from s1ray.storage import write_text
 
@@ -62,17 +63,17 @@ def closing_words(output: Path) -> str:
     """What the demo measured, and what to try next."""
     results = load_results([output / "eval"])
     arms = results.of("sft")
-    at_once = next(arm for arm in arms if arm.setting.max_tokens == 0)
-    capped = [arm for arm in arms if not arm.setting.waits]
-    most = max(capped, key=lambda arm: arm.setting.max_tokens or 0)
-    waiting = max((arm for arm in arms if arm.setting.waits), key=lambda arm: arm.accuracy.value)
+    at_once = next(arm for arm in arms if arm.setting.limits[1] == 0)
+    capped = [arm for arm in arms if not arm.setting.budget.waits]
+    most = max(capped, key=lambda arm: arm.setting.limits[1] or 0)
+    waiting = max((arm for arm in arms if arm.setting.budget.waits), key=lambda arm: arm.accuracy.value)
     lines = [
         "",
         "What you have seen",
         f"  Of {len(at_once.rows)} held-out questions the fine-tuned model answers correctly",
         f"    {_share(at_once)} at once, without thinking,",
-        f"    {_share(most)} with up to {most.setting.max_tokens} thinking tokens,",
-        f'    {_share(waiting)} where "Wait" replaces the end of its thinking up to {waiting.setting.waits} time(s).',
+        f"    {_share(most)} with up to {most.setting.limits[1]} thinking tokens,",
+        f'    {_share(waiting)} where "Wait" replaces the end of its thinking {waiting.setting.budget.waits} time(s).',
         "  The table has every setting with its interval; the report shows the responses themselves.",
         "",
         "What to try next",
