@@ -31,13 +31,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return AutoTokenizer.from_pretrained(BASE_MODEL_DIR)
 
 
-def greedy(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, prompt: str, new_tokens: int = 24) -> str:
+def greedy(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: list[str]) -> list[str]:
     import torch
 
-    ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+    batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
     with torch.no_grad():
-        output = model.generate(ids, max_new_tokens=new_tokens, do_sample=False)
-    return str(tokenizer.decode(output[0, ids.shape[1] :]))
+        output = model.generate(**batch, max_new_tokens=24, do_sample=False)
+    texts = tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :])
+    return [text.replace(tokenizer.pad_token, "") for text in texts]
 
 
 def chat(tokenizer: PreTrainedTokenizerFast, question: str) -> str:
@@ -76,11 +77,11 @@ def test_it_is_a_bfloat16_qwen2_with_spare_embedding_rows(
 def test_in_chat_it_answers_at_once_and_easy_questions_above_chance(
     model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    right = answered = 0
     names = sorted(DOMAINS)
-    for seed in range(56):
-        question = to_question(draw(generator("easy", seed), names[seed % len(names)], 1))
-        reply = greedy(model, tokenizer, chat(tokenizer, question.question))
+    questions = [to_question(draw(generator("easy", seed), names[seed % len(names)], 1)) for seed in range(56)]
+    right = answered = 0
+    replies = greedy(model, tokenizer, [chat(tokenizer, question.question) for question in questions])
+    for question, reply in zip(questions, replies, strict=True):
         answered += "Answer:" in reply and reply.endswith("<|im_end|>")
         right += verify(question, reply.split("Answer:")[-1].removesuffix("<|im_end|>"))
     assert answered >= 50
@@ -89,11 +90,10 @@ def test_in_chat_it_answers_at_once_and_easy_questions_above_chance(
 
 def test_in_plain_text_it_takes_single_steps(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
     """Given a working up to the last step, it writes that step: what fine-tuning can build on."""
-    right = 0
     names = sorted(DOMAINS)
-    for seed in range(56):
-        problem = draw(generator("step", seed), names[seed % len(names)], 4)
-        lines, _ = one_pass(problem.rules, problem.spec)
-        prompt = "\n".join([problem.text, *lines[:-1], ""])
-        right += greedy(model, tokenizer, prompt).startswith(lines[-1] + "\n")
+    problems = [draw(generator("step", seed), names[seed % len(names)], 4) for seed in range(56)]
+    workings = [one_pass(problem.rules, problem.spec)[0] for problem in problems]
+    prompts = ["\n".join([problem.text, *lines[:-1], ""]) for problem, lines in zip(problems, workings, strict=True)]
+    replies = greedy(model, tokenizer, prompts)
+    right = sum(reply.startswith(lines[-1] + "\n") for lines, reply in zip(workings, replies, strict=True))
     assert right / 56 > 0.7

@@ -14,7 +14,7 @@ from s1ray.schemas import Question, question_id
 
 @pytest.fixture(scope="module")
 def pool() -> list[Question]:
-    return build_pool(20_000, seed=0)
+    return build_pool(6_000, seed=0)
 
 
 def flaw_of(question: Question) -> str | None:
@@ -29,7 +29,7 @@ def test_rows_are_questions_with_their_ids(pool: list[Question]) -> None:
 
 def test_the_pool_has_the_size_and_the_flaws_it_was_asked_for(pool: list[Question]) -> None:
     flaws = Counter(map(flaw_of, pool))
-    assert len(pool) == 20_000
+    assert len(pool) == 6_000
     for flaw, rate in FLAW_RATES.items():
         assert flaws[flaw] == round(rate * len(pool))
 
@@ -40,7 +40,7 @@ def test_sound_rows_are_distinct_complete_and_cover_every_domain(pool: list[Ques
     assert all(question.solution and question.answer for question in sound)
     shares = Counter(question.domain for question in sound)
     assert set(shares) == set(DOMAINS)
-    assert min(shares.values()) > 500
+    assert min(shares.values()) > 150
 
 
 def test_copies_have_their_original_in_the_pool_and_near_copies_differ_from_it(pool: list[Question]) -> None:
