@@ -5,7 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+HEARTBEAT_S = 10.0
+"""Seconds between two lines of long work; more after some minutes."""
 
 
 def configure(*, verbose: bool = False) -> None:
@@ -30,3 +35,26 @@ def quiet(*names: str, level: int = logging.WARNING) -> Iterator[None]:
     finally:
         for logger, old in zip(loggers, before, strict=True):
             logger.setLevel(old)
+
+
+@contextlib.contextmanager
+def heartbeat(line: Callable[[float], str]) -> Iterator[None]:
+    """Log a line now and then inside the block, so that long work is not silent.
+
+    Args:
+        line: from the seconds since the block began to the text; called in another thread.
+    """
+    stop, began = threading.Event(), time.monotonic()
+
+    def beat() -> None:
+        # Every ten seconds for five minutes, then less often: work of hours must not fill the log.
+        while not stop.wait(max(HEARTBEAT_S, (time.monotonic() - began) / 30)):
+            logging.getLogger("s1ray").info("%s", line(time.monotonic() - began))
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -17,13 +17,13 @@ import json
 import logging
 import os
 import shutil
-import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from s1ray.errors import UnreachableError
+from s1ray.logs import heartbeat
 from s1ray.runs import RunError
 from s1ray.schemas import write_table
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("s1ray")
-LOG_SECONDS = 10.0
-"""Time between two lines of progress."""
 HOPELESS = 16
 """Rows of a shard from which on it ends the run if all of them failed: a wrong key, an empty account, a dead server."""
 PARTIAL = ".partial"
@@ -139,8 +137,8 @@ def _run(
         write_table(shard, inputs / file.name)
         tasks.append({"input": str(inputs / file.name), "output": str(file), "rows": len(shard)})
     options = {"num_cpus": 1, **actor_options}
-    started, logged, done, total = time.monotonic(), time.monotonic(), 0, sum(len(shard) for shard, _ in pending)
-    with quiet_ray_data():
+    done, total = 0, sum(len(shard) for shard, _ in pending)
+    with quiet_ray_data(), heartbeat(lambda seconds: f"{what}: {done:,} of {total:,} after {seconds:.0f} s"):
         results = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _Shards,
             fn_constructor_args=(make_worker,),
@@ -158,9 +156,6 @@ def _run(
                         if task["error"] is not None:
                             raise _failed(what, done, total, task["error"], folder)
                         done += task["rows"]
-                    if time.monotonic() - logged > LOG_SECONDS:
-                        logged = time.monotonic()
-                        log.info("%s: %d of %d, %.1f a second", what, done, total, done / (logged - started))
         except ray.exceptions.RayError as error:
             raise _failed(what, done, total, f"{type(error).__name__}: {error}", folder) from error
     shutil.rmtree(inputs)

@@ -7,8 +7,6 @@ row, and the same result however Ray Data spread the work.
 from __future__ import annotations
 
 import dataclasses
-import logging
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,16 +16,15 @@ from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.deduplication import bands, gram_hashes, text_key
 from s1ray.curation.quality import quality_reason
-from s1ray.curation.staging import LOG_SECONDS, StagedRow
+from s1ray.curation.staging import StagedRow
 from s1ray.curation.text import word_ngrams
 from s1ray.generation.lengths import length_counter
+from s1ray.logs import heartbeat
 from s1ray.schemas import arrow_schema, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import ray
-
-log = logging.getLogger("s1ray")
 
 S1_NGRAM = 8
 
@@ -81,17 +78,13 @@ def compute_features(parts: Sequence[Path], config: CurationConfig, index: Bench
     # Without the sources: a worker need not be able to import a stranger's class.
     settings, shared = config.model_copy(update={"sources": []}), ray.put(index)
     batches: list[pa.Table] = []
-    logged = time.monotonic()
-    with quiet_ray_data():
+    with quiet_ray_data(), heartbeat(lambda _: f"curate: features of {sum(map(len, batches)):,} rows"):
         dataset = ray.data.read_parquet([str(part) for part in parts], override_num_blocks=len(parts))
         computed = dataset.map_batches(
             _on_batch, fn_kwargs={"config": settings, "index": [shared]}, batch_format="pyarrow"
         )
         for batch in computed.iter_batches(batch_size=None, batch_format="pyarrow"):
             batches.append(batch.cast(arrow_schema(Features)))
-            if time.monotonic() - logged > LOG_SECONDS:
-                logged = time.monotonic()
-                log.info("curate: features of %d rows", sum(map(len, batches)))
     return pa.concat_tables(batches).sort_by("order")
 
 

@@ -34,6 +34,7 @@ from s1ray.curation.selection import Candidate, select, unmatched
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.engine import check_engine
 from s1ray.generation.lengths import length_counter
+from s1ray.logs import heartbeat
 from s1ray.runs import Run
 from s1ray.schemas import Question, arrow_schema, to_table, write_table
 from s1ray.stages import Stage
@@ -113,7 +114,8 @@ def work(config: CurationConfig, run: Run) -> None:
     with connected():
         log.info("curate: looking at every row: quality, leaks, duplicates, length")
         features = compute_features(parts, config, index)
-        funnel = cheap_filters(features, config, config.seed)
+        with heartbeat(lambda seconds: f"curate: filtering {len(features):,} rows ({seconds:.0f} s)"):
+            funnel = cheap_filters(features, config, config.seed)
         if not funnel.alive:
             raise ConfigError(f"no question is left before the difficulty stage\n{funnel.table()}")
         log.info("curate: %d of %d rows are left before difficulty", len(funnel.alive), len(features))

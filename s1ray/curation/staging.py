@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-import logging
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -18,14 +16,11 @@ from s1ray.config import ConfigError
 from s1ray.curation.records import SourceRow
 from s1ray.curation.sources import Source
 from s1ray.errors import InputError
+from s1ray.logs import heartbeat
 from s1ray.schemas import to_table, write_table
-
-log = logging.getLogger("s1ray")
 
 PART_ROWS = 4096
 """Rows of a staged part: a block of Ray Data."""
-LOG_SECONDS = 10.0
-"""Seconds between two lines on progress."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,14 +37,12 @@ def stage(sources: Sequence[Source], folder: Path) -> list[Path]:
     Raises:
         S1rayError: a source cannot be read, or holds something else than its config says; the message names it.
     """
-    rows, logged = _staged(sources), time.monotonic()
+    rows = _staged(sources)
     parts: list[Path] = []
-    while batch := list(itertools.islice(rows, PART_ROWS)):
-        parts.append(folder / f"part-{len(parts):05d}.parquet")
-        write_table(to_table(batch, StagedRow), parts[-1])
-        if time.monotonic() - logged > LOG_SECONDS:
-            logged = time.monotonic()
-            log.info("curate: %d rows staged", batch[-1].order + 1)
+    with heartbeat(lambda seconds: f"curate: {len(parts) * PART_ROWS:,} rows read after {seconds:.0f} s"):
+        while batch := list(itertools.islice(rows, PART_ROWS)):
+            parts.append(folder / f"part-{len(parts):05d}.parquet")
+            write_table(to_table(batch, StagedRow), parts[-1])
     if not parts:
         raise ConfigError("sources: none of them has a row; check their `where` and `limit`")
     return parts
