@@ -15,7 +15,7 @@ from s1ray.config import load_config
 from s1ray.pipelines import load_pipeline
 from s1ray.recipes import find_recipe
 from s1ray.stages import STAGES
-from tests.support import markdown
+from tests.support import examples, markdown
 
 PLACEHOLDER = re.compile(r"[A-Z_]{3,}|\.\.\.|<.+>|my[-_.].*")
 WORKFLOWS = sorted((markdown.ROOT / ".github").glob("workflows/*.yml"))
@@ -54,6 +54,7 @@ CASES = [(file, arguments) for file in markdown.FILES for arguments in commands(
 def test_a_command_parses_and_its_config_loads(
     file: Path, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    examples.install(monkeypatch)
     monkeypatch.chdir(markdown.ROOT)
     words, values = parsed(arguments)
     if (config := values.get("config")) and not PLACEHOLDER.fullmatch(config):

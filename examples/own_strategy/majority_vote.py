@@ -1,0 +1,71 @@
+"""A test-time strategy of your own: majority voting over short thoughts (self-consistency, arXiv 2203.11171).
+
+One arm asks each question several times and keeps the answer that most samples agree on. Its thinking tokens are those
+of all samples together, so that the report compares it with one long thought at equal cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections import Counter
+
+from pydantic import Field
+
+from s1ray.evaluation.strategies.base import Sampling, Strategy
+from s1ray.generation import GenerationRequest, Generator, request_seed
+from s1ray.grading import extract_answer, spelling_free
+from s1ray.schemas import Completion, Question
+from s1ray.thinking.budget import ThinkingBudget
+
+
+class MajorityVote(Strategy):
+    """Several samples, one vote."""
+
+    strategy: str = "majority_vote"
+    votes: int = Field(default=5, ge=1)
+    """Samples of each question."""
+    max_tokens: int = Field(default=64, ge=0)
+    """Thinking tokens of each sample at most."""
+    temperature: float = Field(default=0.8, gt=0)
+    """Of the samples; they must differ."""
+
+    def describe(self) -> str:
+        """The arm's label."""
+        return f"vote {self.votes} of max={self.max_tokens}"
+
+    @property
+    def limits(self) -> tuple[int, int | None]:
+        """What the thinking tokens of one result are checked against."""
+        return 0, self.votes * self.max_tokens
+
+    async def __call__(
+        self, generator: Generator, question: Question, sample: int, sampling: Sampling, seed: int
+    ) -> Completion:
+        """Ask `votes` times at once, and return a sample with the most common answer."""
+        requests = [self._request(question, sample, vote, sampling, seed) for vote in range(self.votes)]
+        samples = await asyncio.gather(*(generator.complete(request) for request in requests))
+        answers = [extract_answer(each.answer, fallback="none") for each in samples]
+        keys = [None if answer is None else spelling_free(answer.value) for answer in answers]
+        votes = Counter(key for key in keys if key is not None)
+        winner = keys.index(votes.most_common(1)[0][0]) if votes else 0
+        return dataclasses.replace(
+            samples[winner],
+            id=f"{question.id}-{sample}",
+            thinking_tokens=sum(each.thinking_tokens for each in samples),
+            answer_tokens=sum(each.answer_tokens for each in samples),
+            # The ids are one sample's: a count of them is not what the vote cost.
+            output_ids=None,
+        )
+
+    def _request(self, question: Question, sample: int, vote: int, sampling: Sampling, seed: int) -> GenerationRequest:
+        key = f"{question.id}-{sample}-{vote}"
+        return GenerationRequest(
+            id=key,
+            messages=[{"role": "user", "content": question.question}],
+            budget=ThinkingBudget(max_tokens=self.max_tokens, answer_reserve=sampling.answer_tokens),
+            temperature=self.temperature,
+            top_p=sampling.top_p,
+            max_tokens=self.max_tokens + sampling.answer_tokens + 32,
+            seed=request_seed(seed, key),
+        )
