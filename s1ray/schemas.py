@@ -115,7 +115,7 @@ class Completion:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One graded completion of one arm of a benchmark run."""
+    """One graded completion of one arm of an eval run."""
 
     id: str
     """`<question_id>-<sample>`."""

@@ -1,4 +1,4 @@
-"""The numbers of a benchmark: accuracy with its interval, paired differences, pass@k, majority, and s1's Control,
+"""The numbers of an eval run: accuracy with its interval, paired differences, pass@k, majority, and s1's Control,
 Scaling and Performance.
 
 Everything here is a pure function of plain values. Accuracies are fractions in [0, 1] with n counted in questions;

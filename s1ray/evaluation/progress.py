@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
 import sys
 import time
+from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
+
+from s1ray.logs import heartbeat
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-LOG_SECONDS = 10.0
-"""Between two log lines."""
 
 log = logging.getLogger("s1ray")
 
 
 class Progress:
-    """Counts responses and shows the count; use it as an asynchronous context manager.
+    """Counts responses and shows the count; use it as a context manager.
 
     Args:
         total: responses of the run, those of an earlier attempt included.
@@ -32,23 +31,21 @@ class Progress:
         self._failed = 0
         self._tokens = 0
         self._started = time.monotonic()
+        self._bar: Bar | None = None
+        self._shown = ExitStack()
 
-    async def __aenter__(self) -> Progress:
-        self._bar = _bar(self._total, self._done) if sys.stderr.isatty() else None
-        # A log line comes even while no response does.
-        self._ticks = asyncio.create_task(self._log_again_and_again()) if self._bar is None else None
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            self._bar = self._shown.enter_context(_bar(self._total, self._done))
+        else:
+            self._shown.enter_context(heartbeat(lambda seconds: self._line()))
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-        if self._ticks is not None:
-            self._ticks.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticks
-            self._log()
+        self._shown.close()
+        log.info("%s", self._line())
 
     def finished(self, tokens: int, *, failed: bool) -> None:
         """Count one more response and its tokens."""
@@ -58,13 +55,8 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=self._done, note=self._note())
 
-    async def _log_again_and_again(self) -> None:
-        while True:
-            await asyncio.sleep(LOG_SECONDS)
-            self._log()
-
-    def _log(self) -> None:
-        log.info("eval: %d of %d responses, %s", self._done, self._total, self._note())
+    def _line(self) -> str:
+        return f"eval: {self._done} of {self._total} responses, {self._note()}"
 
     def _note(self) -> str:
         rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
@@ -85,6 +77,5 @@ def _bar(total: int, done: int) -> Bar:
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-    bar.start()
     bar.add_task("", total=total, completed=done, note="")
     return bar

@@ -27,6 +27,7 @@ from s1ray.evaluation.metrics import within
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.tasks import ArmKey, Task, all_tasks
+from s1ray.logs import heartbeat
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Evaluation, Question, read_table, to_table, write_table
 from s1ray.stages import Stage
@@ -132,26 +133,22 @@ def _get_missing(
         return
     if len(missing) < len(tasks):
         log.info("eval: %d of %d responses are there already", len(tasks) - len(missing), len(tasks))
-    if engines is None:
-        log.info("eval: trying each model once at %s", config.endpoint.base_url)
-        check_endpoint(config.endpoint, config.models)
-        engines = engines_over_http(config)
-    recounts = {
-        model.label: Recount.of_model(model.weights, model.thinking_format)
-        for model in config.models
-        if model.weights is not None
-    }
+    with heartbeat(lambda seconds: f"eval: trying the models at {config.endpoint.base_url} ({seconds:.0f} s)"):
+        if engines is None:
+            check_endpoint(config.endpoint, config.models)
+            engines = engines_over_http(config)
+        recounts = {
+            model.label: Recount.of_model(model.weights, model.thinking_format)
+            for model in config.models
+            if model.weights is not None
+        }
+    with Progress(len(tasks), len(tasks) - len(missing)) as progress:
 
-    async def get(engines: Engines) -> None:
-        async with Progress(len(tasks), len(tasks) - len(missing)) as progress:
+        def keep(row: Evaluation) -> None:
+            journals[row.model, row.arm].add(row)
+            progress.finished(row.thinking_tokens + row.answer_tokens, failed=row.error is not None)
 
-            def keep(row: Evaluation) -> None:
-                journals[row.model, row.arm].add(row)
-                progress.finished(row.thinking_tokens + row.answer_tokens, failed=row.error is not None)
-
-            await measure(config, missing, engines, recounts, keep)
-
-    asyncio.run(get(engines))
+        asyncio.run(measure(config, missing, engines, recounts, keep))
 
 
 def _rows(tasks: list[Task], journals: Mapping[ArmKey, Journal]) -> list[Evaluation]:

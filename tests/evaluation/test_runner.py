@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import JsonValue
 
+from s1ray import logs
 from s1ray.benchmarks import load_benchmark
 from s1ray.config import ConfigError, validate_config
-from s1ray.evaluation import progress
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.measure import Engines
@@ -311,7 +311,7 @@ def test_progress_is_logged_while_no_response_comes(
             await asyncio.sleep(0.3)
             return await super().complete(request)
 
-    monkeypatch.setattr(progress, "LOG_SECONDS", 0.1)
+    monkeypatch.setattr(logs, "HEARTBEAT_S", 0.1)
     caplog.set_level("INFO", logger="s1ray")
     run_eval(config(benchmark_file, limit=1), engines=lambda model: Slow(model.label))
     assert "eval: 0 of 7 responses, 0 tokens/s" in caplog.text
