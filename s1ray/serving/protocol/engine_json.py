@@ -50,25 +50,13 @@ class Choice(TypedDict, total=False):
     """Ours: the accounting."""
 
 
-class CachedTokens(TypedDict, total=False):
-    """Details of a prompt's tokens."""
-
-    cached_tokens: int | None
-
-
-class ReasoningTokens(TypedDict, total=False):
-    """Details of a response's tokens."""
-
-    reasoning_tokens: int
-
-
 class Usage(TypedDict, total=False):
     """Tokens of a request."""
 
     prompt_tokens: int
     completion_tokens: int | None
-    prompt_tokens_details: CachedTokens | None
-    completion_tokens_details: ReasoningTokens
+    prompt_tokens_details: dict[str, int | None] | None
+    completion_tokens_details: dict[str, int]
 
 
 class Error(TypedDict, total=False):

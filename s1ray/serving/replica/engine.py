@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from pydantic import BaseModel
 
 from s1ray.generation.vllm import keep_worker_inside
+from s1ray.serving.protocol.request_info import RequestInfo
 from s1ray.serving.ray_llm import (
     CallbackBase,
     ChatCompletionRequest,
@@ -21,7 +22,6 @@ from s1ray.serving.ray_llm import (
     DetokenizeRequest,
     ErrorInfo,
     ErrorResponse,
-    RawRequestInfo,
     TokenizeCompletionRequest,
     VLLMEngine,
 )
@@ -86,22 +86,22 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         # Ray 2.60 looks for it under a name that vLLM 0.29 no longer has, and would not tokenize.
         self._oai_serving_tokenization = getattr(self._app_state, "serving_tokenization", None)
 
-    async def chat(self, request: ChatCompletionRequest, info: RawRequestInfo | None = None) -> Responses:
+    async def chat(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
         """Chat completion."""
         async for response in self._with_errors(super().chat(request, info)):
             yield response
 
-    async def completions(self, request: CompletionRequest, info: RawRequestInfo | None = None) -> Responses:
+    async def completions(self, request: CompletionRequest, info: RequestInfo) -> Responses:
         """Text completion."""
         async for response in self._with_errors(super().completions(request, info)):
             yield response
 
-    async def tokenize(self, request: TokenizeCompletionRequest, info: RawRequestInfo | None = None) -> Responses:
+    async def tokenize(self, request: TokenizeCompletionRequest, info: RequestInfo) -> Responses:
         """A prompt's tokens."""
         async for response in self._with_errors(super().tokenize(request, info)):
             yield response
 
-    async def detokenize(self, request: DetokenizeRequest, info: RawRequestInfo | None = None) -> Responses:
+    async def detokenize(self, request: DetokenizeRequest, info: RequestInfo) -> Responses:
         """The text of tokens."""
         async for response in self._with_errors(super().detokenize(request, info)):
             yield response

@@ -6,60 +6,12 @@ Plain data: nothing here starts or imports an engine.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 from s1ray.generation.engine import engine_kwargs
 from s1ray.serving.config import QUEUE_DEPTH_ONLY, Autoscaling, ServedModel
 from s1ray.serving.replica.adapters import is_remote
 from s1ray.serving.scaling.policy import IMPORT_PATH, LOOK_BACK_S
-
-
-class PolicyOptions(TypedDict):
-    """A policy of autoscaling, and what it is called with."""
-
-    policy_function: str
-    policy_kwargs: dict[str, float]
-
-
-class AutoscalingOptions(TypedDict, total=False):
-    """Serve's `AutoscalingConfig`."""
-
-    min_replicas: int
-    max_replicas: int
-    target_ongoing_requests: float
-    upscale_delay_s: float
-    downscale_delay_s: float
-    downscale_to_zero_delay_s: float
-    look_back_period_s: float
-    policy: PolicyOptions
-
-
-class DeploymentOptions(TypedDict):
-    """Serve's options for a model's replicas."""
-
-    max_ongoing_requests: int
-    max_queued_requests: int
-    graceful_shutdown_timeout_s: float
-    max_constructor_retry_count: int
-    autoscaling_config: AutoscalingOptions
-    health_check_period_s: float
-    request_router_config: dict[str, object]
-    ray_actor_options: dict[str, float]
-
-
-class LLMConfigFields(TypedDict, total=False):
-    """The fields of ray.serve.llm's `LLMConfig` that are set here."""
-
-    model_loading_config: dict[str, str]
-    engine_kwargs: dict[str, Any]
-    deployment_config: DeploymentOptions
-    log_engine_metrics: bool
-    runtime_env: dict[str, dict[str, str]]
-    lora_config: dict[str, int | str | None]
-    callback_config: dict[str, str]
-    placement_group_config: dict[str, Any]
-    accelerator_type: str
-
 
 HEALTH_CHECK_PERIOD_S = 5.0
 
@@ -77,7 +29,7 @@ def resolve_device(device: str, cluster_gpus: float) -> str:
     return "gpu" if cluster_gpus > 0 else "cpu"
 
 
-def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> LLMConfigFields:
+def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> dict[str, Any]:
     """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu")."""
     cpus, source = model.cpus_per_worker, model.model
     # ray.serve.llm takes these elsewhere, or decides them itself.
@@ -93,7 +45,7 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     # In the order of the queue in front of it; where the KV cache is short, the latest deadline makes room.
     arguments.setdefault("scheduling_policy", "priority")
     env = {"VLLM_NO_USAGE_STATS": "1"}
-    config: LLMConfigFields = {
+    config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
         "engine_kwargs": arguments,
         "deployment_config": deployment_options(model),
@@ -119,7 +71,7 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     return config
 
 
-def deployment_options(model: ServedModel) -> DeploymentOptions:
+def deployment_options(model: ServedModel) -> dict[str, Any]:
     """Serve's options for a model's replicas."""
     return {
         "max_ongoing_requests": model.ongoing_limit,
@@ -139,26 +91,21 @@ def deployment_options(model: ServedModel) -> DeploymentOptions:
     }
 
 
-def autoscaling_config(scaling: Autoscaling, ongoing_limit: int) -> AutoscalingOptions:
+def autoscaling_config(scaling: Autoscaling, ongoing_limit: int) -> dict[str, Any]:
     """Serve's autoscaling of a model whose replicas take `ongoing_limit` requests each."""
     target = scaling.target_ongoing_requests or max(1.0, 0.75 * ongoing_limit)
-    bounds: AutoscalingOptions = {
+    bounds = {
         "min_replicas": scaling.min_replicas,
         "max_replicas": scaling.max_replicas,
         "target_ongoing_requests": target,
     }
     to_zero = scaling.downscale_delay_s if scaling.scale_to_zero_delay_s is None else scaling.scale_to_zero_delay_s
     if scaling.policy == "ray":
-        return {
-            **bounds,
-            "upscale_delay_s": scaling.upscale_delay_s,
-            "downscale_delay_s": scaling.downscale_delay_s,
-            "downscale_to_zero_delay_s": to_zero,
-        }
+        delays = {"upscale_delay_s": scaling.upscale_delay_s, "downscale_delay_s": scaling.downscale_delay_s}
+        return bounds | delays | {"downscale_to_zero_delay_s": to_zero}
     same = ("upscale_delay_s", "downscale_delay_s", *sorted(QUEUE_DEPTH_ONLY))
-    settings: dict[str, float] = {name: getattr(scaling, name) for name in same}
-    return {
-        **bounds,
+    settings = {name: getattr(scaling, name) for name in same}
+    return bounds | {
         # The policy has delays of its own; Serve's would be added.
         "upscale_delay_s": 0.0,
         "downscale_delay_s": 0.0,
