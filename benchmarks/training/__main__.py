@@ -1,10 +1,10 @@
-"""How fast fine-tuning is, and what its loss needs of memory.
+"""How fast fine-tuning is, and how much memory its loss needs.
 
     make bench-training                                # everything, about five minutes on two cores
     python -m benchmarks.training --quick --output DIR # fewer rounds and steps, about two minutes
 
-Writes results.json and results.png. All arms take the same optimizer steps on the same rows, which is checked by their
-first loss; they take turns in one process, and throughput is compared within a round.
+Writes results.json and results.png. All arms take the same optimizer steps on the same rows, which their first loss
+verifies; they take turns in one process, and throughput is compared within a round.
 """
 
 from __future__ import annotations
@@ -17,19 +17,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import JsonValue
 from rich.console import Console
 
 from benchmarks.budget_forcing.statistics import rotated
 from benchmarks.training import cross_entropy, report
 from benchmarks.training.report import Speed
-from benchmarks.training.workload import (
-    GLOBAL_BATCH,
-    SCALE,
-    ModelSize,
-    draw_lengths,
-    make_rows,
-    write_model,
-)
+from benchmarks.training.workload import GLOBAL_BATCH, SCALE, ModelSize, draw_lengths, make_rows, write_model
+from s1ray.errors import S1rayError
+from s1ray.storage import write_json
 
 HERE = Path(__file__).parent
 ROWS = 20 * GLOBAL_BATCH
@@ -37,15 +33,15 @@ LOSS_VOCABULARY = 32768
 LOSS_TOKENS = (512, 1024, 2048, 4096)
 
 
-class OtherLoss(RuntimeError):
-    """An arm does not train on what the others do; its timing would mean nothing."""
+class LossMismatch(S1rayError):
+    """An arm does not train on the same rows as the others, so its timing would mean nothing."""
 
 
 def measure_speed(console: Console, size: ModelSize, rounds: int, steps: int) -> Speed:
-    """Let the arms take turns.
+    """Time the arms in turns.
 
     Raises:
-        OtherLoss: their first losses, which are those of the same weights on the same rows, differ.
+        LossMismatch: their first losses, of the same weights on the same rows, differ.
     """
     import torch
 
@@ -62,7 +58,7 @@ def measure_speed(console: Console, size: ModelSize, rounds: int, steps: int) ->
         first = {name: arm.first() for name, arm in arms.items()}
         expected = next(iter(first.values()))
         if wrong := {name: loss for name, loss in first.items() if abs(loss - expected) > 1e-3 * expected}:
-            raise OtherLoss(f"first losses that are not {expected:.4f}: {wrong}")
+            raise LossMismatch(f"first losses that are not {expected:.4f}: {wrong}")
         seconds: dict[str, list[float]] = {name: [] for name in arms}
         for turn in range(rounds):
             for name in rotated(list(arms), turn):
@@ -81,13 +77,13 @@ def main(
         raise typer.BadParameter(f"there is no folder {str(output)!r}", param_hint="--output")
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    # Not a terminal: room for the tables all the same.
+    # Room for the tables also where the output is not a terminal.
     console = Console() if sys.stdout.isatty() else Console(width=110)
     size, rounds, steps = ModelSize(), 3 if quick else 5, 1 if quick else 2
     speed = measure_speed(console, size, rounds, steps)
     console.print("memory of the loss")
     peaks = [cross_entropy.measure(tokens, LOSS_VOCABULARY) for tokens in LOSS_TOKENS[:: 3 if quick else 1]]
-    settings = {
+    settings: dict[str, JsonValue] = {
         "quick": quick,
         "rounds": rounds,
         "steps_a_round": steps,
@@ -97,7 +93,7 @@ def main(
         "precision": "fp32",
     }
     report.print_tables(console, speed, peaks)
-    report.write_json(output / "results.json", report.results(speed, peaks, settings))
+    write_json(output / "results.json", report.results(speed, peaks, settings))
     report.write_plot(output / "results.png", speed, peaks)
 
 

@@ -1,20 +1,21 @@
-"""The ways to train that are compared. Each takes the same optimizer steps on the same rows, in fp32 on one thread.
+"""The trainers to compare. Each takes the same optimizer steps on the same rows, in fp32 on one thread.
 
-- ours: the stage's own loop over its DeepSpeed engine, packed and padded.
-- plain PyTorch: a loop with nothing around it, transformers' own loss and torch's AdamW, on the same batches: the same
-  packed rows (with our attention: transformers would separate them by a mask, many times as slow), or the same padded
-  ones (with transformers' attention).
+- s1ray: the stage's own loop over its DeepSpeed engine, packed and padded.
+- plain PyTorch: a bare loop with transformers' own loss and torch's AdamW, on the same batches: the same packed rows
+  (with s1ray's attention, as transformers would separate them by a mask, which is many times slower), or the same
+  padded rows (with transformers' attention).
 - Trainer: transformers' Trainer, which pads, in micro-batches of 16, 4 or 1 rows (with accumulation up to 16).
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,12 +23,14 @@ import torch
 from benchmarks.training.workload import GLOBAL_BATCH
 from s1ray.training.config import DivergenceConfig, TrainingConfig
 from s1ray.training.data.batching import global_batch, lay_out
-from s1ray.training.data.collate import Dataset, collate
+from s1ray.training.data.collate import IGNORE, Dataset, collate
 from s1ray.training.model import attention
 from s1ray.training.model.loading import load_engine
-from s1ray.training.model.loss import IGNORE
 from s1ray.training.monitoring.divergence import DivergenceMonitor
 from s1ray.training.steps import Stepper
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 OURS_PACKED = "s1ray, packed"
 OURS_PADDED = "s1ray, padded"
@@ -40,18 +43,18 @@ CPU = torch.device("cpu")
 
 
 def trainer_arm(rows: int) -> str:
-    """Name of the Trainer with micro-batches of so many rows."""
+    """Name of the Trainer with micro-batches of this many rows."""
     return f"Trainer, {rows} rows" if rows > 1 else "Trainer, 1 row"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train. It goes on from whatever weights it has by now, which does not matter to its speed."""
+    """A trainer. It continues from its current weights, which do not affect its speed."""
 
     first: Callable[[], float]
-    """Take step 0, to warm up; gives its loss."""
+    """Take step 0, to warm up; returns its loss."""
     timed: Callable[[], float]
-    """Take the steps after it; gives their seconds."""
+    """Take the steps after it; returns their seconds."""
 
 
 def make_arms(model: Path, tokens: Sequence[np.ndarray], masks: Sequence[np.ndarray], steps: int) -> dict[str, Arm]:
@@ -62,9 +65,9 @@ def make_arms(model: Path, tokens: Sequence[np.ndarray], masks: Sequence[np.ndar
     arms: dict[str, Arm] = {}
     join_alone()
     for name, packing in ((OURS_PACKED, True), (OURS_PADDED, False)):
-        arms[name] = _ours(model, dataset, configs[packing], steps)
+        arms[name] = _ours(dataset, configs[packing], steps)
     for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        # Or the Trainer would take itself for one of several workers.
+        # With these set the Trainer would run as one of several workers.
         os.environ.pop(variable, None)
     batches = _batches(dataset, configs[True], steps)
     for name, packing in ((PLAIN_PACKED, True), (PLAIN_PADDED, False)):
@@ -75,7 +78,7 @@ def make_arms(model: Path, tokens: Sequence[np.ndarray], masks: Sequence[np.ndar
 
 
 def join_alone() -> None:
-    """A process group of this process alone, which DeepSpeed wants."""
+    """Make a process group of this process alone, which DeepSpeed needs."""
     variables = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "localhost", "MASTER_PORT": 0}
     os.environ |= {name: str(value) for name, value in variables.items()}
     torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
@@ -88,7 +91,7 @@ def _config(model: Path, longest: int, packing: bool) -> TrainingConfig:
             "model": str(model),
             "traces": "unused",
             "max_length": longest,
-            # As much as the padded micro-batch of all rows of a step needs.
+            # As many as the padded micro-batch of all rows of a step has.
             "micro_batch_tokens": GLOBAL_BATCH * longest,
             "global_batch": GLOBAL_BATCH,
             "epochs": 1,
@@ -104,9 +107,9 @@ def _batches(dataset: Dataset, config: TrainingConfig, steps: int) -> list[list[
     return [global_batch(step, len(dataset), GLOBAL_BATCH, config.seed) for step in range(1 + steps)]
 
 
-def _ours(model: Path, dataset: Dataset, config: TrainingConfig, steps: int) -> Arm:
+def _ours(dataset: Dataset, config: TrainingConfig, steps: int) -> Arm:
     torch.manual_seed(0)
-    engine = load_engine(config, str(model), device=CPU, rank=0, world_size=1)
+    engine = load_engine(config, device=CPU, rank=0, world_size=1)
     stepper = Stepper(engine, dataset, config, DivergenceMonitor(DivergenceConfig()), world_size=1)
 
     def timed() -> float:
@@ -115,10 +118,10 @@ def _ours(model: Path, dataset: Dataset, config: TrainingConfig, steps: int) -> 
             stepper.step(step, 0)
         return time.perf_counter() - begin
 
-    return Arm(lambda: float(stepper.step(0, 0).metrics["loss"]), timed)
+    return Arm(lambda: stepper.step(0, 0).metrics["loss"] or math.nan, timed)
 
 
-def _load(model: Path, implementation: str = "sdpa") -> Any:
+def _load(model: Path, implementation: str = "sdpa") -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation=implementation)
@@ -138,13 +141,14 @@ def _plain(model: Path, dataset: Dataset, batches: Sequence[Sequence[int]], conf
             micro_batch_tokens=config.micro_batch,
             packing=config.packing,
         )
-        inputs = collate(dataset, rows, packing=config.packing, flash=False, device=CPU)
-        labels = inputs.pop("labels")
+        collated = collate(dataset, rows, packing=config.packing, flash=False, device=CPU)
+        inputs, labels = dict(collated), collated["labels"]
+        del inputs["labels"]
         if not config.packing:
             widths = torch.tensor([dataset.lengths[index] for index in rows]).unsqueeze(1)
             inputs["attention_mask"] = (torch.arange(labels.shape[1]) < widths).long()
             del inputs["position_ids"]
-        # `shift_labels`: already moved by one, as in packed rows nothing else would be right.
+        # `shift_labels` are already shifted by one, within each example of a packed row.
         loss = network(**inputs, use_cache=False, labels=labels, shift_labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -171,23 +175,23 @@ def _trainer(
 ) -> Arm:
     from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
-    class Clock(TrainerCallback):
-        """When training began, everything being built, and when each optimizer step ended."""
+    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked
+        """When training began, after everything was built, and when each optimizer step ended."""
 
         def __init__(self) -> None:
             self.begin = 0.0
             self.ends: list[float] = []
 
-        def on_train_begin(self, *arguments: Any, **keywords: Any) -> None:
+        def on_train_begin(self, *arguments: object, **keywords: object) -> None:
             self.begin = time.perf_counter()
 
-        def on_step_end(self, *arguments: Any, **keywords: Any) -> None:
+        def on_step_end(self, *arguments: object, **keywords: object) -> None:
             self.ends.append(time.perf_counter())
 
-    class InOrder(Trainer):
-        """Takes the rows in the order given, so that all arms have the same batches."""
+    class InOrder(Trainer):  # type: ignore[misc]  # transformers is not type-checked
+        """Takes the rows in the given order, so that all arms have the same batches."""
 
-        def _get_train_sampler(self, *arguments: Any) -> Any:
+        def _get_train_sampler(self, *arguments: object) -> torch.utils.data.Sampler[int]:
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
     def pad(chosen: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:

@@ -1,7 +1,7 @@
-"""Peak memory of the loss, each measurement in a process of its own: ours in chunks, and all logits at once.
+"""Peak memory of the loss, each measurement in a process of its own: s1ray's in chunks, and all logits at once.
 
-A model of one small layer with a large vocabulary, as the logits are what is to be seen: the forward and the backward
-pass of one row. Linux only: /proc says how much memory a process had at most.
+The forward and the backward pass of one row, through one small layer and a large vocabulary, so that the logits
+dominate. Linux only, because it reads a process's peak memory from /proc.
 
     python -m benchmarks.training.cross_entropy KIND TOKENS VOCABULARY   # one measurement, started by `measure`
 """
@@ -13,7 +13,6 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.training.resident import growth
 
@@ -24,7 +23,7 @@ HIDDEN = 64
 
 @dataclass(frozen=True)
 class LossPeak:
-    """What the loss of one row needed."""
+    """Memory that the loss of one row needed."""
 
     tokens: int
     vocabulary: int
@@ -36,7 +35,7 @@ class LossPeak:
         """How many times as much all logits at once need."""
         return self.plain_bytes / self.chunked_bytes
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """For the results file."""
         return asdict(self) | {"plain_to_chunked": round(self.ratio, 2)}
 
@@ -59,7 +58,7 @@ def measure(tokens: int, vocabulary: int) -> LossPeak:
 
 
 def peak(kind: str, tokens: int, vocabulary: int) -> int:
-    """Bytes by which this process grew, at most, in a forward and a backward pass."""
+    """The largest growth of this process in a forward and a backward pass, in bytes."""
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -92,7 +91,7 @@ def peak(kind: str, tokens: int, vocabulary: int) -> int:
             loss = model(input_ids=ids, position_ids=positions, labels=ids, shift_labels=labels).loss
         loss.backward()
 
-    # Everything that is allocated once, the gradients among it, is there before the measurement.
+    # Allocate everything that is allocated once, including the gradients, before the measurement.
     step(8)
     return growth(lambda: step(tokens))
 

@@ -1,8 +1,8 @@
-"""Peak memory of training workers, each in a process of its own: what the memory estimate is held against.
+"""Peak memory of training workers, each in a process of its own, to compare the memory estimate with.
 
 A worker first trains a model of a few hundred weights, so that everything that is loaded or allocated once (libraries,
-thread stacks, communication) is there. What its resident memory grows by from then on, at most, while it loads the real
-model and takes three optimizer steps, is the measured peak. Linux only: /proc says it.
+thread stacks, communication) exists. The measured peak is the largest growth of its resident memory from then on, while
+it loads the real model and takes three optimizer steps. Linux only, because it reads /proc.
 
     python -m benchmarks.training.peak SETTINGS   # one worker, started by `measure`
 """
@@ -17,10 +17,15 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from pydantic import JsonValue
 
 from benchmarks.training.resident import growth
 from s1ray.training.config import TrainingConfig
+
+if TYPE_CHECKING:
+    from transformers import Qwen2Config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Measured:
     """A model, its rows, and how they are trained."""
 
     name: str
-    changes: dict[str, Any]
+    changes: dict[str, JsonValue]
     """Fields of `TrainingConfig`."""
     hidden_size: int = 512
     intermediate_size: int = 1536
@@ -40,13 +45,13 @@ class Measured:
     """Tokens of the examples of one micro-batch; the first quarter of each is not trained."""
     micro_batches: int = 1
 
-    def config(self) -> TrainingConfig:
+    def config(self, model: str = "unused") -> TrainingConfig:
         """The training config."""
-        fields = {"output": "unused", "model": "unused", "traces": "unused", "device": "cpu", "precision": "fp32"}
-        return TrainingConfig(**(fields | {"max_length": sum(self.examples)} | self.changes))
+        fields = {"output": "unused", "model": model, "traces": "unused", "device": "cpu", "precision": "fp32"}
+        return TrainingConfig.model_validate(fields | {"max_length": sum(self.examples)} | self.changes)
 
-    def model_config(self) -> Any:
-        """The model's sizes as transformers takes them."""
+    def model_config(self) -> Qwen2Config:
+        """The model's sizes as transformers' config."""
         from transformers import Qwen2Config
 
         return Qwen2Config(
@@ -62,8 +67,8 @@ class Measured:
 
 
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MALLOC_MMAP_THRESHOLD_": "1000000"}
-"""One thread, and memory that is given back when it is freed. As it comes, glibc keeps freed blocks of up to 32 MiB in
-a heap whose holes later ones may not fit; that loss is the allocator's, and `fitting.CPU_HEADROOM` leaves room for it.
+"""One thread, and memory that returns to the system when freed. By default glibc keeps freed blocks of up to 32 MiB
+in a fragmented heap; that loss is the allocator's, and `memory_advice.CPU_HEADROOM` leaves room for it.
 """
 
 SMALL: dict[str, Any] = {
@@ -74,11 +79,11 @@ SMALL: dict[str, Any] = {
     "vocabulary": 64,
     "examples": (8, 8),
 }
-"""What each worker trains first."""
+"""The model that each worker trains first."""
 
 
 def write_model(measured: Measured, folder: Path) -> None:
-    """A Qwen2 of random weights in the precision of the training."""
+    """Write a Qwen2 with random weights in the training's precision."""
     import torch
     from transformers import Qwen2ForCausalLM
 
@@ -88,10 +93,10 @@ def write_model(measured: Measured, folder: Path) -> None:
 
 
 def measure(measured: Measured) -> int:
-    """Bytes that the worker with the largest peak needed above what it had before.
+    """The growth of the worker with the largest peak, in bytes.
 
     Raises:
-        RuntimeError: a worker failed; with the end of what it said.
+        RuntimeError: a worker failed; with the end of its output.
     """
     workers = measured.config().num_workers
     with tempfile.TemporaryDirectory() as name:
@@ -116,7 +121,7 @@ def measure(measured: Measured) -> int:
 
 
 def run_worker(measured: Measured, folder: Path, rank: int) -> int:
-    """What `measure` starts: the peak of this process in bytes."""
+    """The peak of this process in bytes; `measure` starts it."""
     import torch
 
     workers = measured.config().num_workers
@@ -137,14 +142,14 @@ def train(measured: Measured, model: Path, rank: int) -> None:
     from s1ray.training.data.collate import Dataset
     from s1ray.training.model.loading import load_engine
 
-    config, workers = measured.config(), measured.config().num_workers
+    config, workers = measured.config(str(model)), measured.config().num_workers
     draw = np.random.default_rng(0)
     dataset = Dataset(
         [str(i) for i in range(len(measured.examples))],
         [draw.integers(0, measured.vocabulary, size=length) for length in measured.examples],
         [np.arange(length) >= length // 4 for length in measured.examples],
     )
-    engine = load_engine(config, str(model), device=torch.device("cpu"), rank=rank, world_size=workers)
+    engine = load_engine(config, device=torch.device("cpu"), rank=rank, world_size=workers)
     for _ in range(3):
         batches = [engine.inputs(dataset, range(len(dataset))) for _ in range(measured.micro_batches)]
         engine.accumulate(batches, sum(dataset.trained) * len(batches) * workers)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from pydantic import JsonValue
 from rich.console import Console
 from rich.table import Table
 
@@ -27,7 +27,7 @@ COMPARISONS = (
     (OURS_PADDED, PLAIN_PADDED),
     *((OURS_PACKED, trainer_arm(rows)) for rows in TRAINER_ROWS),
 )
-"""Throughputs that are set against each other, round by round."""
+"""Throughputs to compare, round by round."""
 
 GOALS = {
     (OURS_PACKED, PLAIN_PACKED): 0.9,
@@ -41,7 +41,7 @@ class Speed:
     """The arms' seconds for the same optimizer steps."""
 
     tokens: int
-    """Of the rows of the timed steps, padding not counted; the same in every arm."""
+    """In the rows of the timed steps, without padding; the same in every arm."""
     seconds: Mapping[str, list[float]]
     """By arm, round by round."""
 
@@ -53,7 +53,7 @@ class Speed:
         """Throughput by that of another arm in the same round."""
         return spread(ratios(self.seconds[arm], self.seconds[other]))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, object]:
         """For the results file."""
         return {
             "tokens": self.tokens,
@@ -68,7 +68,25 @@ class Speed:
         }
 
 
-def results(speed: Speed, peaks: Sequence[LossPeak], settings: Mapping[str, Any]) -> dict[str, Any]:
+class Goal(TypedDict):
+    """A throughput ratio that is aimed at."""
+
+    goal: float
+    found: float
+    reached: bool
+
+
+class Results(TypedDict):
+    """The results file."""
+
+    machine: dict[str, object]
+    settings: dict[str, JsonValue]
+    goals: dict[str, Goal]
+    speed: dict[str, object]
+    cross_entropy_peaks: list[dict[str, object]]
+
+
+def results(speed: Speed, peaks: Sequence[LossPeak], settings: Mapping[str, JsonValue]) -> Results:
     """Everything that was measured, for the results file."""
     return {
         "machine": _machine(),
@@ -87,7 +105,7 @@ def results(speed: Speed, peaks: Sequence[LossPeak], settings: Mapping[str, Any]
 
 
 def print_tables(console: Console, speed: Speed, peaks: Sequence[LossPeak]) -> None:
-    """Both measurements, for people."""
+    """Print both measurements."""
     table = Table(title="Tokens of rows a second, padding not counted (median, quartiles)")
     for column in ("arm", "tokens/s", "quartiles"):
         table.add_column(column, justify="left" if column == "arm" else "right")
@@ -117,11 +135,6 @@ def print_tables(console: Console, speed: Speed, peaks: Sequence[LossPeak]) -> N
             f"{peak.ratio:.1f}",
         )
     console.print(table)
-
-
-def write_json(path: Path, found: Mapping[str, Any]) -> None:
-    """Write the results file."""
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
 
 def write_plot(path: Path, speed: Speed, peaks: Sequence[LossPeak]) -> None:
@@ -158,8 +171,8 @@ def write_plot(path: Path, speed: Speed, peaks: Sequence[LossPeak]) -> None:
     pyplot.close(figure)
 
 
-def _machine() -> dict[str, Any]:
-    """What the numbers depend on, and nothing that names the machine."""
+def _machine() -> dict[str, object]:
+    """What the numbers depend on; nothing that identifies the machine."""
     return {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "cpu_cores": os.cpu_count(),

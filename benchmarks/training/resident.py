@@ -1,4 +1,4 @@
-"""Memory that this process holds, as /proc has it (Linux)."""
+"""Resident memory of this process, from /proc (Linux)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 
 def growth(work: Callable[[], object]) -> int:
-    """Bytes by which resident memory is larger, at most, while `work` runs, than before."""
-    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    """The largest growth of resident memory while `work` runs, in bytes."""
+    Path("/proc/self/clear_refs").write_text("5")  # Resets the peak.
     before = _status("VmRSS")
     work()
     return _status("VmHWM") - before

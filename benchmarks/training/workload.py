@@ -1,8 +1,8 @@
-"""What is trained on: rows as long, in proportion, as those of s1K, and the model.
+"""The training data, rows with lengths in proportion to those of s1K, and the model.
 
-Of s1K's traces three numbers are published: 4.7 million tokens in 1,000 traces, most of them around 5,300 tokens long,
-none longer than 8,200. A triangular distribution from 600 over 5,300 to 8,200 has just these (its mean is 4,700), so
-lengths are drawn from that, divided by `SCALE` so that a CPU can train on them.
+Three numbers of s1K's traces are published: 4.7 million tokens in 1,000 traces, most of them around 5,300 tokens long,
+none longer than 8,200. A triangular distribution from 600 over 5,300 to 8,200 has all three (its mean is 4,700), so
+lengths are drawn from it, divided by `SCALE` so that a CPU can train on them.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pydantic import JsonValue
 
-SHORTEST, COMMONEST, LONGEST = 600, 5300, 8200
+MIN_LENGTH, MODE, MAX_LENGTH = 600, 5300, 8200
 """Tokens of s1K's traces."""
 SCALE = 16
 PROMPT = 20
 """Tokens before the trained part of a row."""
 GLOBAL_BATCH = 16
-"""Rows an optimizer step, as s1 had."""
+"""Rows per optimizer step, as in s1."""
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A Qwen2 of random weights."""
+    """A Qwen2 with random weights."""
 
     vocabulary: int = 4096
     hidden_size: int = 128
@@ -34,15 +34,15 @@ class ModelSize:
     heads: int = 4
     key_value_heads: int = 2
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, JsonValue]:
         """For the results file."""
         return asdict(self)
 
 
 def draw_lengths(rows: int, seed: int = 0) -> list[int]:
-    """Tokens of each row: a scaled trace behind its prompt."""
+    """Tokens of each row: a prompt and a scaled trace."""
     draw = np.random.default_rng(seed)
-    traces = draw.triangular(SHORTEST / SCALE, COMMONEST / SCALE, LONGEST / SCALE, size=rows)
+    traces = draw.triangular(MIN_LENGTH / SCALE, MODE / SCALE, MAX_LENGTH / SCALE, size=rows)
     return [PROMPT + round(length) for length in traces]
 
 
@@ -67,6 +67,6 @@ def write_model(size: ModelSize, folder: Path) -> None:
         num_attention_heads=size.heads,
         num_key_value_heads=size.key_value_heads,
         tie_word_embeddings=True,
-        max_position_embeddings=2 * LONGEST // SCALE,
+        max_position_embeddings=2 * MAX_LENGTH // SCALE,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)

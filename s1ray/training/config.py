@@ -1,4 +1,4 @@
-"""What a fine-tuning run is told: the model, the traces, the recipe, and how the work is spread.
+"""The config of a fine-tuning run: the model, the traces, the recipe, and how the work is spread.
 
 The defaults are s1's published recipe (arXiv 2501.19393, section 4.1 and appendix C). Global batch, learning-rate
 schedule and loss do not depend on how the work is spread: `num_workers`, `micro_batch_tokens`, `packing` and the ZeRO
@@ -17,14 +17,14 @@ from s1ray.models import ModelRef
 
 
 class OptimizerConfig(Config):
-    """AdamW and its learning-rate schedule. Decay spares biases and norms, as in transformers' Trainer."""
+    """AdamW and its learning-rate schedule. Biases and norms have no weight decay, as in transformers' Trainer."""
 
     learning_rate: float = Field(default=1e-5, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     """After the warm-up: cosine or linear down to 0, or constant."""
     warmup_ratio: float = Field(default=0.05, ge=0, lt=1)
-    """Part of all optimizer steps that warms up linearly from 0, rounded up to whole steps."""
+    """Part of all optimizer steps with linear warm-up from 0, rounded up to whole steps."""
     weight_decay: float = Field(default=1e-4, ge=0)
     betas: tuple[float, float] = (0.9, 0.95)
     eps: float = Field(default=1e-8, gt=0)
@@ -39,30 +39,30 @@ class OptimizerConfig(Config):
 
 
 class CheckpointsConfig(Config):
-    """Checkpoints to resume from: model, optimizer, random state, step. They are not the exported model."""
+    """Checkpoints to resume from: model, optimizer, random state, step. The exported model is separate."""
 
     every: int | None = Field(default=100, ge=1)
-    """Optimizer steps between checkpoints. None: one is written only when the run is asked to stop or is about to lose
-    a node, and a run that is killed otherwise starts again."""
+    """Optimizer steps between checkpoints. None: a checkpoint is written only when the run is asked to stop or is about
+    to lose a node; a run that is killed in another way starts again."""
     keep: int = Field(default=1, ge=1)
-    """How many are kept: the newest, or under `validation` those with the lowest loss, and the newest besides."""
+    """How many are kept: the newest, or under `validation` those with the lowest loss, in addition to the newest."""
     background: bool = True
-    """Write to the workers' temporary folder (TMPDIR), and copy to the run folder while training goes on. False: write
-    to the run folder at once, and wait for it; that also happens where the temporary folder has no room."""
+    """Write to the workers' temporary folder (TMPDIR), and copy to the run folder while training continues. False:
+    write to the run folder and wait for it, which also happens if the temporary folder has no room."""
 
 
 class ValidationConfig(Config):
-    """Traces that are held out of training to measure the loss on: whole questions, drawn by the seed."""
+    """Traces held out of training to measure the loss on: whole questions, drawn by the seed."""
 
     size: int | None = Field(default=None, ge=1)
-    """Traces to hold out (a few more, where a question has several). Give this or `fraction`."""
+    """Traces to hold out (a few more, if a question has several). Give this or `fraction`."""
     fraction: float | None = Field(default=None, gt=0, lt=1)
     """Part of the traces to hold out."""
     every: int = Field(default=50, ge=1)
-    """Optimizer steps between measurements. There is always one after the last step."""
+    """Optimizer steps between measurements. The last step is always measured."""
     export: Literal["last", "best"] = "last"
-    """Which model is exported: the last, or the one with the lowest loss on the held-out traces (a checkpoint is
-    written whenever that falls)."""
+    """Which model is exported: the last, or the one with the lowest loss on the held-out traces (each new lowest loss
+    writes a checkpoint)."""
 
     @model_validator(mode="after")
     def _one_size(self) -> Self:
@@ -72,22 +72,22 @@ class ValidationConfig(Config):
 
 
 class DivergenceConfig(Config):
-    """What happens at a step whose loss or gradient norm is not a finite number, or a spike."""
+    """What happens at a step whose loss or gradient norm is not finite, or is a spike."""
 
     action: Literal["stop", "skip"] = "stop"
-    """stop: end the run, naming the step's rows. skip: leave the update out on all workers, and go on."""
+    """stop: end the run, naming the step's rows. skip: skip the update on all workers, and continue."""
     loss_factor: float | None = Field(default=None, gt=1)
-    """A loss so many times the median of the last `window` steps is a spike. None: no finite loss is."""
+    """A loss above this multiple of the median of the last `window` steps is a spike. None: no finite loss is."""
     gradient_factor: float | None = Field(default=None, gt=1)
-    """Likewise for the gradient norm before clipping."""
+    """The same for the gradient norm before clipping."""
     window: int = Field(default=50, ge=2)
-    """Steps of the running median; without so many steps before it, none is called a spike."""
+    """Steps of the running median; no step counts as a spike before there are as many."""
     max_skips: int = Field(default=10, ge=0)
-    """More skipped steps than this end the run."""
+    """The run ends if it skips more steps than this."""
 
 
 class WandbConfig(Config):
-    """Where Weights & Biases files the run. Its key comes from WANDB_API_KEY or `wandb login`."""
+    """The run's place in Weights & Biases. The key comes from WANDB_API_KEY or `wandb login`."""
 
     project: str
     entity: str | None = None
@@ -95,45 +95,45 @@ class WandbConfig(Config):
 
 
 class MlflowConfig(Config):
-    """Where MLflow files the run."""
+    """The run's place in MLflow."""
 
     experiment: str
     tracking_uri: str | None = None
-    """A server's address or a database (sqlite:///...). None: as MLflow itself is configured (MLFLOW_TRACKING_URI)."""
+    """A server's address or a database (sqlite:///...). None: MLflow's own setting (MLFLOW_TRACKING_URI)."""
 
     @model_validator(mode="after")
     def _no_secret(self) -> Self:
         if self.tracking_uri is not None and "@" in urlsplit(self.tracking_uri).netloc:
             raise ValueError(
-                "tracking_uri: must hold no user or password, as the config is written down with the run; give them as "
+                "tracking_uri: must not contain a user or password, as the run records its config; give them as "
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
             )
         return self
 
 
 class TrackingConfig(Config):
-    """Who else is told of each step, besides `<output>/metrics.jsonl`. The machine that starts the run tells them."""
+    """Services that get each step, in addition to `<output>/metrics.jsonl`, from the machine that starts the run."""
 
     tensorboard: bool = True
     """Event files for TensorBoard in `<output>/tensorboard`."""
     wandb: WandbConfig | None = None
     mlflow: MlflowConfig | None = None
     peak_tflops: float | None = Field(default=None, gt=0)
-    """What one device can do in dense bf16, in TFLOP/s, for the model FLOPs utilization (MFU). None: as known of the
-    GPU; where it is not known, no MFU is told."""
+    """What one device can do in dense bf16, in TFLOP/s, for the model FLOPs utilization (MFU). None: looked up for the
+    GPU; if it is not known, no MFU is reported."""
 
 
 class OffloadConfig(Config):
     """Model states kept in the host's memory: a larger model fits on a GPU, and each step copies them."""
 
     optimizer: Literal["none", "cpu"] = "none"
-    """fp32 master weights and AdamW's moments; the update then runs on the CPU. Needs ZeRO 1 or higher."""
+    """fp32 master weights and AdamW's moments; the update then runs on the CPU. Needs ZeRO-1 or higher."""
     parameters: Literal["none", "cpu"] = "none"
     """Each worker's part of the weights, fetched layer by layer. Needs ZeRO-3."""
 
 
 class LoraConfig(Config):
-    """LoRA (arXiv 2106.09685): the weights are frozen, and low-rank updates beside them are all that is trained."""
+    """LoRA (arXiv 2106.09685): the weights are frozen, and only low-rank updates to them are trained."""
 
     rank: int = Field(default=16, ge=1)
     alpha: int = Field(default=32, ge=1)
@@ -141,18 +141,18 @@ class LoraConfig(Config):
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of the updates' inputs. Above 0 the result depends on how the work is spread, as every worker draws its own."""
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
-    """Names of the layers that get an update (q_proj, v_proj, ...). all-linear: all linear ones but the output one."""
+    """Layers that get an update, by name (q_proj, v_proj, ...). all-linear: all linear layers but the output layer."""
     export: Literal["merged", "adapter"] = "merged"
     """merged: the updates are added to the weights, which gives a model like any other. adapter: peft's folder of a few
-    megabytes, which is loaded beside the base model."""
+    megabytes, which is loaded on top of the base model."""
 
 
 class TrainingConfig(ModelRef, StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
-        # How a global batch is spread and worked on, not what it is: a run may go on with more workers, or after it ran
-        # out of memory with less of everything at once.
+        # How a global batch is spread and processed, not what it is: a run may resume with more workers, or, after it
+        # ran out of memory, with settings that need less.
         {
             "output",
             "num_workers",
@@ -176,36 +176,36 @@ class TrainingConfig(ModelRef, StageConfig):
     """Parquet file, or folder of them, with the traces to train on."""
     conditional_control: Literal["none", "token", "step"] = "none"
     """s1's baselines to budget forcing (appendix of the paper): each question ends in "Think for up to N tokens."
-    (token) or "... N steps." (step; the thinking is then written as steps that count down), N being the trace's own
+    (token) or "... N steps." (step; the thinking is then written as steps that count down), where N is the trace's own
     length rounded up to a power of two."""
     max_length: int = Field(default=32768, ge=2)
     """Longest training sequence, in tokens. Nothing is ever cut: a longer row is unusable."""
     unusable_rows: Literal["refuse", "drop"] = "refuse"
-    """What happens with rows that cannot be trained on whole (too long, cut by the teacher's limit, without answer or
+    """What to do with rows that cannot be trained on whole (too long, cut by the teacher's limit, without answer or
     thinking, delimiters within the text): refuse the run, or drop them and record their ids in the manifest."""
 
     epochs: int = Field(default=5, ge=1)
     global_batch: int = Field(default=16, ge=1)
-    """Examples an optimizer step, over all workers. An epoch's last, smaller batch is kept."""
+    """Examples per optimizer step, over all workers. An epoch's last, smaller batch is kept."""
     optimizer: OptimizerConfig = OptimizerConfig()
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """auto: one GPU a worker if the cluster has any, else CPUs."""
+    """auto: one GPU per worker if the cluster has any, else CPUs."""
     accelerator_type: str | None = None
     """The GPUs that the workers run on, by Ray's name (H100, H200, A100-80G, L40S, ...). None: any."""
     num_workers: int = Field(default=1, ge=1)
-    """Workers, each with a part of the global batch (see `sequence_parallel`)."""
+    """Workers, each with a part of the global batch (see also `sequence_parallel`)."""
     cpus_per_worker: int = Field(default=1, ge=1)
     """CPUs reserved for each worker; on CPU also its threads."""
     packing: bool = True
     """Put several examples into one row, each attending to itself only. False: pad each row to its micro-batch's
     longest."""
     micro_batch_tokens: int | None = Field(default=None, ge=2)
-    """Most tokens, padding included, that a worker (under `sequence_parallel` the workers that share a row) takes
+    """Most tokens, including padding, that a worker (under `sequence_parallel` the workers that share a row) takes
     through the model at once; a larger share of the global batch is accumulated. None: `max_length`."""
     sequence_parallel: int = Field(default=1, ge=1)
     """Workers that share each packed row, for rows whose activations fit no single GPU: DeepSpeed Ulysses (arXiv
-    2309.14509). Each holds its part of the tokens, and during attention its part of the heads. Divides `num_workers`
+    2309.14509). Each holds a part of the tokens, and during attention a part of the heads. Must divide `num_workers`
     and the model's attention heads; best within one node."""
     zero_stage: Literal[0, 1, 2, 3] = 2
     """DeepSpeed ZeRO: shard nothing (0), optimizer states (1), gradients too (2), parameters too (3)."""
@@ -218,12 +218,12 @@ class TrainingConfig(ModelRef, StageConfig):
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: about a third more time for much less memory."""
     logits_chunk: int = Field(default=4096, ge=1)
-    """Tokens whose logits exist at once in the cross-entropy (4,096 x 152,064 in fp32 are 2.5 GB). Liger's fused kernel
-    works alike; this one needs no GPU, leaves out positions that are not trained, and under ZeRO-3 has the output layer
-    gathered once."""
+    """Tokens whose logits exist at once in the cross-entropy (4,096 x 152,064 in fp32 are 2.5 GB). Unlike Liger's fused
+    kernel, this loss needs no GPU, skips positions that are not trained, and gathers the output layer once under
+    ZeRO-3."""
     attention: Literal["auto", "segments", "flash_attention_2"] = "auto"
-    """segments: torch's attention, one example after the other; flash_attention_2: one kernel for all, needs the
-    flash-attn package and a GPU. auto: flash_attention_2 where it can be used."""
+    """segments: torch's attention, one example after the other. flash_attention_2: one kernel for all examples; needs
+    the flash-attn package and a GPU. auto: flash_attention_2 where it can be used."""
 
     validation: ValidationConfig | None = None
     """None: all traces are trained on."""
@@ -231,58 +231,58 @@ class TrainingConfig(ModelRef, StageConfig):
     tracking: TrackingConfig = TrackingConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     max_restarts: int = Field(default=3, ge=0)
-    """How often the workers are started again from the newest checkpoint after one of them died."""
+    """How often the workers are restarted from the newest checkpoint after one of them died."""
     export_dtype: Literal["bfloat16", "float32"] = "bfloat16"
-    """Weights of the exported model."""
+    """Precision of the exported weights."""
     push_to: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
-    """Hugging Face repository ("organisation/name") that the exported model is uploaded to, private if it is new. None:
-    nothing leaves the run folder."""
+    """Hugging Face repository ("organisation/name") to upload the exported model to; a new one is private. None:
+    nothing is uploaded."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if self.micro_batch_tokens is not None and self.micro_batch_tokens < self.max_length:
             raise ValueError(
                 f"micro_batch_tokens {self.micro_batch_tokens} is below max_length {self.max_length}: a row of full "
-                "length would fit no micro-batch; raise the one or lower the other"
+                "length would fit no micro-batch; raise the former or lower the latter"
             )
         if self.precision != "fp32" and self.export_dtype == "float32":
-            raise ValueError("export_dtype float32 would only widen bf16 weights; use bfloat16, or precision fp32")
+            raise ValueError("export_dtype float32 would only widen bf16 weights; use bfloat16, or precision: fp32")
         if self.attention == "flash_attention_2" and (self.device == "cpu" or self.precision == "fp32"):
             raise ValueError("attention flash_attention_2 needs a GPU and bf16; use auto or segments")
         if self.accelerator_type is not None and self.device == "cpu":
-            raise ValueError("accelerator_type: means nothing on device 'cpu'; leave it out")
+            raise ValueError("accelerator_type: has no effect with device: cpu; leave it out")
         return self
 
     @model_validator(mode="after")
     def _spread(self) -> Self:
         if self.num_workers % self.sequence_parallel:
             raise ValueError(
-                f"sequence_parallel {self.sequence_parallel} does not divide num_workers {self.num_workers}: each row "
-                "is shared by so many workers; change one of the two"
+                f"sequence_parallel {self.sequence_parallel} does not divide num_workers {self.num_workers}; "
+                "change one of the two"
             )
         if self.sequence_parallel > 1 and not self.packing:
-            raise ValueError("sequence_parallel shares packed rows; set packing: true")
+            raise ValueError("sequence_parallel needs packed rows; set packing: true")
         offload = self.offload
         if offload.optimizer != "none" and self.zero_stage == 0:
-            raise ValueError("offload.optimizer needs zero_stage 1, 2 or 3; under 0 nothing is split off to be moved")
+            raise ValueError("offload.optimizer needs zero_stage 1, 2 or 3; zero_stage 0 partitions nothing")
         if offload.parameters != "none" and self.zero_stage != 3:
             raise ValueError(f"offload.parameters needs zero_stage 3, not {self.zero_stage}")
         if self.device == "cpu" and (offload.optimizer, offload.parameters) != ("none", "none"):
-            raise ValueError("offload moves states from GPUs to the host's memory; leave it out with device: cpu")
+            raise ValueError("offload moves states from GPUs to host memory; leave it out with device: cpu")
         return self
 
     @model_validator(mode="after")
     def _best_has_checkpoints(self) -> Self:
         if self.validation is not None and self.validation.export == "best" and self.checkpoints.every is None:
-            raise ValueError("validation.export best is taken from a checkpoint; set checkpoints.every")
+            raise ValueError("validation.export: best needs checkpoints; set checkpoints.every")
         return self
 
     @property
     def data_parallel(self) -> int:
-        """Groups of workers that take different rows; a group is one worker unless rows are shared."""
+        """Groups of workers that take different rows; a group is one worker, unless workers share rows."""
         return self.num_workers // self.sequence_parallel
 
     @property
     def micro_batch(self) -> int:
-        """Tokens of a micro-batch, the default resolved."""
+        """Tokens of a micro-batch, with the default resolved."""
         return self.max_length if self.micro_batch_tokens is None else self.micro_batch_tokens

@@ -1,10 +1,10 @@
-"""`s1ray train inspect`: training rows as the model will see them, what is not trained greyed.
+"""`s1ray train inspect`: training rows as the model will see them, with masked text in grey.
 
     for row in inspect_rows(config, rows=3):
         show(row, Console())
 
-On a terminal, masked text is grey and control tokens stand out. Anywhere else the masked text is put in brackets, so
-that the same output can be piped, searched and compared.
+On a terminal, masked text is grey and control tokens are coloured. Anywhere else masked text is in brackets, so that
+the output can be piped, searched and compared.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ import dataclasses
 import difflib
 import itertools
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError
 from s1ray.schemas import Example, Trace, read_table
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.examples import Unusable, build_examples
+from s1ray.training.data.examples import ChatTokenizer, Unusable, build_examples
 from s1ray.training.data.preparation import load_renderer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 MASKED = ("⟦", "⟧")
-"""What stands around masked text where there is no colour."""
+"""Brackets around masked text where there is no colour."""
 STYLES = {(True, False): "", (True, True): "bold cyan", (False, False): "bright_black", (False, True): "dim cyan"}
 """(trained, control) -> rich style."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Span:
-    """A stretch of text that is all trained or all masked."""
+    """A piece of text that is all trained or all masked."""
 
     text: str
     trained: bool
@@ -42,7 +42,7 @@ class Span:
 
 @dataclasses.dataclass(frozen=True)
 class InspectedRow:
-    """A training row, taken apart."""
+    """A training row, cut into spans."""
 
     example: Example
     spans: list[Span]
@@ -59,10 +59,10 @@ class InspectedRow:
 def inspect_rows(
     config: TrainingConfig, *, rows: int = 3, ids: Sequence[str] = ()
 ) -> Iterator[InspectedRow | Unusable]:
-    """Take apart some of a config's training rows; tokenises no more than those.
+    """Some of a config's training rows; tokenises no others.
 
     Args:
-        rows: how many of the first rows, where no `ids` are given.
+        rows: how many of the first rows, if `ids` is empty.
         ids: ids of traces.
 
     Raises:
@@ -77,16 +77,16 @@ def inspect_rows(
     renderer = load_renderer(config)
     for trace in (Trace(**row) for row in table.take(positions).to_pylist()):
         examples, unusable = build_examples([trace], renderer, config.max_length)
-        yield from (take_apart(example, renderer.tokenizer) for example in examples)
+        yield from (split_spans(example, renderer.tokenizer) for example in examples)
         yield from unusable
 
 
-def take_apart(example: Example, tokenizer: Any) -> InspectedRow:
-    """The text of an example, cut where the mask changes and around control tokens."""
+def split_spans(example: Example, tokenizer: ChatTokenizer) -> InspectedRow:
+    """An example's text, split where the mask changes and around control tokens."""
     controls = set(tokenizer.get_added_vocab().values())
     spans = []
     tokens = enumerate(zip(example.input_ids, example.loss_mask, strict=True))
-    # A control token is a group of its own; ordinary tokens are decoded together, as a character may span several.
+    # Each control token is a group of its own; ordinary tokens are decoded together, as a character may span several.
     for (trained, control), group in itertools.groupby(
         tokens, key=lambda entry: (entry[1][1], entry[0] if entry[1][0] in controls else None)
     ):
@@ -98,7 +98,7 @@ def take_apart(example: Example, tokenizer: Any) -> InspectedRow:
 
 
 def show(row: InspectedRow | Unusable, console: Console) -> None:
-    """Print a row: what it is, then its text."""
+    """Print a row: a line about it, then its text."""
     from rich.text import Text
 
     if isinstance(row, Unusable):
@@ -123,7 +123,7 @@ def show(row: InspectedRow | Unusable, console: Console) -> None:
     console.print(text, soft_wrap=True)
 
 
-def _token(example: Example, position: int, tokenizer: Any) -> str:
+def _token(example: Example, position: int, tokenizer: ChatTokenizer) -> str:
     token = example.input_ids[position]
     return f"{position:,} {tokenizer.decode([token], skip_special_tokens=False)!r}, id {token}"
 

@@ -1,12 +1,12 @@
-"""Being asked to stop: by whoever started the run, or by a node that is about to be taken away.
+"""Requests to stop a run: from whoever started it, or because a node is about to be taken away.
 
-SIGTERM to the process that started the run becomes a file in the run folder, `stop`; anybody may also create it. The
-first worker looks for it now and then, and what it finds goes to the others along with the loss, so that all of them
-save and stop after the same step. Whoever sends SIGTERM must then wait for a step and a checkpoint: `ray job stop`
-waits 3 s (RAY_JOB_STOP_WAIT_TIME_S on the head node), and then kills.
+SIGTERM to the process that started the run creates a file in the run folder, `stop`; a user may also create it by hand.
+The first worker looks for it every few seconds and sends what it finds to the others along with the loss, so that all
+of them save and stop after the same step. After a SIGTERM the sender must wait for a step and a checkpoint: `ray job
+stop` waits 3 s (RAY_JOB_STOP_WAIT_TIME_S on the head node), and then kills.
 
-Of nodes that are about to be taken away Ray Train knows (`ray.train.get_preemption_info`). Asking it is a meeting of
-all workers, so the first worker's clock says at which steps they ask.
+Ray Train knows of nodes that are about to be taken away (`ray.train.get_preemption_info`). All workers must ask it
+together, so the first worker's clock decides at which steps they do.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from types import FrameType
 STOP_FILE = "stop"
 """In the run folder: stop after the next step, with a checkpoint."""
 INTERVAL = 2.0
-"""Seconds between two looks."""
+"""Seconds between two checks."""
 
 NOTHING, LOOK, STOP = 0, 1, 2
-"""What the first worker tells the others: nothing; to ask for nodes about to be lost; to save and stop."""
+"""The first worker's signal to the others: nothing; ask for nodes about to be lost; save and stop."""
 
 
-class Lookout:
-    """The first worker's eye on the run folder and the clock."""
+class StopRequests:
+    """Checks the stop file and the clock, on the first worker."""
 
     def __init__(self, output: Path, *, interval: float = INTERVAL):
         self._stop_file = output / STOP_FILE
         self._interval = interval
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
 
     def signal(self) -> int:
-        """What to tell the other workers at this step."""
-        if time.monotonic() - self._looked < self._interval:
+        """The signal to send to the other workers at this step."""
+        if time.monotonic() - self._checked < self._interval:
             return NOTHING
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         return STOP if self._stop_file.exists() else LOOK
 
 
 class PreemptionNotice:
-    """Tells once of each node that is about to be taken away."""
+    """Reports each node that is about to be taken away, once."""
 
     def __init__(self) -> None:
         self._known: set[str] = set()
 
     def is_new(self) -> bool:
-        """Whether there is a notice that has not been told yet; every worker must call this at the same step."""
+        """Whether there is a notice that was not reported yet; every worker must call this at the same step."""
         import ray.train
 
         info = ray.train.get_preemption_info()
@@ -66,8 +66,8 @@ class PreemptionNotice:
 def stop_on_sigterm(output: Path) -> Iterator[None]:
     """Inside the block SIGTERM asks the workers to save and stop; a second one ends this process as usual.
 
-    A request of an earlier start of the run is forgotten. Only the main thread can take signals: in another one the
-    block does that alone.
+    Deletes the stop request of an earlier start of the run. Only the main thread can handle signals; in another thread
+    the block does nothing else.
     """
     stop_file = output / STOP_FILE
     stop_file.unlink(missing_ok=True)

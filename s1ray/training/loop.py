@@ -1,26 +1,28 @@
 """The training loop: what each Ray Train worker runs.
 
-All workers go through the same steps (`steps`). Between them they measure the loss on held-out traces, write
-checkpoints, and look whether they are to stop. The first worker writes the metrics, and at the end the model.
+All workers perform the same steps (`steps`). Between steps they measure the loss on held-out traces, write checkpoints,
+and check whether to stop. The first worker writes the metrics, and at the end the model.
 
-torch, transformers and deepspeed are imported inside: the driver passes this function by name and never loads them.
+torch, transformers and deepspeed are imported inside: the process that starts the run passes this function by name and
+never loads them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
 from s1ray.training.config import TrainingConfig
-from s1ray.training.interruption import LOOK, NOTHING, STOP, Lookout, PreemptionNotice
+from s1ray.training.data.preparation import load_renderer
+from s1ray.training.interruption import LOOK, NOTHING, STOP, PreemptionNotice, StopRequests
 from s1ray.training.monitoring.metrics import METRICS_FILE, MetricsFile
 
 if TYPE_CHECKING:
     from s1ray.training.checkpoint.manager import Checkpointer, RunState
     from s1ray.training.data.collate import Dataset
-    from s1ray.training.model.engine import Engine
     from s1ray.training.monitoring.divergence import DivergenceMonitor
     from s1ray.training.steps import Stepper, StepResult
 
@@ -29,18 +31,31 @@ VALIDATION_FILE = "validation.parquet"
 MODEL_FOLDER = "model"
 
 
-def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Outcome:
+    """How the steps ended. A run that diverged or was stopped is no error to Ray Train, which would restart it."""
+
+    status: Literal["complete", "stopped", "diverged"]
+    steps: int
+    """Finished steps."""
+    message: str = ""
+    """What diverged, and what to do."""
+    loss: float | None = None
+    """Of the last step."""
+    precision: str = ""
+    """As decided."""
+    best_loss: float | None = None
+    """Lowest validation loss."""
+    exported_step: int | None = None
+    """Under validation: the finished steps of the exported model."""
+
+
+def train_worker(settings: Mapping[str, object], after_step: Callable[[int], None] | None = None) -> Outcome:
     """Train, resuming from the newest checkpoint if there is one, and export the model.
 
     Args:
-        settings: "config", the stage's config as a mapping; "model", the base model's folder or id; "output", the
-            absolute run folder, which holds the examples.
-        after_step: called with the number of finished steps after each of them.
-
-    Returns:
-        "outcome": complete, stopped (asked to) or diverged; "steps" that were finished; if complete, "loss" (of the
-        last step), "precision" (as decided) and under validation "best_loss" and "exported_step"; if diverged,
-        "message". An error that would only come again is returned, as Ray Train starts workers that raise one anew.
+        settings: the stage's config as a mapping, its `output` absolute; that run folder holds the examples.
+        after_step: called after each step with the number of finished steps.
     """
     import ray.train
     import ray.train.torch
@@ -49,12 +64,13 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
     from s1ray.training.checkpoint.manager import Checkpointer, RunState
     from s1ray.training.data.collate import Dataset
     from s1ray.training.model.engine import resolve_precision
+    from s1ray.training.model.export import export
     from s1ray.training.model.loading import load_engine
     from s1ray.training.monitoring.divergence import DivergenceMonitor
     from s1ray.training.steps import Stepper
 
-    config = TrainingConfig.model_validate(settings["config"])
-    output = Path(settings["output"])
+    config = TrainingConfig.model_validate(settings)
+    output = Path(config.output)
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
@@ -63,7 +79,7 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
     torch.manual_seed(config.seed)
     dataset = Dataset.read(str(output / EXAMPLES_FILE))
     config = resolve_precision(config, device)
-    engine = load_engine(config, settings["model"], device=device, rank=rank, world_size=world_size)
+    engine = load_engine(config, device=device, rank=rank, world_size=world_size)
     checkpointer = Checkpointer(engine, config, output, rank=rank, world_size=world_size)
     state = checkpointer.restore() or RunState()
     monitor = DivergenceMonitor(config.divergence, losses=state.losses, norms=state.norms, skipped=state.skipped)
@@ -74,16 +90,17 @@ def train_worker(settings: dict[str, Any], after_step: Callable[[int], None] | N
         checkpointer=checkpointer,
         state=state,
         held_out=Dataset.read(str(output / VALIDATION_FILE)) if config.validation is not None else None,
-        lookout=Lookout(output) if rank == 0 else None,
+        stop_requests=StopRequests(output) if rank == 0 else None,
         metrics_file=MetricsFile(output / METRICS_FILE, finished_steps=state.finished_steps) if rank == 0 else None,
     )
-    result = run.go_on(after_step)
-    if result["outcome"] == "complete":
-        if (exported := run.exported_step) != run.total:
+    outcome = run.resume(after_step)
+    if outcome.status == "complete":
+        if run.exported_step != run.total:
             checkpointer.wait()
-            checkpointer.restore_step(exported)
-        _export(engine, config, settings["model"], output / MODEL_FOLDER, rank)
-    return result
+            checkpointer.restore_step(run.exported_step)
+        renderer = load_renderer(config)
+        export(engine, renderer.tokenizer, renderer.turn_end, config, output / MODEL_FOLDER, rank=rank)
+    return outcome
 
 
 class _WorkerRun:
@@ -98,7 +115,7 @@ class _WorkerRun:
         checkpointer: Checkpointer,
         state: RunState,
         held_out: Dataset | None,
-        lookout: Lookout | None,
+        stop_requests: StopRequests | None,
         metrics_file: MetricsFile | None,
     ):
         self.total = stepper.total
@@ -108,59 +125,64 @@ class _WorkerRun:
         self._checkpointer = checkpointer
         self._state = state
         self._held_out = held_out
-        self._lookout = lookout
+        self._stop_requests = stop_requests
         self._metrics_file = metrics_file
         self._preemption = PreemptionNotice()
 
-    def go_on(self, after_step: Callable[[int], None] | None) -> dict[str, Any]:
-        """Do the steps that are left; see `train_worker` for what it returns."""
+    def resume(self, after_step: Callable[[int], None] | None) -> Outcome:
+        """Perform the remaining steps."""
         loss = None
         for step in range(self._state.finished_steps, self.total):
-            result = self._stepper.step(step, NOTHING if self._lookout is None else self._lookout.signal())
+            result = self._stepper.step(step, NOTHING if self._stop_requests is None else self._stop_requests.signal())
             if result.problem is not None and (self._config.divergence.action == "stop" or self._monitor.exhausted):
                 self._checkpointer.wait()
-                return {"outcome": "diverged", "steps": step, "message": self._diagnosis(result)}
+                return Outcome("diverged", step, self._diagnosis(result))
             loss = result.metrics["loss"]
-            self._take_note(step + 1)
+            self._record(step + 1)
             validation_loss, is_best = self._validate(step + 1)
             if self._metrics_file is not None:
-                measured = {} if validation_loss is None else {"validation_loss": validation_loss}
-                self._metrics_file.write(result.metrics | measured)
+                if validation_loss is not None:
+                    result.metrics["validation_loss"] = validation_loss
+                self._metrics_file.write(result.metrics)
             if step + 1 < self.total and (self._is_due(step + 1, result.signal) or is_best):
                 self._checkpointer.save(self._state, validation_loss=validation_loss)
                 if result.signal == STOP:
                     self._checkpointer.wait()
-                    return {"outcome": "stopped", "steps": step + 1}
+                    return Outcome("stopped", step + 1)
             if after_step is not None:
                 after_step(step + 1)
         if self._metrics_file is not None:
             self._metrics_file.close()
-        complete = {"outcome": "complete", "steps": self.total, "loss": loss, "precision": self._config.precision}
-        if self._config.validation is None:
-            return complete
-        return complete | {"best_loss": self._state.best_loss, "exported_step": self.exported_step}
+        return Outcome(
+            "complete",
+            self.total,
+            loss=loss,
+            precision=self._config.precision,
+            best_loss=self._state.best_loss,
+            exported_step=None if self._config.validation is None else self.exported_step,
+        )
 
     @property
     def exported_step(self) -> int:
-        """After how many steps the exported model was, once all are done."""
+        """The finished steps of the model to export, once all steps are done."""
         settings, best = self._config.validation, self._state.best_step
         return best if settings is not None and settings.export == "best" and best is not None else self.total
 
-    def _take_note(self, finished_steps: int) -> None:
+    def _record(self, finished_steps: int) -> None:
         self._state.finished_steps = finished_steps
         self._state.losses = list(self._monitor.losses)
         self._state.norms = list(self._monitor.norms)
         self._state.skipped = self._monitor.skipped
 
     def _validate(self, finished_steps: int) -> tuple[float | None, bool]:
-        """The validation loss if it is time for one, and whether it makes a checkpoint worth having."""
+        """The validation loss if a measurement is due, and whether it calls for a checkpoint."""
         settings, state = self._config.validation, self._state
         if settings is None or self._held_out is None:
             return None, False
         if finished_steps % settings.every and finished_steps != self.total:
             return None, False
         loss = self._stepper.validate(self._held_out)
-        # Of two that are equal the later one, as Ray Train keeps that.
+        # Of two equal ones the later wins, because Ray Train keeps that one.
         is_best = math.isfinite(loss) and (state.best_loss is None or loss <= state.best_loss)
         if is_best:
             state.best_loss, state.best_step = loss, finished_steps
@@ -176,20 +198,9 @@ class _WorkerRun:
         rows = ", ".join(result.metrics["rows"])
         if self._config.divergence.action == "skip":
             allowed = self._config.divergence.max_skips
-            what = f"more than the {allowed} steps of divergence.max_skips had to be left out; the last: "
+            what = f"more steps were skipped than divergence.max_skips ({allowed}) allows; the last: "
             advice = "lower optimizer.learning_rate, or look at the rows"
         else:
             what = ""
             advice = "lower optimizer.learning_rate, look at its rows, or set divergence.action: skip"
         return f"{what}step {result.metrics['step']}: {result.problem}; {advice}: {rows}"
-
-
-def _export(engine: Engine, config: TrainingConfig, model: str, folder: Path, rank: int) -> None:
-    from transformers import AutoTokenizer
-
-    from s1ray.training.data.examples import ChatRenderer
-    from s1ray.training.model.export import export
-
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    renderer = ChatRenderer(tokenizer, config.thinking_format)
-    export(engine, tokenizer, renderer.turn_end, config, folder, rank=rank)

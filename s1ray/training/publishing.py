@@ -1,6 +1,6 @@
-"""What goes with the exported weights to other people: the model card, and the upload to Hugging Face's hub.
+"""Publishing the exported model: its model card, and the upload to the Hugging Face Hub.
 
-Nothing is uploaded unless the config names a repository; that the upload can work is found out before training.
+Nothing is uploaded unless the config names a repository; whether the upload can work is checked before training.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from s1ray import __version__
 from s1ray.config import ConfigError
@@ -42,7 +42,7 @@ def check_upload(config: TrainingConfig) -> None:
 
 
 def upload(config: TrainingConfig, folder: Path) -> str:
-    """Upload the exported folder to `config.push_to`, which is made, private, if it does not exist.
+    """Upload the exported folder to `config.push_to`, which is created as a private repository if it does not exist.
 
     Returns:
         The address of the commit.
@@ -60,36 +60,36 @@ def upload(config: TrainingConfig, folder: Path) -> str:
             repo_id=config.push_to, folder_path=folder, commit_message=f"Fine-tuned with s1ray {__version__}"
         )
     except Exception as error:
-        # The hub's client passes on whatever its HTTP client raises, which has changed from version to version.
+        # The hub's client passes on whatever its HTTP client raises, and that differs between versions.
         what = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RunError(
-            f"push_to {config.push_to}: {what}; the model is whole in {folder}, and the "
+            f"push_to {config.push_to}: {what}; the model is complete in {folder}, and the "
             "same command tries the upload again"
         ) from error
     return str(commit.commit_url)
 
 
-def write_card(config: TrainingConfig, folder: Path, *, examples: int, figures: dict[str, Any]) -> None:
+def write_card(config: TrainingConfig, folder: Path, *, examples: int, figures: Mapping[str, object]) -> None:
     """Write the model card of a finished run into the exported folder.
 
     Args:
         examples: rows that were trained on.
-        figures: the run's, "steps" and "loss" among them.
+        figures: the run's, including "steps" and "loss".
     """
     (folder / CARD).write_text(model_card(config, examples=examples, figures=figures), encoding="utf-8")
 
 
-def model_card(config: TrainingConfig, *, examples: int, figures: dict[str, Any]) -> str:
-    """The card as Markdown, with the metadata that the hub reads at its top."""
+def model_card(config: TrainingConfig, *, examples: int, figures: Mapping[str, object]) -> str:
+    """The card as Markdown, with the metadata for the hub at its top."""
     base, licence = base_model(config)
     is_adapter = config.lora is not None and config.lora.export == "adapter"
     tags = ["s1ray", "sft", "reasoning", "test-time-scaling"] + (["lora"] if config.lora is not None else [])
-    metadata: dict[str, Any] = {"base_model": base} if "/" in base else {}
+    metadata: dict[str, str] = {"base_model": base} if "/" in base else {}
     metadata |= {"license": licence} if licence else {}
     metadata |= {"library_name": "peft" if is_adapter else "transformers", "pipeline_tag": "text-generation"}
-    head = [f"{key}: {json.dumps(value)}" for key, value in (metadata | {"tags": tags}).items()]
+    head = [f"{key}: {json.dumps(value)}" for key, value in {**metadata, "tags": tags}.items()]
     optimizer = config.optimizer
-    rows: dict[str, Any] = {
+    rows: dict[str, object] = {
         "base model": base,
         "licence of the base model": licence or "see the base model",
         "examples": f"{examples:,} ({Path(config.traces).name})",
@@ -126,7 +126,7 @@ def model_card(config: TrainingConfig, *, examples: int, figures: dict[str, Any]
 
 
 def base_model(config: TrainingConfig) -> tuple[str, str | None]:
-    """The base model's public name, and its licence if its card in the same folder or cache says one."""
+    """The base model's public name, and its licence if its card, in the same folder or in the cache, names one."""
     path = Path(config.model)
     name = config.model if not Path(config.model).exists() else path.name
     card = path / CARD

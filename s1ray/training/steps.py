@@ -1,7 +1,8 @@
-"""One optimizer step, and one look at the held-out traces: what all workers do together.
+"""One optimizer step, and one validation pass: what all workers do together.
 
-For step s each worker derives from the seed which examples it has and who takes which (`batching`), accumulates its
-share of the gradient, agrees with the others on the loss, and lets DeepSpeed update, unless the step has diverged.
+For each step every worker derives from the seed which examples the step has and which of them are its own (`batching`),
+accumulates its share of the gradient, agrees with the others on the loss, and lets DeepSpeed update the weights, unless
+the step has diverged.
 
 Imports torch at the top: for training workers only.
 """
@@ -13,34 +14,33 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.batching import Layout, global_batch, lay_out, padding
-from s1ray.training.data.collate import Dataset
+from s1ray.training.data.collate import Dataset, ModelInputs
 from s1ray.training.data.schedule import learning_rate, steps_per_epoch
 from s1ray.training.model.engine import Engine
-from s1ray.training.model.validation import evaluate
 from s1ray.training.monitoring.divergence import DivergenceMonitor
-from s1ray.training.planning.mfu import model_flops, peak_flops
+from s1ray.training.monitoring.metrics import StepMetrics
+from s1ray.training.planning.gpus import peak_flops
+from s1ray.training.planning.mfu import model_flops
 
 
 @dataclasses.dataclass(frozen=True)
 class StepResult:
-    """What came of a step."""
+    """The outcome of a step."""
 
-    metrics: dict[str, Any]
-    """The step's line in the metrics file."""
+    metrics: StepMetrics
     problem: str | None
-    """Why the update was left out; None: it was applied."""
+    """Why the update was skipped; None: it was applied."""
     signal: int
-    """What the first worker told the others (see `interruption`)."""
+    """The first worker's signal (see `interruption`)."""
 
 
 class Stepper:
-    """Goes through the steps of a run.
+    """Performs the steps of a run.
 
     Attributes:
         total: optimizer steps of the whole run.
@@ -60,31 +60,31 @@ class Stepper:
         self.total = self._per_epoch * config.epochs
 
     def step(self, step: int, signal: int) -> StepResult:
-        """Do a step, counted from 0.
+        """Perform a step, counted from 0.
 
         Args:
-            signal: what this worker has to tell the others; only the first may have anything.
+            signal: this worker's signal to the others; only the first worker's may be other than 0.
         """
         started = time.perf_counter()
         dataset, config = self._dataset, self._config
         indices = global_batch(step, len(dataset), config.global_batch, config.seed)
         layout = self._lay_out(dataset, indices)
         trained_tokens = sum(dataset.trained[index] for index in indices)
-        share = self._engine.accumulate(self._mine(dataset, layout), trained_tokens)
+        share = self._engine.accumulate(self._own_inputs(dataset, layout), trained_tokens)
         agreed = torch.stack([share, share.new_tensor(float(signal))])
         _sum_over_workers(agreed)
         loss, signal = float(agreed[0]), int(agreed[1])
         rate = learning_rate(step, self.total, config.optimizer)
-        problem = self._monitor.judge_loss(loss)
-        norm = self._engine.step(rate, lambda norm: (problem or self._monitor.judge_norm(norm)) is not None)
-        problem = problem or self._monitor.judge_norm(norm)
+        problem = self._monitor.check_loss(loss)
+        norm = self._engine.step(rate, lambda norm: (problem or self._monitor.check_norm(norm)) is not None)
+        problem = problem or self._monitor.check_norm(norm)
         if problem is None:
             self._monitor.accept(loss, norm)
         else:
             self._monitor.skipped += 1
         seconds = time.perf_counter() - started
         lengths = [dataset.lengths[index] for index in indices]
-        metrics: dict[str, Any] = {
+        metrics: StepMetrics = {
             "step": step + 1,
             "epoch": step // self._per_epoch + 1,
             "loss": loss,
@@ -102,13 +102,14 @@ class Stepper:
             used = self._flops.of_step(lengths, trained_tokens) / seconds
             metrics["mfu"] = round(used / (self._peak * self._world_size), 4)
         if problem is not None:
-            metrics |= {"skipped": problem, "rows": [dataset.ids[index] for index in indices]}
+            metrics["skipped"] = problem
+            metrics["rows"] = [dataset.ids[index] for index in indices]
         return StepResult(metrics, problem, signal)
 
     def validate(self, held_out: Dataset) -> float:
         """Mean loss over the trained tokens of the held-out traces; every worker must call it."""
         layout = self._lay_out(held_out, range(len(held_out)))
-        total = evaluate(self._engine, self._mine(held_out, layout))
+        total = self._engine.evaluate(self._own_inputs(held_out, layout))
         _sum_over_workers(total)
         return float(total) / sum(held_out.trained)
 
@@ -121,7 +122,7 @@ class Stepper:
             packing=self._config.packing,
         )
 
-    def _mine(self, dataset: Dataset, layout: Layout) -> list[dict[str, Any]]:
+    def _own_inputs(self, dataset: Dataset, layout: Layout) -> list[ModelInputs]:
         return [self._engine.inputs(dataset, batch) for batch in layout[self._engine.row_group]]
 
 
@@ -131,7 +132,7 @@ def _sum_over_workers(tensor: torch.Tensor) -> None:
 
 
 def _device_peak(device: torch.device, config: TrainingConfig) -> float | None:
-    """Operations a second that MFU is measured against; they are those in bf16, so fp32 has none."""
+    """Operations per second that MFU is measured against; known peaks are for bf16, so fp32 has none."""
     if config.tracking.peak_tflops is not None:
         return config.tracking.peak_tflops * 1e12
     if device.type != "cuda" or config.precision != "bf16":
@@ -140,7 +141,7 @@ def _device_peak(device: torch.device, config: TrainingConfig) -> float | None:
 
 
 def _peak_memory(device: torch.device) -> int:
-    """Peak of this process so far, in bytes: allocated on its GPU, or resident on a CPU."""
+    """Peak memory of this process so far, in bytes: allocated on its GPU, or resident on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     # Linux counts in KiB, macOS in bytes.

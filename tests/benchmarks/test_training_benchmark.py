@@ -66,7 +66,6 @@ def test_goals_are_judged_by_ratios_within_rounds(speed: Speed, tmp_path: Path) 
     assert goals[f"{OURS_PADDED} / {PLAIN_PADDED}"] == {"goal": 0.9, "found": 0.8, "reached": False}
     assert goals[f"{OURS_PACKED} / {trainer_arm(16)}"] == {"goal": 1.5, "found": 2.0, "reached": True}
     assert found["cross_entropy_peaks"][1]["plain_to_chunked"] == 3.33
-    report.write_json(tmp_path / "results.json", found)
-    assert json.loads((tmp_path / "results.json").read_text())["speed"]["tokens"] == 1000
+    assert json.loads(json.dumps(found))["speed"]["tokens"] == 1000
     report.write_plot(tmp_path / "results.png", speed, peaks)
     assert (tmp_path / "results.png").stat().st_size > 10_000

@@ -7,20 +7,17 @@ nearly zero, what fp32 rounds away in it can turn into a visible step.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.support import golden_curve
 from tests.support import training_cases as cases
-from tests.support.random_model import make_random_model
+from tests.support.random_qwen import make_random_model
 
 pytestmark = pytest.mark.end_to_end
 
-Results = dict[str, dict[str, Any]]
+Results = dict[str, cases.Result]
 
 
 @pytest.fixture(scope="module")
@@ -40,18 +37,18 @@ def one_worker(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
 def two_workers(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
     first, second = cases.in_workers(cases.run_cases, 2, tmp_path_factory.mktemp("store") / "two", str(model))
     for name, result in first.items():
-        assert result["losses"] == second[name]["losses"]
-        assert result["norms"] == second[name]["norms"]
+        assert result.losses == second[name].losses
+        assert result.norms == second[name].norms
     return first
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
-    assert found["norms"] == pytest.approx(expected["norms"], rel=1e-4)
-    assert found["trained"] == expected["trained"]
-    assert found["weights"].keys() == expected["weights"].keys()
-    for name, weight in found["weights"].items():
-        np.testing.assert_allclose(weight, expected["weights"][name], rtol=0, atol=3e-5, err_msg=name)
+def assert_same(found: cases.Result, expected: cases.Result, *, loss: float = 1e-5, weight: float = 3e-5) -> None:
+    assert found.losses == pytest.approx(expected.losses, rel=loss)
+    assert found.norms == pytest.approx(expected.norms, rel=10 * loss)
+    assert found.trained == expected.trained
+    assert found.weights.keys() == expected.weights.keys()
+    for name, values in found.weights.items():
+        np.testing.assert_allclose(values, expected.weights[name], rtol=0, atol=weight, err_msg=name)
 
 
 @pytest.mark.parametrize("case", [name for name in cases.ONE_WORKER if name != "lora"])
@@ -59,7 +56,7 @@ def test_one_worker_does_what_plain_pytorch_does(case: str, one_worker: Results)
     assert_same(one_worker[case], one_worker[cases.PLAIN])
 
 
-@pytest.mark.parametrize("case", [name for name in cases.TWO_WORKERS if "lora" not in name])
+@pytest.mark.parametrize("case", [name for name in cases.TWO_WORKERS if not name.startswith(("lora", "bf16"))])
 def test_two_workers_do_what_plain_pytorch_does(case: str, two_workers: Results, one_worker: Results) -> None:
     assert_same(two_workers[case], one_worker[cases.PLAIN])
 
@@ -69,14 +66,21 @@ def test_lora_gives_the_same_on_two_workers(case: str, two_workers: Results, one
     assert_same(two_workers[case], one_worker["lora"])
 
 
+@pytest.mark.parametrize("case", [name for name in cases.TWO_WORKERS if name.startswith("bf16")])
+def test_bf16_gives_nearly_the_same(case: str, two_workers: Results, one_worker: Results) -> None:
+    assert_same(two_workers[case], one_worker[cases.PLAIN], loss=5e-3, weight=2e-2)
+    # bf16 has 8 bits: from about position 256 on, rotary angles of neighbouring positions could not be told apart.
+    assert two_workers[case].rotary == "torch.float32"
+
+
 def test_lora_trains_its_updates_and_nothing_else(one_worker: Results) -> None:
     full, lora = one_worker["one row"], one_worker["lora"]
     # The updates start as nothing.
-    assert lora["losses"][0] == pytest.approx(full["losses"][0], rel=1e-6)
-    assert lora["losses"][1] < full["losses"][0]
-    assert all(".lora_" in name for name in lora["trained"])
-    assert len(lora["trained"]) == 2 * 2 * len(cases.LORA["target_modules"])
-    down = [weight for name, weight in lora["weights"].items() if ".lora_B." in name]
+    assert lora.losses[0] == pytest.approx(full.losses[0], rel=1e-6)
+    assert lora.losses[1] < full.losses[0]
+    assert all(".lora_" in name for name in lora.trained)
+    assert len(lora.trained) == 2 * 2 * len(cases.LORA_LAYERS)
+    down = [weight for name, weight in lora.weights.items() if ".lora_B." in name]
     assert all(np.abs(weight).max() > 0 for weight in down)
 
 
@@ -86,7 +90,7 @@ def test_lora_leaves_the_base_weights_as_they_were(one_worker: Results, model: P
     base = load_file(model / "model.safetensors")
     kept = {
         name.replace(".base_layer", ""): weight
-        for name, weight in one_worker["lora"]["weights"].items()
+        for name, weight in one_worker["lora"].weights.items()
         if ".lora_" not in name
     }
     assert kept.keys() == base.keys()
@@ -112,7 +116,7 @@ def larger_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def freed_memory_returns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers whose allocator gives each freed tensor back at once: else what it keeps for later counts as theirs."""
+    """Workers whose allocator returns each freed tensor at once; what it keeps for later would count as theirs."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1000000")
 
 
@@ -121,12 +125,12 @@ def freed_memory_returns(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_under_zero_3_a_worker_takes_its_part_and_one_parameter_at_a_time(
     model: Path, larger_model: Path, tmp_path: Path
 ) -> None:
-    # In fp32, so that even the widened weights never exist whole.
+    # In fp32, so that not even the widened weights ever exist whole.
     arguments = (str(model), str(larger_model), 3, "fp32")
     for found in cases.in_workers(cases.measure_loading, 2, tmp_path / "store", *arguments):
         whole = 4 * found["parameters"]
         assert whole > 200e6
-        # Half of it, and the parameters that pass through.
+        # Half of the weights, and the parameters that are passing through.
         assert 0.4 * whole < found["kept"] < 0.75 * whole, found
         assert found["peak"] < 0.75 * whole, found
 
@@ -137,21 +141,3 @@ def test_weights_in_their_own_precision_are_not_copied_at_all(model: Path, large
     arguments = (str(model), str(larger_model), 2, "bf16")
     for found in cases.in_workers(cases.measure_loading, 2, tmp_path / "store", *arguments):
         assert found["peak"] < 0.1 * 2 * found["parameters"], found
-
-
-def test_rotary_frequencies_stay_in_fp32(model: Path, tmp_path: Path) -> None:
-    # bf16 has 8 bits: from about position 256 on, the angles of neighbouring positions would run into each other.
-    (found,) = cases.in_workers(cases.buffers_in_bf16, 1, tmp_path / "store", str(model))
-    assert found == {"zero 1": "torch.float32", "zero 3": "torch.float32"}
-
-
-def test_the_miniature_follows_its_golden_loss_curve(tmp_path: Path) -> None:
-    # Another CPU sums in another order; over twenty steps that grows, but far less than any change of substance.
-    golden = json.loads(golden_curve.FILE.read_text(encoding="utf-8"))
-    assert golden["base_model_sha256"] == golden_curve.base_model_digest(), (
-        "the curve belongs to another base model; write it anew: python -m tests.support.golden_curve"
-    )
-    (losses,) = cases.in_workers(golden_curve.train, 1, tmp_path / "store")
-    assert losses[0] == pytest.approx(golden["losses"][0], rel=1e-4)
-    assert losses == pytest.approx(golden["losses"], rel=1e-2)
-    assert losses[-1] < losses[0] - 0.3

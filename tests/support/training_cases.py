@@ -1,10 +1,11 @@
 """A few optimizer steps of the training engine, in ways that must all give the same numbers.
 
-Each case is a config; every worker process goes through all cases that are meant for its number of workers.
+Each case is a config; every worker process runs all cases for its number of workers.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import multiprocessing
 import os
@@ -12,9 +13,20 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
+import numpy.typing as npt
+
+from s1ray.training.config import TrainingConfig
+from tests.support.training_runs import training_config
+
+if TYPE_CHECKING:
+    from s1ray.training.data.collate import Dataset
+    from s1ray.training.model.engine import Engine
+
+Weights = dict[str, npt.NDArray[np.float32]]
+R = TypeVar("R")
 
 LENGTHS = (40, 7, 23, 64, 12, 5, 31, 50, 18, 33, 9, 27)
 STEPS = 3
@@ -23,9 +35,10 @@ MAX_LENGTH = 64
 VOCABULARY = 270
 
 PLAIN = "plain PyTorch"
-LORA = {"rank": 4, "alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"]}
+LORA_LAYERS = ["q_proj", "v_proj", "down_proj"]
+LORA = {"rank": 4, "alpha": 8, "target_modules": LORA_LAYERS}
 
-ONE_WORKER: dict[str, dict[str, Any]] = {
+ONE_WORKER: dict[str, dict[str, object]] = {
     "one row": {"zero_stage": 0, "micro_batch_tokens": 1000},
     "accumulated": {"zero_stage": 0, "micro_batch_tokens": MAX_LENGTH},
     "padded": {"zero_stage": 0, "packing": False, "micro_batch_tokens": 128},
@@ -33,7 +46,7 @@ ONE_WORKER: dict[str, dict[str, Any]] = {
     "checkpointed activations": {"zero_stage": 0, "gradient_checkpointing": True},
     "lora": {"zero_stage": 0, "lora": LORA},
 }
-TWO_WORKERS: dict[str, dict[str, Any]] = {
+TWO_WORKERS: dict[str, dict[str, object]] = {
     **{f"zero {stage}": {"zero_stage": stage} for stage in range(4)},
     **{
         f"zero {stage}, optimizer offloaded": {"zero_stage": stage, "offload": {"optimizer": "cpu"}} for stage in (1, 2)
@@ -43,10 +56,28 @@ TWO_WORKERS: dict[str, dict[str, Any]] = {
     "rows shared, activations checkpointed": {"sequence_parallel": 2, "gradient_checkpointing": True},
     **{f"lora, zero {stage}": {"zero_stage": stage, "lora": LORA} for stage in range(4)},
     "lora, rows shared, zero 3": {"zero_stage": 3, "sequence_parallel": 2, "lora": LORA},
+    **{
+        f"bf16, zero {stage}": {"zero_stage": stage, "precision": "bf16", "export_dtype": "bfloat16"}
+        for stage in range(4)
+    },
 }
 
 
-def in_workers(function: Callable[..., Any], world_size: int, store: Path, *arguments: Any) -> list[Any]:
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What came of a case."""
+
+    losses: list[float]
+    norms: list[float]
+    weights: Weights
+    """The final ones."""
+    trained: list[str]
+    """Names of the weights that are trained."""
+    rotary: str
+    """Precision of the rotary frequencies."""
+
+
+def in_workers(function: Callable[..., R], world_size: int, store: Path, *arguments: object) -> list[R]:
     """Call `function(*arguments, rank=..., world_size=...)` in new processes joined by gloo; what each returned."""
     context = multiprocessing.get_context("spawn")
     pools = [ProcessPoolExecutor(1, mp_context=context) for _ in range(world_size)]
@@ -60,7 +91,7 @@ def in_workers(function: Callable[..., Any], world_size: int, store: Path, *argu
             pool.shutdown(cancel_futures=True)
 
 
-def _joined(function: Callable[..., Any], arguments: tuple[Any, ...], rank: int, world_size: int, store: str) -> Any:
+def _joined(function: Callable[..., R], arguments: tuple[object, ...], rank: int, world_size: int, store: str) -> R:
     import torch
 
     variables = {"RANK": rank, "LOCAL_RANK": 0, "WORLD_SIZE": world_size, "MASTER_ADDR": "localhost", "MASTER_PORT": 0}
@@ -75,9 +106,8 @@ def _joined(function: Callable[..., Any], arguments: tuple[Any, ...], rank: int,
         torch.distributed.destroy_process_group()
 
 
-def run_cases(model: str, *, rank: int, world_size: int) -> dict[str, dict[str, Any]]:
-    """All cases for a number of workers: "losses" and "norms" of the steps, the final "weights" and which of them are
-    "trained", by case."""
+def run_cases(model: str, *, rank: int, world_size: int) -> dict[str, Result]:
+    """All cases for a number of workers, by name."""
     cases = ONE_WORKER if world_size == 1 else TWO_WORKERS
     results = {name: _run(model, changes, rank, world_size) for name, changes in cases.items()}
     if world_size == 1:
@@ -88,7 +118,7 @@ def run_cases(model: str, *, rank: int, world_size: int) -> dict[str, dict[str, 
 def measure_loading(
     small: str, large: str, zero_stage: int, precision: str, *, rank: int, world_size: int
 ) -> dict[str, int]:
-    """Bytes of memory of its own (not of mapped files) that a worker takes to load a model: at most, and in the end.
+    """Bytes of private memory (without mapped files) that a worker needs to load a model: at the peak, and in the end.
 
     A small model is loaded first, so that libraries do not count.
     """
@@ -112,7 +142,7 @@ def measure_loading(
 
 
 class Peak:
-    """The largest memory of its own that this process had while in the context, looked at every millisecond."""
+    """This process's peak of private memory inside the block, sampled every millisecond."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -139,40 +169,19 @@ def _own_memory() -> int:
     raise RuntimeError("/proc/self/status has no RssAnon")
 
 
-def buffers_in_bf16(model: str, *, rank: int, world_size: int) -> dict[str, str]:
-    """Precisions of the parameters and of the rotary frequencies in a bf16 engine, by ZeRO stage."""
-    import torch
-
-    from s1ray.training.model.loading import load_engine
-
-    found = {}
-    for stage in (1, 3):
-        config = config_of(model, num_workers=world_size, zero_stage=stage, precision="bf16", export_dtype="bfloat16")
-        engine = load_engine(config, model, device=torch.device("cpu"), rank=rank, world_size=world_size)
-        rotary = engine.model.model.rotary_emb.inv_freq
-        dtypes = {parameter.dtype for parameter in engine.model.parameters()}
-        assert dtypes == {torch.bfloat16}, dtypes
-        found[f"zero {stage}"] = str(rotary.dtype)
-    return found
-
-
-def config_of(model: str, **changes: Any) -> Any:
-    from s1ray.training.config import TrainingConfig
-
+def config_of(model: str, **changes: object) -> TrainingConfig:
     settings = {
-        "output": "unused",
         "model": model,
-        "traces": "unused",
         "max_length": MAX_LENGTH,
         "precision": "fp32",
         "export_dtype": "float32",
         "global_batch": GLOBAL_BATCH,
         "optimizer": {"learning_rate": 3e-3, "weight_decay": 0.1},
     }
-    return TrainingConfig.model_validate(settings | changes)
+    return training_config(**(settings | changes))
 
 
-def make_dataset() -> Any:
+def make_dataset() -> Dataset:
     from s1ray.training.data.collate import Dataset
 
     draw = np.random.default_rng(0)
@@ -181,7 +190,7 @@ def make_dataset() -> Any:
     return Dataset([str(i) for i in range(len(LENGTHS))], tokens, masks)
 
 
-def _run(model: str, changes: dict[str, Any], rank: int, world_size: int) -> dict[str, Any]:
+def _run(model: str, changes: dict[str, object], rank: int, world_size: int) -> Result:
     import torch
 
     from s1ray.training.data.batching import global_batch, lay_out
@@ -190,7 +199,7 @@ def _run(model: str, changes: dict[str, Any], rank: int, world_size: int) -> dic
     config = config_of(model, num_workers=world_size, **changes)
     dataset = make_dataset()
     torch.manual_seed(0)
-    engine = load_engine(config, model, device=torch.device("cpu"), rank=rank, world_size=world_size)
+    engine = load_engine(config, device=torch.device("cpu"), rank=rank, world_size=world_size)
     losses, norms = [], []
     for step in range(STEPS):
         indices = global_batch(step, len(dataset), GLOBAL_BATCH, seed=0)
@@ -206,23 +215,24 @@ def _run(model: str, changes: dict[str, Any], rank: int, world_size: int) -> dic
         torch.distributed.all_reduce(loss)
         losses.append(loss.item())
         norms.append(engine.step(config.optimizer.learning_rate))
-    weights = _whole_weights(engine.model)
     trained = sorted(name for name, parameter in engine.model.named_parameters() if parameter.requires_grad)
-    return {"losses": losses, "norms": norms, "weights": weights, "trained": trained}
+    rotary = str(engine.model.base_model.rotary_emb.inv_freq.dtype)
+    return Result(losses, norms, whole_weights(engine), trained, rotary)
 
 
-def _whole_weights(model: Any) -> dict[str, np.ndarray]:
+def whole_weights(engine: Engine) -> Weights:
+    """The model's weights, gathered from all workers."""
     import deepspeed
 
     weights = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in engine.model.named_parameters():
         with deepspeed.zero.GatheredParameters([parameter]):
             weights[name] = parameter.detach().float().numpy().copy()
     return weights
 
 
-def _run_plain(model: str) -> dict[str, Any]:
-    """Without DeepSpeed and without anything of ours but the data: one example at a time, all logits at once."""
+def _run_plain(model: str) -> Result:
+    """Without DeepSpeed and without any code of s1ray but the data: one example at a time, all logits at once."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -253,4 +263,4 @@ def _run_plain(model: str) -> dict[str, Any]:
         optimizer.zero_grad()
         losses.append(loss.item())
     weights = {name: parameter.detach().numpy() for name, parameter in network.named_parameters()}
-    return {"losses": losses, "norms": norms, "weights": weights, "trained": sorted(weights)}
+    return Result(losses, norms, weights, sorted(weights), "torch.float32")

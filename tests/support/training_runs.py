@@ -1,9 +1,10 @@
-"""What the training tests train: a model of a few thousand weights, on counting."""
+"""What the tests of training train: a model of a few thousand weights, on counting."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from s1ray.config import validate_config
 from s1ray.miniature.tokenizer import train_tokenizer
@@ -11,9 +12,37 @@ from s1ray.runs import Run
 from s1ray.schemas import Trace, question_id, to_table, write_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.monitoring.metrics import read_metrics
-from tests.support.random_model import make_random_model
+from tests.support.random_qwen import make_random_model
+
+if TYPE_CHECKING:
+    import torch
 
 STEPS = 12
+
+
+def training_config(**changes: object) -> TrainingConfig:
+    """A config of which only the changes matter."""
+    return validate_config(TrainingConfig, {"output": "x", "model": "x", "traces": "x"} | changes, "test")
+
+
+def trace(name: str, question: str, thinking: str, attempt: str) -> Trace:
+    """A teacher's trace."""
+    return Trace(
+        id=name,
+        question_id=question_id(question),
+        sample=0,
+        question=question,
+        thinking=thinking,
+        attempt=attempt,
+        teacher="test",
+        thinking_tokens=0,
+        attempt_tokens=0,
+        finish_reason="stop",
+    )
+
+
+def changed(row: Trace, **changes: str) -> Trace:
+    return Trace(**(dataclasses.asdict(row) | changes))
 
 
 def make_base_model(folder: Path) -> Path:
@@ -24,31 +53,21 @@ def make_base_model(folder: Path) -> Path:
 
 
 def make_traces(path: Path) -> Path:
-    rows = []
-    for number in range(46):
-        question = f"What is {number} + 3?"
-        rows.append(
-            Trace(
-                id=f"{question_id(question)}-0",
-                question_id=question_id(question),
-                sample=0,
-                question=question,
-                answer=str(number + 3),
-                thinking="\n".join(f"Count on: {number + i}" for i in range(number % 9 + 1)),
-                attempt=f"Answer: {number + 3}",
-                teacher="test",
-                thinking_tokens=0,
-                attempt_tokens=0,
-                finish_reason="stop",
-                correct=True,
-            )
+    rows = [
+        trace(
+            f"count-{number}",
+            f"What is {number} + 3?",
+            "\n".join(f"Count on: {number + i}" for i in range(number % 9 + 1)),
+            f"Answer: {number + 3}",
         )
+        for number in range(46)
+    ]
     write_table(to_table(rows, Trace), path)
     return path
 
 
-def config_of(base_model: Path, traces: Path, output: Path, **changes: Any) -> TrainingConfig:
-    data = {
+def config_of(base_model: Path, traces: Path, output: Path, **changes: object) -> TrainingConfig:
+    settings = {
         "output": str(output),
         "model": str(base_model),
         "traces": str(traces),
@@ -62,15 +81,16 @@ def config_of(base_model: Path, traces: Path, output: Path, **changes: Any) -> T
         "export_dtype": "float32",
         "checkpoints": {"every": 4},
         "max_restarts": 0,
-    } | changes
-    return validate_config(TrainingConfig, data, "test")
+    }
+    return training_config(**(settings | changes))
 
 
-def weights(run: Run) -> dict[str, Any]:
+def weights(run: Run) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    return load_file(run.path / "model" / "model.safetensors")
+    found: dict[str, torch.Tensor] = load_file(run.path / "model" / "model.safetensors")
+    return found
 
 
-def losses(run: Run) -> list[float]:
+def losses(run: Run) -> list[float | None]:
     return [line["loss"] for line in read_metrics(run.path / "metrics.jsonl")]

@@ -1,14 +1,19 @@
-"""A tokenizer and a model small enough to be made on the spot, for the training room's tests."""
+"""A tokenizer and a model small enough to be made on the spot, for the tests of training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.random_model import make_random_model
+from tests.support.random_qwen import make_random_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+MakeTokenizer = Callable[[list[str], str | None], "PreTrainedTokenizerBase"]
 
 QWEN_TEMPLATE = (
     "{%- if messages[0]['role'] != 'system' -%}"
@@ -22,7 +27,7 @@ QWEN_TEMPLATE = (
 """What Qwen2.5's template does for conversations without tools."""
 
 
-def _make_tokenizer(special_tokens: list[str], template: str | None) -> Any:
+def _make_tokenizer(special_tokens: list[str], template: str | None) -> PreTrainedTokenizerBase:
     """Byte-level BPE without merges: every byte is a token, and so is every special token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
@@ -42,17 +47,17 @@ def _make_tokenizer(special_tokens: list[str], template: str | None) -> Any:
 
 
 @pytest.fixture(scope="session")
-def make_tokenizer() -> Callable[[list[str], str | None], Any]:
+def make_tokenizer() -> MakeTokenizer:
     return _make_tokenizer
 
 
 @pytest.fixture(scope="session")
-def tokenizer() -> Any:
+def tokenizer() -> PreTrainedTokenizerBase:
     return _make_tokenizer(["<|im_end|>", "<|im_start|>", "<|endoftext|>"], QWEN_TEMPLATE)
 
 
 @pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> Path:
+def model_folder(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTokenizerBase) -> Path:
     """A random Qwen2 of two layers, with the tokenizer, as a Hugging Face folder."""
     ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     folder = make_random_model(tmp_path_factory.mktemp("model"), **ids)

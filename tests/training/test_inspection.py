@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 from rich.console import Console
@@ -14,42 +14,44 @@ from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.examples import Unusable
 from s1ray.training.inspection import InspectedRow, inspect_rows, show
-from tests.training.test_trainer import trace
+from tests.support.training_runs import training_config
+from tests.training.test_trainer import row
 
 
 @pytest.fixture
 def config(tmp_path: Path, model_folder: Path) -> TrainingConfig:
-    rows = [trace(0), trace(1, finish_reason="length"), trace(2, thinking="[bold] ½"), trace(3)]
+    rows = [row(0), row(1, finish_reason="length"), row(2, thinking="[bold] ½"), row(3)]
     write_table(to_table(rows, Trace), tmp_path / "traces.parquet")
-    return TrainingConfig(output="x", model=str(model_folder), traces=str(tmp_path / "traces.parquet"))
+    return training_config(model=str(model_folder), traces=str(tmp_path / "traces.parquet"))
 
 
-def shown(row: InspectedRow | Unusable, **settings: Any) -> str:
+def shown(found: InspectedRow | Unusable, *, colours: bool = False) -> str:
     out = io.StringIO()
-    show(row, Console(file=out, highlight=False, **settings))
+    system: Literal["standard", "auto"] = "standard" if colours else "auto"
+    show(found, Console(file=out, highlight=False, force_terminal=colours or None, color_system=system))
     return out.getvalue()
 
 
 def test_rows_are_shown_as_the_model_sees_them_with_masked_text_in_brackets(config: TrainingConfig) -> None:
-    (row,) = inspect_rows(config, ids=["q2-0"])
-    assert isinstance(row, InspectedRow)
-    head, text = shown(row).split("\n", 1)
+    (found,) = inspect_rows(config, ids=["q2-0"])
+    assert isinstance(found, InspectedRow)
+    head, text = shown(found).split("\n", 1)
     prompt = (
         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\nWhat is 2 + 1?<|im_end|>\n<|im_start|>assistant\n"
     )
     assert text == (f"⟦{prompt}⟧<|im_start|>think\n[bold] ½\n<|im_start|>answer\nAnswer: 3<|im_end|>\n\n")
-    masked = row.example.loss_mask.index(True)
-    total = len(row.example.input_ids)
+    masked = found.example.loss_mask.index(True)
+    total = len(found.example.input_ids)
     assert head == (
         f"q2-0: {total} tokens, {masked} masked, {total - masked} trained "
-        f"(first: {masked} '<|im_start|>', id 257; last: {total - 1} '\\n', id {row.example.input_ids[-1]})"
+        f"(first: {masked} '<|im_start|>', id 257; last: {total - 1} '\\n', id {found.example.input_ids[-1]})"
     )
 
 
 def test_on_a_terminal_masked_text_is_grey_and_control_tokens_are_coloured(config: TrainingConfig) -> None:
-    (row,) = inspect_rows(config, rows=1)
-    text = shown(row, force_terminal=True, color_system="standard")
+    (found,) = inspect_rows(config, rows=1)
+    text = shown(found, colours=True)
     assert "\x1b[90mWhat is 0 + 1?\x1b[0m" in text
     assert "\x1b[2;36m<|im_start|>\x1b[0m\x1b[90massistant\x1b[0m" in text
     assert "\x1b[1;36m<|im_start|>\x1b[0mthink" in text
@@ -58,7 +60,7 @@ def test_on_a_terminal_masked_text_is_grey_and_control_tokens_are_coloured(confi
 
 def test_the_first_rows_are_shown_and_an_unusable_one_says_why(config: TrainingConfig) -> None:
     rows = list(inspect_rows(config, rows=2))
-    assert [type(row) for row in rows] == [InspectedRow, Unusable]
+    assert [type(found) for found in rows] == [InspectedRow, Unusable]
     assert shown(rows[1]) == "q1-0: unusable, cut_by_teacher (finish_reason is 'length')\n"
     assert len(list(inspect_rows(config, rows=100))) == 4
 

@@ -1,4 +1,4 @@
-"""Being asked to stop: SIGTERM becomes a file, and the first worker finds it."""
+"""Requests to stop: SIGTERM becomes a file, and the first worker finds it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import threading
 from pathlib import Path
 
-from s1ray.training.interruption import LOOK, NOTHING, STOP, STOP_FILE, Lookout, stop_on_sigterm
+from s1ray.training.interruption import LOOK, NOTHING, STOP, STOP_FILE, StopRequests, stop_on_sigterm
 
 
 def test_sigterm_asks_the_workers_to_stop_and_a_second_one_is_as_before(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_a_request_of_an_earlier_start_is_forgotten(tmp_path: Path) -> None:
         assert not (tmp_path / STOP_FILE).exists()
 
 
-def test_outside_the_main_thread_no_signal_is_taken(tmp_path: Path) -> None:
+def test_outside_the_main_thread_no_signal_is_handled(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGTERM)
     seen: list[object] = []
 
@@ -47,9 +47,9 @@ def test_outside_the_main_thread_no_signal_is_taken(tmp_path: Path) -> None:
     assert seen == [before]
 
 
-def test_the_first_worker_looks_now_and_then_and_tells_what_it_found(tmp_path: Path) -> None:
-    assert Lookout(tmp_path, interval=60).signal() == NOTHING
-    eager = Lookout(tmp_path, interval=0)
+def test_the_first_worker_checks_at_intervals_and_signals_what_it_found(tmp_path: Path) -> None:
+    assert StopRequests(tmp_path, interval=60).signal() == NOTHING
+    eager = StopRequests(tmp_path, interval=0)
     assert eager.signal() == LOOK
     (tmp_path / STOP_FILE).touch()
     assert eager.signal() == STOP

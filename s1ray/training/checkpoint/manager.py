@@ -1,12 +1,12 @@
 """Checkpoints to resume from: every worker writes its own part, Ray Train puts the parts together and keeps them.
 
-A checkpoint holds DeepSpeed's state (weights, optimizer), the random state of each worker, and how far the run was. The
-data position needs nothing more: the examples of a step follow from the seed and the step (`batching.global_batch`).
-Weights that are not trained (under LoRA) are left out; they are the base model's.
+A checkpoint holds DeepSpeed's state (weights, optimizer), the random state of each worker, and the progress of the run.
+It needs no data position: the examples of a step follow from the seed and the step (`batching.global_batch`). Weights
+that are not trained (under LoRA) are left out; they are the base model's.
 
-A worker writes to its temporary folder, and Ray Train copies from there to the run folder while training goes on. The
-checkpoint counts, and an older one may go, when all workers' parts have arrived; until then no other is begun, so that
-at most one lies in the temporary folder. Where that has no room, workers write to the run folder at once.
+A worker writes to its temporary folder, and Ray Train copies from there to the run folder while training continues. The
+checkpoint counts, and an older one may be deleted, once all workers' parts have arrived. Until then no other checkpoint
+is begun, so that the temporary folder holds at most one. Where it has no room, workers write to the run folder itself.
 
 Imports torch at the top: for training workers only.
 """
@@ -20,17 +20,20 @@ import logging
 import random
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from s1ray.runs import RunError
 from s1ray.training.checkpoint import universal
 from s1ray.training.checkpoint.folder import (
     CHECKPOINTS_FOLDER,
     STATE_FILE,
     UNIVERSAL_FOLDER,
+    CheckpointMetrics,
     folder_name,
     write_file_list,
 )
@@ -38,38 +41,39 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.model.engine import Engine, barrier
 
 if TYPE_CHECKING:
+    from deepspeed import DeepSpeedEngine
     from ray.train import Checkpoint
 
 log = logging.getLogger("s1ray")
 
 TAG = "state"
-"""Folder of DeepSpeed's files within a checkpoint."""
+"""Folder of DeepSpeed's files in a checkpoint."""
 NOT_MEASURED = 1e300
-"""Ray Train's score of a checkpoint without a validation loss: behind all others, and a number, as it wants one."""
+"""Score of a checkpoint without a validation loss: worse than all others, and a number, as Ray Train needs one."""
 SPARE = 1.1
-"""Room wanted in the temporary folder, for each byte that is to be written there."""
+"""Free bytes needed in the temporary folder for each byte to be written."""
 
 
 @dataclasses.dataclass
 class RunState:
-    """How far a run is: what a checkpoint knows besides tensors."""
+    """The progress of a run: everything in a checkpoint but tensors."""
 
     finished_steps: int = 0
     losses: list[float] = dataclasses.field(default_factory=list)
-    """Of the steps that the next ones are judged by (see `DivergenceMonitor`), oldest first."""
+    """Of the steps that the next ones are compared with (see `DivergenceMonitor`), oldest first."""
     norms: list[float] = dataclasses.field(default_factory=list)
     skipped: int = 0
     best_loss: float | None = None
     """Lowest validation loss so far."""
     best_step: int | None = None
-    """Finished steps when it was measured."""
+    """Finished steps at that measurement."""
 
 
 class Checkpointer:
     """Saves and restores the training state; every worker has one, and all of them must make the same calls."""
 
     def __init__(self, engine: Engine, config: TrainingConfig, output: Path, *, rank: int, world_size: int):
-        """Clear what an earlier, killed attempt left in the temporary folder.
+        """Delete what an earlier, killed attempt left in the temporary folder.
 
         Args:
             output: the run folder.
@@ -91,19 +95,21 @@ class Checkpointer:
         barrier()
 
     def save(self, state: RunState, *, validation_loss: float | None = None) -> None:
-        """Write the state and hand it to Ray Train; returns when training may go on.
+        """Write the state and hand it to Ray Train; returns when training may continue.
 
         Args:
-            validation_loss: measured at this very step.
+            validation_loss: measured after this step.
 
         Raises:
-            RuntimeError: the folder cannot be written to.
+            RunError: the folder cannot be written to.
         """
         import ray.train
 
         self.wait()
-        metrics = {"validation_loss": NOT_MEASURED if validation_loss is None else validation_loss}
-        metrics["step"] = state.finished_steps
+        metrics: CheckpointMetrics = {
+            "step": state.finished_steps,
+            "validation_loss": NOT_MEASURED if validation_loss is None else validation_loss,
+        }
         name = folder_name(state.finished_steps)
         background = self._config.checkpoints.background and self._has_room()
         if background:
@@ -113,8 +119,8 @@ class Checkpointer:
         try:
             self._write(folder, state, metrics, shared=not background)
         except (OSError, RuntimeError) as error:
-            # torch.save tells of a full disk by a RuntimeError.
-            raise RuntimeError(
+            # torch.save reports a full disk as a RuntimeError.
+            raise RunError(
                 f"{folder}: the checkpoint after step {state.finished_steps} cannot be written: {error}; make room "
                 "there, set TMPDIR on the nodes to a larger disk, or set checkpoints.background: false to write to the "
                 "run folder only"
@@ -128,7 +134,7 @@ class Checkpointer:
         )
 
     def wait(self) -> None:
-        """Wait until all checkpoints that were begun are whole in the run folder and known to Ray Train."""
+        """Wait until Ray Train has every checkpoint that was begun whole in the run folder."""
         import ray.train
 
         ray.train.get_all_reported_checkpoints(consistency_mode=ray.train.CheckpointConsistencyMode.COMMITTED)
@@ -137,7 +143,7 @@ class Checkpointer:
         """Load the newest checkpoint of this run; None if there is none.
 
         Raises:
-            RuntimeError: it cannot be loaded, or does not fit the run.
+            RunError: it cannot be loaded, or does not fit the run.
         """
         import ray.train
 
@@ -145,13 +151,13 @@ class Checkpointer:
         return None if checkpoint is None else self._restore(checkpoint)
 
     def restore_step(self, finished_steps: int) -> RunState:
-        """Load the checkpoint that was written after so many steps; it must still be there."""
+        """Load the checkpoint of a number of finished steps; it must still exist."""
         import ray.train
 
         folder = self._output / CHECKPOINTS_FOLDER / folder_name(finished_steps)
         return self._restore(ray.train.Checkpoint.from_directory(folder))
 
-    def _write(self, folder: Path, state: RunState, metrics: dict[str, Any], *, shared: bool) -> None:
+    def _write(self, folder: Path, state: RunState, metrics: CheckpointMetrics, *, shared: bool) -> None:
         """Write this worker's part.
 
         Args:
@@ -182,12 +188,12 @@ class Checkpointer:
             folder = Path(directory)
             about = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
             if about["precision"] != self._config.precision:
-                raise RuntimeError(
-                    f"{folder}: the checkpoint is in {about['precision']}, these workers would go on in "
+                raise RunError(
+                    f"{folder}: the checkpoint is in {about['precision']}, these workers would resume in "
                     f"{self._config.precision}; set precision: {about['precision']}"
                 )
             written_by = about["world_size"]
-            # Without ZeRO every worker has the whole state, and the first one's does for any number of them.
+            # Without ZeRO every worker has the whole state, so any number of workers can load it.
             if written_by == self._world_size or self._config.zero_stage == 0:
                 path, _ = self._engine.deepspeed.load_checkpoint(
                     str(folder), tag=TAG, load_module_strict=not self._frozen
@@ -195,10 +201,10 @@ class Checkpointer:
             else:
                 path = self._load_converted(folder, written_by)
             if path is None:
-                raise RuntimeError(f"{folder}: DeepSpeed found no state there; delete the folder to start again")
+                raise RunError(f"{folder}: DeepSpeed found no state there; delete the folder to start again")
             mine = folder / f"random_{self._rank}.pt"
             if mine.exists() and written_by == self._world_size:
-                # Written by this program; numpy's and Python's random states are not plain tensors.
+                # Not only tensors: numpy's and Python's random states. The folder is the run's own.
                 _set_random_state(torch.load(mine, weights_only=False))
             else:
                 torch.manual_seed(hash((self._config.seed, about["finished_steps"], self._rank)))
@@ -220,7 +226,7 @@ class Checkpointer:
         return path
 
     def _has_room(self) -> bool:
-        """Whether the temporary folders of all nodes can take their workers' parts."""
+        """Whether the temporary folders of all nodes have room for their workers' parts."""
         free = shutil.disk_usage(tempfile.gettempdir()).free
         enough = free > SPARE * _state_bytes(self._engine.deepspeed) * self._local_workers
         everywhere = torch.tensor(int(enough), device=self._engine.device)
@@ -231,8 +237,8 @@ class Checkpointer:
         return bool(everywhere.item())
 
 
-def _state_bytes(engine: Any) -> int:
-    """About what a worker writes: weights, master weights, optimizer states, each as far as it has them."""
+def _state_bytes(engine: DeepSpeedEngine) -> int:
+    """About the bytes that a worker writes: its weights, master weights and optimizer states."""
     optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
     tensors = [tensor for state in optimizer.state.values() for tensor in state.values() if torch.is_tensor(tensor)]
     tensors += optimizer.state.keys()
@@ -240,7 +246,7 @@ def _state_bytes(engine: Any) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _random_state() -> dict[str, Any]:
+def _random_state() -> dict[str, object]:
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
@@ -249,7 +255,7 @@ def _random_state() -> dict[str, Any]:
     }
 
 
-def _set_random_state(state: dict[str, Any]) -> None:
+def _set_random_state(state: Mapping[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

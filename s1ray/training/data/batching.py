@@ -1,14 +1,14 @@
 """Which examples make an optimizer step, and how they are laid out on the workers.
 
-Two decisions that must not touch each other. `global_batch` says which examples a step has: a permutation of all of
-them a epoch, from the seed alone, so it is the same for any number of workers and a resumed run needs nothing but the
-step. `lay_out` spreads those examples over workers and micro-batches: it decides speed and memory, never the gradient,
-because the loss is the mean over the trained tokens of the whole global batch.
+These are two independent decisions. `global_batch` says which examples a step has: each epoch is a permutation of all
+examples that depends on the seed alone, so it is the same for any number of workers, and a resumed run needs to know
+only the step. `lay_out` spreads those examples over workers and micro-batches: it decides speed and memory, never the
+gradient, because the loss is the mean over the trained tokens of the whole global batch.
 
-Every worker gets the same number of micro-batches (collectives run in step), the fewest that respect the token limit,
-and about the same work: in packed rows by longest-processing-time-first bin packing, in padded ones by cutting the
-examples, sorted by length, where the largest padded micro-batch becomes smallest. Where there are fewer examples than
-places, micro-batches stay empty.
+Every worker gets the same number of micro-batches (collectives run in lockstep), the fewest that respect the token
+limit, and about the same work: packed rows by longest-processing-time-first bin packing, padded rows by cutting the
+examples, sorted by length, so that the largest padded micro-batch is as small as possible. Where there are fewer
+examples than micro-batches, some stay empty.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from s1ray.training.data.schedule import steps_per_epoch
 
 if TYPE_CHECKING:
     import numpy as np
+    import numpy.typing as npt
 
 MicroBatch = tuple[int, ...]
-"""Indices of the examples of one micro-batch; empty: the worker only keeps step with the others."""
+"""Indices of the examples of one micro-batch; empty where the worker only takes part in the collectives."""
 
 Layout = list[list[MicroBatch]]
 """[worker][micro-batch]; all workers have the same number of micro-batches."""
 
 
-def epoch_order(num_examples: int, epoch: int, seed: int) -> np.ndarray:
+def epoch_order(num_examples: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
     """The order of the examples in an epoch: int64 permutation of length `num_examples`."""
     import numpy as np
 
@@ -40,7 +41,7 @@ def global_batch(step: int, num_examples: int, batch_size: int, seed: int) -> li
     """Indices of the examples of an optimizer step, counted from 0 over all epochs."""
     epoch, position = divmod(step, steps_per_epoch(num_examples, batch_size))
     order = epoch_order(num_examples, epoch, seed)
-    return order[position * batch_size : (position + 1) * batch_size].tolist()
+    return [int(index) for index in order[position * batch_size : (position + 1) * batch_size]]
 
 
 def lay_out(
@@ -55,12 +56,12 @@ def lay_out(
         packing: False: the rows of a micro-batch are padded to its longest.
 
     Raises:
-        ValueError: an example alone is longer than a micro-batch.
+        ValueError: a single example is longer than a micro-batch.
     """
     for index in indices:
         if lengths[index] > micro_batch_tokens:
             raise ValueError(f"example {index} has {lengths[index]} tokens, a micro-batch {micro_batch_tokens}")
-    # Longest first; the index breaks ties, so the layout depends on the set of examples alone.
+    # The index breaks ties, so the layout depends on the set of examples alone, not on their order.
     longest_first = sorted(indices, key=lambda index: (-lengths[index], index))
     divide = _pack if packing else _pad
     total = sum(lengths[index] for index in indices)
@@ -69,12 +70,12 @@ def lay_out(
         accumulation += 1
     groups.sort(key=lambda group: (-_cost(group, lengths, packing), group))
     groups += [()] * (accumulation * num_workers - len(groups))
-    # Micro-batches that run at the same time should be alike: deal out in rounds of sorted groups.
+    # Micro-batches that run at the same time should cost about the same: deal out the sorted groups in rounds.
     return [groups[worker::num_workers] for worker in range(num_workers)]
 
 
 def padding(layout: Layout, lengths: Sequence[int], packing: bool) -> float:
-    """Part of a step's computed tokens that are padding, 0 to 1."""
+    """Part of a step's computed tokens that is padding, 0 to 1."""
     batches = [batch for worker in layout for batch in worker if batch]
     computed = sum(_cost(batch, lengths, packing) for batch in batches)
     return 1 - sum(lengths[index] for batch in batches for index in batch) / computed

@@ -1,4 +1,4 @@
-"""Micro-batches as tensors: packed into one row with positions that start again, or padded on the right.
+"""Micro-batches as tensors: packed into one row with positions that restart, or padded on the right.
 
 Imports torch at the top: for training workers only.
 """
@@ -6,12 +6,32 @@ Imports torch at the top: for training workers only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from s1ray.training.model.loss import IGNORE
+Integers = npt.NDArray[np.int64]
+
+IGNORE = -100
+"""Label of a position that is not trained."""
+
+
+class ModelInputs(TypedDict):
+    """The inputs of `LossModel` for one micro-batch: int64 [1, T] packed, [rows, T] padded."""
+
+    input_ids: torch.Tensor
+    labels: torch.Tensor
+    """The id of the next token, or `IGNORE`."""
+    position_ids: torch.Tensor
+    segments: NotRequired[tuple[int, ...]]
+    """Boundaries of the examples in a packed row, 0 and T included."""
+    cu_seq_lens_q: NotRequired[torch.Tensor]
+    """The same boundaries in the keywords of flash attention."""
+    cu_seq_lens_k: NotRequired[torch.Tensor]
+    max_length_q: NotRequired[int]
+    max_length_k: NotRequired[int]
 
 
 class Dataset:
@@ -19,13 +39,13 @@ class Dataset:
 
     Attributes:
         ids: the examples' keys.
-        tokens: token ids, one array an example.
-        labels: int64 arrays of the same lengths: the next token's id where it is trained, else `IGNORE`.
+        tokens: token ids, one array per example.
+        labels: arrays of the same lengths: the next token's id where it is trained, else `IGNORE`.
         lengths: tokens of each example.
         trained: trained tokens of each example.
     """
 
-    def __init__(self, ids: Sequence[str], tokens: Sequence[np.ndarray], masks: Sequence[np.ndarray]):
+    def __init__(self, ids: Sequence[str], tokens: Sequence[npt.ArrayLike], masks: Sequence[npt.ArrayLike]):
         self.ids = list(ids)
         self.tokens = [np.asarray(row, dtype=np.int64) for row in tokens]
         self.labels = [_labels(row, mask) for row, mask in zip(self.tokens, masks, strict=True)]
@@ -48,10 +68,10 @@ class Dataset:
         )
 
 
-def _labels(tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _labels(tokens: Integers, mask: npt.ArrayLike) -> Integers:
     # Shifted within the example, so that in a packed row no token is ever trained to begin the next example.
     labels = np.full(len(tokens), IGNORE, dtype=np.int64)
-    labels[:-1] = np.where(np.asarray(mask[1:], dtype=bool), tokens[1:], IGNORE)
+    labels[:-1] = np.where(np.asarray(mask, dtype=bool)[1:], tokens[1:], IGNORE)
     return labels
 
 
@@ -63,18 +83,15 @@ def collate(
     flash: bool,
     device: torch.device,
     part: tuple[int, int] = (0, 1),
-) -> dict[str, Any]:
-    """The inputs of `LossModel` for one micro-batch.
+) -> ModelInputs:
+    """The tensors of one micro-batch.
 
     Args:
-        batch: indices of the examples; empty gives two tokens without loss, to keep step with the other workers.
-        flash: say the examples' boundaries in flash attention's keywords instead of `segments`.
-        part: (i, n) gives the i-th of n equal runs of the packed row's tokens, for workers that share it. The
+        batch: indices of the examples; empty gives two tokens without loss, so that the worker can take part in the
+            collectives.
+        flash: give the examples' boundaries in flash attention's keywords rather than as `segments`.
+        part: (i, n) gives the i-th of n equal parts of the packed row's tokens, for workers that share it. The
             boundaries are those of the whole row, which is filled up to a multiple of n with tokens without loss.
-
-    Returns:
-        `input_ids`, `labels` and `position_ids`, int64 [1, T] packed, [rows, T] padded; in packed rows the boundaries
-        too.
     """
     assert packing or part == (0, 1), "only packed rows are shared"
     tokens = [dataset.tokens[index] for index in batch] or [np.zeros(2, dtype=np.int64)]
@@ -82,8 +99,8 @@ def collate(
     if not packing:
         width = max(len(row) for row in tokens)
         positions = np.broadcast_to(np.arange(width), (len(tokens), width)).copy()
-        # Any id serves as padding: it has no loss, and nothing before it sees it.
         return {
+            # Any id will do as padding: it has no loss, and nothing before it attends to it.
             "input_ids": _padded(tokens, width, 0, device),
             "labels": _padded(labels, width, IGNORE, device),
             "position_ids": torch.from_numpy(positions).to(device),
@@ -96,28 +113,24 @@ def collate(
         bounds.append(bounds[-1] + fill)
     width = bounds[-1] // parts
     mine = slice(index * width, (index + 1) * width)
-    row = {
+    inputs: ModelInputs = {
         "input_ids": _row(tokens, mine, device),
         "labels": _row(labels, mine, device),
         "position_ids": _row([np.arange(len(example)) for example in tokens], mine, device),
     }
-    if not flash:
-        return row | {"segments": tuple(bounds)}
-    boundaries = torch.tensor(bounds, dtype=torch.int32, device=device)
-    longest = max(len(example) for example in tokens)
-    return row | {
-        "cu_seq_lens_q": boundaries,
-        "cu_seq_lens_k": boundaries,
-        "max_length_q": longest,
-        "max_length_k": longest,
-    }
+    if flash:
+        inputs["cu_seq_lens_q"] = inputs["cu_seq_lens_k"] = torch.tensor(bounds, dtype=torch.int32, device=device)
+        inputs["max_length_q"] = inputs["max_length_k"] = max(len(example) for example in tokens)
+    else:
+        inputs["segments"] = tuple(bounds)
+    return inputs
 
 
-def _row(parts: Sequence[np.ndarray], run: slice, device: torch.device) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(parts)[run]).unsqueeze(0).to(device)
+def _row(examples: Sequence[Integers], part: slice, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(examples)[part]).unsqueeze(0).to(device)
 
 
-def _padded(rows: Sequence[np.ndarray], width: int, fill: int, device: torch.device) -> torch.Tensor:
+def _padded(rows: Sequence[Integers], width: int, fill: int, device: torch.device) -> torch.Tensor:
     padded = np.full((len(rows), width), fill, dtype=np.int64)
     for index, row in enumerate(rows):
         padded[index, : len(row)] = row

@@ -1,33 +1,52 @@
 r"""Traces as the model sees them: token ids, and which of them carry loss.
 
-The text is s1's (`data/tokenization.py` and `train/sft.py` there): the tokenizer's own chat template renders the
-question as the user's turn and opens the assistant's; then follow thinking and answer in the thinking format's
-delimiters, and what the template puts after an assistant's message. For Qwen2.5 and s1:
+The text is s1's (from its `data/tokenization.py` and `train/sft.py`): the tokenizer's own chat template renders the
+question as the user's turn and opens the assistant's; thinking and answer follow in the thinking format's delimiters,
+and then whatever the template puts after an assistant's message. For Qwen2.5 and s1:
 
     ...<|im_start|>assistant\n | <|im_start|>think\n{thinking}\n<|im_start|>answer\n{attempt}<|im_end|>\n
 
-Left of the bar nothing is trained, right of it everything, the end of the turn and the line break after it included.
-The two sides are tokenised apart, as an inference engine does with prompt and output, so the mask is known rather than
-searched for, and padding has no say in it.
+Nothing left of the bar is trained; everything right of it is, including the end of the turn and the line break after
+it. The two sides are tokenised separately, as an inference engine does with prompt and output, so the mask is known
+rather than searched for, and does not depend on padding.
 
-Rows that could not be trained on whole come back as `Unusable`, with the reason. Nothing is ever cut.
+Rows that cannot be trained on whole come back as `Unusable`, with the reason. Nothing is ever cut.
 """
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal, Protocol
 
+from s1ray.errors import InputError
 from s1ray.schemas import Example, Trace
-from s1ray.thinking.format import ThinkingFormat
+from s1ray.thinking.format import ThinkingFormat, Tokenizer
 from s1ray.training.data.conditional_control import Control, ask, count_down, split_steps, step_marker, upper_bound
 
 SENTINEL = "s1ray-assistant-message"
 """Stands for the assistant's message while the template's text after a message is read off."""
 BATCH = 256
 """Rows tokenised in one call, so that the tokenizer can use its threads."""
+
+
+class ChatTokenizer(Tokenizer, Protocol):
+    """What rendering needs of a tokenizer; Hugging Face's have it."""
+
+    chat_template: str | None
+
+    @property
+    def all_special_tokens(self) -> Sequence[str]:
+        """The texts of the special tokens."""
+
+    def __call__(self, texts: list[str], *, add_special_tokens: bool) -> Mapping[str, list[list[int]]]:
+        """Token ids of texts, as "input_ids"."""
+
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: Literal[False], add_generation_prompt: bool = False
+    ) -> str:
+        """The text of a conversation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +64,7 @@ class ChatText:
     """The texts of one training sequence."""
 
     prompt: str
-    """Everything up to the assistant's message; not trained."""
+    """Everything before the assistant's message; not trained."""
     response: str
     """Thinking, answer and the end of the turn; trained."""
 
@@ -53,40 +72,39 @@ class ChatText:
 class ChatRenderer:
     """Renders traces with a tokenizer's chat template and a thinking format."""
 
-    def __init__(self, tokenizer: Any, thinking_format: ThinkingFormat, control: Control = "none"):
-        """Read off what the chat template puts after an assistant's message.
+    def __init__(self, tokenizer: ChatTokenizer, thinking_format: ThinkingFormat, control: Control = "none"):
+        """Find out what the chat template puts after an assistant's message.
 
         Args:
-            control: condition the examples on the length of their thinking (`s1ray.training.data.conditional_control`).
+            control: whether and how to condition the examples on the length of their thinking
+                (`conditional_control`).
 
         Raises:
-            ValueError: the tokenizer has no usable chat template, or one that opens the thinking in another way than
-                the format; or it cannot express the format; or the format has no way to count steps.
+            InputError: the tokenizer has no usable chat template, or one that opens the thinking differently from the
+                format, or the format has no way to count steps.
+            ValueError: the tokenizer cannot express the format.
         """
         self.tokenizer = tokenizer
         self.format = thinking_format
-        self.control = control
+        self._control = control
         self._name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
         if not getattr(tokenizer, "chat_template", None):
-            raise ValueError(
+            raise InputError(
                 f"tokenizer {self._name!r} has no chat template; train an instruct model, or add a chat_template to "
                 "the model's tokenizer folder"
             )
         thinking_format.resolve(tokenizer)
         self.turn_end = self._turn_end()
         self._markup = self._reserved_texts()
-        # Reserved tokens (Llama's) are only among the added ones.
+        # Reserved tokens, such as Llama's, are only among the added ones.
         controls = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
         self._step_marker = step_marker(thinking_format, controls) if control == "step" else ""
         self.render("question", "thinking", "answer")
 
     def prompt(self, question: str) -> str:
         """The user's turn, and the opening of the assistant's."""
-        return str(
-            self.tokenizer.apply_chat_template(
-                [{"role": "user", "content": question}], tokenize=False, add_generation_prompt=True
-            )
-        )
+        messages = [{"role": "user", "content": question}]
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
 
     def render(self, question: str, thinking: str, attempt: str) -> ChatText:
         """Prompt and response of one example."""
@@ -94,41 +112,42 @@ class ChatRenderer:
         prompt = self.prompt(question)
         opening = prompt[len(prompt.rstrip()) - len(self.format.start) :]
         if opening.startswith(self.format.start):
-            # The template has already opened the thinking (DeepSeek R1's does): the model never writes that part.
+            # The template itself opens the thinking (DeepSeek R1's does), so the model never writes that part.
             if not message.startswith(opening):
-                raise ValueError(
+                raise InputError(
                     f"the chat template of {self._name!r} opens the thinking with {opening!r}, but thinking format "
-                    f"{self.format.name!r} with {message[: len(opening)]!r}; choose the format that fits the model"
+                    f"{self.format.name!r} opens it with {message[: len(opening)]!r}; choose the format that fits the "
+                    "model"
                 )
             message = message.removeprefix(opening)
         return ChatText(prompt, message + self.turn_end)
 
     def markup_in(self, text: str) -> str | None:
-        """A delimiter or control token that a text contains, which would be read as structure rather than as text."""
+        """A delimiter or control token in a text, which the model would read as structure rather than as text."""
         return next((markup for markup in self._markup if markup in text), None)
 
     def _turns(self, question: str, thinking: str, attempt: str) -> tuple[str, str]:
-        """What the user says, and the assistant's message."""
+        """The user's message and the assistant's."""
         message = self.format.render_assistant(thinking, attempt)
-        if self.control == "token":
+        if self._control == "token":
             (ids,) = self.tokenizer([thinking.strip()], add_special_tokens=False)["input_ids"]
             question = ask(question, upper_bound(len(ids)), "tokens")
-        elif self.control == "step":
+        elif self._control == "step":
             steps = split_steps(thinking)
             limit = upper_bound(len(steps))
             question = ask(question, limit, "steps")
-            # Everything after the thinking stays as it is, the answer's prefix included.
+            # Everything after the thinking stays as it is, including the answer's prefix.
             closing = message.removeprefix(f"{self.format.start}\n{thinking.strip()}\n")
             message = count_down(steps, limit, self._step_marker) + closing
         return question, message
 
     def _turn_end(self) -> str:
         messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": SENTINEL}]
-        _, found, after = str(self.tokenizer.apply_chat_template(messages, tokenize=False)).partition(SENTINEL)
+        _, found, after = self.tokenizer.apply_chat_template(messages, tokenize=False).partition(SENTINEL)
         if not found:
-            raise ValueError(f"the chat template of {self._name!r} leaves out the assistant's message")
+            raise InputError(f"the chat template of {self._name!r} leaves out the assistant's message")
         if not after.strip():
-            raise ValueError(
+            raise InputError(
                 f"the chat template of {self._name!r} puts no end-of-turn token after the assistant's message, so the "
                 "model could not learn to stop; use a template that does"
             )

@@ -1,20 +1,22 @@
 """From traces to a checked training set: what a run, its plan and `s1ray train inspect` all begin with.
 
-Reads the Parquet file and tokenises; starts nothing. torch and transformers are imported inside.
+Reads the Parquet file and tokenises; starts nothing. transformers is imported inside.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError
 from s1ray.schemas import Example, Trace, read_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.examples import ChatRenderer, Unusable, build_examples, explain
-from s1ray.training.model.validation import held_out
-from s1ray.training.planning.requirements import check_requirements
+from s1ray.training.data.held_out import held_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("s1ray")
 
@@ -24,21 +26,19 @@ class TrainingSet:
     """The examples of a run, checked."""
 
     examples: list[Example]
-    """Those that are trained on."""
+    """Examples to train on."""
     unusable: list[Unusable]
     num_traces: int
     held_out: list[Example] = dataclasses.field(default_factory=list)
-    """Those that validation measures the loss on."""
+    """Examples to measure the validation loss on."""
 
 
 def prepare(config: TrainingConfig) -> TrainingSet:
     """Read the traces and make the examples.
 
     Raises:
-        ConfigError: rows are unusable and the config refuses them, or none is left, or the tokenizer does not fit, or
-            something is missing (`requirements`).
+        ConfigError: rows are unusable and the config refuses them, or none is left, or the tokenizer does not fit.
     """
-    check_requirements(config)
     table = read_table(config.traces, Trace)
     traces = [Trace(**row) for row in table.to_pylist()]
     _check_ids(traces, config.traces)
@@ -46,7 +46,7 @@ def prepare(config: TrainingConfig) -> TrainingSet:
     if unusable:
         if config.unusable_rows == "refuse":
             raise ConfigError(
-                f"{config.traces}: {explain(unusable)}\nmend the rows, raise max_length where they are too long, or "
+                f"{config.traces}: {explain(unusable)}\nfix the rows, raise max_length where they are too long, or "
                 "set unusable_rows: drop"
             )
         log.warning("train: dropping %s", explain(unusable))
@@ -55,10 +55,7 @@ def prepare(config: TrainingConfig) -> TrainingSet:
     if config.validation is None:
         return TrainingSet(examples, unusable, len(traces))
     question_of = {trace.id: trace.question_id for trace in traces}
-    try:
-        rows = set(held_out([question_of[example.id] for example in examples], config.validation, config.seed))
-    except ValueError as error:
-        raise ConfigError(f"{config.traces}: {error}") from error
+    rows = set(held_out([question_of[example.id] for example in examples], config.validation, config.seed))
     return TrainingSet(
         [example for row, example in enumerate(examples) if row not in rows],
         unusable,
@@ -68,16 +65,37 @@ def prepare(config: TrainingConfig) -> TrainingSet:
 
 
 def load_renderer(config: TrainingConfig) -> ChatRenderer:
-    """The tokenizer's chat template joined with the config's thinking format.
+    """The chat template of the run's tokenizer, joined with the config's thinking format.
 
     Raises:
-        ConfigError: there is no tokenizer, or template and format do not fit it.
+        ConfigError: there is no tokenizer, or it does not fit the template or the format.
     """
-    tokenizer = _load_tokenizer(config)
+    tokenizer = load_tokenizer(config)
     try:
         return ChatRenderer(tokenizer, config.thinking_format, config.conditional_control)
     except ValueError as error:
-        raise ConfigError(f"model {config.model}, thinking_format {config.thinking_format.name}: {error}") from error
+        raise ConfigError(f"{_named(config)}, thinking_format {config.thinking_format.name}: {error}") from error
+
+
+def load_tokenizer(config: TrainingConfig) -> PreTrainedTokenizerBase:
+    """The run's tokenizer: the config's `tokenizer`, or else the model's own.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(config.tokenizer or config.model)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{_named(config)}: no tokenizer could be loaded; give a Hugging Face id that can be reached, or a folder "
+            f"with tokenizer files ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _named(config: TrainingConfig) -> str:
+    return f"model {config.model}" if config.tokenizer is None else f"tokenizer {config.tokenizer}"
 
 
 def _check_ids(traces: list[Trace], path: str) -> None:
@@ -86,16 +104,3 @@ def _check_ids(traces: list[Trace], path: str) -> None:
         if trace.id in seen:
             raise ConfigError(f"{path}: id {trace.id!r} occurs twice; every trace needs an id of its own")
         seen.add(trace.id)
-
-
-def _load_tokenizer(config: TrainingConfig) -> Any:
-    from transformers import AutoTokenizer
-
-    model = config.model
-    try:
-        return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"model {config.model}: no tokenizer could be loaded from {model}; give a Hugging Face id that can be "
-            f"reached, or a folder with tokenizer files ({str(error).splitlines()[0]})"
-        ) from error

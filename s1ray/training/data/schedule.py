@@ -1,7 +1,7 @@
 """Optimizer steps, and the learning rate at each of them: pure arithmetic, the same on every worker.
 
-The numbers are those of transformers' Trainer, which s1 used: 1,000 rows in batches of 16 over 5 epochs are 315 steps,
-16 of them warm-up.
+The numbers equal those of transformers' Trainer, which s1 used: 1,000 rows in batches of 16 over 5 epochs are 315
+steps, 16 of them warm-up.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def steps_per_epoch(num_examples: int, global_batch: int) -> int:
 
 def warmup_steps(total_steps: int, optimizer: OptimizerConfig) -> int:
     """Steps of linear warm-up."""
-    # The product of a ratio such as 0.1 may lie a hair above the whole number that is meant.
+    # In floating point the product may lie slightly above a whole number: 30 x 0.1 is 3.0000000000000004.
     return math.ceil(round(total_steps * optimizer.warmup_ratio, 9))
 
 

@@ -1,12 +1,12 @@
 """Attention in packed rows without a mask: each example attends to itself, one after the other.
 
-A block-diagonal mask over a row of T tokens costs T x T work and memory, almost all of it for pairs that may not see
-each other, and it keeps torch from its fast causal kernels. Here a row is cut at the examples' boundaries and each
-piece goes through `scaled_dot_product_attention` with `is_causal`: linear in the number of examples, the same numbers
-as unpacked, on CPU and GPU. Registered with transformers under `SEGMENTS`, so every model that uses its attention
-interface can be trained with it.
+A block-diagonal mask over a row of T tokens costs T x T work and memory, almost all of it for pairs that must not
+attend to each other, and rules out torch's fast causal kernels. Here a row is cut at the examples' boundaries, and each
+piece goes through `scaled_dot_product_attention` with `is_causal`. That is linear in the number of examples, and gives
+the same numbers as unpacked rows, on CPU and GPU. It is registered with transformers as `SEGMENTS`, so every model that
+uses transformers' attention interface can be trained with it.
 
-Padded rows need no mask either: padding stands at the right, where causal attention never looks.
+Padded rows need no mask either: padding is on the right, where causal attention never looks.
 
 Imports torch at the top: for training workers only.
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as functional
@@ -24,15 +23,15 @@ SEGMENTS = "s1ray_segments"
 """Name of this attention in transformers (`attn_implementation`)."""
 
 AttentionFunction = Callable[..., tuple[torch.Tensor, torch.Tensor | None]]
-"""With the signature of transformers' attention functions."""
+"""A function with the signature of transformers' attention functions."""
 
 
 def register(*, flash: bool = False, around: Callable[[AttentionFunction], AttentionFunction] | None = None) -> None:
-    """Tell transformers, in this process, what attention training uses.
+    """Register the attention of training with transformers, in this process.
 
     Args:
         flash: transformers' own flash attention rather than `segment_attention`.
-        around: wraps it. The name stays: transformers has exceptions for flash attention that go by the name.
+        around: wraps it. The name stays the same, because transformers treats flash attention specially by name.
     """
     from transformers import AttentionInterface
     from transformers.integrations.flash_attention import flash_attention_forward
@@ -51,15 +50,15 @@ def segment_attention(
     dropout: float = 0.0,
     segments: Sequence[int] | None = None,
     sliding_window: int | None = None,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> tuple[torch.Tensor, None]:
     """Causal attention within segments; the signature is that of transformers' attention functions.
 
     Args:
         query: [batch, heads, T, head size]; `key` and `value` may have fewer heads (grouped-query attention).
-        attention_mask: must be None; the segments say what may be seen.
+        attention_mask: must be None; the segments limit what a token attends to.
         segments: boundaries within the row, 0 and T included (batch 1). None: each row is one segment.
-        sliding_window: tokens that a token sees, itself included. None: all before it.
+        sliding_window: tokens that a token attends to, including itself. None: all before it.
 
     Returns:
         [batch, T, heads, head size], and None for the attention weights.

@@ -1,9 +1,9 @@
 """The model inside a DeepSpeed engine: which ZeRO config, which optimizer, and one optimizer step.
 
-DeepSpeed averages gradients over workers and, if told of accumulation, over micro-batches. Neither is the mean that we
-want, the one over the trained tokens of the whole global batch, so each micro-batch's summed loss is divided by that
-number and multiplied by the number of workers, and accumulation is ours: `set_gradient_accumulation_boundary` on the
-last one.
+DeepSpeed averages gradients over workers and, if it does the accumulation, over micro-batches. Neither is the mean that
+training needs, which is over the trained tokens of the whole global batch. So each micro-batch's summed loss is divided
+by that number of tokens and multiplied by the number of workers, and this module does the accumulation, with
+`set_gradient_accumulation_boundary` on the last micro-batch.
 
 Imports torch at the top: for training workers only.
 """
@@ -14,23 +14,30 @@ import logging
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
+from pydantic import JsonValue
 
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.collate import Dataset, collate
+from s1ray.training.data.collate import Dataset, ModelInputs, collate
 from s1ray.training.model.loss import LossModel
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 
 def barrier() -> None:
-    """Wait for all workers, where there are several."""
+    """Wait for all workers; returns at once where there is no process group."""
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
 
 
 def resolve_precision(config: TrainingConfig, device: torch.device) -> TrainingConfig:
-    """The config with `precision: auto` decided, alike on all workers; each must call it."""
+    """The config with `precision: auto` decided, the same on all workers; every worker must call it."""
     if config.precision != "auto":
         return config
     native = torch.tensor(int(device.type != "cpu" or _native_bf16()), device=device)
@@ -40,34 +47,34 @@ def resolve_precision(config: TrainingConfig, device: torch.device) -> TrainingC
 
 
 def _native_bf16() -> bool:
-    """Whether this CPU has instructions for products of bf16 (AVX-512 BF16, AMX, or Arm's)."""
+    """Whether this CPU multiplies bf16 natively (AVX-512 BF16, AMX, or Arm's)."""
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, Any]:
+def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, JsonValue]:
     """DeepSpeed's config for a run."""
     offload = config.offload
-    resolved: dict[str, Any] = {
-        # Global batch and accumulation are not DeepSpeed's business here (see above).
-        "train_micro_batch_size_per_gpu": 1,
-        "gradient_accumulation_steps": 1,
-        "gradient_clipping": 0.0 if _plain(config) else config.optimizer.gradient_clip,
-        "zero_allow_untested_optimizer": True,
-        # torch's fused AdamW updates offloaded states no slower than DeepSpeed's own, which has to be compiled first.
-        "zero_force_ds_cpu_optimizer": False,
-        "zero_optimization": {
-            "stage": config.zero_stage,
-            "overlap_comm": on_gpu,
-            "contiguous_gradients": on_gpu,
-        },
-        "steps_per_print": 2**31 - 1,
+    zero: dict[str, JsonValue] = {
+        "stage": config.zero_stage,
+        "overlap_comm": on_gpu,
+        "contiguous_gradients": on_gpu,
     }
-    zero = resolved["zero_optimization"]
     if offload.optimizer != "none":
         zero["offload_optimizer"] = {"device": offload.optimizer, "pin_memory": on_gpu}
     if offload.parameters != "none":
         zero["offload_param"] = {"device": offload.parameters, "pin_memory": on_gpu}
+    resolved: dict[str, JsonValue] = {
+        # DeepSpeed takes no part in global batch and accumulation (see the module's docstring).
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "gradient_clipping": 0.0 if _plain(config) else config.optimizer.gradient_clip,
+        "zero_allow_untested_optimizer": True,
+        # torch's fused AdamW updates offloaded states as fast as DeepSpeed's own, which would have to be compiled.
+        "zero_force_ds_cpu_optimizer": False,
+        "zero_optimization": zero,
+        "steps_per_print": 2**31 - 1,
+    }
     if config.precision == "bf16":
         resolved["bf16"] = {"enabled": True}
         if config.zero_stage > 0:
@@ -76,7 +83,7 @@ def deepspeed_config(config: TrainingConfig, *, on_gpu: bool) -> dict[str, Any]:
 
 
 def _plain(config: TrainingConfig) -> bool:
-    """Whether DeepSpeed leaves the optimizer unwrapped, and does not tell the gradient norm that it clips by."""
+    """Whether DeepSpeed leaves the optimizer unwrapped; it then does not report the gradient norm that it clips by."""
     return config.zero_stage == 0 and config.precision == "fp32"
 
 
@@ -84,12 +91,10 @@ class Engine:
     """A DeepSpeed engine and what a training step needs of it.
 
     Attributes:
-        adapter: peft's model around `model`, if LoRA updates are what is trained.
-        row_group: which of the groups that take different rows this worker belongs to (its rank unless rows are
-            shared): its micro-batches are `lay_out(...)[row_group]`.
+        adapter: under LoRA, peft's model around `model`.
+        row_group: the worker's index among the groups that take different rows (its rank, unless workers share rows):
+            its micro-batches are `lay_out(...)[row_group]`.
     """
-
-    adapter: Any = None
 
     def __init__(
         self,
@@ -100,9 +105,11 @@ class Engine:
         world_size: int,
         rank: int,
         flash: bool = False,
+        adapter: PeftModel | None = None,
     ):
         deepspeed = import_deepspeed(device)
         on_gpu = device.type != "cpu"
+        self.adapter = adapter
         self._config = config
         self._world_size = world_size
         self._flash = flash
@@ -114,7 +121,7 @@ class Engine:
             eps=config.optimizer.eps,
             fused=True,
         )
-        self._refused: Callable[[], bool] | None = None
+        self._skips_update: Callable[[], bool] | None = None
         self._guard(optimizer)
         self.deepspeed, *_ = deepspeed.initialize(
             model=model,
@@ -129,12 +136,12 @@ class Engine:
         return torch.device(self.deepspeed.device)
 
     @property
-    def model(self) -> Any:
-        """The transformers model; under ZeRO-3 its parameters are in pieces."""
+    def model(self) -> PreTrainedModel:
+        """The transformers model; under ZeRO-3 each worker has a part of every parameter."""
         return self.deepspeed.module.model
 
-    def inputs(self, dataset: Dataset, batch: Sequence[int]) -> dict[str, Any]:
-        """What this worker puts in for a micro-batch: indices of examples, perhaps none."""
+    def inputs(self, dataset: Dataset, batch: Sequence[int]) -> ModelInputs:
+        """The worker's inputs for a micro-batch: indices of examples, perhaps none."""
         return collate(
             dataset,
             batch,
@@ -144,15 +151,15 @@ class Engine:
             part=(self._place_in_group, self._config.sequence_parallel),
         )
 
-    def accumulate(self, micro_batches: Sequence[dict[str, Any]], trained_tokens: int) -> torch.Tensor:
+    def accumulate(self, micro_batches: Sequence[ModelInputs], trained_tokens: int) -> torch.Tensor:
         """Forward and backward over a worker's micro-batches of one global batch.
 
         Args:
-            micro_batches: inputs of `LossModel` (see `inputs`).
+            micro_batches: from `inputs`; as many on every worker.
             trained_tokens: of the whole global batch, over all workers.
 
         Returns:
-            This worker's part of the mean loss (fp32 scalar): summed over the workers it is the loss of the step.
+            This worker's part of the mean loss (fp32 scalar); its sum over the workers is the loss of the step.
         """
         share = torch.zeros((), dtype=torch.float32, device=self.device)
         for number, inputs in enumerate(micro_batches):
@@ -166,11 +173,11 @@ class Engine:
         """Clip and apply the accumulated gradients.
 
         Args:
-            refuse: given the norm, whether to leave the update out (the gradients are then dropped); all workers must
-                say the same. Gradients that are no finite numbers are left out in any case.
+            refuse: given the norm, whether to skip the update and drop the gradients; must return the same on all
+                workers. Gradients that are not finite are dropped in any case.
 
         Returns:
-            The gradients' global norm before clipping; infinite or negative if they are no finite numbers.
+            The gradients' global norm before clipping; infinite or negative if they are not finite.
         """
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = learning_rate
@@ -178,10 +185,23 @@ class Engine:
         if _plain(self._config):
             clip = self._config.optimizer.gradient_clip or float("inf")
             norm = float(torch.nn.utils.clip_grad_norm_(self.deepspeed.module.parameters(), clip))
-        self._refused = lambda: self._refuses(refuse, norm)
+        self._skips_update = lambda: self._refuses(refuse, norm)
         self.deepspeed.step()
-        self._refused = None
+        self._skips_update = None
         return norm if norm is not None else float(self.deepspeed.get_global_grad_norm() or 0.0)
+
+    def evaluate(self, micro_batches: Sequence[ModelInputs]) -> torch.Tensor:
+        """Sum the loss over a worker's micro-batches (fp32 scalar), without dropout.
+
+        Every worker must call it, with as many micro-batches as the others.
+        """
+        total = torch.zeros((), dtype=torch.float32, device=self.device)
+        self.deepspeed.eval()
+        with torch.no_grad():
+            for inputs in micro_batches:
+                total += self.deepspeed(**inputs)
+        self.deepspeed.train()
+        return total
 
     def _refuses(self, refuse: Callable[[float], bool] | None, norm: float | None) -> bool:
         # DeepSpeed's optimizers know the norm before they update anything.
@@ -189,46 +209,47 @@ class Engine:
         return not (0 <= norm < float("inf")) or (refuse is not None and refuse(norm))
 
     def _guard(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let `step` have a say between DeepSpeed's gradient norm and the update.
+        """Let `step` decide on the update once DeepSpeed knows the gradient norm.
 
-        DeepSpeed's optimizers clip, update and clear in one call, each in its own way; what they have in common is that
-        the update itself is a call to this optimizer, and that without one nothing has changed but the gradients.
+        Each of DeepSpeed's optimizers clips, updates and clears in one call, in its own way. What they share is that
+        the update itself is a call to this optimizer; without that call nothing but the gradients has changed.
         """
         update = optimizer.step
 
-        def guarded(closure: Any = None) -> Any:
-            if self._refused is not None and self._refused():
+        def guarded(closure: Callable[[], float] | None = None) -> float | None:
+            if self._skips_update is not None and self._skips_update():
                 return None
-            return update(closure)
+            loss: float | None = update(closure)
+            return loss
 
         optimizer.step = guarded
 
 
-def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, object]]:
     trainable = [p for p in model.parameters() if p.requires_grad]
-    # Under ZeRO-3 a parameter is already in pieces, and remembers its shape.
+    # Under ZeRO-3 each parameter is already partitioned, and keeps its whole shape as `ds_shape`.
     matrices = {id(p) for p in trainable if len(getattr(p, "ds_shape", p.shape)) > 1}
-    groups = [
-        {"params": [p for p in trainable if id(p) in matrices], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if id(p) not in matrices], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
+    decayed = [p for p in trainable if id(p) in matrices]
+    spared = [p for p in trainable if id(p) not in matrices]
+    groups = [(decayed, weight_decay), (spared, 0.0)]
+    return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
 
 
-def import_deepspeed(device: torch.device) -> Any:
-    """DeepSpeed for this device, quiet; it decides on the device when it is first imported."""
+def import_deepspeed(device: torch.device) -> ModuleType:
+    """DeepSpeed for this device, without its log; it chooses the device when it is first imported."""
     if device.type == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
 
-    deepspeed.utils.logger.setLevel(logging.WARNING)
-    # DeepSpeed's calls, not ours: nothing that a user could mend.
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)  # For as long as the worker lives.
+    # DeepSpeed causes them: a user can do nothing about them.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
     if device.type == "cpu":
-        # On CPU DeepSpeed would compile a shared-memory kernel at the first start (a minute or two, and a C++ compiler)
-        # that serves inference only. Its table of usable kernels is probed once and may be edited: none are.
+        # On CPUs DeepSpeed would at the first start compile a shared-memory kernel, which takes a C++ compiler and a
+        # minute or two, and only inference uses it. Its table of compatible kernels is filled once: mark all as not.
         import deepspeed.ops
         from deepspeed.ops.op_builder.all_ops import ALL_OPS
 
         deepspeed.ops.__compatible_ops__ = dict.fromkeys([*ALL_OPS, "deepspeed_not_implemented"], False)
-    return deepspeed
+    module: ModuleType = deepspeed
+    return module

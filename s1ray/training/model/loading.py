@@ -1,48 +1,53 @@
 """The base model in an engine, loaded so that a node never holds a copy of it for each of its workers.
 
-transformers maps safetensors files into memory rather than reading them, so what it returns is shared by all workers of
-a node through the page cache, as long as it need not change the precision. So it is asked for the files' own; from
-there each parameter in turn goes to the worker's device in the training's precision, and under ZeRO-3 is cut into the
-workers' parts before the next one comes. Beside what it keeps, a worker holds one parameter at a time. (Families whose
-files transformers has to rearrange, such as mixtures of experts stored expert by expert, are read by each worker.)
+transformers maps safetensors files into memory rather than reading them, so all workers of a node share what it returns
+through the page cache, as long as it does not convert the precision. The model is therefore loaded in the files' own
+precision. Then each parameter in turn moves to the worker's device in the training's precision, and under ZeRO-3 is
+partitioned among the workers before the next one follows. In addition to what it keeps, a worker holds one parameter at
+a time. (Where transformers rearranges a family's files, such as mixtures of experts stored expert by expert, each
+worker reads them into memory.)
 
 Imports torch at the top: for training workers only.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from s1ray.config import ConfigError
 from s1ray.training.config import TrainingConfig
 from s1ray.training.model import attention
+from s1ray.training.model.checks import check_heads, check_network
 from s1ray.training.model.engine import Engine, deepspeed_config, import_deepspeed
 from s1ray.training.model.lora import add_updates
 from s1ray.training.model.loss import LossModel
 from s1ray.training.model.sequence_parallel import join_group, shared_attention
-from s1ray.training.planning.requirements import check_heads, check_network
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
-def load_engine(config: TrainingConfig, model: str, *, device: torch.device, rank: int, world_size: int) -> Engine:
-    """Load the base model into a DeepSpeed engine; every worker must call it, with torch's random state alike.
+def load_engine(config: TrainingConfig, *, device: torch.device, rank: int, world_size: int) -> Engine:
+    """Load the base model into a DeepSpeed engine.
+
+    Every worker must call it, with the same random state of torch.
 
     Args:
         config: with its precision decided (`resolve_precision`).
-        model: Hugging Face id or folder.
 
     Raises:
-        ConfigError: the model cannot be trained as the config wants it, or flash attention is not there.
+        ConfigError: the model cannot be trained as the config says, or flash attention is not installed.
     """
     flash = _uses_flash_attention(config, device)
-    network = load_network(model, flash=flash)
-    check_network(network, model)
+    network = load_network(config.model, flash=flash)
+    check_network(network, config.model)
     deepspeed = import_deepspeed(device)
     if torch.distributed.is_initialized() and not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)
     if config.sequence_parallel > 1:
-        check_heads(network.config, config.sequence_parallel, model)
+        check_heads(network.config, config.sequence_parallel, config.model)
         group = join_group(config.sequence_parallel, rank=rank, world_size=world_size)
         attention.register(flash=flash, around=lambda core: shared_attention(core, network.config, group))
     adapter = None if config.lora is None else add_updates(network, config.lora)
@@ -50,20 +55,19 @@ def load_engine(config: TrainingConfig, model: str, *, device: torch.device, ran
     network.train()
     if config.gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    engine = Engine(
+    return Engine(
         LossModel(network, logits_chunk=config.logits_chunk),
         config,
         device=device,
         world_size=world_size,
         rank=rank,
         flash=flash,
+        adapter=adapter,
     )
-    engine.adapter = adapter
-    return engine
 
 
-def load_network(model: str, *, flash: bool = False) -> Any:
-    """The transformers model on the CPU, its weights still in their files and in their precision."""
+def load_network(model: str, *, flash: bool = False) -> PreTrainedModel:
+    """The transformers model on the CPU, its weights mapped from their files in the files' precision."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
@@ -74,9 +78,9 @@ def load_network(model: str, *, flash: bool = False) -> Any:
 
 
 def place(network: torch.nn.Module, config: TrainingConfig, device: torch.device) -> None:
-    """Move a model to where it is trained, in the training's precision, one parameter at a time.
+    """Move a model to the training's device and precision, one parameter at a time.
 
-    Under ZeRO-3 each parameter is cut into the workers' parts on the way.
+    Under ZeRO-3 each parameter is partitioned among the workers on the way.
     """
     dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
     placed: set[int] = set()
@@ -88,7 +92,7 @@ def place(network: torch.nn.Module, config: TrainingConfig, device: torch.device
             if config.zero_stage == 3:
                 _partition(parameter, config, device)
         for buffer in module.buffers(recurse=False):
-            # Their precision is the model's own choice: rotary frequencies in bf16 would blur far positions.
+            # Buffers keep the model's own precision: rotary frequencies in bf16 could not tell far positions apart.
             buffer.data = buffer.data.to(device)
 
 

@@ -1,8 +1,8 @@
-"""LoRA through peft: which layers get an update, and how the updates become part of the weights again.
+"""LoRA through peft: adds the low-rank updates to a model, and merges them into its weights.
 
-peft puts the updates into the model itself, so everything else sees the model that it knew, with some linear layers
-replaced. Names then change: `q_proj.weight` becomes `q_proj.base_layer.weight`, beside it stand
-`q_proj.lora_A.default.weight` [rank, in] and `q_proj.lora_B.default.weight` [out, rank].
+peft replaces some of the model's linear layers in place, so all other code still sees the same model. Weights get other
+names: `q_proj.weight` becomes `q_proj.base_layer.weight`, with the updates `q_proj.lora_A.default.weight` [rank, in]
+and `q_proj.lora_B.default.weight` [out, rank].
 
 Imports torch at the top: for training workers only.
 """
@@ -10,21 +10,26 @@ Imports torch at the top: for training workers only.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 
 from s1ray.training.config import LoraConfig
-from s1ray.training.planning.requirements import check_targets
+from s1ray.training.model.checks import check_targets
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
 
 BASE = ".base_layer"
 UPDATE = ".lora_"
 
 
-def add_updates(network: Any, config: LoraConfig) -> Any:
-    """Freeze a transformers model and put LoRA updates into it, in place.
+def add_updates(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """Freeze a transformers model and add LoRA updates to it, in place.
 
-    The updates start as zero: lora_B is. Draws lora_A from torch's random state, which must be alike on all workers.
+    The updates start as zero, because lora_B does. lora_A is drawn from torch's random state, which must be the same on
+    all workers.
 
     Returns:
         peft's model around it, which saves the updates as an adapter.
@@ -44,7 +49,7 @@ def add_updates(network: Any, config: LoraConfig) -> Any:
     )
     check_targets(network, config)
     with warnings.catch_warnings():
-        # peft still asks transformers by a name that is going out of use.
+        # peft uses a name of transformers that is deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         return peft.get_peft_model(network, settings, autocast_adapter_dtype=False)
 
@@ -53,10 +58,10 @@ def merge(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, tor
     """The weights with the updates added, under the names that the model had without them.
 
     Args:
-        weights: by name, those of the updates among them; taken apart on the way, so that no second copy arises.
+        weights: by name, including the updates; emptied on the way, so that there is never a second copy.
 
     Returns:
-        The merged weights, in the frozen ones' dtypes; the products are taken in fp32.
+        The merged weights in the dtypes of the frozen ones; the products are computed in fp32.
     """
     merged = {}
     for name in list(weights):

@@ -1,29 +1,32 @@
 """The training loss: cross-entropy summed over trained tokens, without ever holding all logits.
 
-At 32k tokens and Qwen's 152k vocabulary the logits alone are 20 GB in fp32, and the loss wants them three times over.
-Only trained positions go through the output layer, and those in chunks; each chunk's gradient is taken while its logits
-are there (the softmax minus the target), so the backward pass needs them no more and nothing is computed twice.
+At 32k tokens and Qwen's 152k vocabulary the logits alone are 20 GB in fp32, and the plain loss holds three copies.
+Here only trained positions go through the output layer, in chunks. Each chunk's gradient (the softmax minus the target)
+is computed while its logits exist, so the backward pass does not need them and nothing is computed twice.
 
-The chunks live inside the output layer's own forward: DeepSpeed ZeRO-3 gathers a layer's weights when the layer is
-called, and this way it is called once.
+The loop over chunks is inside the output layer's own forward pass: DeepSpeed ZeRO-3 gathers a layer's weights whenever
+the layer is called, and this way it is called once.
 
 Imports torch at the top: for training workers only.
 """
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
-IGNORE = -100
-"""Label of a position that is not trained."""
+from s1ray.training.data.collate import IGNORE
+
+if TYPE_CHECKING:
+    from torch.autograd.function import FunctionCtx
+    from transformers import PreTrainedModel
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
+class _LinearCrossEntropy(torch.autograd.Function):  # type: ignore[misc]  # torch is not type-checked
     @staticmethod
     def forward(
-        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int
+        ctx: FunctionCtx, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, chunk: int
     ) -> torch.Tensor:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         grad_hidden = torch.empty_like(hidden) if needs_hidden else None
@@ -44,14 +47,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 torch.mm(slope, weight, out=grad_hidden[begin : begin + chunk])
             if grad_weight is not None:
                 grad_weight += torch.mm(slope.t(), piece)
-            # Names would keep this chunk alive until the next one has been made.
+            # The names would keep this chunk alive until the next one exists.
             del logits, slope
         ctx.save_for_backward(grad_hidden, grad_weight)
         ctx.weight_dtype, ctx.chunk = weight.dtype, chunk
         return total
 
     @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    def backward(ctx: FunctionCtx, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         (grad,) = grads
         grad_hidden, grad_weight = ctx.saved_tensors
         return (
@@ -63,15 +66,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 
 def _scaled(tensor: torch.Tensor, factor: torch.Tensor, chunk: int) -> torch.Tensor:
-    """A tensor times a factor that is not rounded to the tensor's precision first."""
+    """The product of a tensor and a factor, without rounding the factor to the tensor's precision first."""
     scaled = torch.empty_like(tensor)
     for begin in range(0, tensor.shape[0], chunk):
         scaled[begin : begin + chunk] = tensor[begin : begin + chunk].float() * factor
     return scaled
 
 
-class CrossEntropyHead(torch.nn.Module):
-    """A model's output layer that gives the loss in place of logits; it shares the layer's weight."""
+class CrossEntropyHead(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked
+    """An output layer that returns the loss instead of logits; it shares the weight of the layer that it replaces."""
 
     def __init__(self, linear: torch.nn.Linear, chunk: int):
         super().__init__()
@@ -91,21 +94,21 @@ class CrossEntropyHead(torch.nn.Module):
         return cast(torch.Tensor, _LinearCrossEntropy.apply(hidden, self.weight, targets, self.chunk))
 
 
-class LossModel(torch.nn.Module):
-    """A causal language model whose forward pass gives the loss of a micro-batch, summed over its trained tokens."""
+class LossModel(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked
+    """A causal language model whose forward pass returns the loss of a micro-batch, summed over its trained tokens."""
 
-    def __init__(self, model: Any, *, logits_chunk: int):
-        """Wrap a transformers model, in place; it is one that `check_network` lets pass."""
+    def __init__(self, model: PreTrainedModel, *, logits_chunk: int):
+        """Wrap a transformers model that `check_network` accepts, in place."""
         super().__init__()
         model.set_output_embeddings(CrossEntropyHead(model.get_output_embeddings(), logits_chunk))
         self.model = model
 
-    def forward(self, labels: torch.Tensor, **inputs: Any) -> torch.Tensor:
+    def forward(self, labels: torch.Tensor, **inputs: object) -> torch.Tensor:
         """Sum over trained tokens of -log p(token | everything before it in its example).
 
         Args:
             labels: [batch, T]; at each position the id of the *next* token, or `IGNORE`.
-            inputs: what the model's decoder takes (`input_ids`, `position_ids`, `segments`).
+            inputs: the decoder's (`input_ids`, `position_ids`, and the boundaries of the examples).
         """
         hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
         trained = (labels != IGNORE).flatten().nonzero().squeeze(1)

@@ -1,8 +1,8 @@
-"""When a step's update should not be applied: a loss or gradient norm that is no finite number, or a spike.
+"""Detects divergence: a step whose loss or gradient norm is not finite, or is a spike, should not be applied.
 
-A spike is told by the running median of the steps before it, which a few bad ones do not move (a mean they would). The
-values judged are those of the whole global batch, the same on every worker, so all workers come to the same verdict.
-Steps that were left out do not enter the median.
+A spike is measured against the running median of earlier steps, which a few bad ones do not move as they would a mean.
+The values are those of the whole global batch, the same on every worker, so all workers reach the same verdict. Skipped
+steps do not enter the median.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from s1ray.training.config import DivergenceConfig
 
 
 class DivergenceMonitor:
-    """Judges steps by the ones before them.
+    """Compares steps with the ones before them.
 
     Attributes:
         losses: of the last `config.window` applied steps, oldest first.
         norms: their gradient norms.
-        skipped: steps that were left out so far.
+        skipped: steps skipped so far.
     """
 
     def __init__(
@@ -32,27 +32,27 @@ class DivergenceMonitor:
         self.skipped = skipped
         self._config = config
 
-    def judge_loss(self, loss: float) -> str | None:
+    def check_loss(self, loss: float) -> str | None:
         """What is wrong with a loss; None: nothing."""
-        return self._judge("loss", loss, self.losses, self._config.loss_factor)
+        return self._check("loss", loss, self.losses, self._config.loss_factor)
 
-    def judge_norm(self, norm: float) -> str | None:
+    def check_norm(self, norm: float) -> str | None:
         """What is wrong with a gradient norm; None: nothing."""
-        # DeepSpeed writes norms that are no finite number as -1.
+        # DeepSpeed reports a norm that is not finite as -1.
         norm = norm if norm >= 0 else math.nan
-        return self._judge("gradient norm", norm, self.norms, self._config.gradient_factor)
+        return self._check("gradient norm", norm, self.norms, self._config.gradient_factor)
 
     def accept(self, loss: float, norm: float) -> None:
-        """Take note of a step that was applied."""
+        """Record a step that was applied."""
         self.losses.append(loss)
         self.norms.append(norm)
 
     @property
     def exhausted(self) -> bool:
-        """Whether more steps were left out than the config allows."""
+        """Whether more steps were skipped than the config allows."""
         return self.skipped > self._config.max_skips
 
-    def _judge(self, name: str, value: float, before: collections.deque[float], factor: float | None) -> str | None:
+    def _check(self, name: str, value: float, before: collections.deque[float], factor: float | None) -> str | None:
         if not math.isfinite(value):
             return f"the {name} is {value}"
         if factor is None or len(before) < self._config.window:

@@ -1,22 +1,7 @@
-"""What a run says while it trains: one JSON line a step.
+"""What a run records while it trains: one JSON line for each step.
 
-The first worker appends to `<output>/metrics.jsonl`; whoever started the run follows that file (`progress`). So the
-workers never wait for an observer, and a notebook or another terminal can follow just as well.
-
-Fields of a line:
-
-- step, epoch: from 1
-- loss: mean over the trained tokens of the global batch
-- validation_loss: of the held-out traces after the step, at the steps that measure it
-- grad_norm: before clipping
-- learning_rate
-- tokens, trained_tokens: in the global batch
-- padding: part of the computed tokens, 0 to 1
-- seconds, tokens_per_second: of all workers
-- mfu: model FLOPs utilization, 0 to 1 (see `throughput`), where the devices' peak is known
-- memory_gib: the first worker's peak so far, on its GPU, or in all on a CPU
-- workers: how many took part
-- skipped, rows: if the update was left out, why, and the ids of the step's examples
+The first worker appends to `<output>/metrics.jsonl`; the process that started the run follows that file (`progress`).
+So the workers never wait for an observer, and a notebook or another terminal can follow just as well.
 """
 
 from __future__ import annotations
@@ -25,24 +10,56 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
+
+from s1ray.storage import write_text
 
 METRICS_FILE = "metrics.jsonl"
+
+
+class StepMetrics(TypedDict):
+    """A line of the metrics file."""
+
+    step: int
+    """Counted from 1, as is `epoch`."""
+    epoch: int
+    loss: float | None
+    """Mean over the trained tokens of the global batch. None in the file: not a finite number."""
+    grad_norm: float | None
+    """Before clipping."""
+    learning_rate: float
+    tokens: int
+    """In the global batch."""
+    trained_tokens: int
+    padding: float
+    """Part of the computed tokens, 0 to 1."""
+    seconds: float
+    tokens_per_second: float
+    """Over all workers."""
+    memory_gib: float
+    """The first worker's peak so far: on its GPU, or of its process on a CPU."""
+    workers: int
+    mfu: NotRequired[float]
+    """Model FLOPs utilization, 0 to 1 (see `planning.mfu`), where the devices' peak is known."""
+    validation_loss: NotRequired[float | None]
+    """On the held-out traces after the step, at the steps that measure it."""
+    skipped: NotRequired[str]
+    """Why the update was skipped, if it was."""
+    rows: NotRequired[list[str]]
+    """Ids of a skipped step's examples."""
 
 
 class MetricsFile:
     """Appends steps to a metrics file."""
 
     def __init__(self, path: Path, *, finished_steps: int):
-        """Open the file to go on after `finished_steps`: lines of later steps, from a run that died, are removed."""
+        """Open the file to continue after `finished_steps`: lines of later steps, from a run that died, are removed."""
         kept = [line for line in read_metrics(path) if line["step"] <= finished_steps]
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._stream = path.open("a", encoding="utf-8", buffering=1)
 
-    def write(self, metrics: dict[str, Any]) -> None:
-        """Append one step; numbers that are not finite become null, as JSON has none."""
+    def write(self, metrics: StepMetrics) -> None:
+        """Append one step; numbers that are not finite become null, which JSON can express."""
         line = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
         self._stream.write(json.dumps(line, allow_nan=False) + "\n")
 
@@ -51,13 +68,13 @@ class MetricsFile:
         self._stream.close()
 
 
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The steps in a metrics file; empty if there is none. A last line that is not yet whole is left out."""
+def read_metrics(path: Path) -> list[StepMetrics]:
+    """The steps in a metrics file; none if there is no file. An incomplete last line is left out."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+    return [cast(StepMetrics, json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
 class MetricsTail:
@@ -67,13 +84,13 @@ class MetricsTail:
         self._path = path
         self._position: tuple[int, int] = (0, 0)
 
-    def read(self) -> list[dict[str, Any]]:
-        """The steps since the last call. A run that goes on from a checkpoint tells some again, from the first on."""
+    def read(self) -> list[StepMetrics]:
+        """The steps since the last call. If the run has resumed in between, they start again from the first step."""
         try:
             with self._path.open("rb") as stream:
                 inode, offset = self._position
                 found = os.fstat(stream.fileno())
-                # A run that goes on writes the file anew.
+                # A resumed run has replaced the file.
                 stream.seek(offset if inode == found.st_ino and offset <= found.st_size else 0)
                 start = stream.tell()
                 whole = stream.read().rpartition(b"\n")[0]
@@ -81,4 +98,4 @@ class MetricsTail:
             return []
         lines = whole.splitlines()
         self._position = (found.st_ino, start + (len(whole) + 1 if lines else 0))
-        return [json.loads(line) for line in lines]
+        return [cast(StepMetrics, json.loads(line)) for line in lines]

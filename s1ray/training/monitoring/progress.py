@@ -1,4 +1,4 @@
-"""Shows a run's steps while it goes on, and passes them to whoever else wants to be told (`tracking`)."""
+"""Shows a run's steps while it trains, and passes them on to the trackers (`tracking`)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from s1ray.training.monitoring.metrics import MetricsTail
+from s1ray.training.monitoring.metrics import MetricsTail, StepMetrics
 from s1ray.training.monitoring.tracking import Tracker
 
 log = logging.getLogger("s1ray")
@@ -25,17 +26,17 @@ class Progress:
     """
 
     def __init__(self, path: Path, total_steps: int, *, trackers: Sequence[Tracker] = (), interval: float = 10.0):
-        """Prepare to follow a file that need not exist yet.
+        """Prepare to follow a file that may not exist yet.
 
         Args:
-            trackers: told of each step once, in order, and closed at the end. One that fails is left out from then on.
+            trackers: each gets every step once, in order, and is closed at the end. One that fails is dropped.
             interval: seconds between log lines.
         """
         self._tail = MetricsTail(path)
         self._total = total_steps
         self._trackers = list(trackers)
         self._interval = interval
-        self._told = 0
+        self._tracked = 0
         self._failed = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="training-progress", daemon=True)
@@ -55,7 +56,7 @@ class Progress:
         else:
             self._lines()
         for tracker in list(self._trackers):
-            self._attempt(tracker, tracker.close, failed=self._failed)
+            self._attempt(tracker, partial(tracker.close, failed=self._failed))
 
     def _bar(self) -> None:
         from rich.console import Console
@@ -79,7 +80,7 @@ class Progress:
                     return
 
     def _lines(self) -> None:
-        waiting: dict[str, Any] | None = None
+        waiting: StepMetrics | None = None
         shown_at = time.monotonic()
         while True:
             stopped = self._stop.wait(POLL_SECONDS)
@@ -90,33 +91,33 @@ class Progress:
             if stopped:
                 return
 
-    def _latest(self) -> dict[str, Any] | None:
-        """The newest step since the last call, once the trackers have been told of all."""
+    def _latest(self) -> StepMetrics | None:
+        """The newest step since the last call; passes all new steps to the trackers."""
         lines = self._tail.read()
         for line in lines:
-            if line["step"] > self._told:
-                self._told = line["step"]
+            if line["step"] > self._tracked:
+                self._tracked = line["step"]
                 for tracker in list(self._trackers):
-                    self._attempt(tracker, tracker.log, line)
+                    self._attempt(tracker, partial(tracker.log, line))
         return lines[-1] if lines else None
 
-    def _attempt(self, tracker: Tracker, call: Any, *args: Any, **kwargs: Any) -> None:
-        # Whatever a tracking service raises, training is worth more than being watched.
+    def _attempt(self, tracker: Tracker, call: Callable[[], None]) -> None:
+        # Whatever a tracking service raises, it must not end the training.
         try:
-            call(*args, **kwargs)
+            call()
         except Exception as error:
-            log.warning("train: %s fails (%s) and is told nothing more", tracker.name, error)
+            log.warning("train: %s failed (%s); it gets no further steps", tracker.name, error)
             self._trackers.remove(tracker)
 
 
-def describe(metrics: dict[str, Any]) -> str:
+def describe(metrics: StepMetrics) -> str:
     """A step in a few words."""
     loss = "not a number" if metrics["loss"] is None else f"{metrics['loss']:.3f}"
     parts = [f"loss {loss}", f"{metrics['tokens_per_second']:,.0f} tokens/s"]
-    if "validation_loss" in metrics and metrics["validation_loss"] is not None:
-        parts.insert(1, f"validation {metrics['validation_loss']:.3f}")
+    if (validation_loss := metrics.get("validation_loss")) is not None:
+        parts.insert(1, f"validation {validation_loss:.3f}")
     if "mfu" in metrics:
         parts.append(f"MFU {100 * metrics['mfu']:.1f} %")
     if "skipped" in metrics:
-        parts.append(f"left out: {metrics['skipped']}")
+        parts.append(f"skipped: {metrics['skipped']}")
     return ", ".join(parts)

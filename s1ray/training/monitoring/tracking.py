@@ -1,9 +1,9 @@
-"""TensorBoard, Weights & Biases and MLflow, told of each step by the machine that starts the run.
+"""Sends each step to TensorBoard, Weights & Biases and MLflow, from the machine that starts the run.
 
-They are told what stands in the metrics file, so a worker never waits for one of them, and a run that goes on tells the
-same steps again: TensorBoard's files are then written anew from the first step, the other two go on after the last step
-that they have. Packages are imported only if asked for; `check_packages` says before anything is started what is
-missing.
+They get the lines of the metrics file, so a worker never waits for one of them. A resumed run sends all steps again:
+TensorBoard's files are then rewritten from the first step, and the other two continue after the last step that they
+have. Packages are imported only if the config asks for them; `check_packages` finds out before anything starts whether
+one is missing.
 """
 
 from __future__ import annotations
@@ -13,38 +13,39 @@ import shutil
 import time
 import uuid
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
+
+from pydantic import JsonValue
 
 from s1ray.config import ConfigError
 from s1ray.training.config import MlflowConfig, TrackingConfig, WandbConfig
+from s1ray.training.monitoring.metrics import StepMetrics
 
 TENSORBOARD_FOLDER = "tensorboard"
 MLFLOW_RUN_FILE = "mlflow_run_id"
 WANDB_RUN_FILE = "wandb_run_id"
-"""In the run folder: which run this is there, so that one that goes on is found again."""
+"""In the run folder: the run's id at the service, so that a resumed run finds it again."""
 IDENTIFIERS = ("step", "epoch", "skipped", "rows")
-"""Fields of a step that are no series of their own."""
+"""Fields of a step that are not drawn over the steps."""
 
 
 class Tracker(Protocol):
-    """Somebody who is told of each step."""
+    """A service that gets each step."""
 
     name: str
 
-    def log(self, metrics: dict[str, Any]) -> None:
-        """Take a line of the metrics file."""
-        ...
+    def log(self, metrics: StepMetrics) -> None:
+        """Send a line of the metrics file."""
 
     def close(self, *, failed: bool) -> None:
-        """Take note that the run has ended."""
-        ...
+        """Record that the run has ended."""
 
 
 def check_packages(config: TrackingConfig) -> None:
-    """Check that what the config asks for is installed here.
+    """Check that the packages which the config needs are installed here.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: one is not.
     """
     wanted = {
         "wandb": config.wandb is not None,
@@ -60,12 +61,12 @@ def check_packages(config: TrackingConfig) -> None:
             )
 
 
-def open_trackers(config: TrackingConfig, output: Path, *, parameters: dict[str, Any]) -> list[Tracker]:
-    """Those that the config asks for.
+def open_trackers(config: TrackingConfig, output: Path, *, parameters: dict[str, JsonValue]) -> list[Tracker]:
+    """The trackers that the config asks for.
 
     Args:
-        output: the run folder; its name is the run's.
-        parameters: the stage's config, to be filed with the run.
+        output: the run folder; the run takes its name.
+        parameters: the stage's config, recorded with the run.
     """
     trackers: list[Tracker] = []
     if config.tensorboard:
@@ -77,13 +78,17 @@ def open_trackers(config: TrackingConfig, output: Path, *, parameters: dict[str,
     return trackers
 
 
-def series(metrics: dict[str, Any]) -> dict[str, float]:
+def series(metrics: StepMetrics) -> dict[str, float]:
     """The numbers of a step that are drawn over the steps."""
-    return {name: float(value) for name, value in metrics.items() if name not in IDENTIFIERS and value is not None}
+    return {
+        name: float(value)
+        for name, value in metrics.items()
+        if name not in IDENTIFIERS and isinstance(value, int | float)
+    }
 
 
 class TensorBoard:
-    """Event files, written anew."""
+    """Event files, rewritten by each start of the run."""
 
     name = "TensorBoard"
 
@@ -93,22 +98,22 @@ class TensorBoard:
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
 
-    def log(self, metrics: dict[str, Any]) -> None:
-        """Take a line of the metrics file."""
+    def log(self, metrics: StepMetrics) -> None:
+        """Send a line of the metrics file."""
         for name, value in series(metrics).items():
             self._writer.add_scalar(f"train/{name}", value, metrics["step"])
 
     def close(self, *, failed: bool) -> None:
-        """Write what is left."""
+        """Write the remaining events."""
         self._writer.close()
 
 
 class WeightsAndBiases:
-    """A run whose id stands in the run folder."""
+    """A run whose id is in the run folder."""
 
     name = "Weights & Biases"
 
-    def __init__(self, config: WandbConfig, output: Path, *, parameters: dict[str, Any]):
+    def __init__(self, config: WandbConfig, output: Path, *, parameters: dict[str, JsonValue]):
         import wandb
 
         known = output / WANDB_RUN_FILE
@@ -126,8 +131,8 @@ class WeightsAndBiases:
         )
         self._next_step = int(self._run.step)
 
-    def log(self, metrics: dict[str, Any]) -> None:
-        """Take a line of the metrics file."""
+    def log(self, metrics: StepMetrics) -> None:
+        """Send a line of the metrics file."""
         if metrics["step"] >= self._next_step:
             self._run.log({f"train/{name}": value for name, value in series(metrics).items()}, step=metrics["step"])
 
@@ -137,11 +142,11 @@ class WeightsAndBiases:
 
 
 class Mlflow:
-    """A run whose id stands in the run folder."""
+    """A run whose id is in the run folder."""
 
     name = "MLflow"
 
-    def __init__(self, config: MlflowConfig, output: Path, *, parameters: dict[str, Any]):
+    def __init__(self, config: MlflowConfig, output: Path, *, parameters: dict[str, JsonValue]):
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
@@ -163,8 +168,8 @@ class Mlflow:
             self._run_id, params=[Param(name, str(value)[:6000]) for name, value in parameters.items()]
         )
 
-    def log(self, metrics: dict[str, Any]) -> None:
-        """Take a line of the metrics file."""
+    def log(self, metrics: StepMetrics) -> None:
+        """Send a line of the metrics file."""
         from mlflow.entities import Metric
 
         if metrics["step"] <= self._last_step:

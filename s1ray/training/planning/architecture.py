@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING
 
 from s1ray.training.config import LoraConfig, TrainingConfig
+from s1ray.training.model.checks import attention_heads, head_size
 from s1ray.training.planning.memory import Architecture
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
 
 
 def read_architecture(config: TrainingConfig) -> Architecture | None:
@@ -16,8 +20,8 @@ def read_architecture(config: TrainingConfig) -> Architecture | None:
 
 
 @functools.lru_cache(maxsize=1)
-def network_without_weights(model: str) -> Any | None:
-    """A transformers model on the meta device, by its config's `model`; None where there is no model to be read."""
+def network_without_weights(model: str) -> PreTrainedModel | None:
+    """A transformers model on the meta device; None where its config cannot be read."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -29,23 +33,23 @@ def network_without_weights(model: str) -> Any | None:
         return None
 
 
-def describe(model: Any, lora: LoraConfig | None = None) -> Architecture:
+def describe(model: PreTrainedModel, lora: LoraConfig | None = None) -> Architecture:
     """The architecture of a transformers model (its weights may be on the meta device).
 
     Args:
         lora: what is trained in place of the weights.
     """
     text = model.config.get_text_config()
-    heads = text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    heads, shared_heads = attention_heads(model.config)
+    width = head_size(model.config)
     names = [name for name, _ in model.named_parameters()]
     return Architecture(
         parameters=sum(p.numel() for p in model.parameters()),
         largest_module=max(sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()),
         layers=text.num_hidden_layers,
         hidden_size=text.hidden_size,
-        attention_size=heads * head_size,
-        key_value_size=(getattr(text, "num_key_value_heads", None) or heads) * head_size,
+        attention_size=heads * width,
+        key_value_size=shared_heads * width,
         heads=heads,
         intermediate_size=_mlp_width(text),
         vocabulary=text.vocab_size,
@@ -55,7 +59,7 @@ def describe(model: Any, lora: LoraConfig | None = None) -> Architecture:
     )
 
 
-def _mlp_width(text: Any) -> int:
+def _mlp_width(text: PretrainedConfig) -> int:
     """Width of what a token goes through; in a mixture of experts that is several of them, and perhaps a shared one."""
     each = getattr(text, "moe_intermediate_size", None)
     chosen = getattr(text, "num_experts_per_tok", None)
@@ -66,7 +70,7 @@ def _mlp_width(text: Any) -> int:
     )
 
 
-def _updates(model: Any, lora: LoraConfig) -> int:
+def _updates(model: PreTrainedModel, lora: LoraConfig) -> int:
     """Weights of LoRA's updates: rank x (inputs + outputs) for each layer that gets one."""
     import torch
 

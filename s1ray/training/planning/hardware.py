@@ -1,7 +1,7 @@
-"""What a run would find: GPUs, their memory and the hosts'. Nothing is started to find out.
+"""The hardware that a run would find: GPUs, their memory and that of the nodes. Looking starts nothing.
 
-A Ray cluster is asked if this process is connected to one or RAY_ADDRESS names one; else the machine itself; and where
-that has no GPU, `accelerator_type` says what the cluster is meant to have.
+The answer comes from the Ray cluster that this process is connected to or RAY_ADDRESS names; without one, from this
+machine; and where that has no GPU, from `accelerator_type`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,10 @@ import dataclasses
 import os
 
 from s1ray.training.config import TrainingConfig
-
-GPU_MEMORY_MIB = {
-    "B200": 183359,
-    "H200": 143771,
-    "H100": 81559,
-    "H20": 97871,
-    "A100-80G": 81920,
-    "A100-40G": 40960,
-    "A100": 40960,
-    "L40S": 46068,
-    "L4": 23034,
-    "A10G": 23028,
-    "V100": 16384,
-    "P100": 16384,
-    "T4": 15360,
-}
-"""Ray's name of an accelerator -> memory of one, in MiB as nvidia-smi tells; the smaller where there are two."""
+from s1ray.training.planning.gpus import gpu_memory
 
 GPUS_PER_NODE = 8
-"""Of a node that is only known by its accelerator."""
+"""GPUs of a node of which only the accelerator is known."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +21,7 @@ class Hardware:
     """Where workers would run; the smallest of each kind where nodes differ."""
 
     source: str
-    """Where this is known from, in words."""
+    """Where this was found, for messages."""
     on_gpu: bool
     device_memory: int | None
     """Bytes of one GPU; on CPUs None."""
@@ -45,14 +29,9 @@ class Hardware:
     """Bytes of a node's main memory; None: not known."""
     workers_per_node: int
 
-    @property
-    def device(self) -> str:
-        """What a worker runs on, in a word."""
-        return "GPU" if self.on_gpu else "worker"
-
 
 def find_hardware(config: TrainingConfig) -> Hardware:
-    """What a run of this config would find."""
+    """The hardware that a run of this config would find."""
     if (nodes := _cluster_nodes()) is not None:
         return _on_cluster(config, nodes)
     gpus, memory = (0, None) if config.device == "cpu" else _own_gpus()
@@ -76,9 +55,8 @@ class Node:
 
     @property
     def gpu_memory(self) -> int | None:
-        """Bytes of one of its GPUs, as far as known."""
-        known = [GPU_MEMORY_MIB[name] * 2**20 for name in self.accelerators if name in GPU_MEMORY_MIB]
-        return max(known, default=None)
+        """Bytes of one of its GPUs; None where they are not known."""
+        return max(filter(None, map(gpu_memory, self.accelerators)), default=None)
 
 
 def _on_cluster(config: TrainingConfig, nodes: list[Node]) -> Hardware:
@@ -103,14 +81,14 @@ def _on_cluster(config: TrainingConfig, nodes: list[Node]) -> Hardware:
 
 
 def _as_configured(config: TrainingConfig, source: str) -> Hardware:
-    known = GPU_MEMORY_MIB.get(config.accelerator_type or "")
-    if known:
+    memory = gpu_memory(config.accelerator_type)
+    if memory is not None:
         source = f"as accelerator_type says; {source}"
-    return Hardware(source, True, known * 2**20 if known else None, None, min(GPUS_PER_NODE, config.num_workers))
+    return Hardware(source, True, memory, None, min(GPUS_PER_NODE, config.num_workers))
 
 
 def _cluster_nodes() -> list[Node] | None:
-    """The cluster's living nodes; None where there is no cluster to ask."""
+    """The cluster's live nodes; None without a cluster to ask."""
     import ray
 
     if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:

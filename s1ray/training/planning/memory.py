@@ -1,10 +1,9 @@
-"""How much memory a run needs, before anything is started: an account of what is allocated when.
+"""How much memory a run needs, estimated before anything starts: what is allocated, and when.
 
-Model states follow the ZeRO paper (arXiv 1910.02054, section 3) and equal what DeepSpeed's own estimators say. What
-comes on top is counted from what is really kept: the tensors that autograd saves in a decoder layer as transformers
-writes it, the chunks of the cross-entropy, and the buffers that DeepSpeed reduces gradients and gathers weights in. Not
-all of it exists at once, so the peak is that of four moments of a step: the loss, the backward pass, the reduction of
-the gradients, and the update.
+Model states follow the ZeRO paper (arXiv 1910.02054, section 3) and equal those of DeepSpeed's own estimators. On top
+come the tensors that autograd saves in a decoder layer as transformers writes it, the chunks of the cross-entropy, and
+the buffers in which DeepSpeed reduces gradients and gathers weights. Not all of them exist at once, so the peak is the
+largest of four moments of a step: the loss, the backward pass, the reduction of the gradients, and the update.
 
 Bytes everywhere; nothing here imports torch.
 """
@@ -28,12 +27,13 @@ GPU_RUNTIME = 2 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Architecture:
-    """What the estimate needs to know of a decoder model."""
+    """The sizes of a decoder model that the estimate depends on."""
 
     parameters: int
     """All weights; tied ones once."""
     largest_module: int
-    """Most weights that one module owns itself (most often the embedding): what ZeRO-3 gathers at once at least."""
+    """Weights of the module with the most weights of its own (usually the embedding): ZeRO-3 gathers at least these at
+    once."""
     layers: int
     hidden_size: int
     attention_size: int
@@ -42,7 +42,7 @@ class Architecture:
     """Width of the keys, and of the values."""
     heads: int
     intermediate_size: int
-    """Width of the MLP; in a mixture of experts, of those that a token goes through together."""
+    """Width of the MLP; in a mixture of experts, of all the experts that a token goes through."""
     vocabulary: int
     normalised_queries: bool = False
     """Queries and keys have norms of their own (Qwen3)."""
@@ -101,7 +101,7 @@ class ModelStates:
 
 
 def model_states(architecture: Architecture, config: TrainingConfig) -> ModelStates:
-    """What DeepSpeed's `estimate_zero2_...` and `estimate_zero3_model_states_mem_needs` count, for each stage."""
+    """Model states by ZeRO stage, as DeepSpeed's `estimate_zero{2,3}_model_states_mem_needs` count them."""
     n, stage, mixed = config.num_workers, config.zero_stage, config.precision != "fp32"
     width = 2 if mixed else 4
     trained = architecture.trainable
@@ -126,7 +126,7 @@ def model_states(architecture: Architecture, config: TrainingConfig) -> ModelSta
 
 
 def layer_activations(architecture: Architecture, config: TrainingConfig, workload: Workload, *, on_gpu: bool) -> int:
-    """What autograd keeps of one decoder layer (RMSNorm, attention, RMSNorm, gated MLP) for its backward pass."""
+    """Bytes that autograd keeps of one decoder layer (RMSNorm, attention, RMSNorm, gated MLP) for its backward pass."""
     a, mixed = architecture, config.precision != "fp32"
     w = 2 if mixed else 4
     # Each norm: the input in fp32, the normalised one (unless the norm's weight is frozen), the output.
@@ -157,11 +157,11 @@ class MemoryEstimate:
     moments: dict[str, dict[str, int]]
     """Moment of a step -> what exists then."""
     loading: int = 0
-    """Main memory that the worker needs for a moment on loading."""
+    """Main memory that the worker needs for a moment while it loads the model."""
 
     @cached_property
     def peak_moment(self) -> str:
-        """The moment that needs most."""
+        """The moment that needs the most memory."""
         return max(self.moments, key=lambda name: sum(self.moments[name].values()))
 
     @property
@@ -171,7 +171,7 @@ class MemoryEstimate:
 
     @property
     def host(self) -> int:
-        """What the worker needs of the host's memory for offloaded states."""
+        """Host memory that the worker needs for offloaded states."""
         return self.states.host
 
 
@@ -182,7 +182,7 @@ def estimate(
 
     Args:
         workload: the largest micro-batch. None: the largest that the config allows.
-        on_gpu: None: as `config.device` says; auto counts as a GPU.
+        on_gpu: None: follows `config.device`; auto counts as a GPU.
     """
     a = architecture
     load = Workload.full(config) if workload is None else workload
@@ -207,8 +207,8 @@ def estimate(
     loss_now = hidden + picked + max(8 * chunk, (4 + (w if mixed else 0)) * chunk + w * head)
     loss_back = picked + 4 * head + (w * head if mixed else 0)
 
-    # The widest point of a layer's backward pass: the gradients of the MLP's product and of its two factors, where the
-    # product itself is needed no more.
+    # The widest point of a layer's backward pass: the gradients of the MLP's product and of its two factors, when the
+    # product itself is no longer needed.
     working = (2 * w * a.intermediate_size + 2 * w * a.hidden_size) * load.tokens
     recomputed = layer if config.gradient_checkpointing else 0
 
@@ -233,7 +233,7 @@ def estimate(
 
 
 def layer_norm(architecture: Architecture, config: TrainingConfig) -> int:
-    """What the last norm keeps of a token: its input in fp32, and the normalised one."""
+    """Bytes that the last norm keeps of a token: its input in fp32, and the normalised one."""
     return (4 + (4 if config.precision == "fp32" else 2)) * architecture.hidden_size
 
 
@@ -242,9 +242,9 @@ class Gradients:
     """Gradients and DeepSpeed's buffers over a step."""
 
     always: int
-    """There from the start of the step."""
+    """From the start of the step."""
     accumulated: int
-    """There after an earlier micro-batch."""
+    """After an earlier micro-batch."""
     fresh: int
     """Of one backward pass, before their reduction."""
     reduced: int

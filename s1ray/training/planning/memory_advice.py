@@ -1,27 +1,29 @@
 """Whether a run fits its hardware, and which settings would make it fit.
 
-Advice is tried, not guessed: each setting that could help is put into the config and estimated again. Named are the
-settings that help by themselves; where none does, the shortest row of them that helps together, the cheapest first.
+Advice is tried, not guessed: each setting that could help is put into the config, and memory is estimated again. The
+advice names every setting that is enough by itself; where none is, a smallest set of settings that is enough together,
+tried in the order of what they cost.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+
+from pydantic import JsonValue
 
 from s1ray.training.config import TrainingConfig
 from s1ray.training.planning.hardware import Hardware
 from s1ray.training.planning.memory import Architecture, MemoryEstimate
 
 HEADROOM = 0.95
-"""Part of a device's memory that can be used: the allocator loses some to pieces that nothing fits into."""
+"""Part of a device's memory that can be used; the allocator loses the rest to fragmentation."""
 CPU_HEADROOM = 0.8
-"""Likewise of the main memory that CPU workers share: glibc keeps freed blocks in a heap with holes, a sixth more."""
+"""Likewise of the main memory that CPU workers share: fragmentation of glibc's heap takes about a sixth."""
 HOST_RUNTIME = 3 * 2**30
 """Main memory of a worker's process on a GPU: libraries, CUDA's host side, communication."""
 CPU_RUNTIME = 1 * 2**30
-"""Main memory of a worker's process on CPUs, beside the estimate."""
+"""Main memory of a worker's process on CPUs, in addition to the estimate."""
 
 Estimator = Callable[[TrainingConfig], MemoryEstimate]
 
@@ -31,11 +33,9 @@ class Advice:
     """Settings that would make a run fit."""
 
     settings: tuple[str, ...]
-    """As they stand in the YAML file."""
+    """As they are written in the YAML file."""
     device_bytes: int
-    """The peak with them, a worker."""
-    host_bytes: int
-    """What a node then needs of its main memory."""
+    """The peak of a worker with them."""
 
     def __str__(self) -> str:
         return f"{' and '.join(self.settings)} ({size(self.device_bytes)})"
@@ -49,7 +49,7 @@ def host_need(memory: MemoryEstimate, hardware: Hardware) -> int:
 
 
 def fits(memory: MemoryEstimate, hardware: Hardware) -> bool | None:
-    """Whether it fits; None: the hardware's memory is not known."""
+    """Whether the run fits; None: the hardware's memory is not known."""
     known: list[bool | None] = []
     if hardware.on_gpu:
         known.append(None if hardware.device_memory is None else memory.total <= HEADROOM * hardware.device_memory)
@@ -61,8 +61,9 @@ def fits(memory: MemoryEstimate, hardware: Hardware) -> bool | None:
     return None if None in known or not known else True
 
 
-def advise(config: TrainingConfig, estimate: Estimator, hardware: Hardware, options: list[Option]) -> list[Advice]:
-    """Settings that would make it fit, the cheapest first; empty: none of those known here would."""
+def advise(config: TrainingConfig, estimate: Estimator, hardware: Hardware, options: Iterable[Option]) -> list[Advice]:
+    """Settings that would make the run fit, the cheapest first; empty: none of those known here would."""
+    options = list(options)
     alone = [found for option in options if (found := _try(config, [option], estimate, hardware)) is not None]
     if alone:
         return alone
@@ -77,25 +78,22 @@ class Option:
     """A setting that saves memory."""
 
     text: str
-    """As it stands in the YAML file."""
-    changes: dict[str, Any]
+    """As it is written in the YAML file."""
+    changes: dict[str, JsonValue]
     """Fields of the config."""
 
 
 def options_for(
     config: TrainingConfig, architecture: Architecture, hardware: Hardware, longest_row: int
-) -> list[Option]:
-    """The settings that could still save memory, those that cost least first."""
-    return list(_options(config, architecture, hardware, longest_row))
-
-
-def _options(
-    config: TrainingConfig, architecture: Architecture, hardware: Hardware, longest_row: int
 ) -> Iterator[Option]:
+    """The settings that could still save memory, the cheapest first."""
     workers = config.num_workers
     if config.micro_batch > longest_row:
-        # Rows longer than the longest there is would only be packed fuller.
-        shorter = {"max_length": min(config.max_length, longest_row), "micro_batch_tokens": longest_row}
+        # No example needs more; a larger micro-batch only packs more of them together.
+        shorter: dict[str, JsonValue] = {
+            "max_length": min(config.max_length, longest_row),
+            "micro_batch_tokens": longest_row,
+        }
         yield Option(f"micro_batch_tokens: {longest_row}, max_length: {longest_row}", shorter)
     if config.logits_chunk > 1024:
         yield Option("logits_chunk: 1024", {"logits_chunk": 1024})
@@ -111,11 +109,11 @@ def _options(
         if divides and degree > config.sequence_parallel and config.packing and degree <= hardware.workers_per_node:
             yield Option(f"sequence_parallel: {degree}", {"sequence_parallel": degree})
     if hardware.on_gpu:
-        optimizer = {"optimizer": "cpu", "parameters": config.offload.parameters}
+        optimizer: dict[str, JsonValue] = {"optimizer": "cpu", "parameters": config.offload.parameters}
         if config.offload.optimizer == "none" and config.zero_stage > 0:
             yield Option("offload.optimizer: cpu", {"offload": optimizer})
         if config.offload.parameters == "none":
-            everything: dict[str, Any] = {"offload": {"optimizer": "cpu", "parameters": "cpu"}, "zero_stage": 3}
+            everything: dict[str, JsonValue] = {"offload": {"optimizer": "cpu", "parameters": "cpu"}, "zero_stage": 3}
             text = "offload.optimizer: cpu, offload.parameters: cpu"
             yield Option(text if config.zero_stage == 3 else f"{text}, zero_stage: 3", everything)
     if config.zero_stage > 0:
@@ -126,7 +124,7 @@ def _options(
 
 
 def _try(config: TrainingConfig, options: list[Option], estimate: Estimator, hardware: Hardware) -> Advice | None:
-    changes: dict[str, Any] = {}
+    changes: dict[str, JsonValue] = {}
     for option in options:
         changes |= option.changes
     try:
@@ -136,13 +134,13 @@ def _try(config: TrainingConfig, options: list[Option], estimate: Estimator, har
     memory = estimate(changed)
     if not fits(memory, hardware):
         return None
-    return Advice(tuple(option.text for option in options), memory.total, host_need(memory, hardware))
+    return Advice(tuple(option.text for option in options), memory.total)
 
 
 def _shortened(
     advice: Advice, config: TrainingConfig, options: list[Option], estimate: Estimator, hardware: Hardware
 ) -> Advice:
-    """The same without the settings that it does not need."""
+    """The advice without the settings that it does not need."""
     for option in list(options):
         rest = [other for other in options if other is not option]
         if (found := _try(config, rest, estimate, hardware)) is not None:
@@ -151,5 +149,5 @@ def _shortened(
 
 
 def size(number: int) -> str:
-    """Bytes for people."""
+    """Bytes as text."""
     return f"{number / 2**30:,.1f} GiB" if number >= 2**30 else f"{number / 2**20:,.0f} MiB"

@@ -1,4 +1,4 @@
-"""What a run would do, before anything is started: rows, steps, layout, memory (`s1ray train --dry-run`)."""
+"""What a run would do, before anything starts: rows, steps, layout, memory (`s1ray train --dry-run`)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from s1ray.training.data.batching import Layout, global_batch, lay_out, padding
 from s1ray.training.data.examples import explain
 from s1ray.training.data.preparation import prepare
 from s1ray.training.data.schedule import steps_per_epoch, warmup_steps
-from s1ray.training.monitoring.tracking import check_packages
 from s1ray.training.planning.architecture import read_architecture
 from s1ray.training.planning.hardware import Hardware, find_hardware
 from s1ray.training.planning.memory import Architecture, MemoryEstimate, Workload, estimate
 from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for, size
+from s1ray.training.planning.requirements import check_requirements
 
 
 def plan(config: TrainingConfig) -> list[str]:
-    """What a run would do. Reads and tokenises the traces; starts nothing."""
-    check_packages(config.tracking)
+    """What a run would do, a line each. Reads and tokenises the traces; starts nothing.
+
+    Raises:
+        ConfigError: the model, the tokenizer or the rows do not fit the config.
+    """
+    check_requirements(config)
     training_set = prepare(config)
     rows = Rows.of(training_set.examples)
     per_epoch = steps_per_epoch(len(rows.lengths), config.global_batch)
@@ -38,7 +42,7 @@ def plan(config: TrainingConfig) -> list[str]:
         *memory_lines(config, rows),
     ]
     if training_set.held_out:
-        lines.insert(1, f"{len(training_set.held_out):,} traces held out, to measure the loss on")
+        lines.insert(1, f"{len(training_set.held_out):,} traces held out to measure the loss on")
     if training_set.unusable:
         lines.extend(explain(training_set.unusable).splitlines())
     return lines
@@ -53,11 +57,11 @@ class Rows:
 
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Rows:
-        """Those of examples."""
+        """The sizes of some examples."""
         return cls([len(example.input_ids) for example in examples], [sum(example.loss_mask) for example in examples])
 
     def layouts(self, config: TrainingConfig, steps: int) -> list[Layout]:
-        """How the first steps are spread over the workers."""
+        """How the examples of the first steps are spread over the workers."""
         return [
             lay_out(
                 self.lengths,
@@ -70,7 +74,7 @@ class Rows:
         ]
 
     def workload(self, config: TrainingConfig) -> Workload:
-        """The largest micro-batch that any step of the run will have."""
+        """The largest micro-batch of any step of the run."""
         steps = steps_per_epoch(len(self.lengths), config.global_batch) * config.epochs
         layouts = self.layouts(config, steps)
         batches = {batch for layout in layouts for worker in layout for batch in worker if batch}
@@ -81,7 +85,7 @@ class Rows:
         part = config.sequence_parallel
         return Workload(
             tokens=-(-max(tokens) // part),
-            # Where a row is shared, its trained tokens may all be one worker's.
+            # All trained tokens of a shared row may belong to one worker.
             trained_tokens=min(max(sum(self.trained[i] for i in batch) for batch in batches), -(-max(tokens) // part)),
             several_examples=config.packing and any(len(batch) > 1 for batch in batches),
             accumulates=any(len(layout[0]) > 1 for layout in layouts),
@@ -89,7 +93,7 @@ class Rows:
 
 
 def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:
-    """What memory the run needs, whether that is there, and what would help if not."""
+    """How much memory the run needs, whether the hardware has it, and which settings would help if not."""
     architecture = read_architecture(config)
     if architecture is None:
         return [f"memory: not estimated, the config of model {config.model} cannot be read from here"]
@@ -105,7 +109,7 @@ def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:
 
 
 def memory_warning(config: TrainingConfig, rows: Rows) -> str | None:
-    """For a run that is about to start: the same lines, if it does not fit what the cluster has now."""
+    """The same lines for a run that is about to start, if it does not fit what the cluster has now."""
     lines = memory_lines(config, rows)
     return "\n".join(lines) if any("does NOT fit" in line for line in lines) else None
 
@@ -118,7 +122,7 @@ def estimate_for(config: TrainingConfig, architecture: Architecture, rows: Rows,
 
 
 def _decided(config: TrainingConfig, hardware: Hardware) -> TrainingConfig:
-    """With `precision: auto` decided for the hardware."""
+    """The config with `precision: auto` decided for the hardware."""
     if hardware.on_gpu and config.precision == "auto":
         return config.model_copy(update={"precision": "bf16"})
     import torch
@@ -155,13 +159,13 @@ def _host_line(memory: MemoryEstimate, hardware: Hardware) -> str:
 def _verdict(
     config: TrainingConfig, architecture: Architecture, rows: Rows, hardware: Hardware, memory: MemoryEstimate
 ) -> list[str]:
-    fitting = fits(memory, hardware)
-    if fitting:
+    enough = fits(memory, hardware)
+    if enough:
         return ["  it fits"]
-    if fitting is None:
-        return ["  whether it fits is not known; say accelerator_type, or run this where the cluster can be asked"]
+    if enough is None:
+        return ["  whether it fits is unknown; set accelerator_type, or run this on the cluster"]
     options = options_for(config, architecture, hardware, max(rows.lengths))
     advice = advise(config, lambda changed: estimate_for(changed, architecture, rows, hardware), hardware, options)
     if not advice:
-        return ["  it does NOT fit, nor would it with any setting known here; take a smaller model or more memory"]
+        return ["  it does NOT fit, nor would it with any setting known here; use a smaller model or more memory"]
     return ["  it does NOT fit; it would with", *(f"    {found}" for found in advice)]

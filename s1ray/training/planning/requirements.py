@@ -1,30 +1,23 @@
-"""What a run needs of its model, of the installation and of Ray, checked before a cluster is touched.
-
-Imports nothing heavy at the top; transformers makes the model, without its weights, inside.
-"""
+"""What a run needs of its model, its tokenizer, the installation and Ray, checked before a cluster is touched."""
 
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
 
 from s1ray.cluster import check_accelerator_type
 from s1ray.config import ConfigError
-from s1ray.training.config import LoraConfig, TrainingConfig
+from s1ray.training.config import TrainingConfig
+from s1ray.training.data.preparation import load_tokenizer
+from s1ray.training.model.checks import check_heads, check_network, check_targets
 from s1ray.training.planning.architecture import network_without_weights
-
-TRAINED_LAYERS = frozenset({"full_attention", "sliding_attention"})
-"""transformers' names of the layers that can be trained in rows of several examples."""
-
-RESHAPED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""Config fields of model families that do more to the logits than the output layer's product."""
 
 
 def check_requirements(config: TrainingConfig) -> None:
     """Refuse what could only fail later, on the workers.
 
     Raises:
-        ConfigError: peft is missing for LoRA, Ray knows no such GPU, or the model is none that can be trained so.
+        ConfigError: peft is missing for LoRA, Ray knows no such GPU, the model cannot be trained, or the config names a
+            tokenizer that does not fit it.
     """
     if config.lora is not None and importlib.util.find_spec("peft") is None:
         raise ConfigError("lora needs the package peft; install it on all nodes (pip install peft)")
@@ -32,89 +25,16 @@ def check_requirements(config: TrainingConfig) -> None:
         check_accelerator_type(config.accelerator_type, "accelerator_type")
     network = network_without_weights(config.model)
     if network is None:
-        return  # The tokenizer's loading says what is wrong with the model.
+        return  # Loading the tokenizer says what is wrong with the model.
     check_network(network, config.model)
     if config.lora is not None:
         check_targets(network, config.lora)
     if config.sequence_parallel > 1:
         check_heads(network.config, config.sequence_parallel, config.model)
-
-
-def check_network(network: Any, name: str) -> None:
-    """Refuse a model that would not be trained as it is served.
-
-    Args:
-        network: transformers' model; its weights may be on the meta device.
-        name: the model, for the message.
-
-    Raises:
-        ConfigError: its layers see more than their example, or less, or its logits are made otherwise.
-    """
-    import torch
-
-    text, family = network.config.get_text_config(), type(network).__name__
-    where = f"model {name} ({family})"
-    kinds = set(getattr(text, "layer_types", None) or ()) - TRAINED_LAYERS
-    if kinds or getattr(network, "_is_stateful", False):
-        what = ", ".join(sorted(kinds)) or "a state of their own"
-        raise ConfigError(
-            f"{where}: has layers with {what}, which would run on from one example of a row into the next; only models "
-            "whose layers are all attention can be trained here"
-        )
-    if getattr(text, "attention_chunk_size", None):
-        raise ConfigError(f"{where}: attends in chunks (attention_chunk_size), which is not trained here")
-    sinks = any(parameter.endswith(".sinks") for parameter, _ in network.named_parameters())
-    if sinks or getattr(text, "attn_logit_softcapping", None):
-        raise ConfigError(f"{where}: reshapes its attention (softcapping or sinks), which is not trained here")
-    head = network.get_output_embeddings()
-    if not isinstance(head, torch.nn.Linear) or head.bias is not None:
-        raise ConfigError(f"{where}: training needs a linear output layer without bias, found {head}")
-    for field in RESHAPED_LOGITS:
-        if getattr(text, field, None) not in (None, 1, 1.0):
-            raise ConfigError(f"{where}: models that reshape their logits ({field}) cannot be trained here")
-
-
-def check_targets(network: Any, lora: LoraConfig) -> None:
-    """Refuse layers for LoRA that a model does not have.
-
-    Raises:
-        ConfigError: it has no linear layer of a name.
-    """
-    import torch
-
-    if isinstance(lora.target_modules, str):
-        return
-    linear = {
-        name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)
-    }
-    for target in lora.target_modules:
-        if target not in linear:
+    if config.tokenizer is not None:
+        largest, rows = max(load_tokenizer(config).get_vocab().values()), network.get_input_embeddings().num_embeddings
+        if largest >= rows:
             raise ConfigError(
-                f"lora.target_modules: {type(network).__name__} has no linear layer {target!r}; it has "
-                + ", ".join(sorted(linear))
+                f"tokenizer {config.tokenizer}: it has token ids up to {largest:,}, but model {config.model} has only "
+                f"{rows:,} embedding rows; give a tokenizer that fits the model, or leave it out to use the model's own"
             )
-
-
-def check_heads(model_config: Any, size: int, name: str) -> None:
-    """Refuse a number of workers that the attention heads cannot be divided among.
-
-    Args:
-        model_config: transformers' config of the model.
-        size: workers that share a row.
-        name: the model, for the message.
-
-    Raises:
-        ConfigError: they cannot.
-    """
-    heads, shared_heads = attention_heads(model_config)
-    if heads % size or (shared_heads % size and size % shared_heads):
-        raise ConfigError(
-            f"model {name}: sequence_parallel {size} does not divide its {heads} attention heads ({shared_heads} for "
-            "keys and values); choose a divisor"
-        )
-
-
-def attention_heads(model_config: Any) -> tuple[int, int]:
-    """Attention heads, and those of keys and values."""
-    text = model_config.get_text_config()
-    return text.num_attention_heads, getattr(text, "num_key_value_heads", None) or text.num_attention_heads

@@ -1,30 +1,20 @@
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from s1ray.schemas import Trace
+from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
-from s1ray.training.data.conditional_control import upper_bound
-from s1ray.training.data.examples import ChatRenderer, build_examples, explain
+from s1ray.training.data.conditional_control import Control, upper_bound
+from s1ray.training.data.examples import ChatRenderer, Unusable, build_examples, explain
+from tests.support.training_runs import changed, trace
+from tests.training.conftest import MakeTokenizer
 
-MakeTokenizer = Callable[[list[str], str | None], Any]
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-TRACE = Trace(
-    id="abc-0",
-    question_id="abc",
-    sample=0,
-    question="How many?",
-    thinking="  Let me see.\n\nTwo and two.\n",
-    attempt="It is 4.\n",
-    teacher="test",
-    thinking_tokens=0,
-    attempt_tokens=0,
-    finish_reason="stop",
-)
+TRACE = trace("abc-0", "How many?", "  Let me see.\n\nTwo and two.\n", "It is 4.\n")
 PROMPT = (
     "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
     "<|im_start|>user\nHow many?<|im_end|>\n"
@@ -34,15 +24,17 @@ RESPONSE = "<|im_start|>think\nLet me see.\n\nTwo and two.\n<|im_start|>answer\n
 
 
 @pytest.fixture(scope="module")
-def renderer(tokenizer: Any) -> ChatRenderer:
+def renderer(tokenizer: PreTrainedTokenizerBase) -> ChatRenderer:
     return ChatRenderer(tokenizer, ThinkingFormat.preset("s1"))
 
 
-def build(renderer: ChatRenderer, max_length: int = 1000, **changes: Any) -> tuple[list[Any], list[Any]]:
-    return build_examples([dataclasses.replace(TRACE, **changes)], renderer, max_length)
+def build(renderer: ChatRenderer, max_length: int = 1000, **changes: str) -> tuple[list[Example], list[Unusable]]:
+    return build_examples([changed(TRACE, **changes)], renderer, max_length)
 
 
-def test_the_text_is_s1s_and_the_loss_is_on_the_whole_assistant_turn(renderer: ChatRenderer, tokenizer: Any) -> None:
+def test_the_text_is_s1s_and_the_loss_is_on_the_whole_assistant_turn(
+    renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
+) -> None:
     (example,), unusable = build(renderer)
     assert unusable == []
     assert tokenizer.decode(example.input_ids) == PROMPT + RESPONSE
@@ -51,19 +43,25 @@ def test_the_text_is_s1s_and_the_loss_is_on_the_whole_assistant_turn(renderer: C
     assert example.loss_mask == sorted(example.loss_mask)
 
 
-def test_end_of_turn_is_trained_although_it_is_the_padding_token_too(renderer: ChatRenderer, tokenizer: Any) -> None:
+def test_end_of_turn_is_trained_although_it_is_the_padding_token_too(
+    renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
+) -> None:
     (example,), _ = build(renderer)
     assert tokenizer.pad_token_id == tokenizer.eos_token_id
     ends = [i for i, token in enumerate(example.input_ids) if token == tokenizer.eos_token_id]
     assert [example.loss_mask[i] for i in ends] == [False, False, True]
 
 
-def test_prompt_and_response_tokenised_apart_equal_the_whole_text(renderer: ChatRenderer, tokenizer: Any) -> None:
+def test_prompt_and_response_tokenised_apart_equal_the_whole_text(
+    renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
+) -> None:
     (example,), _ = build(renderer)
     assert example.input_ids == tokenizer(PROMPT + RESPONSE, add_special_tokens=False)["input_ids"]
 
 
-def test_an_answer_that_says_answer_gets_no_second_prefix(renderer: ChatRenderer, tokenizer: Any) -> None:
+def test_an_answer_that_says_answer_gets_no_second_prefix(
+    renderer: ChatRenderer, tokenizer: PreTrainedTokenizerBase
+) -> None:
     (example,), _ = build(renderer, attempt="So the Answer: 4")
     assert "<|im_start|>answer\nSo the Answer: 4<|im_end|>" in tokenizer.decode(example.input_ids)
 
@@ -90,14 +88,16 @@ def test_a_row_is_never_cut_but_reported_with_its_id(renderer: ChatRenderer) -> 
         ({"question": "What does <|im_start|> do?"}, "delimiter_in_text"),
     ],
 )
-def test_rows_that_cannot_be_trained_on_whole_are_named(renderer: ChatRenderer, changes: Any, reason: str) -> None:
-    examples, (row,) = build(renderer, **changes)
+def test_rows_that_cannot_be_trained_on_whole_are_named(
+    renderer: ChatRenderer, changes: dict[str, str], reason: str
+) -> None:
+    examples, (row,) = build(renderer, 1000, **changes)
     assert examples == []
     assert (row.id, row.reason) == ("abc-0", reason)
 
 
 def test_examples_keep_the_order_of_the_traces(renderer: ChatRenderer) -> None:
-    traces = [dataclasses.replace(TRACE, id=str(i), attempt="" if i % 7 == 0 else "4") for i in range(600)]
+    traces = [changed(TRACE, id=str(i), attempt="" if i % 7 == 0 else "4") for i in range(600)]
     examples, unusable = build_examples(traces, renderer, 1000)
     assert [example.id for example in examples] == [str(i) for i in range(600) if i % 7]
     assert [row.id for row in unusable] == [str(i) for i in range(0, 600, 7)]
@@ -134,10 +134,10 @@ def test_a_tokenizer_without_chat_template_is_refused(make_tokenizer: MakeTokeni
         ChatRenderer(make_tokenizer(["<|im_end|>", "<|im_start|>"], None), ThinkingFormat.preset("s1"))
 
 
-STEPPED = dataclasses.replace(TRACE, thinking="One.\n\nTwo,\nstill two.\n\n \n\nThree.\n", attempt="4")
+STEPPED = changed(TRACE, thinking="One.\n\nTwo,\nstill two.\n\n \n\nThree.\n", attempt="4")
 
 
-def rendered(tokenizer: Any, control: Any, trace: Trace, name: str = "s1") -> tuple[str, str]:
+def rendered(tokenizer: PreTrainedTokenizerBase, control: Control, trace: Trace, name: str = "s1") -> tuple[str, str]:
     renderer = ChatRenderer(tokenizer, ThinkingFormat.preset(name), control)
     (example,), _ = build_examples([trace], renderer, 1000)
     first = example.loss_mask.index(True)
@@ -145,7 +145,7 @@ def rendered(tokenizer: Any, control: Any, trace: Trace, name: str = "s1") -> tu
     return tokenizer.decode(example.input_ids[:first]), tokenizer.decode(example.input_ids[first:])
 
 
-def test_token_conditional_control_asks_for_the_next_power_of_two(tokenizer: Any) -> None:
+def test_token_conditional_control_asks_for_the_next_power_of_two(tokenizer: PreTrainedTokenizerBase) -> None:
     prompt, response = rendered(tokenizer, "token", STEPPED)
     length = len(STEPPED.thinking.strip())  # in this tokenizer a character is a token
     assert 16 < length <= 32
@@ -153,7 +153,7 @@ def test_token_conditional_control_asks_for_the_next_power_of_two(tokenizer: Any
     assert response == f"<|im_start|>think\n{STEPPED.thinking.strip()}\n<|im_start|>answer\nAnswer: 4<|im_end|>\n"
 
 
-def test_step_conditional_control_counts_down_and_has_no_think_block(tokenizer: Any) -> None:
+def test_step_conditional_control_counts_down_and_has_no_think_block(tokenizer: PreTrainedTokenizerBase) -> None:
     prompt, response = rendered(tokenizer, "step", STEPPED)
     assert prompt == PROMPT.replace("How many?", "How many?\n\nThink for up to 4 steps.")
     assert response == (

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from s1ray.training.planning.mfu import PEAK_TFLOPS, ModelFlops, model_flops, peak_flops
+from s1ray.training.planning.gpus import GPUS, gpu_memory, peak_flops
+from s1ray.training.planning.mfu import ModelFlops, model_flops
 
 
 def test_the_longest_part_of_a_devices_name_decides() -> None:
@@ -14,7 +13,7 @@ def test_the_longest_part_of_a_devices_name_decides() -> None:
     assert peak_flops("NVIDIA H100 PCIe") == 756e12
     assert peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
     assert peak_flops("NVIDIA L40S") == 362e12
-    assert peak_flops("NVIDIA GH200 480GB") == PEAK_TFLOPS["GH200"] * 1e12
+    assert peak_flops("NVIDIA GH200 480GB") == 989e12
     assert peak_flops("Some Other Device") is None
 
 
@@ -46,6 +45,15 @@ def test_mixtures_of_experts_are_not_guessed_at(model_folder: Path) -> None:
     assert model_flops(network) is None
 
 
-@pytest.mark.parametrize("name", PEAK_TFLOPS)
-def test_every_known_device_is_found_by_its_own_name(name: str) -> None:
-    assert peak_flops(f"NVIDIA {name} 80GB") == PEAK_TFLOPS[name] * 1e12
+def test_every_known_device_is_found_by_its_own_name() -> None:
+    known = {name: gpu.tflops for name, gpu in GPUS.items() if gpu.tflops is not None}
+    assert {name: peak_flops(f"NVIDIA {name} 80GB") for name in known} == {
+        name: tflops * 1e12 for name, tflops in known.items()
+    }
+
+
+def test_gpus_whose_memory_is_known_have_rays_names() -> None:
+    from ray.util.accelerators import accelerators
+
+    known = {value for name, value in vars(accelerators).items() if name.isupper()}
+    assert {name for name in GPUS if gpu_memory(name) is not None} <= known

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -17,6 +18,12 @@ from s1ray.training.planning.architecture import describe
 from s1ray.training.planning.hardware import Hardware, Node
 from s1ray.training.planning.memory import Architecture, Workload, estimate, layer_activations, model_states
 from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for
+from tests.support.training_runs import training_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    Estimator = Callable[..., tuple[int, ...]]
 
 QWEN_32B = Architecture(
     parameters=32_763_876_352,
@@ -31,12 +38,12 @@ QWEN_32B = Architecture(
 )
 
 
-def config_of(**changes: Any) -> TrainingConfig:
-    return TrainingConfig(**({"output": "x", "model": "x", "traces": "x", "precision": "bf16"} | changes))
+def config_of(**changes: object) -> TrainingConfig:
+    return training_config(**({"precision": "bf16"} | changes))
 
 
 @pytest.fixture(scope="module")
-def estimators() -> tuple[Any, Any]:
+def estimators() -> tuple[Estimator, Estimator]:
     os.environ["DS_ACCELERATOR"] = "cpu"
     from deepspeed.runtime.zero.stage3 import estimate_zero3_model_states_mem_needs
     from deepspeed.runtime.zero.stage_1_and_2 import estimate_zero2_model_states_mem_needs
@@ -49,7 +56,9 @@ NODES = [(1, 1), (4, 1), (8, 1), (8, 2), (8, 4)]
 
 @pytest.mark.parametrize(("gpus", "nodes"), NODES)
 @pytest.mark.parametrize("offload", [False, True])
-def test_model_states_of_zero_2_are_deepspeeds(estimators: Any, gpus: int, nodes: int, offload: bool) -> None:
+def test_model_states_of_zero_2_are_deepspeeds(
+    estimators: tuple[Estimator, Estimator], gpus: int, nodes: int, offload: bool
+) -> None:
     optimizer = "cpu" if offload else "none"
     config = config_of(zero_stage=2, num_workers=gpus * nodes, offload={"optimizer": optimizer})
     found = model_states(QWEN_32B, config)
@@ -63,7 +72,7 @@ def test_model_states_of_zero_2_are_deepspeeds(estimators: Any, gpus: int, nodes
 @pytest.mark.parametrize(("gpus", "nodes"), NODES)
 @pytest.mark.parametrize(("optimizer", "parameters"), [("none", "none"), ("cpu", "none"), ("cpu", "cpu")])
 def test_model_states_of_zero_3_are_deepspeeds(
-    estimators: Any, gpus: int, nodes: int, optimizer: str, parameters: str
+    estimators: tuple[Estimator, Estimator], gpus: int, nodes: int, optimizer: str, parameters: str
 ) -> None:
     offload = {"optimizer": optimizer, "parameters": parameters}
     found = model_states(QWEN_32B, config_of(zero_stage=3, num_workers=gpus * nodes, offload=offload))
@@ -82,10 +91,10 @@ def test_model_states_of_zero_3_are_deepspeeds(
         assert found.host * gpus == pytest.approx(host, abs=4 * gpus)
 
 
-def kept_for_backward(model: Any, tokens: int, segments: tuple[int, ...]) -> int:
+def kept_for_backward(model: PreTrainedModel, tokens: int, segments: tuple[int, ...]) -> int:
     """Bytes that autograd keeps of a forward pass, beside the model's weights."""
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    storages: dict[int, Any] = {}
+    storages: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
@@ -114,7 +123,7 @@ FAMILIES = {
 @pytest.mark.parametrize("segments", [(0, 256), (0, 100, 256)], ids=["one-example", "packed"])
 @pytest.mark.parametrize("lora", [None, LoraConfig(rank=4)], ids=["full", "lora"])
 def test_activations_are_what_autograd_keeps_of_a_layer(
-    family: str, precision: Any, segments: tuple[int, ...], lora: LoraConfig | None
+    family: str, precision: str, segments: tuple[int, ...], lora: LoraConfig | None
 ) -> None:
     if lora is not None:
         pytest.importorskip("peft", reason="LoRA needs peft")
@@ -248,10 +257,3 @@ def test_without_a_cluster_the_accelerator_named_in_the_config_counts(monkeypatc
     assert (found.on_gpu, found.device_memory, found.workers_per_node) == (True, 143771 * 2**20, 8)
     assert hardware.find_hardware(config_of(device="gpu")).device_memory is None
     assert not hardware.find_hardware(config_of()).on_gpu
-
-
-def test_names_are_rays() -> None:
-    from ray.util.accelerators import accelerators
-
-    known = {value for name, value in vars(accelerators).items() if name.isupper()}
-    assert hardware.GPU_MEMORY_MIB.keys() <= known

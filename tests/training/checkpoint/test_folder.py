@@ -1,4 +1,4 @@
-"""What a killed run leaves in its checkpoint folder, and what becomes of it before the run goes on."""
+"""What a killed run leaves in its checkpoint folder, and how it is repaired before the run resumes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.runs import RunError
-from s1ray.training.checkpoint.folder import SNAPSHOT, STATE_FILE, is_whole, tidy, write_file_list
+from s1ray.training.checkpoint.folder import RAY_TRAIN_LIST, STATE_FILE, is_whole, repair, write_file_list
 
 UNKNOWN = 1e300
 
@@ -25,15 +25,16 @@ def checkpoint(folder: Path, step: int, *, loss: float = UNKNOWN, workers: int =
     return path
 
 
-def snapshot(folder: Path, *steps: int) -> None:
+def write_list(folder: Path, *steps: int) -> None:
     results = [{"version": 0, "checkpoint_dir_name": f"step_{step:06d}", "metrics": {}} for step in steps]
     content = {"checkpoint_results": results, "latest_checkpoint_result": results[-1] if results else None}
-    (folder / SNAPSHOT).write_text(json.dumps(content))
+    (folder / RAY_TRAIN_LIST).write_text(json.dumps(content))
 
 
 def listed(folder: Path) -> list[str]:
     return [
-        result["checkpoint_dir_name"] for result in json.loads((folder / SNAPSHOT).read_text())["checkpoint_results"]
+        result["checkpoint_dir_name"]
+        for result in json.loads((folder / RAY_TRAIN_LIST).read_text())["checkpoint_results"]
     ]
 
 
@@ -49,39 +50,39 @@ def test_a_checkpoint_is_whole_only_with_every_workers_files_in_full_size(tmp_pa
     assert not is_whole(path)
 
 
-def test_nothing_there_is_nothing_to_go_on_from(tmp_path: Path) -> None:
-    assert tidy(tmp_path / "checkpoints") is None
+def test_without_a_folder_there_is_nothing_to_resume_from(tmp_path: Path) -> None:
+    assert repair(tmp_path / "checkpoints") is None
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_a_sound_folder_stays_as_it_is(tmp_path: Path) -> None:
+def test_an_intact_folder_stays_as_it_is(tmp_path: Path) -> None:
     checkpoint(tmp_path, 4)
     checkpoint(tmp_path, 8)
-    snapshot(tmp_path, 4, 8)
-    before = (tmp_path / SNAPSHOT).read_text()
-    newest = tidy(tmp_path)
+    write_list(tmp_path, 4, 8)
+    before = (tmp_path / RAY_TRAIN_LIST).read_text()
+    newest = repair(tmp_path)
     assert newest is not None
     assert (newest.finished_steps, newest.world_size) == (8, 2)
-    assert (tmp_path / SNAPSHOT).read_text() == before
+    assert (tmp_path / RAY_TRAIN_LIST).read_text() == before
 
 
-def test_an_upload_that_never_ended_is_deleted_so_that_nothing_mixes_with_its_files(tmp_path: Path) -> None:
+def test_an_unfinished_upload_is_deleted_so_that_nothing_mixes_with_its_files(tmp_path: Path) -> None:
     checkpoint(tmp_path, 4)
-    snapshot(tmp_path, 4)
+    write_list(tmp_path, 4)
     cut = checkpoint(tmp_path, 8)
     (cut / "state" / "shard_1.pt").write_bytes(b"")
-    newest = tidy(tmp_path)
+    newest = repair(tmp_path)
     assert newest is not None
     assert newest.finished_steps == 4
     assert not cut.exists()
     assert listed(tmp_path) == ["step_000004"]
 
 
-def test_a_whole_checkpoint_that_was_not_listed_yet_is_taken_up(tmp_path: Path) -> None:
+def test_a_run_resumes_from_a_whole_checkpoint_that_was_not_listed_yet(tmp_path: Path) -> None:
     checkpoint(tmp_path, 4)
-    snapshot(tmp_path, 4)
+    write_list(tmp_path, 4)
     checkpoint(tmp_path, 8, workers=1)
-    newest = tidy(tmp_path)
+    newest = repair(tmp_path)
     assert newest is not None
     assert (newest.finished_steps, newest.world_size) == (8, 1)
     assert listed(tmp_path) == ["step_000004", "step_000008"]
@@ -89,32 +90,32 @@ def test_a_whole_checkpoint_that_was_not_listed_yet_is_taken_up(tmp_path: Path) 
 
 def test_the_first_checkpoint_survives_a_kill_before_there_was_a_list(tmp_path: Path) -> None:
     checkpoint(tmp_path, 4)
-    newest = tidy(tmp_path)
+    newest = repair(tmp_path)
     assert newest is not None
     assert newest.finished_steps == 4
     assert listed(tmp_path) == ["step_000004"]
 
 
 @pytest.mark.parametrize("torn", ["", '{"ray_version": "2.60.0", "checkpoint_res', "[]"])
-def test_a_list_cut_off_in_the_middle_is_written_anew(tmp_path: Path, torn: str) -> None:
+def test_a_list_cut_off_in_the_middle_is_rewritten(tmp_path: Path, torn: str) -> None:
     checkpoint(tmp_path, 4, loss=1.0)
     checkpoint(tmp_path, 8, loss=2.0)
-    (tmp_path / SNAPSHOT).write_text(torn)
-    newest = tidy(tmp_path)
+    (tmp_path / RAY_TRAIN_LIST).write_text(torn)
+    newest = repair(tmp_path)
     assert newest is not None
     assert newest.finished_steps == 8
-    # Ordered by score, the best last, as Ray Train keeps it; the newest is named beside it.
+    # Ordered by score, the best last, as Ray Train keeps it; the newest is named separately.
     assert listed(tmp_path) == ["step_000008", "step_000004"]
-    content = json.loads((tmp_path / SNAPSHOT).read_text())
+    content = json.loads((tmp_path / RAY_TRAIN_LIST).read_text())
     assert content["latest_checkpoint_result"]["checkpoint_dir_name"] == "step_000008"
 
 
-def test_checkpoints_without_a_whole_one_are_refused_rather_than_started_over(tmp_path: Path) -> None:
+def test_a_run_without_any_whole_checkpoint_left_is_refused_rather_than_started_over(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 4)
-    snapshot(tmp_path, 4)
+    write_list(tmp_path, 4)
     (path / "state" / "shard_0.pt").unlink()
-    with pytest.raises(RunError, match="none is whole any more"):
-        tidy(tmp_path)
+    with pytest.raises(RunError, match="none of its 1 checkpoint"):
+        repair(tmp_path)
     assert path.exists()
 
 
@@ -127,7 +128,7 @@ def test_ray_train_accepts_the_list_that_is_written(tmp_path: Path) -> None:
     checkpoint(folder, 4, loss=1.0)
     checkpoint(folder, 8, loss=2.0)
     checkpoint(folder, 12)
-    tidy(folder)
+    repair(folder)
     settings = CheckpointConfig(
         num_to_keep=1, checkpoint_score_attribute="validation_loss", checkpoint_score_order="min"
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 
 from s1ray.training.config import OptimizerConfig
@@ -19,7 +21,9 @@ def test_warm_up_is_rounded_up_but_not_past_a_whole_number(total: int, ratio: fl
 
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
 @pytest.mark.parametrize("warmup_ratio", [0.0, 0.05])
-def test_learning_rates_are_those_of_transformers(schedule: str, warmup_ratio: float) -> None:
+def test_learning_rates_are_those_of_transformers(
+    schedule: Literal["cosine", "linear", "constant"], warmup_ratio: float
+) -> None:
     import torch
     from transformers import get_scheduler
 

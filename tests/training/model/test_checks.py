@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import importlib.util
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from s1ray.config import ConfigError
-from s1ray.training.config import TrainingConfig
-from s1ray.training.planning.requirements import check_network, check_requirements
+from s1ray.training.model.checks import check_heads, check_network
+from s1ray.training.planning.requirements import check_requirements
+from tests.support.training_runs import training_config
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 SMALL = {
     "vocab_size": 64,
@@ -23,7 +28,7 @@ SMALL = {
 }
 
 
-def network(family: str, **fields: Any) -> Any:
+def network(family: str, **fields: object) -> PreTrainedModel:
     with torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL, **fields))
 
@@ -42,7 +47,7 @@ def network(family: str, **fields: Any) -> Any:
         ("phi", {}, "linear output layer without bias"),
     ],
 )
-def test_a_model_that_would_be_trained_otherwise_is_refused(family: str, fields: dict[str, Any], problem: str) -> None:
+def test_a_model_that_is_served_otherwise_is_refused(family: str, fields: dict[str, object], problem: str) -> None:
     with pytest.raises(ConfigError, match=f"model org/m .*{problem}"):
         check_network(network(family, **fields), "org/m")
 
@@ -56,10 +61,32 @@ def test_families_of_plain_attention_can_be_trained(family: str) -> None:
     ("fields", "problem"),
     [
         ({"lora": {"target_modules": ["q_porj"]}}, "lora.target_modules: .* no linear layer 'q_porj'; it has .*q_proj"),
+        ({"num_workers": 3, "sequence_parallel": 3}, "sequence_parallel 3 does not divide its 4 attention heads"),
         ({"accelerator_type": "H1000"}, "accelerator_type: Ray knows no accelerator 'H1000'; did you mean .*H100"),
     ],
 )
-def test_a_wrong_name_is_refused_before_anything_is_started(fields: dict[str, Any], problem: str) -> None:
-    config = TrainingConfig.model_validate({"output": "x", "model": "miniature-base", "traces": "x"} | fields)
+def test_what_does_not_fit_the_model_is_refused_before_anything_starts(fields: dict[str, object], problem: str) -> None:
+    config = training_config(**({"model": "miniature-base"} | fields))
     with pytest.raises(ConfigError, match=problem):
+        check_requirements(config)
+
+
+@pytest.mark.parametrize(
+    ("heads", "shared", "size", "fits"),
+    [(40, 8, 8, True), (40, 8, 16, False), (32, 8, 16, True), (28, 4, 8, False), (4, 2, 4, True), (6, 4, 3, False)],
+)
+def test_heads_must_divide_among_the_workers_that_share_a_row(heads: int, shared: int, size: int, fits: bool) -> None:
+    config = AutoConfig.for_model("qwen2", num_attention_heads=heads, num_key_value_heads=shared)
+    if fits:
+        check_heads(config, size, "m")
+    else:
+        with pytest.raises(ConfigError, match=f"model m: sequence_parallel {size} does not divide its {heads}"):
+            check_heads(config, size, "m")
+
+
+def test_lora_without_peft_is_refused_before_the_run_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = training_config(model="miniature-base", lora={})
+    check_requirements(config)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="pip install peft"):
         check_requirements(config)

@@ -1,20 +1,15 @@
-"""The loss on traces that are not trained on.
+"""Which traces are held out of training, to measure the loss on.
 
-What is held out is drawn by the seed alone, before training, and by question: the answer to a question that has several
-traces would otherwise be learned from one and measured on another.
+The draw depends on the seed alone and is made before training, by question: otherwise a question with several traces
+would be learned from one of them and measured on another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
 
+from s1ray.config import ConfigError
 from s1ray.training.config import ValidationConfig
-
-if TYPE_CHECKING:
-    import torch
-
-    from s1ray.training.model.engine import Engine
 
 
 def held_out(question_ids: Sequence[str], config: ValidationConfig, seed: int) -> list[int]:
@@ -24,7 +19,7 @@ def held_out(question_ids: Sequence[str], config: ValidationConfig, seed: int) -
         question_ids: each row's question.
 
     Raises:
-        ValueError: nothing would be left to train on.
+        ConfigError: nothing would be left to train on.
     """
     import numpy as np
 
@@ -40,24 +35,8 @@ def held_out(question_ids: Sequence[str], config: ValidationConfig, seed: int) -
             break
         chosen += rows_of[questions[index]]
     if len(chosen) == len(question_ids):
-        raise ValueError(
+        raise ConfigError(
             f"validation would hold out all {len(question_ids)} usable rows ({wanted} wanted, {len(questions)} "
             "question(s)); lower validation.size or validation.fraction"
         )
     return sorted(chosen)
-
-
-def evaluate(engine: Engine, micro_batches: Sequence[dict[str, Any]]) -> torch.Tensor:
-    """Sum the loss over a worker's micro-batches (fp32 scalar), without dropout.
-
-    Every worker must call it, with as many micro-batches as the others.
-    """
-    import torch
-
-    total = torch.zeros((), dtype=torch.float32, device=engine.device)
-    engine.deepspeed.eval()
-    with torch.no_grad():
-        for inputs in micro_batches:
-            total += engine.deepspeed(**inputs)
-    engine.deepspeed.train()
-    return total

@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import pytest
 
 from s1ray.config import ConfigError
 from s1ray.training.config import TrackingConfig
-from s1ray.training.monitoring.metrics import MetricsFile, MetricsTail, read_metrics
+from s1ray.training.monitoring.metrics import MetricsFile, MetricsTail, StepMetrics, read_metrics
 from s1ray.training.monitoring.plots import plot_loss
 from s1ray.training.monitoring.progress import Progress, describe
 from s1ray.training.monitoring.tracking import TENSORBOARD_FOLDER, TensorBoard, check_packages, open_trackers, series
 
 
-def line(step: int, **changes: Any) -> dict[str, Any]:
-    return {"step": step, "epoch": 1, "loss": 2.0 / step, "grad_norm": 1.0, "tokens_per_second": 1000.0} | changes
+def line(step: int, **changes: object) -> StepMetrics:
+    series = {"loss": 2.0 / step, "grad_norm": 1.0, "tokens_per_second": 1000.0}
+    return cast(StepMetrics, {"step": step, "epoch": 1} | series | changes)
+
+
+def write(path: Path, *lines: StepMetrics) -> None:
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in lines))
 
 
 class Recorder:
@@ -29,7 +34,7 @@ class Recorder:
         self.closed: bool | None = None
         self._fails_at = fails_at
 
-    def log(self, metrics: dict[str, Any]) -> None:
+    def log(self, metrics: StepMetrics) -> None:
         if metrics["step"] == self._fails_at:
             raise ConnectionError("nobody there")
         self.steps.append(metrics["step"])
@@ -42,56 +47,70 @@ def test_the_tail_gives_each_line_once_and_waits_for_whole_ones(tmp_path: Path) 
     path = tmp_path / "metrics.jsonl"
     tail = MetricsTail(path)
     assert tail.read() == []
-    path.write_text('{"step": 1}\n{"step": 2}\n{"st')
-    assert tail.read() == [{"step": 1}, {"step": 2}]
+    write(path, line(1), line(2))
     with path.open("a") as stream:
-        stream.write('ep": 3}\n')
-    assert tail.read() == [{"step": 3}]
+        stream.write(json.dumps(line(3))[:10])
+        stream.flush()
+        assert tail.read() == [line(1), line(2)]
+        stream.write(json.dumps(line(3))[10:] + "\n")
+    assert tail.read() == [line(3)]
     assert tail.read() == []
 
 
-def test_the_tail_begins_anew_when_a_run_goes_on(tmp_path: Path) -> None:
+def test_the_tail_starts_again_when_a_run_resumes(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     first = MetricsFile(path, finished_steps=0)
     for step in (1, 2, 3):
-        first.write({"step": step})
+        first.write(line(step))
     tail = MetricsTail(path)
     assert len(tail.read()) == 3
     again = MetricsFile(path, finished_steps=1)
-    again.write({"step": 2})
-    assert tail.read() == [{"step": 1}, {"step": 2}]
+    again.write(line(2, tokens=7))
+    assert tail.read() == [line(1), line(2, tokens=7)]
+
+
+def test_steps_after_the_checkpoint_are_removed_on_resume(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    write(path, line(1), line(2), line(3))
+    with path.open("a") as stream:
+        stream.write('{"step": 4, "lo')
+    assert read_metrics(path) == [line(1), line(2), line(3)]
+    metrics = MetricsFile(path, finished_steps=2)
+    metrics.write(line(3, tokens=7))
+    metrics.close()
+    assert read_metrics(path) == [line(1), line(2), line(3, tokens=7)]
 
 
 def test_numbers_that_are_not_finite_are_null_in_the_file(tmp_path: Path) -> None:
     metrics = MetricsFile(tmp_path / "metrics.jsonl", finished_steps=0)
-    metrics.write({"step": 1, "loss": float("nan"), "grad_norm": float("inf")})
-    assert read_metrics(tmp_path / "metrics.jsonl") == [{"step": 1, "loss": None, "grad_norm": None}]
+    metrics.write(line(1, loss=float("nan"), grad_norm=float("inf")))
+    assert read_metrics(tmp_path / "metrics.jsonl") == [line(1, loss=None, grad_norm=None)]
 
 
-def test_trackers_are_told_of_each_step_once_and_of_the_end(tmp_path: Path) -> None:
+def test_trackers_get_each_step_once_and_the_end(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     recorder = Recorder()
     with Progress(path, 4, trackers=[recorder]) as progress:
-        path.write_text("".join(json.dumps(line(step)) + "\n" for step in (1, 2)))
+        write(path, line(1), line(2))
         progress._latest()
-        path.write_text("".join(json.dumps(line(step)) + "\n" for step in (1, 2, 3, 4)))
+        write(path, *(line(step) for step in (1, 2, 3, 4)))
     assert recorder.steps == [1, 2, 3, 4]
     assert recorder.closed is False
 
 
-def test_a_tracker_that_fails_is_left_out_and_the_others_go_on(
+def test_a_tracker_that_fails_is_dropped_and_the_others_continue(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text("".join(json.dumps(line(step)) + "\n" for step in (1, 2, 3)))
+    write(path, *(line(step) for step in (1, 2, 3)))
     failing, sound = Recorder(fails_at=2), Recorder()
     with caplog.at_level(logging.WARNING, logger="s1ray"), Progress(path, 3, trackers=[failing, sound]):
         pass
     assert (failing.steps, sound.steps) == ([1], [1, 2, 3])
-    assert "a recorder fails (nobody there) and is told nothing more" in caplog.text
+    assert "a recorder failed (nobody there); it gets no further steps" in caplog.text
 
 
-def test_trackers_hear_that_a_run_has_failed(tmp_path: Path) -> None:
+def test_trackers_learn_that_a_run_has_failed(tmp_path: Path) -> None:
     recorder = Recorder()
     with pytest.raises(RuntimeError), Progress(tmp_path / "metrics.jsonl", 3, trackers=[recorder]):
         raise RuntimeError("no workers")
@@ -103,10 +122,10 @@ def test_a_step_is_described_with_what_is_known_of_it() -> None:
     rich = describe(line(2, validation_loss=1.5, mfu=0.412))
     assert rich == "loss 1.000, validation 1.500, 1,000 tokens/s, MFU 41.2 %"
     skipped = describe(line(3, loss=None, skipped="the loss is nan"))
-    assert skipped == "loss not a number, 1,000 tokens/s, left out: the loss is nan"
+    assert skipped == "loss not a number, 1,000 tokens/s, skipped: the loss is nan"
 
 
-def test_tensorboard_gets_every_series_once_also_when_the_run_goes_on(tmp_path: Path) -> None:
+def test_tensorboard_gets_every_series_once_also_after_a_restart(tmp_path: Path) -> None:
     for _ in range(2):
         board = TensorBoard(tmp_path / TENSORBOARD_FOLDER)
         for step in (1, 2, 3):
@@ -118,11 +137,8 @@ def test_tensorboard_gets_every_series_once_also_when_the_run_goes_on(tmp_path: 
 
 
 def test_only_numbers_are_drawn_over_the_steps() -> None:
-    assert series(line(1, skipped="why", rows=["a"], validation_loss=None)) == {
-        "loss": 2.0,
-        "grad_norm": 1.0,
-        "tokens_per_second": 1000.0,
-    }
+    numbers = {"loss": 2.0, "grad_norm": 1.0, "tokens_per_second": 1000.0}
+    assert series(line(1, skipped="why", rows=["a"], validation_loss=None)) == numbers
 
 
 def test_a_missing_package_is_named_with_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +161,6 @@ def test_the_plot_shows_gaps_and_skipped_steps(tmp_path: Path, name: str) -> Non
     assert len(content) > 2000
     if name.endswith("svg"):
         assert b"held out" in content
-        assert b"left out" in content
+        assert b"skipped" in content
         plot_loss(lines, tmp_path / "again.svg")
         assert (tmp_path / "again.svg").read_bytes() == content

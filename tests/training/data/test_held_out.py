@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s1ray.config import ConfigError
 from s1ray.training.config import ValidationConfig
-from s1ray.training.model.validation import held_out
+from s1ray.training.data.held_out import held_out
 
 QUESTIONS = st.lists(st.integers(0, 20).map(str), min_size=2, max_size=60).filter(lambda ids: len(set(ids)) > 1)
 
@@ -19,7 +20,7 @@ def test_whole_questions_are_held_out_and_the_same_ones_whatever_the_order_of_ro
     config = ValidationConfig(fraction=fraction)
     try:
         rows = held_out(questions, config, seed)
-    except ValueError:
+    except ConfigError:
         return
     chosen = {questions[row] for row in rows}
     assert rows == [row for row, question in enumerate(questions) if question in chosen]
@@ -38,5 +39,5 @@ def test_the_size_is_met_with_the_fewest_questions_drawn() -> None:
 
 
 def test_holding_out_everything_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"would hold out all 3 usable rows .*lower validation.size"):
+    with pytest.raises(ConfigError, match=r"would hold out all 3 usable rows .*lower validation.size"):
         held_out(["a", "b", "c"], ValidationConfig(size=3), seed=0)
