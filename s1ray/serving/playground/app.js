@@ -1,4 +1,4 @@
-// The page: a question, settings that the panes share, and one pane or two.
+// The page: a question, settings that the panes share, and one or two panes.
 
 import { Pane } from "./pane.js";
 import { loadModels } from "./stream.js";

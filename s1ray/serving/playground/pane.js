@@ -1,4 +1,4 @@
-// One budget and what came of it: the dial, the stream, the counts, the request to copy.
+// One budget and its response: the dial, the stream, the counts, the request to copy.
 
 import { asCurl, asPython, chatBody, positionOf, stopsUpTo } from "./requests.js";
 import { RequestError, ask } from "./stream.js";
@@ -11,9 +11,9 @@ const NEAR_END_PX = 24;
 
 export class Pane {
   /**
-   * @param {string} label what it is called by a screen reader
-   * @param {() => object} settings what both panes share: model, question, base, key, ...
-   * @param {() => void} onChange called when it begins or ends to stream
+   * @param {string} label for screen readers
+   * @param {() => object} settings settings that both panes share: model, question, base, key, ...
+   * @param {() => void} onChange called when streaming begins or ends
    */
   constructor(label, settings, onChange) {
     const root = document.getElementById("pane").content.firstElementChild.cloneNode(true);
@@ -33,7 +33,7 @@ export class Pane {
     return Number(this.find(".waits-range").value);
   }
 
-  /** Let the dial reach from 0 to `maximum`; `isServers`: it is the server's own limit. */
+  /** Set the end of the dial; `isServers`: it is the server's own limit. */
   setMaximum(maximum, isServers) {
     this.stops = stopsUpTo(maximum);
     this.maximum = maximum;
@@ -51,7 +51,7 @@ export class Pane {
     this.#showBudget();
   }
 
-  /** Ask the question with this budget, and show what arrives until it ends or is stopped. */
+  /** Send the question with this budget, and show the stream until it ends or is stopped. */
   async run() {
     const controller = new AbortController();
     this.running = controller;
@@ -67,7 +67,7 @@ export class Pane {
       this.#flush();
       if (error.name === "AbortError") {
         this.#count(".ended", "you");
-        this.#close("stopped · live counts, of what had arrived");
+        this.#close("stopped · live counts of what had arrived");
         return { summary: "Stopped." };
       }
       const message = error instanceof RequestError ? error.message : `The page failed: ${error.message}`;
@@ -87,7 +87,7 @@ export class Pane {
     this.running?.abort();
   }
 
-  /** Show the request as it is now. */
+  /** Show the current request. */
   describe() {
     const { base, key } = this.settings();
     this.find("code").textContent = this.language(base, this.#body(), Boolean(key));
@@ -140,7 +140,7 @@ export class Pane {
   #caption() {
     if (this.budget === 0) return "answers at once, without thinking";
     if (this.budget < this.maximum) return "thinking tokens at most";
-    return this.isServers ? "thinking tokens, this server’s maximum" : "thinking tokens, all that may fit";
+    return this.isServers ? "thinking tokens, this server’s maximum" : "thinking tokens, all that fits";
   }
 
   #drawTicks() {
@@ -194,7 +194,7 @@ export class Pane {
       this.firstAt ??= performance.now();
       this.text[name] += this.text[name] ? piece[name] : piece[name].trimStart();
     }
-    // Where the server does not count along, each piece stands for a token.
+    // If the server sends no counts, each piece counts as a token.
     if (piece.thinkingTokens !== undefined) this.counted.thinking = piece.thinkingTokens;
     else if (piece.thinking) this.counted.thinking += 1;
     if (piece.completionTokens === undefined) this.counted.answer += piece.answer ? 1 : 0;
@@ -205,7 +205,7 @@ export class Pane {
     this.frame ??= requestAnimationFrame(() => this.#flush());
   }
 
-  /** Put what has arrived since the last frame on the page. */
+  /** Show what has arrived since the last frame. */
   #flush() {
     cancelAnimationFrame(this.frame);
     this.frame = null;
@@ -233,7 +233,7 @@ export class Pane {
   #finish() {
     const parts = [duration(performance.now() - this.startedAt)];
     if (this.firstAt !== null) parts.push(`first token after ${duration(this.firstAt - this.startedAt)}`);
-    if (this.finishReason === "length") parts.push("the answer was cut at the response’s limit");
+    if (this.finishReason === "length") parts.push("the answer was cut at the response limit");
     const said = this.accounting;
     if (!said) {
       this.#close(`${parts.join(" · ")} · live counts: the server sent no accounting`);
@@ -243,14 +243,14 @@ export class Pane {
     this.#count(".count-answer", said.answer_tokens);
     this.#count(".ended", ENDS[said.end_forced] ?? "itself");
     this.find(".waits-name").textContent = said.budget.wait_text ? "Waits" : "Stops swallowed";
-    const most = said.budget.waits;
-    this.#count(".count-waits", said.waits, most ? `of ${most}` : "");
+    const maximum = said.budget.waits;
+    this.#count(".count-waits", said.waits, maximum ? `of ${maximum}` : "");
     this.root.style.setProperty("--spent", positionOf(said.thinking_tokens, this.stops));
     parts.push("counted from token ids", ...this.#markWaits());
     this.#close(parts.join(" · "));
   }
 
-  /** Mark the inserted waits if the text leaves no doubt which they are; says so, or why not. */
+  /** Mark the inserted waits if the text identifies them without doubt; returns a note that says so, or why not. */
   #markWaits() {
     const { waits, budget } = this.accounting;
     const wait = budget.wait_text;
@@ -258,13 +258,13 @@ export class Pane {
     if (!waits || typeof wait !== "string" || !wait) return [];
     const pieces = text.split(wait);
     if (pieces.length - 1 !== waits) {
-      return [`“${wait}” is there ${pieces.length - 1} times, ${waits} counted as inserted: which ones, the text does not tell`];
+      return [`“${wait}” occurs ${pieces.length - 1} times, ${waits} of them inserted; the text does not show which`];
     }
     const nodes = pieces.flatMap((piece, index) => {
       if (index === 0) return [piece];
       const mark = document.createElement("mark");
       mark.textContent = wait;
-      mark.title = "Here the model wanted to stop";
+      mark.title = "The model wanted to stop here";
       return [mark, piece];
     });
     this.find(".thinking").replaceChildren(...nodes);
@@ -301,7 +301,7 @@ export class Pane {
       await navigator.clipboard.writeText(code.textContent);
       button.textContent = "Copied";
     } catch {
-      // Browsers have no clipboard for pages from another machine over plain HTTP.
+      // Browsers give pages that come from another machine over plain HTTP no access to the clipboard.
       getSelection().selectAllChildren(code);
       button.textContent = "Selected: copy it";
     }

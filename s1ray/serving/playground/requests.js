@@ -1,6 +1,6 @@
-// What the page asks of the server, and the same as text for a terminal or a Python file. Nothing here touches the page.
+// The page's requests: as JSON, as a shell command and as a Python program. Nothing here touches the page.
 
-/** The slider's stops: 0 (answer at once), then two a doubling, then the largest budget. */
+/** The slider's stops: 0 (answer at once), then two per doubling, then the largest budget. */
 export function stopsUpTo(maximum) {
   const stops = [0];
   for (let power = 16; power < maximum; power *= 2) {
@@ -11,7 +11,7 @@ export function stopsUpTo(maximum) {
   return stops;
 }
 
-/** Where a number of tokens stands among the stops, between 0 and 1. */
+/** The position of a number of tokens among the stops, from 0 to 1. */
 export function positionOf(tokens, stops) {
   const last = stops.length - 1;
   if (last < 1 || tokens <= 0) return 0;
@@ -22,7 +22,7 @@ export function positionOf(tokens, stops) {
   return (above - 1 + between) / last;
 }
 
-/** The body of a chat completion. Only what was said is in it: the rest is the server's to decide. */
+/** The body of a chat completion, with only the settings that differ from the server's defaults. */
 export function chatBody({ model, question, budget, waits, waitText, minimum, temperature, limit }) {
   const thinking = { max_tokens: budget };
   if (budget > 0 && waits > 0) thinking.waits = waits;
@@ -63,7 +63,7 @@ export function asPython(base, body, hasKey) {
     "choice = reply.choices[0]",
     "print(choice.message.reasoning_content)  # the thinking",
     "print(choice.message.content)  # the answer",
-    "print(choice.thinking)  # what became of the budget",
+    "print(choice.thinking)  # tokens, waits and forced ends",
     "",
   ].join("\n");
 }
@@ -72,7 +72,7 @@ function shellQuoted(text) {
   return /^[\w.:/-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
-/** A value on one line, in JSON or in Python, whose strings and numbers are the same. */
+/** A value on one line, in JSON or Python: both write strings and numbers in the same way. */
 function literal(value, nothing) {
   if (value === null) return nothing;
   if (Array.isArray(value)) return `[${value.map((item) => literal(item, nothing)).join(", ")}]`;

@@ -1,6 +1,6 @@
-// The server's API: the models there are, and a chat completion as a stream of what it says.
+// The server's API: its models, and a chat completion as a stream.
 
-/** A request that the server did not answer, or not to the end; `message` is for people. */
+/** A request that got no complete response; `message` is shown on the page. */
 export class RequestError extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -17,8 +17,8 @@ export async function loadModels(key) {
 }
 
 /**
- * Ask, and give what arrives: {thinking, answer} are pieces of text, {thinkingTokens, completionTokens} what the server
- * has counted so far, {accounting, finish} the last word about the response.
+ * Send a request and yield its stream: {thinking, answer} are pieces of text, {thinkingTokens, completionTokens} the
+ * server's counts so far, {accounting, finish} come at the end.
  */
 export async function* ask(body, { key, signal }) {
   const request = { ...body, stream: true, stream_options: { include_usage: true, continuous_usage_stats: true } };
@@ -26,7 +26,7 @@ export async function* ask(body, { key, signal }) {
   const response = await send("v1/chat/completions", options);
   let finished = false;
   for await (const data of events(response.body)) {
-    if (data.error) throw new RequestError(data.error.message ?? "The server failed within the response.");
+    if (data.error) throw new RequestError(data.error.message ?? "The server failed during the response.");
     const choice = data.choices?.[0];
     finished ||= Boolean(choice?.finish_reason);
     yield {
@@ -43,7 +43,7 @@ export async function* ask(body, { key, signal }) {
 
 function headers(key) {
   const all = { "Content-Type": "application/json" };
-  if (/[^\x21-\x7e]/.test(key)) throw new RequestError("The API key holds characters that no key has.");
+  if (/[^\x21-\x7e]/.test(key)) throw new RequestError("The API key contains invalid characters.");
   if (key) all.Authorization = `Bearer ${key}`;
   return all;
 }
@@ -66,14 +66,14 @@ async function explanation(response) {
   try {
     said = (await response.json()).error?.message ?? "";
   } catch {
-    // Not from our server but from something before it; the status has to do.
+    // The response comes from something in front of the server, so only its status is known.
   }
   const after = response.headers.get("Retry-After");
   const when = status === 429 && /^\d+$/.test(after ?? "") ? ` (in ${after} s)` : "";
   return said ? `${sentence(said)}${when}` : `The server answered with status ${status}${when}.`;
 }
 
-/** With a capital, unless it begins with a field's name. */
+/** Capitalized, unless the text begins with a field's name. */
 function sentence(text) {
   return /^[a-z]+ /.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
 }
@@ -100,5 +100,5 @@ async function* events(stream) {
 
 function lost(error) {
   if (error.name === "AbortError") throw error;
-  throw new RequestError("The connection was lost within the response.");
+  throw new RequestError("The connection was lost during the response.");
 }

@@ -108,7 +108,7 @@ def test_waits_that_are_ambiguous_in_the_text_are_not_marked(page: Page) -> None
     drag(page, ".waits-range", 1)
     ask(page)
     assert texts(page, "mark") == []
-    assert "“So” is there 2 times, 1 counted as inserted" in page.inner_text(".note")
+    assert "“So” occurs 2 times, 1 of them inserted" in page.inner_text(".note")
 
 
 def test_only_changed_settings_are_sent(page: Page, server: StandIn) -> None:
@@ -126,7 +126,7 @@ def test_only_changed_settings_are_sent(page: Page, server: StandIn) -> None:
 
 def test_the_dial_ends_at_the_models_maximum(page: Page) -> None:
     number = page.locator(".budget-number").first
-    for model, maximum, caption in (("s1-miniature", 1536, "maximum"), ("ponder", 512, "all that may fit")):
+    for model, maximum, caption in (("s1-miniature", 1536, "maximum"), ("ponder", 512, "all that fits")):
         page.select_option("#model", model)
         number.fill("99999")
         number.blur()
@@ -188,7 +188,7 @@ def test_a_key_is_asked_for_and_stored_nowhere(browser: Browser, server: StandIn
         assert page.evaluate("document.activeElement.id") == "key"
         page.fill("#key", "kéy")
         page.locator("#key").blur()
-        page.wait_for_selector("#problem:has-text('characters that no key has')")
+        page.wait_for_selector("#problem:has-text('contains invalid characters')")
         page.fill("#key", KEY)
         page.locator("#key").blur()
         page.wait_for_selector("#submit:enabled")
