@@ -1,4 +1,4 @@
-"""Serve files, whole: shipped ones are valid, and every mistake in one is named."""
+"""Whole Serve files: the shipped ones are valid, and every mistake is named."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ applications:
 
 
 REPLACED = "autoscaling_config: {min_replicas: 1, max_replicas: 2}"
-"""Good for Serve, and the end of the model's own autoscaling."""
+"""Valid for Serve, but it would replace the model's own autoscaling."""
 
 
 def check_text(tmp_path: Path, text: str) -> dict[str, ServingConfig]:
@@ -52,7 +52,7 @@ def check_text(tmp_path: Path, text: str) -> dict[str, ServingConfig]:
     return check_serve_config(path)
 
 
-def test_a_good_file_gives_the_arguments_of_its_applications(tmp_path: Path) -> None:
+def test_a_valid_file_gives_the_arguments_of_its_applications(tmp_path: Path) -> None:
     found = check_text(tmp_path, SERVE.replace(REPLACED, "health_check_period_s: 5"))
     assert [model.name for model in found["app"].models] == ["org/m.1"]
     assert deployment_names(found["app"]) == ["Ingress", "BudgetForcingServer:org--m_1"]
@@ -92,7 +92,7 @@ def test_options_that_would_replace_a_models_autoscaling_are_refused(tmp_path: P
         check_text(tmp_path, SERVE.replace(REPLACED, option))
 
 
-def test_the_number_of_http_workers_is_given_in_one_place(tmp_path: Path) -> None:
+def test_the_number_of_http_workers_cannot_be_overridden(tmp_path: Path) -> None:
     text = SERVE.replace("BudgetForcingServer:org--m_1", "Ingress")
     with pytest.raises(ConfigError, match=r"deployments.0.autoscaling_config: .* set `ingress_replicas`"):
         check_text(tmp_path, text)
@@ -111,7 +111,7 @@ def test_the_number_of_http_workers_is_given_in_one_place(tmp_path: Path) -> Non
         ("args:", "args:\n      access: {keys_file: FILE}", r"args.access: .*keys.0.sha256: must be the SHA-256"),
     ],
 )
-def test_what_serve_would_stumble_over_is_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:
+def test_values_that_fail_only_at_run_time_are_refused(tmp_path: Path, old: str, new: str, problem: str) -> None:
     keys = tmp_path / "keys.yaml"
     keys.write_text("keys: [{name: a, sha256: s1ray-secret}]")
     text = SERVE.replace(REPLACED, "health_check_period_s: 5")
@@ -121,7 +121,7 @@ def test_what_serve_would_stumble_over_is_refused(tmp_path: Path, old: str, new:
     assert "s1ray-secret" not in str(caught.value)
 
 
-def test_parts_of_a_file_may_be_merged_in(tmp_path: Path) -> None:
+def test_yaml_merge_keys_work(tmp_path: Path) -> None:
     text = SERVE.replace(REPLACED, "health_check_period_s: 5").replace(
         "models: [{name: org/m.1, model: miniature-base}]",
         "models: [&m {name: org/m.1, model: miniature-base}, {<<: *m, name: other}]",
@@ -139,9 +139,7 @@ def test_parts_of_a_file_may_be_merged_in(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("path", [IMPORT_PATH, IMPORT_PATH.replace(":", ".")])
-def test_what_vllm_and_ray_would_refuse_later_is_refused_now(
-    tmp_path: Path, path: str, fields: str, problem: str
-) -> None:
+def test_engine_arguments_and_accelerators_are_checked(tmp_path: Path, path: str, fields: str, problem: str) -> None:
     text = SERVE.replace(REPLACED, "health_check_period_s: 5").replace(IMPORT_PATH, path)
     assert check_text(tmp_path, text.replace("miniature-base}", "miniature-base, engine_kwargs: {seed: 1}}"))
     with pytest.raises(ConfigError, match=problem):
@@ -162,7 +160,7 @@ def test_a_missing_or_empty_file_is_named(tmp_path: Path) -> None:
         check_text(tmp_path, "")
 
 
-def test_applications_of_others_are_checked_as_far_as_serve_knows_them(tmp_path: Path) -> None:
+def test_other_applications_are_checked_against_serves_schema_only(tmp_path: Path) -> None:
     text = "applications: [{name: other, import_path: 'a.b:c', args: {anything: 1}}]"
     assert check_text(tmp_path, text) == {}
     (warning,) = serve_warnings(tmp_path / "serve.yaml")
@@ -185,7 +183,7 @@ def test_applications_of_others_are_checked_as_far_as_serve_knows_them(tmp_path:
         ("{host: 127.0.0.1}", {"enable_log_requests": True}, ["logs every prompt"]),
     ],
 )
-def test_an_open_door_and_trusted_code_are_warned_of(
+def test_open_access_trusted_code_and_logged_prompts_give_warnings(
     tmp_path: Path, http: str, args: dict[str, Any], warned: list[str]
 ) -> None:
     access = {"access": args["access"]} if "access" in args else {}
@@ -202,5 +200,5 @@ def test_an_open_door_and_trusted_code_are_warned_of(
     assert all(text in warning for text, warning in zip(warned, warnings, strict=True))
 
 
-def test_our_own_serve_config_needs_no_warning() -> None:
+def test_the_shipped_serve_config_gives_no_warning() -> None:
     assert serve_warnings(ROOT / "serve_config.yaml") == []

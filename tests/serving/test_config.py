@@ -16,7 +16,7 @@ def config(**fields: Any) -> ServingConfig:
     return validate_config(ServingConfig, {"models": [MODEL | fields]}, "test")
 
 
-def test_the_demos_serving_config_names_the_benchmarks_models() -> None:
+def test_the_miniature_recipe_serves_base_and_sft() -> None:
     loaded = load_config(ServingConfig, find_recipe("miniature", "serve"), ["models.1.model=runs/x"])
     assert [(model.name, model.model) for model in loaded.models] == [("base", str(BASE_MODEL_DIR)), ("sft", "runs/x")]
     assert {model.max_num_seqs for model in loaded.models} == {128}
@@ -64,7 +64,7 @@ def test_a_wrong_field_is_named(fields: dict[str, Any], names: str) -> None:
         config(**fields)
 
 
-def test_efforts_stop_at_the_maximum_where_they_were_not_given() -> None:
+def test_default_efforts_are_cut_to_the_maximum() -> None:
     assert config().models[0].budgets.effort["high"] == 16384
     efforts = config(budgets={"maximum": 1500}).models[0].budgets.effort
     assert efforts == {
@@ -79,7 +79,7 @@ def test_efforts_stop_at_the_maximum_where_they_were_not_given() -> None:
     assert config(budgets={"maximum": 1500, "effort": {"deep": 9}}).models[0].budgets.effort == {"deep": 9}
 
 
-def test_two_models_of_one_name_are_refused() -> None:
+def test_two_models_with_the_same_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="'m' is given twice"):
         validate_config(ServingConfig, {"models": [MODEL, MODEL]}, "test")
 
@@ -87,8 +87,3 @@ def test_two_models_of_one_name_are_refused() -> None:
 def test_no_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="models"):
         validate_config(ServingConfig, {"models": []}, "test")
-
-
-def test_a_format_of_ones_own_is_a_mapping_in_place() -> None:
-    own = {"name": "own", "start": "<a>", "end": "</a>", "end_triggers": [], "final_answer": "So:"}
-    assert config(thinking_format=own).models[0].thinking_format.end == "</a>"

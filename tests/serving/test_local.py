@@ -41,7 +41,7 @@ class FakeServe:
 HEALTHY_S = {"BudgetForcingServer:base": 15.0, "BudgetForcingServer:sft": 38.0, "Ingress": 38.0}
 
 
-def test_the_start_is_told_every_ten_seconds(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("s1ray"), "propagate", True)
     serve = FakeServe(12.0, HEALTHY_S, lambda now: "RUNNING" if now >= 38 else "DEPLOYING")
     with caplog.at_level(logging.INFO, logger="s1ray"):
@@ -62,7 +62,7 @@ def test_a_failed_deployment_is_named_with_its_error() -> None:
     assert serve.now == 20
 
 
-def test_a_start_that_takes_too_long_ends(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_start_times_out(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ServingError, match=r"not ready after 5 s .*\n  Serve does not know it"):
         FakeServe(9.0, HEALTHY_S, lambda now: "DEPLOYING").wait(timeout_s=5)
 

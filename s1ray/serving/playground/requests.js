@@ -22,7 +22,7 @@ export function positionOf(tokens, stops) {
   return (above - 1 + between) / last;
 }
 
-/** The body of a chat completion, with only the settings that differ from the server's defaults. */
+/** The body of a chat completion, with only the settings that were made. */
 export function chatBody({ model, question, budget, waits, waitText, minimum, temperature, limit }) {
   const thinking = { max_tokens: budget };
   if (budget > 0 && waits > 0) thinking.waits = waits;
