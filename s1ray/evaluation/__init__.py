@@ -1,3 +1,1 @@
-"""Benchmarks over an OpenAI-compatible endpoint: test-time strategies, metrics, the resumable runner and the HTML
-report.
-"""
+"""Evaluation at an OpenAI-compatible endpoint: strategies, the resumable runner, metrics and the HTML report."""

@@ -2,7 +2,7 @@
 Scaling and Performance.
 
 Everything here is a pure function of plain values. Accuracies are fractions in [0, 1] with n counted in questions;
-Scaling alone speaks in percentage points, because the paper's numbers do. Intervals are 95 % unless asked otherwise.
+only Scaling is in percentage points, because the paper's numbers are. Intervals are 95 % unless `level` says otherwise.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 RESAMPLES = 10_000
-"""Bootstrap resamples of questions, as many as the paper's data ablation takes (s1, table 2)."""
+"""Bootstrap resamples of questions, as many as in the paper's data ablation (s1, table 2)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,12 +48,12 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
 def accuracy(correct: Mapping[str, Sequence[bool]], *, level: float = 0.95, seed: int = 0) -> Estimate:
     """Mean accuracy over questions.
 
-    With one sample a question the interval is Wilson's. With more, samples of one question are not independent, so
-    questions are resampled (bootstrap); where all are right, or all wrong, that would give no width, so it is Wilson's
-    of as many single answers.
+    With one sample per question the interval is Wilson's. With more, samples of one question are not independent, so
+    questions are resampled (bootstrap); where all are right, or all wrong, a bootstrap has no width, so it is Wilson's
+    over the questions.
 
     Args:
-        correct: question id -> one verdict a sample (at least one).
+        correct: question id -> one verdict per sample (at least one).
         level: the interval's level.
         seed: of the bootstrap.
 
@@ -122,7 +122,7 @@ def majority(answers: Sequence[str | None]) -> int | None:
     """Majority vote: the index of the first sample that gave the most common answer; ties go to the answer seen first
     (as in s1's harness). Equal answers must be spelled alike (`spelling_free`).
 
-    None is no vote. Returns None where nobody voted.
+    None is no vote. Returns None where there is no vote at all.
     """
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:
@@ -145,12 +145,12 @@ def control(tokens: Sequence[float], limits: Sequence[tuple[float | None, float 
         ValueError: nothing to measure, or the lengths differ.
     """
     if not tokens or len(tokens) != len(limits):
-        raise ValueError(f"control needs one (minimum, maximum) an amount: got {len(tokens)} and {len(limits)}")
+        raise ValueError(f"control needs one (minimum, maximum) per amount: got {len(tokens)} and {len(limits)}")
     return sum(within(amount, *limit) for amount, limit in zip(tokens, limits, strict=True)) / len(tokens)
 
 
 def scaling(tokens: Sequence[float], accuracies: Sequence[float], x: Literal["log2", "raw"] = "log2") -> float | None:
-    """Mean slope over all pairs of runs, in percentage points a doubling ("log2") or a thinking token ("raw").
+    """Mean slope over all pairs of runs, in percentage points per doubling ("log2") or per thinking token ("raw").
 
     s1, section 3.2 writes the slope over raw tokens, but its published numbers are slopes over log2(tokens), so that is
     the default.
@@ -158,7 +158,7 @@ def scaling(tokens: Sequence[float], accuracies: Sequence[float], x: Literal["lo
     Args:
         tokens: mean thinking tokens of each run.
         accuracies: accuracy of each run, a fraction.
-        x: the horizontal axis. With "log2", runs without any thinking have no place on it and are left out.
+        x: the horizontal axis. With "log2", runs without any thinking are left out.
 
     Returns:
         None if fewer than two runs differ in their tokens.

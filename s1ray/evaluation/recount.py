@@ -1,8 +1,8 @@
 """Counts thinking tokens a second time, from the ids of a response and the delimiters alone.
 
-A server that forces budgets also counts them, with the same state machine: were the forcing broken, its count could
+A server that forces budgets counts thinking with the same state machine. If the forcing were broken, its count could
 still look right, since it expects the end where it has forced it. Control is a measurement only if the count knows
-nothing of the budget. This one finds the delimiters in the ids and counts what is between them.
+nothing of the budget: this one finds the delimiters in the ids and counts what is between them.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Recount:
 
         Args:
             output_ids: the response. Without a start delimiter at its beginning, the prompt had opened the thinking.
-            claimed: the server's count. It decides one case that ids cannot: whether a line break before a forced end
-                was the model's last thought or the first forced token.
+            claimed: the server's count. It decides the one case that ids cannot: whether a line break before a forced
+                end was the model's last thought or the first forced token.
             forced: the end of thinking was forced.
         """
         start, end, newline = (list(ids) for ids in (self._format.start, self._format.end, self._format.newline))

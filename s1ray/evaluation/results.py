@@ -14,6 +14,7 @@ from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.metrics import Estimate
 from s1ray.evaluation.strategies.base import Strategy
+from s1ray.evaluation.tasks import ArmKey
 from s1ray.runs import Manifest
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ class Method:
     """Share of single samples within the limits."""
     samples: int
     scaling: float | None
-    """Percentage points a doubling of the thinking tokens; None below two different amounts."""
+    """Percentage points per doubling of the thinking tokens; None below two different amounts."""
     scaling_raw: float | None
-    """Percentage points a thinking token."""
+    """Percentage points per thinking token."""
     performance: float
     """Best accuracy of the series."""
 
@@ -57,7 +58,7 @@ class EvalResults:
     arms: list[ArmResult]
     manifests: list[Manifest]
     configs: list[EvalConfig]
-    tables: dict[tuple[str, str], pa.Table] = dataclasses.field(repr=False)
+    tables: dict[ArmKey, pa.Table] = dataclasses.field(repr=False)
     """(model, arm) -> its Evaluation rows with texts, by id."""
 
     @property

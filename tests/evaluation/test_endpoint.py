@@ -100,7 +100,7 @@ def saying_ids(*answers: JsonValue, seen: list[httpx.Request] | None = None) -> 
 SEGMENTED = [ServedModel(label="sft", name="s", weights="a/folder", driver="segmented")]
 
 
-def test_where_budgets_are_forced_from_here_the_server_must_give_ids_and_take_bans() -> None:
+def test_the_segmented_driver_needs_a_server_that_gives_ids_and_takes_bans() -> None:
     seen: list[httpx.Request] = []
     check_endpoint(Endpoint(), SEGMENTED, transport=saying_ids({"token_ids": [7]}, {"token_ids": [8]}, seen=seen))
     assert [request.url.path for request in seen] == ["/v1/completions"] * 2
@@ -117,14 +117,12 @@ def test_where_budgets_are_forced_from_here_the_server_must_give_ids_and_take_ba
         ([{"token_ids": [7], "thinking": {}}], "'sft': .* forces budgets itself, whatever it is asked"),
     ],
 )
-def test_a_server_at_which_budgets_cannot_be_forced_from_here_is_refused(
-    answers: list[JsonValue], message: str
-) -> None:
+def test_a_server_that_the_segmented_driver_cannot_use_is_refused(answers: list[JsonValue], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check_endpoint(Endpoint(), SEGMENTED, transport=saying_ids(*answers))
 
 
-def test_nobody_there_is_said_in_one_sentence() -> None:
+def test_an_endpoint_without_a_server_is_reported_with_what_to_do() -> None:
     with pytest.raises(ConnectionError, match=r"no server answers .* start one"):
         check_endpoint(Endpoint(base_url="http://127.0.0.1:9/v1"), MODELS)
 
@@ -249,7 +247,7 @@ OWN: JsonValue = {
 
 
 @pytest.mark.parametrize(("thinking_format", "beginning"), [("s1", "Final Answer:"), (OWN, "So:")], ids=["s1", "own"])
-def test_budgets_are_forced_from_here_where_the_server_knows_none(
+def test_budgets_are_forced_on_this_side_where_the_server_knows_none(
     tmp_path: Path, thinking_format: JsonValue, beginning: str
 ) -> None:
     file = tmp_path / "questions.parquet"

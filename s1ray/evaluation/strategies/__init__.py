@@ -1,1 +1,1 @@
-"""Test-time strategies, one a file: each turns a generator and a question into one completion."""
+"""Test-time strategies, one per file: each turns a generator and a question into one completion."""
