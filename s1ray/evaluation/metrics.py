@@ -2,7 +2,7 @@
 Scaling and Performance.
 
 Everything here is a pure function of plain values. Accuracies are fractions in [0, 1] with n counted in questions;
-only Scaling is in percentage points, because the paper's numbers are. Intervals are 95 % unless `level` says otherwise.
+only Scaling is in percentage points, because the paper's numbers are. Intervals are 95 %.
 """
 
 from __future__ import annotations
@@ -16,6 +16,10 @@ from typing import Literal
 
 import numpy as np
 
+LEVEL = 0.95
+"""Of every interval."""
+Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
+"""Half the width of that interval, in standard deviations."""
 RESAMPLES = 10_000
 """Bootstrap resamples of questions, as many as in the paper's data ablation (s1, table 2)."""
 
@@ -30,7 +34,7 @@ class Estimate:
     n: int
 
 
-def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     """Wilson's score interval of a proportion; unlike the normal one it stays inside [0, 1] and is sound at 0 and n.
 
     Raises:
@@ -38,14 +42,13 @@ def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float,
     """
     if n < 1 or not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}: need 0 <= successes <= n and n >= 1")
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    share, spread = successes / n, z * z / n
+    share, spread = successes / n, Z * Z / n
     centre = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
+    half = Z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
     return max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))
 
 
-def accuracy(correct: Mapping[str, Sequence[bool]], *, level: float = 0.95, seed: int = 0) -> Estimate:
+def accuracy(correct: Mapping[str, Sequence[bool]], *, seed: int = 0) -> Estimate:
     """Mean accuracy over questions.
 
     With one sample per question the interval is Wilson's. With more, samples of one question are not independent, so
@@ -54,7 +57,6 @@ def accuracy(correct: Mapping[str, Sequence[bool]], *, level: float = 0.95, seed
 
     Args:
         correct: question id -> one verdict per sample (at least one).
-        level: the interval's level.
         seed: of the bootstrap.
 
     Raises:
@@ -63,13 +65,13 @@ def accuracy(correct: Mapping[str, Sequence[bool]], *, level: float = 0.95, seed
     scores = _question_means(correct)
     value = float(np.mean(scores))
     if value in (0.0, 1.0) or all(len(verdicts) == 1 for verdicts in correct.values()):
-        low, high = wilson_interval(round(sum(scores)), len(scores), level)
+        low, high = wilson_interval(round(sum(scores)), len(scores))
     else:
-        low, high = _bootstrap(scores, level, seed, RESAMPLES)
+        low, high = _bootstrap(scores, seed, RESAMPLES)
     return Estimate(value, low, high, len(scores))
 
 
-def mean_estimate(values: Mapping[str, Sequence[float]], *, level: float = 0.95) -> Estimate:
+def mean_estimate(values: Mapping[str, Sequence[float]]) -> Estimate:
     """Mean over questions of a quantity such as thinking tokens, with a normal interval on the questions' means.
 
     Raises:
@@ -77,7 +79,7 @@ def mean_estimate(values: Mapping[str, Sequence[float]], *, level: float = 0.95)
     """
     means = _question_means(values)
     n, value = len(means), float(np.mean(means))
-    half = NormalDist().inv_cdf(0.5 + level / 2) * float(np.std(means, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
+    half = Z * float(np.std(means, ddof=1)) / math.sqrt(n) if n > 1 else 0.0
     return Estimate(value, value - half, value + half, n)
 
 
@@ -85,7 +87,6 @@ def paired_difference(
     first: Mapping[str, Sequence[bool]],
     second: Mapping[str, Sequence[bool]],
     *,
-    level: float = 0.95,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Estimate:
@@ -100,7 +101,7 @@ def paired_difference(
         raise ValueError("a paired difference needs questions that both answered; these two share none")
     before, after = (_question_means({key: side[key] for key in shared}) for side in (first, second))
     difference = after - before
-    low, high = _bootstrap(difference, level, seed, resamples)
+    low, high = _bootstrap(difference, seed, resamples)
     return Estimate(float(np.mean(difference)), low, high, len(shared))
 
 
@@ -187,7 +188,7 @@ def _question_means(values: Mapping[str, Sequence[float]]) -> np.ndarray:
     return np.array([sum(values[key]) / len(values[key]) for key in sorted(values)])
 
 
-def _bootstrap(values: np.ndarray, level: float, seed: int, resamples: int) -> tuple[float, float]:
+def _bootstrap(values: np.ndarray, seed: int, resamples: int) -> tuple[float, float]:
     random = np.random.default_rng(seed)
     means = np.empty(resamples)
     # In blocks, so that 10,000 resamples of many thousand questions do not need gigabytes at once.
@@ -195,5 +196,5 @@ def _bootstrap(values: np.ndarray, level: float, seed: int, resamples: int) -> t
     for start in range(0, resamples, block):
         stop = min(start + block, resamples)
         means[start:stop] = values[random.integers(0, len(values), (stop - start, len(values)))].mean(axis=1)
-    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(means, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return float(low), float(high)

@@ -25,9 +25,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-def write_report(
-    run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.PathLike[str], *, title: str | None = None
-) -> Path:
+def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.PathLike[str]) -> Path:
     """Write the report of finished eval runs, and next to it the main curve as PNG and SVG.
 
     The curve's files are named after the report: report.html gets report.accuracy.png and report.accuracy.svg.
@@ -35,7 +33,6 @@ def write_report(
     Args:
         run_dirs: run folders of `s1ray eval` on the same questions.
         out_html: the file to write.
-        title: heading. None: made from the models.
 
     Returns:
         The report's path.
@@ -47,7 +44,7 @@ def write_report(
 
     results = load_results(run_dirs)
     out_html = Path(out_html)
-    write_text(out_html, _render(results, _questions(run_dirs), title))
+    write_text(out_html, _render(results, _questions(run_dirs)))
     curve = plots.accuracy_curve(results)
     for suffix in (".accuracy.png", ".accuracy.svg"):
         plots.save(curve, out_html.with_suffix(suffix))
@@ -121,7 +118,7 @@ def _questions(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
     return texts
 
 
-def _render(results: EvalResults, questions: dict[str, str], title: str | None) -> str:
+def _render(results: EvalResults, questions: dict[str, str]) -> str:
     import jinja2
 
     from s1ray.config import to_yaml
@@ -144,7 +141,7 @@ def _render(results: EvalResults, questions: dict[str, str], title: str | None) 
     waits = plots.waits_plot(results, plots.THEMED)
     between_models, between_waits = results.between_models(), results.between_waits()
     return environment.get_template("report.html.j2").render(
-        title=title or f"Test-time scaling: {' and '.join(results.models)}",
+        title=f"Test-time scaling: {' and '.join(results.models)}",
         results=results,
         n=len(results.arms[0].correct),
         samples_a_question=max(result.samples for result in results.arms),
