@@ -11,13 +11,8 @@ _DROPPED = frozenset(".,;:!?\"'`´’‘“”$()*")
 """Punctuation that carries no meaning in a question; operators and other brackets stay."""
 
 
-def s1_normalise(text: str) -> str:
-    """s1's normalisation before n-grams: lower case, ends stripped, every run of whitespace one space; nothing else."""
-    return " ".join(text.lower().split())
-
-
 def word_ngrams(text: str, n: int) -> list[str]:
-    """All runs of `n` words of the normalised text, in order; none where it has fewer words."""
+    """All runs of `n` words, in order, in s1's normal form: lower case, and one space between words."""
     words = text.lower().split()
     return [" ".join(words[i : i + n]) for i in range(len(words) - n + 1)]
 

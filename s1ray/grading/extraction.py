@@ -1,7 +1,7 @@
 r"""Extracting the final answer from a response's answer text (what follows the end-of-thinking delimiter).
 
-In order: the last balanced `\boxed{...}`; what follows the last "Final Answer:", "Answer:" or "answer is"; a fallback,
-if one is asked for. Two differences from the s1 harness (answer extraction for AIME and MATH) are deliberate: s1 takes
+In order: the last balanced `\boxed{...}`; what follows the last "Final Answer:", "Answer:" or "answer is"; the last
+line, as a guess. Two differences from the s1 harness (answer extraction for AIME and MATH) are deliberate: s1 takes
 everything after the *first* "Answer:", although its comment says last, and fails on `\fbox`. Each answer says how it
 was found, so that a report can tell a boxed answer from a guess.
 """
@@ -12,11 +12,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-Fallback = Literal["none", "last_line", "last_number"]
-How = Literal["boxed", "label", "whole", "last_line", "last_number"]
-
-FALLBACKS: tuple[How, ...] = ("last_line", "last_number")
-"""Ways of finding an answer that are guesses; a grade based on one says so."""
+How = Literal["boxed", "label", "whole", "last_line"]
+"""How an answer was found. "whole": the text is one short line; "last_line": a guess, and the grade says so."""
 
 CHOICES = "ABCDEFGHIJ"
 """Letters that multiple-choice options may have."""
@@ -32,7 +29,6 @@ _BETWEEN_BOXES = re.compile(
     r"(?:[\s$,;]|\\[()\[\],;: ]|\\q?quad\b|\\(?:text|mbox)\s*\{[\s,]*(?:and|or)?[\s,]*\}|\b(?:and|or)\b)*"
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
-_NUMBER = re.compile(r"[-−+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:\s*/\s*\d+)?|[-−+]?\.\d+")
 _MATH_SPAN = re.compile(
     r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|(?<!\\)\$(?P<d>.+?)(?<!\\)\$", re.DOTALL
 )
@@ -51,13 +47,8 @@ class Extraction:
     how: How
 
 
-def extract_answer(text: str, *, fallback: Fallback = "last_line") -> Extraction | None:
-    """Find the final answer in an answer text.
-
-    Args:
-        text: the answer text, without the thinking.
-        fallback: what to take if the text neither boxes nor labels an answer: nothing, its last line, or its last
-            number. A text of one short line is its own answer, except under "last_number".
+def extract_answer(text: str) -> Extraction | None:
+    """Find the final answer in an answer text (without the thinking).
 
     Returns:
         The answer without wrapping (dollar signs, bold, a final full stop), or None.
@@ -74,18 +65,13 @@ def extract_answer(text: str, *, fallback: Fallback = "last_line") -> Extraction
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return None
-    if len(lines) == 1 and len(lines[0]) <= _WHOLE_MAX and fallback != "last_number":
+    if len(lines) == 1 and len(lines[0]) <= _WHOLE_MAX:
         value = _of_line(lines[0])
         return Extraction(value, "whole") if value else None
-    if fallback == "last_line":
-        # The last line of a displayed formula is its closing delimiter.
-        displayed = [match for match in _MATH_SPAN.finditer(text) if not text[match.end() :].strip(" .\n")]
-        value = unwrap(displayed[-1].group()) if displayed and "\n" in displayed[-1].group() else _of_line(lines[-1])
-        return Extraction(value, "last_line") if value else None
-    if fallback == "last_number":
-        numbers = _NUMBER.findall(text)
-        return Extraction(numbers[-1], "last_number") if numbers else None
-    return None
+    # The last line of a displayed formula is its closing delimiter.
+    displayed = [match for match in _MATH_SPAN.finditer(text) if not text[match.end() :].strip(" .\n")]
+    value = unwrap(displayed[-1].group()) if displayed and "\n" in displayed[-1].group() else _of_line(lines[-1])
+    return Extraction(value, "last_line") if value else None
 
 
 def last_boxed(text: str) -> str | None:

@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 
 from s1ray.errors import InputError
 from s1ray.grading import symbolic
-from s1ray.grading.extraction import FALLBACKS, Fallback, choice_letter, extract_answer, last_boxed, unwrap
+from s1ray.grading.extraction import choice_letter, extract_answer, last_boxed, unwrap
 from s1ray.grading.normalise import based_number, is_words, parse_number, same_number, same_text, without_unit
 from s1ray.registry import GRADERS
 
@@ -80,14 +80,13 @@ GraderName = Annotated[str, AfterValidator(_known_grader)]
 """For a config's field: a registered grader's name, or "module:attribute"."""
 
 
-def grade(gold: str, text: str, *, kind: str | None = None, fallback: Fallback = "last_line") -> Grade:
+def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
     r"""Grade an answer text.
 
     Args:
         gold: the reference answer ("42", "\\frac{1}{2}", "C"); if it has a box in it, what is in the box.
         text: the response's answer text, without its thinking.
         kind: of `gold`, one of `Kind`. None: `infer_kind` decides.
-        fallback: see `extract_answer`.
 
     Raises:
         InputError: `gold` is empty, or there is no such kind.
@@ -95,13 +94,11 @@ def grade(gold: str, text: str, *, kind: str | None = None, fallback: Fallback =
     gold = _checked(gold)
     _check_kind(kind)
     kind = kind or infer_kind(gold)
-    extraction = extract_answer(text, fallback=fallback)
+    extraction = extract_answer(text)
     if extraction is None:
         return Grade(False, None, "no answer")
     correct, extracted, rule = _compare(gold, extraction.value, kind)
-    if extraction.how in FALLBACKS:
-        rule = f"{rule}, from {extraction.how}"
-    return Grade(correct, extracted, rule)
+    return Grade(correct, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
 
 
 def infer_kind(gold: str) -> Kind:

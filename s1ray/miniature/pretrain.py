@@ -21,7 +21,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -60,7 +60,6 @@ class Recipe:
     intermediate: int = 512
     tokens_per_batch: int = 5120
     learning_rate: float = 3e-3
-    optimizer: str = "muon"
     weight_decay: float = 0.05
     warmup: float = 0.02
     """Share of the training in which the learning rate rises."""
@@ -140,17 +139,13 @@ def forward_loss(model: Qwen2ForCausalLM, ids: torch.Tensor, counted: torch.Tens
 
 
 def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for embeddings, biases and norms; or AdamW for all."""
+    """Muon for the matrices inside the layers, AdamW for embeddings, biases and norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    adam: dict[str, Any] = {"betas": (0.9, 0.95), "fused": True, "weight_decay": recipe.weight_decay}
-    if recipe.optimizer == "adamw":
-        return [torch.optim.AdamW([*matrices, *rest], lr=recipe.learning_rate, **adam)]
+    rate, decay = recipe.learning_rate, recipe.weight_decay
     return [
-        torch.optim.Muon(
-            matrices, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, adjust_lr_fn="match_rms_adamw"
-        ),
-        torch.optim.AdamW(rest, lr=recipe.learning_rate, **adam),
+        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.95), fused=True, weight_decay=decay),
     ]
 
 

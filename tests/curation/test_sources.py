@@ -1,6 +1,8 @@
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -180,13 +182,12 @@ def test_a_missing_difficulty_model_is_found_before_anything_starts(jsonl: Path,
 
 
 def test_hub_data_sets_go_through_the_same_mapping(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
     def load_dataset(path: str, subset: str | None, *, split: str, revision: str, streaming: bool) -> object:
         assert (path, subset, split, revision, streaming) == ("simplescaling/openaimath", None, "train", "abc", True)
         return iter([{"problem": "One?", "solution": "1", "subject": "Algebra", "level": 2}])
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    # The library itself takes seconds to import.
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     columns = {"question": "problem", "solution": "solution", "domain": "subject", "source": "subject"}
     hub = {"kind": "hub", "path": "simplescaling/openaimath", "revision": "abc", "columns": columns}
     (row,) = config(sources=[hub]).sources[0].rows()
@@ -195,11 +196,9 @@ def test_hub_data_sets_go_through_the_same_mapping(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_unreachable_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
     def load_dataset(*_: object, **__: object) -> object:
         raise OSError("no network")
 
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
     with pytest.raises(UnreachableError, match=r"export it to Parquet and use a source of kind `files`"):
         list(config(sources=[{"kind": "hub", "path": "a/b"}]).sources[0].rows())

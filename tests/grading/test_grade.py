@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.errors import InputError
-from s1ray.grading import Grade, check_references, find_grader, grade, infer_kind, kind_of, symbolic
+from s1ray.grading import Grade, check_references, find_grader, grade, kind_of, symbolic
+from s1ray.grading.grade import infer_kind
 from s1ray.grading.normalise import parse_number
 from s1ray.grading.symbolic import symbolic_equal
 

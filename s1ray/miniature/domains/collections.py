@@ -13,8 +13,20 @@ from s1ray.miniature.domains.base import Domain, OperationList, Spec, other
 LETTERS = string.ascii_uppercase
 
 
-class Ranking(Domain[tuple[int, str], str]):
-    """The k-th letter of a list in alphabetical order; the state is (how many are taken, the last one taken)."""
+class LetterByLetter(Domain[tuple[int, str], str]):
+    """A domain whose steps lead from letter to letter; the state is (steps taken, the last letter)."""
+
+    @override
+    def advance(self, spec: Spec, state: tuple[int, str], step: str) -> tuple[int, str]:
+        return (state[0] + 1, step)
+
+    @override
+    def answer(self, spec: Spec, state: tuple[int, str]) -> str:
+        return state[1]
+
+
+class Ranking(LetterByLetter):
+    """The k-th letter of a list in alphabetical order."""
 
     name = "ranking"
     phrasings = (
@@ -44,10 +56,6 @@ class Ranking(Domain[tuple[int, str], str]):
         return min((letter for letter in letters if letter > state[1]), default=max(letters))
 
     @override
-    def advance(self, spec: Spec, state: tuple[int, str], step: str) -> tuple[int, str]:
-        return (state[0] + 1, step)
-
-    @override
     def slip(self, spec: Spec, state: tuple[int, str], rng: random.Random) -> tuple[int, str]:
         return (state[0], other(rng, spec["letters"], state[1]))
 
@@ -57,13 +65,9 @@ class Ranking(Domain[tuple[int, str], str]):
     ) -> str:
         return f"{after[0]}:{after[1]}"
 
-    @override
-    def answer(self, spec: Spec, state: tuple[int, str]) -> str:
-        return str(state[1])
 
-
-class Pointers(Domain[tuple[int, str], str]):
-    """Follow arrows from letter to letter; the state is (arrows followed, where we are)."""
+class Pointers(LetterByLetter):
+    """Follow arrows from letter to letter."""
 
     name = "pointers"
     phrasings = (
@@ -96,10 +100,6 @@ class Pointers(Domain[tuple[int, str], str]):
         return next(arrow[2] for arrow in arrows if arrow[0] == state[1])
 
     @override
-    def advance(self, spec: Spec, state: tuple[int, str], step: str) -> tuple[int, str]:
-        return (state[0] + 1, step)
-
-    @override
     def slip(self, spec: Spec, state: tuple[int, str], rng: random.Random) -> tuple[int, str]:
         return (state[0], other(rng, [arrow[0] for arrow in spec["arrows"]], state[1]))
 
@@ -109,13 +109,23 @@ class Pointers(Domain[tuple[int, str], str]):
     ) -> str:
         return f"{after[0]}:{'>'.join([before[1], *steps[:-1], after[1]])}"
 
+
+class Tally(OperationList[int]):
+    """A domain that counts items of its list; the state is the count so far."""
+
     @override
-    def answer(self, spec: Spec, state: tuple[int, str]) -> str:
-        return str(state[1])
+    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
+        return state + 1 if state == 0 or rng.random() < 0.5 else state - 1
+
+    @override
+    def line(self, spec: Spec, before: int, steps: Sequence[str], after: int, index: int) -> str:
+        if len(steps) == 1:
+            return f"{steps[0]}:{'y' if after > before else 'n'}{after}"
+        return f"{' '.join(steps)}={after}"
 
 
-class Counting(OperationList[int]):
-    """How many numbers of a list pass a test; the state is the count so far."""
+class Counting(Tally):
+    """How many numbers of a list pass a test."""
 
     name = "counting"
     phrasings = (
@@ -149,17 +159,9 @@ class Counting(OperationList[int]):
                 passes = number < int(bound)
         return state + passes
 
-    @override
-    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
-        return state + 1 if state == 0 or rng.random() < 0.5 else state - 1
 
-    @override
-    def line(self, spec: Spec, before: int, steps: Sequence[str], after: int, index: int) -> str:
-        return _tally(before, steps, after)
-
-
-class Sets(OperationList[int]):
-    """How many letters two sets have in common; the state is the count so far."""
+class Sets(Tally):
+    """How many letters two sets have in common."""
 
     name = "sets"
     phrasings = (
@@ -186,18 +188,3 @@ class Sets(OperationList[int]):
     @override
     def advance(self, spec: Spec, state: int, step: str) -> int:
         return state + (step in spec["second"])
-
-    @override
-    def slip(self, spec: Spec, state: int, rng: random.Random) -> int:
-        return state + 1 if state == 0 or rng.random() < 0.5 else state - 1
-
-    @override
-    def line(self, spec: Spec, before: int, steps: Sequence[str], after: int, index: int) -> str:
-        return _tally(before, steps, after)
-
-
-def _tally(before: int, items: Sequence[str], after: int) -> str:
-    """A line of counting: one item with yes or no and the count, or several items and the count."""
-    if len(items) == 1:
-        return f"{items[0]}:{'y' if after > before else 'n'}{after}"
-    return f"{' '.join(items)}={after}"
