@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
+from s1ray.logs import heartbeat, quiet
 
 
 @contextlib.contextmanager
@@ -36,7 +37,7 @@ def connected(address: str | None = None, *, num_cpus: int | None = None) -> Ite
         _own.start()
         yield
         return
-    with _session(address, num_cpus=num_cpus, log_to_driver=True):
+    with _session(address, num_cpus=num_cpus):
         yield
 
 
@@ -86,9 +87,7 @@ class _OwnCluster:
 
     def start(self) -> None:
         # The dashboard is a dozen processes, which take longer to start than anything else here.
-        # What workers print (an access log, engine start-up) stays in Ray's log folder; what fails raises here.
-        options = {"num_cpus": self._num_cpus, "include_dashboard": False, "log_to_driver": False}
-        self._stack.enter_context(_session("local", **options))
+        self._stack.enter_context(_session("local", num_cpus=self._num_cpus, include_dashboard=False))
 
 
 _own: _OwnCluster | None = None
@@ -99,7 +98,13 @@ def _session(address: str | None, **options: object) -> Iterator[None]:
     import ray
 
     try:
-        ray.init(address=address, logging_level=logging.WARNING, **options)
+        with (
+            # Ray warns that token authentication is on, which is what we want.
+            quiet("ray._private.authentication.authentication_token_setup", level=logging.ERROR),
+            heartbeat(lambda seconds: f"waiting for Ray ({seconds:.0f} s)"),
+        ):
+            # What workers print (an access log, engine start-up) stays in Ray's log folder; what fails raises here.
+            ray.init(address=address, logging_level=logging.WARNING, log_to_driver=False, **options)
     except Exception as error:
         # Ray raises bare exceptions here, too.
         what = "start a local Ray" if address == "local" else f"connect to Ray at {address or 'RAY_ADDRESS or here'}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
+import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -58,3 +61,31 @@ def heartbeat(line: Callable[[float], str]) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+@contextlib.contextmanager
+def without_lines(text: str) -> Iterator[None]:
+    """Keep lines with this text off standard error inside the block.
+
+    For what a library's C++ code prints past Python's logging. A child process filters, so that the last words of a
+    process that crashes are not lost.
+    """
+    grep = shutil.which("grep")
+    if grep is None:
+        yield
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    child = subprocess.Popen([grep, "--line-buffered", "-vF", text], stdin=subprocess.PIPE, stdout=terminal)
+    assert child.stdin is not None
+    os.dup2(child.stdin.fileno(), 2)
+    child.stdin.close()
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        # A process that was started inside the block may still hold the pipe.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=1)

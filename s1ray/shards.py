@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from s1ray.errors import UnreachableError
-from s1ray.logs import heartbeat
+from s1ray.logs import heartbeat, without_lines
 from s1ray.runs import RunError
 from s1ray.schemas import write_table
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("s1ray")
 HOPELESS = 16
 """Rows of a shard from which on it ends the run if all of them failed: a wrong key, an empty account, a dead server."""
+RESTARTS = "has constructor arguments in the object store and max_restarts > 0"
+"""What Ray prints about every actor of Ray Data; harmless, because the driver holds the arguments."""
 PARTIAL = ".partial"
 """Ending of a shard's result that still has failed rows; those alone are done again."""
 
@@ -138,7 +140,11 @@ def _run(
         tasks.append({"input": str(inputs / file.name), "output": str(file), "rows": len(shard)})
     options = {"num_cpus": 1, **actor_options}
     done, total = 0, sum(len(shard) for shard, _ in pending)
-    with quiet_ray_data(), heartbeat(lambda seconds: f"{what}: {done:,} of {total:,} after {seconds:.0f} s"):
+    with (
+        quiet_ray_data(),
+        without_lines(RESTARTS),
+        heartbeat(lambda seconds: f"{what}: {done:,} of {total:,} after {seconds:.0f} s"),
+    ):
         results = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
             _Shards,
             fn_constructor_args=(make_worker,),

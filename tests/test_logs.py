@@ -1,4 +1,5 @@
 import logging
+import os
 import threading
 
 import pytest
@@ -22,3 +23,11 @@ def test_long_work_is_not_silent_and_the_heartbeat_ends_with_it(
         assert beats.acquire(timeout=30)
     assert caplog.messages[0] == "at work for 0 s"
     assert not any(thread.name == "heartbeat" for thread in threading.enumerate())
+
+
+def test_lines_with_a_text_are_kept_off_standard_error_and_no_others(capfd: pytest.CaptureFixture[str]) -> None:
+    with logs.without_lines("restarts > 0"):
+        os.write(2, b"a warning\nactors: restarts > 0\n")
+        os.write(2, b"another\n")
+    os.write(2, b"restarts > 0 again\n")
+    assert capfd.readouterr().err == "a warning\nanother\nrestarts > 0 again\n"

@@ -78,7 +78,7 @@ def compute_features(parts: Sequence[Path], config: CurationConfig, index: Bench
     # Without the sources: a worker need not be able to import a stranger's class.
     settings, shared = config.model_copy(update={"sources": []}), ray.put(index)
     batches: list[pa.Table] = []
-    with quiet_ray_data(), heartbeat(lambda _: f"curate: features of {sum(map(len, batches)):,} rows"):
+    with quiet_ray_data(), heartbeat(lambda seconds: f"curate: {sum(map(len, batches)):,} rows in {seconds:.0f} s"):
         dataset = ray.data.read_parquet([str(part) for part in parts], override_num_blocks=len(parts))
         computed = dataset.map_batches(
             _on_batch, fn_kwargs={"config": settings, "index": [shared]}, batch_format="pyarrow"

@@ -62,7 +62,7 @@ class DroppedRow(SourceRow):
 
 
 def plan(config: CurationConfig) -> list[str]:
-    """What a run would do, one line a stage; reads the sources' first rows and starts nothing.
+    """What a run would do, one line per step; reads the sources' first rows and starts nothing.
 
     Raises:
         S1rayError: a source, a benchmark, a model or the tokenizer is not there, or the config does not fit them.
@@ -75,12 +75,12 @@ def plan(config: CurationConfig) -> list[str]:
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
     if isinstance(config.difficulty, ModelDifficulty):
-        rows = "every row that is left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows a domain"
+        rows = "every row left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows per domain"
         for engine in config.difficulty.models.values():
             check_engine(engine)
         samples, tokens = config.difficulty.samples, config.difficulty.max_tokens
         lines += [
-            f"difficulty: {label} ({engine.model}) answers {rows}, {samples} time(s), at most {tokens:,} tokens each"
+            f"difficulty: {label} ({engine.model}) answers {rows}, {samples} sample(s) each, at most {tokens:,} tokens"
             for label, engine in config.difficulty.models.items()
         ]
     elif config.difficulty is not None:
@@ -170,7 +170,7 @@ def _select(config: CurationConfig, features: pa.Table, funnel: Funnel) -> dict[
 
 
 def _figures(features: pa.Table, chosen: Mapping[int, str]) -> dict[str, JsonValue]:
-    """Numbers on the result: what chose how many, rows a domain, lengths."""
+    """Numbers on the result: what chose how many, rows per domain, lengths."""
     table = features.select(["domain", "length"]).take(sorted(chosen))
     domains, lengths = table.column("domain").to_pylist(), table.column("length").to_pylist()
     return {

@@ -39,7 +39,7 @@ def stage(sources: Sequence[Source], folder: Path) -> list[Path]:
     """
     rows = _staged(sources)
     parts: list[Path] = []
-    with heartbeat(lambda seconds: f"curate: {len(parts) * PART_ROWS:,} rows read after {seconds:.0f} s"):
+    with heartbeat(lambda seconds: f"curate: reading sources, {len(parts) * PART_ROWS:,} rows in {seconds:.0f} s"):
         while batch := list(itertools.islice(rows, PART_ROWS)):
             parts.append(folder / f"part-{len(parts):05d}.parquet")
             write_table(to_table(batch, StagedRow), parts[-1])

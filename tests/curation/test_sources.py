@@ -172,7 +172,7 @@ def test_the_plan_says_what_would_run_and_warns(jsonl: Path) -> None:
     engine = {"model": "some/model", "device": "cpu"}
     difficulty = {"kind": "model", "models": {"small": engine}, "samples": 2, "max_tokens": 100}
     lines = plan(config(sources=[source(jsonl)], difficulty=difficulty, cap_per_domain=7))
-    assert "difficulty: small (some/model) answers 7 rows a domain, 2 time(s), at most 100 tokens each" in lines
+    assert "difficulty: small (some/model) answers 7 rows per domain, 2 sample(s) each, at most 100 tokens" in lines
 
 
 def test_a_missing_difficulty_model_is_found_before_anything_starts(jsonl: Path, tmp_path: Path) -> None:
