@@ -43,6 +43,8 @@ HEALTHY_S = {"BudgetForcingServer:base": 15.0, "BudgetForcingServer:sft": 38.0, 
 
 def test_progress_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger("s1ray"), "propagate", True)
+    # A command that ran in this process has given it handlers, to which pytest adds its own.
+    monkeypatch.setattr(logging.getLogger("s1ray"), "handlers", [])
     serve = FakeServe(12.0, HEALTHY_S, lambda now: "RUNNING" if now >= 38 else "DEPLOYING")
     with caplog.at_level(logging.INFO, logger="s1ray"):
         serve.wait(timeout_s=60)
