@@ -19,6 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.results import EvalResults
+from s1ray.storage import writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,8 +134,9 @@ def to_svg(figure: Figure, name: str) -> str:
 
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as a file, PNG or SVG by its ending; the same figure gives the same bytes."""
-    with mpl.rc_context({"svg.hashsalt": "s1ray"}):
-        figure.savefig(path, dpi=200, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None})
+    kind = path.suffix.removeprefix(".")
+    with mpl.rc_context({"svg.hashsalt": "s1ray"}), writing(path) as temporary:
+        figure.savefig(temporary, format=kind, dpi=200, metadata={"Date" if kind == "svg" else "Software": None})
 
 
 THEMED = _MARKS
