@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from s1ray.errors import UnreachableError
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.endpoint import api_key
-from s1ray.evaluation.recount import Recount
+from s1ray.evaluation.recount import Recount, Recounted
 from s1ray.evaluation.tasks import Task, evaluation_row, failure
 from s1ray.generation import GenerationError, Generator
 from s1ray.generation.http import HTTPGenerator
@@ -82,11 +82,13 @@ async def measure(
 
     Raises:
         UnreachableError: too many requests failed in a row.
+        RunError: a response came without token ids, so its thinking cannot be counted again.
     """
     queue = deque(tasks)
     failed_in_a_row = 0
     loop, grade = asyncio.get_running_loop(), find_grader(config.grader)
-    generators = {model.label: engines(model) for model in config.models}
+    generators: dict[str, Generator] = {model.label: engines(model) for model in config.models}
+    generators |= {label: Recounted(generators[label], recount) for label, recount in recounts.items()}
 
     async def work(grader: ThreadPoolExecutor) -> None:
         nonlocal failed_in_a_row
@@ -106,8 +108,7 @@ async def measure(
                 continue
             failed_in_a_row = 0
             # Algebra can take seconds; the requests in flight must not wait for it.
-            recount = recounts.get(task.model.label)
-            keep(await loop.run_in_executor(grader, evaluation_row, task, completion, recount, grade))
+            keep(await loop.run_in_executor(grader, evaluation_row, task, completion, grade))
 
     with ThreadPoolExecutor(1, thread_name_prefix="grader") as grader:
         workers = [asyncio.create_task(work(grader)) for _ in range(min(config.endpoint.concurrency, len(tasks)))]

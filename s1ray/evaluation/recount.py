@@ -7,9 +7,13 @@ nothing of the budget: this one finds the delimiters in the ids and counts what 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from s1ray.config import ConfigError
+from s1ray.generation import GenerationRequest, Generator
+from s1ray.runs import RunError
+from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat, TokenizedFormat
 
 
@@ -57,3 +61,30 @@ class Recount:
         if forced and before >= begin and output[before:stop] == newline and claimed == before - begin:
             return claimed
         return stop - begin
+
+
+class Recounted:
+    """A model whose responses carry the second count, also where a strategy needs several of them for one answer."""
+
+    def __init__(self, generator: Generator, recount: Recount) -> None:
+        """Wrap `generator`; `close` closes it."""
+        self._generator = generator
+        self._recount = recount
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        """Generate one response, and count its thinking.
+
+        Raises:
+            GenerationError: no response could be had.
+            RunError: it has no token ids.
+        """
+        completion = await self._generator.complete(request)
+        if completion.output_ids is None:
+            raise RunError(f"response {request.id!r} came without token ids: its thinking cannot be counted from them")
+        forced = completion.end_forced is not None
+        tokens = self._recount.thinking_tokens(completion.output_ids, completion.thinking_tokens, forced=forced)
+        return dataclasses.replace(completion, thinking_tokens=tokens)
+
+    async def close(self) -> None:
+        """Close the model's generator."""
+        await self._generator.close()

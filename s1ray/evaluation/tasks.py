@@ -5,10 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from s1ray.evaluation.config import EvalConfig, ServedModel
-from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.grading import Grader, kind_of
-from s1ray.runs import RunError
 from s1ray.schemas import Completion, Evaluation, Question
 
 ArmKey = tuple[str, str]
@@ -52,17 +50,13 @@ def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     return sorted(tasks, key=expected, reverse=True)
 
 
-def evaluation_row(task: Task, completion: Completion, recount: Recount | None, grade: Grader) -> Evaluation:
-    """The row of a response: graded, and counted again where there is a recount.
-
-    Raises:
-        RunError: the response has no token ids to count.
-    """
+def evaluation_row(task: Task, completion: Completion, grade: Grader) -> Evaluation:
+    """The row of a response, graded."""
     row = dataclasses.replace(
         _unanswered(task),
         thinking=_storable(completion.thinking),
         answer=_storable(completion.answer),
-        thinking_tokens=_thinking_tokens(task, completion, recount),
+        thinking_tokens=completion.thinking_tokens,
         answer_tokens=completion.answer_tokens,
         waits=completion.waits,
         end_forced=completion.end_forced,
@@ -100,15 +94,6 @@ def _unanswered(task: Task) -> Evaluation:
         answer_tokens=0,
         waits=0,
     )
-
-
-def _thinking_tokens(task: Task, completion: Completion, recount: Recount | None) -> int:
-    if recount is None:
-        return completion.thinking_tokens
-    if completion.output_ids is None:
-        raise RunError(f"response {task.id!r} of {task.model.label!r} came without token ids: they cannot be counted")
-    forced = completion.end_forced is not None
-    return recount.thinking_tokens(completion.output_ids, completion.thinking_tokens, forced=forced)
 
 
 def _storable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -10,18 +11,19 @@ from pydantic import JsonValue
 from s1ray.config import ConfigError, validate_config
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.loading import load_results
+from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.report import write_report
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BudgetForcing
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion, Evaluation, Question, read_table, to_table, write_table
 from s1ray.thinking import ThinkingBudget
-from tests.support.evaluations import run_eval
-from tests.support.scripted_model import Recorder, questions
+from tests.support.evaluations import measured, run_eval
+from tests.support.scripted_model import FORMAT, Recorder, questions
 
 
 class Retry(Strategy):
-    """A stranger's strategy, which no file of s1ray's knows: thinks freely, again and again."""
+    """A stranger's strategy, which no file of s1ray's knows: thinks freely, several times."""
 
     tries: int = 1
 
@@ -29,10 +31,12 @@ class Retry(Strategy):
         self, generator: Generator, question: Question, sample: int, sampling: Sampling, seed: int
     ) -> Completion:
         message = {"role": "user", "content": question.question}
+        cost = 0
         for number in range(self.tries):
             request = GenerationRequest(id=f"{question.id}-{number}", messages=[message], budget=ThinkingBudget())
             completion = await generator.complete(request)
-        return completion
+            cost += completion.thinking_tokens
+        return dataclasses.replace(completion, thinking_tokens=cost, output_ids=None)
 
 
 OTHER = f"{__name__}:Retry"
@@ -60,6 +64,20 @@ def test_a_strangers_strategy_without_limits_runs_and_is_reported_as_a_method(tm
     assert [result.arm for result in results.maxima("sft")] == ["max=0", "max=64"]
     page = write_report([run.path], tmp_path / "report.html").read_text()
     assert "sft, Retry" in page
+
+
+def test_thinking_is_counted_again_in_each_of_a_strategys_responses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lie(completion: Completion) -> Completion:
+        return dataclasses.replace(completion, thinking_tokens=0)
+
+    monkeypatch.setattr(Recount, "of_model", lambda weights, thinking_format: Recount(FORMAT))
+    models: JsonValue = [{"label": "sft", "name": "s", "weights": "miniature-base"}]
+    resolved = config(tmp_path, {"strategy": OTHER}, {"strategy": OTHER, "tries": 3}, models=models)
+    run = run_eval(resolved, engines=lambda model: Recorder(model.label, change=lie))
+    once, thrice = (measured(run.path, "sft", arm).thinking_tokens.value for arm in ("Retry", "Retry tries=3"))
+    assert thrice == 3 * once > 0
 
 
 def test_a_run_of_strangers_strategies_alone_makes_a_report_too(tmp_path: Path) -> None:
