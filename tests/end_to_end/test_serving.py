@@ -247,7 +247,7 @@ def test_models_are_listed_with_their_formats_and_limits(client: openai.OpenAI) 
     assert cards["ponder"]["effort"] == {name: n if n in (0, "auto") else 64 for name, n in DEFAULT_EFFORT.items()}
 
 
-def test_the_api_description_documents_every_spelling(served: ServedApp) -> None:
+def test_the_api_description_documents_every_alias(served: ServedApp) -> None:
     schemas = httpx.get(f"{served.url}/openapi.json", timeout=60).json()["components"]["schemas"]
     for request in ("ChatRequest", "CompletionRequest", "MessagesRequest"):
         fields = schemas[request]["properties"]

@@ -1,4 +1,4 @@
-"""The `openai` and `anthropic` clients with their own parameters, and requests that nobody should send."""
+"""The `openai` and `anthropic` clients with their own parameters, and malformed requests."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_forced_from_outside_it_gives_the_ids_that_it_gives_by_itself(served: Se
         assert (ours.thinking_tokens, ours.end_forced) == (theirs.thinking_tokens, theirs.end_forced)
 
 
-def test_the_harness_spells_waits(client: openai.OpenAI, always_stops: dict[str, int]) -> None:
+def test_the_harness_has_its_own_names_for_waits(client: openai.OpenAI, always_stops: dict[str, int]) -> None:
     fields = {"max_tokens_thinking": "auto", "thinking_n_ignore": 2, "thinking_n_ignore_str": "Hmm"}
     choice: Any = client.chat.completions.create(**GREEDY, logit_bias=always_stops, extra_body=fields).choices[0]
     assert choice.message.reasoning.count("Hmm") == choice.thinking["waits"] == 2

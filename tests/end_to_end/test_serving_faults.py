@@ -50,7 +50,7 @@ def pair(ray_session: None, request_fields: dict[str, Any]) -> Iterator[ServedAp
     """Two replicas of one model, both of them past their first request, which takes longest."""
     config = validate_config(ServingConfig, APPLICATION, "test")
     with serve_locally(config, start_timeout_s=600) as app:
-        # A stream that has not begun when its replica dies is begun again elsewhere, and nobody sees an error.
+        # A stream that has not begun when its replica dies is retried elsewhere, and the client sees no error.
         assert tally(asyncio.run(streams(app.url, 2 * BATCH, **request_fields))) == {"complete": 2 * BATCH}
         yield app
 
@@ -143,7 +143,7 @@ def test_a_stuck_engine_is_seen_and_its_replica_replaced(pair: ServedApp, reques
 
 
 def test_a_new_version_lets_every_stream_finish(pair: ServedApp, request_fields: dict[str, Any]) -> None:
-    """Also those that take longer than the 20 s after which Serve, if nobody says otherwise, ends what is to go."""
+    """Even those that take longer than the 20 s that Serve by default gives a replica that it removes."""
     wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
     (worker,) = processes(f"ray::ServeReplica:{pair.name}:Ingress")
     before = {worker, *replicas(pair)}

@@ -1,6 +1,4 @@
-"""Streams for tests that break things under them: each one ends in a way that has a name, and none is waited for in
-vain.
-"""
+"""Streams for tests that break the server under them: each stream's end has a name, and one that hangs is given up."""
 
 from __future__ import annotations
 
@@ -95,7 +93,7 @@ def tally(ended: list[Ended]) -> Counter[str]:
 
 def processes(title: str, below: psutil.Process | None = None) -> list[psutil.Process]:
     """The processes below one whose title begins so: Ray and vLLM name theirs. Below this one, if no other is given:
-    the tests' own session, and nobody else's.
+    the tests' own session and no other.
     """
     return [
         process for process in (below or psutil.Process()).children(recursive=True) if _title(process).startswith(title)

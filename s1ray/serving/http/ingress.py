@@ -161,7 +161,7 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         return self._get_configured_serve_handle(model)
 
     def _request_info(self, request: Request, body: BaseModel, method: Method) -> RequestInfo:
-        """What the replica is told, with the thinking resolved and reserved.
+        """What is sent to the replica with the body: the thinking is resolved, and reserved with the key.
 
         Raises:
             RefusedError: the request is wrong by its own text, or its key may not have it, or not now.

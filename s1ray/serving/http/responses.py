@@ -36,7 +36,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def to_refusal(error: Exception) -> RefusedError | None:
-    """What a client is told of an error on the way to the model; None: the server's own fault."""
+    """The refusal for an error on the way to the model; None: the server is at fault."""
     cause = error.cause if isinstance(error, RayTaskError) else error
     if isinstance(cause, BackPressureError):
         return busy()

@@ -26,7 +26,7 @@ TOP_LEVEL = {
     "thinking_n_ignore": "waits",
     "thinking_n_ignore_str": "wait_text",
 }
-"""Budget fields that other clients write beside the request's own: vLLM's name, then those of s1's harness."""
+"""Budget fields that other clients write at the top level of a request: vLLM's name, then those of s1's harness."""
 
 ALIASES = (FIELD, "reasoning", "reasoning_effort", *TOP_LEVEL)
 """Every field of a request that is about thinking, on every route."""

@@ -1,4 +1,4 @@
-"""The HTTP door with its routes, in front of a model that is played: what clients see of keys, faults and limits.
+"""The ingress with its routes, in front of a scripted replica: what clients see of keys, faults and limits.
 
 Nothing is started, but ray.serve.llm and vLLM are imported.
 """
@@ -20,7 +20,7 @@ from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http import access
 from s1ray.serving.http.keys import new_key
-from tests.support.played import Attempt
+from tests.support.attempts import Attempt
 from tests.support.served import WRONG
 
 # Serve gives its ingress a `__del__` that only Serve can await.
@@ -62,7 +62,7 @@ class Replica:
 
 
 class Server:
-    """The ingress in front of one played model."""
+    """The ingress in front of one scripted replica."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **config: Any) -> None:
         from ray import serve

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from s1ray.serving.http.replica_call import ATTEMPTS, LateError, LostError, ReplicaCall
-from tests.support.played import Attempt
+from tests.support.attempts import Attempt
 
 
 class GoneError(Exception):
@@ -32,14 +32,14 @@ def test_a_whole_response_is_passed_on_and_not_cancelled() -> None:
 
 
 @pytest.mark.parametrize("end", [GoneError(), asyncio.CancelledError(), None])
-def test_a_request_whose_replica_is_lost_before_it_spoke_is_begun_again(end: BaseException | None) -> None:
+def test_a_request_whose_replica_is_lost_before_its_response_begins_is_retried(end: BaseException | None) -> None:
     attempts = [Attempt(end) if end is not None else Attempt(), Attempt("a", "b")]
     response = call(attempts)
     assert asyncio.run(all_of(response)) == ["a", "b"]
     assert response.attempts == 2
 
 
-def test_a_request_does_not_bring_down_one_replica_after_the_other() -> None:
+def test_a_request_does_not_kill_one_replica_after_the_other() -> None:
     attempts = [Attempt(GoneError()) for _ in range(ATTEMPTS + 3)]
     response = call(attempts)
     with pytest.raises(LostError):
@@ -47,7 +47,7 @@ def test_a_request_does_not_bring_down_one_replica_after_the_other() -> None:
     assert response.attempts == ATTEMPTS
 
 
-def test_a_response_that_has_begun_is_not_begun_again() -> None:
+def test_a_response_that_has_begun_is_not_retried() -> None:
     response = call([Attempt("a", GoneError()), Attempt("b")])
     with pytest.raises(LostError):
         asyncio.run(all_of(response))
@@ -81,7 +81,7 @@ def test_it_is_over_in_time_and_the_replica_stops(
 
 
 @pytest.mark.parametrize("parts", [(9.0, "a"), ("a", 9.0)])
-def test_the_replica_stops_when_nobody_waits_any_more(parts: tuple[Any, ...]) -> None:
+def test_the_replica_stops_when_the_client_leaves(parts: tuple[Any, ...]) -> None:
     attempt = Attempt(*parts)
 
     async def leave() -> None:

@@ -148,7 +148,7 @@ def test_a_reserve_leaves_something_of_the_response() -> None:
     assert room({"thinking": {"answer_reserve": 10}}, None) is None
 
 
-def test_a_minimum_must_fit_beside_the_forced_end_and_the_reserve() -> None:
+def test_a_minimum_must_fit_with_the_forced_end_and_the_reserve() -> None:
     # The line break, the end delimiter (3 ids) and an eighth of the response stand behind the thinking.
     assert room({"min_tokens_thinking": 11}, 16) is None
     assert room({"min_tokens_thinking": 12}, 16) == "min_tokens_thinking"

@@ -40,7 +40,7 @@ def test_without_an_interval_every_event_goes_by_itself() -> None:
     assert [together for _, together in asyncio.run(lists([0] * 5, 0))] == [[n] for n in range(5)]
 
 
-def test_the_first_events_go_at_once_and_the_rest_together() -> None:
+def test_the_first_events_are_sent_at_once_and_the_rest_in_batches() -> None:
     given = asyncio.run(lists([0, *[0.01] * 30], 0.1))
     times = [when for when, _ in given]
     assert [together for _, together in given[:AT_ONCE]] == [[0], [1]]
@@ -76,7 +76,7 @@ def test_a_failure_comes_after_what_was_given() -> None:
 
 @pytest.mark.parametrize("interval_s", [0, 0.01])
 @pytest.mark.parametrize("how", ["cancelled", "closed"])
-def test_the_events_end_when_nobody_reads_them_any_more(how: str, interval_s: float) -> None:
+def test_the_events_end_when_the_reader_leaves(how: str, interval_s: float) -> None:
     ended: list[str] = []
 
     async def run() -> None:

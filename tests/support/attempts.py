@@ -1,4 +1,4 @@
-"""A replica's response that is played: what a test says it gives, part by part."""
+"""A scripted response of a replica, part by part."""
 
 from __future__ import annotations
 
