@@ -42,6 +42,8 @@ HEALTHY_S = {"BudgetForcingServer:base": 15.0, "BudgetForcingServer:sft": 38.0, 
 
 
 def test_progress_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The command line, in another test, may have given the logger a handler of its own.
+    monkeypatch.setattr(logging.getLogger("s1ray"), "handlers", [])
     monkeypatch.setattr(logging.getLogger("s1ray"), "propagate", True)
     # A command that ran in this process has given it handlers, to which pytest adds its own.
     monkeypatch.setattr(logging.getLogger("s1ray"), "handlers", [])
