@@ -215,7 +215,7 @@ class CurationConfig(StageConfig):
     domains: DomainConfig = DomainConfig()
     length: LengthConfig = LengthConfig()
     cap_per_domain: int | None = Field(default=None, ge=1)
-    """At most so many rows of a domain, drawn by seed, have their difficulty measured: this bounds the cost."""
+    """Measure the difficulty of at most this many rows per domain, drawn by seed; this bounds the cost."""
     difficulty: Difficulty | None = None
     """None: nothing is dropped as too easy."""
     selection: SelectionConfig = SelectionConfig()

@@ -85,7 +85,7 @@ def measure(
         files = map_shards(
             ordered,
             Path(folder) / label,
-            functools.partial(_Answers, label, engine, config, seed, make_engine),
+            functools.partial(DifficultyWorker, label, engine, config, seed, make_engine),
             fingerprint=fingerprint(label, engine, config, seed),
             shard_rows=config.shard_rows,
             actors=config.actors,
@@ -123,8 +123,8 @@ def fingerprint(label: str, engine: EngineConfig, config: ModelDifficulty, seed:
     return {"label": label, "sampling": sampling, "seed": seed, "engine": engine_identity(engine)}
 
 
-class _Answers:
-    """The worker of a shard: one engine, built when the first shard comes to it."""
+class DifficultyWorker:
+    """The worker of a shard (`s1ray.shards`): one engine, which answers, and the grader."""
 
     def __init__(
         self, label: str, engine: EngineConfig, config: ModelDifficulty, seed: int, make_engine: MakeEngine
@@ -136,6 +136,7 @@ class _Answers:
         self._generator = BlockingGenerator(functools.partial(make_engine, engine), engine.max_num_seqs)
 
     def __call__(self, rows: pa.Table) -> pa.Table:
+        """The `Attempt` rows of a shard of questions."""
         keys = [(Question(**row), sample) for row in rows.to_pylist() for sample in range(self._config.samples)]
         completions = self._generator.complete([self._request(question, sample) for question, sample in keys])
         attempts = [
@@ -145,6 +146,7 @@ class _Answers:
         return to_table(attempts, Attempt)
 
     def close(self) -> None:
+        """Release the engine."""
         self._generator.close()
 
     def _request(self, question: Question, sample: int) -> GenerationRequest:

@@ -31,7 +31,7 @@ S1_NGRAM = 8
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Features:
-    """A row's features, and what else of a staged row the driver needs."""
+    """A row's features, and the other columns of a staged row that the driver needs."""
 
     order: int
     source_index: int
@@ -75,7 +75,7 @@ def compute_features(parts: Sequence[Path], config: CurationConfig, index: Bench
 
     from s1ray.shards import quiet_ray_data
 
-    # Without the sources: a worker need not be able to import a stranger's class.
+    # Without the sources, so that workers need not import the classes of other packages.
     settings, shared = config.model_copy(update={"sources": []}), ray.put(index)
     batches: list[pa.Table] = []
     with quiet_ray_data(), heartbeat(lambda seconds: f"curate: {sum(map(len, batches)):,} rows in {seconds:.0f} s"):

@@ -126,7 +126,7 @@ def _json_lines(file: Path) -> Iterator[Record]:
             try:
                 record = json.loads(line)
             except ValueError as error:
-                raise ConfigError(f"{file}:{number}: not JSON ({error}); one object a line is needed") from None
+                raise ConfigError(f"{file}:{number}: not JSON ({error}); one object per line is needed") from None
             if not isinstance(record, dict):
                 raise ConfigError(f"{file}:{number}: a JSON object is needed, not a {type(record).__name__}")
             yield record

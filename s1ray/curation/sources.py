@@ -1,4 +1,4 @@
-"""Where questions come from: files, the Hugging Face Hub, and whatever else registers itself.
+"""Where questions come from: files, the Hugging Face Hub, and what other packages register.
 
 A source is a config class with a method that gives its questions. A new one is one class:
 
@@ -43,12 +43,12 @@ class Source(Config):
     def rows(self) -> Iterator[Question]:
         """Its questions, always in the same order; `records.SourceRow` where an earlier step may have failed.
 
-        `limit` is applied by whoever reads them.
+        The pipeline applies `limit`.
         """
         raise NotImplementedError(f"{type(self).__name__}.rows")
 
     def check(self, require: Collection[str]) -> str:
-        """Check, before anything starts, that it can be read; what the plan says of it.
+        """Check, before anything starts, that it can be read, and say in one line what it is.
 
         Args:
             require: fields of `Question` without which a row is dropped.
@@ -103,7 +103,7 @@ class FileSource(RecordSource):
     """Parquet or JSON-lines files."""
 
     path: str
-    """A .parquet, .jsonl, .ndjson or .json file (one object a line), or a folder of .jsonl or .parquet files."""
+    """A .parquet, .jsonl, .ndjson or .json file (one object per line), or a folder of .jsonl or .parquet files."""
 
     @property
     def label(self) -> str:

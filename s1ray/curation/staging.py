@@ -25,7 +25,7 @@ PART_ROWS = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StagedRow(SourceRow):
-    """A row of a source, and where it stands."""
+    """A row of a source, and its position."""
 
     order: int
     source_index: int
@@ -49,10 +49,10 @@ def stage(sources: Sequence[Source], folder: Path) -> list[Path]:
 
 
 def check_sources(sources: Sequence[Source], require: Sequence[str]) -> list[str]:
-    """Check every source; what the plan says of each.
+    """Check every source, and say what each one is, one line per source.
 
     Raises:
-        S1rayError: one cannot be read, or has not what is required; the message names it.
+        S1rayError: one cannot be read, or lacks a required field; the message names it.
     """
     lines = []
     for index, source in enumerate(sources):

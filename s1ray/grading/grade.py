@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol, get_args
+from typing import Annotated, Protocol
 
 from pydantic import AfterValidator
 
@@ -20,11 +20,9 @@ from s1ray.grading.extraction import choice_letter, extract_answer, last_boxed, 
 from s1ray.grading.normalise import based_number, is_words, parse_number, same_number, same_text, without_unit
 from s1ray.registry import GRADERS
 
-Kind = Literal["number", "choice", "math", "text"]
-"""What kind of answer the reference is. "text": words or an ordered list, compared by spelling only; "math": compared
-by algebra if the spelling differs."""
-
-KINDS: tuple[str, ...] = get_args(Kind)
+KINDS = ("number", "choice", "math", "text")
+"""Kinds of reference answers. "text": words or an ordered list, compared by spelling only; "math": compared by algebra
+if the spelling differs."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
     Args:
         gold: the reference answer ("42", "\\frac{1}{2}", "C"); if it has a box in it, what is in the box.
         text: the response's answer text, without its thinking.
-        kind: of `gold`, one of `Kind`. None: `infer_kind` decides.
+        kind: of `gold`, one of `KINDS`. None: `infer_kind` decides.
 
     Raises:
         InputError: `gold` is empty, or there is no such kind.
@@ -101,7 +99,7 @@ def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
     return Grade(correct, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
 
 
-def infer_kind(gold: str) -> Kind:
+def infer_kind(gold: str) -> str:
     """The kind of a reference answer: a letter A to J is a choice, words are text, the rest numbers and math."""
     if re.fullmatch(r"\(?[A-J]\)?", gold) or re.fullmatch(r"\\text\{\s*\(?[A-J]\)?\s*\}", gold):
         return "choice"

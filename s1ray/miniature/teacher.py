@@ -17,7 +17,7 @@ WRONG_KEPT = 0.3
 """Share of its wrong results that the teacher overlooks; it redoes the others."""
 
 HASTY_DOMAINS = frozenset({"boolean", "cups", "last_digit", "sequence", "walk"})
-"""Domains in which the teacher usually starts with a quick pass of several steps a line, and is careful only when it
+"""Domains in which the teacher usually starts with a quick pass of several steps per line, and is careful only when it
 checks. A student learns the habit but is worse at it, so a forced "Wait" can pay off there."""
 
 HASTE = 0.85

@@ -124,13 +124,13 @@ def test_too_many_trusted_rows_say_what_to_do() -> None:
         select(rows, SelectionConfig(size=2, trusted=[TrustedRule(source="AIME")]), 0)
 
 
-def test_what_matches_no_row_is_told() -> None:
+def test_what_matches_no_row_is_reported() -> None:
     rows = [Candidate(id="a", domain="algebra", length=3, source="AIME", metadata={})]
     trusted = [TrustedRule(source="AIME"), TrustedRule(source="MATH", min_length=5600)]
-    told = unmatched(rows, SelectionConfig(trusted=trusted, weight_sources=["GPQA", "AIME"]))
-    assert len(told) == 2
-    assert "trusted.1: matches no row" in told[0]
-    assert "'GPQA'" in told[1]
+    found = unmatched(rows, SelectionConfig(trusted=trusted, weight_sources=["GPQA", "AIME"]))
+    assert len(found) == 2
+    assert "trusted.1: matches no row" in found[0]
+    assert "'GPQA'" in found[1]
     assert unmatched(rows, SelectionConfig(weights={"algebra": 1, "geometry": 1})) == [
         "selection.weights: no row that is left has the domain 'geometry'"
     ]

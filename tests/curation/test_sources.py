@@ -127,7 +127,7 @@ def test_staging_numbers_rows_over_all_sources(jsonl: Path, tmp_path: Path) -> N
 
 
 class TwoQuestions(Source):
-    """What a package of somebody else's would register."""
+    """What another package would register."""
 
     words: list[str]
 

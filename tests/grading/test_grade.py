@@ -122,7 +122,7 @@ def test_kinds() -> None:
 
 
 def strict(gold: str, text: str, *, kind: str | None = None) -> Grade:
-    """What a package of somebody else's would register."""
+    """What another package would register."""
     return Grade(gold == text, text, f"strict {kind}")
 
 

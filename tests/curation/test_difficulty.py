@@ -1,0 +1,79 @@
+import pytest
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.curation.config import ModelDifficulty
+from s1ray.curation.difficulty import DifficultyWorker, fingerprint, solvers
+from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.grading import Grade
+from s1ray.models import EngineConfig
+from s1ray.schemas import Completion, Question, to_table
+
+ENGINE = EngineConfig(model="some/model")
+
+
+def difficulty(**changes: object) -> ModelDifficulty:
+    data = {"kind": "model", "models": {"small": {"model": "some/model"}}}
+    return validate_config(ModelDifficulty, data | changes, "test")
+
+
+def longest(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    """Right is whatever is longer than the reference."""
+    return Grade(len(text) > len(gold), text, f"longest {kind}")
+
+
+class Echo:
+    """Answers with the question's last word."""
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        assert request.messages is not None
+        answer = request.messages[0]["content"].split()[-1]
+        if answer == "never":
+            raise GenerationError("no luck")
+        return Completion(
+            id=request.id, thinking="", answer=answer, prompt_tokens=1, thinking_tokens=2, answer_tokens=3
+        )
+
+    async def close(self) -> None:
+        pass
+
+
+def attempts(config: ModelDifficulty, *questions: Question) -> list[dict[str, object]]:
+    worker = DifficultyWorker("small", ENGINE, config, 0, lambda engine: Echo())
+    try:
+        rows: list[dict[str, object]] = worker(to_table(questions, Question)).to_pylist()
+    finally:
+        worker.close()
+    return rows
+
+
+def test_attempts_are_graded_where_there_is_something_to_grade() -> None:
+    rows = attempts(
+        difficulty(),
+        Question(id="right", question="Say 12", answer="12"),
+        Question(id="wrong", question="Say 13", answer="12"),
+        Question(id="open", question="Say 13"),
+        Question(id="empty", question="Say 13", answer="."),
+        Question(id="failed", question="Say never", answer="12"),
+    )
+    correct = {row["id"]: row["correct"] for row in rows}
+    assert correct == {"right": True, "wrong": False, "open": None, "empty": None, "failed": None}
+    assert (rows[0]["tokens"], rows[0]["graded_by"]) == (5, "exact")
+    assert rows[-1]["error"] == "no luck"
+
+
+def test_a_grader_is_chosen_by_name_and_decides_the_answers() -> None:
+    named = difficulty(grader=f"{__name__}:longest")
+    (row,) = attempts(named, Question(id="q", question="Say 100", answer="12", metadata='{"answer_kind": "proof"}'))
+    assert (row["correct"], row["graded_by"]) == (True, "longest proof")
+    assert fingerprint("small", ENGINE, named, 0) != fingerprint("small", ENGINE, difficulty(), 0)
+    with pytest.raises(ConfigError, match=r"grader: no grader is called 'judge'\. There are rules"):
+        difficulty(grader="judge")
+
+
+def test_a_question_that_a_model_has_not_measured_is_unknown_unless_another_solved_it() -> None:
+    import pyarrow as pa
+
+    rows = [("a", "low", False), ("a", "high", True), ("b", "low", False), ("b", "high", None), ("c", "low", None)]
+    rows += [("c", "high", True), ("d", "low", False), ("d", "high", False)]
+    table = pa.Table.from_pylist([{"id": i, "model": model, "correct": correct} for i, model, correct in rows])
+    assert solvers(table) == {"a": ["high"], "b": None, "c": ["high"], "d": []}
