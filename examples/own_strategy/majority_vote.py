@@ -45,8 +45,9 @@ class MajorityVote(Strategy):
         """Ask `votes` times at once, and return a sample with the most common answer."""
         requests = [self._request(question, sample, vote, sampling, seed) for vote in range(self.votes)]
         samples = await asyncio.gather(*(generator.complete(request) for request in requests))
-        answers = [extract_answer(each.answer, fallback="none") for each in samples]
-        keys = [None if answer is None else spelling_free(answer.value) for answer in answers]
+        answers = [extract_answer(each.answer) for each in samples]
+        # A last line that is no answer by its own words does not vote.
+        keys = [spelling_free(answer.value) if answer and answer.how != "last_line" else None for answer in answers]
         votes = Counter(key for key in keys if key is not None)
         winner = keys.index(votes.most_common(1)[0][0]) if votes else 0
         return dataclasses.replace(

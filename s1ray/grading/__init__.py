@@ -1,5 +1,6 @@
 """Grading: read the final answer off a response and compare it with the reference, by rules or a registered grader."""
 
+from s1ray.grading.extraction import extract_answer
 from s1ray.grading.grade import RULES, Grade, Grader, GraderName, check_references, find_grader, grade, kind_of
 from s1ray.grading.normalise import spelling_free
 
@@ -9,6 +10,7 @@ __all__ = [
     "Grader",
     "GraderName",
     "check_references",
+    "extract_answer",
     "find_grader",
     "grade",
     "kind_of",
