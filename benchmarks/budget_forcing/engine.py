@@ -114,7 +114,8 @@ class Engine:
 
     async def controller_seconds(self) -> float:
         """Seconds that the engine has spent in the budget-forcing processor so far."""
-        return sum(await self._llm.collective_rpc("controller_seconds"))
+        seconds: list[float] = await self._llm.collective_rpc("controller_seconds")
+        return sum(seconds)
 
     def close(self) -> None:
         """Stop the engine."""

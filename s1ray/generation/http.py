@@ -44,7 +44,7 @@ class HTTPGenerator(AtEndpoint):
         timeout: float = 3600.0,
         attempts: int = 4,
         thinking_format: ThinkingFormat | None = None,
-        extra_body: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, object] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         super().__init__(
@@ -73,8 +73,8 @@ class HTTPGenerator(AtEndpoint):
                 f"({type(error).__name__}: {error}): {str(answer)[:300]}"
             ) from error
 
-    def _body(self, request: GenerationRequest) -> dict[str, Any]:
-        body: dict[str, Any] = {"model": self._model, "temperature": request.temperature, "top_p": request.top_p}
+    def _body(self, request: GenerationRequest) -> dict[str, object]:
+        body: dict[str, object] = {"model": self._model, "temperature": request.temperature, "top_p": request.top_p}
         if request.messages is not None:
             body["messages"] = [dict(message) for message in request.messages]
         else:

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 from jinja2 import TemplateError
 
+from s1ray.errors import InputError
 from s1ray.generation.base import GenerationRequest
 
 
-def prompt_ids_of(request: GenerationRequest, tokenizer: Any) -> list[int]:
+class ChatTokenizer(Protocol):
+    """A tokenizer with a chat template; Hugging Face's and vLLM's are such."""
+
+    def apply_chat_template(
+        self, conversation: Sequence[dict[str, str]], *, add_generation_prompt: bool, tokenize: bool
+    ) -> str:
+        """Messages as the text of a prompt (for `tokenize=False`)."""
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids of a text."""
+
+
+def prompt_ids_of(request: GenerationRequest, tokenizer: ChatTokenizer) -> list[int]:
     """The request's own ids, or its messages in the model's chat template.
 
     Raises:
-        ValueError: the tokenizer has no chat template, or the template refuses the messages.
+        InputError: the tokenizer has no chat template, or the template refuses the messages.
     """
     if request.prompt_ids is not None:
         return list(request.prompt_ids)
     messages = [dict(message) for message in request.messages or ()]
     try:
         rendered = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    except TemplateError as error:
-        raise ValueError(f"the model's chat template refuses the messages: {error}") from error
+    except (TemplateError, ValueError) as error:
+        raise InputError(f"the model's chat template refuses the messages: {error}") from error
     return tokenizer.encode(rendered, add_special_tokens=False)

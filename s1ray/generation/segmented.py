@@ -13,10 +13,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 
+from s1ray.errors import InputError
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.prompts import prompt_ids_of
 from s1ray.generation.transport import AtEndpoint, Transport
@@ -40,7 +40,7 @@ class HTTPSegments:
 
     transport: Transport
     request_id: str
-    fields: Mapping[str, Any]
+    fields: Mapping[str, object]
     """Of every call: model, temperature, ..."""
 
     async def __call__(
@@ -108,7 +108,7 @@ class SegmentedGenerator(AtEndpoint):
         transport: replaces the network, for tests.
 
     Raises:
-        ValueError: there is no tokenizer, or it cannot express the format.
+        InputError: there is no tokenizer, or it cannot express the format.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class SegmentedGenerator(AtEndpoint):
         timeout: float = 3600.0,
         attempts: int = 4,
         segment_tokens: int | None = None,
-        extra_body: Mapping[str, Any] | None = None,
+        extra_body: Mapping[str, object] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         from transformers import AutoTokenizer
@@ -134,7 +134,7 @@ class SegmentedGenerator(AtEndpoint):
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:
-            raise ValueError(f"weights: {folder}: its tokenizer cannot be loaded: {error}") from None
+            raise InputError(f"weights: {folder}: its tokenizer cannot be loaded: {error}") from None
         eos, own = set(eos_ids_of(folder)), self._tokenizer.eos_token_id
         self._eos = sorted(eos if own is None else {*eos, own})
         self._tokenized = fmt.resolve(self._tokenizer, self._eos)
@@ -157,7 +157,7 @@ class SegmentedGenerator(AtEndpoint):
         try:
             prompt_ids = prompt_ids_of(request, self._tokenizer)
             plan = None if request.budget is None else make_plan(self._tokenized, request.budget)
-        except ValueError as error:
+        except InputError as error:
             raise GenerationError(f"request {request.id!r}: {error}") from error
         sampling = {"temperature": request.temperature, "top_p": request.top_p}
         fields = {"model": self._model} | PLAIN_SAMPLING | sampling | self._extra

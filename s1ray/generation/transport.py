@@ -69,7 +69,7 @@ class Transport:
         """Close the connections."""
         await self._client.aclose()
 
-    async def ask(self, request_id: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    async def ask(self, request_id: str, path: str, body: Mapping[str, object] | None = None) -> Any:
         """POST a body (GET without one); give the answer's JSON.
 
         Raises:
@@ -130,7 +130,7 @@ class AtEndpoint:
         concurrency: int,
         timeout: float,
         attempts: int,
-        extra_body: Mapping[str, Any] | None,
+        extra_body: Mapping[str, object] | None,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._transport = Transport(

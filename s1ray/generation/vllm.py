@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from s1ray.errors import S1rayError
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.engine import engine_kwargs
 from s1ray.generation.prompts import prompt_ids_of
@@ -40,6 +41,10 @@ def keep_worker_inside(settings: VllmConfig) -> None:
         parallel.distributed_executor_backend = "uni"
 
 
+class EngineError(S1rayError):
+    """The engine has died: no further request can be answered."""
+
+
 class VLLMGenerator:
     """Completes requests on an engine of its own.
 
@@ -47,7 +52,7 @@ class VLLMGenerator:
         config: the engine; `model` is a folder, a Hugging Face id or "miniature-base".
 
     Raises:
-        ValueError: the config contradicts itself, or the model's tokenizer cannot express the thinking format.
+        InputError: the config contradicts itself, or the model's tokenizer cannot express the thinking format.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -102,7 +107,7 @@ class VLLMGenerator:
             raise GenerationError(f"request {request.id!r}: {error}") from error
         except EngineDeadError as error:
             # Not this request's failure: every one after it would fail, too.
-            raise RuntimeError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
+            raise EngineError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
         response = outputs[-1].outputs[0]
         return completion_from_ids(
             request.id,

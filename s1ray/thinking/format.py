@@ -16,6 +16,7 @@ from typing import Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from s1ray.errors import InputError
 from s1ray.thinking.splitter import ThinkingSplitter
 
 
@@ -36,7 +37,7 @@ class Tokenizer(Protocol):
         """The vocabulary's own spelling of each id."""
 
     def get_added_vocab(self) -> dict[str, int]:
-        """Tokens that were added beside the trained vocabulary, delimiters among them."""
+        """Tokens that were added to the trained vocabulary, delimiters among them."""
 
     def __len__(self) -> int: ...
 
@@ -82,12 +83,12 @@ class ThinkingFormat(BaseModel):
         """The format of a known model family.
 
         Raises:
-            ValueError: no such preset; the message lists those there are.
+            InputError: there is no such preset; the message lists the presets.
         """
         try:
             return PRESETS[name]
         except KeyError:
-            raise ValueError(
+            raise InputError(
                 f"no thinking format is called {name!r}; presets are {', '.join(PRESETS)}. "
                 "For another model family give start, end, end_triggers and final_answer."
             ) from None
@@ -118,11 +119,11 @@ class ThinkingFormat(BaseModel):
 
         Args:
             tokenizer: the model's.
-            eos_token_ids: ids that end a response beside the tokenizer's own EOS (`generation_config.json` may list
-                several).
+            eos_token_ids: ids that end a response in addition to the tokenizer's own EOS (`generation_config.json` may
+                list several).
 
         Raises:
-            ValueError: the tokenizer cannot express a delimiter; names the field and the tokenizer.
+            InputError: the tokenizer cannot express a delimiter; names the field and the tokenizer.
         """
         name = str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__)
         start = _expressible(self, "start", self.start, tokenizer, name)
@@ -205,7 +206,7 @@ def _expressible(fmt: ThinkingFormat, where: str, text: str, tokenizer: Tokenize
     ids = _encode(tokenizer, text)
     back = tokenizer.decode(list(ids), skip_special_tokens=False)
     if not ids or back != text:
-        raise ValueError(
+        raise InputError(
             f"thinking format {fmt.name!r}, {where}: tokenizer {name!r} cannot express {text!r} "
             f"(it reads it back as {back!r}); add the delimiter to the tokenizer or choose another format"
         )
@@ -214,7 +215,7 @@ def _expressible(fmt: ThinkingFormat, where: str, text: str, tokenizer: Tokenize
 
 def _trigger_id(fmt: ThinkingFormat, where: str, text: str, ids: tuple[int, ...], added: set[int], name: str) -> int:
     if ids[0] not in added and len(ids) > 1:
-        raise ValueError(
+        raise InputError(
             f"thinking format {fmt.name!r}, {where}: tokenizer {name!r} has no token of its own for {text!r} and "
             f"writes it as {len(ids)} ordinary tokens, so its first token cannot mean the end of thinking; add it to "
             "the tokenizer as a special token, or choose the format that the model was trained with"

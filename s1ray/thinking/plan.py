@@ -8,10 +8,11 @@ last id, because the worker cannot refuse a request any more and an id beyond th
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from s1ray.errors import InputError
 from s1ray.thinking.budget import MAX_BANS, ThinkingBudget
 from s1ray.thinking.format import TokenizedFormat
 
@@ -115,12 +116,12 @@ class ForcingPlan(BaseModel):
         """Read a plan back; equal strings give one shared object.
 
         Raises:
-            ValueError: it is no plan; the message names the field.
+            InputError: it is not a plan; the message names the field.
         """
         if not isinstance(text, str):
-            raise ValueError(f"{EXTRA_ARG}: a forcing plan is a JSON string, got {type(text).__name__}")
+            raise InputError(f"{EXTRA_ARG}: a forcing plan is a JSON string, got {type(text).__name__}")
         if len(text) > MAX_PLAN_CHARACTERS:
-            raise ValueError(f"{EXTRA_ARG}: a forcing plan has at most {MAX_PLAN_CHARACTERS} characters")
+            raise InputError(f"{EXTRA_ARG}: a forcing plan has at most {MAX_PLAN_CHARACTERS} characters")
         return _parse(text)
 
 
@@ -131,7 +132,7 @@ def _parse(text: str) -> ForcingPlan:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{EXTRA_ARG}: not a forcing plan: {where + ': ' if where else ''}{first['msg']}") from None
+        raise InputError(f"{EXTRA_ARG}: not a forcing plan: {where + ': ' if where else ''}{first['msg']}") from None
 
 
 def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: bool = False) -> ForcingPlan:
@@ -145,17 +146,17 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
             out.
 
     Raises:
-        ValueError: a wait, end or banned text does not fit the format; names the field of the budget.
+        InputError: a wait, end or banned text does not fit the format; names the field of the budget.
     """
     fmt = tokenized.format
     if budget.effort is not None:
-        raise ValueError(f"effort: {budget.effort!r} is a name that only a server maps to a number; give max_tokens")
+        raise InputError(f"effort: {budget.effort!r} is a name that only a server maps to a number; give max_tokens")
     end_text = budget.end_text
     if end_text is None:
         before, after = "", f"{fmt.answer_separator}{fmt.final_answer}" if fmt.final_answer else ""
     else:
         if end_text.count(fmt.end) != 1:
-            raise ValueError(
+            raise InputError(
                 f"end_text: must contain the end delimiter {fmt.end!r} of format {fmt.name!r} exactly once, "
                 f"got {end_text!r}"
             )
@@ -164,14 +165,14 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
         before, after = (before + after if end_text else ""), ""
     hand_over = tokenized.encode(before) if before else ()
     if tokenized.end_triggers.intersection(hand_over):
-        raise ValueError(f"end_text: the part before {fmt.end!r} contains a token that ends the thinking: {before!r}")
+        raise InputError(f"end_text: the part before {fmt.end!r} contains a token that ends the thinking: {before!r}")
     continuation = _continuation(tokenized, after) if after else ()
     if tokenized.end_triggers.intersection(continuation):
-        raise ValueError(f"end_text: the part after {fmt.end!r} contains a token that ends the response: {after!r}")
+        raise InputError(f"end_text: the part after {fmt.end!r} contains a token that ends the response: {after!r}")
     wait_texts = tuple(tokenized.encode(text) for text in budget.wait_texts)
     for text, ids in zip(budget.wait_texts, wait_texts, strict=True):
         if not ids or tokenized.end_triggers.intersection(ids):
-            raise ValueError(f"wait_text: {text!r} contains a token that ends the thinking in format {fmt.name!r}")
+            raise InputError(f"wait_text: {text!r} contains a token that ends the thinking in format {fmt.name!r}")
     used = wait_texts if budget.waits or budget.min_tokens else ()
     ban = _banned(tokenized, budget, used)
     return _checked(
@@ -195,14 +196,14 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
     )
 
 
-def _checked(**fields: Any) -> ForcingPlan:
+def _checked(**fields: object) -> ForcingPlan:
     """A plan, or an error that names the budget's field."""
     try:
-        return ForcingPlan(**fields)
+        return ForcingPlan.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = str(first["loc"][0]) if first["loc"] else ""
-        raise ValueError(
+        raise InputError(
             f"{FIELDS.get(field, field or 'budget')}: {first['msg'].removeprefix('Value error, ')}"
         ) from None
 
@@ -214,9 +215,9 @@ def _banned(
     for text in budget.ban_texts:
         written = {tokenized.encode(text), tokenized.encode(f" {text}")} - {()}
         if not written or any(tokenized.end_triggers.intersection(ids) for ids in written):
-            raise ValueError(f"ban: {text!r} contains a token that ends the thinking; use waits to suppress the end")
+            raise InputError(f"ban: {text!r} contains a token that ends the thinking; use waits to suppress the end")
         if any(_in_any(wait_texts, ids) for ids in written):
-            raise ValueError(f"ban: {text!r} is part of a wait_text; it cannot be both written and banned")
+            raise InputError(f"ban: {text!r} is part of a wait_text; it cannot be both written and banned")
         sequences.update(dict.fromkeys(sorted(written)))
     return tuple(sequences)
 

@@ -31,6 +31,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from s1ray.errors import InputError, S1rayError
 from s1ray.thinking.actions import RowAction
 from s1ray.thinking.forcer import BudgetForcer, Phase
 from s1ray.thinking.plan import ForcingPlan
@@ -41,8 +42,8 @@ LOOP_SEGMENT = 512
 _FREE = RowAction()
 
 
-class SegmentError(RuntimeError):
-    """An endpoint that did not do what it was asked; the message says what it did."""
+class SegmentError(S1rayError):
+    """The endpoint did not do what it was asked to; the message says what it did."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,8 @@ async def force_in_segments(
         segment_tokens: tokens of one call at most. None: as many as fit, thinking under loop detection excepted.
 
     Raises:
-        ValueError: there is no room, or a stop id is part of what the plan writes.
+        ValueError: `room` or `segment_tokens` is below 1.
+        InputError: a stop id is part of what the plan writes.
         SegmentError: the endpoint ignores a ban or a limit, or ends at an id that it should not end at.
     """
     if room < 1:
@@ -121,7 +123,7 @@ async def force_in_segments(
     if segment_tokens is not None and segment_tokens < 1:
         raise ValueError(f"segment_tokens: must be at least 1, got {segment_tokens}")
     if clash := sorted(plan.written.intersection(stop_ids)):
-        raise ValueError(f"stop_ids: {clash} are part of the text that budget forcing writes; leave them out")
+        raise InputError(f"stop_ids: {clash} are part of the text that budget forcing writes; leave them out")
     driver = _Driver(complete, plan, list(prompt_ids), room, frozenset(eos_ids) | frozenset(stop_ids), seed)
     return await driver.run(segment_tokens)
 

@@ -22,13 +22,13 @@ def model(tmp_path_factory):
     return write_scripted_model(tmp_path_factory.mktemp("scripted"), chain=32, answer=4, layers=1)
 
 
-def test_a_ratio_compares_measurements_side_by_side_so_that_a_slow_minute_does_not_matter():
+def test_a_ratio_compares_measurements_side_by_side_so_that_a_slow_minute_does_not_matter() -> None:
     assert ratios([2.0, 20.0, 2.0], [1.0, 10.0, 1.0]) == [0.5, 0.5, 0.5]
     with pytest.raises(ValueError, match="zip"):
         ratios([1.0], [1.0, 1.0])
 
 
-def test_arms_are_compared_through_the_plain_decode_beside_each():
+def test_arms_are_compared_through_the_plain_decode_beside_each() -> None:
     one = Measured(
         Workload("base"),
         tokens=100,
@@ -44,7 +44,7 @@ def test_arms_are_compared_through_the_plain_decode_beside_each():
     assert one.tokens_per_second(BARRIER).largest == 50.0
 
 
-def test_the_spread_of_numbers():
+def test_the_spread_of_numbers() -> None:
     some = spread([4.0, 1.0, 3.0, 2.0, 5.0])
     assert (some.median, some.low, some.high, some.smallest, some.largest) == (3.0, 2.0, 4.0, 1.0, 5.0)
     assert spread([7.0]).low == spread([7.0]).high == 7.0
@@ -52,7 +52,7 @@ def test_the_spread_of_numbers():
         spread([])
 
 
-def test_each_arm_comes_first_as_often_as_any_other_and_order_is_reversed_in_turn():
+def test_each_arm_comes_first_as_often_as_any_other_and_order_is_reversed_in_turn() -> None:
     orders = [rotated("abcd", turn) for turn in range(8)]
     assert all(sorted(order) == list("abcd") for order in orders)
     assert sorted(order[0] for order in orders) == sorted("abcd" * 2)
@@ -60,7 +60,7 @@ def test_each_arm_comes_first_as_often_as_any_other_and_order_is_reversed_in_tur
     assert {("a", "b"), ("b", "a")} <= followers
 
 
-def test_waits_and_lengths_of_a_workload_are_in_the_expected_ids(model):
+def test_waits_and_lengths_of_a_workload_are_in_the_expected_ids(model) -> None:
     equal = make_requests(model, Workload("equal", waits=3, concurrency=4))
     assert len({len(request.expected) for request in equal}) == 1
     assert len({tuple(request.prompt_ids) for request in equal}) == 4
@@ -74,13 +74,13 @@ def test_waits_and_lengths_of_a_workload_are_in_the_expected_ids(model):
     assert len({len(request.expected) for request in unequal}) > 4
 
 
-def test_an_endless_thought_is_cut_at_its_maximum(model):
+def test_an_endless_thought_is_cut_at_its_maximum(model) -> None:
     (request,) = make_requests(model, Workload("cut", waits=0, lengths="endless", concurrency=1, maximum=50))
     counted = account(request.plan, request.prompt_ids, request.expected)
     assert (counted.thinking_tokens, counted.end_forced) == (50, "budget")
 
 
-def test_only_a_bare_maximum_has_a_native_arm():
+def test_only_a_bare_maximum_has_a_native_arm() -> None:
     assert NATIVE in arms_for(Workload("cut", waits=0, lengths="endless", maximum=50))
     assert NATIVE not in arms_for(Workload("both", waits=1, maximum=50))
     assert NATIVE not in arms_for(Workload("base"))
@@ -106,7 +106,7 @@ def follow_script(model):
 
 
 @pytest.mark.parametrize("barrier", [False, True])
-def test_a_round_begins_when_all_responses_have_come_to_it_and_segments_give_the_expected_ids(model, barrier):
+def test_a_round_begins_when_all_responses_have_come_to_it_and_segments_give_the_expected_ids(model, barrier) -> None:
     requests = make_requests(model, Workload("unequal", waits=3, lengths="unequal", concurrency=5))
     complete, log = follow_script(model)
     rounds = Rounds(len(requests))
@@ -126,7 +126,7 @@ def test_a_round_begins_when_all_responses_have_come_to_it_and_segments_give_the
     assert (log == in_rounds) is barrier
 
 
-def test_wrong_ids_are_named_and_plain_decode_only_has_to_be_as_long(model):
+def test_wrong_ids_are_named_and_plain_decode_only_has_to_be_as_long(model) -> None:
     workload = Workload("base", waits=1, concurrency=1)
     (request,) = make_requests(model, workload)
     wrong = [*request.expected]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks.budget_forcing.scripted_model import write_scripted_model
@@ -24,20 +26,20 @@ def greedy(model, prompt_ids: list[int], number: int) -> list[int]:
 
 
 @pytest.mark.parametrize("entry", [None, "Wait", "So", "Actually", "Again", "Stop"])
-def test_the_weights_follow_the_script(model, entry):
+def test_the_weights_follow_the_script(model, entry) -> None:
     prompt = model.prompt(entry, length=40)
     assert len(prompt) == 40
     assert greedy(model, prompt, 60) == model.free_run(prompt, 60)
 
 
-def test_a_free_run_thinks_as_long_as_its_entry_word_says_and_answers(model):
+def test_a_free_run_thinks_as_long_as_its_entry_word_says_and_answers(model) -> None:
     for entry, length in model.entries.items():
         output = model.free_run(model.prompt(entry), 1000)
         assert tuple(output[:length]) == model.chain[-length:]
         assert output[length:] == [*model.tokenized.end, *model.answer, model.eos_token_id]
 
 
-def test_the_written_tokenizer_reads_its_own_text_back(model):
+def test_the_written_tokenizer_reads_its_own_text_back(model) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model.folder)
@@ -50,7 +52,7 @@ def test_the_written_tokenizer_reads_its_own_text_back(model):
 
 
 @pytest.mark.parametrize("name", ["s1", "deepseek_r1", "qwen3"])
-def test_every_format_ends_its_thinking_in_its_own_way(tmp_path, name):
+def test_every_format_ends_its_thinking_in_its_own_way(tmp_path: Path, name: str) -> None:
     model = write_scripted_model(tmp_path, thinking_format=name, chain=8, answer=2, layers=1)
     output = model.free_run(model.prompt("Wait"), 100)
     thinking, answer = model.tokenized.format.split(model.tokenized.decode([*model.tokenized.start, *output]))
@@ -58,6 +60,6 @@ def test_every_format_ends_its_thinking_in_its_own_way(tmp_path, name):
     assert answer
 
 
-def test_a_prompt_that_is_too_short_for_its_words_is_refused(model):
+def test_a_prompt_that_is_too_short_for_its_words_is_refused(model) -> None:
     with pytest.raises(ValueError, match="length: the shortest prompt has"):
         model.prompt("Wait", length=3)

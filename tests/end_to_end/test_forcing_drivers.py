@@ -19,82 +19,26 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from s1ray.generation import GenerationRequest, complete_all
-from s1ray.generation.prompts import prompt_ids_of
 from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.models import EngineConfig
-from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
-from s1ray.thinking.accounting import replay
+from s1ray.thinking import ThinkingFormat
+from s1ray.thinking.forcer import replay
 from s1ray.thinking.format import eos_ids_of
 from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR
 from s1ray.thinking.segmented import SegmentedResponse, force_in_segments
+from tests.support.forcing_cases import Case, Vocabulary, equally_good, miniature_prompts, parting, random_case
 
 pytestmark = pytest.mark.end_to_end
 
 COMBINATIONS = 256
-TIE = 1e-4
-"""Difference of two log-probabilities below which the shape of the batch may decide."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """One combination of format, budget, prompt and room."""
-
-    format: str
-    budget: ThinkingBudget
-    plan: ForcingPlan
-    prompt_ids: list[int]
-    room: int
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """Words that the model of a test is fond of."""
-
-    waits: Sequence[str]
-    bans: Sequence[tuple[str, ...]]
-
-
-def random_case(
-    rng: random.Random, formats: Sequence[TokenizedFormat], words: Vocabulary, prompts: Sequence[Sequence[int]]
-) -> Case:
-    """Draws until a budget is one that its format can express."""
-    while True:
-        tokenized = rng.choice(formats)
-        fmt = tokenized.format
-        maximum = rng.choice([None, "auto", 0, 1, 5, 17, 40, 90, 150])
-        bound = 60 if maximum in (None, "auto") else maximum
-        texts: list[Any] = [None, rng.choice(words.waits), rng.sample(list(words.waits), 2)]
-        ends = [None, None, f"\nTime: so\n{fmt.end}\n", f"Stop{fmt.end}"]
-        try:
-            budget = ThinkingBudget(
-                max_tokens=maximum,
-                min_tokens=rng.choice([0, 0, bound // 2]),
-                waits=rng.choice([0, 0, 1, 2, 5]) if maximum != 0 else 0,
-                wait_text=rng.choice(texts),
-                end_text=rng.choice(ends),
-                grace=rng.choice([0, 0, bound // 2]),
-                ban=rng.choice([(), (), *words.bans]),
-                answer_reserve=rng.choice([None, 0, 30]),
-                loops=rng.choice([0, 2, 4]),
-            )
-            plan = make_plan(tokenized, budget)
-        except ValueError:
-            continue
-        prompt = list(rng.choice(prompts))
-        turn = rng.random()
-        if turn < 0.4:
-            prompt += tokenized.encode(f"{fmt.start}\n")
-        elif turn < 0.5:
-            prompt += tokenized.encode(f"{fmt.start}\nSo\n{fmt.end}")
-        room = rng.choice([1, 10, 50, 100, 150, 200])
-        return Case(fmt.name, budget, plan, prompt, room)
 
 
 @dataclass(frozen=True)
@@ -142,22 +86,10 @@ def run(folder: str, cases: Sequence[Case]) -> Outcome:
 
         async def is_tie(case: Case, one: list[int], response: SegmentedResponse) -> bool:
             other = response.output_ids
-            at = next(i for i in range(min(len(one), len(other))) if one[i] != other[i])
-            before = other[:at]
-            swallowed = [position for position in response.swallowed if position < at]
-            forcer = replay(case.plan, case.prompt_ids, before, swallowed=swallowed, room=case.room, stop_ids=eos)
-            output = await ask(f"tie-{id(case)}", [*case.prompt_ids, *before], max_tokens=1, logprobs=20)
+            at, action = parting(case, one, other, response.swallowed, eos)
+            output = await ask(f"tie-{id(case)}", [*case.prompt_ids, *other[:at]], max_tokens=1, logprobs=20)
             known = {token: entry.logprob for token, entry in output.logprobs[0].items()}
-            action = forcer.action
-
-            def goodness(token: int) -> float:
-                meant = {token}
-                if action is not None and action.move_to == token:
-                    meant.update(action.ban)
-                return max(known.get(i, -1e9) for i in meant)
-
-            print(f"ids part at {at} of {case}: {one[at]} {goodness(one[at])}, {other[at]} {goodness(other[at])}")
-            return abs(goodness(one[at]) - goodness(other[at])) < TIE
+            return equally_good(action, one[at], other[at], known)
 
         try:
             within = asyncio.gather(*[inside(number, case) for number, case in enumerate(cases)])
@@ -198,16 +130,6 @@ def events(cases: Sequence[Case], outcome: Outcome, eos: Sequence[int]) -> Count
     return met
 
 
-def miniature_prompts(tokenizer: Any, rng: random.Random, number: int) -> list[list[int]]:
-    """Questions of the miniature's benchmark, in its chat template."""
-    from s1ray.miniature.pool import build_benchmark
-
-    return [
-        prompt_ids_of(GenerationRequest(id="", messages=[{"role": "user", "content": row.question}]), tokenizer)
-        for row in rng.sample(build_benchmark(), number)
-    ]
-
-
 def custom_formats(delimiter: str, other: str) -> list[ThinkingFormat]:
     """Formats that no preset has: a delimiter of one token, and one of several."""
     return [
@@ -221,7 +143,7 @@ def _needs_vllm():
     pytest.importorskip("vllm", reason="needs vLLM")
 
 
-def test_inside_and_outside_give_the_same_ids_on_the_miniature():
+def test_inside_and_outside_give_the_same_ids_on_the_miniature() -> None:
     from transformers import AutoTokenizer
 
     folder = str(BASE_MODEL_DIR)
@@ -239,7 +161,7 @@ def test_inside_and_outside_give_the_same_ids_on_the_miniature():
     assert len(outcome.ties) <= 3
 
 
-def test_inside_and_outside_give_the_same_ids_on_the_scripted_model(tmp_path):
+def test_inside_and_outside_give_the_same_ids_on_the_scripted_model(tmp_path: Path) -> None:
     from benchmarks.budget_forcing.scripted_model import write_scripted_model
 
     model = write_scripted_model(tmp_path, chain=24, answer=8, layers=2, context=1024)
@@ -299,7 +221,7 @@ def vllm_serve(tmp_path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_stock_server_gives_the_same_ids_from_outside_as_with_the_processor_inside(vllm_serve):
+def test_a_stock_server_gives_the_same_ids_from_outside_as_with_the_processor_inside(vllm_serve) -> None:
     from transformers import AutoTokenizer
 
     folder = str(BASE_MODEL_DIR)

@@ -184,7 +184,7 @@ def preemptions() -> float:
     return sum(s.value for m in REGISTRY.collect() for s in m.samples if s.name == "vllm:num_preemptions_total")
 
 
-def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, tokenized):
+def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, tokenized) -> None:
     requests = random_requests(tokenized, 150)
     config = EngineConfig(
         model=model_folder,

@@ -10,7 +10,7 @@ from s1ray.generation.engine import engine_kwargs, known_arguments
 from s1ray.models import EngineConfig
 
 
-def test_a_laptop_gets_no_compilation_float32_and_a_bounded_cache():
+def test_a_laptop_gets_no_compilation_float32_and_a_bounded_cache() -> None:
     kwargs = engine_kwargs(EngineConfig(model="m", kv_cache_gib=0.5, max_model_len=2048), "cpu")
     assert kwargs["enforce_eager"] is True
     assert kwargs["enable_chunked_prefill"] is False
@@ -20,20 +20,20 @@ def test_a_laptop_gets_no_compilation_float32_and_a_bounded_cache():
     assert kwargs["logits_processors"] == ["s1ray.thinking.vllm.processor:BudgetForcingProcessor"]
 
 
-def test_a_gpu_keeps_vllms_own_choices():
+def test_a_gpu_keeps_vllms_own_choices() -> None:
     kwargs = engine_kwargs(EngineConfig(model="m", tensor_parallel_size=4), "gpu")
     assert not {"enforce_eager", "kv_cache_memory_bytes", "max_model_len", "tokenizer"} & kwargs.keys()
     assert (kwargs["dtype"], kwargs["tensor_parallel_size"]) == ("auto", 4)
 
 
-def test_further_arguments_have_the_last_word():
+def test_further_arguments_have_the_last_word() -> None:
     config = EngineConfig(model="m", engine_kwargs={"enforce_eager": False, "gpu_memory_utilization": 0.8})
     kwargs = engine_kwargs(config, "cpu")
     assert (kwargs["enforce_eager"], kwargs["gpu_memory_utilization"]) == (False, 0.8)
 
 
 @pytest.mark.parametrize("name", ["logits_processors", "speculative_config"])
-def test_what_would_switch_budget_forcing_off_is_refused(name):
+def test_what_would_switch_budget_forcing_off_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=f"engine_kwargs.{name}: must not be set"):
         engine_kwargs(EngineConfig(model="m", engine_kwargs={name: []}), "cpu")
 

@@ -49,7 +49,7 @@ def ask(handler, request=None, **settings):
     return asyncio.run(run())
 
 
-def test_a_chat_request_carries_the_budget_and_brings_the_accounting_back():
+def test_a_chat_request_carries_the_budget_and_brings_the_accounting_back() -> None:
     seen = {}
 
     def handler(request):
@@ -85,7 +85,7 @@ def test_a_chat_request_carries_the_budget_and_brings_the_accounting_back():
     )
 
 
-def test_a_foreign_server_gets_no_thinking_field_and_is_believed_about_its_tokens():
+def test_a_foreign_server_gets_no_thinking_field_and_is_believed_about_its_tokens() -> None:
     def handler(request):
         assert "thinking" not in json.loads(request.content)
         return httpx.Response(200, json=chat_answer())
@@ -94,7 +94,7 @@ def test_a_foreign_server_gets_no_thinking_field_and_is_believed_about_its_token
     assert (row.thinking_tokens, row.answer_tokens, row.waits, row.end_forced) == (5, 7, 0, None)
 
 
-def test_token_ids_go_to_completions():
+def test_token_ids_go_to_completions() -> None:
     def handler(request):
         assert request.url.path == "/v1/completions"
         assert json.loads(request.content)["prompt"] == [1, 2, 3]
@@ -106,7 +106,7 @@ def test_token_ids_go_to_completions():
     assert (row.thinking, row.answer, row.finish_reason, row.output_ids) == ("t", "a", "length", [4, 5])
 
 
-def test_a_text_that_the_server_did_not_split_is_split_by_the_format():
+def test_a_text_that_the_server_did_not_split_is_split_by_the_format() -> None:
     text = "<think>\ndeep\n</think>\n\nout"
 
     def handler(request):
@@ -117,7 +117,7 @@ def test_a_text_that_the_server_did_not_split_is_split_by_the_format():
 
 
 @pytest.mark.parametrize("status", sorted(transport_module.RETRIED))
-def test_what_may_pass_is_tried_again_with_growing_pauses(status, pauses):
+def test_what_may_pass_is_tried_again_with_growing_pauses(status: int, pauses) -> None:
     answers = iter([httpx.Response(status), httpx.Response(status), httpx.Response(200, json=chat_answer())])
     assert ask(lambda request: next(answers)).answer == "4"
     first = 5.0 if status == 429 else 0.5
@@ -125,7 +125,7 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(status, pauses):
     assert first <= pauses[1] <= 3 * first
 
 
-def test_lost_connections_are_tried_again():
+def test_lost_connections_are_tried_again() -> None:
     answers = iter([httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.Response(200, json=chat_answer())])
 
     def handler(request):
@@ -138,7 +138,7 @@ def test_lost_connections_are_tried_again():
 
 
 @pytest.mark.parametrize(("value", "expected"), [("7", 7.0), ("900", 60.0), ("nonsense", None)])
-def test_retry_after_decides_the_pause(value, expected, pauses):
+def test_retry_after_decides_the_pause(value, expected, pauses) -> None:
     answers = iter([httpx.Response(429, headers={"retry-after": value}), httpx.Response(200, json=chat_answer())])
     ask(lambda request: next(answers))
     if expected is None:
@@ -147,7 +147,7 @@ def test_retry_after_decides_the_pause(value, expected, pauses):
         assert pauses == [expected]
 
 
-def test_a_wrong_request_is_not_tried_again_and_says_what_the_server_said():
+def test_a_wrong_request_is_not_tried_again_and_says_what_the_server_said() -> None:
     calls = []
 
     def handler(request):
@@ -159,7 +159,7 @@ def test_a_wrong_request_is_not_tried_again_and_says_what_the_server_said():
     assert len(calls) == 1
 
 
-def test_attempts_are_bounded():
+def test_attempts_are_bounded() -> None:
     calls = []
 
     def handler(request):
@@ -172,12 +172,12 @@ def test_attempts_are_bounded():
 
 
 @pytest.mark.parametrize("body", [{}, {"choices": []}, [], {"choices": [{"index": 0}]}])
-def test_an_answer_in_another_form_is_an_error_that_shows_it(body):
+def test_an_answer_in_another_form_is_an_error_that_shows_it(body) -> None:
     with pytest.raises(GenerationError, match="not OpenAI's"):
         ask(lambda request: httpx.Response(200, json=body))
 
 
-def test_no_more_requests_are_in_flight_than_asked():
+def test_no_more_requests_are_in_flight_than_asked() -> None:
     state = {"now": 0, "most": 0}
 
     async def handler(request):
@@ -197,7 +197,7 @@ def test_no_more_requests_are_in_flight_than_asked():
     assert state["most"] == 3
 
 
-def test_one_failure_does_not_stop_the_others():
+def test_one_failure_does_not_stop_the_others() -> None:
     def handler(request):
         content = json.loads(request.content)["messages"][0]["content"]
         return httpx.Response(400, text="bad") if content == "3" else httpx.Response(200, json=chat_answer())

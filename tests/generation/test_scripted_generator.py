@@ -64,37 +64,37 @@ def complete(budget, *, steps=3, **request):
     return asyncio.run(generator.complete(GenerationRequest(id="q", prompt_ids=[9], budget=budget, **request)))
 
 
-def test_without_a_budget_nothing_is_forced():
+def test_without_a_budget_nothing_is_forced() -> None:
     row = complete(None)
     assert (row.thinking, row.thinking_tokens, row.waits, row.end_forced) == ("", 0, 0, None)
 
 
-def test_a_free_thinking_ends_by_itself():
+def test_a_free_thinking_ends_by_itself() -> None:
     row = complete(ThinkingBudget())
     assert (row.thinking, row.answer, row.finish_reason) == ("step step step ", "4", "stop")
     assert (row.prompt_tokens, row.thinking_tokens, row.answer_tokens) == (1, 3, 2)
     assert row.output_ids == [1, STEP, STEP, STEP, END, FOUR, EOS]
 
 
-def test_the_maximum_cuts_and_asks_for_the_final_answer():
+def test_the_maximum_cuts_and_asks_for_the_final_answer() -> None:
     row = complete(ThinkingBudget(max_tokens=2))
     assert (row.thinking, row.answer) == ("step step ", "Final Answer:4")
     assert (row.thinking_tokens, row.end_forced) == (2, "budget")
 
 
-def test_waits_lengthen_the_thinking():
+def test_waits_lengthen_the_thinking() -> None:
     row = complete(ThinkingBudget(waits=2))
     assert row.thinking == "step step step Waitstep Waitstep "
     assert (row.waits, row.thinking_tokens) == (2, 7)
 
 
-def test_a_response_that_runs_out_of_tokens_says_so():
+def test_a_response_that_runs_out_of_tokens_says_so() -> None:
     row = complete(ThinkingBudget(answer_reserve=0), steps=9, max_tokens=7)
     assert (row.finish_reason, row.thinking, row.answer) == ("length", "step step ", "Final Answer:")
     assert row.end_forced == "context"
 
 
-def test_a_prompt_that_fills_the_context_is_an_error():
+def test_a_prompt_that_fills_the_context_is_an_error() -> None:
     generator = ScriptedGenerator(TOKENIZED, steps_then_stop(1), eos_token_id=EOS, context=1)
     with pytest.raises(GenerationError, match="no room"):
         asyncio.run(generator.complete(GenerationRequest(id="q", prompt_ids=[9])))
@@ -109,6 +109,6 @@ def test_a_prompt_that_fills_the_context_is_an_error():
         ({"prompt_ids": [1], "max_tokens": 0}, "max_tokens"),
     ],
 )
-def test_requests_that_make_no_sense_are_refused(fields, message):
+def test_requests_that_make_no_sense_are_refused(fields, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GenerationRequest(id="q", **fields)

@@ -62,7 +62,7 @@ def ask(server, request=None, **settings):
     return asyncio.run(run())
 
 
-def test_a_wait_and_an_answer_are_three_calls():
+def test_a_wait_and_an_answer_are_three_calls() -> None:
     server = Server("one two<|im_start|> three<|im_start|>\nfour<|im_end|>")
     request = GenerationRequest(
         id="q-0", messages=MESSAGES, budget=ThinkingBudget(max_tokens=90, waits=1), temperature=0.7, top_p=0.9, seed=4
@@ -96,7 +96,7 @@ def test_a_wait_and_an_answer_are_three_calls():
     assert len({body["seed"] for body in server.bodies}) == 3
 
 
-def test_a_suppressed_stop_is_asked_again_under_a_bias():
+def test_a_suppressed_stop_is_asked_again_under_a_bias() -> None:
     server = Server("one<|im_start|> two three<|im_start|>\nfour<|im_end|>")
     row = ask(server, GenerationRequest(id="q", messages=MESSAGES, budget=ThinkingBudget(waits=1, wait_text=None)))
     assert (row.thinking, row.waits) == ("one two three", 1)
@@ -104,7 +104,7 @@ def test_a_suppressed_stop_is_asked_again_under_a_bias():
     assert server.bodies[1]["logit_bias"] == {str(i): -100.0 for i in (996, TURN, EOS)}
 
 
-def test_without_a_budget_there_is_one_call_and_nothing_is_forced():
+def test_without_a_budget_there_is_one_call_and_nothing_is_forced() -> None:
     server = Server("<|im_start|>think\none<|im_start|>answer\nfour<|im_end|>")
     row = ask(server, GenerationRequest(id="q", prompt_ids=[5, 6], max_tokens=100, seed=3))
     assert (row.thinking, row.answer, row.waits) == ("one", "four", 0)
@@ -112,7 +112,7 @@ def test_without_a_budget_there_is_one_call_and_nothing_is_forced():
     assert (body["prompt"], body["max_tokens"], body["seed"]) == ([5, 6], 100, 3)
 
 
-def test_the_context_is_asked_for_once_and_bounds_the_response():
+def test_the_context_is_asked_for_once_and_bounds_the_response() -> None:
     server = Server("so " * 2000)
 
     async def run():
@@ -130,7 +130,7 @@ def test_the_context_is_asked_for_once_and_bounds_the_response():
 
 
 @pytest.mark.parametrize("card", [{"id": "m"}, {"id": "other", "max_model_len": 9}])
-def test_a_server_that_keeps_its_context_to_itself_needs_one_given(card):
+def test_a_server_that_keeps_its_context_to_itself_needs_one_given(card) -> None:
     with pytest.raises(GenerationError, match="does not say how long the context of 'm' is; give it as `context`"):
         ask(Server("a", card=card))
     server = Server("four<|im_end|>", card=card)
@@ -138,7 +138,7 @@ def test_a_server_that_keeps_its_context_to_itself_needs_one_given(card):
     assert "/v1/models" not in server.asked
 
 
-def test_a_prompt_that_fills_the_context_is_refused():
+def test_a_prompt_that_fills_the_context_is_refused() -> None:
     with pytest.raises(GenerationError, match=r"'q'.*400 tokens, which fills the model's context of 400"):
         ask(Server("a"), GenerationRequest(id="q", prompt_ids=[1] * 400))
 
@@ -165,12 +165,12 @@ BANNED = ThinkingBudget(ban=("one",))
         (lambda choice: None, BANNED, "not OpenAI's"),
     ],
 )
-def test_a_server_that_cannot_do_it_is_named_with_what_it_lacks(change, budget, message):
+def test_a_server_that_cannot_do_it_is_named_with_what_it_lacks(change, budget, message: str) -> None:
     with pytest.raises(GenerationError, match=message):
         ask(Server("one two " * 50, change), GenerationRequest(id="q", messages=MESSAGES, budget=budget))
 
 
-def test_a_stop_id_that_the_server_leaves_out_is_put_back():
+def test_a_stop_id_that_the_server_leaves_out_is_put_back() -> None:
     def without(choice):
         stopped = choice["stop_reason"] is not None
         return choice | {"token_ids": choice["token_ids"][:-1] if stopped else choice["token_ids"]}
@@ -180,7 +180,7 @@ def test_a_stop_id_that_the_server_leaves_out_is_put_back():
     assert ask(Server(script, without), request).output_ids == ask(Server(script), request).output_ids
 
 
-def test_a_budget_that_the_format_cannot_express_fails_its_request_only():
+def test_a_budget_that_the_format_cannot_express_fails_its_request_only() -> None:
     with pytest.raises(GenerationError, match=r"'q': ban: .*token that ends the thinking"):
         ask(Server("a"), GenerationRequest(id="q", messages=MESSAGES, budget=ThinkingBudget(ban="<|im_end|>")))
 
@@ -193,6 +193,6 @@ def test_a_budget_that_the_format_cannot_express_fails_its_request_only():
         ({"thinking_format": ThinkingFormat.preset("qwen3")}, "no token of its own"),
     ],
 )
-def test_what_does_not_fit_is_found_when_the_generator_is_made(settings, message):
+def test_what_does_not_fit_is_found_when_the_generator_is_made(settings, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(Server("a"), **settings)

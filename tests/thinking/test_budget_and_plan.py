@@ -32,13 +32,13 @@ from tests.support.toy import ANSWER, EOS, TURN, VOCAB, WAIT, X, toy_plan
         ({"max_thinking": 5}, "max_thinking"),
     ],
 )
-def test_nonsense_is_refused_by_name(fields, message):
+def test_nonsense_is_refused_by_name(fields, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ThinkingBudget(**fields)
 
 
 @pytest.mark.parametrize(("wait_text", "texts"), [("Wait", ("Wait",)), (["A", "B"], ("A", "B")), ("", ()), (None, ())])
-def test_wait_texts_in_the_order_of_use(wait_text, texts):
+def test_wait_texts_in_the_order_of_use(wait_text, texts) -> None:
     assert ThinkingBudget(wait_text=wait_text).wait_texts == texts
 
 
@@ -63,7 +63,7 @@ def changes(draw):
 
 
 @given(changes())
-def test_a_plan_survives_its_json(fields):
+def test_a_plan_survives_its_json(fields) -> None:
     plan = toy_plan(**fields)
     assert ForcingPlan.from_json(plan.to_json()) == plan
 
@@ -94,20 +94,20 @@ def test_a_plan_survives_its_json(fields):
         ({"ban": ((WAIT,),)}, "ban"),
     ],
 )
-def test_a_broken_plan_is_refused_by_field(fields, message):
+def test_a_broken_plan_is_refused_by_field(fields, message: str) -> None:
     data = json.loads(toy_plan().to_json()) | {"waits": 0}
     with pytest.raises(ValueError, match=f"s1ray: not a forcing plan: .*{message}"):
         ForcingPlan.from_json(json.dumps(data | fields))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", "5", '"x"', "{" * 50, "x" * 1_000_001])
-def test_other_strings_are_no_plan(text):
+def test_other_strings_are_no_plan(text: str) -> None:
     with pytest.raises(ValueError, match="s1ray: "):
         ForcingPlan.from_json(text)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner), max_leaves=5))
-def test_anything_else_gives_a_value_error(value):
+def test_anything_else_gives_a_value_error(value) -> None:
     with pytest.raises(ValueError, match="s1ray: "):
         ForcingPlan.from_json(value)
 
@@ -122,18 +122,18 @@ def test_anything_else_gives_a_value_error(value):
         ({"loops": 1025}, "loops"),
     ],
 )
-def test_texts_and_numbers_have_a_largest_size(fields, names):
+def test_texts_and_numbers_have_a_largest_size(fields, names) -> None:
     with pytest.raises(ValidationError) as caught:
         ThinkingBudget(**fields)
     assert {error["loc"][0] for error in caught.value.errors()} == {names}
 
 
-def test_what_is_written_is_known_to_the_last_id():
+def test_what_is_written_is_known_to_the_last_id() -> None:
     plan = toy_plan(newline=(X,), wait_texts=((WAIT,),))
     assert plan.written == {*plan.start, *plan.cut, X, WAIT}
 
 
-def test_a_ban_is_found_anywhere_in_a_wait_text_and_digits_do_not_run_together():
+def test_a_ban_is_found_anywhere_in_a_wait_text_and_digits_do_not_run_together() -> None:
     with pytest.raises(ValidationError, match="part of a wait text"):
         toy_plan(wait_texts=((X, WAIT, X),), ban=((WAIT, X),))
     assert _in_any(((1, 23),), (23,))

@@ -73,7 +73,9 @@ def model(samples: list[int]):
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, room=ROOMS)
 @settings(max_examples=900, deadline=None)
-def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(plan, prompt, samples, room):
+def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(
+    plan: ForcingPlan, prompt: list[int], samples, room
+) -> None:
     forcer = BudgetForcer(plan, prompt, room=room)
     opened = forcer.phase is Phase.THINK or forcer.phase is Phase.END
     output = drive(forcer, model(samples), 400)
@@ -134,7 +136,7 @@ def loop_at_the_end(thinking: list[int], copies: int) -> bool:
     st.lists(st.integers(0, 3), max_size=40), st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(2, 5)
 )
 @settings(max_examples=500, deadline=None)
-def test_what_is_found_is_a_loop_and_many_copies_are_found(before, passage, copies):
+def test_what_is_found_is_a_loop_and_many_copies_are_found(before, passage, copies) -> None:
     detector, ids = LoopDetector(copies), []
     for token in before + passage * max(copies + 1, 40 // len(passage) + 1):
         detector.observe(token)
@@ -145,7 +147,7 @@ def test_what_is_found_is_a_loop_and_many_copies_are_found(before, passage, copi
     raise AssertionError("so many copies are a loop")
 
 
-def test_prose_is_no_loop():
+def test_prose_is_no_loop() -> None:
     detector, generator = LoopDetector(2), random.Random(0)
     for _ in range(5000):
         detector.observe(generator.randrange(4))
@@ -155,7 +157,9 @@ def test_prose_is_no_loop():
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, cut=st.integers(0, 400), room=ROOMS)
 @settings(max_examples=300, deadline=None)
-def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(plan, prompt, samples, cut, room):
+def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(
+    plan: ForcingPlan, prompt: list[int], samples, cut, room
+) -> None:
     forcer = BudgetForcer(plan, prompt, room=room)
     output = drive(forcer, model(samples), cut)
     again = replay(plan, prompt, output, swallowed=forcer.swallowed, room=room)
@@ -170,7 +174,7 @@ def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(pl
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
 @settings(max_examples=300, deadline=None)
-def test_ids_alone_give_everything_but_the_models_own_waits(plan, prompt, samples):
+def test_ids_alone_give_everything_but_the_models_own_waits(plan: ForcingPlan, prompt: list[int], samples) -> None:
     forcer = BudgetForcer(plan, prompt)
     output = drive(forcer, model(samples), 400)
     exact, estimated = forcer.accounting(), account(plan, prompt, output)
@@ -194,7 +198,7 @@ def test_ids_alone_give_everything_but_the_models_own_waits(plan, prompt, sample
     samples=st.lists(st.sampled_from([X, X, Y, NEWLINE, WAIT, HMM, TURN, EOS]), min_size=1, max_size=60),
 )
 @settings(max_examples=500)
-def test_waits_with_line_breaks_are_no_cuts(maximum, grace, waits, texts, loops, samples):
+def test_waits_with_line_breaks_are_no_cuts(maximum, grace, waits, texts, loops, samples) -> None:
     plan = toy_plan(max_tokens=maximum, grace=min(grace, maximum), waits=waits, wait_texts=texts, loops=loops)
     forcer = BudgetForcer(plan, [TURN, THINK])
     output = drive(forcer, model(samples), 100)
@@ -206,7 +210,7 @@ def test_waits_with_line_breaks_are_no_cuts(maximum, grace, waits, texts, loops,
     )
 
 
-def test_a_loop_that_ends_in_the_models_own_wait_is_cut_where_it_was():
+def test_a_loop_that_ends_in_the_models_own_wait_is_cut_where_it_was() -> None:
     plan = toy_plan(waits=1, wait_texts=((WAIT, COMMA),), loops=4)
     forcer = BudgetForcer(plan, [TURN, THINK])
     # Three ids again and again: the 32nd, which makes them a loop, is a "Wait" that looks like an inserted one.
@@ -220,7 +224,7 @@ def test_a_loop_that_ends_in_the_models_own_wait_is_cut_where_it_was():
 @pytest.mark.parametrize("waits", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("texts", [((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA)), ()])
 @pytest.mark.parametrize("trigger", [EOS, TURN])
-def test_exactly_n_waits_while_the_model_keeps_trying_to_stop(waits, texts, trigger):
+def test_exactly_n_waits_while_the_model_keeps_trying_to_stop(waits, texts, trigger) -> None:
     forcer = BudgetForcer(toy_plan(waits=waits, wait_texts=texts))
     # After every wait the model has to say one thing before it may stop again.
     output = drive(forcer, lambda step: trigger if step % 2 else X, 200)
@@ -234,7 +238,7 @@ def test_exactly_n_waits_while_the_model_keeps_trying_to_stop(waits, texts, trig
         assert [t for t in thinking if t in (WAIT, HMM)] == [(WAIT, HMM)[k % 2] for k in range(waits)]
 
 
-def test_s1s_exact_sequence_at_the_maximum():
+def test_s1s_exact_sequence_at_the_maximum() -> None:
     forcer = BudgetForcer(toy_plan(max_tokens=3), [TURN, Y, NEWLINE])
     output = drive(forcer, lambda step: X, 14)
     assert output[:10] == [TURN, THINK, X, X, X, NEWLINE, TURN, ANSWER, NEWLINE, FINAL]
@@ -242,31 +246,31 @@ def test_s1s_exact_sequence_at_the_maximum():
     assert forcer.accounting().end_forced == "budget"
 
 
-def test_no_line_break_is_added_after_one():
+def test_no_line_break_is_added_after_one() -> None:
     forcer = BudgetForcer(toy_plan(max_tokens=2), [TURN, THINK])
     assert drive(forcer, lambda step: NEWLINE if step == 1 else X, 4) == [X, NEWLINE, TURN, ANSWER]
 
 
-def test_zero_answers_at_once():
+def test_zero_answers_at_once() -> None:
     forcer = BudgetForcer(toy_plan(max_tokens=0))
     output = drive(forcer, lambda step: X, 9)
     assert output == [TURN, THINK, NEWLINE, TURN, ANSWER, NEWLINE, FINAL, COLON, X]
     assert forcer.accounting().thinking_tokens == 0
 
 
-def test_an_end_that_the_model_began_is_completed_without_final_answer():
+def test_an_end_that_the_model_began_is_completed_without_final_answer() -> None:
     forcer = BudgetForcer(toy_plan(max_tokens=9), [TURN, THINK])
     output = drive(forcer, lambda step: TURN if step == 2 else X, 6)
     assert output == [X, X, TURN, ANSWER, X, X]
     assert forcer.accounting().end_forced is None
 
 
-def test_eos_while_thinking_becomes_the_end_delimiter():
+def test_eos_while_thinking_becomes_the_end_delimiter() -> None:
     forcer = BudgetForcer(toy_plan(), [TURN, THINK])
     assert drive(forcer, lambda step: EOS if step == 1 else X, 4) == [X, TURN, ANSWER, X]
 
 
-def test_the_models_own_wait_is_not_ours():
+def test_the_models_own_wait_is_not_ours() -> None:
     forcer = BudgetForcer(toy_plan(waits=1, wait_texts=((WAIT, COMMA),)), [TURN, THINK])
     output = drive(forcer, lambda step: {0: WAIT, 2: EOS}.get(step, X), 5)
     assert output == [WAIT, X, WAIT, COMMA, X]
@@ -274,28 +278,28 @@ def test_the_models_own_wait_is_not_ours():
 
 
 @pytest.mark.parametrize("text", [(WAIT,), (WAIT, COMMA), (HMM, COMMA, COMMA)])
-def test_the_end_is_banned_for_one_token_after_a_wait(text):
+def test_the_end_is_banned_for_one_token_after_a_wait(text: str) -> None:
     forcer = BudgetForcer(toy_plan(waits=1, wait_texts=(text,)), [TURN, THINK])
     # Always EOS, and X where that is refused.
     output = drive(forcer, lambda step: X if step == len(text) + 1 else EOS, len(text) + 3)
     assert output == [*text, X, TURN, ANSWER]
 
 
-def test_a_wait_that_would_fill_the_maximum_is_not_begun():
+def test_a_wait_that_would_fill_the_maximum_is_not_begun() -> None:
     forcer = BudgetForcer(toy_plan(waits=5, max_tokens=4, wait_texts=((WAIT, COMMA),)), [TURN, THINK])
     output = drive(forcer, lambda step: X if step < 2 else TURN, 4)
     assert output == [X, X, TURN, ANSWER]
     assert forcer.accounting().waits == 0
 
 
-def test_the_minimum_swallows_more_stops_than_the_waits_asked():
+def test_the_minimum_swallows_more_stops_than_the_waits_asked() -> None:
     forcer = BudgetForcer(toy_plan(waits=1, min_tokens=6), [TURN, THINK])
     output = drive(forcer, lambda step: X if step % 2 else EOS, 40)
     begin, end = forcer.accounting().thinking_span
     assert output[begin:end] == [WAIT, X, WAIT, X, WAIT, X]
 
 
-def test_a_share_between_zero_and_one_is_drawn_with_that_chance():
+def test_a_share_between_zero_and_one_is_drawn_with_that_chance() -> None:
     plan = toy_plan(waits=1)
     ours = 0
     for seed in range(4000):
@@ -308,7 +312,9 @@ def test_a_share_between_zero_and_one_is_drawn_with_that_chance():
 
 @given(plan=plans(), prompt=PROMPTS, tokens=st.lists(st.integers(-1, VOCAB + 4), max_size=200))
 @settings(max_examples=300, deadline=None)
-def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(plan, prompt, tokens):
+def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(
+    plan: ForcingPlan, prompt: list[int], tokens: int
+) -> None:
     forcer = BudgetForcer(plan, prompt)
     for token in tokens:
         forcer.observe(token, 0.5)
@@ -331,12 +337,12 @@ def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(plan, pr
         ([TURN, THINK, X, EOS], PromptState.ABSENT),
     ],
 )
-def test_the_prompts_tail_tells_whether_thinking_is_open(prompt, state):
+def test_the_prompts_tail_tells_whether_thinking_is_open(prompt: list[int], state) -> None:
     plan = toy_plan()
     assert prompt_state(plan.start, plan.end, plan.end_triggers, prompt) is state
 
 
-def test_a_closed_prompt_is_left_alone():
+def test_a_closed_prompt_is_left_alone() -> None:
     forcer = BudgetForcer(toy_plan(max_tokens=5), [TURN, THINK, NEWLINE, TURN, ANSWER, NEWLINE])
     assert forcer.done
     output = drive(forcer, lambda step: EOS, 3)
@@ -344,14 +350,16 @@ def test_a_closed_prompt_is_left_alone():
     assert forcer.accounting().answer_tokens == 1
 
 
-def test_stop_ids_of_the_request_end_the_thinking_not_the_response():
+def test_stop_ids_of_the_request_end_the_thinking_not_the_response() -> None:
     forcer = BudgetForcer(toy_plan(), [TURN, THINK], stop_ids=[Y])
     assert drive(forcer, lambda step: Y if step == 1 else X, 4) == [X, TURN, ANSWER, X]
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
 @settings(deadline=None)
-def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(plan, prompt, samples):
+def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(
+    plan: ForcingPlan, prompt: list[int], samples
+) -> None:
     forcer = BudgetForcer(plan, prompt)
     output = drive(forcer, model(samples), 400)
     forced, free = forcer.accounting(), account_unforced(plan, prompt, output)
@@ -374,6 +382,6 @@ def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(plan, pr
         ([], [], (0, 0), 0),
     ],
 )
-def test_free_responses_are_split_where_their_delimiters_are(prompt, output, thinking, answer):
+def test_free_responses_are_split_where_their_delimiters_are(prompt: list[int], output, thinking, answer) -> None:
     counted = account_unforced(toy_plan(), prompt, output)
     assert (counted.thinking_span, counted.answer_begin) == (thinking, answer)

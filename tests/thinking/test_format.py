@@ -54,7 +54,7 @@ def tokenizer() -> ByteLevel:
     return ByteLevel("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 
 
-def test_the_training_text_is_s1s():
+def test_the_training_text_is_s1s() -> None:
     assert S1.render_assistant(" \nSo 4.\n", "4 ") == "<|im_start|>think\nSo 4.\n<|im_start|>answer\nAnswer: 4"
     assert S1.render_assistant("So", "The Answer: 4") == "<|im_start|>think\nSo\n<|im_start|>answer\nThe Answer: 4"
     r1 = ThinkingFormat.preset("deepseek_r1")
@@ -66,7 +66,7 @@ plain = st.text(alphabet=" ab<\n|think_/>answer", max_size=30)
 
 @pytest.mark.parametrize("name", PRESETS)
 @given(thinking=plain, answer=plain)
-def test_split_undoes_render(name, thinking, answer):
+def test_split_undoes_render(name: str, thinking, answer) -> None:
     fmt = ThinkingFormat.preset(name)
     if any(mark in thinking + answer for mark in (fmt.start, fmt.end)):
         return
@@ -85,11 +85,11 @@ def test_split_undoes_render(name, thinking, answer):
         ("", "", ""),
     ],
 )
-def test_split_of_other_texts(text, thinking, answer):
+def test_split_of_other_texts(text: str, thinking, answer) -> None:
     assert S1.split(text) == (thinking, answer)
 
 
-def test_resolved_ids_are_those_of_the_text(tokenizer):
+def test_resolved_ids_are_those_of_the_text(tokenizer) -> None:
     resolved = S1.resolve(tokenizer, [3])
     added = tokenizer.get_added_vocab()
     assert resolved.decode(resolved.start) == "<|im_start|>think"
@@ -109,12 +109,12 @@ def test_resolved_ids_are_those_of_the_text(tokenizer):
         ("s1", ("<|im_start|>", "<s>"), "end_triggers"),
     ],
 )
-def test_a_delimiter_that_the_tokenizer_has_no_token_for_is_named(name, special, field):
+def test_a_delimiter_that_the_tokenizer_has_no_token_for_is_named(name: str, special, field) -> None:
     with pytest.raises(ValueError, match=rf"{field}: tokenizer 'byte-level' has no token of its own"):
         ThinkingFormat.preset(name).resolve(ByteLevel(*special, eos=special[0]))
 
 
-def test_a_delimiter_that_the_tokenizer_cannot_write_is_named(tokenizer):
+def test_a_delimiter_that_the_tokenizer_cannot_write_is_named(tokenizer) -> None:
     class Deaf(ByteLevel):
         def encode(self, text, *, add_special_tokens):
             return [i for i in super().encode(text, add_special_tokens=add_special_tokens) if i != 5]
@@ -125,7 +125,7 @@ def test_a_delimiter_that_the_tokenizer_cannot_write_is_named(tokenizer):
         ThinkingFormat(name="mine", start=f"<{cannot}>", end="<|im_start|>").resolve(deaf)
 
 
-def test_the_plan_forces_s1s_text_at_the_maximum(tokenizer):
+def test_the_plan_forces_s1s_text_at_the_maximum(tokenizer) -> None:
     resolved = S1.resolve(tokenizer)
     plan = make_plan(resolved, ThinkingBudget(max_tokens=5, waits=2, wait_text=["Wait", "Hmm"]))
     assert resolved.decode(plan.cut) == "<|im_start|>answer\nFinal Answer:"
@@ -134,7 +134,7 @@ def test_the_plan_forces_s1s_text_at_the_maximum(tokenizer):
     assert [resolved.decode(ids) for ids in plan.wait_texts] == ["Wait", "Hmm"]
 
 
-def test_an_end_text_may_hand_over(tokenizer):
+def test_an_end_text_may_hand_over(tokenizer) -> None:
     resolved = ThinkingFormat.preset("qwen3").resolve(tokenizer)
     plan = make_plan(resolved, ThinkingBudget(max_tokens=5, end_text="\nTime is up.\n</think>\n\n"))
     assert plan.newline == ()
@@ -152,12 +152,12 @@ def test_an_end_text_may_hand_over(tokenizer):
         ({"waits": 1, "wait_text": ["Wait", "Hmm<|im_end|>"]}, "wait_text: 'Hmm"),
     ],
 )
-def test_texts_that_would_break_the_format_are_refused(tokenizer, budget, message):
+def test_texts_that_would_break_the_format_are_refused(tokenizer, budget, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_plan(S1.resolve(tokenizer), ThinkingBudget(**budget))
 
 
-def test_unknown_presets_list_the_known_ones():
+def test_unknown_presets_list_the_known_ones() -> None:
     with pytest.raises(ValueError, match="s1, deepseek_r1, qwen3"):
         ThinkingFormat.preset("gpt")
 
@@ -171,7 +171,7 @@ def test_unknown_presets_list_the_known_ones():
         {"name": "x", "start": "s", "end": "e", "stop": "t"},
     ],
 )
-def test_formats_are_strict(fields):
+def test_formats_are_strict(fields) -> None:
     with pytest.raises(ValidationError):
         ThinkingFormat(**fields)
 
@@ -203,7 +203,7 @@ class Qwen:
         return 151665
 
 
-def test_s1_in_qwens_ids():
+def test_s1_in_qwens_ids() -> None:
     resolved = S1.resolve(Qwen(), [151643])
     assert resolved.start == (151644, 26865)
     assert resolved.end == (151644, 9217)

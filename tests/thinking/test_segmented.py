@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1ray.thinking.forcer import BudgetForcer
+from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.segmented import Segment, SegmentedResponse, SegmentError, force_in_segments
 from tests.support.toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
@@ -120,7 +121,9 @@ def plans(draw):
     longest=st.sampled_from([LONGEST, LONGEST, 5]),
 )
 @settings(max_examples=1500, deadline=None)
-def test_the_ids_are_those_of_sampling_and_replacing(plan, prompt, key, room, stops, segment, longest):
+def test_the_ids_are_those_of_sampling_and_replacing(
+    plan: ForcingPlan, prompt: list[int], key, room, stops, segment, longest
+) -> None:
     stops = tuple(i for i in stops if i not in {*plan.cut, *(j for text in plan.wait_texts for j in text)})
     endpoint = Endpoint(key, len(prompt) + room, longest=longest)
     response = segmented(endpoint, plan, prompt, room, stops, segment_tokens=segment)
@@ -132,7 +135,7 @@ def test_the_ids_are_those_of_sampling_and_replacing(plan, prompt, key, room, st
     assert max(endpoint.asked, default=0) <= (segment or room)
 
 
-def test_random_plans_meet_everything_that_the_driver_has_to_do():
+def test_random_plans_meet_everything_that_the_driver_has_to_do() -> None:
     """The property above would hold emptily if its plans never waited, banned, looped or were cut."""
     met: Counter[str] = Counter()
     for key in range(400):
@@ -176,7 +179,7 @@ def asked_for(plan, ids, room=100, **settings) -> tuple[list[int], SegmentedResp
     return asked, asyncio.run(force_in_segments(say, plan, [TURN, THINK], room=room, eos_ids=[EOS], **settings))
 
 
-def test_each_call_asks_for_what_is_left_and_forced_text_takes_none():
+def test_each_call_asks_for_what_is_left_and_forced_text_takes_none() -> None:
     # Thinks 3 tokens, stops (a wait comes), 2 more, stops again, answers with 3 and EOS.
     said = [X, X, X, TURN, 0, X, X, TURN, 0, X, X, X, EOS]
     plan = toy_plan(max_tokens=20, waits=1, wait_texts=((WAIT, COMMA),), answer_reserve=0)
@@ -187,26 +190,26 @@ def test_each_call_asks_for_what_is_left_and_forced_text_takes_none():
     assert response.prompt_tokens_sent == 2 + 7 + 11
 
 
-def test_without_thinking_there_is_one_call():
+def test_without_thinking_there_is_one_call() -> None:
     asked, response = asked_for(toy_plan(max_tokens=0), [], room=20)
     assert asked == [14]
     assert response.output_ids[:6] == [NEWLINE, TURN, ANSWER, NEWLINE, FINAL, COLON]
 
 
-def test_an_answer_is_one_call_that_an_empty_beginning_ends_at_once():
+def test_an_answer_is_one_call_that_an_empty_beginning_ends_at_once() -> None:
     asked, response = asked_for(toy_plan(max_tokens=0), [0] * 6 + [TURN, X, X, X, EOS], room=20)
     assert asked == [14, 1, 13]
     assert response.output_ids[6:] == [Y, X, X, X, EOS]
     assert response.generated_tokens == 1 + 1 + 4
 
 
-def test_a_minimum_without_a_wait_text_is_one_call_however_often_the_model_stops():
+def test_a_minimum_without_a_wait_text_is_one_call_however_often_the_model_stops() -> None:
     asked, response = asked_for(toy_plan(max_tokens=30, min_tokens=20, wait_texts=()), [TURN] * 100, room=60)
     assert asked[:2] == [20, 10]
     assert response.output_ids[:22] == [Y] * 20 + [TURN, ANSWER]
 
 
-def test_the_grace_window_is_entered_by_a_call_that_ends_at_line_breaks():
+def test_the_grace_window_is_entered_by_a_call_that_ends_at_line_breaks() -> None:
     said = [X] * 8 + [NEWLINE] + [X] * 100
     asked, response = asked_for(toy_plan(max_tokens=12, grace=6, answer_reserve=0), said, room=40)
     assert asked[:2] == [5, 7]
@@ -214,7 +217,7 @@ def test_the_grace_window_is_entered_by_a_call_that_ends_at_line_breaks():
     assert response.generated_tokens == 5 + 4 + len(response.output_ids) - 14
 
 
-def test_a_loop_costs_no_more_than_a_segment():
+def test_a_loop_costs_no_more_than_a_segment() -> None:
     asked, response = asked_for(toy_plan(loops=2, answer_reserve=0), [], room=5000)
     assert asked[0] == 512
     assert len(response.output_ids) == 5000
@@ -300,7 +303,9 @@ BEYOND = VOCAB + 1
         ),
     ],
 )
-def test_the_distribution_at_a_replaced_position_is_that_of_sampling_and_replacing(changes, before, expected, mistakes):
+def test_the_distribution_at_a_replaced_position_is_that_of_sampling_and_replacing(
+    changes, before, expected, mistakes
+) -> None:
     counted = drawn(toy_plan(**changes), len(before), 4000, before)
     shares = {i: n / 4000 for i, n in counted.items()}
     assert distance(shares, expected) < BOUND
@@ -308,7 +313,7 @@ def test_the_distribution_at_a_replaced_position_is_that_of_sampling_and_replaci
         assert distance(shares, mistake) > 2 * BOUND
 
 
-def test_every_call_has_a_seed_of_its_own_and_a_response_has_the_same_ones_again():
+def test_every_call_has_a_seed_of_its_own_and_a_response_has_the_same_ones_again() -> None:
     def seeds(seed):
         seen = []
 
@@ -334,7 +339,7 @@ def test_every_call_has_a_seed_of_its_own_and_a_response_has_the_same_ones_again
         (Segment([X], "abort"), "'abort'"),
     ],
 )
-def test_an_endpoint_that_does_otherwise_is_found_out(segment, message):
+def test_an_endpoint_that_does_otherwise_is_found_out(segment, message: str) -> None:
     async def answer(prompt_ids, *, max_tokens, stop_ids, ban, seed):
         return segment
 
@@ -346,6 +351,6 @@ def test_an_endpoint_that_does_otherwise_is_found_out(segment, message):
     ("settings", "message"),
     [({"room": 0}, "room"), ({"segment_tokens": 0}, "segment_tokens"), ({"stop_ids": [X, ANSWER]}, r"stop_ids: \[3\]")],
 )
-def test_what_cannot_be_done_is_refused_before_the_first_call(settings, message):
+def test_what_cannot_be_done_is_refused_before_the_first_call(settings, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         asyncio.run(force_in_segments(Endpoint(0, 0), toy_plan(), [X], **({"room": 5, "eos_ids": [EOS]} | settings)))

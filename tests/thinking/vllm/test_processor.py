@@ -95,7 +95,7 @@ def request_state(name: str, plan, prompt: list[int], max_tokens: int) -> Cached
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_a_shuffled_batch_gives_every_request_the_ids_it_gets_alone(seed):
+def test_a_shuffled_batch_gives_every_request_the_ids_it_gets_alone(seed: int) -> None:
     rng = random.Random(seed)
     plans, states, lengths = {}, {}, {}
     for key in range(14):
@@ -148,7 +148,7 @@ def one_request(plan, prompt=(TURN, THINK), **sampling):
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.7])
-def test_the_distribution_is_that_of_sampling_and_replacing(temperature):
+def test_the_distribution_is_that_of_sampling_and_replacing(temperature: float) -> None:
     made, _ = one_request(toy_plan(waits=1), temperature=temperature)
     logits = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(5)) * 3
     # The tokenizer's ids only: nothing else can be sampled.
@@ -162,7 +162,7 @@ def test_the_distribution_is_that_of_sampling_and_replacing(temperature):
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
-def test_waits_are_ours_as_often_as_the_model_tried_to_stop(temperature):
+def test_waits_are_ours_as_often_as_the_model_tried_to_stop(temperature: float) -> None:
     ours = sampled = tried = 0
     generator = torch.Generator().manual_seed(1)
     rng = random.Random(3)
@@ -185,7 +185,7 @@ def test_waits_are_ours_as_often_as_the_model_tried_to_stop(temperature):
     assert abs(ours / sampled - tried / 1500) < 0.05
 
 
-def test_suppressing_without_a_wait_text_renormalises_and_counts_by_chance():
+def test_suppressing_without_a_wait_text_renormalises_and_counts_by_chance() -> None:
     suppressed = 0
     for seed in range(1000):
         made, output = one_request(toy_plan(waits=1, wait_texts=()), temperature=1.0, seed=seed)
@@ -203,7 +203,7 @@ def test_suppressing_without_a_wait_text_renormalises_and_counts_by_chance():
 
 
 @pytest.mark.parametrize("stop_logit", [1.0, 3.0])
-def test_greedy_takes_the_best_of_target_and_triggers(stop_logit):
+def test_greedy_takes_the_best_of_target_and_triggers(stop_logit) -> None:
     made, output = one_request(toy_plan(waits=1))
     logits = torch.zeros(1, WIDTH)
     logits[0, [TURN, WAIT, X]] = torch.tensor([stop_logit, 1.5, 2.0])
@@ -215,7 +215,7 @@ def test_greedy_takes_the_best_of_target_and_triggers(stop_logit):
     assert made._rows[0].forcer.swallowed == ([0] if stop_logit == 3.0 else [])
 
 
-def test_a_preempted_request_keeps_knowing_which_waits_were_its_own():
+def test_a_preempted_request_keeps_knowing_which_waits_were_its_own() -> None:
     made, output = processor(), []
     given_params = params(toy_plan(waits=1))
     prompt = [TURN, THINK]
@@ -232,7 +232,7 @@ def test_a_preempted_request_keeps_knowing_which_waits_were_its_own():
     assert int(made.apply(stop)[0].argmax()) == WAIT
 
 
-def test_two_requests_that_share_one_params_object_do_not_share_a_state():
+def test_two_requests_that_share_one_params_object_do_not_share_a_state() -> None:
     made, outputs = processor(), [[], []]
     shared = params(toy_plan(max_tokens=2))
     added = [(i, shared, [TURN, THINK], outputs[i]) for i in range(2)]
@@ -245,7 +245,7 @@ def test_two_requests_that_share_one_params_object_do_not_share_a_state():
     assert float(after[1].max()) == 0.0
 
 
-def test_ids_that_the_engine_throws_away_are_forgotten():
+def test_ids_that_the_engine_throws_away_are_forgotten() -> None:
     made, output = one_request(toy_plan(max_tokens=3))
     for _ in range(3):
         made.apply(torch.zeros(1, WIDTH))
@@ -255,7 +255,7 @@ def test_ids_that_the_engine_throws_away_are_forgotten():
     assert float(made.apply(torch.zeros(1, WIDTH))[0].max()) == 0.0
 
 
-def test_placeholder_ids_are_not_read():
+def test_placeholder_ids_are_not_read() -> None:
     made, output = one_request(toy_plan(max_tokens=1))
     made.apply(torch.zeros(1, WIDTH))
     output.append(-1)
@@ -265,7 +265,7 @@ def test_placeholder_ids_are_not_read():
     assert float(made.apply(torch.zeros(1, WIDTH))[0, NEWLINE]) == FORCED
 
 
-def test_requests_without_a_plan_are_untouched():
+def test_requests_without_a_plan_are_untouched() -> None:
     made = processor()
     made.update_state(BatchUpdate(1, [], [(0, params(), [X], [])], []))
     logits = torch.randn(1, WIDTH)
@@ -273,13 +273,13 @@ def test_requests_without_a_plan_are_untouched():
     assert torch.equal(made.apply(logits), kept)
 
 
-def test_a_plan_for_another_model_leaves_the_request_unforced_and_says_so(caplog):
+def test_a_plan_for_another_model_leaves_the_request_unforced_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     made, _ = one_request(toy_plan(vocab_size=WIDTH + 1))
     assert made._rows == {}
     assert "left unforced" in caplog.text
 
 
-def test_a_stop_id_that_the_model_does_not_have_is_ignored():
+def test_a_stop_id_that_the_model_does_not_have_is_ignored() -> None:
     made, _ = one_request(toy_plan(waits=1), stop_token_ids=[Y, WIDTH, 10**6])
     logits = torch.zeros(1, WIDTH)
     logits[0, Y] = 5.0
@@ -302,7 +302,7 @@ ACTIONS = st.one_of(
 
 @given(actions=st.lists(ACTIONS, min_size=1, max_size=8), seed=st.integers(0, 1000), data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_edits_of_a_batch_equal_edits_of_each_row(actions, seed, data):
+def test_edits_of_a_batch_equal_edits_of_each_row(actions, seed: int, data: st.DataObject) -> None:
     temperatures = [data.draw(st.sampled_from([0.0, 0.5, 1.0, 2.0])) for _ in actions]
     logits = torch.randn(len(actions), WIDTH, generator=torch.Generator().manual_seed(seed))
     edits = [RowEdit(i, action, t, VOCAB) for i, (action, t) in enumerate(zip(actions, temperatures, strict=True))]
@@ -346,7 +346,7 @@ def test_edits_of_a_batch_equal_edits_of_each_row(actions, seed, data):
         (None, {"repetition_penalty": 1e9}, "repetition_penalty"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_the_frontend(extra, further, message):
+def test_what_cannot_be_done_is_refused_in_the_frontend(extra, further, message: str) -> None:
     given_params = params(toy_plan(), **further)
     if extra is not None:
         given_params.extra_args = extra
@@ -354,7 +354,7 @@ def test_what_cannot_be_done_is_refused_in_the_frontend(extra, further, message)
         BudgetForcingProcessor.validate_params(given_params)
 
 
-def test_a_good_plan_and_no_plan_are_accepted():
+def test_a_good_plan_and_no_plan_are_accepted() -> None:
     BudgetForcingProcessor.validate_params(params(toy_plan(max_tokens=4, waits=2)))
     BudgetForcingProcessor.validate_params(SamplingParams())
     assert copy.deepcopy(params(toy_plan())).extra_args  # plans survive the clones that vLLM makes

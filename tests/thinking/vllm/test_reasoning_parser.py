@@ -66,7 +66,7 @@ parts = st.lists(
 @pytest.mark.parametrize("name", ["s1", "qwen3"])
 @given(thinking=parts, answer=parts, opened=st.booleans(), cut=st.integers(0, 60), seed=st.integers(0, 99))
 @settings(max_examples=150, deadline=None)
-def test_a_stream_gives_what_the_whole_response_gives(name, thinking, answer, opened, cut, seed):
+def test_a_stream_gives_what_the_whole_response_gives(name: str, thinking, answer, opened, cut, seed: int) -> None:
     fmt = PRESETS[name]
     text = f"{'' if opened else fmt.start}\n{thinking}\n{fmt.end}\n{answer}"[: cut if cut < 50 else None]
     prompt = OPENING[name] if opened else "<|im_start|>assistant\n"
@@ -84,12 +84,12 @@ def test_a_stream_gives_what_the_whole_response_gives(name, thinking, answer, op
         ("<|im_start|>assistant\n", "<|im_start|>think\n\n<|im_start|>answer\nA", "", "A"),
     ],
 )
-def test_s1_is_split_wherever_the_thinking_was_opened(prompt, text, thinking, answer):
+def test_s1_is_split_wherever_the_thinking_was_opened(prompt: list[int], text: str, thinking, answer) -> None:
     assert whole("s1ray_s1", prompt, text) == (thinking, answer)
     assert stream("s1ray_s1", prompt, list(text)) == (thinking, answer)
 
 
-def test_delimiters_stay_in_the_text_that_the_parser_reads():
+def test_delimiters_stay_in_the_text_that_the_parser_reads() -> None:
     request = SimpleNamespace(skip_special_tokens=True, spaces_between_special_tokens=True)
     adjusted = parser("s1ray_s1").reasoning_parser.adjust_request(request)
     assert (adjusted.skip_special_tokens, adjusted.spaces_between_special_tokens) == (False, False)
@@ -97,7 +97,7 @@ def test_delimiters_stay_in_the_text_that_the_parser_reads():
 
 @given(thinking=parts, answer=parts, opened=st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_reasoning_tokens_are_counted_from_ids_in_streams_too(thinking, answer, opened):
+def test_reasoning_tokens_are_counted_from_ids_in_streams_too(thinking, answer, opened) -> None:
     fmt = PRESETS["s1"]
     prompt = encode(OPENING["s1"] if opened else "<|im_start|>assistant\n")
     ids = encode(f"{'' if opened else fmt.start}\n{thinking}\n{fmt.end}\n{answer}")
@@ -115,7 +115,7 @@ def test_reasoning_tokens_are_counted_from_ids_in_streams_too(thinking, answer, 
     assert not counts or counts[-1] == expected
 
 
-def test_the_end_is_seen_by_its_ids():
+def test_the_end_is_seen_by_its_ids() -> None:
     reasoning = parser("s1ray_s1").reasoning_parser
     ids = encode("<|im_start|>think\nT\n<|im_start|>answer\nA")
     at = len(encode("<|im_start|>think\nT\n<|im_start|>answer"))
@@ -126,7 +126,7 @@ def test_the_end_is_seen_by_its_ids():
     assert reasoning.extract_content_ids(ids) == ids[at:]
 
 
-def test_a_custom_format_gets_a_parser_and_a_plugin_for_the_engines_process(monkeypatch):
+def test_a_custom_format_gets_a_parser_and_a_plugin_for_the_engines_process(monkeypatch: pytest.MonkeyPatch) -> None:
     fmt = ThinkingFormat(name="mine", start="<think>", end="</think>", end_triggers=("<|im_end|>",))
     assert register(fmt) == "s1ray_mine"
     assert whole("s1ray_mine", "", "<think>T</think>A") == ("T", "A")
@@ -136,5 +136,5 @@ def test_a_custom_format_gets_a_parser_and_a_plugin_for_the_engines_process(monk
     assert ReasoningParserManager.get_reasoning_parser("s1ray_mine").thinking_format == fmt
 
 
-def test_presets_need_no_file_of_their_own():
+def test_presets_need_no_file_of_their_own() -> None:
     assert plugin_file(PRESETS["s1"]).endswith("reasoning_parser.py")

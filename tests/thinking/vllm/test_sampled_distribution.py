@@ -91,19 +91,19 @@ def apart(left: torch.Tensor, right: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
-def test_a_draw_is_a_sampled_and_then_replaced_one(temperature):
+def test_a_draw_is_a_sampled_and_then_replaced_one(temperature: float) -> None:
     assert apart(drawn(temperature), replaced(softmax(model_logits(), temperature))) < WITHIN
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
-def test_the_bound_finds_a_mistake(temperature, monkeypatch):
+def test_the_bound_finds_a_mistake(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
     # The best of the logits instead of their pooled one, which is right for greedy sampling alone.
     monkeypatch.setattr(logit_edits, "pooled", lambda logits, temperature: logits.amax(1))
     assert apart(drawn(temperature), replaced(softmax(model_logits(), temperature))) > 3 * WITHIN
 
 
 @pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.6}])
-def test_a_truncated_tail_is_cut_after_the_replacement(cut):
+def test_a_truncated_tail_is_cut_after_the_replacement(cut) -> None:
     whole = softmax(model_logits(), 1.0)
     found = drawn(1.0, **cut)
     assert apart(found, truncated(replaced(whole), **cut)) < WITHIN
@@ -111,7 +111,7 @@ def test_a_truncated_tail_is_cut_after_the_replacement(cut):
     assert apart(found, replaced(truncated(whole, **cut))) > 3 * WITHIN
 
 
-def test_penalties_apply_to_the_replaced_distribution():
+def test_penalties_apply_to_the_replaced_distribution() -> None:
     logits = model_logits()
     moved = replaced(softmax(logits, 1.0)).log()
     moved[X] -= 1.5

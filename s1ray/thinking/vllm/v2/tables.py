@@ -153,8 +153,8 @@ class PlanTables:
         self.pool = torch.zeros(1, dtype=torch.int64, device=device)
         self.flags = torch.zeros((1, vocab_size + 1), dtype=torch.uint8, device=device)
         self._ids: list[int] = []
-        self._blocks: dict[tuple, _Block] = {}
-        self._rows: dict[tuple, int] = {}
+        self._blocks: dict[object, _Block] = {}
+        self._rows: dict[object, int] = {}
         self._row_users = [0]
         self._used: dict[int, tuple[_Block, int]] = {}
         """Block and row of flags, by slot."""

@@ -106,19 +106,19 @@ def run(seed: int, temperatures: list[float], count: int = 14) -> list[Request]:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_greedy_batches_follow_the_host_token_for_token(seed):
+def test_greedy_batches_follow_the_host_token_for_token(seed: int) -> None:
     requests = run(seed, [0.0])
     assert all(r.forcer is None or r.forcer.position >= len(r.output) - 1 for r in requests)
 
 
-def test_sampled_batches_follow_the_host_and_attribute_waits_alike():
+def test_sampled_batches_follow_the_host_and_attribute_waits_alike() -> None:
     requests = [made for seed in range(100, 106) for made in run(seed, [0.7, 1.0, 1.7])]
     drawn = [share for made in requests for share in made.shares if 0.01 < share < 0.99]
     assert len(drawn) > 100, "attribution has something to draw"
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0, 1.7])
-def test_the_distribution_is_that_of_sampling_and_replacing(temperature):
+def test_the_distribution_is_that_of_sampling_and_replacing(temperature: float) -> None:
     runner, made = one(toy_plan(waits=1), temperature=temperature)
     logits = torch.randn(1, WIDTH, generator=torch.Generator().manual_seed(5)) * 3
     before = torch.softmax(logits[0, :VOCAB].double() / temperature, 0)
@@ -130,7 +130,7 @@ def test_the_distribution_is_that_of_sampling_and_replacing(temperature):
     assert float(after[VOCAB:].sum()) == 0
 
 
-def test_suppressing_without_a_wait_text_renormalises():
+def test_suppressing_without_a_wait_text_renormalises() -> None:
     runner, made = one(toy_plan(waits=1, wait_texts=()), temperature=1.0)
     logits = torch.zeros(1, WIDTH)
     logits[0, TURN] = 2.0
@@ -142,7 +142,7 @@ def test_suppressing_without_a_wait_text_renormalises():
     torch.testing.assert_close(float(runner.processor._forcer._share[made.slot]), stop, rtol=1e-5, atol=0)
 
 
-def test_numbers_are_drawn_as_the_host_draws_them():
+def test_numbers_are_drawn_as_the_host_draws_them() -> None:
     rng = random.Random(4)
     for _ in range(300):
         forcer = BudgetForcer(toy_plan(waits=1), seed=rng.randrange(-(2**40), 2**63))
@@ -153,7 +153,7 @@ def test_numbers_are_drawn_as_the_host_draws_them():
 
 
 @pytest.mark.parametrize("thrown_away", [0, 1])
-def test_a_preempted_request_keeps_knowing_which_waits_were_its_own(thrown_away):
+def test_a_preempted_request_keeps_knowing_which_waits_were_its_own(thrown_away) -> None:
     runner, made = one(toy_plan(waits=1))
     own = torch.zeros(1, WIDTH)
     own[0, [WAIT, TURN]] = torch.tensor([5.0, 1.0])
@@ -174,7 +174,7 @@ def test_a_preempted_request_keeps_knowing_which_waits_were_its_own(thrown_away)
     assert int(feed(runner, made, stop)[0].argmax()) == WAIT
 
 
-def test_an_ambiguous_wait_is_attributed_by_the_share_from_before_the_preemption():
+def test_an_ambiguous_wait_is_attributed_by_the_share_from_before_the_preemption() -> None:
     for stop, ours in [(1.0, 0), (7.0, 1)]:
         runner, made = one(toy_plan(waits=1, wait_texts=((WAIT, COMMA),)))
         logits = torch.zeros(1, WIDTH)
@@ -191,7 +191,7 @@ def test_an_ambiguous_wait_is_attributed_by_the_share_from_before_the_preemption
         assert runner.processor._forcer.state_of(made.slot)["swallowed"] == ours
 
 
-def test_equal_outputs_of_different_requests_are_not_mixed_up():
+def test_equal_outputs_of_different_requests_are_not_mixed_up() -> None:
     runner = Runner(4, 0)
     twins = [
         request(3, toy_plan(max_tokens=50), [TURN, THINK]),
@@ -210,7 +210,7 @@ def test_equal_outputs_of_different_requests_are_not_mixed_up():
         runner.step(twins)
 
 
-def test_a_request_whose_state_was_overwritten_is_replayed_from_its_ids(caplog):
+def test_a_request_whose_state_was_overwritten_is_replayed_from_its_ids(caplog: pytest.LogCaptureFixture) -> None:
     plans = [toy_plan(max_tokens=6, waits=2, wait_texts=((WAIT, COMMA), (HMM,)), loops=2), toy_plan(max_tokens=0)]
     for plan, output in [
         (plans[0], []),
@@ -239,7 +239,7 @@ def test_a_request_whose_state_was_overwritten_is_replayed_from_its_ids(caplog):
     assert "came back after too many others" in caplog.text
 
 
-def test_children_of_one_request_that_are_preempted_together_get_their_own_states_back():
+def test_children_of_one_request_that_are_preempted_together_get_their_own_states_back() -> None:
     plan = toy_plan(waits=2, wait_texts=((WAIT, COMMA),))
     runner = Runner(4, 0)
     children = [request(6, plan, [TURN, THINK], temperature=1.7) for _ in range(4)]
@@ -271,7 +271,9 @@ def passage_of(length: int) -> list[int]:
     ],
 )
 @pytest.mark.parametrize("said_in_prompt", [False, True])
-def test_loops_are_found_where_the_host_finds_them(said, copies, cut, said_in_prompt, monkeypatch):
+def test_loops_are_found_where_the_host_finds_them(
+    said, copies, cut, said_in_prompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for module in (repetition, device_forcer):
         monkeypatch.setattr(module, "MAX_PASSAGE", 50)
     # What the prompt holds is no copy.
@@ -290,7 +292,7 @@ def test_loops_are_found_where_the_host_finds_them(said, copies, cut, said_in_pr
     assert cut in (None, position)
 
 
-def test_many_plans_come_and_go_through_one_pool():
+def test_many_plans_come_and_go_through_one_pool() -> None:
     runner, rng = Runner(4, 0), random.Random(0)
     for round_ in range(150):
         text = tuple(rng.choice([X, Y, HMM, 12, 13]) for _ in range(60))
@@ -329,7 +331,7 @@ FULL_PLAN = toy_plan(
 )
 
 
-def test_no_step_reads_a_value_back():
+def test_no_step_reads_a_value_back() -> None:
     runner = Runner(6, 0)
     plans = [FULL_PLAN, toy_plan(waits=1, min_tokens=3), toy_plan(max_tokens=0), None]
     requests = [request(key, plan, [TURN, THINK], temperature=1.0) for key, plan in enumerate(plans)]
@@ -345,7 +347,7 @@ def test_no_step_reads_a_value_back():
             made.output.append(token)
 
 
-def test_admission_and_steps_run_on_a_device_whose_values_cannot_be_read():
+def test_admission_and_steps_run_on_a_device_whose_values_cannot_be_read() -> None:
     # A meta tensor has a shape and no values: whatever needs one, or mixes host and device, raises.
     def to_device(values: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(values).to("meta")

@@ -17,7 +17,7 @@ from tests.support.toy import X, toy_plan
 from tests.support.toy_engine import CONFIG, WIDTH, params
 
 
-def test_a_plan_for_another_model_and_none_leave_the_request_unforced(caplog):
+def test_a_plan_for_another_model_and_none_leave_the_request_unforced(caplog: pytest.LogCaptureFixture) -> None:
     for plan, says in [(toy_plan(vocab_size=WIDTH + 1), "left unforced"), (None, "")]:
         runner = Runner(2, 0)
         made = request(1, plan, [X])
