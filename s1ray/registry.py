@@ -137,7 +137,7 @@ STRATEGIES: Registry[type[BaseModel]] = Registry(
 """Test-time strategies: config classes derived from `s1ray.evaluation.strategies.base.Strategy`."""
 
 GRADERS: Registry[Any] = Registry("grader", "s1ray.graders", {"rules": "s1ray.grading.grade:grade"})
-"""Is a response right? Functions with the signature of `s1ray.grading.grade`."""
+"""Who decides whether a response is right: functions with the signature of `s1ray.grading.Grader`."""
 
 MODEL_ALIASES: Registry[Any] = Registry("model alias", "s1ray.models", {})
 """Short names of models: paths of folders, or Hugging Face ids."""

@@ -64,7 +64,7 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) 
         case "longest":
             return dict.fromkeys((row.id for row in ordered[: config.size]), "longest")
         case "diverse":
-            return _draw(ordered, config.size, config.size, {}, {}, rng, uniform_rank, {"uniform": "diverse"})
+            return dict.fromkeys(_draw(ordered, config.size, config.size, {}, {}, rng, uniform_rank), "diverse")
         case _:
             trusted = {row.id: "trusted" for row in ordered if any(_trusted(row, rule) for rule in config.trusted)}
             if len(trusted) > config.size:
@@ -74,7 +74,7 @@ def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) 
                 )
             weights = config.weights or benchmark_weights(ordered, config.weight_sources)
             uniform = round(config.uniform_share * config.size)
-            return _draw(ordered, config.size, uniform, weights, trusted, rng, geometric_rank, {})
+            return _draw(ordered, config.size, uniform, weights, trusted, rng, geometric_rank)
 
 
 def unmatched(candidates: Sequence[Candidate], config: SelectionConfig) -> list[str]:
@@ -138,7 +138,6 @@ def _draw(
     preselected: Mapping[str, str],
     rng: random.Random,
     rank: Callable[[random.Random, int], int],
-    names: Mapping[str, str],
 ) -> dict[str, str]:
     """Fill a set to `size`: domains uniformly below `uniform` rows (or when no weighted domain is left), then by
     weight.
@@ -156,7 +155,7 @@ def _draw(
             how, domain = "weighted", rng.choices(list(weighted), list(weighted.values()))[0]
         pool = pools[domain]
         picked = pool.pop(rank(rng, len(pool)))
-        chosen.setdefault(picked, names.get(how, how))
+        chosen.setdefault(picked, how)
         if not pool:
             domains.remove(domain)
             weighted.pop(domain, None)
