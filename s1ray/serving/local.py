@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from s1ray.cluster import connected
 from s1ray.errors import S1rayError
-from s1ray.logs import quiet
+from s1ray.logs import heartbeat, quiet
 from s1ray.models import check_model
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.ray_llm import running_serve
@@ -33,9 +33,6 @@ START_TIMEOUT_S = 600.0
 """Seconds that the engines may take to start."""
 
 POLL_S = 0.25
-
-PROGRESS_S = 10.0
-"""Seconds between two log lines that say what is still starting."""
 
 _numbers = itertools.count(1)
 
@@ -82,9 +79,7 @@ def serve_locally(
         name = f"s1ray-{os.getpid()}-{next(_numbers)}"
         prefix = "/" if is_ours else f"/{name}"
         try:
-            logger.info("serving: starting %s", ", ".join(model.name for model in config.models))
-            _deploy(config, name, prefix)
-            wait_until_running(lambda: serve.status().applications.get(name), start_timeout_s)
+            _start(config, name, prefix, start_timeout_s)
             yield ServedApp(
                 url=base if is_ours else f"{base}{prefix}", name=name, models=tuple(m.name for m in config.models)
             )
@@ -112,6 +107,25 @@ def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
         serve.shutdown()
 
 
+def _start(config: ServingConfig, name: str, prefix: str, timeout_s: float) -> None:
+    """Deploy the application and wait until it runs; logs its progress."""
+    from ray import serve
+
+    latest: ApplicationStatusOverview | None = None
+
+    def status() -> ApplicationStatusOverview | None:
+        nonlocal latest
+        latest = serve.status().applications.get(name)
+        return latest
+
+    began = time.monotonic()
+    logger.info("serving: starting %s", ", ".join(model.name for model in config.models))
+    with heartbeat(lambda seconds: f"serving: {progress(latest, seconds)}"):
+        _deploy(config, name, prefix)
+        wait_until_running(status, timeout_s)
+    logger.info("serving: ready after %.0f s", time.monotonic() - began)
+
+
 def _deploy(config: ServingConfig, name: str, prefix: str) -> None:
     from ray import serve
     from ray.serve.api import RunTarget
@@ -129,7 +143,7 @@ def wait_until_running(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Wait until an application runs, and log every `PROGRESS_S` seconds what is still starting.
+    """Wait until an application runs.
 
     Args:
         status: gives the application's status; None while Serve does not know it yet.
@@ -140,30 +154,26 @@ def wait_until_running(
     Raises:
         ServingError: the application failed, or did not run in time.
     """
-    began = logged = clock()
+    deadline = clock() + timeout_s
     while True:
-        found, now = status(), clock()
+        found = status()
         if found is not None and found.status == "RUNNING":
-            logger.info("serving: ready after %.0f s", now - began)
             return
         if found is not None and found.status in ("DEPLOY_FAILED", "UNHEALTHY"):
             raise ServingError(f"the application failed to start:\n{_reasons(found)}")
-        if now - began >= timeout_s:
+        if clock() >= deadline:
             state = "  Serve does not know it" if found is None else _reasons(found)
             raise ServingError(f"the application was not ready after {timeout_s:g} s (start_timeout_s):\n{state}")
-        if now - logged >= PROGRESS_S:
-            logger.info("serving: %s", _progress(found, now - began))
-            logged = now
         sleep(POLL_S)
 
 
-def _progress(status: ApplicationStatusOverview | None, waited_s: float) -> str:
-    """One line: which deployments are ready, and which are starting."""
+def progress(status: ApplicationStatusOverview | None, seconds: float) -> str:
+    """One line about a start: which deployments are ready, and which are still starting after `seconds`."""
     if status is None or not status.deployments:
-        return f"deploying ({waited_s:.0f} s)"
+        return f"deploying ({seconds:.0f} s)"
     parts = []
     for name, deployment in status.deployments.items():
-        state = "ready" if deployment.status == "HEALTHY" else f"starting ({waited_s:.0f} s)"
+        state = "ready" if deployment.status == "HEALTHY" else f"starting ({seconds:.0f} s)"
         # A model's deployment is called BudgetForcingServer:<model>.
         parts.append(f"{name.rpartition(':')[2]} {state}")
     return ", ".join(parts)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from s1ray.serving.local import PROGRESS_S, ServingError, error_tail, free_port, wait_until_running
+from s1ray.serving.local import ServingError, error_tail, free_port, progress, wait_until_running
 
 if TYPE_CHECKING:
     from ray.serve.schema import ApplicationStatusOverview
@@ -41,22 +40,20 @@ class FakeServe:
 HEALTHY_S = {"BudgetForcingServer:base": 15.0, "BudgetForcingServer:sft": 38.0, "Ingress": 38.0}
 
 
-def test_progress_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    # The command line, in another test, may have given the logger a handler of its own.
-    monkeypatch.setattr(logging.getLogger("s1ray"), "handlers", [])
-    monkeypatch.setattr(logging.getLogger("s1ray"), "propagate", True)
-    # A command that ran in this process has given it handlers, to which pytest adds its own.
-    monkeypatch.setattr(logging.getLogger("s1ray"), "handlers", [])
+def test_progress_names_what_is_ready_and_what_is_starting() -> None:
     serve = FakeServe(12.0, HEALTHY_S, lambda now: "RUNNING" if now >= 38 else "DEPLOYING")
-    with caplog.at_level(logging.INFO, logger="s1ray"):
-        serve.wait(timeout_s=60)
-    assert [record.getMessage() for record in caplog.records] == [
-        "serving: deploying (10 s)",
-        "serving: base ready, sft starting (20 s), Ingress starting (20 s)",
-        "serving: base ready, sft starting (30 s), Ingress starting (30 s)",
-        "serving: ready after 38 s",
+    lines = []
+    for serve.now in (10.0, 20.0, 30.0, 38.0):
+        lines.append(progress(serve.status(), serve.now))
+    assert lines == [
+        "deploying (10 s)",
+        "base ready, sft starting (20 s), Ingress starting (20 s)",
+        "base ready, sft starting (30 s), Ingress starting (30 s)",
+        "base ready, sft ready, Ingress ready",
     ]
-    assert PROGRESS_S <= 10
+    serve.now = 0.0
+    serve.wait(timeout_s=60)
+    assert serve.now == 38
 
 
 def test_a_failed_deployment_is_named_with_its_error() -> None:
@@ -66,7 +63,7 @@ def test_a_failed_deployment_is_named_with_its_error() -> None:
     assert serve.now == 20
 
 
-def test_a_start_times_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_start_times_out() -> None:
     with pytest.raises(ServingError, match=r"not ready after 5 s .*\n  Serve does not know it"):
         FakeServe(9.0, HEALTHY_S, lambda now: "DEPLOYING").wait(timeout_s=5)
 
