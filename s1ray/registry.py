@@ -69,10 +69,10 @@ class Registry(Generic[T]):
         if colon and all(part.isidentifier() for part in (*module.split("."), *attribute.split("."))):
             return name
         close = difflib.get_close_matches(name, self.names(), n=1)
-        meant = f"; did you mean {close[0]!r}?" if close else ""
+        meant = f"; did you mean {close[0]!r}?" if close else "."
         raise InputError(
-            f"no {self.kind} is called {name!r}{meant}. There are {', '.join(self.names()) or 'none'}; a package adds "
-            f'one with an entry point in the group "{self.group}", or give "module:attribute"'
+            f"no {self.kind} is called {name!r}{meant} There are {', '.join(self.names()) or 'none'}; a package "
+            f'adds one with an entry point in the group "{self.group}", or give "module:attribute"'
         )
 
 
