@@ -111,6 +111,19 @@ class _Deployment:
             self.outcome.lost += replica.engine.ongoing
             self.outcome.preemptions += replica.engine.preemptions
 
+    def arrive(self, request: Request, now: float) -> None:
+        """Pass a new request to a replica, queue it, or refuse it."""
+        if not self.queue and self.route(request, now):
+            return
+        if len(self.queue) >= self.bounds.max_queued:
+            self.outcome.refused += 1
+            return
+        self.queue.append(request)
+        if not self.running:
+            # Without a replica, Serve's callers report at once.
+            self.sample(now)
+            self.report(now)
+
     def route(self, request: Request, now: float) -> bool:
         """Pass a request to a replica with room; False if there is none."""
         limit = self.hardware.max_num_seqs
@@ -224,15 +237,7 @@ def simulate(
         while True:
             if following is not None and following.arrived <= deployment.events[0][0]:
                 clock.now = now = following.arrived
-                if deployment.queue or not deployment.route(following, now):
-                    if len(deployment.queue) >= bounds.max_queued:
-                        outcome.refused += 1
-                    else:
-                        deployment.queue.append(following)
-                        if not deployment.running:
-                            # Without a replica, Serve's callers report at once.
-                            deployment.sample(now)
-                            deployment.report(now)
+                deployment.arrive(following, now)
                 following = next(arriving, None)
                 continue
             now, _, kind, number = heapq.heappop(deployment.events)
