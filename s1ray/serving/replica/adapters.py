@@ -7,7 +7,6 @@ cloud storage only. Here a plain folder works as well (`s1ray train` writes one)
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,21 +49,6 @@ def adapter_path(folder: str | Path, name: str) -> Path:
         known = ", ".join(names_in(folder)) or "none"
         raise UnknownAdapterError(f"there is no adapter {name!r}; adapters of this model: {known}")
     return path
-
-
-def problems(folder: str | Path, max_rank: int) -> list[str]:
-    """Why adapters in a folder cannot be served: their config is unreadable, or their rank is too high."""
-    found = []
-    for name in names_in(folder):
-        file = Path(folder) / name / ADAPTER_FILE
-        try:
-            rank = json.loads(file.read_text(encoding="utf-8")).get("r")
-        except (OSError, ValueError) as error:
-            found.append(f"{file}: cannot be read: {error}")
-            continue
-        if not isinstance(rank, int) or rank > max_rank:
-            found.append(f"{file}: rank {rank!r} is above max_rank ({max_rank})")
-    return found
 
 
 class FolderLoader:

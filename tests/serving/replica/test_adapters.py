@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.serving.replica.adapters import UnknownAdapterError, adapter_path, names_in, problems
+from s1ray.serving.replica.adapters import UnknownAdapterError, adapter_path, names_in
 
 
 @pytest.fixture
@@ -29,12 +29,3 @@ def test_adapters_are_the_subfolders_that_hold_one(folder: Path) -> None:
 def test_what_is_no_adapter_is_refused_with_the_names_there_are(folder: Path, name: str) -> None:
     with pytest.raises(UnknownAdapterError, match=r"algebra, geometry\.v2"):
         adapter_path(folder, name)
-
-
-def test_adapters_that_cannot_be_served_are_named(folder: Path) -> None:
-    (folder / "notes" / "adapter_config.json").write_text("{")
-    found = problems(folder, max_rank=32)
-    assert len(found) == 2
-    assert "geometry.v2" in found[0]
-    assert "rank 64 is above max_rank (32)" in found[0]
-    assert "notes" in found[1]
