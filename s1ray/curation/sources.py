@@ -141,7 +141,7 @@ class HubSource(RecordSource):
         """The source's name, or the repository's."""
         return self.name or self.path
 
-    def records(self) -> Iterable[Record]:
+    def records(self) -> Iterator[Record]:
         """The rows of the split, streamed.
 
         Raises:
@@ -150,15 +150,14 @@ class HubSource(RecordSource):
         import datasets
 
         try:
-            records: Iterable[Record] = datasets.load_dataset(
+            yield from datasets.load_dataset(
                 self.path, self.subset, split=self.split, revision=self.revision, streaming=True
             )
         except Exception as error:  # the library raises its own errors, httpx's, OSError and ValueError
             raise UnreachableError(
-                f"{self.path!r} (split {self.split!r}) cannot be loaded from the Hugging Face Hub: {error}; without "
+                f"{self.path!r} (split {self.split!r}) cannot be read from the Hugging Face Hub: {error}; without "
                 "network, export it to Parquet and use a source of kind `files`"
             ) from error
-        return records
 
     def check(self, require: Collection[str]) -> str:
         """Check the mapping; the Hub is not asked."""
