@@ -2,7 +2,7 @@
 
 Requests with messages go to `/chat/completions`, requests with token ids to `/completions`. A budget travels as the
 request's `thinking` object, and our server's accounting comes back in the choice's; a server that does not know
-`thinking` gets none, and is believed about its reasoning tokens.
+`thinking` gets none, and its own count of reasoning tokens is taken.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Budget forcing at servers that know nothing of it: the segmented driver over an OpenAI-compatible `/completions`.
+"""Budget forcing for servers that do not support it: the segmented driver over an OpenAI-compatible `/completions`.
 
     generator = SegmentedGenerator("http://127.0.0.1:8000/v1", "qwen", weights="Qwen/Qwen3-8B", thinking_format="qwen3")
 
@@ -31,7 +31,7 @@ BANNED = -100.0
 """Logit bias of a banned id: the most that OpenAI's API allows."""
 
 PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Said in every call, because vLLM's server would fill them in from the model's generation_config.json."""
+"""Sent with every call, because vLLM's server would fill them in from the model's generation_config.json."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class SegmentedGenerator(AtEndpoint):
         thinking_format: how the model writes its thinking; a name is a preset.
         context: tokens that prompt and response may have together. None: what `/models` says (vLLM's does).
         api_key: sent as a bearer token.
-        concurrency: responses in the making at most, further ones wait.
+        concurrency: most responses at once; further ones wait.
         timeout: seconds that one attempt of one call may take.
         attempts: tries of one call.
         segment_tokens: tokens of one call at most. None: as many as fit.
@@ -197,7 +197,7 @@ class SegmentedGenerator(AtEndpoint):
         if self._context is None:
             async with self._context_asked:
                 if self._context is None:
-                    self._context = await self._context_there(request.id)
+                    self._context = await self._ask_context(request.id)
         room = self._context - prompt_tokens
         if room < 1:
             raise GenerationError(
@@ -206,7 +206,7 @@ class SegmentedGenerator(AtEndpoint):
             )
         return room if request.max_tokens is None else min(room, request.max_tokens)
 
-    async def _context_there(self, request_id: str) -> int:
+    async def _ask_context(self, request_id: str) -> int:
         answer = await self._transport.ask(request_id, "/models")
         try:
             there = {model["id"]: model.get("max_model_len") for model in answer["data"]}

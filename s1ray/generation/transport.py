@@ -1,7 +1,7 @@
-"""JSON over HTTP with patience: what the engines that talk to a server share.
+"""JSON over HTTP with retries, for the engines that talk to a server.
 
-What fails for the moment (no connection, a time-out, 408, 429, 5xx) is tried again, a bounded number of times, with
-exponential back-off or after the server's Retry-After. What is wrong with the request (other 4xx) is not.
+Transient failures (no connection, a time-out, 408, 425, 429, 5xx) are retried a bounded number of times, with
+exponential back-off or after the server's Retry-After. A faulty request (other 4xx) is not.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import httpx
 from s1ray.generation.base import GenerationError
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that may pass."""
+"""Statuses of transient failures."""
 
 FIRST_PAUSE = 0.5
 """Seconds before the second attempt; doubled for each further one."""
 
 FIRST_PAUSE_BUSY = 5.0
-"""Likewise after a 429 that does not say when to come again: quotas are counted in minutes."""
+"""The same after a 429 without Retry-After: quotas are counted in minutes."""
 
 MAX_PAUSE = 60.0
-"""Seconds between two attempts at most, whatever Retry-After says."""
+"""Most seconds between two attempts, whatever Retry-After says."""
 
 
 class Transport:
@@ -100,7 +100,7 @@ class Transport:
                     pause = _retry_after(response)
                     first = FIRST_PAUSE_BUSY if response.status_code == 429 else FIRST_PAUSE
             if attempt + 1 < self._attempts:
-                # Spread out, so that clients that failed together do not come back together.
+                # Jitter, so that clients that failed together do not retry together.
                 backoff = first * 2**attempt * random.uniform(0.5, 1.5)
                 await asyncio.sleep(min(MAX_PAUSE, backoff if pause is None else pause))
         tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)

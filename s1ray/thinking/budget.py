@@ -50,11 +50,11 @@ class ThinkingBudget(BaseModel):
     """Texts that are never written while thinking, each as the tokenizer writes it at a word's beginning, with and
     without a space before (NoWait, arXiv 2506.08343, bans "Wait", "Hmm", ...)."""
     answer_reserve: Tokens | None = None
-    """Tokens of the response that are kept for the answer: the thinking is cut in time for the end text and so many
-    more. None: an eighth of what the response may have, at most 1,024."""
+    """Tokens of the response that are kept for the answer: the thinking is cut early enough for the end text and this
+    many more. None: an eighth of what the response may have, at most 1,024."""
     loops: Annotated[StrictInt, Field(le=1024)] = 0
-    """The thinking is cut when it ends in so many copies of one passage in a row (32 tokens in all at least, and a
-    passage of at most 1,024), whatever waits or minimum were asked. 0: never."""
+    """The thinking is cut when it ends in this many copies of one passage in a row (at least 32 tokens in all, and a
+    passage of at most 1,024), whatever waits or minimum the request asks for. 0: never."""
     effort: StrictStr | None = None
     """In place of `max_tokens`: a name that the server maps to a number ("low", "medium", "high")."""
 

@@ -1,4 +1,4 @@
-"""Finds thinking that goes round in circles: one passage written over and over."""
+"""Finds thinking that loops: one passage written over and over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ NGRAM = 8
 MAX_PASSAGE = 1024
 """Longest passage whose repetition is seen, in tokens."""
 
-SHORTEST_LOOP = 32
+MIN_LOOP = 32
 """Tokens that a loop has at least, however short its passage: a row of dots is none yet."""
 
 
@@ -55,4 +55,4 @@ class LoopDetector:
             if self._seen.get(old) == gone:
                 del self._seen[old]
         stretch = self._matched + self._period
-        self.found = self._period > 0 and stretch >= max(self._copies * self._period, SHORTEST_LOOP)
+        self.found = self._period > 0 and stretch >= max(self._copies * self._period, MIN_LOOP)

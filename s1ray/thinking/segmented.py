@@ -37,7 +37,7 @@ from s1ray.thinking.forcer import BudgetForcer, Phase
 from s1ray.thinking.plan import ForcingPlan
 
 LOOP_SEGMENT = 512
-"""Tokens of a thinking segment at most where loops are looked for: so much may be thrown away behind one."""
+"""Most tokens of a thinking segment where loops are looked for: this many may be thrown away behind a loop."""
 
 _FREE = RowAction()
 
@@ -129,7 +129,7 @@ async def force_in_segments(
 
 
 class _Driver:
-    """One response in the making."""
+    """Generates one response."""
 
     def __init__(
         self,

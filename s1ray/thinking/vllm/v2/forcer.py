@@ -30,7 +30,7 @@ import torch
 
 from s1ray.thinking.forcer import replay
 from s1ray.thinking.logit_edits import FORCED, pooled, share_of
-from s1ray.thinking.repetition import MAX_PASSAGE, NGRAM, SHORTEST_LOOP
+from s1ray.thinking.repetition import MAX_PASSAGE, MIN_LOOP, NGRAM
 from s1ray.thinking.vllm.v2.state import (
     ANSWER,
     BAN,
@@ -222,7 +222,7 @@ class DeviceForcer:
         thinking = state.phase == THINK
         room = state.limit - state.count
         stretch = state.matched + state.period
-        copies = (config.copies * state.period).clamp(min=SHORTEST_LOOP)
+        copies = (config.copies * state.period).clamp(min=MIN_LOOP)
         loop = (config.copies > 0) & (state.period > 0) & (stretch >= copies)
         landed = (room <= config.grace) & (state.at_newline > 0) & (state.count >= config.min_tokens.clamp(min=1))
         cut = ((room <= 0) & (thinking | (state.phase == WAIT))) | (thinking & (loop | landed))

@@ -1,8 +1,8 @@
-"""What the device forcer knows of a slot's request, and how a request comes by its first state.
+"""What the device forcer knows of a slot's request, and how a request gets its first state.
 
 A request that enters for the first time is read off its prompt (is thinking open? does a line end there?). One that
 resumes after a preemption is looked up among the states that were kept, by what they are states of: see
-`device_forcer.py`. Both for several slots at once, on the device, once for each request and not in each step.
+`v2/forcer.py`. Both for several slots at once, on the device, once for each request and not in each step.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FREE, FORCE, BAN, TO_END, TO_WAIT, SUPPRESS, BEGIN_ANSWER = range(7)
 """Modes: what happens to the next token."""
 
 UNLIMITED = 1 << 40
-"""Stands for a limit that there is not."""
+"""Stands for no limit."""
 
 MULTIPLIER = 6364136223846793005
 INCREMENT = 1442695040888963407
