@@ -45,7 +45,7 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
             if "lora_B" in name:
                 weight.normal_(std=0.3)
     folder = tmp_path_factory.mktemp("adapters")
-    model.save_pretrained(folder / "odd")
+    model.save_pretrained(str(folder / "odd"))
     return folder, model.merge_and_unload()
 
 

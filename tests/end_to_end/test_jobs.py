@@ -37,7 +37,7 @@ def free_port() -> int:
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Ray head in the foreground of a process of ours, so that stopping it stops no other Ray."""
     port, dashboard_port = free_port(), free_port()
-    command = [BIN / "ray", "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
     command += [f"--dashboard-port={dashboard_port}", "--dashboard-host=127.0.0.1", "--num-cpus=6"]
     # In a folder of its own (and a short one: sockets lie in it): /tmp/ray would tell later programs to connect here.
     temporary = tempfile.mkdtemp(prefix="s1ray-")
@@ -69,18 +69,8 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def submit(dashboard: str, *entrypoint: str) -> str:
-    command = [
-        BIN / "ray",
-        "job",
-        "submit",
-        "--address",
-        dashboard,
-        "--working-dir",
-        str(ROOT),
-        "--",
-        "python",
-        *entrypoint,
-    ]
+    command = [str(BIN / "ray"), "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
+    command += ["python", *entrypoint]
     result = subprocess.run(command, env=CLEAN_ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False)
     output = result.stdout + result.stderr
     assert result.returncode == 0, output
@@ -90,16 +80,16 @@ def submit(dashboard: str, *entrypoint: str) -> str:
 def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path) -> None:
     submit(
         dashboard,
-        *("jobs/curate.py", "--config", "s1ray/recipes/curate/miniature.yaml", "--root", str(tmp_path)),
+        *("jobs/curate.py", "--config", "miniature", "--root", str(tmp_path)),
         *("--set", "sources.0.size=1500", "--set", "difficulty=null", "--set", "selection.size=48"),
     )
     submit(
         dashboard,
-        *("jobs/traces.py", "--config", "s1ray/recipes/traces/miniature.yaml", "--root", str(tmp_path)),
+        *("jobs/traces.py", "--config", "miniature", "--root", str(tmp_path)),
     )
     submit(
         dashboard,
-        *("jobs/train.py", "--config", "s1ray/recipes/train/miniature.yaml", "--root", str(tmp_path)),
+        *("jobs/train.py", "--config", "miniature", "--root", str(tmp_path)),
         *("--set", "epochs=1"),
     )
     train = tmp_path / "runs" / "miniature" / "train"
@@ -111,9 +101,9 @@ def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path
 
 
 def test_a_job_whose_output_would_be_lost_is_refused(dashboard: str) -> None:
-    command = [BIN / "ray", "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
-    command += ["python", "jobs/curate.py", "--config", "s1ray/recipes/curate/miniature.yaml"]
+    command = [str(BIN / "ray"), "job", "submit", "--address", dashboard, "--working-dir", str(ROOT), "--"]
+    command += ["python", "jobs/curate.py", "--config", "miniature"]
     result = subprocess.run(command, env=CLEAN_ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode != 0
-    assert "goes away with the job" in result.stdout + result.stderr
+    assert "is deleted with the job" in result.stdout + result.stderr
     assert "Traceback" not in result.stdout + result.stderr
