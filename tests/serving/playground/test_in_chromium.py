@@ -245,7 +245,8 @@ def request_from_python(program: str) -> dict[str, Any]:
     for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "client.chat.completions.create":
             fields: dict[str, Any] = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg}
-            return {**fields, **fields.pop("extra_body")}
+            extra: dict[str, Any] = fields.pop("extra_body")
+            return fields | extra
     raise AssertionError("the program creates no chat completion")
 
 
