@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -22,7 +21,7 @@ from s1ray.serving.http.keys import new_key
 class Server:
     """A small app behind the middleware, and the requests that the middleware counted."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **limits: Any) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **limits: float) -> None:
         self.counted: list[tuple[str, str, str]] = []
         monkeypatch.setattr(middleware, "count_request", lambda *labels: self.counted.append(labels))
         self.ended: list[str] = []
@@ -30,12 +29,12 @@ class Server:
         self.app.state.error_form = error_form
         self.release = asyncio.Event()
         secret = "\n".join(["keys:", *lines]) if lines else None
-        self.app.add_middleware(AccessMiddleware, access=Access(), limits=Limits(**limits), secret=secret)
+        self.app.add_middleware(AccessMiddleware, access=Access(), limits=Limits.model_validate(limits), secret=secret)
         self._add_routes()
 
     def _add_routes(self) -> None:
         @self.app.post("/v1/chat/completions")
-        async def chat(request: Request, body: dict[str, Any]) -> Any:
+        async def chat(request: Request, body: dict[str, JsonValue]) -> dict[str, str]:
             context = request.state.context
             context.model = "m"
             context.defer(lambda: self.ended.append("first deferred"))
@@ -47,7 +46,7 @@ class Server:
             return {"client": context.ticket.name}
 
         @self.app.post("/v1/messages")
-        async def messages(request: Request) -> Any:
+        async def messages(request: Request) -> StreamingResponse:
             async def events() -> AsyncIterator[str]:
                 yield "data: 1\n\n"
                 request.state.context.outcome = "lost"
@@ -55,7 +54,7 @@ class Server:
             return StreamingResponse(events(), media_type="text/event-stream")
 
         @self.app.get("/health")
-        async def health(request: Request) -> Any:
+        async def health(request: Request) -> dict[str, bool]:
             return {"context": hasattr(request.state, "context")}
 
     def client(self) -> httpx.AsyncClient:

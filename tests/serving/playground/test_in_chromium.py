@@ -209,7 +209,7 @@ def test_a_key_is_asked_for_and_stored_nowhere(browser: Browser, server: StandIn
         ({"fails_after": 5}, "the engine died"),
     ],
 )
-def test_errors_are_shown(page: Page, server: StandIn, behaviour: dict[str, Any], message: str) -> None:
+def test_errors_are_shown(page: Page, server: StandIn, behaviour: dict[str, object], message: str) -> None:
     for name, value in behaviour.items():
         setattr(server, name, value)
     ask(page)
