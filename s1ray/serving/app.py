@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.serving.check import model_problems
+from s1ray.serving.check import INGRESS, model_problems
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
 from s1ray.serving.protocol.resolve import ModelLimits
@@ -79,7 +79,7 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
         cards[model.name] = model_card(model, ray_config)
     ingress = serve.deployment(
         ingress_class(config, secret=secret),
-        name="Ingress",
+        name=INGRESS,
         num_replicas=config.ingress_replicas,
         # Requests wait at the models, where autoscaling sees them, and not at the ingress.
         max_ongoing_requests=100_000,
