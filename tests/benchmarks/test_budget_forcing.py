@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Sequence
 
 import pytest
 
 from benchmarks.budget_forcing.__main__ import WrongIds, check_ids
 from benchmarks.budget_forcing.arms import BARRIER, IN_ENGINE, NATIVE, PLAIN, Rounds, arms_for
 from benchmarks.budget_forcing.report import Measured
-from benchmarks.budget_forcing.scripted_model import write_scripted_model
+from benchmarks.budget_forcing.scripted_model import ScriptedModel, write_scripted_model
 from benchmarks.budget_forcing.statistics import ratios, rotated, spread
 from benchmarks.budget_forcing.workload import Request, Workload, make_requests
 from s1ray.thinking import account
-from s1ray.thinking.segmented import Segment, force_in_segments
+from s1ray.thinking.segmented import CompleteIds, Segment, force_in_segments
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory: pytest.TempPathFactory) -> ScriptedModel:
     return write_scripted_model(tmp_path_factory.mktemp("scripted"), chain=32, answer=4, layers=1)
 
 
@@ -60,7 +61,7 @@ def test_each_arm_comes_first_as_often_as_any_other_and_order_is_reversed_in_tur
     assert {("a", "b"), ("b", "a")} <= followers
 
 
-def test_waits_and_lengths_of_a_workload_are_in_the_expected_ids(model) -> None:
+def test_waits_and_lengths_of_a_workload_are_in_the_expected_ids(model: ScriptedModel) -> None:
     equal = make_requests(model, Workload("equal", waits=3, concurrency=4))
     assert len({len(request.expected) for request in equal}) == 1
     assert len({tuple(request.prompt_ids) for request in equal}) == 4
@@ -74,7 +75,7 @@ def test_waits_and_lengths_of_a_workload_are_in_the_expected_ids(model) -> None:
     assert len({len(request.expected) for request in unequal}) > 4
 
 
-def test_an_endless_thought_is_cut_at_its_maximum(model) -> None:
+def test_an_endless_thought_is_cut_at_its_maximum(model: ScriptedModel) -> None:
     (request,) = make_requests(model, Workload("cut", waits=0, lengths="endless", concurrency=1, maximum=50))
     counted = account(request.plan, request.prompt_ids, request.expected)
     assert (counted.thinking_tokens, counted.end_forced) == (50, "budget")
@@ -86,13 +87,16 @@ def test_only_a_bare_maximum_has_a_native_arm() -> None:
     assert NATIVE not in arms_for(Workload("base"))
 
 
-def follow_script(model):
+def follow_script(model: ScriptedModel) -> tuple[CompleteIds, list[str]]:
     """An endpoint that does what the model would do, and notes when calls begin and end."""
     log: list[str] = []
 
-    async def complete(prompt_ids, *, max_tokens, stop_ids, ban, seed) -> Segment:
+    async def complete(
+        prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+    ) -> Segment:
         log.append("begin")
-        ids, last = [], prompt_ids[-1]
+        ids: list[int] = []
+        last = prompt_ids[-1]
         while len(ids) < max_tokens:
             last = next(i for i in model.preferences(last) if i not in ban)
             ids.append(last)
@@ -106,7 +110,9 @@ def follow_script(model):
 
 
 @pytest.mark.parametrize("barrier", [False, True])
-def test_a_round_begins_when_all_responses_have_come_to_it_and_segments_give_the_expected_ids(model, barrier) -> None:
+def test_a_round_begins_when_all_responses_have_come_to_it_and_segments_give_the_expected_ids(
+    model: ScriptedModel, barrier: bool
+) -> None:
     requests = make_requests(model, Workload("unequal", waits=3, lengths="unequal", concurrency=5))
     complete, log = follow_script(model)
     rounds = Rounds(len(requests))
@@ -126,7 +132,7 @@ def test_a_round_begins_when_all_responses_have_come_to_it_and_segments_give_the
     assert (log == in_rounds) is barrier
 
 
-def test_wrong_ids_are_named_and_plain_decode_only_has_to_be_as_long(model) -> None:
+def test_wrong_ids_are_named_and_plain_decode_only_has_to_be_as_long(model: ScriptedModel) -> None:
     workload = Workload("base", waits=1, concurrency=1)
     (request,) = make_requests(model, workload)
     wrong = [*request.expected]

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.budget_forcing.scripted_model import write_scripted_model
+from benchmarks.budget_forcing.scripted_model import ScriptedModel, write_scripted_model
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory: pytest.TempPathFactory) -> ScriptedModel:
     return write_scripted_model(tmp_path_factory.mktemp("scripted"), chain=32, answer=4, layers=1)
 
 
-def greedy(model, prompt_ids: list[int], number: int) -> list[int]:
+def greedy(model: ScriptedModel, prompt_ids: list[int], number: int) -> list[int]:
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -22,24 +22,25 @@ def greedy(model, prompt_ids: list[int], number: int) -> list[int]:
     ids = torch.tensor([prompt_ids])
     with torch.no_grad():
         output = weights.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=number, do_sample=False)
-    return output[0, len(prompt_ids) :].tolist()
+    ids_after: list[int] = output[0, len(prompt_ids) :].tolist()
+    return ids_after
 
 
 @pytest.mark.parametrize("entry", [None, "Wait", "So", "Actually", "Again", "Stop"])
-def test_the_weights_follow_the_script(model, entry) -> None:
+def test_the_weights_follow_the_script(model: ScriptedModel, entry: str) -> None:
     prompt = model.prompt(entry, length=40)
     assert len(prompt) == 40
     assert greedy(model, prompt, 60) == model.free_run(prompt, 60)
 
 
-def test_a_free_run_thinks_as_long_as_its_entry_word_says_and_answers(model) -> None:
+def test_a_free_run_thinks_as_long_as_its_entry_word_says_and_answers(model: ScriptedModel) -> None:
     for entry, length in model.entries.items():
         output = model.free_run(model.prompt(entry), 1000)
         assert tuple(output[:length]) == model.chain[-length:]
         assert output[length:] == [*model.tokenized.end, *model.answer, model.eos_token_id]
 
 
-def test_the_written_tokenizer_reads_its_own_text_back(model) -> None:
+def test_the_written_tokenizer_reads_its_own_text_back(model: ScriptedModel) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model.folder)
@@ -60,6 +61,6 @@ def test_every_format_ends_its_thinking_in_its_own_way(tmp_path: Path, name: str
     assert answer
 
 
-def test_a_prompt_that_is_too_short_for_its_words_is_refused(model) -> None:
+def test_a_prompt_that_is_too_short_for_its_words_is_refused(model: ScriptedModel) -> None:
     with pytest.raises(ValueError, match="length: the shortest prompt has"):
         model.prompt("Wait", length=3)

@@ -139,7 +139,7 @@ def custom_formats(delimiter: str, other: str) -> list[ThinkingFormat]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _needs_vllm():
+def _needs_vllm() -> None:
     pytest.importorskip("vllm", reason="needs vLLM")
 
 
@@ -189,7 +189,7 @@ def test_inside_and_outside_give_the_same_ids_on_the_scripted_model(tmp_path: Pa
 
 
 @pytest.fixture
-def vllm_serve(tmp_path) -> Iterator[str]:
+def vllm_serve(tmp_path: Path) -> Iterator[str]:
     """The address of a stock vLLM server of the miniature, with the processor in it for comparison."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -221,7 +221,7 @@ def vllm_serve(tmp_path) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_stock_server_gives_the_same_ids_from_outside_as_with_the_processor_inside(vllm_serve) -> None:
+def test_a_stock_server_gives_the_same_ids_from_outside_as_with_the_processor_inside(vllm_serve: str) -> None:
     from transformers import AutoTokenizer
 
     folder = str(BASE_MODEL_DIR)
@@ -242,7 +242,8 @@ def test_a_stock_server_gives_the_same_ids_from_outside_as_with_the_processor_in
             "vllm_xargs": {EXTRA_ARG: case.plan.to_json()},
         }
         response = await client.post("/completions", json=body)
-        return response.raise_for_status().json()["choices"][0]["token_ids"]
+        ids: list[int] = response.raise_for_status().json()["choices"][0]["token_ids"]
+        return ids
 
     async def both() -> tuple[list[list[int]], dict[str, Any]]:
         async with httpx.AsyncClient(base_url=vllm_serve, timeout=120) as client:

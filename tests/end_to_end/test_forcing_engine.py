@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -30,7 +30,7 @@ CONTEXT = 512
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory):
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("vllm", reason="needs vLLM")
     folder = tmp_path_factory.mktemp("random-model")
     write_random_model(folder, CONTEXT)
@@ -38,7 +38,7 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tokenized(model_folder) -> TokenizedFormat:
+def tokenized(model_folder: str) -> TokenizedFormat:
     from transformers import AutoTokenizer
 
     return ThinkingFormat.preset("s1").resolve(AutoTokenizer.from_pretrained(model_folder))
@@ -48,7 +48,7 @@ def random_requests(tokenized: TokenizedFormat, number: int) -> list[GenerationR
     rng = random.Random(7)
     requests = []
     for i in range(number):
-        maximum = rng.choice([None, "auto", 0, 1, 2, 5, 17, 40, 90])
+        maximum: Any = rng.choice([None, "auto", 0, 1, 2, 5, 17, 40, 90])
         capped = isinstance(maximum, int)
         waits = rng.choice([0, 1, 2, 5]) if maximum != 0 else 0
         budget = ThinkingBudget(
@@ -58,7 +58,7 @@ def random_requests(tokenized: TokenizedFormat, number: int) -> list[GenerationR
             wait_text=rng.choice(["Wait", ["Hmm", "Wait, so"], "Alternatively", None]),
             end_text=rng.choice([None, None, "\nTime: so\n<|im_start|>answer\n"]),
             grace=rng.choice([0, 0, 8]) if not capped or maximum >= 8 else 0,
-            ban=rng.choice([(), (), "two", ["one two", "7"]]),
+            ban=rng.choice([(), (), ("two",), ("one two", "7")]),
             answer_reserve=rng.choice([None, 0, 20]),
             loops=rng.choice([0, 0, 3]),
         )
@@ -82,6 +82,8 @@ async def siblings(
     generator: VLLMGenerator, request: GenerationRequest, tokenized: TokenizedFormat
 ) -> list[Completion]:
     """Four samples of one request, in one."""
+    assert request.budget is not None
+    assert request.prompt_ids is not None
     plan = make_plan(tokenized, request.budget)
     room = min(CONTEXT - len(request.prompt_ids), request.max_tokens or CONTEXT)
     params = generator._sampling_params(request, plan.to_json(), room)
@@ -128,7 +130,8 @@ def run(
 def check(row: Completion, request: GenerationRequest, tokenized: TokenizedFormat) -> None:
     """Every token of a response against its budget, read off the ids without the forcer."""
     assert row.error is None
-    output, budget = list(row.output_ids), request.budget
+    assert request.prompt_ids is not None
+    output, budget = list(row.output_ids or ()), request.budget
     assert max(output) < tokenized.vocab_size or budget is None
     if budget is None:
         return
@@ -184,7 +187,7 @@ def preemptions() -> float:
     return sum(s.value for m in REGISTRY.collect() for s in m.samples if s.name == "vllm:num_preemptions_total")
 
 
-def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, tokenized) -> None:
+def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder: str, tokenized: TokenizedFormat) -> None:
     requests = random_requests(tokenized, 150)
     config = EngineConfig(
         model=model_folder,
@@ -206,7 +209,7 @@ def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, toke
         check(rows[request.id], request, tokenized)
         for row in groups.get(request.id, ()):
             check(row, request, tokenized)
-    assert any(len({tuple(row.output_ids) for row in group}) == 4 for group in groups.values())
+    assert any(len({tuple(row.output_ids or ()) for row in group}) == 4 for group in groups.values())
     assert preemptions() > 0, "the cache was meant to be too small"
     budgeted = [rows[r.id] for r in requests if r.budget is not None]
     assert sum(row.end_forced == "budget" for row in budgeted) > 20
@@ -214,4 +217,4 @@ def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder, toke
     assert sum(row.waits for row in budgeted) > 20
     assert sum(row.end_forced is None and row.finish_reason == "stop" for row in budgeted) > 20
     unforced = [rows[r.id] for r in requests if r.budget is None]
-    assert any(max(row.output_ids) >= tokenized.vocab_size for row in unforced), "the mask would be untested"
+    assert any(max(row.output_ids or ()) >= tokenized.vocab_size for row in unforced), "the mask would be untested"

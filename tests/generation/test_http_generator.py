@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -12,14 +14,17 @@ import pytest
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
 from s1ray.generation import transport as transport_module
 from s1ray.generation.http import HTTPGenerator
+from s1ray.schemas import Completion
 from s1ray.thinking import ThinkingBudget, ThinkingFormat
 
 URL = "http://model.test/v1"
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
 
+Handler = Callable[[httpx.Request], httpx.Response]
+
 
 @pytest.fixture(autouse=True)
-def pauses(monkeypatch):
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Sleeps are recorded, not slept."""
     slept: list[float] = []
     awake, here = asyncio.sleep, threading.get_ident()
@@ -29,11 +34,11 @@ def pauses(monkeypatch):
             return await awake(seconds)  # Ray's, where it has run in this process.
         slept.append(seconds)
 
-    monkeypatch.setattr(transport_module.asyncio, "sleep", sleep)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
     return slept
 
 
-def chat_answer(**choice):
+def chat_answer(**choice: Any) -> dict[str, Any]:
     message = {"role": "assistant", "content": "4", "reasoning": "two and two"}
     return {
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"} | choice],
@@ -41,8 +46,8 @@ def chat_answer(**choice):
     }
 
 
-def ask(handler, request=None, **settings):
-    async def run():
+def ask(handler: Handler, request: GenerationRequest | None = None, **settings: Any) -> Completion:
+    async def run() -> Completion:
         async with HTTPGenerator(URL, "m", transport=httpx.MockTransport(handler), **settings) as generator:
             return await generator.complete(request or GenerationRequest(id="q-0", messages=MESSAGES))
 
@@ -50,9 +55,9 @@ def ask(handler, request=None, **settings):
 
 
 def test_a_chat_request_carries_the_budget_and_brings_the_accounting_back() -> None:
-    seen = {}
+    seen: dict[str, Any] = {}
 
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         seen["url"], seen["body"] = str(request.url), json.loads(request.content)
         seen["key"] = request.headers.get("authorization")
         ours = {"thinking_tokens": 9, "answer_tokens": 1, "waits": 2, "end_forced": "budget"}
@@ -86,7 +91,7 @@ def test_a_chat_request_carries_the_budget_and_brings_the_accounting_back() -> N
 
 
 def test_a_foreign_server_gets_no_thinking_field_and_is_believed_about_its_tokens() -> None:
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         assert "thinking" not in json.loads(request.content)
         return httpx.Response(200, json=chat_answer())
 
@@ -95,7 +100,7 @@ def test_a_foreign_server_gets_no_thinking_field_and_is_believed_about_its_token
 
 
 def test_token_ids_go_to_completions() -> None:
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         assert request.url.path == "/v1/completions"
         assert json.loads(request.content)["prompt"] == [1, 2, 3]
         ours = {"thinking_tokens": 1, "answer_tokens": 2, "waits": 0, "end_forced": None, "text": "t", "answer": "a"}
@@ -109,7 +114,7 @@ def test_token_ids_go_to_completions() -> None:
 def test_a_text_that_the_server_did_not_split_is_split_by_the_format() -> None:
     text = "<think>\ndeep\n</think>\n\nout"
 
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json=chat_answer(message={"role": "assistant", "content": text}))
 
     row = ask(handler, thinking_format=ThinkingFormat.preset("qwen3"))
@@ -117,7 +122,7 @@ def test_a_text_that_the_server_did_not_split_is_split_by_the_format() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(transport_module.RETRIED))
-def test_what_may_pass_is_tried_again_with_growing_pauses(status: int, pauses) -> None:
+def test_what_may_pass_is_tried_again_with_growing_pauses(status: int, pauses: list[float]) -> None:
     answers = iter([httpx.Response(status), httpx.Response(status), httpx.Response(200, json=chat_answer())])
     assert ask(lambda request: next(answers)).answer == "4"
     first = 5.0 if status == 429 else 0.5
@@ -126,9 +131,11 @@ def test_what_may_pass_is_tried_again_with_growing_pauses(status: int, pauses) -
 
 
 def test_lost_connections_are_tried_again() -> None:
-    answers = iter([httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.Response(200, json=chat_answer())])
+    answers: Iterator[Exception | httpx.Response] = iter(
+        [httpx.ConnectError("refused"), httpx.ReadTimeout("slow"), httpx.Response(200, json=chat_answer())]
+    )
 
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
@@ -138,7 +145,7 @@ def test_lost_connections_are_tried_again() -> None:
 
 
 @pytest.mark.parametrize(("value", "expected"), [("7", 7.0), ("900", 60.0), ("nonsense", None)])
-def test_retry_after_decides_the_pause(value, expected, pauses) -> None:
+def test_retry_after_decides_the_pause(value: str, expected: float, pauses: list[float]) -> None:
     answers = iter([httpx.Response(429, headers={"retry-after": value}), httpx.Response(200, json=chat_answer())])
     ask(lambda request: next(answers))
     if expected is None:
@@ -150,7 +157,7 @@ def test_retry_after_decides_the_pause(value, expected, pauses) -> None:
 def test_a_wrong_request_is_not_tried_again_and_says_what_the_server_said() -> None:
     calls = []
 
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         calls.append(1)
         return httpx.Response(400, json={"error": {"message": "thinking.waits: must not be negative"}})
 
@@ -162,7 +169,7 @@ def test_a_wrong_request_is_not_tried_again_and_says_what_the_server_said() -> N
 def test_attempts_are_bounded() -> None:
     calls = []
 
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         calls.append(1)
         return httpx.Response(503, text="no replica")
 
@@ -172,7 +179,7 @@ def test_attempts_are_bounded() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"choices": []}, [], {"choices": [{"index": 0}]}])
-def test_an_answer_in_another_form_is_an_error_that_shows_it(body) -> None:
+def test_an_answer_in_another_form_is_an_error_that_shows_it(body: Any) -> None:
     with pytest.raises(GenerationError, match="not OpenAI's"):
         ask(lambda request: httpx.Response(200, json=body))
 
@@ -180,7 +187,7 @@ def test_an_answer_in_another_form_is_an_error_that_shows_it(body) -> None:
 def test_no_more_requests_are_in_flight_than_asked() -> None:
     state = {"now": 0, "most": 0}
 
-    async def handler(request):
+    async def handler(request: httpx.Request) -> httpx.Response:
         state["now"] += 1
         state["most"] = max(state["most"], state["now"])
         for _ in range(5):
@@ -188,7 +195,7 @@ def test_no_more_requests_are_in_flight_than_asked() -> None:
         state["now"] -= 1
         return httpx.Response(200, json=chat_answer())
 
-    async def run():
+    async def run() -> Any:
         requests = [GenerationRequest(id=str(i), messages=MESSAGES) for i in range(12)]
         async with HTTPGenerator(URL, "m", transport=httpx.MockTransport(handler), concurrency=3) as generator:
             return [row async for row in complete_all(generator, requests, concurrency=8)]
@@ -198,11 +205,11 @@ def test_no_more_requests_are_in_flight_than_asked() -> None:
 
 
 def test_one_failure_does_not_stop_the_others() -> None:
-    def handler(request):
+    def handler(request: httpx.Request) -> httpx.Response:
         content = json.loads(request.content)["messages"][0]["content"]
         return httpx.Response(400, text="bad") if content == "3" else httpx.Response(200, json=chat_answer())
 
-    async def run():
+    async def run() -> Any:
         requests = [GenerationRequest(id=str(i), messages=[{"role": "user", "content": str(i)}]) for i in range(6)]
         async with HTTPGenerator(URL, "m", transport=httpx.MockTransport(handler)) as generator:
             return {row.id: row async for row in complete_all(generator, requests, concurrency=2)}

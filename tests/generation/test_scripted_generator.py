@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from s1ray.generation import GenerationError, GenerationRequest
-from s1ray.generation.scripted import ScriptedGenerator
+from s1ray.generation.scripted import Script, ScriptedGenerator
+from s1ray.schemas import Completion
 from s1ray.thinking import ThinkingBudget, ThinkingFormat
 
 
@@ -28,11 +31,11 @@ class WordTokenizer:
             rest = rest[len(word) :]
         return ids
 
-    def decode(self, token_ids, *, skip_special_tokens: bool) -> str:
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         special = set(self.get_added_vocab().values()) if skip_special_tokens else set()
         return "".join(self.words[i] for i in token_ids if i not in special)
 
-    def convert_ids_to_tokens(self, ids):
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str | None]:
         return [self.words[i] for i in ids]
 
     def get_added_vocab(self) -> dict[str, int]:
@@ -47,10 +50,11 @@ TOKENIZED = ThinkingFormat.preset("qwen3").resolve(TOKENIZER)
 STEP, END, EOS, FOUR = 6, 2, 0, 7
 
 
-def steps_then_stop(steps: int):
+def steps_then_stop(steps: int) -> Script:
     """Thinks `steps` steps, tries to stop, and after a wait one step later again; answers "4"."""
 
-    def script(request, output):
+    def script(request: GenerationRequest, output: Sequence[int]) -> Sequence[int]:
+        output = list(output)
         if END in output:
             return [EOS] if FOUR in output[output.index(END) :] else [FOUR]
         since = output[len(output) - 1 - output[::-1].index(5) :] if 5 in output else output
@@ -59,7 +63,7 @@ def steps_then_stop(steps: int):
     return script
 
 
-def complete(budget, *, steps=3, **request):
+def complete(budget: ThinkingBudget | None, *, steps: int = 3, **request: Any) -> Completion:
     generator = ScriptedGenerator(TOKENIZED, steps_then_stop(steps), eos_token_id=EOS)
     return asyncio.run(generator.complete(GenerationRequest(id="q", prompt_ids=[9], budget=budget, **request)))
 
@@ -109,6 +113,6 @@ def test_a_prompt_that_fills_the_context_is_an_error() -> None:
         ({"prompt_ids": [1], "max_tokens": 0}, "max_tokens"),
     ],
 )
-def test_requests_that_make_no_sense_are_refused(fields, message: str) -> None:
+def test_requests_that_make_no_sense_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GenerationRequest(id="q", **fields)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -11,9 +13,12 @@ import pytest
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
 from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.miniature import BASE_MODEL_DIR
+from s1ray.schemas import Completion
 from s1ray.thinking import ThinkingBudget, ThinkingFormat
 
 transformers = pytest.importorskip("transformers")
+
+Change = Callable[[dict[str, Any]], dict[str, Any]]
 
 URL = "http://model.test/v1"
 MESSAGES = [{"role": "user", "content": "2 + 2?"}]
@@ -27,11 +32,11 @@ class Server:
     `change` may spoil an answer.
     """
 
-    def __init__(self, script: str, change=lambda choice: choice, card=None) -> None:
+    def __init__(self, script: str, change: Change = lambda choice: choice, card: dict[str, Any] | None = None) -> None:
         self.script = TOKENIZER.encode(script, add_special_tokens=False)
         self.change, self.card = change, {"id": "m", "max_model_len": 400} if card is None else card
         self.said = 0
-        self.bodies: list[dict] = []
+        self.bodies: list[dict[str, Any]] = []
         self.asked: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -40,7 +45,8 @@ class Server:
             return httpx.Response(200, json={"data": [self.card]})
         body = json.loads(request.content)
         self.bodies.append(body)
-        ids, reason, stop = [], "length", None
+        ids: list[int] = []
+        reason, stop = "length", None
         while len(ids) < body["max_tokens"]:
             token = self.script[self.said] if self.said < len(self.script) else EOS
             self.said += 1
@@ -53,9 +59,13 @@ class Server:
         return httpx.Response(200, json={"choices": [self.change(choice)], "usage": {}})
 
 
-def ask(server, request=None, **settings):
-    async def run():
-        made = {"weights": "miniature-base", "attempts": 1, "transport": httpx.MockTransport(server)} | settings
+def ask(server: Server, request: GenerationRequest | None = None, **settings: Any) -> Completion:
+    async def run() -> Completion:
+        made: dict[str, Any] = {
+            "weights": "miniature-base",
+            "attempts": 1,
+            "transport": httpx.MockTransport(server),
+        } | settings
         async with SegmentedGenerator(URL, "m", **made) as generator:
             return await generator.complete(request or GenerationRequest(id="q-0", messages=MESSAGES))
 
@@ -115,7 +125,7 @@ def test_without_a_budget_there_is_one_call_and_nothing_is_forced() -> None:
 def test_the_context_is_asked_for_once_and_bounds_the_response() -> None:
     server = Server("so " * 2000)
 
-    async def run():
+    async def run() -> Any:
         transport = httpx.MockTransport(server)
         async with SegmentedGenerator(URL, "m", weights="miniature-base", transport=transport) as generator:
             requests = [
@@ -130,7 +140,7 @@ def test_the_context_is_asked_for_once_and_bounds_the_response() -> None:
 
 
 @pytest.mark.parametrize("card", [{"id": "m"}, {"id": "other", "max_model_len": 9}])
-def test_a_server_that_keeps_its_context_to_itself_needs_one_given(card) -> None:
+def test_a_server_that_keeps_its_context_to_itself_needs_one_given(card: dict[str, Any]) -> None:
     with pytest.raises(GenerationError, match="does not say how long the context of 'm' is; give it as `context`"):
         ask(Server("a", card=card))
     server = Server("four<|im_end|>", card=card)
@@ -143,7 +153,7 @@ def test_a_prompt_that_fills_the_context_is_refused() -> None:
         ask(Server("a"), GenerationRequest(id="q", prompt_ids=[1] * 400))
 
 
-def changed(**fields):
+def changed(**fields: Any) -> Change:
     return lambda choice: {k: v for k, v in (choice | fields).items() if v != "gone"}
 
 
@@ -165,13 +175,15 @@ BANNED = ThinkingBudget(ban=("one",))
         (lambda choice: None, BANNED, "not OpenAI's"),
     ],
 )
-def test_a_server_that_cannot_do_it_is_named_with_what_it_lacks(change, budget, message: str) -> None:
+def test_a_server_that_cannot_do_it_is_named_with_what_it_lacks(
+    change: Change, budget: ThinkingBudget | None, message: str
+) -> None:
     with pytest.raises(GenerationError, match=message):
         ask(Server("one two " * 50, change), GenerationRequest(id="q", messages=MESSAGES, budget=budget))
 
 
 def test_a_stop_id_that_the_server_leaves_out_is_put_back() -> None:
-    def without(choice):
+    def without(choice: dict[str, Any]) -> dict[str, Any]:
         stopped = choice["stop_reason"] is not None
         return choice | {"token_ids": choice["token_ids"][:-1] if stopped else choice["token_ids"]}
 
@@ -193,6 +205,6 @@ def test_a_budget_that_the_format_cannot_express_fails_its_request_only() -> Non
         ({"thinking_format": ThinkingFormat.preset("qwen3")}, "no token of its own"),
     ],
 )
-def test_what_does_not_fit_is_found_when_the_generator_is_made(settings, message: str) -> None:
+def test_what_does_not_fit_is_found_when_the_generator_is_made(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ask(Server("a"), **settings)

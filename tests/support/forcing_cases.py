@@ -47,7 +47,7 @@ def random_case(
     while True:
         tokenized = rng.choice(formats)
         fmt = tokenized.format
-        maximum = rng.choice([None, "auto", 0, 1, 5, 17, 40, 90, 150])
+        maximum: Any = rng.choice([None, "auto", 0, 1, 5, 17, 40, 90, 150])
         bound = 60 if maximum in (None, "auto") else maximum
         texts: list[Any] = [None, rng.choice(words.waits), rng.sample(list(words.waits), 2)]
         ends = [None, None, f"\nTime: so\n{fmt.end}\n", f"Stop{fmt.end}"]

@@ -52,7 +52,7 @@ class Request:
 
     @property
     def temperature(self) -> float:
-        return self.params.temperature
+        return float(self.params.temperature)
 
 
 def request(key: int, plan: ForcingPlan | None, prompt: list[int], **sampling: Any) -> Request:
@@ -147,13 +147,14 @@ class Runner:
         edit = RowEdit(0, forcer.action, made.temperature, forcer.plan.vocab_size)
         edits = LogitEdits([edit], WIDTH, lambda values, dtype: torch.tensor(values, dtype=dtype))
         shares = edits.apply(expected)
-        made.share = shares[0] if edits.watched else None
+        made.share = shares[0] if shares is not None else None
         if made.share is not None:
             made.shares.append(made.share)
         torch.testing.assert_close(edited, expected[0], rtol=1e-5, atol=1e-5)
         ours = self.processor._forcer.state_of(made.slot)
         assert PHASES[ours["phase"]] == forcer.phase.value
         assert (ours["phase"] == DONE) == forcer.done
+        assert forcer.limit is not None
         assert (ours["count"], ours["limit"]) == (forcer.thinking_tokens, min(forcer.limit, 1 << 40))
         assert ours["swallowed"] == len(forcer.swallowed)
         assert ours["hash"] == signed(forcer._hash)

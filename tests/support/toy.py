@@ -48,7 +48,7 @@ def drive(forcer: BudgetForcer, propose: Callable[[int], int], tokens: int) -> l
                 share = max(share, float(token in action.ban))
                 token = propose(asked) if asked < 5000 else asked % VOCAB
                 asked += 1
-            if token in action.ban:
+            if token in action.ban and action.move_to is not None:
                 token, share = action.move_to, 1.0
         was_answering = forcer.done
         forcer.observe(token, share)

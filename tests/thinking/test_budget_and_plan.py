@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -32,13 +33,13 @@ from tests.support.toy import ANSWER, EOS, TURN, VOCAB, WAIT, X, toy_plan
         ({"max_thinking": 5}, "max_thinking"),
     ],
 )
-def test_nonsense_is_refused_by_name(fields, message: str) -> None:
+def test_nonsense_is_refused_by_name(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ThinkingBudget(**fields)
 
 
 @pytest.mark.parametrize(("wait_text", "texts"), [("Wait", ("Wait",)), (["A", "B"], ("A", "B")), ("", ()), (None, ())])
-def test_wait_texts_in_the_order_of_use(wait_text, texts) -> None:
+def test_wait_texts_in_the_order_of_use(wait_text: Any, texts: Any) -> None:
     assert ThinkingBudget(wait_text=wait_text).wait_texts == texts
 
 
@@ -47,7 +48,7 @@ plain_ids = ids.filter(lambda i: i not in (EOS, TURN))
 
 
 @st.composite
-def changes(draw):
+def changes(draw: st.DrawFn) -> dict[str, Any]:
     before = tuple(draw(st.lists(plain_ids, max_size=3)))
     after = tuple(draw(st.lists(plain_ids, max_size=3)))
     maximum = draw(st.none() | st.integers(0, 100))
@@ -63,7 +64,7 @@ def changes(draw):
 
 
 @given(changes())
-def test_a_plan_survives_its_json(fields) -> None:
+def test_a_plan_survives_its_json(fields: dict[str, Any]) -> None:
     plan = toy_plan(**fields)
     assert ForcingPlan.from_json(plan.to_json()) == plan
 
@@ -94,7 +95,7 @@ def test_a_plan_survives_its_json(fields) -> None:
         ({"ban": ((WAIT,),)}, "ban"),
     ],
 )
-def test_a_broken_plan_is_refused_by_field(fields, message: str) -> None:
+def test_a_broken_plan_is_refused_by_field(fields: dict[str, Any], message: str) -> None:
     data = json.loads(toy_plan().to_json()) | {"waits": 0}
     with pytest.raises(ValueError, match=f"s1ray: not a forcing plan: .*{message}"):
         ForcingPlan.from_json(json.dumps(data | fields))
@@ -107,7 +108,7 @@ def test_other_strings_are_no_plan(text: str) -> None:
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), lambda inner: st.lists(inner), max_leaves=5))
-def test_anything_else_gives_a_value_error(value) -> None:
+def test_anything_else_gives_a_value_error(value: Any) -> None:
     with pytest.raises(ValueError, match="s1ray: "):
         ForcingPlan.from_json(value)
 
@@ -122,7 +123,7 @@ def test_anything_else_gives_a_value_error(value) -> None:
         ({"loops": 1025}, "loops"),
     ],
 )
-def test_texts_and_numbers_have_a_largest_size(fields, names) -> None:
+def test_texts_and_numbers_have_a_largest_size(fields: dict[str, Any], names: Any) -> None:
     with pytest.raises(ValidationError) as caught:
         ThinkingBudget(**fields)
     assert {error["loc"][0] for error in caught.value.errors()} == {names}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -38,11 +40,12 @@ def plans(draw: st.DrawFn) -> ForcingPlan:
     maximum = draw(st.none() | st.integers(0, 30))
     minimum = draw(st.integers(0, 30 if maximum is None else maximum))
     shape = draw(st.sampled_from(["s1", "think_tags", "hand_over"]))
-    changes = {
+    shapes: dict[str, dict[str, Any]] = {
         "s1": {},
         "think_tags": {"start": (THINK,), "end": (ANSWER,), "end_triggers": (EOS, ANSWER), "cut": (ANSWER, NEWLINE)},
         "hand_over": {"cut": (X, Y, TURN, ANSWER), "cut_answer": 4},
-    }[shape]
+    }
+    changes = shapes[shape]
     if shape == "think_tags":
         changes["cut_answer"] = 1
     return toy_plan(
@@ -67,14 +70,14 @@ CIRCLES = st.builds(
 SAMPLES = WORDS | st.builds(lambda words, circle: words + circle, WORDS, CIRCLES)
 
 
-def model(samples: list[int]):
+def model(samples: list[int]) -> Callable[[int], int]:
     return lambda step: samples[step] if step < len(samples) else EOS
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, room=ROOMS)
 @settings(max_examples=900, deadline=None)
 def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(
-    plan: ForcingPlan, prompt: list[int], samples, room
+    plan: ForcingPlan, prompt: list[int], samples: list[int], room: int | None
 ) -> None:
     forcer = BudgetForcer(plan, prompt, room=room)
     opened = forcer.phase is Phase.THINK or forcer.phase is Phase.END
@@ -99,12 +102,13 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(
         if counted.end_forced == "loop":
             assert plan.loops
             assert loop_at_the_end(output[begin:end], plan.loops)
-        elif counted.thinking_tokens < counted.limit:
+        elif counted.limit is not None and counted.thinking_tokens < counted.limit:
             assert counted.limit - plan.grace <= counted.thinking_tokens
             assert last == NEWLINE
         if counted.end_forced == "budget":
             assert counted.limit == plan.max_tokens
         elif counted.end_forced == "context":
+            assert room is not None
             reserve = plan.answer_reserve if plan.answer_reserve is not None else room // 8
             needed = begin + counted.thinking_tokens + len(plan.newline) + len(plan.cut) + reserve
             assert needed <= room or counted.thinking_tokens == 0
@@ -136,7 +140,7 @@ def loop_at_the_end(thinking: list[int], copies: int) -> bool:
     st.lists(st.integers(0, 3), max_size=40), st.lists(st.integers(0, 3), min_size=1, max_size=20), st.integers(2, 5)
 )
 @settings(max_examples=500, deadline=None)
-def test_what_is_found_is_a_loop_and_many_copies_are_found(before, passage, copies) -> None:
+def test_what_is_found_is_a_loop_and_many_copies_are_found(before: list[int], passage: list[int], copies: int) -> None:
     detector, ids = LoopDetector(copies), []
     for token in before + passage * max(copies + 1, 40 // len(passage) + 1):
         detector.observe(token)
@@ -158,23 +162,25 @@ def test_prose_is_no_loop() -> None:
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, cut=st.integers(0, 400), room=ROOMS)
 @settings(max_examples=300, deadline=None)
 def test_a_replay_with_known_waits_equals_the_incremental_run_at_every_length(
-    plan: ForcingPlan, prompt: list[int], samples, cut, room
+    plan: ForcingPlan, prompt: list[int], samples: list[int], cut: Any, room: int | None
 ) -> None:
     forcer = BudgetForcer(plan, prompt, room=room)
     output = drive(forcer, model(samples), cut)
     again = replay(plan, prompt, output, swallowed=forcer.swallowed, room=room)
     assert again.accounting() == forcer.accounting()
     assert again.phase is forcer.phase
-    for ours, theirs in [(again.action, forcer.action)]:
-        assert (ours is None) == (theirs is None)
-        if ours is not None:
-            assert ours.force == theirs.force
-            assert (ours.ban, ours.exclude, ours.move_to) == (theirs.ban, theirs.exclude, theirs.move_to)
+    ours, theirs = again.action, forcer.action
+    assert (ours is None) == (theirs is None)
+    if ours is not None and theirs is not None:
+        assert ours.force == theirs.force
+        assert (ours.ban, ours.exclude, ours.move_to) == (theirs.ban, theirs.exclude, theirs.move_to)
 
 
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
 @settings(max_examples=300, deadline=None)
-def test_ids_alone_give_everything_but_the_models_own_waits(plan: ForcingPlan, prompt: list[int], samples) -> None:
+def test_ids_alone_give_everything_but_the_models_own_waits(
+    plan: ForcingPlan, prompt: list[int], samples: list[int]
+) -> None:
     forcer = BudgetForcer(plan, prompt)
     output = drive(forcer, model(samples), 400)
     exact, estimated = forcer.accounting(), account(plan, prompt, output)
@@ -198,7 +204,9 @@ def test_ids_alone_give_everything_but_the_models_own_waits(plan: ForcingPlan, p
     samples=st.lists(st.sampled_from([X, X, Y, NEWLINE, WAIT, HMM, TURN, EOS]), min_size=1, max_size=60),
 )
 @settings(max_examples=500)
-def test_waits_with_line_breaks_are_no_cuts(maximum, grace, waits, texts, loops, samples) -> None:
+def test_waits_with_line_breaks_are_no_cuts(
+    maximum: int, grace: int, waits: int, texts: Any, loops: int, samples: list[int]
+) -> None:
     plan = toy_plan(max_tokens=maximum, grace=min(grace, maximum), waits=waits, wait_texts=texts, loops=loops)
     forcer = BudgetForcer(plan, [TURN, THINK])
     output = drive(forcer, model(samples), 100)
@@ -224,7 +232,7 @@ def test_a_loop_that_ends_in_the_models_own_wait_is_cut_where_it_was() -> None:
 @pytest.mark.parametrize("waits", [0, 1, 2, 4, 8])
 @pytest.mark.parametrize("texts", [((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, COMMA)), ()])
 @pytest.mark.parametrize("trigger", [EOS, TURN])
-def test_exactly_n_waits_while_the_model_keeps_trying_to_stop(waits, texts, trigger) -> None:
+def test_exactly_n_waits_while_the_model_keeps_trying_to_stop(waits: int, texts: Any, trigger: int) -> None:
     forcer = BudgetForcer(toy_plan(waits=waits, wait_texts=texts))
     # After every wait the model has to say one thing before it may stop again.
     output = drive(forcer, lambda step: trigger if step % 2 else X, 200)
@@ -313,7 +321,7 @@ def test_a_share_between_zero_and_one_is_drawn_with_that_chance() -> None:
 @given(plan=plans(), prompt=PROMPTS, tokens=st.lists(st.integers(-1, VOCAB + 4), max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(
-    plan: ForcingPlan, prompt: list[int], tokens: int
+    plan: ForcingPlan, prompt: list[int], tokens: list[int]
 ) -> None:
     forcer = BudgetForcer(plan, prompt)
     for token in tokens:
@@ -337,7 +345,7 @@ def test_an_engine_that_overrides_forced_tokens_never_breaks_the_forcer(
         ([TURN, THINK, X, EOS], PromptState.ABSENT),
     ],
 )
-def test_the_prompts_tail_tells_whether_thinking_is_open(prompt: list[int], state) -> None:
+def test_the_prompts_tail_tells_whether_thinking_is_open(prompt: list[int], state: PromptState) -> None:
     plan = toy_plan()
     assert prompt_state(plan.start, plan.end, plan.end_triggers, prompt) is state
 
@@ -358,7 +366,7 @@ def test_stop_ids_of_the_request_end_the_thinking_not_the_response() -> None:
 @given(plan=plans(), prompt=PROMPTS, samples=SAMPLES)
 @settings(deadline=None)
 def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(
-    plan: ForcingPlan, prompt: list[int], samples
+    plan: ForcingPlan, prompt: list[int], samples: list[int]
 ) -> None:
     forcer = BudgetForcer(plan, prompt)
     output = drive(forcer, model(samples), 400)
@@ -382,6 +390,8 @@ def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(
         ([], [], (0, 0), 0),
     ],
 )
-def test_free_responses_are_split_where_their_delimiters_are(prompt: list[int], output, thinking, answer) -> None:
+def test_free_responses_are_split_where_their_delimiters_are(
+    prompt: list[int], output: list[int], thinking: tuple[int, int], answer: int
+) -> None:
     counted = account_unforced(toy_plan(), prompt, output)
     assert (counted.thinking_span, counted.answer_begin) == (thinking, answer)

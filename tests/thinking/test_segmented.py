@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -45,7 +47,9 @@ class Endpoint:
     asked: list[int] = field(default_factory=list)
     longest: int = LONGEST
 
-    async def __call__(self, prompt_ids, *, max_tokens, stop_ids, ban, seed):
+    async def __call__(
+        self, prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+    ) -> Segment:
         assert 1 <= max_tokens <= self.budget - len(prompt_ids), "more than what is left"
         self.asked.append(max_tokens)
         ids: list[int] = []
@@ -56,7 +60,9 @@ class Endpoint:
         return Segment(ids, "length")
 
 
-def sample_then_replace(plan, prompt, key, room, stops) -> tuple[list[int], BudgetForcer]:
+def sample_then_replace(
+    plan: ForcingPlan, prompt: list[int], key: int, room: int, stops: Sequence[int]
+) -> tuple[list[int], BudgetForcer]:
     """The definition: one token at a time, the forcer asked before each."""
     forcer = BudgetForcer(plan, prompt, room=room, stop_ids={EOS, *stops})
     output: list[int] = []
@@ -79,12 +85,14 @@ def sample_then_replace(plan, prompt, key, room, stops) -> tuple[list[int], Budg
     return output, forcer
 
 
-def segmented(endpoint, plan, prompt, room, stops=(), **settings) -> SegmentedResponse:
+def segmented(
+    endpoint: Any, plan: ForcingPlan, prompt: list[int], room: int, stops: Sequence[int] = (), **settings: Any
+) -> SegmentedResponse:
     return asyncio.run(force_in_segments(endpoint, plan, prompt, room=room, eos_ids=[EOS], stop_ids=stops, **settings))
 
 
 @st.composite
-def plans(draw):
+def plans(draw: st.DrawFn) -> ForcingPlan:
     maximum = draw(st.sampled_from([None, 0, 1, 2, 5, 12, 40, 90]))
     tool = draw(st.booleans())
     cut = draw(st.sampled_from([(TURN, ANSWER), (TURN, ANSWER, NEWLINE, FINAL, COLON), (Y, TURN, ANSWER, COLON)]))
@@ -122,7 +130,7 @@ def plans(draw):
 )
 @settings(max_examples=1500, deadline=None)
 def test_the_ids_are_those_of_sampling_and_replacing(
-    plan: ForcingPlan, prompt: list[int], key, room, stops, segment, longest
+    plan: ForcingPlan, prompt: list[int], key: int, room: int, stops: Sequence[int], segment: int | None, longest: int
 ) -> None:
     stops = tuple(i for i in stops if i not in {*plan.cut, *(j for text in plan.wait_texts for j in text)})
     endpoint = Endpoint(key, len(prompt) + room, longest=longest)
@@ -162,11 +170,15 @@ def test_random_plans_meet_everything_that_the_driver_has_to_do() -> None:
     assert min(met.values()) >= 5, met
 
 
-def asked_for(plan, ids, room=100, **settings) -> tuple[list[int], SegmentedResponse]:
+def asked_for(
+    plan: ForcingPlan, ids: list[int], room: int = 100, **settings: Any
+) -> tuple[list[int], SegmentedResponse]:
     """The tokens asked for in each call of an endpoint that says `ids`, position by position (X behind them)."""
     asked = []
 
-    async def say(prompt_ids, *, max_tokens, stop_ids, ban, seed):
+    async def say(
+        prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+    ) -> Segment:
         asked.append(max_tokens)
         given = []
         for position in range(len(prompt_ids) - 2, len(prompt_ids) - 2 + max_tokens):
@@ -228,11 +240,13 @@ PROPOSED = {TURN: 0.25, EOS: 0.05, WAIT: 0.1, HMM: 0.1, X: 0.2, Y: 0.1, VOCAB + 
 """What the model would say at the position that is looked at."""
 
 
-def drawn(plan, position: int, number: int, before: tuple[int, ...] = ()) -> Counter[int]:
+def drawn(plan: ForcingPlan, position: int, number: int, before: tuple[int, ...] = ()) -> Counter[int]:
     """The ids at a position of many responses of an endpoint that samples from `PROPOSED` (behind `before`)."""
     counted: Counter[int] = Counter()
 
-    async def sample(prompt_ids, *, max_tokens, stop_ids, ban, seed):
+    async def sample(
+        prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+    ) -> Segment:
         rng = random.Random(seed)
         ids: list[int] = []
         while len(ids) < max_tokens:
@@ -255,7 +269,9 @@ def drawn(plan, position: int, number: int, before: tuple[int, ...] = ()) -> Cou
     return counted
 
 
-def replaced(ban=(TURN, EOS), exclude=(VOCAB + 1,), move_to=None) -> dict[int, float]:
+def replaced(
+    ban: Sequence[int] = (TURN, EOS), exclude: Sequence[int] = (VOCAB + 1,), move_to: int | None = None
+) -> dict[int, float]:
     """Sample from `PROPOSED` without `exclude`, then replace `ban`: what must come out."""
     known = {i: w for i, w in PROPOSED.items() if i not in exclude}
     whole = sum(known.values())
@@ -304,7 +320,7 @@ BEYOND = VOCAB + 1
     ],
 )
 def test_the_distribution_at_a_replaced_position_is_that_of_sampling_and_replacing(
-    changes, before, expected, mistakes
+    changes: dict[str, Any], before: tuple[int, ...], expected: dict[int, float], mistakes: list[dict[int, float]]
 ) -> None:
     counted = drawn(toy_plan(**changes), len(before), 4000, before)
     shares = {i: n / 4000 for i, n in counted.items()}
@@ -314,10 +330,12 @@ def test_the_distribution_at_a_replaced_position_is_that_of_sampling_and_replaci
 
 
 def test_every_call_has_a_seed_of_its_own_and_a_response_has_the_same_ones_again() -> None:
-    def seeds(seed):
+    def seeds(seed: int | None) -> list[int | None]:
         seen = []
 
-        async def note(prompt_ids, *, max_tokens, stop_ids, ban, seed):
+        async def note(
+            prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+        ) -> Segment:
             seen.append(seed)
             return Segment([X], "length")
 
@@ -339,8 +357,10 @@ def test_every_call_has_a_seed_of_its_own_and_a_response_has_the_same_ones_again
         (Segment([X], "abort"), "'abort'"),
     ],
 )
-def test_an_endpoint_that_does_otherwise_is_found_out(segment, message: str) -> None:
-    async def answer(prompt_ids, *, max_tokens, stop_ids, ban, seed):
+def test_an_endpoint_that_does_otherwise_is_found_out(segment: Segment, message: str) -> None:
+    async def answer(
+        prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
+    ) -> Segment:
         return segment
 
     with pytest.raises(SegmentError, match=message):
@@ -351,6 +371,6 @@ def test_an_endpoint_that_does_otherwise_is_found_out(segment, message: str) -> 
     ("settings", "message"),
     [({"room": 0}, "room"), ({"segment_tokens": 0}, "segment_tokens"), ({"stop_ids": [X, ANSWER]}, r"stop_ids: \[3\]")],
 )
-def test_what_cannot_be_done_is_refused_before_the_first_call(settings, message: str) -> None:
+def test_what_cannot_be_done_is_refused_before_the_first_call(settings: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         asyncio.run(force_in_segments(Endpoint(0, 0), toy_plan(), [X], **({"room": 5, "eos_ids": [EOS]} | settings)))

@@ -46,7 +46,7 @@ def prompt(tokenizer: Any, rng: random.Random) -> str:
 
 
 def random_budget(rng: random.Random) -> ThinkingBudget:
-    maximum = rng.choice([None, "auto", 0, 1, 5, 17, 40])
+    maximum: Any = rng.choice([None, "auto", 0, 1, 5, 17, 40])
     return ThinkingBudget(
         max_tokens=maximum,
         min_tokens=0 if maximum in (0, 1, 5) else rng.choice([0, 0, 12]),
@@ -54,7 +54,7 @@ def random_budget(rng: random.Random) -> ThinkingBudget:
         wait_text=rng.choice(["Wait", ["Hmm", "Wait, so"], "Alternatively", None]),
         end_text=rng.choice([None, None, "\nTime: so\n<|im_start|>answer\n"]),
         grace=0 if maximum in (0, 1, 5) else rng.choice([0, 8]),
-        ban=rng.choice([(), (), "two", ("one two", "7")]),
+        ban=rng.choice([(), (), ("two",), ("one two", "7")]),
         answer_reserve=rng.choice([None, 0, 20]),
         loops=rng.choice([0, 0, 3]),
     )

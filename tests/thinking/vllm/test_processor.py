@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
 from s1ray.thinking.actions import RowAction
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.logit_edits import FORCED, LogitEdits, RowEdit
-from s1ray.thinking.plan import EXTRA_ARG
+from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
 from s1ray.thinking.vllm.processor import BudgetForcingProcessor
 from tests.support.toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 from tests.support.toy_engine import CONFIG, WIDTH, model_logits, params
@@ -26,9 +28,10 @@ def processor() -> BudgetForcingProcessor:
     return BudgetForcingProcessor(CONFIG, torch.device("cpu"), False)
 
 
-def alone(plan, prompt, key: int, tokens: int, room: int) -> tuple[list[int], BudgetForcer]:
+def alone(plan: ForcingPlan, prompt: Sequence[int], key: int, tokens: int, room: int) -> tuple[list[int], BudgetForcer]:
     """Greedy "sample, then replace" of one request, outside any batch."""
-    forcer, output = BudgetForcer(plan, prompt, room=room), []
+    forcer = BudgetForcer(plan, prompt, room=room)
+    output: list[int] = []
     while len(output) < tokens:
         logits, action = model_logits(key, len(output))[:VOCAB], forcer.action
         if action is not None:
@@ -81,7 +84,7 @@ class Engine:
                 requests[name].output_token_ids.append(int(row.argmax()))
 
 
-def request_state(name: str, plan, prompt: list[int], max_tokens: int) -> CachedRequestState:
+def request_state(name: str, plan: ForcingPlan | None, prompt: list[int], max_tokens: int) -> CachedRequestState:
     return CachedRequestState(
         req_id=name,
         prompt_token_ids=prompt,
@@ -114,7 +117,8 @@ def test_a_shuffled_batch_gives_every_request_the_ids_it_gets_alone(seed: int) -
         plans[name] = plan if key % 7 else None
         states[name] = request_state(name, plans[name], rng.choice([[X, Y], [TURN, THINK]]), 60)
         lengths[name] = rng.randint(5, 60)
-    engine, running, waiting, preemptions = Engine(), set(), list(states), 0
+    engine, waiting, preemptions = Engine(), list(states), 0
+    running: set[str] = set()
     while waiting or running:
         running -= {name for name in running if len(states[name].output_token_ids) >= lengths[name]}
         if running and rng.random() < 0.15:
@@ -134,15 +138,19 @@ def test_a_shuffled_batch_gives_every_request_the_ids_it_gets_alone(seed: int) -
     assert preemptions > 3
     for name, state in states.items():
         output, key = state.output_token_ids, int(name)
-        if plans[name] is None:
+        forced = plans[name]
+        if forced is None:
             assert output == [int(model_logits(key, i).argmax()) for i in range(len(output))]
         else:
-            assert output == alone(plans[name], state.prompt_token_ids, key, len(output), 60)[0], name
+            assert output == alone(forced, state.prompt_token_ids, key, len(output), 60)[0], name
 
 
-def one_request(plan, prompt=(TURN, THINK), **sampling):
+def one_request(
+    plan: ForcingPlan, prompt: Sequence[int] = (TURN, THINK), **sampling: Any
+) -> tuple[BudgetForcingProcessor, list[int]]:
     """A processor with one request in its batch, and the live list of its ids."""
-    made, output = processor(), []
+    made = processor()
+    output: list[int] = []
     made.update_state(BatchUpdate(1, [], [(0, params(plan, **sampling), list(prompt), output)], []))
     return made, output
 
@@ -163,7 +171,8 @@ def test_the_distribution_is_that_of_sampling_and_replacing(temperature: float) 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])
 def test_waits_are_ours_as_often_as_the_model_tried_to_stop(temperature: float) -> None:
-    ours = sampled = tried = 0
+    ours = sampled = 0
+    tried = 0.0
     generator = torch.Generator().manual_seed(1)
     rng = random.Random(3)
     for seed in range(1500):
@@ -203,7 +212,7 @@ def test_suppressing_without_a_wait_text_renormalises_and_counts_by_chance() -> 
 
 
 @pytest.mark.parametrize("stop_logit", [1.0, 3.0])
-def test_greedy_takes_the_best_of_target_and_triggers(stop_logit) -> None:
+def test_greedy_takes_the_best_of_target_and_triggers(stop_logit: float) -> None:
     made, output = one_request(toy_plan(waits=1))
     logits = torch.zeros(1, WIDTH)
     logits[0, [TURN, WAIT, X]] = torch.tensor([stop_logit, 1.5, 2.0])
@@ -216,7 +225,8 @@ def test_greedy_takes_the_best_of_target_and_triggers(stop_logit) -> None:
 
 
 def test_a_preempted_request_keeps_knowing_which_waits_were_its_own() -> None:
-    made, output = processor(), []
+    made = processor()
+    output: list[int] = []
     given_params = params(toy_plan(waits=1))
     prompt = [TURN, THINK]
     made.update_state(BatchUpdate(1, [], [(0, given_params, prompt, output)], []))
@@ -233,7 +243,8 @@ def test_a_preempted_request_keeps_knowing_which_waits_were_its_own() -> None:
 
 
 def test_two_requests_that_share_one_params_object_do_not_share_a_state() -> None:
-    made, outputs = processor(), [[], []]
+    made = processor()
+    outputs: list[list[int]] = [[], []]
     shared = params(toy_plan(max_tokens=2))
     added = [(i, shared, [TURN, THINK], outputs[i]) for i in range(2)]
     made.update_state(BatchUpdate(2, [], added, []))
@@ -302,7 +313,9 @@ ACTIONS = st.one_of(
 
 @given(actions=st.lists(ACTIONS, min_size=1, max_size=8), seed=st.integers(0, 1000), data=st.data())
 @settings(max_examples=150, deadline=None)
-def test_edits_of_a_batch_equal_edits_of_each_row(actions, seed: int, data: st.DataObject) -> None:
+def test_edits_of_a_batch_equal_edits_of_each_row(
+    actions: list[RowAction | None], seed: int, data: st.DataObject
+) -> None:
     temperatures = [data.draw(st.sampled_from([0.0, 0.5, 1.0, 2.0])) for _ in actions]
     logits = torch.randn(len(actions), WIDTH, generator=torch.Generator().manual_seed(seed))
     edits = [RowEdit(i, action, t, VOCAB) for i, (action, t) in enumerate(zip(actions, temperatures, strict=True))]
@@ -332,6 +345,8 @@ def test_edits_of_a_batch_equal_edits_of_each_row(actions, seed: int, data: st.D
                 share = known[list(action.ban)].max() > known[rest].max()
         torch.testing.assert_close(batch[edit.index].double(), row, rtol=1e-4, atol=1e-3)
         if action is not None and action.wants_share:
+            assert shares is not None
+            assert share is not None
             assert float(shares[made.watched.index(edit.index)]) == pytest.approx(float(share), abs=1e-3)
 
 
@@ -346,7 +361,9 @@ def test_edits_of_a_batch_equal_edits_of_each_row(actions, seed: int, data: st.D
         (None, {"repetition_penalty": 1e9}, "repetition_penalty"),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_the_frontend(extra, further, message: str) -> None:
+def test_what_cannot_be_done_is_refused_in_the_frontend(
+    extra: dict[str, Any] | None, further: dict[str, Any], message: str
+) -> None:
     given_params = params(toy_plan(), **further)
     if extra is not None:
         given_params.extra_args = extra

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ def encode(text: str) -> list[int]:
     return TOKENIZER.encode(text, add_special_tokens=False)
 
 
-def parser(name: str):
+def parser(name: str) -> Any:
     return ParserManager.get_parser(reasoning_parser_name=name)(TOKENIZER)
 
 
@@ -66,7 +67,9 @@ parts = st.lists(
 @pytest.mark.parametrize("name", ["s1", "qwen3"])
 @given(thinking=parts, answer=parts, opened=st.booleans(), cut=st.integers(0, 60), seed=st.integers(0, 99))
 @settings(max_examples=150, deadline=None)
-def test_a_stream_gives_what_the_whole_response_gives(name: str, thinking, answer, opened, cut, seed: int) -> None:
+def test_a_stream_gives_what_the_whole_response_gives(
+    name: str, thinking: str, answer: str, opened: bool, cut: Any, seed: int
+) -> None:
     fmt = PRESETS[name]
     text = f"{'' if opened else fmt.start}\n{thinking}\n{fmt.end}\n{answer}"[: cut if cut < 50 else None]
     prompt = OPENING[name] if opened else "<|im_start|>assistant\n"
@@ -84,7 +87,7 @@ def test_a_stream_gives_what_the_whole_response_gives(name: str, thinking, answe
         ("<|im_start|>assistant\n", "<|im_start|>think\n\n<|im_start|>answer\nA", "", "A"),
     ],
 )
-def test_s1_is_split_wherever_the_thinking_was_opened(prompt: list[int], text: str, thinking, answer) -> None:
+def test_s1_is_split_wherever_the_thinking_was_opened(prompt: str, text: str, thinking: str, answer: str) -> None:
     assert whole("s1ray_s1", prompt, text) == (thinking, answer)
     assert stream("s1ray_s1", prompt, list(text)) == (thinking, answer)
 
@@ -97,7 +100,7 @@ def test_delimiters_stay_in_the_text_that_the_parser_reads() -> None:
 
 @given(thinking=parts, answer=parts, opened=st.booleans())
 @settings(max_examples=80, deadline=None)
-def test_reasoning_tokens_are_counted_from_ids_in_streams_too(thinking, answer, opened) -> None:
+def test_reasoning_tokens_are_counted_from_ids_in_streams_too(thinking: str, answer: str, opened: bool) -> None:
     fmt = PRESETS["s1"]
     prompt = encode(OPENING["s1"] if opened else "<|im_start|>assistant\n")
     ids = encode(f"{'' if opened else fmt.start}\n{thinking}\n{fmt.end}\n{answer}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors
@@ -24,7 +26,9 @@ def model_logits() -> torch.Tensor:
     return logits
 
 
-def drawn(temperature: float, *, top_k: int | None = None, top_p: float | None = None, presence: float = 0.0):
+def drawn(
+    temperature: float, *, top_k: int | None = None, top_p: float | None = None, presence: float = 0.0
+) -> torch.Tensor:
     """The share of each id among draws for requests that would swallow a stop, and have written "X" before."""
     torch.manual_seed(0)
     made, outputs = BudgetForcingProcessor(CONFIG, torch.device("cpu"), False), [[X] for _ in range(ROWS)]
@@ -103,7 +107,7 @@ def test_the_bound_finds_a_mistake(temperature: float, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("cut", [{"top_k": 3}, {"top_p": 0.6}])
-def test_a_truncated_tail_is_cut_after_the_replacement(cut) -> None:
+def test_a_truncated_tail_is_cut_after_the_replacement(cut: dict[str, Any]) -> None:
     whole = softmax(model_logits(), 1.0)
     found = drawn(1.0, **cut)
     assert apart(found, truncated(replaced(whole), **cut)) < WITHIN

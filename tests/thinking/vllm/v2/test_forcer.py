@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from tests.support.model_runner_v2 import Request, Runner, feed, one, request
 from tests.support.toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 from tests.support.toy_engine import WIDTH, model_logits
 
-SHAPES = [
+SHAPES: list[dict[str, Any]] = [
     {},
     {"start": (THINK,), "end": (ANSWER,), "end_triggers": (EOS, ANSWER), "cut": (ANSWER, NEWLINE), "cut_answer": 1},
     {"cut": (X, Y, TURN, ANSWER), "cut_answer": 4, "newline": ()},
@@ -71,7 +72,10 @@ def random_requests(rng: random.Random, count: int, temperatures: list[float]) -
     for _ in range(count):
         plan = random_plan(rng) if rng.random() < 0.9 else None
         prompt = rng.choice(PROMPTS) + ([] if rng.random() < 0.7 else [X] * rng.randint(1, 5))
-        sampling = {"temperature": rng.choice(temperatures), "max_tokens": rng.choice([12, 40, 90, 400])}
+        sampling: dict[str, Any] = {
+            "temperature": rng.choice(temperatures),
+            "max_tokens": rng.choice([12, 40, 90, 400]),
+        }
         if rng.random() < 0.4:
             sampling["stop_token_ids"] = rng.choice([[Y], [15, 14], [WAIT, WIDTH + 7]])
         made.append(request(rng.randrange(10_000), plan, prompt, **sampling))
@@ -80,7 +84,8 @@ def random_requests(rng: random.Random, count: int, temperatures: list[float]) -
 
 def run(seed: int, temperatures: list[float], count: int = 14) -> list[Request]:
     rng = random.Random(seed)
-    runner, waiting, running = Runner(6, seed), random_requests(rng, count, temperatures), []
+    runner, waiting = Runner(6, seed), random_requests(rng, count, temperatures)
+    running: list[Request] = []
     everybody, lengths = list(waiting), [rng.randint(5, 90) for _ in waiting]
     preemptions = 0
     while waiting or running:
@@ -153,7 +158,7 @@ def test_numbers_are_drawn_as_the_host_draws_them() -> None:
 
 
 @pytest.mark.parametrize("thrown_away", [0, 1])
-def test_a_preempted_request_keeps_knowing_which_waits_were_its_own(thrown_away) -> None:
+def test_a_preempted_request_keeps_knowing_which_waits_were_its_own(thrown_away: int) -> None:
     runner, made = one(toy_plan(waits=1))
     own = torch.zeros(1, WIDTH)
     own[0, [WAIT, TURN]] = torch.tensor([5.0, 1.0])
@@ -224,6 +229,7 @@ def test_a_request_whose_state_was_overwritten_is_replayed_from_its_ids(caplog: 
         runner = Runner(2, 0)
         made = request(5, plan, [TURN, THINK])
         made.output = [X, *output]
+        assert made.forcer is not None
         for token in made.output:
             made.forcer.observe(token)
         runner.enter([made])
@@ -272,19 +278,21 @@ def passage_of(length: int) -> list[int]:
 )
 @pytest.mark.parametrize("said_in_prompt", [False, True])
 def test_loops_are_found_where_the_host_finds_them(
-    said, copies, cut, said_in_prompt, monkeypatch: pytest.MonkeyPatch
+    said: list[int], copies: int, cut: int | None, said_in_prompt: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (repetition, device_forcer):
         monkeypatch.setattr(module, "MAX_PASSAGE", 50)
     # What the prompt holds is no copy.
     prompt = [TURN, THINK, *(said[: len(said) // 3] if said_in_prompt else [])]
     runner, made = one(toy_plan(loops=copies, answer_reserve=0), prompt, max_tokens=220)
+    assert made.forcer is not None
     for position, token in enumerate(said):
         if position:
             made.forcer.observe(made.output[-1])
         edited = feed(runner, made, torch.zeros(1, WIDTH), token)
         assert (float(edited.max()) == FORCED) == (made.forcer.end_forced == "loop")
         state, detector = runner.processor._forcer.state_of(made.slot), made.forcer._loop
+        assert detector is not None
         assert (state["period"], state["matched"]) == (detector._period, detector._matched)
         if made.forcer.end_forced:
             break
@@ -308,10 +316,10 @@ def test_many_plans_come_and_go_through_one_pool() -> None:
     assert runner.processor._forcer._tables.flags.shape[0] <= 4
 
 
-class NoSync(TorchDispatchMode):
+class NoSync(TorchDispatchMode):  # type: ignore[misc]  # torch's types are not followed
     """Refuses every operation that would wait for the device, or whose result's shape would have to."""
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name()
         assert not any(word in name for word in ("_local_scalar", "nonzero", "masked_select", "unique", "equal")), name
         assert not (name == "aten::_to_copy" and (kwargs or {}).get("device") is not None), name

@@ -6,6 +6,7 @@ import importlib.util
 import sys
 from abc import ABC, abstractmethod
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def test_speculative_decoding_is_refused_by_name() -> None:
 
 
 def test_the_processor_implements_the_interface_where_vllm_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    interface = ModuleType("vllm.v1.worker.gpu.sample.logits_processor")
+    interface: Any = ModuleType("vllm.v1.worker.gpu.sample.logits_processor")
 
     class DeviceInterface(ABC):
         @abstractmethod
@@ -46,6 +47,8 @@ def test_the_processor_implements_the_interface_where_vllm_has_it(monkeypatch: p
     interface.LogitsProcessor = DeviceInterface
     monkeypatch.setitem(sys.modules, interface.__name__, interface)
     spec = importlib.util.spec_from_file_location("processor_in_newer_vllm", v2.__file__)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
