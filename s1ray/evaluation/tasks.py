@@ -40,13 +40,9 @@ def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
         most = task.arm.limits[1]
         return float("inf") if most is None else most, task.arm.budget.waits
 
-    tasks = [
-        Task(model, arm, question, sample)
-        for question in questions
-        for sample in range(config.sampling.samples)
-        for model in config.models
-        for arm in config.arms_of(model)
-    ]
+    pairs = [(model, arm) for model in config.models for arm in config.arms_of(model)]
+    samples = range(config.sampling.samples)
+    tasks = [Task(*pair, question, sample) for question in questions for sample in samples for pair in pairs]
     return sorted(tasks, key=expected, reverse=True)
 
 
