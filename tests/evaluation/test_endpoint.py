@@ -242,23 +242,23 @@ OWN: JsonValue = {
     "start": "<|im_start|>think",
     "end": "<|im_start|>answer",
     "end_triggers": ["<|im_end|>"],
-    "final_answer": "So:",
+    "final_answer": "Answer:",
 }
 
 
-@pytest.mark.parametrize(("thinking_format", "beginning"), [("s1", "Final Answer:"), (OWN, "So:")], ids=["s1", "own"])
+@pytest.mark.parametrize(("thinking_format", "beginning"), [("s1", "Final Answer:"), (OWN, "Answer:")], ids=["s1", "own"])
 def test_budgets_are_forced_on_this_side_where_the_server_knows_none(
     tmp_path: Path, thinking_format: JsonValue, beginning: str
 ) -> None:
     file = tmp_path / "questions.parquet"
-    write_table(to_table(questions(5), Question), file)
+    write_table(to_table(questions(2), Question), file)
     model: dict[str, JsonValue] = {"label": "sft", "name": "s", "weights": "miniature-base", "driver": "segmented"}
     model["thinking_format"] = thinking_format
     with listening(PlainServer) as (handler, url):
         endpoint: JsonValue = {"base_url": url, "concurrency": 8}
         run = run_eval(config(file, models=[model], endpoint=endpoint, sampling={"answer_tokens": 16}))
     results = load_results([run.path])
-    assert all(result.errors == 0 and result.obeying == 5 for result in results.arms)
+    assert all(result.errors == 0 and result.obeying == 2 for result in results.arms)
     assert [result.longest for result in results.arms] == [0, 8, 8, 17, 26]
     assert [result.waits for result in results.arms] == [0, 0, 0, 1, 2]
     assert not any(body["thinking"] or "messages" in body for body in handler.requests_seen)
