@@ -246,7 +246,9 @@ OWN: JsonValue = {
 }
 
 
-@pytest.mark.parametrize(("thinking_format", "beginning"), [("s1", "Final Answer:"), (OWN, "Answer:")], ids=["s1", "own"])
+@pytest.mark.parametrize(
+    ("thinking_format", "beginning"), [("s1", "Final Answer:"), (OWN, "Answer:")], ids=["s1", "own"]
+)
 def test_budgets_are_forced_on_this_side_where_the_server_knows_none(
     tmp_path: Path, thinking_format: JsonValue, beginning: str
 ) -> None:
