@@ -130,6 +130,8 @@ def _deploy(config: ServingConfig, name: str, prefix: str) -> None:
     from ray import serve
     from ray.serve.api import RunTarget
 
+    # vLLM sets its loggers up when it is imported, by this variable.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     from s1ray.serving.app import build_app
 
     with quiet("ray.serve", "ray.llm", "vllm"):

@@ -81,13 +81,16 @@ class Progress:
 
     def _lines(self) -> None:
         waiting: StepMetrics | None = None
-        shown_at = time.monotonic()
+        started = shown_at = time.monotonic()
         while True:
             stopped = self._stop.wait(POLL_SECONDS)
             waiting = self._latest() or waiting
             if waiting and (stopped or time.monotonic() - shown_at >= self._interval):
                 log.info("train: step %d/%d, %s", waiting["step"], self._total, describe(waiting))
                 waiting, shown_at = None, time.monotonic()
+            elif not self._tracked and time.monotonic() - shown_at >= self._interval:
+                shown_at = time.monotonic()
+                log.info("train: the workers are starting (%.0f s)", shown_at - started)
             if stopped:
                 return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from pathlib import Path
 from typing import cast
 
@@ -13,7 +14,7 @@ from s1ray.config import ConfigError
 from s1ray.training.config import TrackingConfig
 from s1ray.training.monitoring.metrics import MetricsFile, MetricsTail, StepMetrics, read_metrics
 from s1ray.training.monitoring.plots import plot_loss
-from s1ray.training.monitoring.progress import Progress, describe
+from s1ray.training.monitoring.progress import Progress, describe, log
 from s1ray.training.monitoring.tracking import TENSORBOARD_FOLDER, TensorBoard, check_packages, open_trackers, series
 
 
@@ -108,6 +109,13 @@ def test_a_tracker_that_fails_is_dropped_and_the_others_continue(
         pass
     assert (failing.steps, sound.steps) == ([1], [1, 2, 3])
     assert "a recorder failed (nobody there); it gets no further steps" in caplog.text
+
+
+def test_a_start_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = threading.Event()
+    monkeypatch.setattr(log, "info", lambda text, *values: said.set() if "are starting" in text else None)
+    with Progress(tmp_path / "metrics.jsonl", 3, interval=0.01):
+        assert said.wait(10)
 
 
 def test_trackers_learn_that_a_run_has_failed(tmp_path: Path) -> None:
