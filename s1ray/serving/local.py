@@ -84,7 +84,7 @@ def serve_locally(
                 url=base if is_ours else f"{base}{prefix}", name=name, models=tuple(m.name for m in config.models)
             )
         finally:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(ConnectionError), quiet("ray.serve"):
                 serve.delete(name)
 
 
@@ -104,7 +104,8 @@ def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
     try:
         yield f"http://127.0.0.1:{port}", True
     finally:
-        serve.shutdown()
+        with quiet("ray.serve"):
+            serve.shutdown()
 
 
 def _start(config: ServingConfig, name: str, prefix: str, timeout_s: float) -> None:
