@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 from pydantic import JsonValue
 from rich.console import Console
@@ -68,25 +68,7 @@ class Speed:
         }
 
 
-class Goal(TypedDict):
-    """A throughput ratio that is aimed at."""
-
-    goal: float
-    found: float
-    reached: bool
-
-
-class Results(TypedDict):
-    """The results file."""
-
-    machine: dict[str, object]
-    settings: dict[str, JsonValue]
-    goals: dict[str, Goal]
-    speed: dict[str, object]
-    cross_entropy_peaks: list[dict[str, object]]
-
-
-def results(speed: Speed, peaks: Sequence[LossPeak], settings: Mapping[str, JsonValue]) -> Results:
+def results(speed: Speed, peaks: Sequence[LossPeak], settings: Mapping[str, JsonValue]) -> dict[str, Any]:
     """Everything that was measured, for the results file."""
     return {
         "machine": _machine(),

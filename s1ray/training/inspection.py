@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING
 from s1ray.config import ConfigError
 from s1ray.schemas import Example, Trace, read_table
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.examples import ChatTokenizer, Unusable, build_examples
+from s1ray.training.data.examples import Unusable, build_examples
 from s1ray.training.data.preparation import load_renderer
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from transformers import PreTrainedTokenizerBase
 
 MASKED = ("⟦", "⟧")
 """Brackets around masked text where there is no colour."""
@@ -81,7 +82,7 @@ def inspect_rows(
         yield from unusable
 
 
-def split_spans(example: Example, tokenizer: ChatTokenizer) -> InspectedRow:
+def split_spans(example: Example, tokenizer: PreTrainedTokenizerBase) -> InspectedRow:
     """An example's text, split where the mask changes and around control tokens."""
     controls = set(tokenizer.get_added_vocab().values())
     spans = []
@@ -123,7 +124,7 @@ def show(row: InspectedRow | Unusable, console: Console) -> None:
     console.print(text, soft_wrap=True)
 
 
-def _token(example: Example, position: int, tokenizer: ChatTokenizer) -> str:
+def _token(example: Example, position: int, tokenizer: PreTrainedTokenizerBase) -> str:
     token = example.input_ids[position]
     return f"{position:,} {tokenizer.decode([token], skip_special_tokens=False)!r}, id {token}"
 

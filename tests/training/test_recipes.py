@@ -59,55 +59,15 @@ def test_fewer_gpus_take_the_same_steps(name: str) -> None:
 
 def architecture(config: TrainingConfig) -> Architecture:
     """That of the recipe's model: from its published sizes, as its config cannot be fetched in a test."""
-    import transformers
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    sizes: dict[str, tuple[str, dict[str, int]]] = {
-        "Qwen/Qwen2.5-32B-Instruct": (
-            "Qwen2Config",
-            {
-                "vocab_size": 152064,
-                "hidden_size": 5120,
-                "intermediate_size": 27648,
-                "num_hidden_layers": 64,
-                "num_attention_heads": 40,
-                "num_key_value_heads": 8,
-            },
-        ),
-        "Qwen/Qwen2.5-7B-Instruct": (
-            "Qwen2Config",
-            {
-                "vocab_size": 152064,
-                "hidden_size": 3584,
-                "intermediate_size": 18944,
-                "num_hidden_layers": 28,
-                "num_attention_heads": 28,
-                "num_key_value_heads": 4,
-            },
-        ),
-        "Qwen/Qwen3-8B": (
-            "Qwen3Config",
-            {
-                "vocab_size": 151936,
-                "hidden_size": 4096,
-                "intermediate_size": 12288,
-                "num_hidden_layers": 36,
-                "num_attention_heads": 32,
-                "num_key_value_heads": 8,
-                "head_dim": 128,
-            },
-        ),
-        "meta-llama/Llama-3.1-8B-Instruct": (
-            "LlamaConfig",
-            {
-                "vocab_size": 128256,
-                "hidden_size": 4096,
-                "intermediate_size": 14336,
-                "num_hidden_layers": 32,
-                "num_attention_heads": 32,
-                "num_key_value_heads": 8,
-            },
-        ),
+    names = ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
+    names.append("num_key_value_heads")
+    sizes: dict[str, tuple[str, tuple[int, ...]]] = {
+        "Qwen/Qwen2.5-32B-Instruct": ("qwen2", (152064, 5120, 27648, 64, 40, 8)),
+        "Qwen/Qwen2.5-7B-Instruct": ("qwen2", (152064, 3584, 18944, 28, 28, 4)),
+        "Qwen/Qwen3-8B": ("qwen3", (151936, 4096, 12288, 36, 32, 8)),
+        "meta-llama/Llama-3.1-8B-Instruct": ("llama", (128256, 4096, 14336, 32, 32, 8)),
     }
     if config.model not in sizes:
         found = read_architecture(config)
@@ -115,9 +75,10 @@ def architecture(config: TrainingConfig) -> Architecture:
         return found
     import torch
 
-    class_name, fields = sizes[config.model]
+    family, numbers = sizes[config.model]
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(getattr(transformers, class_name)(**fields))
+        fields = dict(zip(names, numbers, strict=True)) | {"head_dim": 128}
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **fields))
     return describe(model, config.lora)
 
 

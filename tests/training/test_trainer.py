@@ -145,11 +145,6 @@ def test_the_plan_reports_what_is_held_out_and_plans_for_the_rest(config: MakeCo
     assert lines[2].startswith("6 optimizer steps")
 
 
-def test_holding_out_all_rows_is_refused_with_the_field(config: MakeConfig) -> None:
-    with pytest.raises(ConfigError, match=r"would hold out all 2 usable rows .* lower validation\.size"):
-        prepare(config([row(0), row(1)], validation={"size": 2}))
-
-
 def test_a_missing_tracking_package_is_reported_before_anything_is_written(
     config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -116,28 +116,23 @@ def _listed(file: Path) -> set[str] | None:
         return None
 
 
-class _Result(TypedDict):
-    version: int
-    checkpoint_dir_name: str
-    metrics: CheckpointMetrics
-
-
 def _write_list(folder: Path, whole: list[Path]) -> None:
     """Write Ray Train's list of some checkpoints, oldest first."""
     import ray
 
-    results: list[_Result] = []
-    for path in whole:
-        metrics: CheckpointMetrics = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))["metrics"]
-        results.append({"version": 0, "checkpoint_dir_name": path.name, "metrics": metrics})
+    metrics = [json.loads((path / STATE_FILE).read_text(encoding="utf-8"))["metrics"] for path in whole]
+    results = [
+        {"version": 0, "checkpoint_dir_name": path.name, "metrics": reported}
+        for path, reported in zip(whole, metrics, strict=True)
+    ]
     # Ray Train keeps scored checkpoints in the order of their scores, the best last.
-    ordered = sorted(results, key=lambda result: -result["metrics"]["validation_loss"])
+    order = sorted(range(len(whole)), key=lambda index: -metrics[index]["validation_loss"])
     write_json(
         folder / RAY_TRAIN_LIST,
         {
             "ray_version": ray.__version__,
-            "checkpoint_results": ordered,
-            "checkpoint_report_indices": [results.index(result) for result in ordered],
+            "checkpoint_results": [results[index] for index in order],
+            "checkpoint_report_indices": order,
             "latest_checkpoint_result": results[-1] if results else None,
             "pending_training_results": [],
             "pending_validation_specs": [],

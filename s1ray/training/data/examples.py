@@ -17,36 +17,21 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal, Protocol
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 from s1ray.errors import InputError
 from s1ray.schemas import Example, Trace
-from s1ray.thinking.format import ThinkingFormat, Tokenizer
+from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.data.conditional_control import Control, ask, count_down, split_steps, step_marker, upper_bound
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SENTINEL = "s1ray-assistant-message"
 """Stands for the assistant's message while the template's text after a message is read off."""
 BATCH = 256
 """Rows tokenised in one call, so that the tokenizer can use its threads."""
-
-
-class ChatTokenizer(Tokenizer, Protocol):
-    """What rendering needs of a tokenizer; Hugging Face's have it."""
-
-    chat_template: str | None
-
-    @property
-    def all_special_tokens(self) -> Sequence[str]:
-        """The texts of the special tokens."""
-
-    def __call__(self, texts: list[str], *, add_special_tokens: bool) -> Mapping[str, list[list[int]]]:
-        """Token ids of texts, as "input_ids"."""
-
-    def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: Literal[False], add_generation_prompt: bool = False
-    ) -> str:
-        """The text of a conversation."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +57,7 @@ class ChatText:
 class ChatRenderer:
     """Renders traces with a tokenizer's chat template and a thinking format."""
 
-    def __init__(self, tokenizer: ChatTokenizer, thinking_format: ThinkingFormat, control: Control = "none"):
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, thinking_format: ThinkingFormat, control: Control = "none"):
         """Find out what the chat template puts after an assistant's message.
 
         Args:
@@ -104,7 +89,7 @@ class ChatRenderer:
     def prompt(self, question: str) -> str:
         """The user's turn, and the opening of the assistant's."""
         messages = [{"role": "user", "content": question}]
-        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return str(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
     def render(self, question: str, thinking: str, attempt: str) -> ChatText:
         """Prompt and response of one example."""
@@ -143,7 +128,7 @@ class ChatRenderer:
 
     def _turn_end(self) -> str:
         messages = [{"role": "user", "content": "question"}, {"role": "assistant", "content": SENTINEL}]
-        _, found, after = self.tokenizer.apply_chat_template(messages, tokenize=False).partition(SENTINEL)
+        _, found, after = str(self.tokenizer.apply_chat_template(messages, tokenize=False)).partition(SENTINEL)
         if not found:
             raise InputError(f"the chat template of {self._name!r} leaves out the assistant's message")
         if not after.strip():

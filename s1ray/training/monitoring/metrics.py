@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 
@@ -75,27 +74,3 @@ def read_metrics(path: Path) -> list[StepMetrics]:
     except FileNotFoundError:
         return []
     return [cast(StepMetrics, json.loads(line)) for line in text[: text.rfind("\n") + 1].splitlines()]
-
-
-class MetricsTail:
-    """Follows a metrics file that another process writes."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._position: tuple[int, int] = (0, 0)
-
-    def read(self) -> list[StepMetrics]:
-        """The steps since the last call. If the run has resumed in between, they start again from the first step."""
-        try:
-            with self._path.open("rb") as stream:
-                inode, offset = self._position
-                found = os.fstat(stream.fileno())
-                # A resumed run has replaced the file.
-                stream.seek(offset if inode == found.st_ino and offset <= found.st_size else 0)
-                start = stream.tell()
-                whole = stream.read().rpartition(b"\n")[0]
-        except FileNotFoundError:
-            return []
-        lines = whole.splitlines()
-        self._position = (found.st_ino, start + (len(whole) + 1 if lines else 0))
-        return [cast(StepMetrics, json.loads(line)) for line in lines]

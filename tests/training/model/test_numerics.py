@@ -82,17 +82,6 @@ def test_loss_and_gradients_are_those_of_single_examples(
         torch.testing.assert_close(found[name.removeprefix("model.")], gradient, rtol=1e-4, atol=1e-4)
 
 
-def test_packed_hidden_states_equal_those_of_single_examples(model_folder: Path, dataset: Dataset) -> None:
-    model, plain = load(model_folder, attention.SEGMENTS), load(model_folder, "sdpa")
-    batch = (3, 1, 0)
-    inputs = dict(collate(dataset, batch, packing=True, flash=False, device=CPU))
-    del inputs["labels"]
-    with torch.no_grad():
-        packed = model(**inputs).logits[0]
-        single = torch.cat([plain(input_ids=torch.from_numpy(dataset.tokens[i]).unsqueeze(0)).logits[0] for i in batch])
-    torch.testing.assert_close(packed, single, rtol=1e-4, atol=1e-5)
-
-
 def test_an_empty_micro_batch_gives_no_loss_and_zero_gradients_for_every_weight(
     model_folder: Path, dataset: Dataset
 ) -> None:

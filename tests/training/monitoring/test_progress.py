@@ -10,12 +10,11 @@ from typing import cast
 
 import pytest
 
-from s1ray.config import ConfigError
 from s1ray.training.config import TrackingConfig
-from s1ray.training.monitoring.metrics import MetricsFile, MetricsTail, StepMetrics, read_metrics
+from s1ray.training.monitoring.metrics import MetricsFile, StepMetrics, read_metrics
 from s1ray.training.monitoring.plots import plot_loss
 from s1ray.training.monitoring.progress import Progress, describe, log
-from s1ray.training.monitoring.tracking import TENSORBOARD_FOLDER, TensorBoard, check_packages, open_trackers, series
+from s1ray.training.monitoring.tracking import TENSORBOARD_FOLDER, TensorBoard, open_trackers, series
 
 
 def line(step: int, **changes: object) -> StepMetrics:
@@ -42,32 +41,6 @@ class Recorder:
 
     def close(self, *, failed: bool) -> None:
         self.closed = failed
-
-
-def test_the_tail_gives_each_line_once_and_waits_for_whole_ones(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    tail = MetricsTail(path)
-    assert tail.read() == []
-    write(path, line(1), line(2))
-    with path.open("a") as stream:
-        stream.write(json.dumps(line(3))[:10])
-        stream.flush()
-        assert tail.read() == [line(1), line(2)]
-        stream.write(json.dumps(line(3))[10:] + "\n")
-    assert tail.read() == [line(3)]
-    assert tail.read() == []
-
-
-def test_the_tail_starts_again_when_a_run_resumes(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    first = MetricsFile(path, finished_steps=0)
-    for step in (1, 2, 3):
-        first.write(line(step))
-    tail = MetricsTail(path)
-    assert len(tail.read()) == 3
-    again = MetricsFile(path, finished_steps=1)
-    again.write(line(2, tokens=7))
-    assert tail.read() == [line(1), line(2, tokens=7)]
 
 
 def test_steps_after_the_checkpoint_are_removed_on_resume(tmp_path: Path) -> None:
@@ -147,14 +120,6 @@ def test_tensorboard_gets_every_series_once_also_after_a_restart(tmp_path: Path)
 def test_only_numbers_are_drawn_over_the_steps() -> None:
     numbers = {"loss": 2.0, "grad_norm": 1.0, "tokens_per_second": 1000.0}
     assert series(line(1, skipped="why", rows=["a"], validation_loss=None)) == numbers
-
-
-def test_a_missing_package_is_named_with_its_field(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    config = TrackingConfig.model_validate({"tensorboard": False, "wandb": {"project": "reasoning"}})
-    with pytest.raises(ConfigError, match=r"tracking\.wandb: the package wandb is not installed"):
-        check_packages(config)
-    check_packages(TrackingConfig(tensorboard=False))
 
 
 def test_nothing_is_opened_that_was_not_asked_for(tmp_path: Path) -> None:
