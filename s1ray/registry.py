@@ -56,7 +56,10 @@ class Registry(Generic[T]):
             for part in attribute.split("."):
                 found = getattr(found, part)
         except (ImportError, AttributeError) as error:
-            raise InputError(f"the {self.kind} {name!r} ({target}) cannot be imported: {error}") from error
+            where = "" if target == name else f" ({target})"
+            lost = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+            advice = "; install its package, or put the folder that holds it on PYTHONPATH" if lost else ""
+            raise InputError(f"the {self.kind} {name!r}{where} cannot be imported: {error}{advice}") from error
         loaded: T = found
         return loaded
 
@@ -99,6 +102,8 @@ def registered(registry: Registry[type[BaseModel]], *, key: str = "kind", defaul
                 "registered", "needs `{key}`: one of {names}", {"key": key, "names": ", ".join(registry.names())}
             )
         config_class = registry.get(name)
+        if not (isinstance(config_class, type) and issubclass(config_class, BaseModel)):
+            raise InputError(f"the {registry.kind} {name!r} is not a class derived from {registry.kind.capitalize()}")
         unknown = [field for field in value if field not in config_class.model_fields]
         if unknown and config_class.model_config.get("extra") == "forbid":
             # Whoever reports pydantic's own error knows the fields of the base class only.

@@ -64,9 +64,10 @@ def test_a_module_and_an_attribute_stand_for_a_name() -> None:
         ({"kind": "apple", "seeds": "many"}, "fruits.0.seeds: "),
         ({"kind": "apple", "stones": 1}, "fruits.0.stones: unknown field"),
         ({"seeds": 1}, "fruits.0: needs `kind`: one of apple"),
-        ({"kind": "no_such_module:Thing"}, "cannot be imported: No module named 'no_such_module'"),
+        ({"kind": "no_such_module:Thing"}, "cannot be imported: No module named 'no_such_module'; .* on PYTHONPATH"),
         ({"kind": f"{__name__}:Absent"}, "cannot be imported: .*Absent"),
         ({"kind": "-m:rm"}, "no fruit is called"),
+        ({"kind": f"{__name__}:basket"}, "fruits.0: the fruit '.*:basket' is not a class derived from Fruit"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(fruit: dict[str, object], message: str) -> None:
