@@ -45,7 +45,7 @@ class Question:
     source: str = ""
     """Where the row comes from, for example "simplescaling/openaimath/Algebra"."""
     domain: str | None = None
-    """Subject; filled by curation where the source does not give it."""
+    """Subject. None: curation's `domains` must give one, or the row is dropped."""
     metadata: str = "{}"
     """The source's other fields, as one JSON object."""
     length: int | None = None

@@ -42,7 +42,9 @@ def benchmark() -> list[Question]:
 
 
 def clock_questions(size: int, seed: int) -> Iterator[Question]:
-    """Questions with working and answer. `length` may stay None: curation counts the working's tokens."""
+    """Questions with working and answer. `length` may stay None: curation counts the working's words, or its tokens
+    where the config names a `length.tokenizer`.
+    """
     draw = random.Random(seed)
     for _ in range(size):
         time, steps = draw.randrange(24 * 60), [draw.randint(-300, 300) for _ in range(draw.randint(1, 6))]

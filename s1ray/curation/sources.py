@@ -6,10 +6,13 @@ A source is a config class with a method that gives its questions. A new one is 
         years: list[int]
 
         def rows(self) -> Iterator[Question]:
-            for text, answer in my_archive(self.years):
-                yield Question(id=question_id(text), question=text, answer=answer, source=self.label)
+            for text, proof, answer, field in my_archive(self.years):
+                yield Question(
+                    id=question_id(text), question=text, solution=proof, answer=answer, source=self.label, domain=field
+                )
 
-It is used as `kind: my_module:PutnamSource`, or under a name of its own with an entry point (`s1ray/registry.py`).
+With the default settings, a row without a solution or a domain is dropped (`quality.require`, `domains.otherwise`). It
+is used as `kind: my_module:PutnamSource`, or under a name of its own with an entry point (`s1ray/registry.py`).
 """
 
 from __future__ import annotations
