@@ -74,6 +74,8 @@ def plan(config: CurationConfig) -> list[str]:
     length_counter(config.length.tokenizer)
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
+    if config.domains.otherwise is None:
+        lines.append("domains: a row that has none, and that no rule matches, is dropped")
     if isinstance(config.difficulty, ModelDifficulty):
         rows = "every row left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows per domain"
         for engine in config.difficulty.models.values():
@@ -117,7 +119,7 @@ def work(config: CurationConfig, run: Run) -> None:
         with heartbeat(lambda seconds: f"curate: filtering {len(features):,} rows ({seconds:.0f} s)"):
             funnel = cheap_filters(features, config, config.seed)
         if not funnel.alive:
-            raise ConfigError(f"no question is left before the difficulty stage\n{funnel.table()}")
+            raise ConfigError(f"no question is left: loosen the filter that dropped them\n{funnel.table()}")
         log.info("curate: %d of %d rows are left before difficulty", len(funnel.alive), len(features))
         solved_by = _difficulty(config, run, features, funnel)
     chosen = _select(config, features, funnel)

@@ -169,6 +169,8 @@ def test_a_source_that_cannot_be_is_refused_with_what_there_is(source: dict[str,
 def test_the_plan_says_what_would_run_and_warns(jsonl: Path) -> None:
     lines = plan(config(sources=[source(jsonl)]))
     assert any("nothing is decontaminated" in line for line in lines)
+    assert any("domains: a row that has none" in line for line in lines)
+    assert not any("domains" in line for line in plan(config(sources=[source(jsonl)], domains={"otherwise": "any"})))
     engine = {"model": "some/model", "device": "cpu"}
     difficulty = {"kind": "model", "models": {"small": engine}, "samples": 2, "max_tokens": 100}
     lines = plan(config(sources=[source(jsonl)], difficulty=difficulty, cap_per_domain=7))
