@@ -56,7 +56,7 @@ def plan(config: EvalConfig) -> list[str]:
     if len(bounded) < len(maxima):
         thinking = "thinking tokens up to the context"
     total = responses * len(maxima)
-    lines.append(f"{total:,} responses, {thinking}, at most {total * config.sampling.answer_tokens:,} answer tokens")
+    lines.append(f"{total:,} responses, {thinking}, {config.sampling.answer_tokens:,} tokens kept for each answer")
     lines.append(f"{config.endpoint.concurrency} requests in flight at {config.endpoint.base_url}")
     return lines
 
