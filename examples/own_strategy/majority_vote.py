@@ -67,6 +67,7 @@ class MajorityVote(Strategy):
             budget=ThinkingBudget(max_tokens=self.max_tokens, answer_reserve=sampling.answer_tokens),
             temperature=self.temperature,
             top_p=sampling.top_p,
+            # The delimiters count neither as thinking nor as answer; 32 tokens are room enough for them.
             max_tokens=self.max_tokens + sampling.answer_tokens + 32,
             seed=request_seed(seed, key),
         )

@@ -5,6 +5,8 @@ class that its `strategy` names, and is called once per question and sample. A n
 
     class Direct(Strategy):
         async def __call__(self, generator, question, sample, sampling, seed) -> Completion: ...
+
+It is used as `strategy: my_module:Direct`, or under a name of its own with an entry point (`s1ray/registry.py`).
 """
 
 from __future__ import annotations
@@ -64,7 +66,11 @@ class Strategy(Config):
 
     @property
     def limits(self) -> tuple[int, int | None]:
-        """Fewest and most thinking tokens of one completion (None: no maximum); the results are checked against it."""
+        """Fewest and most thinking tokens of one completion (None: no maximum), all requests for it together.
+
+        The results are checked against them, and the dry run adds up the maxima. The default is `budget`'s; a strategy
+        of several requests gives its own.
+        """
         most = self.budget.max_tokens
         return self.budget.min_tokens, most if isinstance(most, int) else None
 
