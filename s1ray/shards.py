@@ -220,7 +220,7 @@ class _Shards:
             write_table(result, task["output"])
             partial.unlink(missing_ok=True)
         except Exception as error:
-            # A worker's standard error reaches the user's terminal; the way there belongs into a file.
+            # A worker's standard error reaches the user's terminal; the way there belongs in a file.
             details = Path(task["output"]).with_suffix(".error.txt")
             details.write_text(traceback.format_exc(), encoding="utf-8")
             return f"{type(error).__name__}: {error} (details: {details})"
