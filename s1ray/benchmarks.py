@@ -1,4 +1,4 @@
-"""Benchmarks: held-out questions, under a registered name ("miniature", or anybody's) or in a file of one's own."""
+"""Benchmarks: held-out questions, under a registered name ("miniature", or one that a package adds) or in a file."""
 
 from __future__ import annotations
 

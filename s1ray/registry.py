@@ -1,6 +1,6 @@
 """What can be added from outside: sources, benchmarks, teachers, strategies, graders and model aliases, by name.
 
-A package of anybody's adds to a registry with an entry point in its own `pyproject.toml`; nothing of s1ray changes:
+Any package can add to a registry, with an entry point in its own `pyproject.toml`; nothing in s1ray changes:
 
     [project.entry-points."s1ray.sources"]
     putnam = "my_package.putnam:PutnamSource"
@@ -44,7 +44,7 @@ class Registry(Generic[T]):
         return [*self._built_in, *sorted(_entry_points(self.group).keys() - self._built_in.keys())]
 
     def get(self, name: str) -> T:
-        """What is registered under a name, or lies at "module:attribute".
+        """What is registered under a name, or is found at "module:attribute".
 
         Raises:
             InputError: nothing is, or it cannot be imported.
