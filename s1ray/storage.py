@@ -17,8 +17,8 @@ from pathlib import Path
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside `path`; what was written there takes its place when the block ends without an error.
 
-    The block may write a file or create a folder. Parent folders are created; a folder that `path` already is makes
-    room.
+    The block may write a file or create a folder. Parent folders are created. A folder makes room for a folder, never
+    for a file: that is an `IsADirectoryError`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,7 +26,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
     remove(temporary)
     try:
         yield temporary
-        if path.is_dir() and not path.is_symlink():
+        if temporary.is_dir() and path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         os.replace(temporary, path)
     finally:

@@ -28,6 +28,13 @@ def test_a_folder_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_file_does_not_take_the_place_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "runs" / "eval").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        write_json(tmp_path / "runs", {})
+    assert [entry.name for entry in tmp_path.rglob("*")] == ["runs", "eval"]
+
+
 def _fill(path: Path) -> None:
     path.write_text("half")
     raise OSError("disk full")
