@@ -74,7 +74,7 @@ def run_stage(
         with connected(address) if address is not None else contextlib.nullcontext():
             if dry_run:
                 typer.echo(to_yaml(resolved), nl=False)
-                for line in stage.plan(resolved):
+                for line in stage.check(resolved):
                     typer.echo(f"# {line}")
                 return
             run = stage(resolved, force=force)

@@ -46,7 +46,7 @@ class StageConfig(Config):
 
     incidental: ClassVar[frozenset[str]] = frozenset({"output"})
 
-    output: str
+    output: str = Field(min_length=1)
     """Run folder: the stage writes its Parquet files and `manifest.json` here."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything random in the stage."""

@@ -52,6 +52,29 @@ class OtherRunError(RunError):
     """The folder holds a run of another config or input."""
 
 
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Look whether a folder is there, or can be created; creates nothing.
+
+    Raises:
+        RunError: a file is in the way, the name is no name of a folder, or nothing may be written there.
+    """
+    folder = Path(path).absolute()
+    for there in (folder, *folder.parents):
+        try:
+            there.lstat()
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise RunError(f"{folder}: cannot be a folder ({why}); choose another") from None
+    if not there.is_dir():
+        raise RunError(f"{folder}: cannot be a folder, as {there} is a file; choose another")
+    # A complete run may lie on storage that is only read.
+    if not os.access(there, os.W_OK | os.X_OK) and not (folder / MANIFEST).is_file():
+        raise RunError(f"{folder}: nothing may be written in {there}; choose another, or change its permissions")
+
+
 class InputEntry(TypedDict):
     """An input of a run: where it lay, and a digest of its content."""
 
@@ -110,7 +133,8 @@ class Run:
 
         Raises:
             OtherRunError: the folder holds a run of another config or input.
-            RunError: the folder holds something that is no run, or (under `force`) is being written by another process.
+            RunError: the folder holds something that is no run, cannot be created, or (under `force`) is being written
+                by another process.
             MissingError: an input does not exist.
         """
         self.stage = stage
@@ -137,6 +161,7 @@ class Run:
         self.digest = hashlib.sha256(json.dumps([stage, decisive, digests], sort_keys=True).encode()).hexdigest()[:16]
         self._manifest["digest"] = self.digest
         self._lock: IO[str] | None = None
+        check_folder(self.path)
         if force and self.path.exists():
             self._clear()
         previous = read_manifest(self.path)
@@ -160,7 +185,10 @@ class Run:
     def __enter__(self) -> Run:
         self._started = time.time()
         if not self.skipped:
-            self.path.mkdir(parents=True, exist_ok=True)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise RunError(f"{self.path}: cannot be created: {error.strerror}; choose another `output`") from error
             self._take()
             self._write()
         return self

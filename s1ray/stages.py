@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from s1ray.config import StageConfig
-from s1ray.runs import Run
+from s1ray.runs import Run, check_folder
 
 log = logging.getLogger("s1ray")
 
@@ -40,6 +40,15 @@ class Stage(Generic[C]):
     afterwards: Callable[[C, Run], None] | None = None
     """Done each time the stage is asked for, after the run is complete: also where it was complete before."""
 
+    def check(self, config: C) -> list[str]:
+        """The plan of a run, whose folder can be written.
+
+        Raises:
+            S1rayError: whatever would keep the run from succeeding.
+        """
+        check_folder(config.output)
+        return self.plan(config)
+
     def __call__(self, config: C, *, force: bool = False) -> Run:
         """Run the stage, resume it, or skip it where its run folder already holds the result.
 
@@ -54,7 +63,7 @@ class Stage(Generic[C]):
             S1rayError: what the plan found, or what kept the run from finishing; RunError where the folder holds
                 something else.
         """
-        for line in self.plan(config):
+        for line in self.check(config):
             log.info("%s: %s", self.name, line)
         with self.open(config, force=force) as run:
             if run.skipped:

@@ -39,6 +39,15 @@ def test_an_unknown_field_is_a_message_and_status_2(stage: str) -> None:
     assert "Traceback" not in result.output
 
 
+def test_a_dry_run_looks_at_the_output_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = CliRunner().invoke(
+        app, ["curate", "--config", "miniature", "--set", f"output={tmp_path}/file", "--dry-run"]
+    )
+    assert result.exit_code == 2
+    assert f"error: {tmp_path}/file: cannot be a folder" in result.output
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_missing_config_file_is_named(stage: str, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [stage, "--config", str(tmp_path / "absent.yaml")])

@@ -39,6 +39,36 @@ def test_a_complete_run_is_skipped_and_keeps_its_counts(tmp_path: Path) -> None:
     assert again.rows == {"out": 3}
 
 
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("file", "cannot be a folder, as .*file is a file"),
+        ("file/below", "cannot be a folder, as .*file is a file"),
+        ("dangling", "cannot be a folder, as .*dangling is a file"),
+        ("x" * 300, "cannot be a folder .*too long"),
+        ("a\0b", "cannot be a folder .*null byte"),
+    ],
+)
+@pytest.mark.parametrize("force", [False, True])
+def test_a_folder_that_cannot_be_one_is_refused(tmp_path: Path, output: str, message: str, force: bool) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(RunError, match=message):
+        finish(Toy(output=f"{tmp_path}/{output}"), force=force)
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["dangling", "file"]
+
+
+def test_a_folder_that_may_not_be_written_is_refused_unless_its_run_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Toy(output=str(tmp_path / "r"))
+    finish(config)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert finish(config).skipped
+    with pytest.raises(RunError, match="nothing may be written in"):
+        finish(Toy(output=str(tmp_path / "s")))
+
+
 def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
     config = Toy(output=str(tmp_path / "r"))
     killed = Run("toy", config).__enter__()
