@@ -77,7 +77,7 @@ def _open(run_dir: Path) -> tuple[Manifest, EvalConfig]:
     if manifest.get("status") != "complete":
         raise RunError(f"{run_dir}: the run is unfinished; run `s1ray eval` again with the same config to resume it")
     try:
-        return manifest, validate_config(EvalConfig, manifest["config"], str(run_dir / "manifest.json"))
+        return manifest, validate_config(EvalConfig, manifest.get("config", {}), str(run_dir / "manifest.json"))
     except ConfigError as error:
         raise RunError(f"{error}\n(the run was made by another version of s1ray; measure it again)") from None
 

@@ -19,6 +19,7 @@ from s1ray.evaluation.loading import QUESTIONS, load_results
 from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
 from s1ray.evaluation.results import Comparison, EvalResults
 from s1ray.grading import spelling_free
+from s1ray.runs import RunError, check_folder
 from s1ray.storage import write_text
 
 if TYPE_CHECKING:
@@ -38,12 +39,16 @@ def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.
         The report's path.
 
     Raises:
-        RunError: no folder was given, one holds no finished eval run, or the runs do not fit together.
+        RunError: no folder was given, one holds no finished eval run, the runs do not fit together, or the report
+            cannot be written there.
     """
     from s1ray.evaluation import plots
 
-    results = load_results(run_dirs)
     out_html = Path(out_html)
+    if out_html.is_dir():
+        raise RunError(f"{out_html}: is a folder; give the HTML file to write")
+    check_folder(out_html.absolute().parent)
+    results = load_results(run_dirs)
     write_text(out_html, _render(results, _questions(run_dirs)))
     curve = plots.accuracy_curve(results)
     for suffix in (".accuracy.png", ".accuracy.svg"):

@@ -12,6 +12,7 @@ from rich.console import Console
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.report import percent, summary_table, write_report
 from s1ray.evaluation.samples import choose_samples
+from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 from tests.evaluation.conftest import MakeRun
 from tests.support.evaluations import measured
@@ -181,3 +182,12 @@ def test_the_terminal_table_has_a_row_for_each_measurement(plain_run: Path) -> N
 )
 def test_rounding_never_claims_all_or_none(share: float, text: str) -> None:
     assert percent(share) == text
+
+
+@pytest.mark.parametrize("place", [".", "report.html/inside.html"])
+def test_a_place_where_no_report_can_be_written_is_refused(plain_run: Path, tmp_path: Path, place: str) -> None:
+    """A folder most of all: what it holds stays."""
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(RunError, match=r"is a folder; give the HTML file|cannot be a folder"):
+        write_report([plain_run], tmp_path / place)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
