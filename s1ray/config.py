@@ -55,13 +55,20 @@ class StageConfig(Config):
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overrides: Sequence[str] = ()) -> ConfigT:
+def load_config(
+    model: type[ConfigT],
+    path: str | os.PathLike[str] | None,
+    overrides: Sequence[str] = (),
+    *,
+    fields: Mapping[str, object] | None = None,
+) -> ConfigT:
     """Read a YAML file, apply `a.b=value` overrides (values are YAML) and validate.
 
     Args:
         model: the stage's config class.
         path: the YAML file. None: start from nothing, so the overrides must give the required fields.
         overrides: "dotted.field=value" strings; list elements are named by index ("arms.0.waits=2").
+        fields: dotted field -> value as it is, applied before the overrides.
 
     Raises:
         ConfigError: the file is missing or not a YAML mapping, an override is malformed, or a field is unknown or
@@ -69,6 +76,8 @@ def load_config(model: type[ConfigT], path: str | os.PathLike[str] | None, overr
     """
     origin = str(path) if path is not None else "command line"
     data = _read_yaml(Path(path)) if path is not None else {}
+    for field, value in (fields or {}).items():
+        _put(data, field, value, field)
     for override in overrides:
         _apply(data, override)
     return validate_config(model, data, origin)
@@ -114,6 +123,26 @@ class UniqueKeyLoader(yaml.SafeLoader):
             seen.add(key)
         return super().construct_mapping(node, deep)
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
+        """A value. PyYAML checks only its form: what Python then refuses (a 13th month) is an error with its place."""
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            problem = f"{node.value!r:.80} is no valid {node.tag.rpartition(':')[2]} ({error})"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
+
+def parse_yaml(text: str) -> object:
+    """What a YAML text says.
+
+    Raises:
+        yaml.YAMLError: it is not valid, or gives a key twice.
+    """
+    try:
+        return yaml.load(text, Loader=UniqueKeyLoader)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply") from None
+
 
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
@@ -123,7 +152,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     try:
-        data = yaml.load(text, Loader=UniqueKeyLoader)
+        data = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from None
     if data is None:
@@ -135,20 +164,26 @@ def _read_yaml(path: Path) -> dict[str, object]:
 
 def _apply(data: dict[str, object], override: str) -> None:
     dotted, separator, text = override.partition("=")
-    keys = dotted.strip().split(".")
-    if not separator or not all(keys):
+    if not separator:
         raise ConfigError(f"override {override!r}: write it as field=value or section.field=value")
     try:
-        value = yaml.safe_load(text)
+        value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from None
     if isinstance(value, str):
         value = _scientific(value)
+    _put(data, dotted, value, override)
+
+
+def _put(data: dict[str, object], dotted: str, value: object, override: str) -> None:
+    keys = dotted.strip().split(".")
+    if not all(keys):
+        raise ConfigError(f"override {override!r}: write it as field=value or section.field=value")
     node: object = data
     for depth, key in enumerate(keys):
         last = depth == len(keys) - 1
         if isinstance(node, list):
-            if not key.isdigit() or int(key) >= len(node):
+            if not (key.isascii() and key.isdigit()) or int(key) >= len(node):
                 raise ConfigError(
                     f"override {override!r}: {'.'.join(keys[:depth])} has {len(node)} elements; {key!r} is no index"
                 )

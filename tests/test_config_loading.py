@@ -56,6 +56,11 @@ def test_overrides_reach_nested_fields_list_elements_and_numbers(tmp_path: Path)
         (["inner.names.7=q"], ["inner.names", "2 elements", "7"]),
         (["output.deeper=1"], ["output", "single value"]),
         (["seed=-1"], ["seed", "greater than or equal to 0"]),
+        (["seed=2020-13-01"], ["override 'seed=2020-13-01'", "no valid timestamp", "month must be"]),
+        (["seed=" + 5000 * "9"], ["no valid int", "4300 digits"]),
+        (["inner.names.²=q"], ["inner.names", "'²' is no index"]),
+        (["inner={rate: 1, rate: 2}"], ["the key 'rate' is given twice"]),
+        (["output=''"], ["output", "at least 1 character"]),
     ],
 )
 def test_a_mistake_names_the_file_and_the_field(tmp_path: Path, overrides: list[str], words: list[str]) -> None:
@@ -73,6 +78,9 @@ def test_a_mistake_names_the_file_and_the_field(tmp_path: Path, overrides: list[
         ("- 1\n- 2\n", ["top level must be a mapping"]),
         ("output: out\n", ["size", "required"]),
         ("\0", ["not valid YAML"]),
+        ("output: out\nsize: 2020-13-01\n", ["not valid YAML", "no valid timestamp", "line 2"]),
+        ("size: !!bool perhaps\n", ["not valid YAML", "'perhaps' is no valid bool"]),
+        ("size: " + 3000 * "[", ["not valid YAML", "nested too deeply"]),
     ],
 )
 def test_a_broken_file_is_named(tmp_path: Path, text: str, words: list[str]) -> None:

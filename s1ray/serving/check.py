@@ -18,7 +18,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from s1ray.cluster import check_accelerator_type
-from s1ray.config import ConfigError, UniqueKeyLoader, validate_config
+from s1ray.config import ConfigError, parse_yaml, validate_config
 from s1ray.errors import InputError
 from s1ray.generation.engine import check_engine_kwargs
 from s1ray.serving.config import ServingConfig
@@ -162,7 +162,7 @@ def deployment_names(config: ServingConfig) -> list[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+        data = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
