@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 import yaml
 from pydantic import Field, ValidationError, field_validator
 
-from s1ray.config import Config, ConfigError, validate_config
+from s1ray.config import Config, ConfigError, parse_yaml, validate_config
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -111,7 +111,7 @@ def new_key(name: str) -> tuple[str, str]:
     """
     secret = PREFIX + secrets.token_urlsafe(KEY_BYTES)
     key = validate_config(ApiKey, {"name": name, "sha256": hash_key(secret)}, "key")
-    return secret, f"  - {{name: {key.name}, sha256: '{key.sha256}'}}"
+    return secret, f"  - {{name: '{key.name}', sha256: '{key.sha256}'}}"
 
 
 def read_keys(text: str, origin: str) -> KeyRing:
@@ -121,7 +121,7 @@ def read_keys(text: str, origin: str) -> KeyRing:
         ConfigError: the text is not YAML, or a field is unknown, missing or wrong. The message shows no hash.
     """
     try:
-        data = yaml.safe_load(text)
+        data = parse_yaml(text)
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         raise ConfigError(f"{origin}: not valid YAML{f', line {where.line + 1}' if where else ''}") from None

@@ -148,3 +148,9 @@ def test_a_server_that_requires_keys_does_not_start_without(monkeypatch: pytest.
     args["models"] = [{"name": "m", "model": "miniature-base", "accelerator_type": "H1000"}]
     with pytest.raises(ConfigError, match=r"args\.models\.0\.accelerator_type: Ray knows no accelerator"):
         build_app(args)
+
+
+@pytest.mark.parametrize("name", ["null", "true", "3", "alice"])
+def test_the_line_of_a_new_key_can_be_read_whatever_the_name_means_in_yaml(name: str) -> None:
+    secret, line = new_key(name)
+    assert [(key.name, key.sha256) for key in read_keys(key_file(line), "keys").keys] == [(name, hash_key(secret))]
