@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import signal
+import string
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 from s1ray.cluster import own_cluster
 from s1ray.config import Config, ConfigError, StageConfig, load_config
 from s1ray.recipes import find_recipe
-from s1ray.runs import OtherRunError, Run
+from s1ray.runs import OtherRunError, Run, check_folder
 from s1ray.stages import STAGES, Stage
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class StageStep(Config):
     config: str
     """A recipe of the stage, or a YAML file."""
     set: dict[str, JsonValue] = Field(default_factory=dict)
-    """Dotted field -> value; "{curate}" in a text is the run folder of that earlier stage."""
+    """Dotted field -> value; "{curate}" in a text is the run folder of that earlier stage; "{{" is a brace."""
     serve: ServeStep | None = None
     """For eval: what is served meanwhile, in place of an endpoint that is there already."""
 
@@ -72,7 +72,7 @@ class StageStep(Config):
 class PipelineConfig(Config):
     """A run of several stages."""
 
-    output: str
+    output: str = Field(min_length=1)
     """Folder of the run folders."""
     stages: list[StageStep] = Field(min_length=1)
     ray_cpus: int | None = Field(default=None, ge=1)
@@ -85,6 +85,8 @@ class PipelineConfig(Config):
         twice = [stage for stage, times in Counter(step.stage for step in self.stages).items() if times > 1]
         if twice:
             raise ValueError(f"stages: {twice[0]} is given more than once; each has one run folder")
+        if self.report is not None and (Path(self.report).name != self.report or not self.report.endswith(".html")):
+            raise ValueError(f"report: must be the name of an .html file within `output`, not {self.report!r}")
         if self.report is not None and all(step.stage != "eval" for step in self.stages):
             raise ValueError("report: there is no eval stage to report on; leave it out")
         return self
@@ -128,7 +130,9 @@ class Pipeline:
 
         Raises:
             ConfigError: one of them is wrong.
+            RunError: the output cannot be a folder.
         """
+        check_folder(self.output)
         prepared = [self._prepare(step) for step in self.config.stages]
         return [f"{each.stage.name}: {each.config.output}" for each in prepared]
 
@@ -166,30 +170,58 @@ class Pipeline:
 
     def _prepare(self, step: StageStep) -> _Prepared:
         stage = STAGES[step.stage].load()
-        fields = [f"output={self.output / step.stage}", *self._assignments(step.set, step.stage)]
+        folder = str(self.output / step.stage)
+        fields = {"output": folder} | self._fields(step.set, step.stage, "set")
         file = find_recipe(step.config, step.stage)
-        config = load_config(stage.config, file, [*fields, *self._overrides.get(step.stage, ())])
+        config = load_config(stage.config, file, self._overrides.get(step.stage, ()), fields=fields)
+        if config.output != folder:
+            raise ConfigError(
+                f"stages: {step.stage}: output: {config.output!r} cannot be set, as other stages read {folder}; move "
+                "the whole run with its own `output` (--output)"
+            )
         serving = None
         if step.serve is not None:
             from s1ray.serving.config import ServingConfig
 
-            assignments = self._assignments(step.serve.set, step.stage)
-            serving = load_config(ServingConfig, find_recipe(step.serve.config, "serve"), assignments)
+            fields = self._fields(step.serve.set, step.stage, "serve.set")
+            serving = load_config(ServingConfig, find_recipe(step.serve.config, "serve"), fields=fields)
         return _Prepared(stage, config, serving)
 
-    def _assignments(self, values: Mapping[str, JsonValue], stage: str) -> list[str]:
-        """Overrides ("field=value"), with the folders of earlier stages put in."""
-        folders = {step.stage: str(self.output / step.stage) for step in self.config.stages}
-        assignments = []
-        for field, value in values.items():
-            try:
-                text = value.format(**folders) if isinstance(value, str) else json.dumps(value)
-            except (KeyError, ValueError, IndexError) as error:
+    def _fields(self, values: Mapping[str, JsonValue], stage: str, where: str) -> dict[str, JsonValue]:
+        """Dotted field -> value, with the folders of earlier stages put in."""
+        names = [step.stage for step in self.config.stages]
+        folders = {name: str(self.output / name) for name in names[: names.index(stage)]}
+        return {field: _filled(value, folders, f"{stage}.{where}.{field}") for field, value in values.items()}
+
+
+def _filled(value: JsonValue, folders: Mapping[str, str], where: str) -> JsonValue:
+    """A value with "{stage}" in its texts replaced.
+
+    Raises:
+        ConfigError: braces hold something else than an earlier stage, or do not match.
+    """
+    if isinstance(value, dict):
+        return {key: _filled(inner, folders, f"{where}.{key}") for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, folders, f"{where}.{index}") for index, inner in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+    try:
+        parts = list(string.Formatter().parse(value))
+    except ValueError as error:
+        raise ConfigError(f"stages: {where}: {value!r}: {error}; a brace of the text itself is written twice") from None
+    text = ""
+    for literal, name, form, conversion in parts:
+        text += literal
+        if name is not None:
+            if name not in folders or form or conversion:
+                known = ", ".join(f"{{{stage}}}" for stage in folders) or "none"
                 raise ConfigError(
-                    f"stages: {stage}.set.{field}: {value!r} names no stage of the recipe ({error})"
-                ) from None
-            assignments.append(f"{field}={text}")
-        return assignments
+                    f"stages: {where}: {value!r} names no earlier stage of the recipe; there are {known} (a brace of "
+                    "the text itself is written twice)"
+                )
+            text += folders[name]
+    return text
 
 
 def _run_stage(prepared: _Prepared, *, force: bool) -> Run:

@@ -12,7 +12,7 @@ from s1ray import pipelines
 from s1ray.config import ConfigError, StageConfig
 from s1ray.errors import InputError
 from s1ray.pipelines import load_pipeline
-from s1ray.runs import Run
+from s1ray.runs import Run, RunError
 from s1ray.stages import Stage
 
 
@@ -111,6 +111,9 @@ def test_a_run_that_failed_is_resumed_at_the_stage_that_failed(toys: ToyStages, 
         ({"stages": [{"stage": "curate", "config": "x"}] * 2}, "curate is given more than once"),
         ({"stages": [{"stage": "curate", "config": "x", "serve": {"config": "x"}}]}, "only eval asks a server"),
         ({"report": "report.html"}, "there is no eval stage to report on"),
+        ({"report": "eval"}, "report: must be the name of an .html file"),
+        ({"report": "../report.html"}, "report: must be the name of an .html file"),
+        ({"output": ""}, "output: String should have at least 1 character"),
         ({"stages": [{"stage": "curate", "config": "absent"}]}, "no recipe of curate has this name"),
     ],
 )
@@ -127,6 +130,7 @@ def test_a_wrong_recipe_is_refused_before_any_stage(recipe: Path, change: dict[s
         ("word=c", "write it as stage.field=value"),
         ("train.word=c", "train: the recipe has no such stage"),
         ("traces.wrod=c", "wrod: unknown field"),
+        ("traces.output=x", "traces: output: 'x' cannot be set"),
     ],
 )
 @pytest.mark.usefixtures("toys")
@@ -138,8 +142,64 @@ def test_a_wrong_override_is_refused(recipe: Path, override: str, message: str) 
 @pytest.mark.usefixtures("toys")
 def test_a_reference_to_no_stage_is_named(recipe: Path) -> None:
     recipe.write_text(recipe.read_text().replace("{curate}", "{cure}"))
-    with pytest.raises(ConfigError, match=r"stages: traces.set.source: .* names no stage of the recipe"):
+    with pytest.raises(ConfigError, match=r"stages: traces.set.source: .* names no earlier stage of the recipe"):
         load_pipeline(str(recipe)).check()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "{train}",
+        "{traces}",  # of itself
+        "{0}",
+        "{}",
+        "{curate.__class__}",
+        "{curate[0]}",
+        "{curate!r}",
+        "{curate:>999999999}",
+        "{curate",
+        "curate}",
+        ["{train}"],
+        {"deep": ["{train}"]},
+    ],
+)
+@pytest.mark.usefixtures("toys")
+def test_braces_hold_the_name_of_an_earlier_stage_and_nothing_else(recipe: Path, value: object) -> None:
+    set_traces(recipe, "source", value)
+    with pytest.raises(ConfigError, match=r"stages: traces.set.source.*brace of the text itself is written twice"):
+        load_pipeline(str(recipe)).check()
+
+
+@pytest.mark.parametrize("word", ["x #y", "a: b", "'", "null", "3", "1e-5", "", "2020-13-01", "a\nb", "{{x}}"])
+@pytest.mark.usefixtures("toys")
+def test_a_text_of_a_recipe_reaches_the_stage_as_it_is(recipe: Path, tmp_path: Path, word: str) -> None:
+    set_traces(recipe, "word", word)
+    run(recipe)
+    assert (tmp_path / "out" / "traces" / "result.txt").read_text() == word.replace("{{x}}", "{x}")
+
+
+def set_traces(recipe: Path, field: str, value: object) -> None:
+    """Set a field of the second stage."""
+    data = yaml.safe_load(recipe.read_text())
+    data["stages"][1]["set"][field] = value
+    recipe.write_text(yaml.safe_dump(data))
+
+
+@pytest.mark.parametrize("folder", ["a b #c", "a: b", "a{b}c", "'q", "[1]"])
+@pytest.mark.usefixtures("toys")
+def test_an_output_folder_may_have_any_name(recipe: Path, tmp_path: Path, folder: str) -> None:
+    """Cut off at a "#", it would be one folder for all stages."""
+    pipeline = load_pipeline(str(recipe), output=tmp_path / folder)
+    assert pipeline.check() == [f"{stage}: {tmp_path}/{folder}/{stage}" for stage in ("curate", "traces")]
+    for _, finish in pipeline.steps():
+        finish()
+    assert sorted(entry.name for entry in (tmp_path / folder).iterdir()) == ["curate", "traces"]
+
+
+@pytest.mark.usefixtures("toys")
+def test_an_output_that_is_a_file_is_refused_before_any_stage(recipe: Path) -> None:
+    with pytest.raises(RunError, match="cannot be a folder"):
+        load_pipeline(str(recipe), output=recipe).check()
 
 
 def test_the_demo_is_a_recipe_whose_configs_all_load(tmp_path: Path) -> None:
