@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import traceback
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -47,7 +48,7 @@ class Registry(Generic[T]):
         """What is registered under a name, or is found at "module:attribute".
 
         Raises:
-            InputError: nothing is, or it cannot be imported.
+            InputError: nothing is, or it cannot be imported; a module of s1ray's own that fails keeps its traceback.
         """
         target = self._target(name)
         module, _, attribute = target.partition(":")
@@ -55,11 +56,13 @@ class Registry(Generic[T]):
             found: Any = importlib.import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:
+            if name in self._built_in and not isinstance(error, ImportError):
+                raise
             where = "" if target == name else f" ({target})"
             lost = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
             advice = "; install its package, or put the folder that holds it on PYTHONPATH" if lost else ""
-            raise InputError(f"the {self.kind} {name!r}{where} cannot be imported: {error}{advice}") from error
+            raise InputError(f"the {self.kind} {name!r}{where} cannot be imported: {_told(error)}{advice}") from error
         loaded: T = found
         return loaded
 
@@ -79,16 +82,26 @@ class Registry(Generic[T]):
         )
 
 
+def _told(error: BaseException) -> str:
+    if isinstance(error, ImportError | AttributeError | SyntaxError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+
+
 @cache
 def _entry_points(group: str) -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=group)}
 
 
-def registered(registry: Registry[type[BaseModel]], *, key: str = "kind", default: str | None = None) -> WrapValidator:
+def registered(
+    registry: Registry[type[BaseModel]], base: type[BaseModel], *, key: str = "kind", default: str | None = None
+) -> WrapValidator:
     """For a config's field: validate a mapping with the registered class that its `key` names.
 
     Args:
         registry: of config classes.
+        base: what they all derive from.
         key: the mapping's field that holds the name.
         default: the name where the mapping has no such field. None: the field is required.
     """
@@ -102,8 +115,12 @@ def registered(registry: Registry[type[BaseModel]], *, key: str = "kind", defaul
                 "registered", "needs `{key}`: one of {names}", {"key": key, "names": ", ".join(registry.names())}
             )
         config_class = registry.get(name)
-        if not (isinstance(config_class, type) and issubclass(config_class, BaseModel)):
-            raise InputError(f"the {registry.kind} {name!r} is not a class derived from {registry.kind.capitalize()}")
+        if not (isinstance(config_class, type) and issubclass(config_class, base)) or config_class is base:
+            raise PydanticCustomError(
+                "registered",
+                "the {kind} {name} is no class derived from {base}",
+                {"kind": registry.kind, "name": repr(name), "base": f"{base.__module__}.{base.__name__}"},
+            )
         unknown = [field for field in value if field not in config_class.model_fields]
         if unknown and config_class.model_config.get("extra") == "forbid":
             # Whoever reports pydantic's own error knows the fields of the base class only.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -30,8 +32,8 @@ FRUITS: Registry[type[Config]] = Registry("fruit", "s1ray.test_fruits", {"apple"
 
 
 class Basket(Config):
-    fruits: list[Annotated[Fruit, registered(FRUITS), SerializeAsAny()]]
-    favourite: Annotated[Fruit, registered(FRUITS, default="apple"), SerializeAsAny()] = Apple(kind="apple")
+    fruits: list[Annotated[Fruit, registered(FRUITS, Fruit), SerializeAsAny()]]
+    favourite: Annotated[Fruit, registered(FRUITS, Fruit, default="apple"), SerializeAsAny()] = Apple(kind="apple")
 
 
 @pytest.fixture
@@ -67,12 +69,39 @@ def test_a_module_and_an_attribute_stand_for_a_name() -> None:
         ({"kind": "no_such_module:Thing"}, "cannot be imported: No module named 'no_such_module'; .* on PYTHONPATH"),
         ({"kind": f"{__name__}:Absent"}, "cannot be imported: .*Absent"),
         ({"kind": "-m:rm"}, "no fruit is called"),
-        ({"kind": f"{__name__}:basket"}, "fruits.0: the fruit '.*:basket' is not a class derived from Fruit"),
+        (
+            {"kind": "builtins:eval"},
+            "fruits.0: the fruit 'builtins:eval' is no class derived from tests.test_registry.Fruit",
+        ),
+        ({"kind": f"{__name__}:FRUITS"}, "is no class derived from"),
+        ({"kind": f"{__name__}:Basket"}, "is no class derived from"),
+        ({"kind": f"{__name__}:Fruit"}, "is no class derived from"),
+        ({"kind": f"{__name__}:basket"}, "is no class derived from"),
     ],
 )
 def test_what_is_wrong_is_named_with_its_place(fruit: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         basket(fruit)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("raise RuntimeError('boom')", r"RuntimeError: boom \(.*rotten.py, line 1\)"),
+        ("import sys; sys.exit(0)", r"SystemExit: 0 \(.*rotten.py, line 1\)"),
+        ("def (", r"\(rotten.py, line 1\)"),
+        ("def __getattr__(name): raise ValueError(name)", "ValueError: Apple"),
+    ],
+)
+def test_a_module_that_fails_is_named_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str
+) -> None:
+    """Above all one that ends the process: the command would stop with the module's own status, without a word."""
+    (tmp_path / "rotten.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "rotten", raising=False)
+    with pytest.raises(ConfigError, match=f"the fruit 'rotten:Apple' .* cannot be imported: .*{message}"):
+        basket({"kind": "rotten:Apple"})
 
 
 @pytest.mark.parametrize(

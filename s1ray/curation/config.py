@@ -207,7 +207,7 @@ class CurationConfig(StageConfig):
         }
     )
 
-    sources: list[Annotated[Source, registered(SOURCES), SerializeAsAny()]] = Field(min_length=1)
+    sources: list[Annotated[Source, registered(SOURCES, Source), SerializeAsAny()]] = Field(min_length=1)
     """In order: of two equal rows the earlier one stays."""
     quality: QualityConfig = QualityConfig()
     deduplication: DeduplicationConfig = DeduplicationConfig()

@@ -100,9 +100,9 @@ class EvalConfig(StageConfig):
     models: list[ServedModel] = Field(min_length=1)
     sweep: Sweep | None = None
     """Shorthand for a series of arms; `arms` come after it."""
-    arms: list[Annotated[SerializeAsAny[Strategy], registered(STRATEGIES, key="strategy", default=BUDGET_FORCING)]] = (
-        Field(default_factory=list)
-    )
+    arms: list[
+        Annotated[SerializeAsAny[Strategy], registered(STRATEGIES, Strategy, key="strategy", default=BUDGET_FORCING)]
+    ] = Field(default_factory=list)
     """Settings to measure; `strategy` names a registered strategy, and the other fields are that strategy's."""
     grader: GraderName = RULES
     """Grades the answers: a registered grader, or "module:attribute"."""

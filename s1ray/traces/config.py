@@ -20,7 +20,7 @@ class TracesConfig(StageConfig):
 
     questions: str
     """Parquet file or folder of Question rows."""
-    teacher: Annotated[SerializeAsAny[Teacher], registered(TEACHERS)]
+    teacher: Annotated[SerializeAsAny[Teacher], registered(TEACHERS, Teacher)]
     """Who writes the traces; `kind` names a registered teacher, and its other fields are that teacher's."""
     tokenizer: ModelPath
     """The student's tokenizer (a folder or Hub id with a `tokenizer.json`): lengths are counted in its tokens."""
