@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from s1ray.errors import InputError, MissingError
@@ -28,7 +29,13 @@ def load_benchmark(benchmark: str) -> list[Question]:
     if is_file(benchmark):
         check_there(benchmark)
         return [Question(**row) for row in read_table(benchmark, Question).to_pylist()]
-    questions = list(BENCHMARKS.get(benchmark)())
+    function = BENCHMARKS.get(benchmark)
+    if not callable(function):
+        raise InputError(f"benchmark {benchmark!r}: is a {type(function).__name__}, not a function")
+    given = function()
+    if not isinstance(given, Iterable):
+        raise InputError(f"benchmark {benchmark!r}: gives a {type(given).__name__}; it must give Question rows")
+    questions = list(given)
     for question in questions:
         if not isinstance(question, Question):
             raise InputError(f"benchmark {benchmark!r}: gives a {type(question).__name__}; it must give Question rows")

@@ -13,6 +13,10 @@ def own() -> list[Question]:
     return OWN
 
 
+def nothing() -> None:
+    return None
+
+
 def rows() -> list[dict[str, str]]:
     return [{"question": "One?"}]
 
@@ -31,3 +35,11 @@ def test_what_is_neither_file_nor_name_is_refused_with_the_names(tmp_path: Path)
         check_there(str(tmp_path / "nowhere.parquet"))
     with pytest.raises(InputError, match="gives a dict; it must give Question rows"):
         load_benchmark(f"{__name__}:rows")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("OWN", "is a list, not a function"), ("nothing", "gives a NoneType; it must give Question")]
+)
+def test_what_gives_no_rows_is_refused(name: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_benchmark(f"{__name__}:{name}")
