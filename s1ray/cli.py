@@ -94,7 +94,7 @@ def load_stage_config(name: str, config: str | None, overrides: list[str] | None
 
     file = None if config is None else find_recipe(config, name).absolute()
     if root is not None:
-        if not root.is_dir():
+        if not os.path.isdir(root):
             raise ConfigError(f"--root {root}: no such folder on this machine")
         os.chdir(root)
     resolved: StageConfig = load_config(STAGES[name].load().config, file, overrides or ())

@@ -11,6 +11,7 @@ place:
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,9 +38,15 @@ FormatRef = Annotated[ThinkingFormat, BeforeValidator(_format_from), PlainSerial
 def resolve_model(name: str) -> str:
     """What a config's `model` means: a registered alias's folder, a folder by its full path (workers run elsewhere), or
     a Hugging Face id or URI as it is.
+
+    Raises:
+        ConfigError: it begins or ends with a space.
     """
-    path = Path(MODEL_ALIASES.get(name)) if name in MODEL_ALIASES.names() else Path(name).expanduser()
-    return str(path.absolute()) if path.is_dir() else name
+    if name != name.strip():
+        raise ConfigError("must not begin or end with a space")
+    path = str(MODEL_ALIASES.get(name)) if name in MODEL_ALIASES.names() else os.path.expanduser(name)
+    # Unlike pathlib's, these take any text: "~nobody", or a name that no file system has room for.
+    return str(Path(path).absolute()) if os.path.isdir(path) else name
 
 
 ModelPath = Annotated[str, Field(min_length=1), AfterValidator(resolve_model)]
@@ -59,7 +66,7 @@ class ModelRef(Config):
     @property
     def folder(self) -> Path | None:
         """The folder of the weights; None where they come from the Hugging Face Hub or an object store."""
-        return Path(self.model) if Path(self.model).is_dir() else None
+        return Path(self.model) if os.path.isdir(self.model) else None
 
 
 class EngineConfig(ModelRef):
@@ -90,7 +97,7 @@ def check_model(model: str, field: str) -> None:
         ConfigError: it is neither a folder with a model nor looks like a Hugging Face id ("owner/name") or a URI.
     """
     path = Path(model)
-    if path.is_dir():
+    if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise ConfigError(f"{field}: {model!r} holds no model (there is no {path / 'config.json'})")
     elif "://" not in model and (path.is_absolute() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model)):

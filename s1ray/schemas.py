@@ -263,9 +263,10 @@ def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
         MissingError: there are none.
     """
     path = Path(path)
-    if path.is_file():
+    if os.path.isfile(path):
         return [path]
-    files = sorted(f for f in path.rglob("*.parquet") if not f.name.startswith(".")) if path.is_dir() else []
+    is_folder = os.path.isdir(path)
+    files = sorted(f for f in path.rglob("*.parquet") if not f.name.startswith(".")) if is_folder else []
     if not files:
         raise MissingError(f"{path}: no Parquet file here; give a .parquet file or a folder that holds some")
     return files

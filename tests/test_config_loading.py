@@ -96,6 +96,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_config(Outer, tmp_path / "nowhere.yaml")
 
 
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "/", "../train/miniature", "./miniature", "miniature/", "x" * 300, "a\0b"]
+)
+def test_what_is_no_file_and_no_name_of_the_stages_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"(no such file|is a folder), and no recipe of train has this name"):
+        find_recipe(name, "train")
+
+
+def test_a_folder_does_not_hide_a_recipe_and_a_file_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "miniature").mkdir()
+    assert find_recipe("miniature", "train").parent.name == "train"
+    (tmp_path / "s1-7b").touch()
+    assert find_recipe("s1-7b", "train") == Path("s1-7b")
+
+
 def test_a_key_that_is_given_twice_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("output: a\noutput: b\n")

@@ -52,6 +52,15 @@ def test_models_are_resolved_to_full_paths(tmp_path: Path, monkeypatch: pytest.M
     assert EngineConfig(model="model", tokenizer="miniature-base").tokenizer == str(BASE_MODEL_DIR)
 
 
+@pytest.mark.parametrize("model", ["~nobody/model", "x" * 300, "owner/" + "x" * 300, "a\0b"])
+def test_any_text_may_stand_for_a_model(model: str) -> None:
+    assert load(model=model).model == model
+    with pytest.raises(ConfigError, match=r"model: (must not|String should)"):
+        load(model="")
+    with pytest.raises(ConfigError, match="model: must not begin or end with a space"):
+        load(model="owner/name ")
+
+
 @pytest.mark.parametrize("model", ["runs/demo/train/model", "/nowhere/model", "./model", "a b"])
 def test_a_path_without_a_folder_is_refused_before_anything_starts(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -6,6 +6,7 @@ s1ray train --config s1-32b      uses one by its name
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -20,14 +21,13 @@ def find_recipe(name: str | Path, stage: str) -> Path:
     Raises:
         ConfigError: there is no such file and no such recipe.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    recipe = FOLDER / stage / f"{name}.yaml"
-    if len(path.parts) == 1 and recipe.is_file():
-        return recipe
+    if os.path.isfile(name):
+        return Path(name)
+    if str(name) in recipe_names(stage):
+        return FOLDER / stage / f"{name}.yaml"
     names = ", ".join(recipe_names(stage)) or "none"
-    raise ConfigError(f"{name}: no such file, and no recipe of {stage} has this name; its recipes are {names}")
+    what = "is a folder" if os.path.isdir(name) else "no such file"
+    raise ConfigError(f"{name or repr(name)}: {what}, and no recipe of {stage} has this name; its recipes are {names}")
 
 
 def recipe_names(stage: str) -> list[str]:
