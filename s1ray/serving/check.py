@@ -21,6 +21,7 @@ from s1ray.cluster import check_accelerator_type
 from s1ray.config import ConfigError, parse_yaml, validate_config
 from s1ray.errors import InputError
 from s1ray.generation.engine import check_engine_kwargs
+from s1ray.models import check_model
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
 
@@ -108,8 +109,15 @@ def _application_problems(app: ServeApplicationSchema, config: ServingConfig) ->
 
 
 def model_problems(config: ServingConfig) -> Iterator[str]:
-    """Engine arguments and accelerator types that vLLM and Ray do not know, one message each."""
+    """Folders of models that hold none, and engine arguments and accelerator types that vLLM and Ray do not know; one
+    message each.
+    """
     for index, model in enumerate(config.models):
+        if model.folder is not None:
+            try:
+                check_model(model.model, f"models.{index}.model")
+            except ConfigError as error:
+                yield str(error)
         try:
             check_engine_kwargs(model)
         except InputError as error:

@@ -202,3 +202,12 @@ def test_open_access_trusted_code_and_logged_prompts_give_warnings(
 
 def test_the_shipped_serve_config_gives_no_warning() -> None:
     assert serve_warnings(ROOT / "serve_config.yaml") == []
+
+
+def test_a_folder_without_a_model_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ConfigError, match=r"applications.0.args.models.0.model: .*empty' holds no model"):
+        check_text(
+            tmp_path,
+            SERVE.replace(REPLACED, "health_check_period_s: 5").replace("miniature-base", str(tmp_path / "empty")),
+        )
