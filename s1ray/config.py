@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
+from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from s1ray.errors import InputError
 
@@ -51,6 +52,20 @@ class StageConfig(Config):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything random in the stage."""
 
+
+def _http_address(value: str) -> str:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port  # raises where it is no port
+    except ValueError as error:
+        raise ValueError(f"not an address: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, value)):
+        raise ValueError("must begin with http:// or https:// and a host, for example http://127.0.0.1:8000/v1")
+    return value.rstrip("/")
+
+
+HTTPAddress = Annotated[str, AfterValidator(_http_address)]
+"""For a config's field: where an API is."""
 
 ConfigT = TypeVar("ConfigT", bound=Config)
 

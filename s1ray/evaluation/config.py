@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, SerializeAsAny, model_validator
 
-from s1ray.config import Config, StageConfig
+from s1ray.config import Config, HTTPAddress, StageConfig
 from s1ray.evaluation.strategies.base import LABEL_PATTERN, Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
 from s1ray.grading import RULES, GraderName
@@ -67,7 +67,7 @@ class Sweep(Config):
 class Endpoint(Config):
     """Where the models are served, and how many requests they get at once."""
 
-    base_url: str = "http://127.0.0.1:8000/v1"
+    base_url: HTTPAddress = "http://127.0.0.1:8000/v1"
     """OpenAI-compatible address, with its /v1."""
     api_key_env: str | None = None
     """Environment variable that holds the API key. None: no key."""
@@ -78,13 +78,6 @@ class Endpoint(Config):
     times out starts over."""
     attempts: int = Field(default=4, ge=1)
     """Tries of one request before it counts as failed."""
-
-    @field_validator("base_url")
-    @classmethod
-    def _is_url(cls, value: str) -> str:
-        if not value.startswith(("http://", "https://")):
-            raise ValueError("must begin with http:// or https://, for example http://127.0.0.1:8000/v1")
-        return value.rstrip("/")
 
 
 class EvalConfig(StageConfig):

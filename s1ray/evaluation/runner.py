@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from s1ray.benchmarks import is_file
+from s1ray.config import ConfigError
 from s1ray.evaluation.benchmarks import load_questions
 from s1ray.evaluation.config import EvalConfig
-from s1ray.evaluation.endpoint import check_endpoint
+from s1ray.evaluation.endpoint import api_key, check_endpoint
 from s1ray.evaluation.journal import Journal
 from s1ray.evaluation.loading import QUESTIONS, RESULTS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
@@ -41,8 +43,12 @@ def plan(config: EvalConfig) -> list[str]:
     """What the run would do; reads the questions and contacts nothing.
 
     Raises:
-        S1rayError: the questions cannot be used.
+        S1rayError: the questions cannot be used, a folder of weights is not there, or the API key is not set.
     """
+    api_key(config.endpoint)
+    for index, model in enumerate(config.models):
+        if model.weights is not None and not os.path.exists(model.weights):
+            raise ConfigError(f"models.{index}.weights: {model.weights!r}: no such folder; train the model first")
     questions = load_questions(config.benchmark, config.limit, config.grader)
     responses = len(questions) * config.sampling.samples
     lines = [f"{len(questions)} questions of {config.benchmark}, {config.sampling.samples} sample(s) each"]

@@ -21,7 +21,7 @@ from typing import ClassVar, Protocol
 
 from pydantic import Field, JsonValue, field_validator
 
-from s1ray.config import Config, ConfigError
+from s1ray.config import Config, ConfigError, HTTPAddress
 from s1ray.generation.base import GenerationRequest, Generator, request_seed
 from s1ray.generation.blocking import BlockingGenerator, MakeGenerator
 from s1ray.generation.engine import check_engine, engine_actor_options, engine_identity
@@ -187,7 +187,7 @@ class OpenAITeacher(LanguageModelTeacher):
 
     incidental: ClassVar[frozenset[str]] = frozenset({"concurrency", "requests_per_minute", "timeout", "attempts"})
 
-    base_url: str
+    base_url: HTTPAddress
     """The address with its `/v1`."""
     model: str
     api_key_variable: str | None = None

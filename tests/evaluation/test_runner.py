@@ -263,6 +263,13 @@ def test_the_plan_counts_without_starting_anything(benchmark_file: Path, tmp_pat
         plan(config(benchmark_file, limit=100))
 
 
+def test_the_plan_misses_what_the_run_would_miss(benchmark_file: Path) -> None:
+    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
+        plan(config(benchmark_file, endpoint={"api_key_env": "NO_SUCH_KEY"}))
+    with pytest.raises(ConfigError, match=r"models.0.weights: 'nowhere/model': no such folder"):
+        plan(config(benchmark_file, models=[{"label": "base", "name": "b", "weights": "nowhere/model"}]))
+
+
 def lenient(gold: str, text: str, *, kind: str | None = None) -> Grade:
     return Grade(correct=True, extracted=gold, graded_by="lenient")
 

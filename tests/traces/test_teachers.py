@@ -190,6 +190,10 @@ def test_a_missing_model_folder_is_found_before_anything_starts(tmp_path: Path) 
     ("teacher", "message"),
     [
         (
+            {"kind": "openai", "base_url": "x/v1", "model": "m"},
+            "teacher.base_url: must begin with http://",
+        ),
+        (
             {"kind": "openai", "base_url": "http://x/v1", "model": "m", "prompt": "Think."},
             "teacher.prompt: must contain",
         ),
