@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from s1ray.errors import InputError, MissingError
 from s1ray.registry import BENCHMARKS
@@ -12,7 +12,7 @@ from s1ray.schemas import Question, read_table
 
 def is_file(benchmark: str) -> bool:
     """Whether a benchmark is a file or folder. A registered name comes first, then a path, then "module:attribute"."""
-    return benchmark not in BENCHMARKS.names() and (":" not in benchmark or Path(benchmark).exists())
+    return benchmark not in BENCHMARKS.names() and (":" not in benchmark or os.path.exists(benchmark))
 
 
 def load_benchmark(benchmark: str) -> list[Question]:
@@ -48,6 +48,6 @@ def check_there(benchmark: str) -> None:
     Raises:
         MissingError: it is not there; the message lists the registered names.
     """
-    if is_file(benchmark) and not Path(benchmark).exists():
+    if is_file(benchmark) and not os.path.exists(benchmark):
         names = ", ".join(BENCHMARKS.names()) or "none"
         raise MissingError(f"benchmark {benchmark!r}: no such file or folder; registered benchmarks: {names}")
