@@ -277,6 +277,12 @@ def main(
         raise typer.Exit
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
+        return
+    with user_errors():
+        try:
+            os.getcwd()
+        except FileNotFoundError:
+            raise S1rayError("the folder that you are in was deleted; change to another one") from None
 
 
 def job(stage: str) -> None:

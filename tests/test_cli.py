@@ -84,6 +84,18 @@ def test_a_bug_keeps_its_traceback() -> None:
     assert "ValueError: too many values to unpack" in result.stderr
 
 
+def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    result = CliRunner().invoke(app, ["run", "miniature", "--dry-run"])
+    assert (result.exit_code, result.output) == (
+        2,
+        "error: the folder that you are in was deleted; change to another one\n",
+    )
+
+
 def test_recipes_are_listed_with_the_command_that_uses_them() -> None:
     result = CliRunner().invoke(app, ["recipes"])
     assert result.exit_code == 0
