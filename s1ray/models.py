@@ -36,16 +36,18 @@ FormatRef = Annotated[ThinkingFormat, BeforeValidator(_format_from), PlainSerial
 
 
 def resolve_model(name: str) -> str:
-    """What a config's `model` means: a registered alias's folder, a folder by its full path (workers run elsewhere), or
-    a Hugging Face id or URI as it is.
+    """What a config's `model` means: what a registered alias stands for, a folder by its full path (workers run
+    elsewhere), or a Hugging Face id or URI as it is.
 
     Raises:
         ConfigError: it begins or ends with a space.
     """
     if name != name.strip():
         raise ConfigError("must not begin or end with a space")
-    path = str(MODEL_ALIASES.get(name)) if name in MODEL_ALIASES.names() else os.path.expanduser(name)
+    if name in MODEL_ALIASES.names():
+        name = str(MODEL_ALIASES.get(name))
     # Unlike pathlib's, these take any text: "~nobody", or a name that no file system has room for.
+    path = os.path.expanduser(name)
     return str(Path(path).absolute()) if os.path.isdir(path) else name
 
 

@@ -9,8 +9,10 @@ import pytest
 from s1ray.config import ConfigError, to_yaml, validate_config
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.models import EngineConfig, ModelRef, check_model
+from s1ray.registry import MODEL_ALIASES
 from s1ray.thinking.format import PRESETS, ThinkingFormat
 
+HUB_ID = "owner/name-8b"
 STRINGS = {"name": "ponder", "start": "<ponder>", "end": "</ponder>", "end_triggers": ["<|im_end|>"]}
 
 
@@ -59,6 +61,11 @@ def test_any_text_may_stand_for_a_model(model: str) -> None:
         load(model="")
     with pytest.raises(ConfigError, match="model: must not begin or end with a space"):
         load(model="owner/name ")
+
+
+def test_an_alias_may_stand_for_a_hugging_face_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(MODEL_ALIASES, "_built_in", {"ours": f"{__name__}:HUB_ID"})
+    assert load(model="ours").model == "owner/name-8b"
 
 
 @pytest.mark.parametrize("model", ["runs/demo/train/model", "/nowhere/model", "./model", "a b"])
