@@ -70,6 +70,11 @@ class ModelRef(Config):
         """The folder of the weights; None where they come from the Hugging Face Hub or an object store."""
         return Path(self.model) if os.path.isdir(self.model) else None
 
+    def inputs(self, name: str) -> dict[str, str]:
+        """Name -> folder, for a run's inputs: of the weights (`name`) and of a tokenizer apart (`name.tokenizer`)."""
+        paths = {name: self.model, f"{name}.tokenizer": self.tokenizer}
+        return {key: path for key, path in paths.items() if path is not None and Path(path).is_dir()}
+
 
 class EngineConfig(ModelRef):
     """A vLLM engine, in process or as a replica."""

@@ -92,7 +92,7 @@ def plan(config: CurationConfig) -> list[str]:
 
 
 def inputs(config: CurationConfig) -> dict[str, str]:
-    """Every local file that decides the result, the difficulty models' weights included."""
+    """Every local file that decides the result: sources, benchmarks, tokenizers and the difficulty models' weights."""
     paths = {
         f"sources.{index}" + (f".{number}" if number else ""): path
         for index, source in enumerate(config.sources)
@@ -101,8 +101,10 @@ def inputs(config: CurationConfig) -> dict[str, str]:
     benchmarks = [benchmark.path for benchmark in config.decontamination.benchmarks]
     paths |= {f"benchmarks.{index}": path for index, path in enumerate(benchmarks) if is_file(path)}
     if isinstance(config.difficulty, ModelDifficulty):
-        folders = {label: engine.folder for label, engine in config.difficulty.models.items()}
-        paths |= {f"difficulty.{label}": str(folder) for label, folder in folders.items() if folder is not None}
+        for label, engine in config.difficulty.models.items():
+            paths |= engine.inputs(f"difficulty.{label}")
+    if config.length.tokenizer is not None and Path(config.length.tokenizer).is_dir():
+        paths["length.tokenizer"] = config.length.tokenizer
     return paths
 
 

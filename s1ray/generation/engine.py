@@ -113,9 +113,9 @@ def engine_kwargs(config: EngineConfig, device: str) -> dict[str, Any]:
 
 
 def engine_identity(engine: EngineConfig) -> dict[str, JsonValue]:
-    """Whatever of an engine can change its answers. A local model counts by its weights, not by its path."""
+    """Whatever of an engine can change its answers. What is local counts by its content, not by its path."""
     identity: dict[str, JsonValue] = engine.model_dump(mode="json", exclude={"kv_cache_gib", "max_num_seqs", "device"})
-    return identity | {"model": digest(engine.model) if engine.folder is not None else engine.model}
+    return identity | {name.rpartition(".")[2]: digest(folder) for name, folder in engine.inputs("model").items()}
 
 
 def engine_actor_options(config: EngineConfig) -> dict[str, int]:

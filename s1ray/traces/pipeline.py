@@ -65,8 +65,9 @@ def plan(config: TracesConfig) -> list[str]:
 
 
 def inputs(config: TracesConfig) -> dict[str, str]:
-    """The questions, and what the teacher reads."""
-    return {"questions": config.questions} | config.teacher.inputs()
+    """The questions, the tokenizer where it is local, and what the teacher reads."""
+    local = {"tokenizer": config.tokenizer} if Path(config.tokenizer).is_dir() else {}
+    return {"questions": config.questions} | local | config.teacher.inputs()
 
 
 def work(config: TracesConfig, run: Run) -> None:

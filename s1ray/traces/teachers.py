@@ -163,8 +163,8 @@ class VLLMTeacher(LanguageModelTeacher):
         check_engine(self.engine)
 
     def inputs(self) -> dict[str, str]:
-        """The weights, where they are local."""
-        return {} if self.engine.folder is None else {"teacher": self.engine.model}
+        """The weights and the tokenizer, where they are local."""
+        return self.engine.inputs("teacher")
 
     def fingerprint(self) -> dict[str, JsonValue]:
         """A local model counts by its weights, not by its path."""

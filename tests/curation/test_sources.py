@@ -8,7 +8,7 @@ import pytest
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import CurationConfig
-from s1ray.curation.pipeline import plan
+from s1ray.curation.pipeline import inputs, plan
 from s1ray.curation.sources import Source
 from s1ray.curation.staging import check_sources, stage
 from s1ray.errors import MissingError, UnreachableError
@@ -34,6 +34,12 @@ def jsonl(tmp_path: Path) -> Path:
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n", encoding="utf-8")
     return path
+
+
+def test_tokenizers_and_weights_are_inputs_where_they_are_local(tmp_path: Path) -> None:
+    models = {"small": {"model": "owner/name", "tokenizer": str(tmp_path)}}
+    found = inputs(config(length={"tokenizer": str(tmp_path)}, difficulty={"kind": "model", "models": models}))
+    assert found == {"length.tokenizer": str(tmp_path), "difficulty.small.tokenizer": str(tmp_path)}
 
 
 def rows_of(path: Path, **changes: object) -> list[Question]:

@@ -55,6 +55,11 @@ def test_traces_are_counted_in_the_students_tokens_and_graded(student_tokenizer:
     assert trace["correct"] is None
 
 
+def test_the_students_tokenizer_is_an_input_where_it_is_local(student_tokenizer: str) -> None:
+    assert pipeline.inputs(config(tokenizer=student_tokenizer))["tokenizer"] == student_tokenizer
+    assert "tokenizer" not in pipeline.inputs(config(tokenizer="owner/name"))
+
+
 def strict(gold: str, text: str, *, kind: str | None = None) -> Grade:
     return Grade(correct=text == gold, extracted=text, graded_by="strict")
 

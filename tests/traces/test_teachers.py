@@ -173,6 +173,15 @@ def test_settings_that_cannot_change_a_trace_do_not_change_the_run(tmp_path: Pat
     ).incidental_fields()
 
 
+def test_a_folder_counts_by_its_content_wherever_it_lies(tmp_path: Path) -> None:
+    for name, content in (("one", "a"), ("moved", "a"), ("changed", "b")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tokenizer.json").write_text(content)
+    one, moved, changed = (vllm("some/model", tokenizer=str(tmp_path / n)) for n in ("one", "moved", "changed"))
+    assert one.fingerprint() == moved.fingerprint() != changed.fingerprint()
+    assert one.inputs() == {"teacher.tokenizer": str(tmp_path / "one")}
+
+
 def test_a_missing_key_is_found_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     with pytest.raises(ConfigError, match="environment variable TEACHER_KEY is not set"):
