@@ -155,8 +155,8 @@ class VLLMTeacher(LanguageModelTeacher):
 
     @property
     def label(self) -> str:
-        """The model."""
-        return self.engine.model
+        """The model: its Hugging Face id, or its folder's name, as a full path would differ from machine to machine."""
+        return self.engine.model if self.engine.folder is None else self.engine.folder.name
 
     def check(self) -> None:
         """Look whether the model is there and vLLM knows the engine's arguments."""

@@ -182,6 +182,12 @@ def test_a_folder_counts_by_its_content_wherever_it_lies(tmp_path: Path) -> None
     assert one.inputs() == {"teacher.tokenizer": str(tmp_path / "one")}
 
 
+def test_a_traces_teacher_is_the_same_on_every_machine(tmp_path: Path) -> None:
+    (tmp_path / "r1").mkdir()
+    assert vllm(str(tmp_path / "r1")).label == "r1"
+    assert vllm("some/model").label == "some/model"
+
+
 def test_a_missing_key_is_found_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
     with pytest.raises(ConfigError, match="environment variable TEACHER_KEY is not set"):
