@@ -98,13 +98,22 @@ def load_stage_config(name: str, config: str | None, overrides: list[str] | None
             raise ConfigError(f"--root {root}: no such folder on this machine")
         os.chdir(root)
     resolved: StageConfig = load_config(STAGES[name].load().config, file, overrides or ())
-    if root is None and JOB_VARIABLE in os.environ and not Path(resolved.output).is_absolute():
-        raise ConfigError(
-            f"output: {resolved.output!r} is relative, and a job's working folder is deleted with the job. Add "
-            "--root FOLDER on storage that all nodes share (on one machine, your checkout: --root $PWD), or give "
-            "absolute paths"
+    if root is None:
+        _refuse_lost_output(
+            resolved.output,
+            "Add --root FOLDER on storage that all nodes share (on one machine, your checkout: --root $PWD), or give "
+            "absolute paths",
         )
     return resolved
+
+
+def _refuse_lost_output(output: str | Path, advice: str) -> None:
+    from s1ray.config import ConfigError
+
+    if JOB_VARIABLE in os.environ and not Path(output).is_absolute():
+        raise ConfigError(
+            f"output: {str(output)!r} is relative, and a job's working folder is deleted with the job. {advice}"
+        )
 
 
 def add_stage(name: str) -> None:
@@ -206,6 +215,9 @@ def run(
         from s1ray.pipelines import load_pipeline, run_pipeline
 
         pipeline = load_pipeline(recipe, output=output, overrides=overrides or ())
+        _refuse_lost_output(
+            output or pipeline.config.output, "Add --output FOLDER, an absolute path on storage that all nodes share"
+        )
         if dry_run:
             for line in pipeline.check():
                 typer.echo(line)

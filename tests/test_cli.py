@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from s1ray import recipes
-from s1ray.cli import app
+from s1ray.cli import JOB_VARIABLE, app
 from s1ray.errors import InputError
 from s1ray.stages import STAGES
 
@@ -94,6 +94,19 @@ def test_a_working_folder_that_is_gone_is_one_line(tmp_path: Path, monkeypatch: 
         2,
         "error: the folder that you are in was deleted; change to another one\n",
     )
+
+
+@pytest.mark.parametrize("command", [["curate", "--config", "miniature"], ["run", "miniature"]])
+def test_a_job_whose_output_would_be_lost_is_refused(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    result = CliRunner().invoke(app, [*command, "--dry-run"])
+    assert result.exit_code == 2
+    assert "is deleted with the job" in result.output
+
+
+def test_a_run_whose_output_is_kept_may_be_a_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    assert CliRunner().invoke(app, ["run", "miniature", "--dry-run", "--output", str(tmp_path)]).exit_code == 0
 
 
 def test_recipes_are_listed_with_the_command_that_uses_them() -> None:
