@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 
 from s1ray.runs import RunError
-from s1ray.storage import writing
+from s1ray.storage import remove, writing
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
@@ -37,6 +37,9 @@ def convert(source: Path, target: Path, *, tag: str, processes: int) -> None:
     Raises:
         RunError: the conversion failed; with the last lines of the converter's output.
     """
+    for left in target.parent.glob(f".{target.name}.*.tmp"):
+        # Of an attempt that was killed: as large as the checkpoint, and nothing else deletes it.
+        remove(left)
     with writing(target) as temporary:
         temporary.mkdir()
         # In a process of its own, as the converter forks: this one, with a CUDA context and Ray's threads, should not.
