@@ -9,6 +9,7 @@ Both outputs are sorted by id.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import shutil
@@ -149,8 +150,10 @@ def finish(rows: pa.Table, config: TracesConfig) -> pa.Table:
             **record, teacher=config.teacher.label, thinking_tokens=thinking_tokens, attempt_tokens=attempt_tokens
         )
         if trace.answer and trace.answer.strip() and error is None:
-            verdict = grade(trace.answer, trace.attempt, kind=kind_of(metadata))
-            trace = replace(trace, correct=verdict.correct, graded_by=verdict.graded_by)
+            # A grader may refuse a reference; the trace is then ungraded, like one of a question without an answer.
+            with contextlib.suppress(InputError):
+                verdict = grade(trace.answer, trace.attempt, kind=kind_of(metadata))
+                trace = replace(trace, correct=verdict.correct, graded_by=verdict.graded_by)
         finished.append(vars(trace) | {"error": error, "reason": drop_reason(trace, error, config)})
     return pa.Table.from_pylist(finished, schema=_finished_schema())
 

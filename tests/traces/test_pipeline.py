@@ -7,6 +7,7 @@ import pytest
 from pydantic import JsonValue
 
 from s1ray.config import validate_config
+from s1ray.errors import InputError
 from s1ray.grading import Grade
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.traces import pipeline
@@ -68,6 +69,16 @@ def test_a_grader_of_ones_own_grades_the_attempts(student_tokenizer: str) -> Non
     settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:strict", wrong="drop")
     (trace,) = finish(written(), settings).to_pylist()
     assert (trace["correct"], trace["graded_by"], trace["reason"]) == (False, "strict", "wrong")
+
+
+def refusing(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    raise InputError(f"{gold!r} is no proof")
+
+
+def test_what_a_grader_refuses_is_kept_ungraded(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:refusing", wrong="drop")
+    (trace,) = finish(written(), settings).to_pylist()
+    assert (trace["correct"], trace["graded_by"], trace["reason"]) == (None, None, None)
 
 
 @pytest.mark.parametrize(
