@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -52,6 +53,11 @@ class Benchmark(Config):
     """A file's column of the question."""
     where: dict[str, str | int | bool | None] = Field(default_factory=dict)
     """Only a file's rows whose columns have these values."""
+
+    @property
+    def label(self) -> str:
+        """What dropped rows call it."""
+        return self.name or Path(self.path).stem
 
 
 class DecontaminationConfig(Config):

@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from s1ray.benchmarks import check_there, is_file, load_benchmark
 from s1ray.curation.config import Benchmark, DecontaminationConfig
@@ -94,7 +93,7 @@ def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
         MissingError: it is neither a file nor a registered name.
         InputError: its file has no such column, or its function gives no Question rows.
     """
-    name = benchmark.name or Path(benchmark.path).stem
+    name = benchmark.label
     if not is_file(benchmark.path):
         yield from ((f"{name}/{question.id}", question.question) for question in load_benchmark(benchmark.path))
         return

@@ -92,14 +92,18 @@ def plan(config: CurationConfig) -> list[str]:
 
 
 def inputs(config: CurationConfig) -> dict[str, str]:
-    """Every local file that decides the result: sources, benchmarks, tokenizers and the difficulty models' weights."""
+    """Every local file that decides the result: sources, benchmarks, tokenizers and the difficulty models' weights.
+
+    The labels of sources and benchmarks are among the names: they go into rows, and come from the path where no name is
+    given, of which a run counts the content only.
+    """
     paths = {
-        f"sources.{index}" + (f".{number}" if number else ""): path
+        f"sources.{index}" + (f".{number}" if number else "") + f" ({source.label})": path
         for index, source in enumerate(config.sources)
         for number, path in enumerate(source.inputs())
     }
-    benchmarks = [benchmark.path for benchmark in config.decontamination.benchmarks]
-    paths |= {f"benchmarks.{index}": path for index, path in enumerate(benchmarks) if is_file(path)}
+    benchmarks = config.decontamination.benchmarks
+    paths |= {f"benchmarks.{i} ({each.label})": each.path for i, each in enumerate(benchmarks) if is_file(each.path)}
     if isinstance(config.difficulty, ModelDifficulty):
         for label, engine in config.difficulty.models.items():
             paths |= engine.inputs(f"difficulty.{label}")

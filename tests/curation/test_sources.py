@@ -8,7 +8,7 @@ import pytest
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import CurationConfig
-from s1ray.curation.pipeline import inputs, plan
+from s1ray.curation.pipeline import curate, inputs, plan
 from s1ray.curation.sources import Source
 from s1ray.curation.staging import check_sources, stage
 from s1ray.errors import MissingError, UnreachableError
@@ -34,6 +34,21 @@ def jsonl(tmp_path: Path) -> Path:
     ]
     path.write_text("\n".join(json.dumps(row) for row in rows) + "\n\n", encoding="utf-8")
     return path
+
+
+def test_a_files_name_decides_the_run_and_its_folder_does_not(jsonl: Path, tmp_path: Path) -> None:
+    other, moved = tmp_path / "other.jsonl", tmp_path / "elsewhere" / "pool.jsonl"
+    moved.parent.mkdir()
+    for copy in (other, moved):
+        copy.write_bytes(jsonl.read_bytes())
+
+    def run_of(path: Path, leaks: Path = jsonl) -> str:
+        settings = {"sources": [source(path)], "decontamination": {"benchmarks": [{"path": str(leaks)}]}}
+        return curate.open(config(output=str(tmp_path / "run"), **settings)).digest
+
+    assert run_of(jsonl) == run_of(moved) == run_of(jsonl, moved)
+    assert len({run_of(jsonl), run_of(other), run_of(jsonl, other)}) == 3
+    assert rows_of(other)[0].source == "other"
 
 
 def test_tokenizers_and_weights_are_inputs_where_they_are_local(tmp_path: Path) -> None:
