@@ -276,6 +276,15 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
     return manifest
 
 
+def is_complete(path: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds a complete run, of whatever config.
+
+    Raises:
+        RunError: its manifest cannot be read.
+    """
+    return (read_manifest(path) or {}).get("status") == "complete"
+
+
 def digest(path: str | os.PathLike[str]) -> str:
     """A digest of a file's or folder's content, 16 hex digits.
 

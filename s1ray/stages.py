@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from s1ray.config import StageConfig
-from s1ray.runs import Run, check_folder
+from s1ray.runs import Run, check_folder, is_complete
 
 log = logging.getLogger("s1ray")
 
@@ -63,8 +63,9 @@ class Stage(Generic[C]):
             S1rayError: what the plan found, or what kept the run from finishing; RunError where the folder holds
                 something else.
         """
-        for line in self.check(config):
-            log.info("%s: %s", self.name, line)
+        if force or not is_complete(config.output):
+            for line in self.check(config):
+                log.info("%s: %s", self.name, line)
         with self.open(config, force=force) as run:
             if run.skipped:
                 log.info("%s: %s is already complete, skipped", self.name, run.path)
