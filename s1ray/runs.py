@@ -143,7 +143,7 @@ class Run:
         self.drops: dict[str, int] = {}
         self.figures: dict[str, Any] = {}
         resolved = config.model_dump(mode="json")
-        decisive = _without(resolved, config.incidental_fields())
+        decisive = without(resolved, config.incidental_fields())
         self._manifest: Manifest = {
             "stage": stage,
             "status": "running",
@@ -329,14 +329,14 @@ def _difference(old: Manifest, new: Manifest, incidental: Collection[str]) -> st
     """The fields in which two manifests differ, for the error message."""
     if old.get("stage") != new["stage"]:
         return ""
-    before, after = (_flatten(_without(side.get("config", {}), incidental)) for side in (old, new))
+    before, after = (_flatten(without(side.get("config", {}), incidental)) for side in (old, new))
     changed = [key for key in sorted(before | after) if before.get(key) != after.get(key)]
     earlier = {name: entry["digest"] for name, entry in old.get("inputs", {}).items()}
     changed += [f"input {name}" for name, entry in new["inputs"].items() if earlier.get(name) != entry["digest"]]
     return f" (differs in {', '.join(changed[:6])}{', ...' if len(changed) > 6 else ''})" if changed else ""
 
 
-def _without(node: object, names: Collection[str]) -> object:
+def without(node: object, names: Collection[str]) -> object:
     """A config without some of its fields, given by dotted names in which `*` is any name."""
     if not isinstance(node, dict):
         return node
@@ -344,7 +344,7 @@ def _without(node: object, names: Collection[str]) -> object:
     for key, value in node.items():
         heads = [name.partition(".") for name in names if name.partition(".")[0] in (key, "*")]
         if all(dot for _, dot, _ in heads):
-            left[key] = _without(value, [rest for _, _, rest in heads])
+            left[key] = without(value, [rest for _, _, rest in heads])
     return left
 
 

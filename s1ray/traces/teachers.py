@@ -26,6 +26,7 @@ from s1ray.generation.base import GenerationRequest, Generator, request_seed
 from s1ray.generation.blocking import BlockingGenerator, MakeGenerator
 from s1ray.generation.engine import check_engine, engine_actor_options, engine_identity
 from s1ray.models import EngineConfig, FormatRef
+from s1ray.runs import without
 from s1ray.schemas import Completion, Question
 from s1ray.thinking.budget import ThinkingBudget
 
@@ -106,7 +107,9 @@ class Teacher(Config):
 
     def fingerprint(self) -> dict[str, JsonValue]:
         """What decides what the teacher writes, besides the asks and the seed."""
-        return self.model_dump(mode="json", exclude=set(self.incidental))
+        decisive = without(self.model_dump(mode="json"), self.incidental_fields())
+        assert isinstance(decisive, dict)
+        return decisive
 
     def placement(self) -> Placement:
         """Where the teacher runs. Ray is connected."""
@@ -168,8 +171,7 @@ class VLLMTeacher(LanguageModelTeacher):
 
     def fingerprint(self) -> dict[str, JsonValue]:
         """A local model counts by its weights, not by its path."""
-        decisive = self.model_dump(mode="json", exclude={"engine", *self.incidental})
-        return decisive | {"engine": engine_identity(self.engine)}
+        return super().fingerprint() | {"engine": engine_identity(self.engine)}
 
     def placement(self) -> Placement:
         """One actor per engine, with its GPUs or CPUs."""

@@ -6,12 +6,13 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import httpx
 import pytest
 from pydantic import JsonValue
 
-from s1ray.config import ConfigError, to_yaml, validate_config
+from s1ray.config import Config, ConfigError, to_yaml, validate_config
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.http import HTTPGenerator
 from s1ray.miniature.pool import build_pool
@@ -267,3 +268,20 @@ def test_a_strangers_teacher_is_found_by_its_module() -> None:
     assert resolved.model_dump()["teacher"] == {"kind": kind, "word": "hm"}
     assert resolved.teacher.label == kind
     assert not isinstance(resolved.teacher, LanguageModelTeacher)
+
+
+class Slots(Config):
+    slots: int = 1
+
+
+class Rented(Parrot):
+    """Its machine's slots, a field within a field, change no trace."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"machine.slots"})
+
+    machine: Slots = Slots()
+
+
+def test_a_field_within_a_field_may_be_incidental() -> None:
+    one, other = (config({"kind": f"{__name__}:Rented", "word": "hm", "machine": {"slots": n}}).teacher for n in (1, 2))
+    assert one.fingerprint() == other.fingerprint() == {"kind": one.kind, "word": "hm", "machine": {}}
