@@ -10,7 +10,8 @@ from s1ray.thinking import ThinkingBudget
 from s1ray.thinking.vllm import PROCESSOR, BudgetForcing
 
 QUESTION = [{"role": "user", "content": "Start with 17 and apply +5 -8 +9."}]
-SMALL = {"dtype": "float32", "max_model_len": 1024, "enforce_eager": True}  # the miniature, on any CPU
+# The miniature, on any CPU; without a size for its KV cache, vLLM wants nearly all of the machine's memory.
+SMALL = {"dtype": "float32", "max_model_len": 1024, "enforce_eager": True, "kv_cache_memory_bytes": 2**28}
 
 if __name__ == "__main__":  # vLLM starts processes that import this file
     llm = LLM(str(BASE_MODEL_DIR), logits_processors=[PROCESSOR], **SMALL)

@@ -17,6 +17,9 @@ import httpx
 import pytest
 
 from s1ray.runs import read_manifest
+from s1ray.schemas import Question, read_table
+
+pytestmark = pytest.mark.end_to_end
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -77,12 +80,24 @@ def submit(dashboard: str, *entrypoint: str) -> str:
     return output
 
 
-def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path) -> None:
+def curate(dashboard: str, root: Path) -> Path:
+    """Curate 48 questions in a job; gives the folder of the runs."""
     submit(
         dashboard,
-        *("jobs/curate.py", "--config", "miniature", "--root", str(tmp_path)),
+        *("jobs/curate.py", "--config", "miniature", "--root", str(root)),
         *("--set", "sources.0.size=1500", "--set", "difficulty=null", "--set", "selection.size=48"),
     )
+    return root / "runs" / "miniature"
+
+
+def test_a_stage_runs_as_a_job(dashboard: str, tmp_path: Path) -> None:
+    runs = curate(dashboard, tmp_path)
+    assert len(read_table(runs / "curate" / "questions.parquet", Question)) == 48
+
+
+@pytest.mark.slow
+def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path) -> None:
+    runs = curate(dashboard, tmp_path)
     submit(
         dashboard,
         *("jobs/traces.py", "--config", "miniature", "--root", str(tmp_path)),
@@ -92,7 +107,7 @@ def test_curation_traces_and_training_run_as_jobs(dashboard: str, tmp_path: Path
         *("jobs/train.py", "--config", "miniature", "--root", str(tmp_path)),
         *("--set", "epochs=1"),
     )
-    train = tmp_path / "runs" / "miniature" / "train"
+    train = runs / "train"
     manifest = read_manifest(train)
     assert manifest is not None
     assert manifest["status"] == "complete"
