@@ -11,7 +11,10 @@ from s1ray.thinking.transformers import BudgetForcingLogitsProcessor
 
 QUESTION = [{"role": "user", "content": "Start with 17 and apply +5 -8 +9."}]
 
-tokenizer, model = AutoTokenizer.from_pretrained(BASE_MODEL_DIR), AutoModelForCausalLM.from_pretrained(BASE_MODEL_DIR)
+tokenizer, model = (
+    AutoTokenizer.from_pretrained(BASE_MODEL_DIR),
+    AutoModelForCausalLM.from_pretrained(BASE_MODEL_DIR, dtype="float32"),
+)
 inputs = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 
 budget = ThinkingBudget(max_tokens=64, waits=1)

@@ -209,7 +209,9 @@ class SegmentedGenerator(AtEndpoint):
     async def _ask_context(self, request_id: str) -> int:
         answer = await self._transport.ask(request_id, "/models")
         try:
-            there = {model["id"]: model.get("max_model_len") for model in answer["data"]}
+            # vLLM has it in the card, s1ray's server in the card's metadata.
+            cards = {model["id"]: model.get("metadata", {}) | model for model in answer["data"]}
+            there = {name: card.get("max_model_len") for name, card in cards.items()}
         except (KeyError, TypeError, AttributeError):
             there = {}
         context = there.get(self._model)

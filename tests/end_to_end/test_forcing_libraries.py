@@ -7,6 +7,7 @@ For 100 random budgets on the miniature, token for token. Where ids part, the mo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import runpy
 import sys
@@ -20,7 +21,7 @@ from s1ray.generation import GenerationRequest, complete_all
 from s1ray.generation.http import HTTPGenerator
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.schemas import Completion
-from s1ray.thinking import ThinkingFormat
+from s1ray.thinking import BudgetForcer, ThinkingFormat
 from s1ray.thinking.format import eos_ids_of
 from tests.support.forcing_cases import Case, Vocabulary, equally_good, miniature_prompts, parting, random_case
 
@@ -93,6 +94,13 @@ def in_transformers(model: Any, tokenizer: Any, cases: Sequence[Case]) -> list[C
     return completions
 
 
+def is_served(case: Case) -> bool:
+    """Whether the server takes a budget: it refuses what the response's own limit leaves no room for."""
+    reserve = case.budget.answer_reserve
+    limit = BudgetForcer(case.plan, case.plan.start, room=case.room).limit
+    return (reserve is None or reserve < case.room) and (limit is None or case.budget.min_tokens <= limit)
+
+
 def at_the_server(url: str, cases: Sequence[Case]) -> list[list[int]]:
     requests = [
         GenerationRequest(id=str(i), prompt_ids=case.prompt_ids, budget=case.budget, max_tokens=case.room)
@@ -119,7 +127,8 @@ def test_generate_vllm_and_the_server_give_the_same_greedy_ids(
     formats = [ThinkingFormat.preset("s1").resolve(tokenizer, eos)]
     words = Vocabulary(["Wait", "Hmm, so", "\nWait"], [("1",), ("so", " is"), ("\n\n", "Then", "2 +")])
     prompts = miniature_prompts(tokenizer, rng, 40)
-    cases = [random_case(rng, formats, words, prompts) for _ in range(CASES)]
+    drawn = (random_case(rng, formats, words, prompts) for _ in itertools.count())
+    cases = list(itertools.islice(filter(is_served, drawn), CASES))
 
     expected = in_transformers(model, tokenizer, cases)
     ties = 0

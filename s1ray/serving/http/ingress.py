@@ -227,5 +227,6 @@ def model_card(model: ServedModel, llm_config: LLMConfig) -> ModelCard:
         "default_thinking_tokens": model.budgets.default,
         "maximum_thinking_tokens": model.budgets.maximum,
         "effort": model.budgets.effort,
+        "max_model_len": model.max_model_len,
     }
     return card
