@@ -24,6 +24,8 @@ def configure(*, verbose: bool = False) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    # Serve gives the root logger a handler; every request of an evaluation would be a line.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 @contextlib.contextmanager
