@@ -107,6 +107,8 @@ class Completion:
     """Waits that budget forcing inserted (not the model's own)."""
     end_forced: str | None = None
     """Why the end of thinking was forced ("budget", ...). None: the model ended it."""
+    answer_cut: bool = False
+    """The answer reached a limit (its own, or the whole response's) before the model ended it."""
     finish_reason: str = "stop"
     output_ids: list[int] | None = None
     error: str | None = None
@@ -139,6 +141,7 @@ class Evaluation:
     answer_tokens: int
     waits: int
     end_forced: str | None = None
+    answer_cut: bool = False
     finish_reason: str = "stop"
     error: str | None = None
 

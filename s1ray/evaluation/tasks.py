@@ -56,6 +56,7 @@ def evaluation_row(task: Task, completion: Completion, grade: Grader) -> Evaluat
         answer_tokens=completion.answer_tokens,
         waits=completion.waits,
         end_forced=completion.end_forced,
+        answer_cut=completion.answer_cut,
         finish_reason=completion.finish_reason,
     )
     if not row.answer.strip():

@@ -102,6 +102,7 @@ class HTTPGenerator(AtEndpoint):
         details = usage.get("completion_tokens_details") or {}
         thinking_tokens = ours.get("thinking_tokens", details.get("reasoning_tokens") or 0)
         rest = max(0, (usage.get("completion_tokens") or 0) - thinking_tokens)
+        finish_reason = choice.get("finish_reason") or "stop"
         return Completion(
             id=request.id,
             thinking=thinking,
@@ -111,6 +112,7 @@ class HTTPGenerator(AtEndpoint):
             answer_tokens=ours.get("answer_tokens", rest),
             waits=ours.get("waits", 0),
             end_forced=ours.get("end_forced"),
-            finish_reason=choice.get("finish_reason") or "stop",
+            answer_cut=ours.get("answer_cut", finish_reason == "length"),
+            finish_reason=finish_reason,
             output_ids=choice.get("token_ids"),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 Tokens = Annotated[StrictInt, Field(ge=0, le=2**31)]
 
@@ -52,6 +52,16 @@ class ThinkingBudget(BaseModel):
     answer_reserve: Tokens | None = None
     """Tokens of the response that are kept for the answer: the thinking is cut early enough for the end text and this
     many more. None: an eighth of what the response may have, at most 1,024."""
+    answer_max_tokens: Annotated[StrictInt, Field(ge=1, le=2**31)] | None = None
+    """Tokens of the answer at most; at this number its end is forced. None: what the response has left."""
+    reopen: Literal["forbid", "allow"] = "forbid"
+    """Whether the model may think again once its answer has begun (interleaved thinking). Further blocks draw on the
+    same budget, count as thinking and are no part of the answer. "forbid": the start delimiter cannot be written."""
+    scope: Literal["response", "turn"] = "response"
+    """What `max_tokens` and `min_tokens` cover. "turn": thinking that the request carries in the assistant's messages
+    since the last user message is taken off first."""
+    stop: StrictBool = False
+    """Whether the request's stop strings act on the thinking, too, and not on the answer only."""
     loops: Annotated[StrictInt, Field(le=1024)] = 0
     """The thinking is cut when it ends in this many copies of one passage in a row (at least 32 tokens in all, and a
     passage of at most 1,024), whatever waits or minimum the request asks for. 0: never."""
