@@ -60,14 +60,14 @@ class MajorityVote(Strategy):
         )
 
     def _request(self, question: Question, sample: int, vote: int, sampling: Sampling, seed: int) -> GenerationRequest:
-        key = f"{question.id}-{sample}-{vote}"
+        key, answer = f"{question.id}-{sample}-{vote}", sampling.answer_tokens
         return GenerationRequest(
             id=key,
             messages=[{"role": "user", "content": question.question}],
-            budget=ThinkingBudget(max_tokens=self.max_tokens, answer_reserve=sampling.answer_tokens),
+            budget=ThinkingBudget(max_tokens=self.max_tokens, answer_reserve=answer, answer_max_tokens=answer),
             temperature=self.temperature,
             top_p=sampling.top_p,
-            # The delimiters count neither as thinking nor as answer; 32 tokens are room enough for them.
-            max_tokens=self.max_tokens + sampling.answer_tokens + 32,
+            # 32 tokens are room enough for the delimiters and the end of the response.
+            max_tokens=self.max_tokens + answer + 32,
             seed=request_seed(seed, key),
         )

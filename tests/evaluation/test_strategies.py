@@ -106,6 +106,18 @@ def test_mistakes_are_named(tmp_path: Path, arm: dict[str, JsonValue], message: 
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("arm", [{}, {"max_tokens": 0}, {"max_tokens": 64}, {"max_tokens": 64, "waits": 2}])
+def test_an_answer_has_the_same_limit_in_every_arm_and_room_for_it(arm: dict[str, int]) -> None:
+    request = BudgetForcing.model_validate(arm).request(questions(1)[0], 0, Sampling(answer_tokens=100), seed=0)
+    assert request.budget is not None
+    assert (request.budget.answer_max_tokens, request.budget.answer_reserve) == (100, 100)
+    if "max_tokens" in arm:
+        # Two delimiters of s1's format and "Final Answer:" are fewer than 32 tokens; one more ends the response.
+        assert request.max_tokens == arm["max_tokens"] + 32 + 100 + 1
+    else:
+        assert request.max_tokens is None
+
+
 def test_arm_labels_tell_every_setting_apart() -> None:
     arms = [
         BudgetForcing(),

@@ -15,8 +15,7 @@ BUDGET_FORCING = "budget_forcing"
 """Name in the registry."""
 
 DELIMITER_TOKENS = 32
-"""Room for the delimiters and the forced beginning of the answer, which count neither as thinking nor as the model's
-answer; no format needs as many."""
+"""Room for the delimiters and the forced beginning of the answer; no format needs as many."""
 
 
 class BudgetForcing(Strategy):
@@ -44,7 +43,7 @@ class BudgetForcing(Strategy):
 
     @property
     def budget(self) -> ThinkingBudget:
-        """The budget of a request, but for the tokens that it keeps for the answer."""
+        """The budget of a request, but for the limit of the answer."""
         return ThinkingBudget(
             max_tokens=self.max_tokens, min_tokens=self.min_tokens, waits=self.waits, wait_text=self.wait_text
         )
@@ -72,12 +71,14 @@ class BudgetForcing(Strategy):
         their settings and not by luck.
         """
         key, answer = f"{question.id}-{sample}", sampling.answer_tokens
+        budget = self.budget.model_copy(update={"answer_reserve": answer, "answer_max_tokens": answer})
         return GenerationRequest(
             id=key,
             messages=[{"role": "user", "content": question.question}],
-            budget=self.budget.model_copy(update={"answer_reserve": answer}),
+            budget=budget,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
-            max_tokens=None if self.max_tokens is None else self.max_tokens + DELIMITER_TOKENS + answer,
+            # One more for the token that ends the response.
+            max_tokens=None if self.max_tokens is None else self.max_tokens + DELIMITER_TOKENS + answer + 1,
             seed=request_seed(seed, key) if sampling.temperature > 0 else None,
         )
