@@ -171,16 +171,20 @@ def train_inspect(
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Write the HTML report of one or more evaluations, and print its table."""
     with user_errors():
         from rich.console import Console
 
-        from s1ray.evaluation.report import summary_table, write_report
+        from s1ray.evaluation.report import summary_markdown, summary_table, write_report
 
         write_report(runs, output)
-        Console().print(summary_table(runs))
-        typer.echo(f"report: {output}")
+        if markdown:
+            typer.echo(summary_markdown(runs))
+        else:
+            Console().print(summary_table(runs))
+        typer.echo(f"report: {output}", err=markdown)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""One model measured with one arm: accuracy, tokens, limits, waits and failures, from its Evaluation rows."""
+"""One model measured with one arm: accuracy, tokens, limits, waits, cuts and failures, from its Evaluation rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from s1ray.evaluation.metrics import Estimate
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING
 from s1ray.schemas import Evaluation
+from s1ray.thinking.format import ThinkingFormat
 
 T = TypeVar("T")
+
+MAX_CUT_SHARE = 0.01
+"""Share of cut answers above which an arm's accuracy is that of its limit as much as of its thinking."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +30,8 @@ class ArmResult:
     rows: list[Evaluation]
     """By id; thinking and answer are left out (empty), since they can take gigabytes."""
     seed: int = 0
+    raw_markers: int = 0
+    """Answers with raw markers (`raw_markers`)."""
 
     @property
     def arm(self) -> str:
@@ -57,6 +63,12 @@ class ArmResult:
         """Mean answer tokens per question; failed requests are left out."""
         return metrics.mean_estimate(by_question(self.answered, lambda row: row.answer_tokens))
 
+    @cached_property
+    def total_tokens(self) -> Estimate:
+        """Mean tokens of thinking and answer per question; failed requests are left out."""
+        totals = by_question(self.answered, lambda row: row.thinking_tokens + row.answer_tokens)
+        return metrics.mean_estimate(totals)
+
     @property
     def longest(self) -> int:
         """Thinking tokens of the longest sample."""
@@ -84,6 +96,40 @@ class ArmResult:
         return Counter(row.end_forced or "own" for row in self.answered)
 
     @property
+    def cut(self) -> int:
+        """Answered samples whose answer reached a limit before the model ended it."""
+        # Rows of older runs say so in their finish reason only.
+        return sum(row.answer_cut or row.finish_reason == "length" for row in self.answered)
+
+    @property
+    def cut_share(self) -> float:
+        """The same as a share of the answered samples."""
+        return self.cut / len(self.answered)
+
+    @property
+    def finishes(self) -> Counter[str]:
+        """Answered samples by finish reason ("stop", "length")."""
+        return Counter(row.finish_reason for row in self.answered)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know, and to do, before the arm is compared with others; one line each."""
+        where, answers, found = f"{self.model} with {self.arm}", len(self.answered), []
+        if self.obeying < answers:
+            found.append(f"{where}: {answers - self.obeying} of {answers} responses think outside their limits")
+        if self.cut_share > MAX_CUT_SHARE:
+            found.append(
+                f"{where}: {self.cut} of {answers} answers were cut ({100 * self.cut_share:.1f} %); "
+                "raise sampling.answer_tokens"
+            )
+        if self.raw_markers:
+            found.append(
+                f"{where}: {self.raw_markers} of {answers} answers have delimiters of the thinking format in their "
+                "text; read them in evaluations.parquet"
+            )
+        return found
+
+    @property
     def errors(self) -> int:
         """Samples whose request failed for good."""
         return len(self.rows) - len(self.answered)
@@ -109,6 +155,16 @@ class ArmResult:
         if not questions:
             return None
         return metrics.accuracy({key: self.correct[key] for key in questions}, seed=self.seed)
+
+
+def raw_markers(answers: Iterable[str], thinking_format: ThinkingFormat) -> int:
+    """How many of the answers have a marker of the format in their text: its start, its end or an end trigger. There
+    the model went on thinking after the end, or began another turn.
+
+    Special tokens are no part of an answer's text; only markers that are ordinary text can be seen.
+    """
+    markers = (thinking_format.start, thinking_format.end, *thinking_format.end_triggers)
+    return sum(any(marker in answer for marker in markers) for answer in answers)
 
 
 def by_question(rows: Iterable[Evaluation], value: Callable[[Evaluation], T]) -> dict[str, list[T]]:

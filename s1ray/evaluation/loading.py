@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.evaluation.arm_result import ArmResult
+from s1ray.evaluation.arm_result import ArmResult, raw_markers
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.results import EvalResults
 from s1ray.evaluation.strategies.base import Strategy
@@ -53,7 +53,9 @@ def load_results(run_dirs: Sequence[str | os.PathLike[str]]) -> EvalResults:
                 if not tables[key].num_rows:
                     raise RunError(f"{run_dir / RESULTS}: no row of model {key[0]!r} with arm {key[1]!r}")
                 rows = evaluations(tables[key].drop_columns(list(TEXTS)))
-                result = ArmResult(model.label, setting, rows, config.seed)
+                answers = (answer.as_py() for answer in tables[key]["answer"])
+                markers = raw_markers(answers, model.thinking_format)
+                result = ArmResult(model.label, setting, rows, config.seed, markers)
                 if not result.answered:
                     raise RunError(
                         f"{run_dir}: every request of {key[0]!r} with arm {key[1]!r} failed; nothing to report"

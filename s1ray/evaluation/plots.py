@@ -1,4 +1,4 @@
-"""The report's two plots, drawn with matplotlib: as SVG in the colours of the page's theme, and as files.
+"""The report's plots, drawn with matplotlib: as SVG in the colours of the page's theme, and as files.
 
 Functions take `EvalResults` and give a matplotlib `Figure`; nothing here touches pyplot's global state.
 """
@@ -52,8 +52,12 @@ _VARIABLES = {
 } | {mark: f"var(--model-{index})" for index, mark in enumerate(_MARKS.models)}
 
 
-def accuracy_curve(results: EvalResults, palette: Palette = PRINT) -> Figure:
-    """Accuracy against mean thinking tokens, one curve per model, as in s1, figure 1.
+Tokens = Literal["thinking", "total"]
+"""What an axis of tokens counts: thinking alone, or thinking and answer."""
+
+
+def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Tokens = "thinking") -> Figure:
+    """Accuracy against mean tokens, one curve per model, as in s1, figure 1.
 
     Solid: the arms with growing maximum. Hollow and dashed: the arms with waits. Hollow and dotted: other strategies.
     Bars: 95 % intervals of the accuracy.
@@ -65,16 +69,17 @@ def accuracy_curve(results: EvalResults, palette: Palette = PRINT) -> Figure:
             colour, marker = _look(palette, index)
             maxima = results.maxima(model)
             if maxima:
-                _errorbars(axes, [_tokens(r) for r in maxima], maxima, colour, marker, label=model)
+                _errorbars(axes, [_tokens(r, tokens) for r in maxima], maxima, colour, marker, label=model)
             for series in results.wait_series(model):
                 waits = [r for r in series if r.setting.budget.waits]
-                _hollow(axes, series, waits, palette, index, "dashed", f"{model}, with waits")
+                _hollow(axes, series, waits, tokens, palette, index, "dashed", f"{model}, with waits")
                 for result in waits:
-                    _note(axes, result, f"{result.setting.budget.waits}×", palette)
+                    _note(axes, result, tokens, f"{result.setting.budget.waits}×", palette)
             for strategy, arms in results.other_series(model).items():
-                _hollow(axes, arms, arms, palette, index, "dotted", f"{model}, {strategy}")
-        _log2_tokens(axes, [_tokens(r) for r in results.arms])
-        axes.set_xlabel("mean thinking tokens (log₂ scale)")
+                _hollow(axes, arms, arms, tokens, palette, index, "dotted", f"{model}, {strategy}")
+        _log2_tokens(axes, [_tokens(r, tokens) for r in results.arms])
+        what = "thinking tokens" if tokens == "thinking" else "tokens of thinking and answer"
+        axes.set_xlabel(f"mean {what} (log₂ scale)")
         _percent_axis(axes, "accuracy (%)")
         axes.legend(loc="best")
     return figure
@@ -98,7 +103,7 @@ def waits_plot(results: EvalResults, palette: Palette = PRINT) -> Figure | None:
             if longest.budget.wait_text != "Wait":
                 label += f", {' '.join(longest.budget.wait_texts) or 'no text'}"
             _errorbars(upper, positions, results_of_series, colour, marker, label=label)
-            lower.plot(positions, [_tokens(r) for r in results_of_series], color=colour, marker=marker)
+            lower.plot(positions, [_tokens(r, "thinking") for r in results_of_series], color=colour, marker=marker)
         _percent_axis(upper, "accuracy (%)")
         upper.legend(loc="best")
         lower.set_ylabel("mean thinking\ntokens")
@@ -208,6 +213,7 @@ def _hollow(
     axes: Axes,
     line: list[ArmResult],
     points: list[ArmResult],
+    tokens: Tokens,
     palette: Palette,
     index: int,
     style: Literal["dashed", "dotted"],
@@ -216,15 +222,16 @@ def _hollow(
     """A thin broken line, and hollow markers at some of its points."""
     colour, marker = _look(palette, index)
     dashes = (0, (2, 2)) if style == "dashed" else (0, (1, 2))
-    axes.plot([_tokens(r) for r in line], [_percent(r) for r in line], color=colour, ls=dashes, linewidth=1, zorder=1)
-    x = [_tokens(r) for r in points]
+    path = [_tokens(r, tokens) for r in line], [_percent(r) for r in line]
+    axes.plot(*path, color=colour, ls=dashes, linewidth=1, zorder=1)
+    x = [_tokens(r, tokens) for r in points]
     _errorbars(axes, x, points, colour, marker, label=label, face=palette.ground, line="none")
 
 
-def _note(axes: Axes, result: ArmResult, text: str, palette: Palette) -> None:
+def _note(axes: Axes, result: ArmResult, tokens: Tokens, text: str, palette: Palette) -> None:
     axes.annotate(
         text,
-        (_tokens(result), 100 * result.accuracy.high),
+        (_tokens(result, tokens), 100 * result.accuracy.high),
         xytext=(0, 4),
         textcoords="offset points",
         horizontalalignment="center",
@@ -237,8 +244,8 @@ def _percent(result: ArmResult) -> float:
     return 100 * result.accuracy.value
 
 
-def _tokens(result: ArmResult) -> float:
-    return result.thinking_tokens.value
+def _tokens(result: ArmResult, tokens: Tokens) -> float:
+    return (result.thinking_tokens if tokens == "thinking" else result.total_tokens).value
 
 
 def _percent_axis(axes: Axes, label: str) -> None:

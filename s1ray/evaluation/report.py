@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.PathLike[str]) -> Path:
-    """Write the report of finished eval runs, and next to it the main curve as PNG and SVG.
+    """Write the report of finished eval runs, and next to it the main curve as PNG and SVG, in two views.
 
-    The curve's files are named after the report: report.html gets report.accuracy.png and report.accuracy.svg.
+    The curve's files are named after the report: report.html gets report.accuracy.png and .svg (against thinking
+    tokens), and report.accuracy-total.png and .svg (against the tokens of thinking and answer).
 
     Args:
         run_dirs: run folders of `s1ray eval` on the same questions.
@@ -50,14 +51,18 @@ def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.
     check_folder(out_html.absolute().parent)
     results = load_results(run_dirs)
     write_text(out_html, _render(results, _questions(run_dirs)))
-    curve = plots.accuracy_curve(results)
-    for suffix in (".accuracy.png", ".accuracy.svg"):
-        plots.save(curve, out_html.with_suffix(suffix))
+    curves = {
+        ".accuracy": plots.accuracy_curve(results),
+        ".accuracy-total": plots.accuracy_curve(results, tokens="total"),
+    }
+    for name, curve in curves.items():
+        for kind in (".png", ".svg"):
+            plots.save(curve, out_html.with_suffix(name + kind))
     return out_html
 
 
 def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
-    """The main numbers for the terminal: a row for each model and arm.
+    """The main numbers for the terminal: a row for each model and arm, and below them what to be warned of.
 
     Raises:
         RunError: as `write_report`.
@@ -66,27 +71,65 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
     from rich.table import Table
 
     results = load_results(run_dirs)
-    questions = len(results.arms[0].correct)
-    title = f"{questions} questions; intervals are 95 %"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column in ("model", "arm"):
+    table = Table(
+        title=f"{len(results.arms[0].correct)} questions; intervals are 95 %; "
+        f"Control {percent(results.obeying / results.answered)} % of {results.answered:,} responses",
+        title_justify="left",
+        caption="\n".join(f"warning: {warning}" for warning in results.warnings),
+        caption_justify="left",
+        caption_style="yellow",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
+    for column in SUMMARY_COLUMNS[:2]:
         table.add_column(column, no_wrap=True)
-    for column in ("accuracy (%)", "thinking\ntokens", "longest", "waits", "control\n(%)"):
+    for column in SUMMARY_COLUMNS[2:]:
         table.add_column(column, justify="right", no_wrap=True)
     for model in results.models:
         for result in results.of(model):
-            accuracy = result.accuracy
-            table.add_row(
-                model,
-                result.arm,
-                f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})",
-                f"{result.thinking_tokens.value:,.1f}",
-                f"{result.longest:,}",
-                f"{result.waits:.2f}",
-                percent(result.obeying / len(result.answered)),
-            )
+            table.add_row(*_summary(result))
         table.add_section()
     return table
+
+
+def summary_markdown(run_dirs: Sequence[str | os.PathLike[str]]) -> str:
+    """The same table in Markdown, for a README.
+
+    Raises:
+        RunError: as `write_report`.
+    """
+    rows = [
+        [column.replace("\n", " ") for column in SUMMARY_COLUMNS],
+        ["---"] * len(SUMMARY_COLUMNS),
+        *(_summary(result) for result in load_results(run_dirs).arms),
+    ]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
+
+
+SUMMARY_COLUMNS = (
+    "model",
+    "arm",
+    "accuracy (%)",
+    "thinking\ntokens",
+    "answer\ntokens",
+    "answers\ncut (%)",
+    "waits",
+)
+
+
+def _summary(result: ArmResult) -> list[str]:
+    """One row of the summary, in the order of `SUMMARY_COLUMNS`."""
+    accuracy = result.accuracy
+    return [
+        result.model,
+        result.arm,
+        f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})",
+        f"{result.thinking_tokens.value:,.1f}",
+        f"{result.answer_tokens.value:,.1f}",
+        f"{result.cut} ({percent(result.cut_share)})",
+        f"{result.waits:.2f}",
+    ]
 
 
 def percent(share: float) -> str:
@@ -152,6 +195,7 @@ def _render(results: EvalResults, questions: dict[str, str]) -> str:
         samples_a_question=max(result.samples for result in results.arms),
         headlines=_headlines(results, between_models, between_waits),
         accuracy_svg=plots.to_svg(plots.accuracy_curve(results, plots.THEMED), "plot-accuracy"),
+        total_svg=plots.to_svg(plots.accuracy_curve(results, plots.THEMED, tokens="total"), "plot-total"),
         waits_svg=plots.to_svg(waits, "plot-waits") if waits else None,
         methods=results.methods(),
         between_models=between_models,
@@ -163,6 +207,7 @@ def _render(results: EvalResults, questions: dict[str, str]) -> str:
         manifests=results.manifests,
         recounted=[m.label for config in results.configs for m in config.models if m.weights is not None],
         ends=sorted({reason for result in results.arms for reason in result.ends}, key=lambda r: (r != "own", r)),
+        finishes=sorted({reason for result in results.arms for reason in result.finishes}, reverse=True),
         errors=sum(result.errors for result in results.arms),
         unread=sum(result.unread for result in results.arms),
         graders=sorted({grader for result in results.arms for grader in result.graders}),
@@ -185,13 +230,11 @@ def _headlines(
     waits = [c for c in between_waits if c.after.model == last]
     if waits:
         tiles.append(_tile(f"{last}: {waits[-1].after.setting.budget.waits} waits against none", waits[-1]))
-    obeying = sum(result.obeying for result in results.arms)
-    answered = sum(len(result.answered) for result in results.arms)
     tiles.append(
         {
             "label": "Control: thinking within its limits",
-            "value": f"{percent(obeying / answered)} %",
-            "detail": f"{obeying:,} of {answered:,} samples, counted from token ids",
+            "value": f"{percent(results.obeying / results.answered)} %",
+            "detail": f"{results.obeying:,} of {results.answered:,} samples, counted from token ids",
         }
     )
     return tiles

@@ -145,6 +145,21 @@ class EvalResults:
         return [compare(arms[0], arms[-1]) for model in self.models if len(arms := self.maxima(model)) > 1]
 
     @property
+    def answered(self) -> int:
+        """Answered samples of all arms."""
+        return sum(len(result.answered) for result in self.arms)
+
+    @property
+    def obeying(self) -> int:
+        """Those of them whose thinking is within their arm's limits."""
+        return sum(result.obeying for result in self.arms)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of all arms."""
+        return [warning for result in self.arms for warning in result.warnings]
+
+    @property
     def domains(self) -> list[str | None]:
         """Domains of the questions, by name; None (no domain) last."""
         seen = {row.domain for result in self.arms for row in result.rows}

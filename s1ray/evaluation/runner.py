@@ -19,13 +19,13 @@ from pathlib import Path
 
 from s1ray.benchmarks import is_file
 from s1ray.config import ConfigError
+from s1ray.evaluation.arm_result import ArmResult, raw_markers
 from s1ray.evaluation.benchmarks import load_questions
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.endpoint import api_key, check_endpoint
 from s1ray.evaluation.journal import Journal
 from s1ray.evaluation.loading import QUESTIONS, RESULTS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
-from s1ray.evaluation.metrics import within
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.tasks import ArmKey, Task, all_tasks
@@ -62,7 +62,7 @@ def plan(config: EvalConfig) -> list[str]:
     if len(bounded) < len(maxima):
         thinking = "thinking tokens up to the context"
     total = responses * len(maxima)
-    lines.append(f"{total:,} responses, {thinking}, {config.sampling.answer_tokens:,} tokens kept for each answer")
+    lines.append(f"{total:,} responses, {thinking}, answers of at most {config.sampling.answer_tokens:,} tokens")
     lines.append(f"{config.endpoint.concurrency} requests in flight at {config.endpoint.base_url}")
     return lines
 
@@ -182,23 +182,27 @@ def _account_for_failures(config: EvalConfig, rows: list[Evaluation]) -> None:
 
 
 def _figures(config: EvalConfig, rows: list[Evaluation]) -> dict[str, dict[str, float]]:
-    """What the manifest says about each arm. Thinking outside the limits is logged, too."""
-    arms = {(model.label, arm.name): arm for model in config.models for arm in config.arms_of(model)}
+    """What the manifest says about each arm; its warnings are logged, too."""
     figures: dict[str, dict[str, float]] = {}
-    for key, arm in arms.items():
-        answered = [row for row in rows if (row.model, row.arm) == key and row.error is None]
-        if not answered:
-            continue
-        limits = arm.limits
-        outside = sum(not within(row.thinking_tokens, *limits) for row in answered)
-        if outside:
-            log.warning("eval: %s with %s: %d of %d responses think outside their limits", *key, outside, len(answered))
-        figures[" ".join(key)] = {
-            "correct": sum(row.correct for row in answered),
-            "answered": len(answered),
-            "thinking_tokens": round(sum(row.thinking_tokens for row in answered) / len(answered), 2),
-            "outside_limits": outside,
-        }
+    for model in config.models:
+        for arm in config.arms_of(model):
+            own = [row for row in rows if (row.model, row.arm) == (model.label, arm.name)]
+            markers = raw_markers((row.answer for row in own), model.thinking_format)
+            result = ArmResult(model.label, arm, own, config.seed, markers)
+            answered = len(result.answered)
+            if not answered:
+                continue
+            for warning in result.warnings:
+                log.warning("eval: %s", warning)
+            figures[f"{model.label} {arm.name}"] = {
+                "correct": sum(row.correct for row in result.answered),
+                "answered": answered,
+                "thinking_tokens": round(result.thinking_tokens.value, 2),
+                "answer_tokens": round(result.answer_tokens.value, 2),
+                "answers_cut": result.cut,
+                "raw_markers": markers,
+                "outside_limits": answered - result.obeying,
+            }
     return figures
 
 

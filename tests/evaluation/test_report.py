@@ -10,7 +10,7 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from s1ray.evaluation.loading import load_results
-from s1ray.evaluation.report import percent, summary_table, write_report
+from s1ray.evaluation.report import percent, summary_markdown, summary_table, write_report
 from s1ray.evaluation.samples import choose_samples
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
@@ -118,8 +118,8 @@ def test_colours_follow_the_theme(plain_page: tuple[str, Checker]) -> None:
 def test_the_same_runs_give_the_same_bytes(plain_run: Path, tmp_path: Path) -> None:
     first = write_report([plain_run], tmp_path / "a.html").read_bytes()
     assert write_report([plain_run], tmp_path / "b.html").read_bytes() == first
-    for end in ("png", "svg"):
-        assert (tmp_path / f"a.accuracy.{end}").read_bytes() == (tmp_path / f"b.accuracy.{end}").read_bytes()
+    for end in ("accuracy.png", "accuracy.svg", "accuracy-total.png", "accuracy-total.svg"):
+        assert (tmp_path / f"a.{end}").read_bytes() == (tmp_path / f"b.{end}").read_bytes()
 
 
 def test_failed_requests_are_announced(make_run: MakeRun, tmp_path: Path) -> None:
@@ -128,6 +128,23 @@ def test_failed_requests_are_announced(make_run: MakeRun, tmp_path: Path) -> Non
 
     _, checker = page([make_run(change=fail)], tmp_path / "report.html")
     assert re.search(r"[1-9]\d* request\(s\) failed for good", "".join(checker.text))
+
+
+def test_what_happens_after_the_thinking_is_shown_and_warned_of(make_run: MakeRun, tmp_path: Path) -> None:
+    def go_on(row: Evaluation) -> dict[str, object]:
+        return {"answer_cut": True, "answer_tokens": 70} if row.arm == "max=0" and row.gold in ("1", "2") else {}
+
+    run = make_run(change=go_on)
+    warning = "sft with max=0: 2 of 40 answers were cut (5.0 %); raise sampling.answer_tokens"
+    _, checker = page([run], tmp_path / "report.html")
+    text = " ".join(" ".join(checker.text).split())
+    assert warning in text
+    assert "7.3 2 5.0 %" in text, "mean answer tokens, cut answers and their share"
+    assert "7 → 7 2 (5.0 %) → 2 (5.0 %)" in text, "base against sft, both at max=0"
+    assert "mean tokens of thinking and answer (log₂ scale)" in text
+    shown = io.StringIO()
+    Console(file=shown).print(summary_table([run]))
+    assert f"warning: {warning}" in " ".join(shown.getvalue().split())
 
 
 def test_a_lean_run_makes_a_report_too(make_run: MakeRun, tmp_path: Path) -> None:
@@ -175,6 +192,15 @@ def test_the_terminal_table_has_a_row_for_each_measurement(plain_run: Path) -> N
     shown = io.StringIO()
     Console(file=shown, width=80).print(table)
     assert "…" not in shown.getvalue(), "it fits a terminal of 80 columns"
+
+
+def test_the_markdown_table_says_what_the_terminals_does(plain_run: Path) -> None:
+    header, rule, *rows = [line.strip("| ").split(" | ") for line in summary_markdown([plain_run]).splitlines()]
+    assert header == [*("model", "arm", "accuracy (%)", "thinking tokens", "answer tokens", "answers cut (%)", "waits")]
+    assert set(rule) == {"---"}
+    assert {len(row) for row in [rule, *rows]} == {len(header)}
+    columns = [list(column.cells) for column in summary_table([plain_run]).columns]
+    assert rows == [list(cells) for cells in zip(*columns, strict=True)]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+from collections import Counter
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from pydantic import JsonValue
 
-from s1ray.evaluation.loading import load_results
+from s1ray.evaluation.arm_result import raw_markers
+from s1ray.evaluation.loading import RESULTS, load_results
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
+from s1ray.thinking.format import PRESETS
 from tests.evaluation.conftest import MakeRun
 from tests.support.evaluations import measured
 
@@ -121,3 +126,80 @@ def test_an_arm_result_does_not_depend_on_the_order_of_its_rows(make_run: MakeRu
     result = measured(make_run(samples=3), "sft", "max=64")
     turned = dataclasses.replace(result, rows=result.rows[::-1])
     assert (turned.accuracy, turned.thinking_tokens) == (result.accuracy, result.thinking_tokens)
+
+
+def after_the_thinking(row: Evaluation) -> dict[str, object]:
+    """Fields of a row that differ from row to row, some of them failed."""
+    draw = random.Random(f"{row.arm} {row.id}")
+    return {
+        "thinking_tokens": draw.randrange(0, 16),
+        "answer_tokens": draw.randrange(1, 90),
+        "answer_cut": draw.random() < 0.2,
+        "finish_reason": draw.choice(["stop", "stop", "length"]),
+        "error": draw.choice([None, None, None, "timeout"]),
+    }
+
+
+def test_what_happens_after_the_thinking_is_counted_over_the_answered_samples(make_run: MakeRun) -> None:
+    for result in load_results([make_run(samples=2, change=after_the_thinking)]).arms:
+        sums: dict[str, list[int]] = {}
+        finishes, cut, answered = Counter[str](), 0, 0
+        for row in result.rows:
+            if row.error is None:
+                answered += 1
+                cut += row.answer_cut or row.finish_reason == "length"
+                finishes[row.finish_reason] += 1
+                sums.setdefault(row.question_id, []).append(row.answer_tokens)
+        assert 0 < answered < len(result.rows)
+        assert (result.cut, result.cut_share) == (cut, cut / answered)
+        assert result.finishes == finishes
+        means = [sum(tokens) / len(tokens) for tokens in sums.values()]
+        assert result.answer_tokens.value == pytest.approx(sum(means) / len(means))
+        both = result.thinking_tokens.value + result.answer_tokens.value
+        assert result.total_tokens.value == pytest.approx(both)
+        assert result.total_tokens.n == len(sums)
+
+
+def test_more_than_one_cut_answer_in_a_hundred_is_a_warning(make_run: MakeRun) -> None:
+    def cut(row: Evaluation) -> dict[str, object]:
+        return {"answer_cut": row.gold in {"max=16": ["1"], "max=64": ["1", "2"]}.get(row.arm, [])}
+
+    results = load_results([make_run(questions=100, change=cut, models=[{"label": "sft", "name": "s"}])])
+    assert [result.cut for result in results.arms] == [0, 1, 2, 0, 0]
+    assert results.warnings == ["sft with max=64: 2 of 100 answers were cut (2.0 %); raise sampling.answer_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "found"),
+    [
+        ("s1", "Final Answer: 4", False),
+        ("s1", "4\n<|im_start|>user", True),
+        ("s1", "<|im_end|>", True),
+        ("s1", "I think that <think> is a tag", False),
+        ("qwen3", "I think that <think> is a tag", True),
+        ("qwen3", "so it is 4.\n</think>\n\n4", True),
+        ("qwen3", "<tool_call>{}</tool_call>", False),
+    ],
+)
+def test_raw_markers_are_those_of_the_models_own_format(name: str, answer: str, found: bool) -> None:
+    assert raw_markers([answer, "4"], PRESETS[name]) == found
+
+
+def test_answers_with_raw_markers_are_counted_and_warned_of(make_run: MakeRun) -> None:
+    def think_on(row: Evaluation) -> dict[str, object]:
+        return {"answer": "hm</think>4"} if row.arm == "max=0" and row.gold in ("1", "2", "3") else {}
+
+    models = [{"label": "sft", "name": "s", "thinking_format": "qwen3"}]
+    results = load_results([make_run(change=think_on, models=models)])
+    assert [result.raw_markers for result in results.arms] == [3, 0, 0, 0, 0]
+    (warning,) = results.warnings
+    assert warning.startswith("sft with max=0: 3 of 40 answers have delimiters of the thinking format")
+
+
+def test_results_from_before_cut_answers_were_recorded_load_and_count_those_at_the_responses_limit(
+    make_run: MakeRun,
+) -> None:
+    run = make_run(change=lambda row: {"finish_reason": "length"} if row.gold == "7" else {})
+    file = run / RESULTS
+    pq.write_table(pq.read_table(file).drop_columns(["answer_cut"]), file)
+    assert [result.cut for result in load_results([run]).arms] == [1] * 10

@@ -99,6 +99,9 @@ def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file:
         "correct": 60,
         "answered": 60,
         "thinking_tokens": pytest.approx(22.17, abs=0.01),
+        "answer_tokens": 5.0,
+        "answers_cut": 0,
+        "raw_markers": 0,
         "outside_limits": 0,
     }
     assert write_report([run.path], run.path.parent / "report.html").stat().st_size > 20_000
