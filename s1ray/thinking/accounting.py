@@ -34,19 +34,31 @@ def account_unforced(
     """Count a response that nothing was forced on.
 
     It thinks where the prompt ends inside thinking or its first ids (line breaks aside) are the start delimiter, until
-    the first end trigger. What follows the whole end delimiter is the answer, and so is a tool call within the
-    thinking; a response that does not think is all answer, one whose end delimiter is not complete has none.
+    the first end trigger; and again from every start delimiter in its answer. What follows a whole end delimiter is the
+    answer, and so is a tool call within the thinking; a response that does not think is all answer, one whose end
+    delimiter is not complete has none.
     """
-    end, triggers = list(fmt.end), frozenset(fmt.end_triggers)
-    output = list(output_ids)
-    begin = thinking_begin(fmt, prompt_state(fmt.start, fmt.end, triggers, prompt_ids), output)
-    if begin is None:
-        return _split(output, 0, 0, 0, answered=True)
-    stop = next((i for i in range(begin, len(output)) if output[i] in triggers), len(output))
-    if stop < len(output) and output[stop] in fmt.tool_calls:
-        return _split(output, begin, stop, stop, answered=True)
-    answered = output[stop : stop + len(end)] == end
-    return _split(output, begin, stop, stop + len(end) if answered else len(output), answered=answered)
+    start, end, triggers = tuple(fmt.start), tuple(fmt.end), frozenset(fmt.end_triggers)
+    output = tuple(output_ids)
+    thinking: list[tuple[int, int]] = []
+    answer: list[tuple[int, int]] = []
+    begin = thinking_begin(fmt, prompt_state(start, end, triggers, prompt_ids), output)
+    at = 0
+    while begin is not None:
+        stop = next((i for i in range(begin, len(output)) if output[i] in triggers), len(output))
+        thinking.append((begin, stop))
+        if stop < len(output) and output[stop] in fmt.tool_calls:
+            at = stop
+        elif output[stop : stop + len(end)] == end:
+            at = stop + len(end)
+        else:
+            return _counted(thinking, answer)
+        again = next((i for i in range(at, len(output)) if output[i : i + len(start)] == start), None)
+        begin = None
+        if again is not None:
+            answer.append((at, again))
+            begin = again + len(start)
+    return _counted(thinking, [*answer, (at, len(output))])
 
 
 def thinking_begin(fmt: TokenizedFormat | ForcingPlan, state: PromptState, output_ids: Sequence[int]) -> int | None:
@@ -60,13 +72,14 @@ def thinking_begin(fmt: TokenizedFormat | ForcingPlan, state: PromptState, outpu
     return begin + len(fmt.start) if found else None
 
 
-def _split(output: list[int], begin: int, stop: int, answer: int, *, answered: bool) -> Accounting:
+def _counted(thinking: list[tuple[int, int]], answer: list[tuple[int, int]]) -> Accounting:
     return Accounting(
-        thinking_tokens=stop - begin,
-        answer_tokens=len(output) - answer,
+        thinking_tokens=sum(end - begin for begin, end in thinking),
+        answer_tokens=sum(end - begin for begin, end in answer),
         waits=0,
         end_forced=None,
-        answered=answered,
-        thinking_span=(begin, stop),
-        answer_begin=answer,
+        answered=bool(answer),
+        answer_cut=False,
+        thinking_spans=tuple(thinking),
+        answer_spans=tuple(answer),
     )

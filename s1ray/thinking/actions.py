@@ -44,6 +44,20 @@ class Bans:
         self._actions: dict[tuple[int, tuple[int, ...]], RowAction] = {}
         self._now: tuple[int, ...] = ()
 
+    @property
+    def has_sequences(self) -> bool:
+        """Whether some sequence is longer than one id."""
+        return bool(self._begun)
+
+    def clear(self) -> None:
+        """What is written from here on does not continue what was written before."""
+        self._tail.clear()
+        self._now = ()
+
+    def completed_by(self, token_id: int) -> bool:
+        """Whether this token, now, completes one of the sequences."""
+        return token_id in self._now or token_id in self.always
+
     def observe(self, token_id: int) -> None:
         """Take the token that was written."""
         self._tail.append(token_id)

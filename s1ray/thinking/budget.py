@@ -92,6 +92,18 @@ class ThinkingBudget(BaseModel):
             raise ValueError("effort: it stands for a max_tokens; give one of the two")
         return self
 
+    def less(self, spent: int) -> ThinkingBudget:
+        """What is left of the budget when this many thinking tokens are taken off it."""
+        if not spent:
+            return self
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        fields["min_tokens"] = max(0, self.min_tokens - spent)
+        if isinstance(self.max_tokens, int):
+            fields["max_tokens"] = left = max(0, self.max_tokens - spent)
+            fields["grace"] = min(self.grace, left)
+            fields["waits"] = self.waits if left else 0
+        return ThinkingBudget.model_validate(fields)
+
     @property
     def wait_texts(self) -> tuple[str, ...]:
         """The wait texts in the order of use; empty where stops are only suppressed."""

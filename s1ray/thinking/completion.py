@@ -37,8 +37,9 @@ def completion_from_ids(
         counted = account_unforced(tokenized, prompt_ids, output_ids)
     else:
         counted = account(plan, prompt_ids, output_ids, swallowed=swallowed, room=room)
-    begin, end = counted.thinking_span
-    thinking, answer = tokenized.texts(output_ids[begin:end], output_ids[counted.answer_begin :])
+    if counted.answer_cut:
+        finish_reason = "length"  # an engine that met the forced EOS calls it a stop
+    thinking, answer = tokenized.texts(counted.thinking_of(output_ids), counted.answer_of(output_ids))
     return Completion(
         id=request_id,
         thinking=thinking,
@@ -48,6 +49,7 @@ def completion_from_ids(
         answer_tokens=counted.answer_tokens,
         waits=counted.waits,
         end_forced=counted.end_forced,
+        answer_cut=finish_reason == "length",
         finish_reason=finish_reason,
         output_ids=list(output_ids),
     )

@@ -19,16 +19,22 @@ States, in order:
               every "Wait" by stopping again (s1's harness: min_tokens=1)
     END       the rest of the end delimiter is forced: after a trigger that the model sampled, what is missing of the
               delimiter; at the maximum, a line break where the thinking lacks one and the plan's whole `cut`
-    ANSWER    triggers are banned for the first token, so that no answer is empty (a tool call may begin one); then
-              nothing is touched any more
+    ANSWER    triggers are banned until the answer has a first word, so that no answer is empty (a tool call may begin
+              one). Delimiters and the format's headers never get into it: each is kept from coming to be. Where the
+              plan lets the model think again, its start delimiter leads back to THINK, on the same budget, as long as
+              there is room for another block, its end and the answer
+    CLOSE     the answer has reached its maximum: EOS is forced
 
 Three things cut the thinking: the maximum ("budget"; within its grace the first line's end does), the end of what the
 response may have, less the forced end and what is kept for the answer ("context"), and a passage repeated over and over
 ("loop"). A cut comes before waits and minimum.
 
 What counts: thinking tokens are the ids between start and end, injected waits included, delimiters and the forced end
-excluded; the maximum is never exceeded by one. Answer tokens are all ids after the end delimiter, the forced beginning
-of the answer and a final EOS included.
+excluded; the maximum is never exceeded by one, all blocks of a response together. Answer tokens are all ids after an
+end delimiter, the forced beginning of the answer and the model's own final EOS included, a forced one excluded.
+
+A response without room for all of that drops what it can do without: first the line break and the forced beginning of
+the answer, then the thinking itself (unless the prompt has opened it), so that one token is left for the answer.
 
 Whose Wait was it? When the first id of the wait text is sampled while triggers move onto it, the model may have meant a
 "Wait" of its own. The driver tells `observe` which `share` of that id's probability came from triggers, and the forcer
@@ -44,10 +50,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from s1ray.thinking.actions import Bans, RowAction
+from s1ray.thinking.answer import AnswerRules
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.repetition import LoopDetector
 
 _MASK = (1 << 64) - 1
+
+Spans = tuple[tuple[int, int], ...]
+"""Stretches of an output, as positions [begin, end)."""
 
 
 class Phase(Enum):
@@ -58,6 +68,7 @@ class Phase(Enum):
     WAIT = "wait"
     END = "end"
     ANSWER = "answer"
+    CLOSE = "close"
 
 
 @dataclass(frozen=True)
@@ -72,12 +83,22 @@ class Accounting:
     """Why the thinking was cut: "budget", "context" or "loop". None: the model ended it, or it has not ended."""
     answered: bool
     """The end delimiter is complete: what follows is the answer."""
-    thinking_span: tuple[int, int]
-    """The thinking is `output_ids[begin:end]`."""
-    answer_begin: int
-    """The answer is `output_ids[answer_begin:]`; the length of the output where there is none."""
+    answer_cut: bool
+    """The answer reached its maximum, or the response its room, before the model ended it."""
+    thinking_spans: Spans
+    """The thinking is `output_ids[begin:end]` of each; more than one where the model thought again."""
+    answer_spans: Spans
+    """The answer, likewise."""
     limit: int | None = None
     """Thinking tokens that there could have been, by the maximum and the room of the response. None: no limit known."""
+
+    def thinking_of(self, output_ids: Sequence[int]) -> list[Sequence[int]]:
+        """The ids of each block of thinking."""
+        return [output_ids[begin:end] for begin, end in self.thinking_spans]
+
+    def answer_of(self, output_ids: Sequence[int]) -> list[Sequence[int]]:
+        """The ids of each part of the answer."""
+        return [output_ids[begin:end] for begin, end in self.answer_spans]
 
 
 class PromptState(Enum):
@@ -112,6 +133,34 @@ def prompt_state(
 def default_reserve(room: int) -> int:
     """Tokens kept for the answer of a response of at most `room` tokens, where the request does not say."""
     return min(1024, room // 8)
+
+
+def reserve_of(plan: ForcingPlan, room: int) -> int:
+    """Tokens kept for the answer of a response of at most `room` tokens: one at least, and no more than it may have."""
+    reserve = default_reserve(room) if plan.answer_reserve is None else plan.answer_reserve
+    if plan.answer_reserve is None and plan.answer_max_tokens is not None:
+        reserve = min(reserve, plan.answer_max_tokens)
+    return max(1, reserve)
+
+
+def fitting_end(plan: ForcingPlan, begun: int, room: int | None) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """What is forced where the thinking is cut, less what leaves no token for the answer.
+
+    Args:
+        plan: the request's.
+        begun: tokens that open the thinking.
+        room: tokens that the whole response may have. None: no limit known.
+
+    Returns:
+        The line break, the end with the beginning of the answer, and how many of its ids come before the answer.
+    """
+    forced, most = len(plan.cut) - plan.cut_answer, plan.answer_max_tokens
+    left = None if room is None else room - begun - 1
+    if (left is None or len(plan.newline) + len(plan.cut) <= left) and (most is None or forced < most):
+        return plan.newline, plan.cut, plan.cut_answer
+    if left is None or len(plan.newline) + plan.cut_answer <= left:
+        return plan.newline, plan.cut[: plan.cut_answer], plan.cut_answer
+    return (), plan.end, len(plan.end)
 
 
 class BudgetForcer:
@@ -151,8 +200,8 @@ class BudgetForcer:
         self._newlines = frozenset(plan.newline_ids)
         triggers = tuple(sorted(self._triggers))
         first = plan.end[0]
-        bans = Bans(plan.ban)
-        self._bans = bans if plan.ban else None
+        bans = Bans((*plan.ban, *plan.end_spellings))
+        self._bans = bans if plan.ban or plan.end_spellings else None
         self._ban = RowAction(ban=triggers, exclude=bans.always)
         others = tuple(i for i in triggers if i != first)
         self._to_end = RowAction(ban=others, exclude=bans.always, move_to=first) if others or bans.always else None
@@ -160,15 +209,12 @@ class BudgetForcer:
         self._to_wait = [
             RowAction(ban=triggers, exclude=bans.always, move_to=text[0], wants_share=True) for text in plan.wait_texts
         ]
-        no_empty_answer = tuple(i for i in triggers if i not in plan.tool_calls)
-        self._begin_answer = RowAction(ban=no_empty_answer)
         self._loop = LoopDetector(plan.loops) if plan.loops else None
         self._forces: dict[int, RowAction] = {}
 
         self.phase = Phase.START
         self.action: RowAction | None = None
         self.thinking_tokens = 0
-        self.answer_tokens = 0
         self.swallowed: list[int] = []
         """Positions in the output (0 is its first token) at which a stop was swallowed."""
         self.end_forced: str | None = None
@@ -177,37 +223,51 @@ class BudgetForcer:
         self._forced: tuple[int, ...] = plan.start
         self._forced_at = 0
         self._answer_from = 0
+        self._answer_open = False
         self._at_newline = bool(prompt_ids) and prompt_ids[-1] in self._newlines
         self._cooling = False
         self._guessed = False
         self._unsure = False
-        self._thinking_begin: int | None = None
-        self._answer_begin: int | None = None
+        self._thinking_spans: list[tuple[int, int]] = []
+        self._answer_spans: list[tuple[int, int]] = []
+        """The last one is open while the answer is."""
 
         state = prompt_state(plan.start, plan.end, self._triggers, prompt_ids)
-        self.limit, self._limited_by = plan.max_tokens, "budget"
-        if room is not None:
-            begun = len(plan.start) if state is PromptState.ABSENT else 0
-            reserve = plan.answer_reserve if plan.answer_reserve is not None else default_reserve(room)
-            most = max(0, room - begun - len(plan.newline) - len(plan.cut) - reserve)
-            if plan.max_tokens is None or most < plan.max_tokens:
-                self.limit, self._limited_by = most, "context"
+        if state is PromptState.ABSENT and plan.begun_answer:
+            state = PromptState.CLOSED
+        begun = len(plan.start) if state is PromptState.ABSENT else 0
+        self._newline, self._cut_ids, self._answer_at = fitting_end(plan, begun, room)
+        if state is PromptState.ABSENT and room is not None and room <= begun + len(self._cut_ids):
+            state = PromptState.CLOSED  # no room to think and to answer
+        self._reserve = 0 if room is None else reserve_of(plan, room)
+        self._set_limit(begun)
+        self._answer = AnswerRules(plan, self._triggers, room)
         if state is PromptState.OPEN:
             self._begin_thinking()
         elif state is PromptState.CLOSED:
-            self.phase, self._answer_begin = Phase.ANSWER, 0
+            self._open_answer()
+            self._begin_answer()
         else:
             self.action = self._force(plan.start[0])
 
     @property
     def done(self) -> bool:
-        """True once nothing will be forced any more."""
-        return self.phase is Phase.ANSWER and self.action is None
+        """True once the action stays as it is, whatever comes."""
+        return self.phase is Phase.ANSWER and self._answer.settled
+
+    @property
+    def answer_tokens(self) -> int:
+        """Answer tokens observed."""
+        return self._answer.tokens
 
     @property
     def position(self) -> int:
         """Tokens observed."""
         return self._position
+
+    @property
+    def _out_of_room(self) -> bool:
+        return self._room is not None and self._position >= self._room
 
     def observe(self, token_id: int, share: float | None = None) -> None:
         """Take the token that came.
@@ -226,8 +286,7 @@ class BudgetForcer:
         if self.phase is Phase.THINK:
             self._observe_thinking(token_id, share)
         elif self.phase is Phase.ANSWER:
-            self.answer_tokens += 1
-            self.action = None
+            self._observe_answer(token_id)
         elif self.phase is Phase.END:
             self._observe_end(token_id, share)
         elif self.phase is Phase.WAIT:
@@ -239,13 +298,10 @@ class BudgetForcer:
             if self._forced_at == len(self._forced):
                 self.phase, self._cooling = Phase.THINK, True
             self._decide()
-        else:
+        elif self.phase is Phase.START:
             self._at_newline = token_id in self._newlines
             self._forced_at += token_id == self._forced[self._forced_at]
-            if self._forced_at == len(self._forced):
-                self._begin_thinking()
-            else:
-                self.action = self._force(self._forced[self._forced_at])
+            self._continue_start()
 
     def rewound(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> BudgetForcer:
         """The forcer as it was after `output_ids`, a prefix of what it has observed: the rest was thrown away."""
@@ -261,18 +317,15 @@ class BudgetForcer:
 
     def accounting(self) -> Accounting:
         """What was counted so far."""
-        begin = self._position if self._thinking_begin is None else self._thinking_begin
-        if self._answer_begin == 0:
-            begin = 0
-        answer = self._position if self._answer_begin is None else self._answer_begin
         return Accounting(
             thinking_tokens=self.thinking_tokens,
             answer_tokens=self.answer_tokens,
             waits=len(self.swallowed),
             end_forced=self.end_forced,
-            answered=self._answer_begin is not None,
-            thinking_span=(begin, begin + self.thinking_tokens),
-            answer_begin=answer,
+            answered=bool(self._answer_spans),
+            answer_cut=self._answer.full or (self._out_of_room and not self._answer.ended),
+            thinking_spans=tuple(self._thinking_spans),
+            answer_spans=tuple(self._answer_spans),
             limit=self.limit,
         )
 
@@ -316,14 +369,25 @@ class BudgetForcer:
 
     def _think_token(self, token_id: int) -> None:
         self.thinking_tokens += 1
+        self._thinking_spans[-1] = self._thinking_spans[-1][0], self._position
         self._at_newline = token_id in self._newlines
         if self._bans is not None:
             self._bans.observe(token_id)
         if self._loop is not None:
             self._loop.observe(token_id)
 
+    def _continue_start(self) -> None:
+        if self._forced_at == len(self._forced):
+            self._begin_thinking()
+        else:
+            self.phase, self.action = Phase.START, self._force(self._forced[self._forced_at])
+
     def _begin_thinking(self) -> None:
-        self.phase, self._thinking_begin = Phase.THINK, self._position
+        # A further block thinks one token at least, or blocks of none would never use up the budget.
+        self.phase, self._cooling = Phase.THINK, bool(self._thinking_spans)
+        self._thinking_spans.append((self._position, self._position))
+        if self._bans is not None:
+            self._bans.clear()
         self._decide()
 
     def _decide(self) -> None:
@@ -362,8 +426,12 @@ class BudgetForcer:
 
     def _cut(self, reason: str, *, unsure: bool = False) -> None:
         self.end_forced, self._unsure = reason, unsure
-        newline = () if self._at_newline else self.plan.newline
-        self._begin_end(newline + self.plan.cut, len(newline) + self.plan.cut_answer, 0)
+        newline = () if self._at_newline else self._newline
+        ids, most = newline + self._cut_ids, self.plan.answer_max_tokens
+        answer_at = len(newline) + self._answer_at
+        if most is not None and self.answer_tokens + len(ids) - answer_at >= most:
+            ids = ids[:answer_at]  # earlier parts of the answer have left no room for its forced beginning
+        self._begin_end(ids, answer_at, 0)
 
     def _end_naturally(self, token_id: int) -> None:
         if not self.plan.wait_texts and len(self.swallowed) < self.plan.waits:
@@ -375,6 +443,7 @@ class BudgetForcer:
 
     def _begin_end(self, ids: tuple[int, ...], answer_from: int, begun: int) -> None:
         self.phase, self._forced, self._forced_at, self._answer_from = Phase.END, ids, begun, answer_from
+        self._answer_open = False
         self._continue_end()
 
     def _observe_end(self, token_id: int, share: float | None = None) -> None:
@@ -382,18 +451,62 @@ class BudgetForcer:
         if unsure and token_id != self._forced[0]:
             self._take_cut_back(token_id, share)
             return
-        if self._forced_at >= self._answer_from:
-            self.answer_tokens += 1
+        if self._answer_open:
+            self._answer.tokens += 1
+            self._answer_spans[-1] = self._answer_spans[-1][0], self._position
         self._forced_at += token_id == self._forced[self._forced_at]
         self._continue_end()
 
     def _continue_end(self) -> None:
-        if self._forced_at == self._answer_from and self._answer_begin is None:
-            self._answer_begin = self._position
+        if self._forced_at == self._answer_from and not self._answer_open:
+            self._open_answer()
         if self._forced_at == len(self._forced):
-            self.phase, self.action = Phase.ANSWER, self._begin_answer
+            self._begin_answer()
         else:
             self.action = self._force(self._forced[self._forced_at])
+
+    def _open_answer(self) -> None:
+        self._answer_open = True
+        self._answer_spans.append((self._position, self._position))
+
+    def _begin_answer(self) -> None:
+        """From here on the answer is the model's own."""
+        self.phase = Phase.ANSWER
+        self._answer.begin(self._position, self._reopen_until())
+        self.action = self._answer.action
+
+    def _observe_answer(self, token_id: int) -> None:
+        begin, plan = self._answer_spans[-1][0], self.plan
+        if self._answer.observe(token_id, self._position):
+            self._answer_spans[-1] = begin, max(begin, self._position - len(plan.reopen))
+            self._set_limit(self._position + len(plan.start) - len(plan.reopen))
+            self._forced, self._forced_at = plan.start, len(plan.reopen)
+            self._continue_start()
+            return
+        self._answer_spans[-1] = begin, self._position
+        self.action = self._answer.action
+        if self._answer.full and plan.eos is not None:
+            self.phase, self.action = Phase.CLOSE, self._force(plan.eos)
+
+    def _set_limit(self, begin: int) -> None:
+        """Thinking tokens at most where a block of thinking begins at this position of the output."""
+        self.limit, self._limited_by = self.plan.max_tokens, "budget"
+        if self._room is not None:
+            left = self._room - begin - len(self._newline) - len(self._cut_ids) - self._reserve
+            most = self.thinking_tokens + max(0, left)
+            if self.limit is None or most < self.limit:
+                self.limit, self._limited_by = most, "context"
+
+    def _reopen_until(self) -> int:
+        """Last position at which thinking may be opened again: one token of it, its end and the answer follow."""
+        plan = self.plan
+        spent = plan.max_tokens is not None and self.thinking_tokens >= plan.max_tokens
+        if not plan.reopen or spent or self.end_forced is not None:
+            return -1
+        if self._room is None:
+            return _MASK
+        rest = len(plan.start) - len(plan.reopen)
+        return self._room - 2 - rest - len(self._newline) - len(self._cut_ids) - self._reserve
 
     def _force(self, token_id: int) -> RowAction:
         action = self._forces.get(token_id)

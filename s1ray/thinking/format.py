@@ -10,6 +10,7 @@ token ids that budget forcing works on.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
@@ -62,6 +63,10 @@ class ThinkingFormat(BaseModel):
     tool_call: str = ""
     """Begins a tool call. Sampled while thinking it is an end trigger, too; it may begin an answer, though. Ignored
     where the tokenizer has no token of its own for it."""
+    headers: tuple[str, ...] = ()
+    """Further texts that the chat template writes between turns. Like start and end they cannot be written into an
+    answer; neither can those end triggers that are special tokens. Ignored where the tokenizer has no token of its own
+    for one."""
     answer_separator: str = "\n"
     """Stands between the end delimiter and the answer."""
     final_answer: str = "Final Answer:"
@@ -74,6 +79,8 @@ class ThinkingFormat(BaseModel):
     def _check(self) -> Self:
         if self.start == self.end:
             raise ValueError(f"end: must differ from start, both are {self.start!r}")
+        if not all(self.headers):
+            raise ValueError("headers: a header must not be empty")
         if any(not trigger for trigger in self.end_triggers):
             raise ValueError("end_triggers: a trigger must not be empty")
         return self
@@ -135,19 +142,30 @@ class ThinkingFormat(BaseModel):
             ids = _expressible(self, "end_triggers", trigger, tokenizer, name)
             triggers.add(_trigger_id(self, "end_triggers", trigger, ids, added, name))
         tool_calls = frozenset({added_vocab[self.tool_call]} if self.tool_call in added_vocab else ())
-        eos = set(eos_token_ids)
+        eos = list(eos_token_ids)
         if tokenizer.eos_token_id is not None:
-            eos.add(tokenizer.eos_token_id)
+            eos.insert(0, tokenizer.eos_token_id)
+        opening = start[:1] if start[0] in added else start
+        closing = end[:1] if end[0] in added and end[0] not in eos else end
+        own = (added_vocab[text] for text in self.headers if text in added_vocab)
+        headers = sorted((triggers & added).union(own).difference(eos, tool_calls))
+        spelled = {text: _spellings(tokenizer, text, added) for text in (self.start, self.end)}
+        answer_ban = [opening, closing, *((token_id,) for token_id in headers), *itertools.chain(*spelled.values())]
         return TokenizedFormat(
             format=self,
             tokenizer=tokenizer,
             tokenizer_name=name,
             start=start,
             end=end,
-            end_triggers=frozenset(triggers | eos | tool_calls),
+            end_triggers=frozenset(triggers.union(eos, tool_calls)),
             tool_calls=tool_calls,
+            eos=next(iter(eos), None),
+            opening=opening,
+            end_spellings=spelled[self.end],
+            answer_ban=tuple(dict.fromkeys(answer_ban)),
             newline=_encode(tokenizer, "\n"),
             newline_ids=_newline_ids(tokenizer),
+            blank_ids=_blank_ids(tokenizer),
             vocab_size=len(tokenizer),
         )
 
@@ -165,10 +183,20 @@ class TokenizedFormat:
     """Ids that, sampled while thinking, mean that the model wants to stop; EOS among them."""
     tool_calls: frozenset[int]
     """Those of them that begin a tool call."""
+    eos: int | None
+    """Ends a response."""
+    opening: tuple[int, ...]
+    """What of `start` says that thinking begins: its first id where that is a token of its own, otherwise all."""
+    end_spellings: tuple[tuple[int, ...], ...]
+    """The end delimiter as ordinary text, which a reader of the text would take for it."""
+    answer_ban: tuple[tuple[int, ...], ...]
+    """What must not come to be in an answer: delimiters, their spellings as ordinary text, headers."""
     newline: tuple[int, ...]
     """The ids of a lone line break."""
     newline_ids: frozenset[int] = field(repr=False)
     """Every id whose text ends in a line break."""
+    blank_ids: frozenset[int] = field(repr=False)
+    """Every id whose text is white space."""
     vocab_size: int
     """Ids that the tokenizer knows; the model's embedding may have more rows, which mean nothing."""
 
@@ -180,11 +208,18 @@ class TokenizedFormat:
         """Text of ids, special tokens kept."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=False)
 
-    def texts(self, thinking_ids: Sequence[int], answer_ids: Sequence[int]) -> tuple[str, str]:
-        """Thinking and answer as shown to people: no special tokens, no line breaks around."""
-        thinking = self.tokenizer.decode(list(thinking_ids), skip_special_tokens=True)
-        answer = self.tokenizer.decode(list(answer_ids), skip_special_tokens=True)
-        return thinking.strip("\n"), answer.strip("\n")
+    def texts(self, thinking: Sequence[Sequence[int]], answer: Sequence[Sequence[int]]) -> tuple[str, str]:
+        """Thinking and answer as shown to people: no special tokens, no line breaks around.
+
+        Args:
+            thinking: the ids of each block.
+            answer: the ids of each part.
+        """
+        return self._shown(thinking), self._shown(answer)
+
+    def _shown(self, parts: Sequence[Sequence[int]]) -> str:
+        texts = (self.tokenizer.decode(list(ids), skip_special_tokens=True).strip("\n") for ids in parts)
+        return "\n\n".join(text for text in texts if text)
 
 
 def eos_ids_of(model: str) -> list[int]:
@@ -223,6 +258,37 @@ def _trigger_id(fmt: ThinkingFormat, where: str, text: str, ids: tuple[int, ...]
     return ids[0]
 
 
+def _spellings(tokenizer: Tokenizer, text: str, added: set[int]) -> tuple[tuple[int, ...], ...]:
+    """A delimiter in the ids of ordinary text, as the tokenizer writes it at a word's beginning and before line breaks.
+
+    None where the delimiter has no token of its own (its ids are these), or the tokenizer is none of the `tokenizers`
+    library.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or not added.intersection(_encode(tokenizer, text)):
+        return ()
+    found: dict[tuple[int, ...], None] = {}
+    for before, after in itertools.product(("", " "), ("", "\n", "\n\n")):
+        written = f"{before}{text}{after}"
+        normal = backend.normalizer.normalize_str(written) if backend.normalizer is not None else written
+        words = [normal]
+        if backend.pre_tokenizer is not None:
+            words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal)]
+        ids = tuple(token.id for word in words for token in backend.model.tokenize(word))
+        if len(ids) > 1 and text in tokenizer.decode(list(ids), skip_special_tokens=False):
+            found[ids] = None
+    return tuple(found)
+
+
+def _blank_ids(tokenizer: Tokenizer) -> frozenset[int]:
+    """Ids whose text is white space; parts of a character are not among them."""
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    # "Ġ", "Ċ", "ĉ" and "č" in byte-level vocabularies, "▁" and "<0x20>" in others.
+    spaces = [i for i, token in enumerate(tokens) if token and not token.strip(" \t\n\r\x0b\x0cĠĊĉčĎď▁")]
+    spaces += [i for i, token in enumerate(tokens) if token in ("<0x20>", "<0x09>", "<0x0A>", "<0x0D>")]
+    return frozenset(i for i in spaces if not tokenizer.decode([i], skip_special_tokens=False).strip())
+
+
 def _newline_ids(tokenizer: Tokenizer) -> frozenset[int]:
     """Ids whose text ends in a line break. Spelled "Ċ" in byte-level vocabularies, "<0x0A>" or itself in others."""
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -246,9 +312,17 @@ PRESETS: dict[str, ThinkingFormat] = {
             start="<think>",
             end="</think>",
             tool_call="<｜tool▁calls▁begin｜>",
+            headers=("<｜User｜>", "<｜Assistant｜>"),
             answer_separator="\n\n",
         ),
-        ThinkingFormat(name="qwen3", start="<think>", end="</think>", tool_call="<tool_call>", answer_separator="\n\n"),
+        ThinkingFormat(
+            name="qwen3",
+            start="<think>",
+            end="</think>",
+            tool_call="<tool_call>",
+            headers=("<|im_start|>",),
+            answer_separator="\n\n",
+        ),
     )
 }
 """Formats by name. s1's strings are those of its tokenized training set and its evaluation harness."""

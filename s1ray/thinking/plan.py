@@ -65,7 +65,22 @@ class ForcingPlan(BaseModel):
     grace: Annotated[int, Field(ge=0)] = 0
     ban: Annotated[tuple[SomeIds, ...], Field(max_length=2 * MAX_BANS)] = ()
     """Sequences that never come to be while thinking: their last id is banned where the others stand."""
+    end_spellings: Annotated[tuple[SomeIds, ...], Field(max_length=64)] = ()
+    """The end delimiter as ordinary text; treated likewise, because readers of the text would take it for the end."""
     answer_reserve: Annotated[int, Field(ge=0)] | None = None
+    answer_ban: Annotated[tuple[SomeIds, ...], Field(max_length=256)] = ()
+    """Sequences that never come to be in the answer: delimiters and headers."""
+    answer_max_tokens: Annotated[int, Field(ge=1)] | None = None
+    eos: Id | None = None
+    """Forced where the answer has reached its maximum."""
+    blank_ids: tuple[Id, ...] = ()
+    """The ids whose text is white space: an answer does not consist of them alone."""
+    reopen: Ids = ()
+    """Written in the answer, these ids of `start` open another block of thinking. Empty: the answer is the last."""
+    begun_answer: bool = False
+    """A prompt that neither opens nor closes a block of thinking ends in the answer's beginning."""
+    stop_in_thinking: bool = False
+    """The request's stop strings act on the thinking, too."""
     loops: Annotated[int, Field(ge=0, le=1024)] = 0
 
     @model_validator(mode="after")
@@ -82,17 +97,23 @@ class ForcingPlan(BaseModel):
                 raise ValueError("wait_texts: a wait text contains an end trigger")
         if not triggers.issuperset(self.tool_calls):
             raise ValueError("tool_calls: an id is not among the end triggers")
-        for banned in self.ban:
+        for banned in (*self.ban, *self.end_spellings):
             if triggers.intersection(banned):
                 raise ValueError("ban: a banned text contains an end trigger")
             if _in_any(self.wait_texts, banned):
                 raise ValueError("ban: a banned text is part of a wait text")
+        if self.reopen != self.start[: len(self.reopen)]:
+            raise ValueError("reopen: is not the beginning of start")
+        if self.answer_max_tokens is not None and self.eos is None:
+            raise ValueError("answer_max_tokens: needs an eos to end the answer with")
         if self.loops == 1:
             raise ValueError("loops: must be 0 or at least 2")
-        for name in ("start", "end", "end_triggers", "newline", "newline_ids", "cut"):
+        if self.eos is not None and self.eos >= self.vocab_size:
+            raise ValueError(f"eos: is not below vocab_size ({self.vocab_size})")
+        for name in ("start", "end", "end_triggers", "newline", "newline_ids", "blank_ids", "cut"):
             if max(getattr(self, name), default=0) >= self.vocab_size:
                 raise ValueError(f"{name}: an id is not below vocab_size ({self.vocab_size})")
-        for name in ("wait_texts", "ban"):
+        for name in ("wait_texts", "ban", "end_spellings", "answer_ban"):
             if any(max(text) >= self.vocab_size for text in getattr(self, name)):
                 raise ValueError(f"{name}: an id is not below vocab_size ({self.vocab_size})")
         return self
@@ -135,7 +156,9 @@ def _parse(text: str) -> ForcingPlan:
         raise InputError(f"{EXTRA_ARG}: not a forcing plan: {where + ': ' if where else ''}{first['msg']}") from None
 
 
-def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: bool = False) -> ForcingPlan:
+def make_plan(
+    tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: bool = False, begun_answer: bool = False
+) -> ForcingPlan:
     """The plan for one request.
 
     Args:
@@ -144,6 +167,7 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
         bare_end: nothing may be written into the answer, because a grammar governs it or it may be a tool call: of
             `end_text`, what stands after the delimiter is written before it; the format's own "Final Answer:" is left
             out.
+        begun_answer: a prompt that has no block of thinking ends in the beginning of the answer.
 
     Raises:
         InputError: a wait, end or banned text does not fit the format; names the field of the budget.
@@ -175,6 +199,11 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
             raise InputError(f"wait_text: {text!r} contains a token that ends the thinking in format {fmt.name!r}")
     used = wait_texts if budget.waits or budget.min_tokens else ()
     ban = _banned(tokenized, budget, used)
+    if budget.answer_max_tokens is not None and tokenized.eos is None:
+        raise InputError(
+            f"answer_max_tokens: tokenizer {tokenized.tokenizer_name!r} has no end-of-sequence token to end the answer"
+        )
+    reopen = tokenized.opening if budget.reopen == "allow" else ()
     return _checked(
         vocab_size=tokenized.vocab_size,
         start=tokenized.start,
@@ -191,7 +220,15 @@ def make_plan(tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: b
         wait_texts=used,
         grace=budget.grace,
         ban=ban,
+        end_spellings=tokenized.end_spellings,
         answer_reserve=budget.answer_reserve,
+        answer_ban=tuple(banned for banned in tokenized.answer_ban if not reopen or banned[: len(reopen)] != reopen),
+        answer_max_tokens=budget.answer_max_tokens,
+        eos=tokenized.eos if budget.answer_max_tokens is not None else None,
+        blank_ids=tuple(sorted(tokenized.blank_ids)),
+        reopen=reopen,
+        begun_answer=begun_answer,
+        stop_in_thinking=budget.stop,
         loops=budget.loops,
     )
 

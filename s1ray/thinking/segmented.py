@@ -15,8 +15,9 @@ With top-k, top-p or min-p the replacement happens after the truncation, as in s
 replaces before it; penalties do not see earlier segments as output.
 
 Where it costs nothing to know in advance, ids are banned for a whole segment or end it, so that little is thrown away:
-attempts to stop end a segment, and so do the last ids of banned texts and, within the grace window, line breaks. A loop
-is seen only behind it; segments are short where loops are looked for.
+attempts to stop end a segment, and so do the last ids of banned texts and, within the grace window, line breaks.
+Delimiters that are written as ordinary text are rare, and seen only behind them. So is a loop; segments are short where
+loops are looked for.
 
 Compared with the loop of s1's harness (two-phase generation in its `vllm_causallms.py`): a call asks for what is left
 of the budget, not for all of it again; what is counted is what is returned; a maximum that cuts is told from a stop,
@@ -160,7 +161,7 @@ class _Driver:
         output = self._ids[self._prompt_tokens :]
         return SegmentedResponse(
             output_ids=output,
-            finish_reason="stop" if output[-1] in self._final else "length",
+            finish_reason="length" if self._forcer.accounting().answer_cut else "stop",
             swallowed=self._forcer.swallowed,
             requests=self._requests,
             prompt_tokens_sent=self._sent,
@@ -189,8 +190,9 @@ class _Driver:
         """Of the next segment: tokens until the forcer acts by count, ids that it acts on, and ids banned all along."""
         plan, forcer, action = self._plan, self._forcer, self._forcer.action or _FREE
         if forcer.phase is not Phase.THINK:
-            # The answer's first token has bans of its own. Ending at them later costs a call, and nothing else.
-            return None, set(action.ban), set()
+            # The answer's first word has bans of its own. Ending at them later costs a call, and nothing else.
+            most = None if plan.answer_max_tokens is None else plan.answer_max_tokens - forcer.answer_tokens
+            return most, {*action.ban, *plan.reopen[-1:]}, {text[0] for text in plan.answer_ban if len(text) == 1}
         count = forcer.thinking_tokens
         stops = {*plan.end_triggers, *(text[-1] for text in plan.ban if len(text) > 1)}
         bans = {text[0] for text in plan.ban if len(text) == 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from s1ray.thinking.forcer import BudgetForcer
+from s1ray.thinking.forcer import BudgetForcer, Phase
 from s1ray.thinking.plan import ForcingPlan
 
 EOS, TURN, THINK, ANSWER, NEWLINE, WAIT, HMM, COMMA, FINAL, COLON, X, Y = range(12)
@@ -25,6 +25,9 @@ def toy_plan(**changes: Any) -> ForcingPlan:
         "cut": (TURN, ANSWER, NEWLINE, FINAL, COLON),
         "cut_answer": 2,
         "wait_texts": ((WAIT,),),
+        "answer_ban": ((TURN,),),
+        "blank_ids": (NEWLINE,),
+        "eos": EOS,
     }
     return ForcingPlan(**(fields | changes))
 
@@ -50,7 +53,7 @@ def drive(forcer: BudgetForcer, propose: Callable[[int], int], tokens: int) -> l
                 asked += 1
             if token in action.ban and action.move_to is not None:
                 token, share = action.move_to, 1.0
-        was_answering = forcer.done
+        was_answering = forcer.phase in (Phase.ANSWER, Phase.CLOSE)
         forcer.observe(token, share)
         output.append(token)
         if token == EOS and was_answering:

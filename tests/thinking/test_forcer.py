@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1ray.thinking.accounting import account, account_unforced
-from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, prompt_state, replay
+from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, Spans, prompt_state, replay
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.repetition import MAX_PASSAGE, LoopDetector
 from tests.support.toy import (
@@ -42,7 +42,13 @@ def plans(draw: st.DrawFn) -> ForcingPlan:
     shape = draw(st.sampled_from(["s1", "think_tags", "hand_over"]))
     shapes: dict[str, dict[str, Any]] = {
         "s1": {},
-        "think_tags": {"start": (THINK,), "end": (ANSWER,), "end_triggers": (EOS, ANSWER), "cut": (ANSWER, NEWLINE)},
+        "think_tags": {
+            "start": (THINK,),
+            "end": (ANSWER,),
+            "end_triggers": (EOS, ANSWER),
+            "cut": (ANSWER, NEWLINE),
+            "answer_ban": ((THINK,), (ANSWER,)),
+        },
         "hand_over": {"cut": (X, Y, TURN, ANSWER), "cut_answer": 4},
     }
     changes = shapes[shape]
@@ -83,10 +89,16 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(
     opened = forcer.phase is Phase.THINK or forcer.phase is Phase.END
     output = drive(forcer, model(samples), 400)
     counted = forcer.accounting()
-    begin, end = counted.thinking_span
+    assert counted.answered, "a model that keeps trying to stop gets to its answer"
+    ((answer_begin, _),) = counted.answer_spans
+    if not counted.thinking_spans:
+        assert room is not None
+        assert room <= len(plan.start) + len(plan.end), "there was no room to think and to answer"
+        assert answer_begin == 0
+        return
+    ((begin, end),) = counted.thinking_spans
 
     assert counted.thinking_tokens == end - begin
-    assert counted.answered, "a model that keeps trying to stop gets to its answer"
     assert begin == (0 if opened else len(plan.start))
     assert output[:begin] == list(plan.start[:begin])
     if plan.max_tokens is not None:
@@ -95,7 +107,8 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(
     if counted.end_forced in (None, "budget"):
         assert counted.thinking_tokens >= plan.min_tokens
     # Between thinking and answer stands the delimiter, whole, and nothing but what was to be forced.
-    between = output[end : counted.answer_begin]
+    forced_answer = 0
+    between = output[end:answer_begin]
     assert between[-len(plan.end) :] == list(plan.end)
     if counted.end_forced:
         last = output[end - 1] if end else (prompt or [X])[-1]
@@ -107,23 +120,24 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(
             assert last == NEWLINE
         if counted.end_forced == "budget":
             assert counted.limit == plan.max_tokens
-        elif counted.end_forced == "context":
+        fits = room is None or room > begin + len(plan.newline) + len(plan.cut)
+        if fits:
+            newline = [] if last == NEWLINE else [NEWLINE]
+            assert between == newline + list(plan.cut[: plan.cut_answer])
+            forced_answer = len(plan.cut) - plan.cut_answer
+            assert output[answer_begin:][:forced_answer] == list(plan.cut[plan.cut_answer :])
+        if counted.end_forced == "context":
             assert room is not None
-            reserve = plan.answer_reserve if plan.answer_reserve is not None else room // 8
-            needed = begin + counted.thinking_tokens + len(plan.newline) + len(plan.cut) + reserve
-            assert needed <= room or counted.thinking_tokens == 0
-        newline = [] if last == NEWLINE else [NEWLINE]
-        assert between == newline + list(plan.cut[: plan.cut_answer])
-        assert output[counted.answer_begin :][: len(plan.cut) - plan.cut_answer] == list(plan.cut[plan.cut_answer :])
+            reserve = max(1, plan.answer_reserve if plan.answer_reserve is not None else room // 8)
+            assert answer_begin + forced_answer + reserve <= room or counted.thinking_tokens == 0
     else:
         assert between == list(plan.end)
     # No trigger within the thinking, no empty answer, and every token accounted for.
     assert not set(output[begin:end]) & set(plan.end_triggers)
     for banned in plan.ban:
         assert all(tuple(output[i : i + len(banned)]) != banned for i in range(begin, end - len(banned) + 1))
-    assert counted.answer_tokens == len(output) - counted.answer_begin > 0
-    forced_answer = len(plan.cut) - plan.cut_answer if counted.end_forced else 0
-    assert output[counted.answer_begin + forced_answer] not in plan.end_triggers
+    assert counted.answer_tokens == len(output) - answer_begin > 0
+    assert output[answer_begin + forced_answer] not in plan.end_triggers
 
 
 def loop_at_the_end(thinking: list[int], copies: int) -> bool:
@@ -184,9 +198,9 @@ def test_ids_alone_give_everything_but_the_models_own_waits(
     forcer = BudgetForcer(plan, prompt)
     output = drive(forcer, model(samples), 400)
     exact, estimated = forcer.accounting(), account(plan, prompt, output)
-    assert (estimated.thinking_span, estimated.answer_begin, estimated.end_forced) == (
-        exact.thinking_span,
-        exact.answer_begin,
+    assert (estimated.thinking_spans, estimated.answer_spans, estimated.end_forced) == (
+        exact.thinking_spans,
+        exact.answer_spans,
         exact.end_forced,
     )
     if plan.wait_texts:
@@ -211,9 +225,9 @@ def test_waits_with_line_breaks_are_no_cuts(
     forcer = BudgetForcer(plan, [TURN, THINK])
     output = drive(forcer, model(samples), 100)
     exact, estimated = forcer.accounting(), account(plan, [TURN, THINK], output)
-    assert (estimated.thinking_span, estimated.answer_begin, estimated.end_forced) == (
-        exact.thinking_span,
-        exact.answer_begin,
+    assert (estimated.thinking_spans, estimated.answer_spans, estimated.end_forced) == (
+        exact.thinking_spans,
+        exact.answer_spans,
         exact.end_forced,
     )
 
@@ -226,7 +240,7 @@ def test_a_loop_that_ends_in_the_models_own_wait_is_cut_where_it_was() -> None:
     assert forcer.accounting().end_forced == "loop"
     assert output[forcer.thinking_tokens - 1] == WAIT
     estimated, exact = account(plan, [TURN, THINK], output), forcer.accounting()
-    assert (estimated.thinking_span, estimated.answer_begin) == (exact.thinking_span, exact.answer_begin)
+    assert (estimated.thinking_spans, estimated.answer_spans) == (exact.thinking_spans, exact.answer_spans)
 
 
 @pytest.mark.parametrize("waits", [0, 1, 2, 4, 8])
@@ -238,7 +252,7 @@ def test_exactly_n_waits_while_the_model_keeps_trying_to_stop(waits: int, texts:
     output = drive(forcer, lambda step: trigger if step % 2 else X, 200)
     counted = forcer.accounting()
     assert counted.waits == waits
-    begin, end = counted.thinking_span
+    ((begin, end),) = counted.thinking_spans
     thinking = output[begin:end]
     assert sum(token in (WAIT, HMM) for token in thinking) == (waits if texts else 0)
     assert counted.end_forced is None
@@ -303,7 +317,7 @@ def test_a_wait_that_would_fill_the_maximum_is_not_begun() -> None:
 def test_the_minimum_swallows_more_stops_than_the_waits_asked() -> None:
     forcer = BudgetForcer(toy_plan(waits=1, min_tokens=6), [TURN, THINK])
     output = drive(forcer, lambda step: X if step % 2 else EOS, 40)
-    begin, end = forcer.accounting().thinking_span
+    ((begin, end),) = forcer.accounting().thinking_spans
     assert output[begin:end] == [WAIT, X, WAIT, X, WAIT, X]
 
 
@@ -350,12 +364,11 @@ def test_the_prompts_tail_tells_whether_thinking_is_open(prompt: list[int], stat
     assert prompt_state(plan.start, plan.end, plan.end_triggers, prompt) is state
 
 
-def test_a_closed_prompt_is_left_alone() -> None:
+def test_behind_a_closed_prompt_comes_the_answer() -> None:
     forcer = BudgetForcer(toy_plan(max_tokens=5), [TURN, THINK, NEWLINE, TURN, ANSWER, NEWLINE])
-    assert forcer.done
-    output = drive(forcer, lambda step: EOS, 3)
-    assert output == [EOS]
-    assert forcer.accounting().answer_tokens == 1
+    output = drive(forcer, lambda step: EOS if step != 1 else X, 3)
+    assert output == [X, EOS]
+    assert forcer.accounting().answer_tokens == 2
 
 
 def test_stop_ids_of_the_request_end_the_thinking_not_the_response() -> None:
@@ -372,7 +385,7 @@ def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(
     output = drive(forcer, model(samples), 400)
     forced, free = forcer.accounting(), account_unforced(plan, prompt, output)
     if forced.end_forced is None:
-        assert (free.thinking_span, free.answer_begin) == (forced.thinking_span, forced.answer_begin)
+        assert (free.thinking_spans, free.answer_spans) == (forced.thinking_spans, forced.answer_spans)
         assert (free.thinking_tokens, free.answer_tokens) == (forced.thinking_tokens, forced.answer_tokens)
     assert free.answered
 
@@ -380,18 +393,25 @@ def test_a_response_that_kept_its_format_counts_the_same_without_a_plan(
 @pytest.mark.parametrize(
     ("prompt", "output", "thinking", "answer"),
     [
-        ([], [X, Y, EOS], (0, 0), 0),
-        ([], [TURN, THINK, X, Y], (2, 4), 4),
-        ([], [NEWLINE, TURN, THINK, X, TURN, ANSWER, Y, EOS], (3, 4), 6),
-        ([TURN, THINK], [X, EOS], (0, 1), 2),
-        ([TURN, THINK], [X, TURN, X], (0, 1), 3),
-        ([TURN, THINK, TURN, ANSWER], [X, EOS], (0, 0), 0),
-        ([], [TURN, THINK], (2, 2), 2),
-        ([], [], (0, 0), 0),
+        ([], [X, Y, EOS], (), ((0, 3),)),
+        ([], [TURN, THINK, X, Y], ((2, 4),), ()),
+        ([], [NEWLINE, TURN, THINK, X, TURN, ANSWER, Y, EOS], ((3, 4),), ((6, 8),)),
+        ([TURN, THINK], [X, EOS], ((0, 1),), ()),
+        ([TURN, THINK], [X, TURN, X], ((0, 1),), ()),
+        ([TURN, THINK, TURN, ANSWER], [X, EOS], (), ((0, 2),)),
+        ([], [TURN, THINK], ((2, 2),), ()),
+        ([], [], (), ((0, 0),)),
+        (
+            [TURN, THINK],
+            [X, TURN, ANSWER, Y, TURN, THINK, X, X, TURN, ANSWER, Y, EOS],
+            ((0, 1), (6, 8)),
+            ((3, 4), (10, 12)),
+        ),
+        ([TURN, THINK], [X, TURN, ANSWER, Y, TURN, THINK, X], ((0, 1), (6, 7)), ((3, 4),)),
     ],
 )
 def test_free_responses_are_split_where_their_delimiters_are(
-    prompt: list[int], output: list[int], thinking: tuple[int, int], answer: int
+    prompt: list[int], output: list[int], thinking: Spans, answer: Spans
 ) -> None:
     counted = account_unforced(toy_plan(), prompt, output)
-    assert (counted.thinking_span, counted.answer_begin) == (thinking, answer)
+    assert (counted.thinking_spans, counted.answer_spans) == (thinking, answer)

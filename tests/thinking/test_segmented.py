@@ -209,7 +209,7 @@ def test_without_thinking_there_is_one_call() -> None:
 
 
 def test_an_answer_is_one_call_that_an_empty_beginning_ends_at_once() -> None:
-    asked, response = asked_for(toy_plan(max_tokens=0), [0] * 6 + [TURN, X, X, X, EOS], room=20)
+    asked, response = asked_for(toy_plan(max_tokens=0), [0] * 6 + [EOS, X, X, X, EOS], room=20)
     assert asked == [14, 1, 13]
     assert response.output_ids[6:] == [Y, X, X, X, EOS]
     assert response.generated_tokens == 1 + 1 + 4

@@ -45,14 +45,18 @@ acts.
 
 Response, in every choice (of a stream: in the choice's last chunk):
 
-    "thinking": {"thinking_tokens": 512, "answer_tokens": 17, "waits": 1, "end_forced": "budget", "limit": 512,
+    "thinking": {"thinking_tokens": 512, "answer_tokens": 17, "answer_cut": false, "blocks": 1, "waits": 1,
+                 "end_forced": "budget", "limit": 512, "spent": 0,
                  "budget": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", ...}}
 
 The numbers are counted from token ids. `end_forced` says why the thinking was cut ("budget", "context", "loop"; null:
 the model ended it), `limit` how many thinking tokens there could have been by budget and room, `budget` what was
-resolved from the request and the server's budgets. Chat messages have the thinking as `reasoning` (vLLM's name) and
-`reasoning_content` (the older name, which many clients read), apart from `content`. A completion's `text` holds both as
-the model wrote them, delimiters included; its `thinking` object has them apart, as `text` and `answer`.
+resolved from the request and the server's budgets. `answer_cut` says that the answer reached its maximum or the
+response its limit; `finish_reason` is "length" then. `blocks` counts the blocks of thinking (more than one only with
+`reopen: "allow"`), `spent` the thinking tokens that were taken off the budget with `scope: "turn"`. Chat messages have
+the thinking as `reasoning` (vLLM's name) and `reasoning_content` (the older name, which many clients read), apart from
+`content`. A completion's `text` holds both as the model wrote them, delimiters included; its `thinking` object has them
+apart, as `text` and `answer`.
 `usage.completion_tokens_details.reasoning_tokens` is the sum of the thinking tokens.
 
 A message of `/v1/messages` has the thinking as a block of type "thinking" before the others (its `signature` is opaque
@@ -164,13 +168,22 @@ def check_room(
         )
 
 
-def report(accounting: Accounting, budget: ThinkingBudget) -> dict[str, JsonValue]:
-    """A choice's `thinking` object."""
+def report(accounting: Accounting, budget: ThinkingBudget, spent: int = 0) -> dict[str, JsonValue]:
+    """A choice's `thinking` object.
+
+    Args:
+        accounting: of the choice.
+        budget: what the request got.
+        spent: thinking tokens of the turn's earlier messages, which were taken off it.
+    """
     return {
         "thinking_tokens": accounting.thinking_tokens,
         "answer_tokens": accounting.answer_tokens,
+        "answer_cut": accounting.answer_cut,
+        "blocks": len(accounting.thinking_spans),
         "waits": accounting.waits,
         "end_forced": accounting.end_forced,
         "limit": accounting.limit,
+        "spent": spent,
         "budget": budget.model_dump(mode="json"),
     }

@@ -10,17 +10,31 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
 
 from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.protocol.aliases import FIELD
 from s1ray.serving.protocol.budgets import report
-from s1ray.serving.protocol.engine_json import Choice, EngineJson
+from s1ray.serving.protocol.engine_json import Choice, EngineJson, Error, Message
+from s1ray.serving.replica.live_texts import LiveTexts
 from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget
 
-SplitTexts = Callable[[Sequence[int], Sequence[int]], tuple[str, str]]
-"""From thinking ids and answer ids to their texts."""
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+NO_ROOM: Final[Error] = {
+    "message": "max_tokens: the response has room for the end of its thinking, and none for an answer: allow it more "
+    "tokens, or shorten the prompt",
+    "type": "invalid_request_error",
+    "param": "max_tokens",
+    "code": 400,
+}
+"""What a response is refused with that cannot have an answer."""
+
+SplitTexts = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]]], tuple[str, str]]
+"""From the ids of all blocks of thinking and of all parts of the answer to their texts."""
 
 
 @dataclass
@@ -41,6 +55,10 @@ class RequestRecord:
     """The client asked for a response without its thinking."""
     texts: SplitTexts | None = None
     """For completions, whose `thinking` object is the only place where the two texts stand apart."""
+    tokenizer: Tokenizer | None = None
+    """For chats whose model may think again: their texts are made from ids."""
+    spent: int = 0
+    """Thinking tokens of the turn's earlier messages, taken off the budget."""
     meter: ResponseMeter | None = None
     """Takes the counts for metrics."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
@@ -77,13 +95,32 @@ class ChoiceRecord:
         self._ids: list[int] = []
         room = request.room(len(prompt_ids))
         self.forcer = BudgetForcer(request.plan, prompt_ids, room=room, stop_ids=request.stop_ids, from_ids=True)
+        self._live = None if request.tokenizer is None else LiveTexts(self.forcer, request.tokenizer)
 
-    def extend(self, token_ids: Sequence[int]) -> None:
-        """Take the next ids of the choice."""
-        for token_id in token_ids:
-            self.forcer.observe(token_id)
+    def extend(self, token_ids: Sequence[int]) -> tuple[str, str] | None:
+        """Take the next ids of the choice; give what they add to thinking and answer, where it is made here."""
         if self._request.texts is not None:
             self._ids.extend(token_ids)
+        if self._live is not None:
+            return self._live.observe(token_ids)
+        for token_id in token_ids:
+            self.forcer.observe(token_id)
+        return None
+
+    def finish(self) -> str:
+        """The choice is complete: what was held back of its answer."""
+        return "" if self._live is None else self._live.finish()
+
+    @property
+    def unanswerable(self) -> bool:
+        """The response had room for the end of its thinking and for no answer."""
+        accounting = self.forcer.accounting()
+        return not accounting.answer_tokens and accounting.answer_cut and accounting.limit == 0
+
+    @property
+    def cut(self) -> bool:
+        """The answer has reached its maximum: the end was forced, which the engine takes for the model's own."""
+        return self.forcer.accounting().answer_cut
 
     @property
     def answering(self) -> bool:
@@ -93,10 +130,9 @@ class ChoiceRecord:
     def report(self) -> dict[str, JsonValue]:
         """The choice's `thinking` object."""
         accounting = self.forcer.accounting()
-        result = report(accounting, self._request.budget)
+        result = report(accounting, self._request.budget, self._request.spent)
         if self._request.texts is not None:
-            begin, end = accounting.thinking_span
-            thinking, answer = self._request.texts(self._ids[begin:end], self._ids[accounting.answer_begin :])
+            thinking, answer = self._request.texts(accounting.thinking_of(self._ids), accounting.answer_of(self._ids))
             result |= {"text": thinking, "answer": answer}
         return result
 
@@ -115,6 +151,8 @@ class StreamAccountant:
             return event
         data: EngineJson = json.loads(payload)
         self._account(data)
+        if any(choice.unanswerable for choice in self._record.choices.values()):
+            return f"data: {json.dumps({'error': NO_ROOM})}\n\n"
         if _is_empty(data):
             return ""
         return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
@@ -127,12 +165,20 @@ class StreamAccountant:
             data.pop("prompt_token_ids", None)
         for choice in data.get("choices") or ():
             followed = record.choice(choice["index"], choice.get("prompt_token_ids") or self._prompt_ids)
+            texts: tuple[str, str] | None = None
             if token_ids := choice.get("token_ids"):
-                followed.extend(token_ids)
+                texts = followed.extend(token_ids)
                 if record.meter is not None:
                     record.meter.tokens(of_answer=followed.answering)
             if choice.get("finish_reason") is not None:
+                if choice["finish_reason"] == "stop" and followed.cut:
+                    choice["finish_reason"] = "length"
                 choice[FIELD] = followed.report()
+                if record.tokenizer is not None:
+                    thinking, answer = texts or ("", "")
+                    texts = thinking, answer + followed.finish()
+            if record.tokenizer is not None:
+                _set_texts(choice.setdefault("delta", {}), *(texts or ("", "")))
             if not record.wants_ids:
                 choice.pop("token_ids", None)
                 choice.pop("prompt_token_ids", None)
@@ -147,6 +193,16 @@ class StreamAccountant:
                     delta["reasoning_content"] = delta["reasoning"]
         if usage := data.get("usage"):
             usage["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
+
+
+def _set_texts(delta: Message, thinking: str, answer: str) -> None:
+    """Put our texts in place of the parser's."""
+    for name in ("reasoning", "content"):
+        delta.pop(name, None)  # type: ignore[misc]  # one of its keys
+    if thinking:
+        delta["reasoning"] = thinking
+    if answer:
+        delta["content"] = answer
 
 
 def _is_empty(data: EngineJson) -> bool:

@@ -35,16 +35,18 @@ from s1ray.serving.ray_llm import (
     ErrorInfo,
     ErrorResponse,
 )
-from s1ray.serving.replica.accounting import RequestRecord, StreamAccountant
+from s1ray.serving.replica.accounting import NO_ROOM, RequestRecord, StreamAccountant
 from s1ray.serving.replica.adapters import FolderLoader, UnknownAdapterError
 from s1ray.serving.replica.engine import BudgetForcingEngine
 from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, batched
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.plan import EXTRA_ARG
+from s1ray.thinking.turn import turn_thinking
 from s1ray.thinking.vllm.reasoning_parser import plugin_file, register
 
 if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
+    from tokenizers import Tokenizer
 
     from s1ray.serving.ray_llm import VLLMEngineConfig
 
@@ -206,14 +208,19 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             if isinstance(most, int) and request.max_tokens > most:
                 request.max_tokens = max(1, most)
             return None
+        spent = self._spent(request) if thinking.budget.scope == "turn" else 0
+        budget = thinking.budget.less(spent)
         try:
-            plan_json, plan = self._plan(thinking.budget.model_dump_json(), _bare_end(request))
+            plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request), _begins_answer(request))
         except ValueError as error:
             raise thinking.aliases.error(str(error)) from None
-        self._check_stops(request.stop, plan)
+        if plan.stop_in_thinking:
+            self._check_stops(request.stop, plan)
+        if plan.reopen and request.stop:
+            raise BadRequestError("stop", f'strings do not go together with `{FIELD}.reopen: "allow"`; leave one out')
         max_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
         context = self.engine.context_length
-        check_room(thinking.budget, thinking.aliases, max_tokens=max_tokens, context=context, plan=plan)
+        check_room(budget, thinking.aliases, max_tokens=max_tokens, context=context, plan=plan)
         request.vllm_xargs = (request.vllm_xargs or {}) | {EXTRA_ARG: plan_json}
         wants_ids, request.return_token_ids = bool(request.return_token_ids), True
         if texts and "skip_special_tokens" not in request.model_fields_set:
@@ -231,8 +238,26 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             wants_ids=wants_ids and not thinking.hidden,
             hides_thinking=thinking.hidden,
             texts=self._tokenized.texts if texts else None,
+            tokenizer=self._backend() if plan.reopen and not texts else None,
+            spent=spent,
             meter=ResponseMeter(self._llm_config.model_id, info.client, info.arrived),
         )
+
+    def _spent(self, request: GenerationRequest) -> int:
+        """Thinking tokens that the request carries in the assistant's messages since the last user message."""
+        texts = turn_thinking(getattr(request, "messages", None) or (), self._tokenized.format)
+        return sum(len(self._tokenized.encode(text)) for text in texts)
+
+    def _backend(self) -> Tokenizer:
+        """The tokenizer that decodes streams.
+
+        Raises:
+            BadRequestError: the model's tokenizer has none.
+        """
+        backend: Tokenizer | None = getattr(self._tokenized.tokenizer, "backend_tokenizer", None)
+        if backend is None:
+            raise BadRequestError(f"{FIELD}.reopen", "this model's tokenizer cannot follow several blocks of thinking")
+        return backend
 
     def _check_stops(self, stop: str | list[str] | None, plan: ForcingPlan) -> None:
         """Refuse stop strings that would end the response in the middle of a forced text before its answer.
@@ -251,8 +276,9 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
                 message = f"{string!r} is part of the text that budget forcing writes, where the response would stop"
                 raise BadRequestError("stop", message)
 
-    def _make_plan(self, budget_json: str, bare_end: bool) -> tuple[str, ForcingPlan]:
-        plan = make_plan(self._tokenized, ThinkingBudget.model_validate_json(budget_json), bare_end=bare_end)
+    def _make_plan(self, budget_json: str, bare_end: bool, begun_answer: bool) -> tuple[str, ForcingPlan]:
+        budget = ThinkingBudget.model_validate_json(budget_json)
+        plan = make_plan(self._tokenized, budget, bare_end=bare_end, begun_answer=begun_answer)
         return plan.to_json(), plan
 
 
@@ -262,6 +288,15 @@ def _bare_end(request: GenerationRequest) -> bool:
     constrained = response_format is not None and response_format.type != "text"
     tools = bool(getattr(request, "tools", None)) and getattr(request, "tool_choice", "none") != "none"
     return constrained or tools or request.structured_outputs is not None
+
+
+def _begins_answer(request: GenerationRequest) -> bool:
+    """Whether the prompt ends in the beginning of an answer, which the response continues."""
+    messages = getattr(request, "messages", None)
+    if not messages or not getattr(request, "continue_final_message", False):
+        return False
+    last = messages[-1]
+    return last.get("role") == "assistant" and bool(last.get("content"))
 
 
 def _tokenized(fmt: ThinkingFormat, engine: VLLMEngineConfig) -> TokenizedFormat:
@@ -285,6 +320,9 @@ async def _accounted(responses: Responses, record: RequestRecord) -> Responses:
     async for response in responses:
         if not isinstance(response, ErrorResponse):
             account_response(response, record)
+            if any(choice.unanswerable for choice in record.choices.values()):
+                yield ErrorResponse(error=ErrorInfo(**NO_ROOM))
+                continue
         yield response
 
 
@@ -310,10 +348,15 @@ def account_response(response: ChatCompletionResponse | CompletionResponse, reco
     for choice in response.choices:
         own = getattr(choice, "prompt_token_ids", None)
         followed = record.choice(choice.index, own or shared or ())
-        followed.extend(choice.token_ids or ())
+        texts = followed.extend(choice.token_ids or ())
         setattr(choice, FIELD, followed.report())
+        if choice.finish_reason == "stop" and followed.cut:
+            choice.finish_reason = "length"
         message = getattr(choice, "message", None)
         if message is not None:
+            if texts is not None:
+                thinking, answer = texts
+                message.reasoning, message.content = thinking or None, answer + followed.finish() or None
             message.reasoning = None if record.hides_thinking else message.reasoning
             message.reasoning_content = message.reasoning
         if record.hides_thinking and hasattr(choice, "logprobs"):

@@ -44,6 +44,8 @@ class BudgetForcing:
         thinking_format: ThinkingFormat | str = "s1",
         max_tokens: int | None = None,
     ) -> None:
+        from s1ray.thinking.vllm.stops import install
+
         model = llm.llm_engine.vllm_config.model_config
         if PROCESSOR not in (model.logits_processors or ()):
             raise InputError(f"llm: forces no budgets; make it with logits_processors=[{PROCESSOR!r}]")
@@ -51,6 +53,7 @@ class BudgetForcing:
         self._tokenized = fmt.resolve(llm.get_tokenizer(), eos_ids_of(model.model))
         self._plan = make_plan(self._tokenized, budget)
         self._context = int(model.max_model_len)
+        install(self._context)
         self._max_tokens = max_tokens
 
     def sampling_params(self, **sampling: Any) -> SamplingParams:

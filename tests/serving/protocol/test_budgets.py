@@ -176,14 +176,15 @@ def test_the_report_shows_counts_and_the_resolved_budget() -> None:
         waits=1,
         end_forced="budget",
         answered=True,
-        thinking_span=(2, 7),
-        answer_begin=9,
+        answer_cut=True,
+        thinking_spans=((2, 7),),
+        answer_spans=((9, 12),),
         limit=5,
     )
     budget = ThinkingBudget(max_tokens=5, waits=1)
     shown = report(accounting, budget)
     assert shown["thinking_tokens"] == 5
-    assert shown["answer_tokens"] == 3
+    assert (shown["answer_tokens"], shown["answer_cut"], shown["blocks"]) == (3, True, 1)
     assert (shown["waits"], shown["end_forced"]) == (1, "budget")
     assert shown["limit"] == 5
     assert shown["budget"] == budget.model_dump(mode="json")
