@@ -96,4 +96,5 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
         limits=config.limits,
         lora_paths=lora_paths,
         adapter_folders=folders,
+        aliases={model.name: model.aliases for model in config.models},
     )

@@ -172,6 +172,10 @@ class ServedModel(EngineConfig):
 
     name: str = Field(min_length=1, max_length=128)
     """The model's name in the API: what clients give as `model`."""
+    aliases: list[str] = Field(default_factory=list)
+    """Other names under which clients may ask for the model, for those that know only names such as gpt-5. `*` stands
+    for any text ("claude-*"). A model's own name comes first, then an alias without `*`, then the one with the most
+    other characters. Responses repeat the name that was asked for."""
     budgets: Budgets = Budgets()
     """Thinking budgets."""
     autoscaling: Autoscaling = Autoscaling()
@@ -203,6 +207,17 @@ class ServedModel(EngineConfig):
                 "must begin with a letter or digit and contain only letters, digits, '.', '_', '/' and '-'"
             )
         return name
+
+    @field_validator("aliases")
+    @classmethod
+    def _check_aliases(cls, aliases: list[str]) -> list[str]:
+        for alias in aliases:
+            if not re.fullmatch(r"[A-Za-z0-9*][A-Za-z0-9._/*-]*", alias):
+                raise ValueError(
+                    f"{alias!r}: must begin with a letter, digit or '*' and contain only letters, digits, '.', '_', "
+                    "'/', '-' and '*'"
+                )
+        return aliases
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -305,4 +320,14 @@ class ServingConfig(Config):
         names = [model.name for model in self.models]
         for name in sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"models: the name {name!r} is given twice")
+        owners: dict[str, str] = {}
+        for model in self.models:
+            for alias in model.aliases:
+                if alias in names:
+                    raise ValueError(
+                        f"models: the alias {alias!r} of {model.name!r} is the name of a model; leave it out"
+                    )
+                if alias in owners:
+                    raise ValueError(f"models: the alias {alias!r} is given twice ({owners[alias]}, {model.name})")
+                owners[alias] = model.name
         return self

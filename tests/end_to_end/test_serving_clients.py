@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -149,7 +150,7 @@ def test_a_message_is_the_same_response_as_a_chat(client: openai.OpenAI, claude:
     fields = GREEDY_MESSAGE | {"system": "Be brief.", "thinking": {"type": "enabled", "budget_tokens": 12}}
     message = claude.messages.create(**fields)
     check_blocks(message, choice)
-    assert message.usage.input_tokens == chatted.usage.prompt_tokens
+    assert read_tokens(message.usage) == chatted.usage.prompt_tokens
     assert message.usage.output_tokens == chatted.usage.completion_tokens
     assert message.stop_reason == {"stop": "end_turn", "length": "max_tokens"}[choice.finish_reason]
     with claude.messages.stream(**fields) as stream:
@@ -157,6 +158,11 @@ def test_a_message_is_the_same_response_as_a_chat(client: openai.OpenAI, claude:
         check_blocks(stream.get_final_message(), choice)
     assert "thinking" in kinds
     assert (kinds[0], kinds[-1]) == ("message_start", "message_stop")
+
+
+def read_tokens(usage: Any) -> int:
+    """Tokens of the prompt; Anthropic counts cached ones apart."""
+    return int(usage.input_tokens + (usage.cache_read_input_tokens or 0))
 
 
 def check_blocks(message: Any, choice: Any) -> None:
@@ -209,7 +215,7 @@ def test_a_turn_with_thinking_and_tools_may_be_sent_back_and_counted(claude: ant
     count = claude.messages.count_tokens(model="s1", messages=messages, tools=[tool])
     fields: Any = {"model": "s1", "messages": messages, "max_tokens": 40, "tools": [tool]}
     message = claude.messages.create(**fields, tool_choice={"type": "none"}, thinking={"type": "disabled"})
-    assert message.usage.input_tokens == count.input_tokens > 0
+    assert read_tokens(message.usage) == count.input_tokens > 0
 
 
 def test_a_forced_tool_is_used_after_thinking(
@@ -263,10 +269,148 @@ def test_anthropics_errors(claude: anthropic.Anthropic, fields: dict[str, Any], 
     assert body["error"]["type"] == {404: "not_found_error", 400: "invalid_request_error"}[caught.value.status_code]
 
 
+ASKED: dict[str, Any] = {"model": "s1", "input": QUESTION[0]["content"], "max_output_tokens": 60}
+
+
+@pytest.mark.parametrize("summary", [None, "auto"])
+def test_a_response_is_the_same_as_a_chat(client: openai.OpenAI, summary: Any) -> None:
+    system = [{"role": "system", "content": "Be brief."}]
+    budget = {"thinking": {"max_tokens": 12}}
+    chatted = client.chat.completions.create(**(GREEDY | {"messages": system + QUESTION}), extra_body=budget)
+    choice: Any = chatted.choices[0]
+    fields = ASKED | {"instructions": "Be brief.", "temperature": 0.0, "extra_body": budget}
+    response: Any = client.responses.create(**fields, reasoning={"summary": summary})
+    reasoning, message = response.output
+    assert reasoning.content[0].text == choice.message.reasoning
+    assert [part.text for part in reasoning.summary] == ([choice.message.reasoning] if summary else [])
+    assert response.output_text == message.content[0].text == choice.message.content
+    assert response.thinking == choice.thinking
+    assert response.status == {"stop": "completed", "length": "incomplete"}[choice.finish_reason]
+    assert response.usage.input_tokens == chatted.usage.prompt_tokens
+    assert response.usage.output_tokens == chatted.usage.completion_tokens
+    assert response.usage.output_tokens_details.reasoning_tokens == choice.thinking["thinking_tokens"]
+    with client.responses.stream(**fields, reasoning={"summary": summary}) as stream:
+        kinds = [event.type for event in stream]
+        streamed = stream.get_final_response()
+    assert same(streamed) == same(response)
+    assert kinds[0] == "response.created"
+    assert ("response.reasoning_summary_text.delta" in kinds) == bool(summary)
+
+
+def same(response: Any) -> Any:
+    """What two responses to one request share."""
+    data = json.loads(response.to_json(exclude_unset=False))
+    for item in data["output"]:
+        del item["id"]
+        for part in item["content"]:
+            part.pop("parsed", None)
+    return {name: value for name, value in data.items() if name not in ("id", "created_at")}
+
+
+def test_a_function_is_called_after_thinking_and_its_output_sent_back(client: openai.OpenAI, tokenizer: Any) -> None:
+    schema = {"type": "object", "properties": {"n": {"enum": [1, 2]}}, "required": ["n"], "additionalProperties": False}
+    blank = [i for i in range(len(tokenizer)) if not tokenizer.decode([i]).strip()]
+    tool: Any = {"type": "function", "name": "add", "parameters": schema, "strict": True}
+    extra = {"thinking": {"max_tokens": 12}, "logit_bias": {str(token_id): -100.0 for token_id in blank}}
+    fields: dict[str, Any] = {"model": "s1", "max_output_tokens": 120, "tools": [tool], "temperature": 0.0}
+    asked: dict[str, Any] = fields | {"tool_choice": {"type": "function", "name": "add"}, "extra_body": extra}
+    response: Any = client.responses.create(**asked, input=ASKED["input"])
+    reasoning, call = response.output
+    assert (reasoning.type, call.type, call.name) == ("reasoning", "function_call", "add")
+    assert json.loads(call.arguments)["n"] in (1, 2)
+    (*_, last) = client.responses.create(**asked, input=ASKED["input"], stream=True)
+    streamed: Any = last
+    assert streamed.type == "response.completed"
+    assert streamed.response.output[-1].arguments == call.arguments
+    conversation: Any = [
+        *QUESTION,
+        *(item.to_dict() for item in response.output),
+        {"type": "function_call_output", "call_id": call.call_id, "output": "42"},
+    ]
+    off: Any = {"extra_body": {"thinking": {"type": "disabled"}}, "tool_choice": "none"}
+    answer = client.responses.create(**fields, **off, input=conversation)
+    assert answer.usage is not None
+    assert answer.usage.input_tokens > response.usage.input_tokens
+    assert [item.type for item in answer.output] == ["message"]
+    counted = client.responses.input_tokens.count(model="s1", input=conversation, tools=[tool], tool_choice="none")
+    assert counted.input_tokens == answer.usage.input_tokens
+
+
+def test_a_responses_text_obeys_the_schema_and_its_effort_is_the_servers(client: openai.OpenAI) -> None:
+    text: Any = {"format": {"type": "json_schema", "name": "verdict", "schema": SCHEMA, "strict": True}}
+    fields = ASKED | {"max_output_tokens": 200, "text": text, "reasoning": {"effort": "low"}}
+    response: Any = client.responses.create(**fields)
+    check_verdict(response.output_text)
+    assert response.thinking["budget"]["max_tokens"] == EFFORT["low"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "error", "named"),
+    [
+        ({"model": "unknown"}, openai.NotFoundError, "model"),
+        ({"previous_response_id": "resp_1"}, openai.BadRequestError, "previous_response_id"),
+        ({"tools": [{"type": "web_search"}]}, openai.BadRequestError, "tools.0.type"),
+        ({"reasoning": {"effort": "huge"}}, openai.BadRequestError, "reasoning.effort"),
+        ({"extra_body": {"thinking": {"min_tokens": 90}}}, openai.BadRequestError, "thinking.min_tokens"),
+        ({"extra_body": {"thinking_tokens": 90}}, openai.BadRequestError, "thinking_tokens"),
+        ({"temperature": -1.0}, openai.BadRequestError, "temperature"),
+        ({"max_output_tokens": 0}, openai.BadRequestError, "max_output_tokens"),
+    ],
+)
+def test_a_responses_errors(client: openai.OpenAI, fields: dict[str, Any], error: Any, named: str) -> None:
+    for stream in (False, True):
+        with pytest.raises(error) as caught:
+            client.responses.create(**(ASKED | fields), stream=stream)
+        assert caught.value.param == named
+
+
+def test_an_alias_stands_for_a_model(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
+    asked: Any = {"model": "gpt-5"}
+    assert client.chat.completions.create(**(SHORT | asked)).model == "gpt-5"
+    assert {chunk.model for chunk in client.chat.completions.create(**(SHORT | asked), stream=True)} == {"gpt-5"}
+    assert claude.messages.create(**(SHORT | asked)).model == "gpt-5"
+    with claude.messages.stream(**(SHORT | asked)) as stream:
+        assert stream.get_final_message().model == "gpt-5"
+    assert client.responses.create(**(ASKED | asked)).model == "gpt-5"
+    assert client.models.retrieve("gpt-5").id == "gpt-5"
+    cards = {card.id: card for card in client.models.list()}
+    metadata: Any = cards["s1"].to_dict()["metadata"]
+    assert metadata["aliases"] == ["gpt-*"]
+    assert 0 < time.time() - cards["s1"].created < 3600
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(**(SHORT | {"model": "gpt"}))
+
+
+@pytest.mark.parametrize("kind", ["chat", "completions"])
+def test_a_streams_usage_is_that_of_the_whole_response(client: openai.OpenAI, kind: str) -> None:
+    fields: dict[str, Any] = {"model": "s1", "max_tokens": 60, "temperature": 0.0}
+    fields |= {"extra_body": {"thinking": {"max_tokens": 12}}}
+    # Longer than a block of the cache.
+    asked = "What is 12 + 30? " * 40
+    create: Any = client.completions.create if kind == "completions" else client.chat.completions.create
+    fields |= {"prompt": asked} if kind == "completions" else {"messages": [{"role": "user", "content": asked}]}
+    create(**fields)
+    whole = create(**fields).usage
+    (*_, last) = create(**fields, stream=True, stream_options={"include_usage": True})
+    assert last.usage == whole
+    assert whole.completion_tokens_details.reasoning_tokens == 12
+    assert 0 < whole.prompt_tokens_details.cached_tokens < whole.prompt_tokens
+    if kind == "chat":
+        fields = {"model": "s1", "input": asked, "max_output_tokens": 60, "extra_body": fields["extra_body"]}
+        usage = client.responses.create(**fields, temperature=0.0).usage
+        assert usage is not None
+        assert usage.input_tokens_details.cached_tokens == whole.prompt_tokens_details.cached_tokens
+        assert usage.total_tokens == whole.total_tokens
+
+
 BRIEF: dict[str, Any] = {"model": "s1", "max_tokens": 3, "thinking": {"max_tokens": 1}}
 ROUTES: dict[str, tuple[str, dict[str, Any]]] = {
     "/v1/chat/completions": ("ChatRequest", BRIEF | {"messages": QUESTION}),
     "/v1/completions": ("CompletionRequest", BRIEF | {"prompt": "1 + 1 ="}),
+    "/v1/responses": (
+        "ResponsesRequest",
+        {"model": "s1", "max_output_tokens": 3, "thinking": {"max_tokens": 1}, "input": QUESTION},
+    ),
     "/v1/messages": ("MessagesRequest", BRIEF | {"messages": QUESTION}),
     "/v1/messages/count_tokens": ("CountTokensRequest", {"model": "s1", "messages": QUESTION}),
     "/tokenize": ("TokenizeCompletionRequest", {"model": "s1", "prompt": "1 + 1 ="}),
@@ -318,6 +462,7 @@ def check_answer(response: httpx.Response) -> None:
     elif "text/event-stream" in response.headers["content-type"]:
         assert '"code":500' not in response.text
         assert "api_error" not in response.text
+        assert '"server_error"' not in response.text
 
 
 ODD: dict[str, list[dict[str, Any]]] = {
@@ -345,6 +490,23 @@ ODD: dict[str, list[dict[str, Any]]] = {
         {"thinking": {"waits": 3, "wait_text": ["Wait"] * 1000}},
     ],
     "/v1/completions": [{"prompt": []}, {"prompt": [[]]}, {"prompt": [10**6]}, {"prompt": [-1]}, {"tools": [{}]}],
+    "/v1/responses": [
+        {"input": [{"role": "assistant", "content": ""}]},
+        {"input": [{"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}]},
+        {"input": [{"type": "function_call", "call_id": "a", "name": "a", "arguments": "5"}]},
+        {"input": [{"type": "function_call", "call_id": "a", "name": "a", "arguments": ""}]},
+        {"input": [{"type": "function_call_output", "call_id": "a", "output": []}]},
+        {"input": [{"role": "system", "content": "hi"}]},
+        {"input": "a" * 100_000, "truncation": "auto"},
+        {"tools": [{"type": "function", "name": "a", "parameters": {"type": "no"}}], "tool_choice": "required"},
+        {"tools": [{"type": "function", "name": "a", "parameters": 5}]},
+        {"tool_choice": "required"},
+        {"text": {"format": {"type": "json_schema", "name": "x", "schema": {"$ref": "#/no"}}}},
+        {"metadata": {"a": 5}},
+        {"user": "\ud800"},
+        {"seed": 2**70},
+        {"stop": 5},
+    ],
     "/v1/messages": [
         {"top_k": 2**70},
         {"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "url", "url": 5}}]}]},

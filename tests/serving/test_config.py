@@ -28,6 +28,9 @@ def test_the_miniature_recipe_serves_base_and_sft() -> None:
         ({"name": ""}, "name"),
         ({"name": "a b"}, "name"),
         ({"modle": "x"}, "modle"),
+        ({"aliases": ["gpt 5"]}, "aliases: 'gpt 5': must begin"),
+        ({"aliases": ["gpt-5:x"]}, "aliases: 'gpt-5:x': must begin"),
+        ({"aliases": ["gpt-5", "gpt-5"]}, "alias 'gpt-5' is given twice"),
         ({"thinking_format": "s2"}, "thinking_format.*s2.*s1, deepseek_r1, qwen3"),
         ({"budgets": {"default": 9, "maximum": 8}}, "default"),
         ({"budgets": {"max": 8}}, "budgets.max: unknown"),
@@ -82,6 +85,18 @@ def test_default_efforts_are_cut_to_the_maximum() -> None:
 def test_two_models_with_the_same_name_are_refused() -> None:
     with pytest.raises(ConfigError, match="'m' is given twice"):
         validate_config(ServingConfig, {"models": [MODEL, MODEL]}, "test")
+
+
+def test_an_alias_stands_for_one_model_and_is_no_models_name() -> None:
+    other = MODEL | {"name": "n"}
+    for aliases, of_other, problem in (
+        (["gpt-*"], ["gpt-*"], "alias 'gpt-\\*' is given twice \\(m, n\\)"),
+        (["n"], [], "alias 'n' of 'm' is the name of a model"),
+    ):
+        with pytest.raises(ConfigError, match=problem):
+            validate_config(
+                ServingConfig, {"models": [MODEL | {"aliases": aliases}, other | {"aliases": of_other}]}, "t"
+            )
 
 
 def test_no_model_is_refused() -> None:

@@ -36,14 +36,15 @@ QUESTION: Any = [{"role": "user", "content": "What is 12 + 30?"}]
 
 
 def application(adapters: Path) -> dict[str, Any]:
-    """Two models: one with s1's format, one with a format of four strings, budgets of its own and LoRA adapters."""
+    """Two models: one with s1's format and aliases, one with a format of four strings, budgets of its own and LoRA
+    adapters."""
     ponder = {
         "name": "ponder",
         "thinking_format": PONDER,
         "budgets": {"default": 8, "maximum": 64},
         "adapters": {"folder": str(adapters), "max_rank": 8},
     }
-    return {"models": [{"name": "s1", "budgets": {"effort": EFFORT}, **ENGINE}, ponder | ENGINE]}
+    return {"models": [{"name": "s1", "aliases": ["gpt-*"], "budgets": {"effort": EFFORT}, **ENGINE}, ponder | ENGINE]}
 
 
 def delimiters(tokenizer: Any, model: str = "s1") -> tuple[list[int], list[int]]:

@@ -5,7 +5,8 @@ Imported only where the app is built and in the HTTP workers, because ray.serve.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+import time
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -17,6 +18,7 @@ from s1ray.serving.config import Limits, ServedModel
 from s1ray.serving.http.access import RequestContext
 from s1ray.serving.http.dialects.base import Method, Route
 from s1ray.serving.http.errors import RefusedError
+from s1ray.serving.http.model_names import ModelNames, renamed
 from s1ray.serving.http.replica_call import ReplicaCall
 from s1ray.serving.http.responses import Part, is_lost, raise_refusals, streamed, to_refusal
 from s1ray.serving.protocol.aliases import BadRequestError
@@ -46,6 +48,19 @@ GENERATE = ("chat", "completions")
 """The methods of a model's server that generate."""
 
 
+class Card(ModelCard):  # type: ignore[misc]  # Ray is untyped here
+    """What `/v1/models` says of a model."""
+
+    created: int
+    """When the application was built, in seconds since the epoch."""
+
+
+class Cards(ModelList):  # type: ignore[misc]  # Ray is untyped here
+    """All models and their adapters."""
+
+    data: list[Card]
+
+
 class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyped here
     """Hands requests to the models' servers, and returns their responses.
 
@@ -56,50 +71,56 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         limits: of a single request.
         adapter_folders: folder of a model's LoRA adapters, by the model's name.
         lora_paths: the same for adapters in cloud storage, which ray.serve.llm reads.
+        aliases: other names of each model, by its own.
     """
 
     def __init__(
         self,
         *,
         llm_deployments: dict[str, DeploymentHandle],
-        model_cards: dict[str, ModelCard],
+        model_cards: dict[str, Card],
         model_limits: dict[str, ModelLimits],
         limits: Limits,
         adapter_folders: dict[str, str] | None = None,
         lora_paths: dict[str, str] | None = None,
+        aliases: dict[str, list[str]] | None = None,
     ) -> None:
         super().__init__(llm_deployments, model_cards, lora_paths=lora_paths)
-        self._model_limits, self._limits = model_limits, limits
+        self._cards, self._model_limits, self._limits = model_cards, model_limits, limits
         self._adapter_folders = adapter_folders or {}
+        self._names = ModelNames({name: (aliases or {}).get(name, ()) for name in model_cards})
 
-    async def model(self, model_id: str) -> ModelCard | None:
+    async def model(self, model_id: str) -> Card | None:
         """The card of a model, or of one of its adapters."""
         base, _, name = model_id.partition(":")
-        if not name or base not in self._adapter_folders:
-            return await super().model(model_id)
+        if base not in self._adapter_folders or not name:
+            found = await super().model(model_id)
+            # An adapter's in cloud storage is made by ray.serve.llm.
+            return None if found is None else _card(found, created=self._cards[base].created)
         if name not in adapters.names_in(self._adapter_folders[base]):
             return None
-        return self._model_cards[base].model_copy(update={"id": model_id})
+        return _card(self._cards[base], id=model_id)
 
-    async def models_for(self, request: Request) -> ModelList:
+    async def models_for(self, request: Request) -> Cards:
         """All models and their adapters that the request's key may use."""
-        listed = await super().models()
+        cards = list((await super().models()).data)
         for base, folder in self._adapter_folders.items():
             names = [f"{base}:{name}" for name in adapters.names_in(folder)]
-            listed.data += [self._model_cards[base].model_copy(update={"id": name}) for name in names]
-        listed.data = [card for card in listed.data if _may_use(request, card.id)]
-        return listed
+            cards += [_card(self._cards[base], id=name) for name in names]
+        return Cards(data=[card for card in cards if _may_use(request, card.id)])
 
-    async def model_for(self, request: Request, model: str) -> ModelCard:
-        """One model, or one adapter.
+    async def model_for(self, request: Request, name: str) -> Card:
+        """One model, or one adapter, by its own name or an alias, which the card then bears.
 
         Raises:
             RefusedError: the request's key may not use it.
             OpenAIHTTPException: there is no such model.
         """
+        model = self._names.own(name)
         if not _may_use(request, model):
-            raise RefusedError(403, f"this API key may not use the model {model!r}", param="model")
-        return await super().model_data(model)
+            raise RefusedError(403, f"this API key may not use the model {name!r}", param="model")
+        card: Card = await super().model_data(model)
+        return card if name == model else _card(card, id=name)
 
     async def answer(self, route: Route[BodyT], body: BodyT, request: Request) -> Response:
         """Answer a request of any dialect.
@@ -108,9 +129,13 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
             RefusedError: there is no answer.
             VLLMClientError: vLLM refuses to read the request.
         """
-        engine_request = _to_engine(route, body)
+        engine_request: Any = _to_engine(route, body)
         context: RequestContext = request.state.context
-        handle = await self._find(request, getattr(engine_request, "model", None))
+        asked: str | None = getattr(engine_request, "model", None)
+        model = self._names.own(asked) if asked is not None else None
+        if model != asked:
+            engine_request.model = model
+        handle = await self._find(request, model)
         info = self._request_info(request, engine_request, route.method)
         streams = bool(getattr(engine_request, "stream", False))
         call: ReplicaCall[Part] = ReplicaCall(
@@ -121,13 +146,16 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         )
         context.defer(call.cancel)
         try:
-            first = await call.begin()
+            first: Any = await call.begin()
         except Exception as error:
             raise to_refusal(error) or error from None
         raise_refusals(first)
         if isinstance(first, list):
-            return streamed(first, call, route.stream(body), context)
+            events = route.stream(body)
+            return streamed(first, call, renamed(events, asked) if asked and asked != model else events, context)
         call.complete()
+        if asked != model and hasattr(first, "model"):
+            first.model = asked
         return route.response(body, first)
 
     async def _find(self, request: Request, name: str | None) -> DeploymentHandle:
@@ -198,6 +226,12 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
             raise RefusedError(status, str(error), param=error.field) from None
 
 
+def _card(card: ModelCard, **changes: object) -> Card:
+    """A card with some fields changed."""
+    changed: Card = Card(**dict(card) | changes)
+    return changed
+
+
 def _base(model: str) -> str:
     """The name of an adapter's model; of a model, its own."""
     return model.partition(":")[0]
@@ -219,14 +253,15 @@ def _to_engine(route: Route[BodyT], body: BodyT) -> BaseModel:
         raise RefusedError(400, str(error)) from None
 
 
-def model_card(model: ServedModel, llm_config: LLMConfig) -> ModelCard:
-    """What `/v1/models` says of a model."""
-    card = to_model_metadata(model.name, llm_config)
+def model_card(model: ServedModel, llm_config: LLMConfig) -> Card:
+    """What `/v1/models` says of a model of an application that is being built."""
+    card = _card(to_model_metadata(model.name, llm_config), created=int(time.time()))
     card.metadata |= {
         "thinking_format": model.thinking_format.name,
         "default_thinking_tokens": model.budgets.default,
         "maximum_thinking_tokens": model.budgets.maximum,
         "effort": model.budgets.effort,
         "max_model_len": model.max_model_len,
+        "aliases": model.aliases,
     }
     return card

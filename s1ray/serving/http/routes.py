@@ -24,10 +24,10 @@ from s1ray.serving.http.access import HEALTH, AccessMiddleware
 from s1ray.serving.http.dialects import DIALECTS, error_form
 from s1ray.serving.http.dialects.base import BodyT, Route
 from s1ray.serving.http.errors import RefusedError, error_response, failed
-from s1ray.serving.http.ingress import BudgetForcingIngress
+from s1ray.serving.http.ingress import BudgetForcingIngress, Card, Cards
 from s1ray.serving.http.prometheus import MEDIA_TYPE, Nodes
 from s1ray.serving.playground import add_playground
-from s1ray.serving.ray_llm import ModelCard, ModelList, OpenAIHTTPException
+from s1ray.serving.ray_llm import OpenAIHTTPException
 
 logger = logging.getLogger("ray.serve")
 
@@ -65,8 +65,8 @@ def ingress_class(config: ServingConfig, *, secret: str | None = None) -> type[B
         add_playground(app)
     app.add_api_route(HEALTH, _health, summary="Whether this HTTP worker lives; needs no key.")
     app.add_route("/metrics", _metrics, methods=["GET"], include_in_schema=False)
-    app.add_api_route("/v1/models", _models, response_model=ModelList)
-    app.add_api_route("/v1/models/{model:path}", _model, response_model=ModelCard)
+    app.add_api_route("/v1/models", _models, response_model=Cards)
+    app.add_api_route("/v1/models/{model:path}", _model, response_model=Card)
     for dialect in DIALECTS:
         for route in dialect.routes:
             app.add_api_route(route.path, _endpoint(route), methods=["POST"], response_model=None)
@@ -90,12 +90,12 @@ def _ingress() -> BudgetForcingIngress:
     return ingress
 
 
-async def _models(request: Request) -> ModelList:
+async def _models(request: Request) -> Cards:
     """All models and their adapters, as far as the key may use them."""
     return await _ingress().models_for(request)
 
 
-async def _model(model: str, request: Request) -> ModelCard:
+async def _model(model: str, request: Request) -> Card:
     """One model, or one adapter."""
     return await _ingress().model_for(request, model)
 

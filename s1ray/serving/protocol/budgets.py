@@ -1,7 +1,7 @@
 """What a request may ask of its thinking, and what a response says about it: the wire format.
 
-Routes: `/v1/chat/completions` and `/v1/completions` (OpenAI's API), `/v1/messages` and `/v1/messages/count_tokens`
-(Anthropic's). All of them take the same fields.
+Routes: `/v1/chat/completions`, `/v1/completions` and `/v1/responses` (OpenAI's API), `/v1/messages` and
+`/v1/messages/count_tokens` (Anthropic's). All of them take the same fields.
 
 Request, our own names (with the `openai` client: `extra_body={"thinking": {...}}`):
 
@@ -62,6 +62,10 @@ apart, as `text` and `answer`.
 A message of `/v1/messages` has the thinking as a block of type "thinking" before the others (its `signature` is opaque
 and nothing is signed), and the same accounting object as `usage.output_tokens_details`, of a stream in the event
 `message_delta`. Anthropic's own lower bound of 1,024 for `budget_tokens` is not enforced.
+
+A response of `/v1/responses` has the thinking as an item of type "reasoning" before the others, and the accounting
+object as its own field `thinking`, of a stream in the last event's response. `reasoning.summary` gives the thinking as
+the item's summary, too.
 
 Errors have the form of the route's API: `{"error": {"message", "type", "param", "code"}}` for OpenAI's,
 `{"type": "error", "error": {"type", "message", "param"}}` for Anthropic's.

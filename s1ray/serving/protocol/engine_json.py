@@ -72,6 +72,7 @@ class EngineJson(TypedDict, total=False):
     """A whole response, or one event of a stream."""
 
     id: str
+    created: int
     model: str
     choices: list[Choice]
     usage: Usage | None

@@ -44,6 +44,8 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
         }
     # In the order of the queue in front of it; where the KV cache is short, the latest deadline makes room.
     arguments.setdefault("scheduling_policy", "priority")
+    # Usage says how many tokens of a prompt were cached.
+    arguments.setdefault("enable_prompt_tokens_details", True)
     env = {"VLLM_NO_USAGE_STATS": "1"}
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},

@@ -67,7 +67,6 @@ class Server:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *lines: str, **config: Any) -> None:
         from ray import serve
 
-        from s1ray.serving import ray_llm
         from s1ray.serving.http import ingress, routes
         from s1ray.serving.http.replica_call import ReplicaCall
         from s1ray.serving.protocol.resolve import ModelLimits
@@ -79,7 +78,7 @@ class Server:
         monkeypatch.setattr(ingress, "ReplicaCall", functools.partial(ReplicaCall, pause_s=0))
         served: Any = routes.ingress_class(loaded, secret="\n".join(["keys:", *lines]) if lines else None)
         instance = served.__new__(served)
-        card = ray_llm.ModelCard(id="m", object="model", owned_by="s1ray", permission=[], metadata={})
+        card = ingress.Card(id="m", object="model", owned_by="s1ray", permission=[], metadata={}, created=5)
         asyncio.run(
             served.__init__(
                 instance,
@@ -87,6 +86,7 @@ class Server:
                 model_cards={"m": card},
                 model_limits={"m": ModelLimits(budgets=loaded.models[0].budgets, context=1000)},
                 limits=loaded.limits,
+                aliases={"m": loaded.models[0].aliases},
             )
         )
         monkeypatch.setattr(serve, "get_replica_context", lambda: SimpleNamespace(servable_object=instance))
@@ -96,7 +96,8 @@ class Server:
         self, *attempts: list[Any], path: str = "/v1/chat/completions", key: str | None = None, **body: Any
     ) -> httpx.Response:
         self.replica.attempts = list(attempts)
-        return self.request("POST", path, key, CHAT | body)
+        base = {"model": "m", "input": "hi"} if path == "/v1/responses" else CHAT
+        return self.request("POST", path, key, base | body)
 
     def request(self, method: str, path: str, key: str | None = None, body: Any = None) -> httpx.Response:
         async def run() -> httpx.Response:
@@ -177,7 +178,10 @@ def test_a_stream_whose_replica_is_lost_ends_in_an_error_event(monkeypatch: pyte
     response = server.post([[event("a")], failure()], stream=True, path="/v1/messages", max_tokens=10)
     kinds = [line for line in response.text.splitlines() if line.startswith("event: ")]
     assert kinds[-1] == "event: error"
-    assert [outcome for _, _, outcome in server.counted] == ["lost", "lost"]
+    response = server.post([[event("a")], failure()], stream=True, path="/v1/responses")
+    kinds = [line for line in response.text.splitlines() if line.startswith("event: ")]
+    assert kinds[-2:] == ["event: error", "event: response.failed"]
+    assert [outcome for _, _, outcome in server.counted] == ["lost"] * 3
 
 
 def test_a_stream_that_fails_before_it_begins_is_an_error_and_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,6 +229,32 @@ def test_a_key_opens_only_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server.replica.calls == []
 
 
+def test_a_model_may_be_asked_for_by_an_alias_and_answers_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, ALICES_LINE[:-1] + ", models: [m]}", models=[MODEL | {"aliases": ["gpt-*"]}])
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses"):
+        limit: dict[str, Any] = {} if path == "/v1/responses" else {"max_tokens": 10}
+        response = server.post([whole()], path=path, key=ALICE, model="gpt-5", **limit)
+        assert (response.status_code, response.json()["model"]) == (200, "gpt-5")
+        response = server.post([[event()]], path=path, key=ALICE, model="gpt-5", stream=True, **limit)
+        assert response.status_code == 200
+        assert "gpt-5" in response.text
+        assert '"m"' not in response.text
+    assert {body.model for _, body, _ in server.replica.calls} == {"m"}
+    assert {model for model, _, _ in server.counted} == {"m"}
+    card = server.request("GET", "/v1/models/gpt-5", ALICE).json()
+    assert (card["id"], card["created"]) == ("gpt-5", 5)
+    (listed,) = server.request("GET", "/v1/models", ALICE).json()["data"]
+    assert (listed["id"], listed["created"]) == ("m", 5)
+    assert (
+        server.post(key=ALICE, model="gpt-5:x").json()["error"]["message"]
+        == "the model 'm' has no adapters; ask for 'm'"
+    )
+    assert server.post(key=ALICE, model="gpt").status_code == 404
+    other = Server(monkeypatch, ALICES_LINE[:-1] + ", models: [gpt-5]}", models=[MODEL | {"aliases": ["gpt-*"]}])
+    assert other.post(key=ALICE, model="gpt-5").status_code == 403
+    assert other.request("GET", "/v1/models/gpt-5", ALICE).status_code == 403
+
+
 def test_a_keys_thinking_at_a_time_is_capped_before_any_replica_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch, ALICES_LINE[:-1] + ", outstanding_thinking_tokens: 150}")
     assert server.post([whole()], key=ALICE, n=1).status_code == 200
@@ -235,7 +265,7 @@ def test_a_keys_thinking_at_a_time_is_capped_before_any_replica_is_asked(monkeyp
 
 
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/messages"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"])
 def test_what_is_wrong_by_its_own_text_is_answered_without_a_call_to_any_replica(
     monkeypatch: pytest.MonkeyPatch, path: str, stream: bool
 ) -> None:
@@ -246,7 +276,8 @@ def test_what_is_wrong_by_its_own_text_is_answered_without_a_call_to_any_replica
 
     monkeypatch.setattr(Replica, "__getattr__", lambda self, method: SimpleNamespace(remote=call))
     for fields, param in WRONG:
-        response = server.post(path=path, prompt="hi", max_tokens=10, stream=stream, **fields)
+        limit: dict[str, Any] = {} if path == "/v1/responses" else {"max_tokens": 10}
+        response = server.post(path=path, prompt="hi" if limit else None, stream=stream, **limit, **fields)
         assert (response.status_code, response.json()["error"]["param"]) == (400, param)
         assert ("type" in response.json()) == (path == "/v1/messages")
     assert [outcome for _, _, outcome in server.counted] == ["invalid"] * len(WRONG)

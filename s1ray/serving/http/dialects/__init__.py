@@ -10,10 +10,17 @@ from s1ray.serving.http.dialects.anthropic import Anthropic
 from s1ray.serving.http.dialects.base import Dialect
 from s1ray.serving.http.dialects.openai_chat import OpenAIChat
 from s1ray.serving.http.dialects.openai_completions import OpenAICompletions
+from s1ray.serving.http.dialects.openai_responses import OpenAIResponses
 from s1ray.serving.http.dialects.vllm_tokens import VLLMTokens
 from s1ray.serving.http.errors import RefusedError
 
-DIALECTS: tuple[Dialect, ...] = (OpenAIChat(), OpenAICompletions(), Anthropic(), VLLMTokens())
+DIALECTS: tuple[Dialect, ...] = (
+    OpenAIChat(),
+    OpenAICompletions(),
+    OpenAIResponses(),
+    Anthropic(),
+    VLLMTokens(),
+)
 
 
 def error_form(path: str, error: RefusedError) -> Mapping[str, JsonValue]:
