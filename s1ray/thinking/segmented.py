@@ -125,7 +125,8 @@ async def force_in_segments(
         raise ValueError(f"segment_tokens: must be at least 1, got {segment_tokens}")
     if clash := sorted(plan.written.intersection(stop_ids)):
         raise InputError(f"stop_ids: {clash} are part of the text that budget forcing writes; leave them out")
-    driver = _Driver(complete, plan, list(prompt_ids), room, frozenset(eos_ids) | frozenset(stop_ids), seed)
+    final = frozenset([*eos_ids, *stop_ids, *([] if plan.eos is None else [plan.eos])])
+    driver = _Driver(complete, plan, list(prompt_ids), room, final, seed)
     return await driver.run(segment_tokens)
 
 

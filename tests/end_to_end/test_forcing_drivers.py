@@ -143,6 +143,7 @@ def _needs_vllm() -> None:
     pytest.importorskip("vllm", reason="needs vLLM")
 
 
+@pytest.mark.slow
 def test_inside_and_outside_give_the_same_ids_on_the_miniature() -> None:
     from transformers import AutoTokenizer
 

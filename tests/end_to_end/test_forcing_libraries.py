@@ -28,7 +28,7 @@ from tests.support.forcing_cases import Case, Vocabulary, equally_good, miniatur
 if TYPE_CHECKING:
     from s1ray.serving.local import ServedApp
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 CASES = 100
 EXAMPLES = Path(__file__).parents[2] / "examples" / "budget_forcing"

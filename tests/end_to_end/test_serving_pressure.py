@@ -20,7 +20,7 @@ from s1ray.serving.local import ServedApp, serve_locally
 from tests.support.served import ENGINE, QUESTION, WRONG
 from tests.support.streams import wait_until
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(600)]
 
 LONG: dict[str, Any] = {"model": "s1", "messages": QUESTION, "max_tokens": 900, "thinking": {"max_tokens": 800}}
 ALICE, ALICES_LINE = new_key("alice")

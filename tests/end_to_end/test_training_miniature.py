@@ -113,6 +113,7 @@ def ids_of_transformers(model: PreTrainedModel, prompts: list[list[int]]) -> lis
     return [found[i] for i in range(len(prompts))]
 
 
+@pytest.mark.slow
 def test_vllm_and_transformers_give_the_same_greedy_ids(exported: Path, prompts: list[list[int]]) -> None:
     pytest.importorskip("vllm", reason="needs vLLM")
     import torch

@@ -62,6 +62,8 @@ def random_case(
                 ban=rng.choice([(), (), *words.bans]),
                 answer_reserve=rng.choice([None, 0, 30]),
                 loops=rng.choice([0, 2, 4]),
+                answer_max_tokens=rng.choice([None, None, 1, 6, 20]),
+                reopen=rng.choice(["forbid", "forbid", "allow"]),
             )
             plan = make_plan(tokenized, budget)
         except ValueError:

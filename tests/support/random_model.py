@@ -6,14 +6,17 @@ tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>", "<think>", "</think>", "<tool_call>"]
+KEEN = ("<|im_start|>", "<|im_end|>", "Wait", "Hmm", "\n")
+HOSTILE = (*KEEN, "<think>", "</think>", "<tool_call>", "think", " answer", "answer", "<", ">")
 WORDS = "think answer Answer Final Wait Hmm Alternatively one two so : the user assistant\n"
 
 
-def write_random_model(folder: Path, context: int) -> None:
-    """Write the model and its tokenizer."""
+def write_random_model(folder: Path, context: int, keen: Sequence[str] = KEEN) -> None:
+    """Write the model and its tokenizer; it is keen on the first token of each of these texts."""
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -55,7 +58,6 @@ def write_random_model(folder: Path, context: int) -> None:
             layer.mlp.down_proj.weight[0] = 0
         head = model.lm_head.weight
         head[:, 0] = 0
-        keen = ["<|im_start|>", "<|im_end|>", "Wait", "Hmm", "\n"]
         head[[tokenizer.encode(text)[0] for text in keen], 0] = 0.9
         head[len(tokenizer) :, 0] = 0.5
     model.save_pretrained(folder)

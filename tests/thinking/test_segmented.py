@@ -96,7 +96,12 @@ def plans(draw: st.DrawFn) -> ForcingPlan:
     maximum = draw(st.sampled_from([None, 0, 1, 2, 5, 12, 40, 90]))
     tool = draw(st.booleans())
     cut = draw(st.sampled_from([(TURN, ANSWER), (TURN, ANSWER, NEWLINE, FINAL, COLON), (Y, TURN, ANSWER, COLON)]))
+    reopen = draw(st.sampled_from([(), (), (TURN,)]))
     return toy_plan(
+        answer_ban=(() if reopen else ((TURN,),)) + draw(st.sampled_from([(), ((12, 13), (X,)), ((14, 14),)])),
+        answer_max_tokens=draw(st.sampled_from([None, None, 1, 4, 20])),
+        reopen=reopen,
+        end_spellings=draw(st.sampled_from([(), ((13, 12),)])),
         max_tokens=maximum,
         min_tokens=draw(st.integers(0, 40 if maximum is None else maximum)),
         waits=draw(st.sampled_from([0, 0, 1, 2, 6])),
@@ -138,7 +143,8 @@ def test_the_ids_are_those_of_sampling_and_replacing(
     expected, forcer = sample_then_replace(plan, prompt, key, room, stops)
     assert response.output_ids == expected
     assert response.swallowed == forcer.swallowed
-    assert response.finish_reason == ("stop" if expected[-1] in (EOS, *stops) else "length")
+    ended = expected[-1] in (EOS, *stops) and not forcer.accounting().answer_cut
+    assert response.finish_reason == ("stop" if ended else "length")
     assert response.requests == len(endpoint.asked)
     assert max(endpoint.asked, default=0) <= (segment or room)
 
@@ -155,7 +161,11 @@ def test_random_plans_meet_everything_that_the_driver_has_to_do() -> None:
             grace=rng.choice([0, 4]),
             ban=rng.choice([(), ((X,), (12, 13))]),
             loops=rng.choice([0, 2]),
+            answer_max_tokens=rng.choice([None, 5]),
+            answer_ban=rng.choice([((TURN,),), ((12, 13),)]),
         )
+        if (TURN,) not in plan.answer_ban:
+            plan = plan.model_copy(update={"reopen": (TURN,)})
         response = segmented(Endpoint(key, 162), plan, [X, Y], 160)
         _, forcer = sample_then_replace(plan, [X, Y], key, 160, ())
         assert response.swallowed == forcer.swallowed
@@ -166,7 +176,9 @@ def test_random_plans_meet_everything_that_the_driver_has_to_do() -> None:
         met["grace"] += counted.end_forced == "budget" and counted.thinking_tokens < (counted.limit or 0)
         met[response.finish_reason] += 1
         met["more than one segment"] += response.requests > 2
-    assert len(met) == 10
+        met["thought again"] += len(counted.thinking_spans) > 1
+        met["answer ended"] += counted.answer_cut and response.output_ids[-1] == EOS
+    assert len(met) == 12
     assert min(met.values()) >= 5, met
 
 
