@@ -10,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import os
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
@@ -59,6 +62,20 @@ def own_cluster(num_cpus: int) -> Iterator[None]:
             yield
         finally:
             _own = None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine has."""
+
+    cpus: int
+    gpus: int
+
+    @classmethod
+    def here(cls) -> Machine:
+        """The machine that runs this. GPUs are counted by their device files: nothing is imported or started."""
+        devices = (name for name in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", name))
+        return cls(cpus=os.cpu_count() or 1, gpus=len(list(devices)))
 
 
 def check_accelerator_type(name: str, field: str) -> None:

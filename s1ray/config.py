@@ -12,11 +12,12 @@ from __future__ import annotations
 import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, TypeVar
+from types import NoneType
+from typing import Annotated, ClassVar, TypeVar, get_args
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from s1ray.errors import InputError
 
@@ -35,6 +36,16 @@ class Config(BaseModel):
     incidental: ClassVar[frozenset[str]] = frozenset()
     """Fields that cannot change the result (paths, addresses, concurrency): a run is found again whatever they are.
     Dotted names are of fields within fields; `*` stands for any one name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_truth_for_numbers(cls, data: object) -> object:
+        # Python, and so pydantic, takes YAML's `yes` and `true` for 1.
+        for name, value in data.items() if isinstance(data, dict) else ():
+            field = cls.model_fields.get(name) if isinstance(value, bool) else None
+            if field is not None and set(get_args(field.annotation) or (field.annotation,)) <= {int, float, NoneType}:
+                raise ValueError(f"{name}: must be a number, not {str(value).lower()}")
+        return data
 
     def incidental_fields(self) -> frozenset[str]:
         """The incidental fields of this config and, by dotted names, of the configs that its fields hold."""

@@ -11,6 +11,7 @@ place:
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -101,13 +102,35 @@ def check_model(model: str, field: str) -> None:
         field: of the config, for the message.
 
     Raises:
-        ConfigError: it is neither a folder with a model nor looks like a Hugging Face id ("owner/name") or a URI.
+        ConfigError: it is neither a folder with a model nor looks like a Hugging Face id ("owner/name") or a URI, or is
+            almost the name of a model's folder here or of a registered alias.
     """
     path = Path(model)
     if os.path.isdir(path):
         if not (path / "config.json").is_file():
             raise ConfigError(f"{field}: {model!r} holds no model (there is no {path / 'config.json'})")
-    elif "://" not in model and (path.is_absolute() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model)):
-        raise ConfigError(
-            f"{field}: {model!r}: no such folder; train a model first, or give a Hugging Face id (owner/name)"
-        )
+        return
+    if "://" in model:
+        return
+    meant = similar_model(model)
+    if path.is_absolute() or not re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", model):
+        otherwise = "train a model first, or give a Hugging Face id (owner/name)"
+        raise ConfigError(f"{field}: {model!r}: no such folder; {f'did you mean {meant!r}?' if meant else otherwise}")
+    if meant and "/" not in model:
+        raise ConfigError(f"{field}: {model!r}: no such folder or alias; did you mean {meant!r}?")
+
+
+def similar_model(model: str) -> str | None:
+    """The model's folder, or the alias, whose name is almost `model`; None if there is none."""
+    parent, name = os.path.split(os.path.expanduser(model))
+    folders = [entry for entry in _entries(parent or ".") if os.path.isfile(os.path.join(parent, entry, "config.json"))]
+    names = folders if parent else [*folders, *MODEL_ALIASES.names()]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+    return os.path.join(parent, close[0]) if close else None
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except (OSError, ValueError):
+        return []

@@ -5,16 +5,14 @@ Imports neither vLLM nor Ray, so configs are checked where neither is installed.
 
 from __future__ import annotations
 
-import ast
 import difflib
-import importlib.util
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import JsonValue
 
 from s1ray.errors import InputError
+from s1ray.generation.vllm_source import argument_problem, known_arguments, meant, tool_parsers
 from s1ray.models import EngineConfig, check_model
 from s1ray.runs import digest
 from s1ray.thinking.plan import PROCESSOR
@@ -27,48 +25,46 @@ FIXED = {
 }
 """Engine arguments that cannot be passed through, and why."""
 
-ARGUMENT_CLASSES = {
-    "engine/arg_utils.py": ("EngineArgs", "AsyncEngineArgs"),
-    "entrypoints/launchers/cli_args.py": ("BaseFrontendArgs", "FrontendArgs"),
-}
-"""Where vLLM's source lists its arguments: the engine's, and those of the API around it (tool calls, templates)."""
+
+def engine_kwargs_problems(config: EngineConfig) -> Iterator[str]:
+    """What is wrong with `engine_kwargs` and `dtype`, as far as the installed vLLM's source tells; one message each."""
+    for name in FIXED.keys() & config.engine_kwargs.keys():
+        yield f"engine_kwargs.{name}: must not be set: {FIXED[name]}"
+    problem = argument_problem("dtype", config.dtype)
+    if problem is not None:
+        yield f"dtype: {problem}"
+    known = known_arguments()
+    for name, value in config.engine_kwargs.items() if known else ():
+        if name in FIXED:
+            continue
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            yield f"engine_kwargs.{name}: the installed vLLM has no such argument{hint}"
+            continue
+        problem = argument_problem(name, value)
+        if problem is not None:
+            yield f"engine_kwargs.{name}: {problem}"
+    yield from (f"engine_kwargs.{problem}" for problem in _tool_problems(config.engine_kwargs))
 
 
-@cache
-def known_arguments() -> frozenset[str]:
-    """The names of the installed vLLM's arguments; none where it cannot be found.
-
-    They are read from its source, because importing it takes ten seconds.
-    """
-    spec = importlib.util.find_spec("vllm")
-    if spec is None or spec.origin is None:
-        return frozenset()
-    names: set[str] = set()
-    for file, classes in ARGUMENT_CLASSES.items():
-        source = Path(spec.origin).parent / file
-        if not source.is_file():
-            return frozenset()
-        for node in ast.parse(source.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef) and node.name in classes:
-                fields = [field.target for field in node.body if isinstance(field, ast.AnnAssign)]
-                names |= {field.id for field in fields if isinstance(field, ast.Name)}
-    return frozenset(names)
+def _tool_problems(kwargs: Mapping[str, object]) -> Iterator[str]:
+    parser = kwargs.get("tool_call_parser")
+    if kwargs.get("enable_auto_tool_choice") and not parser:
+        yield "enable_auto_tool_choice: needs `tool_call_parser`, too; without it vLLM does not start"
+    known = tool_parsers()
+    if isinstance(parser, str) and known and parser not in known and not kwargs.get("tool_parser_plugin"):
+        yield f"tool_call_parser: vLLM has no tool parser {parser!r}{meant(parser, known)} (or give tool_parser_plugin)"
 
 
 def check_engine_kwargs(config: EngineConfig) -> None:
-    """Check the names in `engine_kwargs`.
+    """Check `engine_kwargs` and `dtype`.
 
     Raises:
-        InputError: vLLM does not know one of them, or it must not be set.
+        InputError: vLLM does not know a name or a value, or it must not be set.
     """
-    for name in FIXED.keys() & config.engine_kwargs.keys():
-        raise InputError(f"engine_kwargs.{name}: must not be set: {FIXED[name]}")
-    known = known_arguments()
-    for name in config.engine_kwargs if known else ():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            raise InputError(f"engine_kwargs.{name}: the installed vLLM has no such argument{meant}")
+    for problem in engine_kwargs_problems(config):
+        raise InputError(problem)
 
 
 def check_engine(config: EngineConfig) -> None:

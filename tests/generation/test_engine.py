@@ -6,7 +6,8 @@ from dataclasses import fields
 
 import pytest
 
-from s1ray.generation.engine import engine_kwargs, known_arguments
+from s1ray.generation.engine import engine_kwargs
+from s1ray.generation.vllm_source import known_arguments
 from s1ray.models import EngineConfig
 
 

@@ -55,6 +55,8 @@ def test_the_miniature_recipe_serves_base_and_sft() -> None:
             "target_ongoing_requests: 129 is more than a replica takes .*128",
         ),
         ({"device": "tpu"}, "device"),
+        ({"max_num_seqs": True}, "max_num_seqs: must be a number, not true"),
+        ({"max_model_len": False}, "max_model_len: must be a number"),
         ({"device": "cpu", "accelerator_type": "H100"}, "accelerator_type"),
         ({"engine_kwargs": {"max_num_seqs": 4}}, "engine_kwargs.max_num_seqs"),
         ({"engine_kwargs": {"speculative_config": {}}}, "engine_kwargs.speculative_config"),

@@ -11,23 +11,23 @@ import difflib
 import os
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from s1ray.cluster import check_accelerator_type
+from s1ray.cluster import Machine
 from s1ray.config import ConfigError, parse_yaml, validate_config
-from s1ray.errors import InputError
-from s1ray.generation.engine import check_engine_kwargs
-from s1ray.models import check_model
+from s1ray.serving.check.listening import listening_problems, listening_warnings
+from s1ray.serving.check.models import machine_problems, machine_warnings, model_problems, model_warnings
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.http.keys import SECRET, KeyStore
+from s1ray.serving.http.keys import KeyStore
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
-    from ray.serve.schema import ServeApplicationSchema
+    from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
 
 IMPORT_PATH = "s1ray.serving.app:build_app"
 """`import_path` of s1ray's applications."""
@@ -41,15 +41,23 @@ MODEL_OVERRIDE = (
 )
 """Why a deployment's number of replicas may not be overridden."""
 
-MAX_PORT = 65_535
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
-DEFAULT_HOST = "0.0.0.0"
-"""Where Serve listens if a file gives no `http_options.host`."""
+@dataclass
+class Report:
+    """What a check of a Serve config file found."""
+
+    configs: dict[str, ServingConfig] = field(default_factory=dict)
+    """The valid arguments of its s1ray applications, by application name."""
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
-def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]:
+def check_serve_config(path: str | os.PathLike[str], machine: Machine | None = None) -> dict[str, ServingConfig]:
     """Check a Serve config file.
+
+    Args:
+        path: of the file.
+        machine: that it is checked on. None: this one.
 
     Returns:
         The arguments of its s1ray applications, by application name.
@@ -57,39 +65,69 @@ def check_serve_config(path: str | os.PathLike[str]) -> dict[str, ServingConfig]
     Raises:
         ConfigError: the file cannot be read, a key is unknown, or a value is wrong; one line for each problem.
     """
+    return _inspect(path, machine or Machine.here()).configs
+
+
+def serve_warnings(path: str | os.PathLike[str], machine: Machine | None = None) -> list[str]:
+    """Valid settings of a Serve config file that are risky in production (open access, trusted code, logged prompts),
+    or that this machine cannot judge or hold.
+
+    Raises:
+        ConfigError: as `check_serve_config`.
+    """
+    return _inspect(path, machine or Machine.here()).warnings
+
+
+def _inspect(path: str | os.PathLike[str], machine: Machine) -> Report:
     from ray.serve.schema import ServeDeploySchema
 
     data = _read(Path(path))
-    problems = list(_unknown_keys(ServeDeploySchema, data, ""))
+    report = Report(problems=list(_unknown_keys(ServeDeploySchema, data, "")))
     try:
         schema = ServeDeploySchema.model_validate(data)
     except ValidationError as error:
-        problems += [_line(problem) for problem in error.errors(include_url=False)]
-        raise _error(path, problems) from None
-    if schema.http_options is not None and not 0 <= schema.http_options.port <= MAX_PORT:
-        problems.append(f"http_options.port: must be from 0 to {MAX_PORT}, not {schema.http_options.port}")
-    found: dict[str, ServingConfig] = {}
+        report.problems += [_line(problem) for problem in error.errors(include_url=False)]
+        raise _error(path, report.problems) from None
+    report.problems += [*listening_problems(schema), *_route_problems(schema)]
     for index, app in enumerate(schema.applications):
-        where = f"applications.{index}"
-        if app.import_path.replace(":", ".") != IMPORT_PATH.replace(":", "."):
-            if app.import_path.startswith("s1ray."):
-                problems.append(f"{where}.import_path: must be {IMPORT_PATH}, not {app.import_path}")
-            continue
-        try:
-            found[app.name] = config = validate_config(ServingConfig, dict(app.args), f"{where}.args")
-        except ConfigError as error:
-            problems.append(str(error))
-            continue
-        problems += [f"{where}.{problem}" for problem in _application_problems(app, config)]
-    if problems:
-        raise _error(path, problems)
-    return found
+        _check_application(app, f"applications.{index}", machine, report)
+    if report.problems:
+        raise _error(path, report.problems)
+    if not report.configs:
+        report.warnings.append(f"no application has import_path {IMPORT_PATH}, so no `args` were checked")
+    report.warnings += listening_warnings(data.get("http_options") or {}, report.configs)
+    return report
 
 
-def _application_problems(app: ServeApplicationSchema, config: ServingConfig) -> Iterator[str]:
-    yield from (f"args.{problem}" for problem in model_problems(config))
+def _check_application(app: ServeApplicationSchema, where: str, machine: Machine, report: Report) -> None:
+    if app.import_path.replace(":", ".") != IMPORT_PATH.replace(":", "."):
+        meant = difflib.get_close_matches(app.import_path, [IMPORT_PATH], cutoff=0.8)
+        if app.import_path.startswith("s1ray.") or meant:
+            report.problems.append(f"{where}.import_path: must be {IMPORT_PATH}, not {app.import_path}")
+        return
     try:
-        if config.access.keys_file is not None and Path(config.access.keys_file).is_file():
+        config = validate_config(ServingConfig, dict(app.args), f"{where}.args")
+    except ConfigError as error:
+        report.problems.append(str(error))
+        return
+    report.configs[app.name] = config
+    report.problems += [f"{where}.{problem}" for problem in _application_problems(app, config, machine)]
+    keys_file = config.access.keys_file
+    if keys_file is not None and not Path(keys_file).is_file():
+        report.warnings.append(
+            f"{app.name}: the key file {keys_file} is not on this machine; the head and every HTTP worker need it"
+        )
+    found = (*model_warnings(config), *machine_warnings(config, machine))
+    report.warnings += [f"{app.name}: {warning}" for warning in found]
+
+
+def _application_problems(app: ServeApplicationSchema, config: ServingConfig, machine: Machine) -> Iterator[str]:
+    given = (app.runtime_env or {}).get("env_vars")
+    env = {**os.environ, **(given if isinstance(given, dict) else {})}
+    yield from (f"args.{problem}" for problem in model_problems(config, env))
+    yield from (f"args.{problem}" for problem in machine_problems(config, machine))
+    try:
+        if config.access.keys_file is not None and Path(config.access.keys_file).exists():
             KeyStore(config.access.keys_file)
     except ConfigError as error:
         yield f"args.access: {error}"
@@ -108,59 +146,19 @@ def _application_problems(app: ServeApplicationSchema, config: ServingConfig) ->
                 yield f"{where}.{key}: {why}"
 
 
-def model_problems(config: ServingConfig) -> Iterator[str]:
-    """Folders of models that hold none, and engine arguments and accelerator types that vLLM and Ray do not know; one
-    message each.
-    """
-    for index, model in enumerate(config.models):
-        if model.folder is not None:
-            try:
-                check_model(model.model, f"models.{index}.model")
-            except ConfigError as error:
-                yield str(error)
-        try:
-            check_engine_kwargs(model)
-        except InputError as error:
-            yield f"models.{index}.{error}"
-        if model.accelerator_type is not None:
-            try:
-                check_accelerator_type(model.accelerator_type, f"models.{index}.accelerator_type")
-            except ConfigError as error:
-                yield str(error)
-
-
-def serve_warnings(path: str | os.PathLike[str]) -> list[str]:
-    """Valid settings of a Serve config file that are risky in production: open access, trusted code, logged prompts.
-
-    Raises:
-        ConfigError: as `check_serve_config`.
-    """
-    warnings = []
-    configs = check_serve_config(path)
-    if not configs:
-        warnings.append(f"no application has import_path {IMPORT_PATH}, so no `args` were checked")
-    options = _read(Path(path)).get("http_options") or {}
-    host = options.get("host", DEFAULT_HOST)
-    for name, config in configs.items():
-        if host not in LOOPBACK and config.access.keys_file is None and not config.access.required:
-            given = "" if "host" in options else " (Serve's default, because the file gives no http_options.host)"
-            warnings.append(
-                f"{name}: anyone who reaches {host}{given} may use it: give args.access.keys_file, or set {SECRET} on "
-                "the cluster and args.access.required, or put a gateway that checks keys in front"
-            )
-        keys_file = config.access.keys_file
-        if keys_file is not None and not Path(keys_file).is_file():
-            warnings.append(
-                f"{name}: the key file {keys_file} is not on this machine; the head and every HTTP worker need it"
-            )
-        for model in config.models:
-            if Path(model.model).is_absolute() and not Path(model.model).is_dir():
-                warnings.append(f"{name}: no folder {model.model} on this machine; every serving node needs it")
-            if model.engine_kwargs.get("trust_remote_code"):
-                warnings.append(f"{name}: {model.name} runs code from its model folder (trust_remote_code)")
-            if model.engine_kwargs.get("enable_log_requests"):
-                warnings.append(f"{name}: {model.name} logs every prompt (enable_log_requests)")
-    return warnings
+def _route_problems(schema: ServeDeploySchema) -> Iterator[str]:
+    """Routes that Serve refuses only when it deploys, or that lead to two applications."""
+    taken: dict[str, int] = {}
+    for index, app in enumerate(schema.applications):
+        prefix, where = app.route_prefix, f"applications.{index}.route_prefix"
+        if prefix is None:
+            continue
+        if not prefix.startswith("/") or (prefix != "/" and prefix.endswith("/")) or "{" in prefix or " " in prefix:
+            plain = "/" + "".join(prefix.split()).strip("/").replace("{", "").replace("}", "")
+            yield f"{where}: must begin with '/' and be a plain path, such as {plain!r}, not {prefix!r}"
+        first = taken.setdefault(prefix.strip("/"), index)
+        if first != index:
+            yield f"{where}: applications.{first} has this route, too; give each application its own"
 
 
 def deployment_names(config: ServingConfig) -> list[str]:

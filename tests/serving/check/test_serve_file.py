@@ -12,7 +12,7 @@ from s1ray.config import ConfigError
 from s1ray.serving.check import IMPORT_PATH, check_serve_config, deployment_names, serve_warnings
 from s1ray.serving.config import ServingConfig
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SHIPPED = sorted(
     path
     for path in [*ROOT.glob("*.yaml"), *ROOT.glob("deploy/**/*.yaml"), *ROOT.glob("s1ray/**/*.yaml")]
