@@ -298,6 +298,9 @@ class BudgetForcer:
             if self._forced_at == len(self._forced):
                 self.phase, self._cooling = Phase.THINK, True
             self._decide()
+        elif self.phase is Phase.CLOSE:
+            if token_id != self.plan.eos:
+                self._answer_token()  # an engine that overrides the forced end
         elif self.phase is Phase.START:
             self._at_newline = token_id in self._newlines
             self._forced_at += token_id == self._forced[self._forced_at]
@@ -452,8 +455,7 @@ class BudgetForcer:
             self._take_cut_back(token_id, share)
             return
         if self._answer_open:
-            self._answer.tokens += 1
-            self._answer_spans[-1] = self._answer_spans[-1][0], self._position
+            self._answer_token()
         self._forced_at += token_id == self._forced[self._forced_at]
         self._continue_end()
 
@@ -464,6 +466,11 @@ class BudgetForcer:
             self._begin_answer()
         else:
             self.action = self._force(self._forced[self._forced_at])
+
+    def _answer_token(self) -> None:
+        """Count a token of the answer that the model has not chosen."""
+        self._answer.tokens += 1
+        self._answer_spans[-1] = self._answer_spans[-1][0], self._position
 
     def _open_answer(self) -> None:
         self._answer_open = True

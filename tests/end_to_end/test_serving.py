@@ -184,7 +184,8 @@ def test_concurrent_requests_each_get_their_own_budget(served: ServedApp, tokeni
         ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"logprobs": "many"}, "logprobs"),
         ({"tools": 3}, "tools"),
-        ({"stop": ["answer"]}, "stop"),
+        ({"stop": ["answer"], "thinking": {"stop": True}}, "stop"),
+        ({"stop": ["x"], "thinking": {"reopen": "allow"}}, "stop"),
         ({"thinking": {"waits": 1, "wait_text": ["a" * 501]}}, "thinking.wait_text"),
     ],
 )

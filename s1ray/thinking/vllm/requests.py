@@ -43,6 +43,10 @@ def check_params(params: SamplingParams) -> ForcingPlan | None:
         )
     if params.thinking_token_budget is not None:
         raise InputError("thinking_token_budget: a forcing plan sets the budget already; give one of the two")
+    if params.structured_outputs is not None and plan.answer_max_tokens is not None:
+        raise InputError(
+            "answer_max_tokens: a grammar governs the answer, so its end cannot be forced; give max_tokens instead"
+        )
     if params.structured_outputs is not None and not plan.ends_with_delimiter:
         raise InputError(
             "structured_outputs: the forcing plan writes into the answer, which the grammar would refuse; make the "
