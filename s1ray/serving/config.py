@@ -8,9 +8,10 @@ rest of the file.)
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from s1ray.config import Config
 from s1ray.models import EngineConfig
@@ -26,7 +27,8 @@ DEFAULT_EFFORT: dict[str, Effort] = {
     "xhigh": "auto",
     "max": "auto",
 }
-"""The effort names of OpenAI's and Anthropic's clients; the numbers span the range of the s1 paper (500 to 16,000)."""
+"""The effort names of the public APIs, from the least to the most; the numbers span the range of the s1 paper (500 to
+16,000)."""
 
 
 class Budgets(Config):
@@ -35,32 +37,33 @@ class Budgets(Config):
     default: int | None = Field(default=None, ge=0)
     """Thinking tokens of a request that gives no budget. None: only `maximum` limits it."""
     maximum: int | None = Field(default=None, ge=0)
-    """Largest budget that a request may ask for; a larger one gets 400. None: only the context limits it."""
+    """Largest budget of a request. None: only the context limits it."""
+    over_maximum: Literal["clamp", "refuse"] = "clamp"
+    """What becomes of a request that asks for more than `maximum`, or than its API key's maximum. clamp: it gets the
+    maximum, and its response says what was asked for (`thinking.clamped_from`). refuse: 400; 403 if only the key is in
+    the way."""
 
-    effort: dict[str, Effort] = Field(default_factory=lambda: dict(DEFAULT_EFFORT))
+    effort: dict[str, Effort] = Field(default_factory=dict, validate_default=True)
     """Thinking tokens of each effort name that a request may give instead of a number (`reasoning_effort`); "auto":
-    what the context and `maximum` allow. A map given here replaces the default one, which is cut to `maximum`."""
+    what the context and `maximum` allow. Names of the public APIs that are missing here (none, minimal, low, medium,
+    high, xhigh, max) get what the next lower one has, or else the next higher one; `none` is always 0. Without any of
+    them all have their defaults, cut to `maximum`."""
 
-    @model_validator(mode="before")
+    @field_validator("effort")
     @classmethod
-    def _default_effort(cls, data: object) -> object:
-        if not isinstance(data, dict) or "effort" in data or not isinstance(data.get("maximum"), int):
-            return data
-        maximum = data["maximum"]
-        within = {name: n if n == "auto" else min(n, maximum) for name, n in DEFAULT_EFFORT.items()}
-        return data | {"effort": within}
+    def _complete_effort(cls, effort: dict[str, Effort], info: ValidationInfo) -> dict[str, Effort]:
+        maximum = info.data.get("maximum")
+        for name, tokens in effort.items():
+            if isinstance(tokens, int) and maximum is not None and tokens > maximum:
+                raise ValueError(f"{name}: {tokens} is more than maximum ({maximum})")
+        if effort.get("none", 0) != 0:
+            raise ValueError(f"none: must be 0, because chat templates turn thinking off for it, not {effort['none']}")
+        return complete_effort(effort, maximum)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.default is not None and self.maximum is not None and self.default > self.maximum:
             raise ValueError(f"default: {self.default} is more than maximum ({self.maximum})")
-        for name, tokens in self.effort.items():
-            if isinstance(tokens, int) and self.maximum is not None and tokens > self.maximum:
-                raise ValueError(f"effort.{name}: {tokens} is more than maximum ({self.maximum})")
-        if self.effort.get("none", 0) != 0:
-            raise ValueError(
-                f"effort.none: must be 0, because chat templates turn thinking off for it, not {self.effort['none']}"
-            )
         return self
 
     def within(self, maximum: int | None) -> Budgets:
@@ -69,7 +72,25 @@ class Budgets(Config):
             return self
         default = None if self.default is None else min(self.default, maximum)
         effort = {name: n if n == "auto" else min(n, maximum) for name, n in self.effort.items()}
-        return Budgets(default=default, maximum=maximum, effort=effort)
+        return self.model_copy(update={"default": default, "maximum": maximum, "effort": effort})
+
+
+def complete_effort(effort: Mapping[str, Effort], maximum: int | None) -> dict[str, Effort]:
+    """An effort map that has every name of the public APIs.
+
+    A missing name has the tokens of the next lower name, or else of the next higher one: a client that asks for more
+    than the map knows gets the most that it gives, and one that asks for less never gets no thinking at all.
+    """
+    known = [name for name in DEFAULT_EFFORT if name != "none" and name in effort]
+    if not known:
+        default = {name: n if n == "auto" or maximum is None else min(n, maximum) for name, n in DEFAULT_EFFORT.items()}
+        return default | dict(effort)
+    complete: dict[str, Effort] = {"none": 0}
+    tokens = effort[known[0]]
+    for name in DEFAULT_EFFORT:
+        if name != "none":
+            complete[name] = tokens = effort.get(name, tokens)
+    return complete | dict(effort)
 
 
 REPORTED_WITHIN_S = 20.0

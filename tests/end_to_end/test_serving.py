@@ -244,7 +244,7 @@ def test_models_are_listed_with_their_formats_and_limits(client: openai.OpenAI) 
     cards = {card.id: card.metadata for card in listed}
     assert cards["s1"]["thinking_format"] == "s1"
     assert cards["ponder"]["maximum_thinking_tokens"] == 64
-    assert cards["s1"]["effort"] == EFFORT
+    assert cards["s1"]["effort"] == EFFORT | {"minimal": 8, "xhigh": "auto", "max": "auto"}
     assert cards["ponder"]["effort"] == {name: n if n in (0, "auto") else 64 for name, n in DEFAULT_EFFORT.items()}
 
 

@@ -7,7 +7,7 @@ import pytest
 from s1ray.config import ConfigError, load_config, validate_config
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.recipes import find_recipe
-from s1ray.serving.config import ServingConfig
+from s1ray.serving.config import DEFAULT_EFFORT, ServingConfig
 
 MODEL: dict[str, Any] = {"name": "m", "model": "miniature-base"}
 
@@ -34,10 +34,11 @@ def test_the_miniature_recipe_serves_base_and_sft() -> None:
         ({"thinking_format": "s2"}, "thinking_format.*s2.*s1, deepseek_r1, qwen3"),
         ({"budgets": {"default": 9, "maximum": 8}}, "default"),
         ({"budgets": {"max": 8}}, "budgets.max: unknown"),
-        ({"budgets": {"maximum": 8, "effort": {"low": 9}}}, "effort.low: 9 is more than maximum"),
-        ({"budgets": {"effort": {"none": 9}}}, "effort.none: must be 0"),
+        ({"budgets": {"maximum": 8, "effort": {"low": 9}}}, "effort: low: 9 is more than maximum"),
+        ({"budgets": {"effort": {"none": 9}}}, "effort: none: must be 0"),
         ({"budgets": {"effort": {"low": "some"}}}, "effort.low"),
         ({"budgets": {"effort": {"low": -1}}}, "effort.low"),
+        ({"budgets": {"over_maximum": "ignore"}}, "over_maximum"),
         ({"autoscaling": {"min_replicas": 3, "max_replicas": 2}}, "min_replicas"),
         ({"autoscaling": {"max_ongoing_requests": 2}}, "autoscaling.max_ongoing_requests: unknown"),
         ({"autoscaling": {"policy": "cpu"}}, "policy"),
@@ -81,7 +82,21 @@ def test_default_efforts_are_cut_to_the_maximum() -> None:
         "xhigh": "auto",
         "max": "auto",
     }
-    assert config(budgets={"maximum": 1500, "effort": {"deep": 9}}).models[0].budgets.effort == {"deep": 9}
+    assert config(budgets={"maximum": 1500, "effort": {"deep": 9}}).models[0].budgets.effort == efforts | {"deep": 9}
+
+
+@pytest.mark.parametrize(
+    ("given", "complete"),
+    [
+        ({"low": 8}, [0, 8, 8, 8, 8, 8, 8]),
+        ({"none": 0, "medium": 24, "high": "auto", "deep": 9}, [0, 24, 24, 24, "auto", "auto", "auto"]),
+        ({"minimal": 0, "high": 30, "max": 50}, [0, 0, 0, 0, 30, 30, 50]),
+    ],
+)
+def test_a_missing_effort_has_its_neighbours_tokens(given: dict[str, Any], complete: list[Any]) -> None:
+    efforts = config(budgets={"effort": given, "maximum": 100}).models[0].budgets.effort
+    assert [efforts[name] for name in DEFAULT_EFFORT] == complete
+    assert set(efforts) == {*DEFAULT_EFFORT, *given}
 
 
 def test_two_models_with_the_same_name_are_refused() -> None:

@@ -88,5 +88,12 @@ def test_a_clients_own_maximum_narrows_every_budget() -> None:
     assert budgets.within(100) is budgets
     narrow = budgets.within(20)
     assert (narrow.default, narrow.maximum) == (20, 20)
-    assert narrow.effort == {"none": 0, "low": 10, "high": 20, "max": "auto"}
+    assert {name: narrow.effort[name] for name in ("none", "low", "medium", "high", "max")} == {
+        "none": 0,
+        "low": 10,
+        "medium": 10,
+        "high": 20,
+        "max": "auto",
+    }
     assert Budgets().within(20).maximum == 20
+    assert Budgets(over_maximum="refuse").within(20).over_maximum == "refuse"

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 from s1ray.serving.config import Limits, ServedModel
 from s1ray.serving.http.access import RequestContext
 from s1ray.serving.http.dialects.base import Method, Route
+from s1ray.serving.http.dialects.openai_chat import ChatRequest
 from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.model_names import ModelNames, renamed
 from s1ray.serving.http.replica_call import ReplicaCall
@@ -137,6 +138,9 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
             engine_request.model = model
         handle = await self._find(request, model)
         info = self._request_info(request, engine_request, route.method)
+        if isinstance(engine_request, ChatRequest) and info.thinking is not None:
+            template = {**info.thinking.template, **(engine_request.chat_template_kwargs or {})}
+            engine_request.chat_template_kwargs = template or None
         streams = bool(getattr(engine_request, "stream", False))
         call: ReplicaCall[Part] = ReplicaCall(
             lambda: getattr(handle, route.method).remote(engine_request, info),
@@ -260,6 +264,7 @@ def model_card(model: ServedModel, llm_config: LLMConfig) -> Card:
         "thinking_format": model.thinking_format.name,
         "default_thinking_tokens": model.budgets.default,
         "maximum_thinking_tokens": model.budgets.maximum,
+        "over_maximum": model.budgets.over_maximum,
         "effort": model.budgets.effort,
         "max_model_len": model.max_model_len,
         "aliases": model.aliases,

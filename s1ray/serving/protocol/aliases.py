@@ -28,14 +28,32 @@ TOP_LEVEL = {
 }
 """Budget fields that other clients write at the top level of a request: vLLM's name, then those of s1's harness."""
 
-ALIASES = (FIELD, "reasoning", "reasoning_effort", *TOP_LEVEL)
+ANSWER = "answer"
+"""The key of our own object about what follows the thinking."""
+
+ALIASES = (FIELD, ANSWER, "reasoning", "reasoning_effort", "think", "reasoning_budget", *TOP_LEVEL)
 """Every field of a request that is about thinking, on every route."""
 
-TYPES = ("enabled", "disabled", "adaptive")
-"""Anthropic's `thinking.type`."""
+SHOWN = "include_reasoning"
+"""vLLM's field: false leaves the thinking out of the response."""
+
+TEMPLATE_SWITCHES = ("enable_thinking", "thinking")
+"""Variables with which chat templates turn thinking off: Qwen3's, GLM's; DeepSeek's, Kimi's."""
+
+TYPES = ("enabled", "disabled", "adaptive", "auto")
+"""`thinking.type`: Anthropic's, z.ai's and Moonshot's; "auto" is Volcengine's."""
+
+KEEPS = ("all", "none")
+"""Moonshot's `thinking.keep`: which turns' thinking the prompt should keep."""
+
+SUMMARIES = ("auto", "concise", "detailed", "none")
+"""OpenAI's `reasoning.summary`; a summary is here the thinking itself."""
 
 DISPLAYS = ("summarized", "omitted")
 """Anthropic's `thinking.display`; a summary is here the thinking itself."""
+
+OTHERS_NAMES = ("type", "budget_tokens", "display", "keep", "clear_thinking")
+"""Fields that other APIs have in `thinking`."""
 
 MAX_TOKENS = 2**31
 """More tokens than any context has."""
@@ -83,6 +101,8 @@ class RequestedThinking:
     """The field that asks for the thinking to be left out of the response."""
     unforced: bool = False
     """Nothing is to be forced: the client does it itself, segment by segment."""
+    template: Mapping[str, bool] = field(default_factory=dict)
+    """Variables for the chat template: whether it should keep the thinking of earlier turns."""
 
 
 def read_request(body: Mapping[str, object]) -> RequestedThinking:
@@ -96,13 +116,17 @@ def read_request(body: Mapping[str, object]) -> RequestedThinking:
         BadRequestError: a field is unknown or wrong, or contradicts another.
     """
     for name in body:
-        if FIELD in name and name not in ALIASES:
+        if is_unknown(name):
             raise BadRequestError(name, f"unknown field; the fields about thinking are {', '.join(ALIASES)}")
     fields = _Fields()
     _read_thinking(body.get(FIELD), fields)
+    _read_answer(body.get(ANSWER), fields)
     _read_reasoning(body.get("reasoning"), fields)
     fields.text("effort", body.get("reasoning_effort"), "reasoning_effort")
-    _read_vllms(body.get("thinking_token_budget"), fields)
+    _read_think(body.get("think"), fields)
+    for name in ("thinking_token_budget", "reasoning_budget"):
+        _read_open_ended(body.get(name), name, fields)
+    _read_template_switches(body.get("chat_template_kwargs"), fields)
     fields.tokens("max_tokens", body.get("max_tokens_thinking"), "max_tokens_thinking", auto=True)
     fields.tokens("min_tokens", body.get("min_tokens_thinking"), "min_tokens_thinking")
     fields.tokens("waits", body.get("thinking_n_ignore"), "thinking_n_ignore")
@@ -124,6 +148,11 @@ def read_request(body: Mapping[str, object]) -> RequestedThinking:
     return fields.requested()
 
 
+def is_unknown(name: str) -> bool:
+    """Whether a request's field has a name that is about thinking, and none that is read."""
+    return ("think" in name or "reason" in name) and name not in (*ALIASES, SHOWN)
+
+
 class _Fields:
     """Collects the fields that a request gives, and the aliases under which it gives them."""
 
@@ -133,6 +162,7 @@ class _Fields:
         self.hidden_by: str | None = None
         self.no_maximum = False
         self.unforced = False
+        self.template: dict[str, bool] = {}
 
     def put(self, name: str, value: object, alias: str) -> None:
         if name in self.values and self.values[name] != value:
@@ -169,7 +199,7 @@ class _Fields:
         name = effort if isinstance(effort, str) else None
         if name is not None:
             self.aliases.setdefault("max_tokens", self.aliases["effort"])
-        return RequestedThinking(budget, name, self.aliases, self.hidden_by, self.unforced)
+        return RequestedThinking(budget, name, self.aliases, self.hidden_by, self.unforced, self.template)
 
 
 def _read_thinking(thinking: object, fields: _Fields) -> None:
@@ -188,15 +218,14 @@ def _read_thinking(thinking: object, fields: _Fields) -> None:
     if _one_of(thinking.get("display"), DISPLAYS, f"{FIELD}.display") == "omitted":
         fields.hidden_by = f"{FIELD}.display"
     fields.tokens("max_tokens", thinking.get("budget_tokens"), f"{FIELD}.budget_tokens")
+    _read_history(thinking, fields)
     known = ThinkingBudget.model_fields
     for name, value in thinking.items():
         alias = f"{FIELD}.{name}"
-        if name in ("type", "display", "budget_tokens"):
+        if name in OTHERS_NAMES:
             continue
         if name not in known:
-            raise BadRequestError(
-                alias, f"unknown field; the fields are {', '.join(known)}, type, budget_tokens, display"
-            )
+            raise BadRequestError(alias, f"unknown field; the fields are {', '.join([*known, *OTHERS_NAMES])}")
         if name == "max_tokens":
             fields.no_maximum = value is None
             fields.tokens(name, value, alias, auto=True)
@@ -206,19 +235,73 @@ def _read_thinking(thinking: object, fields: _Fields) -> None:
             fields.put(name, value, alias)
 
 
+def _read_history(thinking: Mapping[str, object], fields: _Fields) -> None:
+    """Whether the prompt keeps the thinking of earlier turns, as Moonshot and z.ai ask for it.
+
+    The chat template decides it, so it is asked in the words that templates know (GLM's, and Kimi's and Qwen's).
+    """
+    keep = _one_of(thinking.get("keep"), KEEPS, f"{FIELD}.keep")
+    clear = thinking.get("clear_thinking")
+    if clear is not None and not isinstance(clear, bool):
+        raise BadRequestError(f"{FIELD}.clear_thinking", f"must be true or false, not {_show(clear)}")
+    if keep is not None and clear is not None and clear is (keep == "all"):
+        message = f"{clear} contradicts {FIELD}.keep, {_show(keep)}; give one of the two"
+        raise BadRequestError(f"{FIELD}.clear_thinking", message)
+    if keep is not None or clear is not None:
+        kept = keep == "all" if clear is None else not clear
+        fields.template = {"preserve_thinking": kept, "clear_thinking": not kept}
+
+
+def _read_answer(answer: object, fields: _Fields) -> None:
+    """Our own object about the answer."""
+    if answer is None:
+        return
+    if not isinstance(answer, Mapping):
+        raise BadRequestError(ANSWER, f'must be an object such as {{"max_tokens": 256}}, not {_show(answer)}')
+    for name in answer:
+        if name != "max_tokens":
+            raise BadRequestError(f"{ANSWER}.{name}", "unknown field; the only field is max_tokens")
+    if (tokens := answer.get("max_tokens")) is not None:
+        fields.put("answer_max_tokens", tokens, f"{ANSWER}.max_tokens")
+
+
+def _read_think(think: object, fields: _Fields) -> None:
+    """Ollama's switch, or effort."""
+    if think is False:
+        fields.put("max_tokens", 0, "think")
+    elif isinstance(think, str):
+        fields.text("effort", think, "think")
+    elif think is not None and think is not True:
+        raise BadRequestError("think", f"must be true, false or the name of an effort, not {_show(think)}")
+
+
+def _read_template_switches(kwargs: object, fields: _Fields) -> None:
+    """Variables of chat templates that turn thinking off. The template gets them as they are."""
+    if not isinstance(kwargs, Mapping):
+        return
+    for name in TEMPLATE_SWITCHES:
+        value, alias = kwargs.get(name), f"chat_template_kwargs.{name}"
+        if value is not None and not isinstance(value, bool):
+            raise BadRequestError(alias, f"must be true or false, not {_show(value)}")
+        if value is False:
+            fields.put("max_tokens", 0, alias)
+
+
 def _read_reasoning(reasoning: object, fields: _Fields) -> None:
     """OpenRouter's object; OpenAI's Responses API has its `effort`."""
     if reasoning is None:
         return
     if not isinstance(reasoning, Mapping):
         raise BadRequestError("reasoning", f'must be an object such as {{"effort": "low"}}, not {_show(reasoning)}')
-    known = ("effort", "max_tokens", "enabled", "exclude")
+    known = ("effort", "max_tokens", "enabled", "exclude", "summary", "generate_summary")
     for name, value in reasoning.items():
         alias = f"reasoning.{name}"
         if name not in known:
             raise BadRequestError(alias, f"unknown field; the fields are {', '.join(known)}")
         if name in ("enabled", "exclude") and not isinstance(value, bool | None):
             raise BadRequestError(alias, f"must be true or false, not {_show(value)}")
+    for name in ("summary", "generate_summary"):
+        _one_of(reasoning.get(name), SUMMARIES, f"reasoning.{name}")
     fields.text("effort", reasoning.get("effort"), "reasoning.effort")
     fields.tokens("max_tokens", reasoning.get("max_tokens"), "reasoning.max_tokens")
     if reasoning.get("enabled") is False:
@@ -227,9 +310,8 @@ def _read_reasoning(reasoning: object, fields: _Fields) -> None:
         fields.hidden_by = "reasoning.exclude"
 
 
-def _read_vllms(value: object, fields: _Fields) -> None:
-    """What vLLM takes: its -1 is no limit of the client's own."""
-    name = "thinking_token_budget"
+def _read_open_ended(value: object, name: str, fields: _Fields) -> None:
+    """A number of vLLM's or llama.cpp's, whose -1 is no limit of the client's own."""
     if value == -1 and isinstance(value, int):
         fields.put("max_tokens", "auto", name)
     else:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from s1ray.config import Config
 from s1ray.serving.config import Budgets
-from s1ray.serving.protocol.aliases import FIELD, Aliases, BadRequestError, RequestedThinking, read_request
-from s1ray.serving.protocol.budgets import check_room, resolve_budget
+from s1ray.serving.protocol.aliases import FIELD, SHOWN, Aliases, BadRequestError, RequestedThinking, read_request
+from s1ray.serving.protocol.budgets import GrantedBudget, check_room, resolve_budget
 from s1ray.thinking import ThinkingBudget
 from s1ray.thinking.plan import EXTRA_ARG
 
@@ -51,6 +51,10 @@ class ResolvedThinking:
     """What the request gets. Where nothing is forced, its `max_tokens` limits the response."""
     aliases: Aliases = field(default_factory=Aliases)
     """How the client wrote the budget's fields, for errors that only the replica can find."""
+    clamped_from: Mapping[str, int] = field(default_factory=dict)
+    """What the client asked for where the budget is its maximum instead, by the budget's field."""
+    template: Mapping[str, bool] = field(default_factory=dict)
+    """Variables for the chat template that follow from the request's fields."""
     effort: str | None = None
     """The name that the client gave, which chat templates may show."""
     hidden: bool = False
@@ -72,7 +76,7 @@ def resolve(
 
     Raises:
         BadRequestError: a field is unknown or wrong, contradicts another, or cannot be honoured.
-        KeyMaximumError: it asks for more than its key allows.
+        KeyMaximumError: it asks for more than its key allows, and `budgets.over_maximum` refuses that.
     """
     requested = read_request(fields)
     extra = fields.get("vllm_xargs")
@@ -83,7 +87,7 @@ def resolve(
     if requested.unforced or (fields.get("echo") and fields.get("max_tokens") == 0):
         cap = limits.budgets.within(key_maximum).maximum
         return ResolvedThinking(ThinkingBudget(max_tokens="auto" if cap is None else cap), unforced=True)
-    budget = _budget(requested, limits.budgets, key_maximum)
+    granted = _grant(requested, limits.budgets, key_maximum)
     if fields.get("echo"):
         raise BadRequestError("echo", f"with a thinking budget only max_tokens 0 echoes; or give `{FIELD}: false`")
     if fields.get("use_beam_search"):
@@ -91,12 +95,19 @@ def resolve(
     if completion and requested.hidden_by is not None:
         message = "a completion's text holds both thinking and answer; ask for a chat completion"
         raise BadRequestError(requested.hidden_by, message)
-    check_room(budget, requested.aliases, max_tokens=max_tokens(fields), context=limits.context)
-    hidden = requested.hidden_by is not None or fields.get("include_reasoning") is False
-    return ResolvedThinking(budget, requested.aliases, requested.effort, hidden and not completion)
+    check_room(granted.budget, requested.aliases, max_tokens=max_tokens(fields), context=limits.context)
+    hidden = requested.hidden_by is not None or fields.get(SHOWN) is False
+    return ResolvedThinking(
+        granted.budget,
+        requested.aliases,
+        granted.clamped_from,
+        requested.template,
+        requested.effort,
+        hidden and not completion,
+    )
 
 
-def _budget(requested: RequestedThinking, budgets: Budgets, key_maximum: int | None) -> ThinkingBudget:
+def _grant(requested: RequestedThinking, budgets: Budgets, key_maximum: int | None) -> GrantedBudget:
     try:
         return resolve_budget(requested, budgets.within(key_maximum))
     except BadRequestError as error:

@@ -8,7 +8,7 @@ server-sent events, one string each.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -43,6 +43,8 @@ class RequestRecord:
 
     plan: ForcingPlan
     budget: ThinkingBudget
+    clamped_from: Mapping[str, int] = field(default_factory=dict)
+    """What was asked for where the budget is its maximum instead."""
     stop_ids: Collection[int] = ()
     """The request's own stop tokens."""
     max_tokens: int | None = None
@@ -130,7 +132,8 @@ class ChoiceRecord:
     def report(self) -> dict[str, JsonValue]:
         """The choice's `thinking` object."""
         accounting = self.forcer.accounting()
-        result = report(accounting, self._request.budget, self._request.spent)
+        request = self._request
+        result = report(accounting, request.budget, request.spent, request.clamped_from)
         if self._request.texts is not None:
             thinking, answer = self._request.texts(accounting.thinking_of(self._ids), accounting.answer_of(self._ids))
             result |= {"text": thinking, "answer": answer}

@@ -232,6 +232,7 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         return RequestRecord(
             plan=plan,
             budget=thinking.budget,
+            clamped_from=thinking.clamped_from,
             stop_ids=tuple(request.stop_token_ids or ()),
             max_tokens=max_tokens if max_tokens is not None else self.engine.default_max_tokens,
             context=context,

@@ -152,6 +152,23 @@ def test_a_replica_is_told_what_was_resolved_and_nothing_secret(monkeypatch: pyt
     assert server.replica.cancelled == 0
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+def test_the_chat_template_is_told_what_becomes_of_earlier_thinking(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    server = Server(monkeypatch)
+    given = {"enable_thinking": False, "clear_thinking": True}
+    cases: list[tuple[dict[str, Any], dict[str, bool] | None]] = [
+        ({"thinking": {"keep": "all"}}, {"preserve_thinking": True, "clear_thinking": False}),
+        ({"thinking": {"keep": "all"}, "chat_template_kwargs": given}, given | {"preserve_thinking": True}),
+        ({"chat_template_kwargs": given}, given),
+        ({}, None),
+    ]
+    for fields, template in cases:
+        assert server.post([whole()], path=path, max_tokens=10, **fields).status_code == 200
+        _, body, info = server.replica.calls.pop()
+        assert body.chat_template_kwargs == template
+        assert info.thinking.budget.max_tokens == (0 if template and "enable_thinking" in template else 100)
+
+
 @pytest.mark.parametrize("failure", [died, engine_died])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
 def test_a_lost_replica_costs_another_attempt_and_then_an_error(

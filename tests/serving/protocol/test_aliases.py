@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.serving.protocol.aliases import ALIASES, BadRequestError, RequestedThinking, read_request
+from s1ray.serving.protocol.aliases import (
+    ALIASES,
+    OTHERS_NAMES,
+    TEMPLATE_SWITCHES,
+    BadRequestError,
+    RequestedThinking,
+    read_request,
+)
 from s1ray.thinking import ThinkingBudget
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("auto")
@@ -16,10 +23,14 @@ json_values = st.recursive(
     max_leaves=6,
 )
 inner_names = st.sampled_from(
-    [*ThinkingBudget.model_fields, "type", "budget_tokens", "display", "enabled", "exclude", "budget", ""]
+    [*ThinkingBudget.model_fields, *OTHERS_NAMES, *TEMPLATE_SWITCHES, "enabled", "exclude", "summary", "budget", ""]
 )
 values = json_values | st.dictionaries(inner_names, json_values, max_size=4)
-bodies = st.dictionaries(st.sampled_from([*ALIASES, "output_config", "enable_thinking", "stream"]), values, max_size=4)
+bodies = st.dictionaries(
+    st.sampled_from([*ALIASES, "output_config", "chat_template_kwargs", "enable_thinking", "reason", "stream"]),
+    values,
+    max_size=4,
+)
 
 
 @given(bodies)
@@ -53,6 +64,23 @@ def test_any_json_is_read_or_refused_by_a_field_that_it_has(body: dict[str, Any]
         ({"thinking": {"type": "adaptive"}}, {}),
         ({"reasoning": {"max_tokens": 9, "enabled": True}}, {"max_tokens": 9}),
         ({"reasoning": {"enabled": False}}, {"max_tokens": 0}),
+        ({"thinking": {"type": "auto"}}, {}),
+        ({"thinking": {"type": "enabled", "keep": "all", "clear_thinking": False}}, {}),
+        ({"thinking": {"answer_max_tokens": 9, "stop": True}}, {"answer_max_tokens": 9, "stop": True}),
+        ({"thinking": {"reopen": "allow", "scope": "turn"}}, {"reopen": "allow", "scope": "turn"}),
+        ({"answer": {"max_tokens": 9}}, {"answer_max_tokens": 9}),
+        ({"answer": {"max_tokens": 9}, "thinking": {"answer_max_tokens": 9}}, {"answer_max_tokens": 9}),
+        ({"answer": {"max_tokens": None}}, {}),
+        ({"reasoning": {"summary": "auto", "generate_summary": "detailed"}}, {}),
+        ({"think": True}, {}),
+        ({"think": False}, {"max_tokens": 0}),
+        ({"reasoning_budget": -1}, {"max_tokens": "auto"}),
+        ({"reasoning_budget": 0}, {"max_tokens": 0}),
+        ({"reasoning_budget": 9, "thinking_token_budget": 9}, {"max_tokens": 9}),
+        ({"chat_template_kwargs": {"enable_thinking": False}}, {"max_tokens": 0}),
+        ({"chat_template_kwargs": {"thinking": False, "enable_thinking": False}}, {"max_tokens": 0}),
+        ({"chat_template_kwargs": {"enable_thinking": True, "thinking": True, "date": "today"}}, {}),
+        ({"include_reasoning": False}, {}),
         ({"thinking_token_budget": 9}, {"max_tokens": 9}),
         ({"thinking_token_budget": -1}, {"max_tokens": "auto"}),
         ({"max_tokens_thinking": "auto"}, {"max_tokens": "auto"}),
@@ -74,6 +102,7 @@ def test_every_alias_says_the_same_thing(body: dict[str, Any], budget: dict[str,
         ({"reasoning": {"effort": "low"}}, "reasoning.effort"),
         ({"thinking": {"effort": "low", "type": "adaptive"}}, "thinking.effort"),
         ({"output_config": {"effort": "low"}}, "output_config.effort"),
+        ({"think": "low"}, "think"),
     ],
 )
 def test_every_effort_is_read(body: dict[str, Any], field: str) -> None:
@@ -116,7 +145,27 @@ def test_thinking_may_be_hidden() -> None:
         ({"thinking": {"effort": 1}}, "thinking.effort"),
         ({"thinking": {"effort": "low"}, "reasoning_effort": "high"}, "reasoning_effort"),
         ({"reasoning": "low"}, "reasoning"),
-        ({"reasoning": {"summary": "auto"}}, "reasoning.summary"),
+        ({"reasoning": {"summary": "brief"}}, "reasoning.summary"),
+        ({"reasoning": {"generate_summary": 1}}, "reasoning.generate_summary"),
+        ({"reasoning": {"summaries": "auto"}}, "reasoning.summaries"),
+        ({"thinking": {"keep": "some"}}, "thinking.keep"),
+        ({"thinking": {"clear_thinking": "no"}}, "thinking.clear_thinking"),
+        ({"thinking": {"clear_thinking": True, "keep": "all"}}, "thinking.clear_thinking"),
+        ({"thinking": {"reopen": "yes"}}, "thinking.reopen"),
+        ({"thinking": {"scope": "session"}}, "thinking.scope"),
+        ({"thinking": {"stop": 1}}, "thinking.stop"),
+        ({"thinking": {"answer_max_tokens": 0}}, "thinking.answer_max_tokens"),
+        ({"answer": 9}, "answer"),
+        ({"answer": {"max_tokens": 0}}, "answer.max_tokens"),
+        ({"answer": {"min_tokens": 1}}, "answer.min_tokens"),
+        ({"answer": {"max_tokens": 9}, "thinking": {"answer_max_tokens": 8}}, "answer.max_tokens"),
+        ({"think": 1}, "think"),
+        ({"think": False, "thinking": {"max_tokens": 9}}, "think"),
+        ({"reasoning_budget": -2}, "reasoning_budget"),
+        ({"chat_template_kwargs": {"enable_thinking": "no"}}, "chat_template_kwargs.enable_thinking"),
+        ({"chat_template_kwargs": {"thinking": False}, "reasoning_budget": 3}, "chat_template_kwargs.thinking"),
+        ({"enable_thinking": False}, "enable_thinking"),
+        ({"reasoning_format": "hidden"}, "reasoning_format"),
         ({"reasoning": {"enabled": 1}}, "reasoning.enabled"),
         ({"reasoning": {"enabled": False, "max_tokens": 3}}, "reasoning.enabled"),
         ({"reasoning_effort": 1}, "reasoning_effort"),
@@ -136,6 +185,22 @@ def test_the_wrong_field_is_named(body: dict[str, Any], field: str) -> None:
         read_request(body)
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field}: ")
+
+
+@pytest.mark.parametrize(
+    ("thinking", "kept"),
+    [
+        ({"keep": "all"}, True),
+        ({"keep": "none"}, False),
+        ({"clear_thinking": False}, True),
+        ({"clear_thinking": True}, False),
+        ({"keep": "all", "clear_thinking": False}, True),
+        ({"keep": None, "clear_thinking": None}, None),
+    ],
+)
+def test_the_template_is_asked_to_keep_earlier_thinking_or_not(thinking: dict[str, Any], kept: bool | None) -> None:
+    template = read_request({"thinking": thinking}).template
+    assert template == ({} if kept is None else {"preserve_thinking": kept, "clear_thinking": not kept})
 
 
 def test_false_asks_for_no_forcing_and_for_nothing_else() -> None:

@@ -8,11 +8,15 @@ from hypothesis import strategies as st
 
 from s1ray.serving.config import DEFAULT_EFFORT, Budgets
 from s1ray.serving.protocol.aliases import Aliases, BadRequestError, RequestedThinking, read_request
-from s1ray.serving.protocol.budgets import check_room, report, resolve_budget
+from s1ray.serving.protocol.budgets import GrantedBudget, check_room, report, resolve_budget
 from s1ray.thinking import Accounting, ForcingPlan, ThinkingBudget
 
 
 def resolve(body: dict[str, Any], **budgets: Any) -> ThinkingBudget:
+    return grant(body, **budgets).budget
+
+
+def grant(body: dict[str, Any], **budgets: Any) -> GrantedBudget:
     return resolve_budget(read_request(body), Budgets(**budgets))
 
 
@@ -45,14 +49,41 @@ def test_what_the_servers_default_leaves_no_room_for_is_dropped() -> None:
     assert resolve({"thinking": {"grace": 20}}, default=10).grace == 10
 
 
-def test_more_than_the_servers_maximum_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("body", "maximum", "budget", "clamped_from"),
+    [
+        ({"thinking_token_budget": 50}, 20, {"max_tokens": 20}, {"max_tokens": 50}),
+        ({"thinking_token_budget": 20}, 20, {"max_tokens": 20}, {}),
+        ({"thinking_token_budget": -1}, 20, {"max_tokens": 20}, {}),
+        ({"thinking": {"min_tokens": 21}}, 20, {"max_tokens": 20, "min_tokens": 20}, {"min_tokens": 21}),
+        (
+            {"thinking": {"max_tokens": 50, "min_tokens": 30, "waits": 2, "grace": 40}},
+            20,
+            {"max_tokens": 20, "min_tokens": 20, "waits": 2, "grace": 20},
+            {"max_tokens": 50, "min_tokens": 30},
+        ),
+        ({"thinking": {"max_tokens": 50, "waits": 2}}, 0, {"max_tokens": 0}, {"max_tokens": 50}),
+        ({"reasoning_effort": "high", "thinking": {"waits": 2, "grace": 9}}, 0, {"max_tokens": 0}, {}),
+        ({"reasoning_effort": "high", "thinking": {"max_tokens": 50}}, 20, {"max_tokens": 20}, {"max_tokens": 50}),
+    ],
+)
+def test_more_than_the_maximum_is_clamped_and_said(
+    body: dict[str, Any], maximum: int, budget: dict[str, Any], clamped_from: dict[str, int]
+) -> None:
+    granted = grant(body, maximum=maximum)
+    assert granted.budget.model_dump() == ThinkingBudget(**budget).model_dump()
+    assert granted.clamped_from == clamped_from
+
+
+def test_a_server_may_refuse_more_than_its_maximum() -> None:
     for field in ("max_tokens", "min_tokens"):
         with pytest.raises(BadRequestError, match="maximum of 20") as caught:
-            resolve({"thinking": {field: 21}}, maximum=20)
+            resolve({"thinking": {field: 21}}, maximum=20, over_maximum="refuse")
         assert caught.value.field == f"thinking.{field}"
     with pytest.raises(BadRequestError) as caught:
-        resolve({"thinking_token_budget": 21}, maximum=20)
+        resolve({"thinking_token_budget": 21}, maximum=20, over_maximum="refuse")
     assert caught.value.field == "thinking_token_budget"
+    assert resolve({"thinking_token_budget": 20}, maximum=20, over_maximum="refuse").max_tokens == 20
 
 
 def test_an_effort_is_the_servers_number() -> None:
@@ -113,7 +144,7 @@ def test_a_resolved_budget_is_valid_and_within_the_maximum(
     assert Budgets.model_validate(budgets.model_dump()) == budgets
     requested, resolved, refused = read_request_or_none({"thinking": thinking}), None, ""
     try:
-        resolved = resolve_budget(requested, budgets) if requested else None
+        resolved = resolve_budget(requested, budgets).budget if requested else None
     except BadRequestError as error:
         refused = error.field
     if resolved is None:
@@ -123,7 +154,7 @@ def test_a_resolved_budget_is_valid_and_within_the_maximum(
     assert resolved.max_tokens is not None
     assert maximum is None or (isinstance(resolved.max_tokens, int) and resolved.max_tokens <= maximum)
     again = resolve_budget(read_request({"thinking": resolved.model_dump(mode="json")}), budgets)
-    assert again == resolved
+    assert again == GrantedBudget(resolved)
 
 
 PLAN = ForcingPlan(vocab_size=9, start=(1, 2), end=(1, 3), end_triggers=(0, 1), newline=(4,), cut=(1, 3), cut_answer=2)
@@ -132,7 +163,7 @@ PLAN = ForcingPlan(vocab_size=9, start=(1, 2), end=(1, 3), end_triggers=(0, 1), 
 def room(body: dict[str, Any], max_tokens: int | None, context: int | None = None) -> str | None:
     """The field that is refused."""
     requested = read_request(body)
-    budget = resolve_budget(requested, Budgets())
+    budget = resolve_budget(requested, Budgets()).budget
     plan = PLAN.model_copy(update={"min_tokens": budget.min_tokens, "answer_reserve": budget.answer_reserve})
     try:
         check_room(budget, requested.aliases, max_tokens=max_tokens, context=context, plan=plan)
@@ -188,3 +219,6 @@ def test_the_report_shows_counts_and_the_resolved_budget() -> None:
     assert (shown["waits"], shown["end_forced"]) == (1, "budget")
     assert shown["limit"] == 5
     assert shown["budget"] == budget.model_dump(mode="json")
+    assert "clamped_from" not in shown
+    clamped = report(accounting, budget, clamped_from={"max_tokens": 50})
+    assert clamped == shown | {"clamped_from": {"max_tokens": 50}}

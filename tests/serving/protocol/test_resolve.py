@@ -58,6 +58,8 @@ def test_thinking_is_estimated_from_every_alias(fields: dict[str, Any], of: Mode
         ({"thinking": {"effort": "high", "max_tokens": 40}}, 40),
         ({"reasoning_effort": "high"}, 40),
         ({"thinking": False}, 40),
+        ({"thinking_token_budget": 41}, 40),
+        ({"thinking_token_budget": 501}, 40),
     ],
 )
 def test_a_keys_maximum_lowers_what_the_server_would_grant(fields: dict[str, Any], tokens: int) -> None:
@@ -66,7 +68,7 @@ def test_a_keys_maximum_lowers_what_the_server_would_grant(fields: dict[str, Any
 
 
 def test_the_key_is_at_fault_only_where_the_server_would_grant_the_budget() -> None:
-    of = limits(maximum=500)
+    of = limits(maximum=500, over_maximum="refuse")
     with pytest.raises(KeyMaximumError, match="this API key's maximum of 40") as caught:
         resolve({"thinking_token_budget": 41}, of, 40)
     assert caught.value.field == "thinking_token_budget"
@@ -79,7 +81,7 @@ def test_the_key_is_at_fault_only_where_the_server_would_grant_the_budget() -> N
     ("fields", "completion", "field"),
     [
         ({"thinking": {"max_token": 5}}, False, "thinking.max_token"),
-        ({"thinkin": 5, "thinking_tokens": 5}, False, "thinking_tokens"),
+        ({"thinkin": 5, "thinking_tokens": 5}, False, "thinkin"),
         ({"thinking": "long"}, True, "thinking"),
         ({"reasoning_effort": "huge"}, False, "reasoning_effort"),
         ({"thinking_token_budget": 4, "max_tokens_thinking": 3}, True, "max_tokens_thinking"),
@@ -107,9 +109,11 @@ def test_a_resolved_request_travels_with_all_that_its_replica_needs() -> None:
     thinking = pickle.loads(pickle.dumps(resolve(fields, limits(effort={"low": 7}))))
     assert (thinking.budget.max_tokens, thinking.budget.waits, thinking.budget.wait_text) == (7, 1, None)
     assert (thinking.effort, thinking.hidden, thinking.unforced) == ("low", True, False)
+    assert thinking.clamped_from == {}
     assert thinking.aliases.error("waits: too many").field == "thinking_n_ignore"
     assert thinking.aliases.error("max_tokens: too many").field == "reasoning.effort"
     assert resolve({"include_reasoning": False}, limits()).hidden
+    assert resolve({"thinking": {"max_tokens": 50}}, limits(maximum=90), 20).clamped_from == {"max_tokens": 50}
     assert resolve({"echo": True, "max_tokens": 0}, limits(), completion=True).unforced
 
 

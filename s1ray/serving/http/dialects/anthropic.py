@@ -20,7 +20,7 @@ from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 from s1ray.serving.http.dialects.base import Dialect, Events, Route, ThinkingRequest, reading
 from s1ray.serving.http.dialects.openai_chat import ChatRequest
 from s1ray.serving.http.errors import RefusedError, json_response
-from s1ray.serving.protocol.aliases import ALIASES, FIELD
+from s1ray.serving.protocol.aliases import ALIASES, FIELD, is_unknown
 from s1ray.serving.protocol.engine_json import Choice, EngineJson, FunctionCall, Message, Usage
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
@@ -54,7 +54,7 @@ class _Messages(Route[MessagesRequest]):
         chat = _to_chat(body)
         # vLLM has made a `reasoning_effort` of it, which a client would not recognize in an error.
         chat.reasoning_effort = None
-        unknown = (name for name in body.model_extra or {} if FIELD in name)
+        unknown = filter(is_unknown, body.model_extra or {})
         for name in {*ALIASES, *unknown}:
             if (value := getattr(body, name, None)) is not None:
                 setattr(chat, name, value)

@@ -18,7 +18,7 @@ from vllm.exceptions import VLLMClientError
 
 from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.json_values import unsendable
-from s1ray.serving.protocol.aliases import DISPLAYS, MAX_TOKENS, TYPES
+from s1ray.serving.protocol.aliases import DISPLAYS, KEEPS, MAX_TOKENS, SUMMARIES, TYPES
 from s1ray.thinking import ThinkingBudget
 
 T = TypeVar("T")
@@ -72,9 +72,16 @@ TOKENS = {"type": "integer", "minimum": 0, "maximum": MAX_TOKENS}
 THINKING = ThinkingBudget.model_json_schema()
 MAX_WAITS = THINKING["properties"]["waits"]["maximum"]
 THINKING["properties"] |= {
-    "type": {"enum": [*TYPES, None], "description": 'Anthropic\'s; "disabled" answers at once.'},
+    "type": {"enum": [*TYPES, None], "description": "Anthropic's and others'; \"disabled\" answers at once."},
     "budget_tokens": TOKENS | {"description": "Anthropic's name of max_tokens; less than the response's max_tokens."},
     "display": {"enum": [*DISPLAYS, None], "description": "Anthropic's; omitted: counted, but not shown."},
+    "keep": {"enum": [*KEEPS, None], "description": "Moonshot's: the chat template is asked to keep earlier thinking."},
+    "clear_thinking": {"type": ["boolean", "null"], "description": "z.ai's: false is as `keep`."},
+}
+ANSWER = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"max_tokens": THINKING["properties"]["answer_max_tokens"]},
 }
 REASONING: dict[str, Any] = {
     "type": "object",
@@ -84,6 +91,8 @@ REASONING: dict[str, Any] = {
         "max_tokens": TOKENS,
         "enabled": {"type": "boolean"},
         "exclude": {"type": "boolean"},
+        "summary": {"enum": [*SUMMARIES, None]},
+        "generate_summary": {"enum": [*SUMMARIES, None]},
     },
 }
 
@@ -104,10 +113,13 @@ class ThinkingRequest(BaseModel):
         "How long the response may think; what is left out comes from the server's budgets. False, for completions: "
         "nothing is forced, the client does it.",
     )
+    answer: Any = alias(ANSWER, "Tokens of the answer at most: as `thinking.answer_max_tokens`.")
     reasoning: Any = alias(REASONING, "OpenRouter's name; `effort` is also OpenAI's.")
     reasoning_effort: Any = alias(
         {"type": "string"}, "OpenAI's: a name that the server maps to thinking tokens at most; /v1/models lists them."
     )
+    think: Any = alias({"type": ["boolean", "string"]}, "Ollama's: false answers at once; a name is an effort.")
+    reasoning_budget: Any = alias(TOKENS | {"minimum": -1}, "llama.cpp's: as `thinking_token_budget`.")
     thinking_token_budget: Any = alias(
         TOKENS | {"minimum": -1}, "vLLM's: thinking tokens at most; -1: what the context allows."
     )
