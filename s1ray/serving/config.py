@@ -305,9 +305,14 @@ class Limits(Config):
     sequences: int = Field(default=64, ge=1)
     """Most responses for one request (its prompts times `n`). Each takes a slot in the engine's batch."""
     first_token_timeout_s: float | None = Field(default=600.0, gt=0)
-    """Seconds until a stream must begin, queueing included; then 503. None: no limit."""
+    """Seconds until a stream's first token, queueing included; then 503, or an error event after `keep_alive_s`. None:
+    no limit."""
     total_timeout_s: float | None = Field(default=3600.0, gt=0)
     """Seconds until a response must be complete; then 504, or an error event in a stream. None: no limit."""
+    keep_alive_s: float | None = Field(default=10.0, gt=0)
+    """Seconds of silence after which a stream sends a comment that clients pass over, so that no proxy takes it for
+    dead: while it waits in a queue, and while its thinking is hidden. A request that is refused later than that has
+    begun its stream, and ends with an error event in place of an HTTP status. None: streams wait silently."""
     stream_interval_ms: float = Field(default=20.0, ge=0)
     """Shortest interval between two events of a stream after its first tokens; the tokens in between are sent
     together, because each event costs time in two processes. 0: one event per token."""

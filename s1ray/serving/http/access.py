@@ -42,9 +42,9 @@ class RequestContext:
         """The requested model, once it is known to exist."""
         self.outcome: str | None = None
         """The outcome where the HTTP status does not tell: one of `s1ray.serving.metrics.OUTCOMES`."""
-        self._deferred: list[Callable[[], None]] = []
+        self._deferred: list[Callable[[], object]] = []
 
-    def defer(self, action: Callable[[], None]) -> None:
+    def defer(self, action: Callable[[], object]) -> None:
         """Run an action when the request ends, in whatever way; the last one deferred runs first."""
         self._deferred.append(action)
 

@@ -150,17 +150,23 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         )
         context.defer(call.cancel)
         try:
-            first: Any = await call.begin()
+            if streams:
+                events = route.stream(body)
+                return await streamed(
+                    call,
+                    renamed(events, asked) if asked and asked != model else events,
+                    context,
+                    keep_alive_s=self._limits.keep_alive_s,
+                    silence=route.silence,
+                )
+            whole: Any = await call.begin()
         except Exception as error:
             raise to_refusal(error) or error from None
-        raise_refusals(first)
-        if isinstance(first, list):
-            events = route.stream(body)
-            return streamed(first, call, renamed(events, asked) if asked and asked != model else events, context)
+        raise_refusals(whole)
         call.complete()
-        if asked != model and hasattr(first, "model"):
-            first.model = asked
-        return route.response(body, first)
+        if asked != model and hasattr(whole, "model"):
+            whole.model = asked
+        return route.response(body, whole)
 
     async def _find(self, request: Request, name: str | None) -> DeploymentHandle:
         """The handle of the model or adapter that a request names.

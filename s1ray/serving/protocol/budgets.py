@@ -88,7 +88,8 @@ object as its own field `thinking`, of a stream in the last event's response. `r
 the item's summary, too.
 
 Errors have the form of the route's API: `{"error": {"message", "type", "param", "code"}}` for OpenAI's,
-`{"type": "error", "error": {"type", "message", "param"}}` for Anthropic's.
+`{"type": "error", "error": {"type", "message", "param"}}` for Anthropic's. A stream that has begun ends with one as its
+last event; it begins with its first token, or after `limits.keep_alive_s` seconds with a comment (Anthropic's: a ping).
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ class CountTokensRequest(ThinkingRequest, AnthropicCountTokensRequest):  # type:
 
 
 class _Messages(Route[MessagesRequest]):
+    silence = 'event: ping\ndata: {"type": "ping"}\n\n'
+
     def to_engine(self, body: MessagesRequest) -> ChatRequest:
         chat = _to_chat(body)
         # vLLM has made a `reasoning_effort` of it, which a client would not recognize in an error.

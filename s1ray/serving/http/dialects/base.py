@@ -40,6 +40,8 @@ class Route(Generic[BodyT]):
     """The method of the model's server that answers."""
     body: type[BodyT]
     """Of a request."""
+    silence: ClassVar[str] = ": keep-alive\n\n"
+    """What a stream sends when it has had nothing to say for a while: clients pass over comments."""
 
     def to_engine(self, body: BodyT) -> BaseModel:
         """The engine's request.
