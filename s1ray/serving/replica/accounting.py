@@ -131,11 +131,10 @@ class ChoiceRecord:
 
     def report(self) -> dict[str, JsonValue]:
         """The choice's `thinking` object."""
-        accounting = self.forcer.accounting()
-        request = self._request
+        accounting, request = self.forcer.accounting(), self._request
         result = report(accounting, request.budget, request.spent, request.clamped_from)
-        if self._request.texts is not None:
-            thinking, answer = self._request.texts(accounting.thinking_of(self._ids), accounting.answer_of(self._ids))
+        if request.texts is not None:
+            thinking, answer = request.texts(accounting.thinking_of(self._ids), accounting.answer_of(self._ids))
             result |= {"text": thinking, "answer": answer}
         return result
 
