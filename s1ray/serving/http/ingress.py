@@ -141,7 +141,7 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         if isinstance(engine_request, ChatRequest) and info.thinking is not None:
             template = {**info.thinking.template, **(engine_request.chat_template_kwargs or {})}
             engine_request.chat_template_kwargs = template or None
-        streams = bool(getattr(engine_request, "stream", False))
+        streams = route.method in GENERATE and bool(getattr(engine_request, "stream", False))
         call: ReplicaCall[Part] = ReplicaCall(
             lambda: getattr(handle, route.method).remote(engine_request, info),
             is_lost=is_lost,

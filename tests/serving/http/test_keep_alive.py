@@ -141,7 +141,7 @@ def test_a_stream_outlives_the_idle_timeout_of_a_proxy(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_minutes_of_silence_behind_a_proxy_with_thirty_seconds(tmp_path: Path) -> None:
-    with behind_nginx(tmp_path, silent_s=120, idle_s=30) as url:
+    with behind_nginx(tmp_path, silent_s=120.0, idle_s=30.0) as url:
         (status, text, complete), (without, _, _) = ask(url, "10000", "off")
     assert (status, complete) == (200, True)
     queued, hidden = text.split("data: begun")

@@ -17,7 +17,7 @@ from s1ray.serving.http.dialects import openai_responses_output as output
 from s1ray.serving.http.dialects.base import REASONING, Dialect, Events, Route, ThinkingRequest, alias
 from s1ray.serving.http.dialects.openai_chat import ChatRequest
 from s1ray.serving.http.errors import RefusedError, json_response
-from s1ray.serving.protocol.aliases import ALIASES, FIELD
+from s1ray.serving.protocol.aliases import ALIASES, is_unknown
 from s1ray.serving.protocol.engine_json import EngineJson
 
 Json = dict[str, JsonValue]
@@ -160,7 +160,7 @@ def _to_chat(body: ResponsesRequest) -> dict[str, object]:
         _refuse("n", "there is one response to a request; send several requests")
     if "message.output_text.logprobs" in (body.include or ()):
         _refuse("include", f"message.output_text.logprobs: {NO_PLACE}")
-    fields = {name: value for name, value in extra.items() if name in ChatRequest.model_fields or FIELD in name}
+    fields = {name: value for name, value in extra.items() if name in ChatRequest.model_fields or is_unknown(name)}
     fields |= {name: getattr(body, name, None) for name in {*ALIASES, *ThinkingRequest.model_fields}}
     fields |= {
         "model": body.model,
