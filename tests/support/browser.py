@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,6 +32,15 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=found, args=["--disable-gpu"])
         yield browser
         browser.close()
+
+
+def until(condition: Callable[[], bool], page: Page) -> None:
+    """Wait for a condition; the test fails if it does not become true in 5 s."""
+    for _ in range(200):
+        if condition():
+            return
+        page.wait_for_timeout(25)
+    pytest.fail("the condition did not become true in 5 s")
 
 
 @contextlib.contextmanager

@@ -29,11 +29,13 @@ THOUGHTS = (
     ", once more from the other end. 23 - 9 = 14, 14 + 8 = 22, 22 - 5 = 17. That is where we began.",
 )
 ANSWER = "Final Answer: <b>23</b>, because 17 + 5 - 8 + 9 = 23."
-CARDS = {
+CARDS: dict[str, dict[str, Any]] = {
     "s1-miniature": {
         "max_request_context_length": 2048,
+        "max_model_len": 2048,
         "default_thinking_tokens": 256,
         "maximum_thinking_tokens": 1536,
+        "effort": {"none": 0, "low": 128, "high": "auto"},
     },
     "ponder": {"max_request_context_length": 512, "default_thinking_tokens": None, "maximum_thinking_tokens": None},
 }
@@ -48,6 +50,9 @@ class StandIn:
     """Pause before each token."""
     needs_key: bool = False
     busy: bool = False
+    answer: str = ANSWER
+    end_forced: str | None = None
+    """Why the thinking was cut, where its budget does not say."""
     fails_after: int | None = None
     """Tokens after which a stream ends with an error."""
     requests: list[dict[str, Any]] = field(default_factory=list)
@@ -72,7 +77,7 @@ class StandIn:
             self.requests.append(body)
             if self.busy:
                 return _error(429, "all replicas are busy and the queue is full; try again", {"Retry-After": "2"})
-            if body["thinking"].get("min_tokens", 0) > body["thinking"]["max_tokens"]:
+            if body["thinking"].get("min_tokens", 0) > _budget(body):
                 return _error(400, "thinking.min_tokens: 9 is more than max_tokens (8)")
             return StreamingResponse(self._events(body), media_type="text/event-stream")
 
@@ -85,7 +90,7 @@ class StandIn:
 
     async def _events(self, body: dict[str, Any]) -> AsyncIterator[str]:
         requested = body["thinking"]
-        limit, waits = requested["max_tokens"], requested.get("waits", 0)
+        limit, waits = _budget(body), requested.get("waits", 0)
         text = requested.get("wait_text", "Wait")
         thoughts = _tokens(THOUGHTS[0])
         for index in range(waits):
@@ -93,32 +98,46 @@ class StandIn:
         cut = len(thoughts) > limit
         thoughts = thoughts[:limit]
         used = sum(token == f"\n{text}" for token in thoughts)
-        answer = _tokens(ANSWER)
+        prompt = sum(len(_tokens(message["content"])) for message in body["messages"])
+        answer = _tokens(self.answer)
+        longest = requested.get("answer_max_tokens")
+        answer_cut = longest is not None and len(answer) > longest
+        answer = answer[:longest]
         pieces = [("reasoning", token) for token in thoughts] + [("content", token) for token in answer]
         complete = False
         try:
-            yield _event({"role": "assistant", "content": ""}, 0, 0)
+            yield _event({"role": "assistant", "content": ""}, (prompt, 0, 0))
             for number, (name, token) in enumerate(pieces, start=1):
                 await asyncio.sleep(self.delay_s)
                 if number == self.fails_after:
                     yield f"data: {json.dumps({'error': {'message': 'the engine died', 'code': 500}})}\n\n"
                     complete = True
                     return
-                yield _event({name: token}, min(number, len(thoughts)), number)
-            budget = {"min_tokens": 0, "waits": waits, "wait_text": text, "max_tokens": limit}
+                yield _event({name: token}, (prompt, min(number, len(thoughts)), number))
+            budget = {"waits": waits, "wait_text": text, "max_tokens": limit, "answer_max_tokens": longest}
             thinking = {
                 "thinking_tokens": len(thoughts),
-                "answer_tokens": len(answer) + 1,
+                "answer_tokens": len(answer),
+                "answer_cut": answer_cut,
                 "waits": used,
-                "end_forced": "budget" if cut else None,
+                "end_forced": self.end_forced or ("budget" if cut else None),
                 "limit": limit,
                 "budget": budget,
             }
-            yield _event({}, len(thoughts), len(pieces) + 1, finish_reason="stop", thinking=thinking)
+            reason = "length" if answer_cut else "stop"
+            yield _event({}, (prompt, len(thoughts), len(pieces)), finish_reason=reason, thinking=thinking)
             yield "data: [DONE]\n\n"
             complete = True
         finally:
             self.disconnected += not complete
+
+
+def _budget(body: dict[str, Any]) -> int:
+    """The thinking tokens that a request asks for, by number or by an effort of the first card."""
+    requested = body["thinking"]
+    card = CARDS["s1-miniature"]
+    tokens = card["effort"][requested["effort"]] if "effort" in requested else requested["max_tokens"]
+    return int(card["maximum_thinking_tokens"] if tokens == "auto" else tokens)
 
 
 def _tokens(text: str) -> list[str]:
@@ -126,8 +145,11 @@ def _tokens(text: str) -> list[str]:
     return [words[0], *(f" {word}" for word in words[1:])]
 
 
-def _event(delta: dict[str, str], thinking_tokens: int, tokens: int, **choice: object) -> str:
-    usage = {"completion_tokens": tokens, "completion_tokens_details": {"reasoning_tokens": thinking_tokens}}
+def _event(delta: dict[str, str], counts: tuple[int, int, int], **choice: object) -> str:
+    """One event; `counts`: tokens of the prompt, of the thinking and of the response so far."""
+    prompt, thinking, tokens = counts
+    details = {"completion_tokens_details": {"reasoning_tokens": thinking}}
+    usage = {"prompt_tokens": prompt, "completion_tokens": tokens} | details
     choice = {"index": 0, "delta": delta, "finish_reason": None} | choice
     return f"data: {json.dumps({'choices': [choice], 'usage': usage})}\n\n"
 

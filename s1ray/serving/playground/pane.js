@@ -1,30 +1,31 @@
-// One budget and its response: the dial, the stream, the counts, the request to copy.
+// One budget and its conversation: the dial, the meter, the turns, the request to copy.
 
-import { asCurl, asPython, chatBody, positionOf, stopsUpTo } from "./requests.js";
-import { RequestError, ask } from "./stream.js";
+import { showParts } from "./meter.js";
+import { asCurl, asPython, chatBody, messagesOf, positionOf, stopsUpTo } from "./requests.js";
+import { Turn, copyText } from "./turn.js";
 
-const ENDS = { budget: "budget", context: "context", loop: "loop" };
 const TICKS = [0, 16, 64, 256, 1024, 4096, 16384, 65536];
 const TICK_ROOM = 0.07;
 const LAST_TICK_ROOM = 0.1;
-const NEAR_END_PX = 24;
+const NEAR_END_PX = 48;
 
 export class Pane {
   /**
    * @param {string} label for screen readers
-   * @param {() => object} settings settings that both panes share: model, question, base, key, ...
-   * @param {() => void} onChange called when streaming begins or ends
+   * @param {object} page what the panes share: settings(), changed(), announce(text), edit(index, question)
    */
-  constructor(label, settings, onChange) {
-    const root = document.getElementById("pane").content.firstElementChild.cloneNode(true);
-    root.setAttribute("aria-label", label);
-    this.root = root;
-    this.find = (selector) => root.querySelector(selector);
-    this.settings = settings;
-    this.onChange = onChange;
+  constructor(label, page) {
+    this.root = document.getElementById("pane").content.firstElementChild.cloneNode(true);
+    this.root.setAttribute("aria-label", label);
+    this.find = (selector) => this.root.querySelector(selector);
+    this.label = label;
+    this.page = page;
+    this.turns = [];
     this.budget = 0;
+    this.effort = "";
+    this.efforts = {};
     this.stops = [0];
-    this.running = null;
+    this.context = null;
     this.language = asCurl;
     this.#listen();
   }
@@ -33,64 +34,118 @@ export class Pane {
     return Number(this.find(".waits-range").value);
   }
 
-  /** Set the end of the dial; `isServers`: it is the server's own limit. */
-  setMaximum(maximum, isServers) {
-    this.stops = stopsUpTo(maximum);
-    this.maximum = maximum;
-    this.isServers = isServers;
-    const number = this.find(".budget-number");
-    number.max = maximum;
-    this.find(".budget-range").max = this.stops.length - 1;
-    this.#drawTicks();
-    this.setBudget(Math.min(this.budget, maximum));
+  get running() {
+    return this.turns.some((turn) => turn.running);
   }
 
-  setBudget(tokens) {
+  /** Take a model's limits: the dial's end (`isServers`: it is the server's own), effort names, context in tokens. */
+  setLimits({ maximum, isServers, efforts, context }) {
+    Object.assign(this, { maximum, isServers, efforts, context, stops: stopsUpTo(maximum) });
+    this.find(".budget-number").max = maximum;
+    this.find(".budget-range").max = this.stops.length - 1;
+    this.#drawTicks();
+    const select = this.find(".effort");
+    select.replaceChildren(new Option("own number", ""), ...Object.keys(efforts).map((name) => new Option(name)));
+    this.find(".effort-label").hidden = !Object.keys(efforts).length;
+    this.setBudget(Math.min(this.budget, maximum));
+    this.#showMeter();
+  }
+
+  setBudget(tokens, effort = "") {
     this.budget = Math.round(Math.min(Math.max(tokens || 0, 0), this.maximum));
+    this.effort = effort;
     this.find(".budget-number").value = this.budget;
     this.#showBudget();
   }
 
-  /** Send the question with this budget, and show the stream until it ends or is stopped. */
-  async run() {
-    const controller = new AbortController();
-    this.running = controller;
-    this.#begin();
-    this.onChange();
-    try {
-      const { key } = this.settings();
-      for await (const piece of ask(this.#body(), { key, signal: controller.signal })) this.#take(piece);
-      this.#flush();
-      this.#finish();
-      return { summary: this.#summary() };
-    } catch (error) {
-      this.#flush();
-      if (error.name === "AbortError") {
-        this.#count(".ended", "you");
-        this.#close("stopped · live counts of what had arrived");
-        return { summary: "Stopped." };
-      }
-      const message = error instanceof RequestError ? error.message : `The page failed: ${error.message}`;
-      this.#close("");
-      this.#say(".error", message);
-      return { error: message, status: error.status };
-    } finally {
-      this.running = null;
-      this.find(".stop").hidden = true;
-      this.find(".response").setAttribute("aria-busy", "false");
-      this.root.classList.remove("streaming");
-      this.onChange();
-    }
+  /** Ask a question as turn number `index`; later turns are removed. */
+  async ask(question, index) {
+    this.#cut(index);
+    this.turns.at(-1)?.fold();
+    const turn = new Turn(question, this.#hooks());
+    const body = this.#body(question);
+    this.#add(turn);
+    return this.#run(turn, body);
+  }
+
+  /** Ask the last question again, with the present settings. */
+  async again() {
+    const turn = this.turns.at(-1);
+    return this.#run(turn, this.#body(turn.question, this.turns.slice(0, -1)));
   }
 
   stop() {
-    this.running?.abort();
+    this.turns.forEach((turn) => turn.stop());
   }
 
-  /** Show the current request. */
+  clear() {
+    this.#cut(0);
+    this.#showMeter();
+    this.describe();
+  }
+
+  /** Begin with another pane's finished turns. */
+  copyFrom(other) {
+    this.#cut(0);
+    other.turns.filter((turn) => !turn.running).forEach((turn) => this.#add(turn.copy(this.#hooks())));
+    this.#showMeter(this.turns.at(-1));
+    this.describe();
+  }
+
+  /** Show the request that a click on "Ask" would send. */
   describe() {
-    const { base, key } = this.settings();
-    this.find("code").textContent = this.language(base, this.#body(), Boolean(key));
+    const { base, key, question, index } = this.page.settings();
+    const body = this.#body(question, this.turns.slice(0, index));
+    this.find(".request code").textContent = this.language(base, body, Boolean(key));
+  }
+
+  async #run(turn, body) {
+    this.root.classList.add("streaming");
+    const running = turn.run(body, this.page.settings().key);
+    this.page.changed();
+    this.#scroller().scrollTop = this.#scroller().scrollHeight;
+    const result = await running;
+    this.root.classList.remove("streaming");
+    this.page.changed();
+    this.describe();
+    return result;
+  }
+
+  #hooks() {
+    return {
+      follow: (change) => this.#follow(change),
+      progress: (turn) => this.#showMeter(turn),
+      phase: (text) => this.page.announce(text),
+      edit: (turn) => this.page.edit(this.turns.indexOf(turn), turn.question),
+      again: () => this.page.again(this),
+    };
+  }
+
+  #add(turn) {
+    this.turns.push(turn);
+    this.find(".empty").hidden = true;
+    this.find(".turns").append(turn.root);
+  }
+
+  #cut(index) {
+    for (const turn of this.turns.splice(index)) {
+      turn.stop();
+      turn.root.remove();
+    }
+    this.find(".empty").hidden = this.turns.length > 0;
+  }
+
+  #scroller() {
+    const own = this.find(".scroll");
+    return getComputedStyle(own).overflowY === "auto" ? own : document.scrollingElement;
+  }
+
+  /** Change something, and stay at the end if that is where the reader was. */
+  #follow(change) {
+    const box = this.#scroller();
+    const follows = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
+    change();
+    if (follows) box.scrollTop = box.scrollHeight;
   }
 
   #listen() {
@@ -101,11 +156,16 @@ export class Pane {
     number.addEventListener("input", () => {
       if (!number.validity.valid || number.value === "") return;
       this.budget = Number(number.value);
+      this.effort = "";
       this.#showBudget();
     });
     number.addEventListener("change", () => this.setBudget(Number(number.value)));
+    this.find(".effort").addEventListener("change", (event) => {
+      const name = event.target.value;
+      const tokens = this.efforts[name];
+      this.setBudget(name ? (tokens === "auto" ? this.maximum : tokens) : this.budget, name);
+    });
     this.find(".waits-range").addEventListener("input", () => this.#showBudget());
-    this.find(".stop button").addEventListener("click", () => this.stop());
     for (const [selector, language] of [[".as-curl", asCurl], [".as-python", asPython]]) {
       this.find(selector).addEventListener("click", () => {
         this.language = language;
@@ -114,21 +174,24 @@ export class Pane {
         this.describe();
       });
     }
-    this.find(".copy").addEventListener("click", (event) => this.#copy(event.target));
+    const code = this.find(".request code");
+    this.find(".request .copy").addEventListener("click", (event) => copyText(event.target, code.textContent, code));
   }
 
-  #body() {
-    return chatBody({ ...this.settings(), budget: this.budget, waits: this.waits });
+  #body(question, turns = this.turns) {
+    const settings = this.page.settings();
+    const asked = { ...settings, budget: this.budget, effort: this.effort, waits: this.waits };
+    return chatBody(messagesOf({ ...settings, question }, turns), asked);
   }
 
   #showBudget() {
     const range = this.find(".budget-range");
     const position = positionOf(this.budget, this.stops);
     range.value = Math.round(position * (this.stops.length - 1));
-    range.setAttribute("aria-label", "Thinking budget");
     range.setAttribute("aria-valuetext", `${this.budget} thinking tokens at most`);
     this.root.style.setProperty("--budget", position);
     this.root.style.setProperty("--digits", Math.max(String(this.budget).length, 1));
+    this.find(".effort").value = this.effort;
     this.find(".budget .caption").textContent = this.#caption();
     const waits = this.find(".waits-range");
     waits.disabled = this.budget === 0;
@@ -159,156 +222,16 @@ export class Pane {
     }
   }
 
-  #begin() {
-    this.text = { thinking: "", answer: "" };
-    this.shown = { thinking: 0, answer: 0 };
-    this.counted = { thinking: 0, answer: 0 };
-    this.beforeAnswer = 0;
-    this.completionTokens = 0;
-    this.accounting = null;
-    this.finishReason = null;
-    this.startedAt = performance.now();
-    this.firstAt = null;
-    for (const name of ["thinking", "answer"]) {
-      this.find(`.${name}`).replaceChildren(document.createTextNode(""));
-      this.find(`.${name}`).hidden = true;
-      this.find(`.${name}-title`).hidden = true;
-    }
-    this.find(".error").hidden = true;
-    this.#say(".hint", "Waiting for the first token…");
-    this.#say(".note", "live counts");
-    this.find(".waits-name").textContent = "Waits";
-    this.find(".stop").hidden = false;
-    this.find(".response").setAttribute("aria-busy", "true");
-    this.root.classList.add("streaming");
-    this.root.style.setProperty("--spent", 0);
-    this.#count(".count-waits", "–");
-    this.#count(".ended", "–");
-    this.#showCounts();
-  }
-
-  #take(piece) {
-    if (piece.completionTokens !== undefined) this.completionTokens = piece.completionTokens;
-    for (const name of ["thinking", "answer"]) {
-      if (!piece[name]) continue;
-      this.firstAt ??= performance.now();
-      this.text[name] += this.text[name] ? piece[name] : piece[name].trimStart();
-    }
-    // If the server sends no counts, each piece counts as a token.
-    if (piece.thinkingTokens !== undefined) this.counted.thinking = piece.thinkingTokens;
-    else if (piece.thinking) this.counted.thinking += 1;
-    if (piece.completionTokens === undefined) this.counted.answer += piece.answer ? 1 : 0;
-    else if (piece.answer) this.counted.answer = this.completionTokens - this.beforeAnswer;
-    else if (!this.text.answer) this.beforeAnswer = this.completionTokens;
-    if (piece.accounting) this.accounting = piece.accounting;
-    if (piece.finish) this.finishReason = piece.finish;
-    this.frame ??= requestAnimationFrame(() => this.#flush());
-  }
-
-  /** Show what has arrived since the last frame. */
-  #flush() {
-    cancelAnimationFrame(this.frame);
-    this.frame = null;
-    for (const name of ["thinking", "answer"]) {
-      const arrived = this.text[name].slice(this.shown[name]);
-      if (!arrived) continue;
-      const box = this.find(`.${name}`);
-      this.find(".hint").hidden = true;
-      box.hidden = false;
-      this.find(`.${name}-title`).hidden = false;
-      const follows = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_END_PX;
-      box.firstChild.appendData(arrived);
-      if (follows) box.scrollTop = box.scrollHeight;
-      this.shown[name] = this.text[name].length;
-    }
-    this.#showCounts();
-  }
-
-  #showCounts() {
-    this.#count(".count-thinking", this.counted.thinking, "live");
-    this.#count(".count-answer", this.counted.answer, "live");
-    this.root.style.setProperty("--spent", positionOf(this.counted.thinking, this.stops));
-  }
-
-  #finish() {
-    const parts = [duration(performance.now() - this.startedAt)];
-    if (this.firstAt !== null) parts.push(`first token after ${duration(this.firstAt - this.startedAt)}`);
-    if (this.finishReason === "length") parts.push("the answer was cut at the response limit");
-    const said = this.accounting;
-    if (!said) {
-      this.#close(`${parts.join(" · ")} · live counts: the server sent no accounting`);
-      return;
-    }
-    this.#count(".count-thinking", said.thinking_tokens, said.limit === null ? "" : `of ${said.limit}`);
-    this.#count(".count-answer", said.answer_tokens);
-    this.#count(".ended", ENDS[said.end_forced] ?? "itself");
-    this.find(".waits-name").textContent = said.budget.wait_text ? "Waits" : "Stops swallowed";
-    const maximum = said.budget.waits;
-    this.#count(".count-waits", said.waits, maximum ? `of ${maximum}` : "");
-    this.root.style.setProperty("--spent", positionOf(said.thinking_tokens, this.stops));
-    parts.push("counted from token ids", ...this.#markWaits());
-    this.#close(parts.join(" · "));
-  }
-
-  /** Mark the inserted waits if the text identifies them without doubt; returns a note that says so, or why not. */
-  #markWaits() {
-    const { waits, budget } = this.accounting;
-    const wait = budget.wait_text;
-    const text = this.text.thinking;
-    if (!waits || typeof wait !== "string" || !wait) return [];
-    const pieces = text.split(wait);
-    if (pieces.length - 1 !== waits) {
-      return [`“${wait}” occurs ${pieces.length - 1} times, ${waits} of them inserted; the text does not show which`];
-    }
-    const nodes = pieces.flatMap((piece, index) => {
-      if (index === 0) return [piece];
-      const mark = document.createElement("mark");
-      mark.textContent = wait;
-      mark.title = "The model wanted to stop here";
-      return [mark, piece];
+  /** What a turn takes of the context, and of the budget. */
+  #showMeter(turn = null) {
+    const { limit, reserve } = this.page.settings();
+    const said = turn?.accounting;
+    const thinking = said?.thinking_tokens ?? turn?.counted.thinking ?? 0;
+    const answer = said?.answer_tokens ?? turn?.counted.answer ?? 0;
+    const completion = turn?.completion ?? 0;
+    showParts(this.root, {
+      context: this.context, prompt: turn?.prompt ?? null, limit, reserve, thinking, answer, completion,
     });
-    this.find(".thinking").replaceChildren(...nodes);
-    return ["inserted waits are marked"];
+    this.root.style.setProperty("--spent", positionOf(thinking, this.stops));
   }
-
-  #summary() {
-    const said = this.accounting;
-    if (!said) return "The response is complete.";
-    return `${said.thinking_tokens} thinking tokens, ${said.answer_tokens} answer tokens, ended by ${ENDS[said.end_forced] ?? "itself"}.`;
-  }
-
-  #close(note) {
-    this.find(".hint").hidden = Boolean(this.text.thinking || this.text.answer);
-    this.#say(".hint", "Nothing has arrived.", this.find(".hint").hidden);
-    this.#say(".note", note);
-  }
-
-  #say(selector, text, hidden = false) {
-    const element = this.find(selector);
-    element.textContent = text;
-    element.hidden = hidden;
-  }
-
-  #count(selector, value, detail = "") {
-    const small = document.createElement("small");
-    small.textContent = detail;
-    this.find(selector).replaceChildren(String(value), ...(detail ? [" ", small] : []));
-  }
-
-  async #copy(button) {
-    const code = this.find("code");
-    try {
-      await navigator.clipboard.writeText(code.textContent);
-      button.textContent = "Copied";
-    } catch {
-      // Browsers give pages that come from another machine over plain HTTP no access to the clipboard.
-      getSelection().selectAllChildren(code);
-      button.textContent = "Selected: copy it";
-    }
-    setTimeout(() => { button.textContent = "Copy"; }, 2000);
-  }
-}
-
-function duration(milliseconds) {
-  return milliseconds < 1000 ? `${Math.round(milliseconds)} ms` : `${(milliseconds / 1000).toFixed(1)} s`;
 }

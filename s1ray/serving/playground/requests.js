@@ -22,16 +22,36 @@ export function positionOf(tokens, stops) {
   return (above - 1 + between) / last;
 }
 
+/** The messages of a request: the system prompt, the earlier turns, and the question. */
+export function messagesOf({ system, question, withThinking }, turns) {
+  const messages = system.trim() ? [{ role: "system", content: system }] : [];
+  for (const turn of turns) {
+    // Chat templates expect question and answer to alternate.
+    if (!turn.text.answer.trim()) continue;
+    const reply = { role: "assistant", content: turn.text.answer };
+    if (withThinking && turn.text.thinking) reply.reasoning = turn.text.thinking;
+    messages.push({ role: "user", content: turn.question }, reply);
+  }
+  return [...messages, { role: "user", content: question }];
+}
+
 /** The body of a chat completion, with only the settings that were made. */
-export function chatBody({ model, question, budget, waits, waitText, minimum, temperature, limit }) {
-  const thinking = { max_tokens: budget };
+export function chatBody(messages, { model, temperature, limit, ...asked }) {
+  const body = { model, messages };
+  if (temperature !== null) body.temperature = temperature;
+  if (limit !== null) body.max_tokens = limit;
+  return { ...body, thinking: thinkingOf(asked) };
+}
+
+function thinkingOf({ budget, effort, waits, waitText, minimum, answerMaximum, reserve, loops }) {
+  const thinking = effort ? { effort } : { max_tokens: budget };
   if (budget > 0 && waits > 0) thinking.waits = waits;
   if (minimum > 0) thinking.min_tokens = minimum;
   if ((thinking.waits || thinking.min_tokens) && waitText !== "Wait") thinking.wait_text = waitText || null;
-  const body = { model, messages: [{ role: "user", content: question }] };
-  if (temperature !== null) body.temperature = temperature;
-  if (limit !== null) body.max_tokens = limit;
-  return { ...body, thinking };
+  if (answerMaximum !== null) thinking.answer_max_tokens = answerMaximum;
+  if (reserve !== null) thinking.answer_reserve = reserve;
+  if (loops > 0) thinking.loops = loops;
+  return thinking;
 }
 
 /** The request as a command for a POSIX shell. */

@@ -17,7 +17,7 @@ export async function loadModels(key) {
 }
 
 /**
- * Send a request and yield its stream: {thinking, answer} are pieces of text, {thinkingTokens, completionTokens} the
+ * Send a request and yield its stream: {thinking, answer} are pieces of text, {promptTokens, thinkingTokens, completionTokens} the
  * server's counts so far, {accounting, finish} come at the end.
  */
 export async function* ask(body, { key, signal }) {
@@ -32,6 +32,7 @@ export async function* ask(body, { key, signal }) {
     yield {
       thinking: choice?.delta?.reasoning ?? choice?.delta?.reasoning_content ?? "",
       answer: choice?.delta?.content ?? "",
+      promptTokens: data.usage?.prompt_tokens,
       thinkingTokens: data.usage?.completion_tokens_details?.reasoning_tokens,
       completionTokens: data.usage?.completion_tokens,
       accounting: choice?.thinking,
