@@ -74,8 +74,9 @@ def shown(page: Page, pane: int = 0) -> dict[str, str]:
 
 def meter(page: Page) -> dict[str, int]:
     """Tokens of each part of the context in the first pane."""
-    rows = page.locator(".pane").first.locator(".legend div").all()
-    return {row.locator("dt").inner_text(): int(row.locator("dd").inner_text().replace(",", "")) for row in rows}
+    cells = "rows => rows.map((row) => ['dt', 'dd'].map((cell) => row.querySelector(cell).textContent))"
+    shown = page.locator(".pane").first.locator(".legend div").evaluate_all(cells)
+    return {name: int(tokens.replace(",", "")) for name, tokens in shown}
 
 
 def answered(served: ServedApp, **thinking: Any) -> tuple[dict[str, Any], dict[str, Any]]:

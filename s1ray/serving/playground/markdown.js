@@ -36,7 +36,7 @@ export class MarkdownView {
     this.element = element;
     this.around = around;
     this.text = "";
-    this.settled = 0;
+    this.settled = [];
     this.growing = [];
     this.cost = 0;
     this.shownAt = 0;
@@ -50,31 +50,53 @@ export class MarkdownView {
     this.timer ??= setTimeout(() => this.#grow(), Math.max(0, due - performance.now()));
   }
 
-  /** The text is complete: later parts may change how earlier ones read, so all of it is read again. */
+  /** The text is complete: it is read as a whole, and blocks that read otherwise than before are replaced. */
   finish(text) {
     clearTimeout(this.timer);
     this.timer = null;
     this.text = text;
-    this.settled = 0;
+    const parts = read(text);
+    // A definition of a link changes what the blocks before it say.
+    const same = parts.some(({ type }) => type === "def") ? 0 : this.#sameAs(parts);
+    const old = this.settled.splice(same).flatMap(({ nodes }) => nodes);
+    const fresh = this.#settle(parts.slice(same));
+    this.#replace([...old, ...this.growing], fresh);
     this.growing = [];
-    this.around(() => this.element.replaceChildren(...rendered(text)));
   }
 
   #grow() {
     const begun = performance.now();
     this.timer = null;
-    const tokens = read(this.text.slice(this.settled));
-    const sure = surelyComplete(tokens);
-    const complete = blocks(tokens.slice(0, sure));
-    const growing = blocks(tokens.slice(sure));
-    this.around(() => {
-      this.growing.forEach((node) => node.remove());
-      this.element.append(...complete, ...growing);
-    });
+    const parts = read(this.text.slice(this.settledLength));
+    const sure = surelyComplete(parts);
+    const complete = this.#settle(parts.slice(0, sure));
+    const growing = blocks(parts.slice(sure));
+    this.#replace(this.growing, [...complete, ...growing]);
     this.growing = growing;
-    for (const { raw } of tokens.slice(0, sure)) this.settled += raw.length;
     this.shownAt = performance.now();
     this.cost = this.shownAt - begun;
+  }
+
+  get settledLength() {
+    return this.settled.reduce((sum, { raw }) => sum + raw.length, 0);
+  }
+
+  #sameAs(parts) {
+    const changed = this.settled.findIndex(({ raw }, index) => raw !== parts[index]?.raw);
+    return changed < 0 ? this.settled.length : changed;
+  }
+
+  #settle(parts) {
+    const made = parts.map((part) => ({ raw: part.raw, nodes: [block(part)].flat() }));
+    this.settled.push(...made);
+    return made.flatMap(({ nodes }) => nodes);
+  }
+
+  #replace(old, fresh) {
+    this.around(() => {
+      old.forEach((node) => node.remove());
+      this.element.append(...fresh);
+    });
   }
 }
 

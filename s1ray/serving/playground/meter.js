@@ -10,13 +10,14 @@ const KEPT_SHARE = 8;
  * @param {number|null} context tokens that prompt and response may have together
  * @param {number|null} limit tokens of the response at most
  * @param {number|null} reserve tokens that the request keeps for the answer; null: the server's rule
+ * @param {number|null} answerMaximum tokens of the answer at most
  * @param {number} completion tokens of the response so far, delimiters included
  */
-export function partsOf({ context, prompt, limit, reserve, thinking, answer, completion }) {
+export function partsOf({ context, prompt, limit, reserve, answerMaximum, thinking, answer, completion }) {
   if (!context || prompt === null) return { prompt, thinking, answer, kept: null, left: null };
   const free = Math.max(0, context - prompt);
   const room = limit === null ? free : Math.min(free, limit);
-  const asked = reserve ?? Math.min(MOST_KEPT, Math.floor(room / KEPT_SHARE));
+  const asked = Math.max(1, reserve ?? Math.min(MOST_KEPT, Math.floor(room / KEPT_SHARE), answerMaximum ?? Infinity));
   const rest = Math.max(0, room - Math.max(completion, thinking + answer));
   const kept = Math.min(rest, Math.max(0, asked - answer));
   return { prompt, thinking, answer, kept, left: rest - kept };

@@ -224,13 +224,13 @@ export class Pane {
 
   /** What a turn takes of the context, and of the budget. */
   #showMeter(turn = null) {
-    const { limit, reserve } = this.page.settings();
+    const { limit, reserve, answerMaximum } = this.page.settings();
     const said = turn?.accounting;
     const thinking = said?.thinking_tokens ?? turn?.counted.thinking ?? 0;
     const answer = said?.answer_tokens ?? turn?.counted.answer ?? 0;
     const completion = turn?.completion ?? 0;
     showParts(this.root, {
-      context: this.context, prompt: turn?.prompt ?? null, limit, reserve, thinking, answer, completion,
+      context: this.context, prompt: turn?.prompt ?? null, limit, reserve, answerMaximum, thinking, answer, completion,
     });
     this.root.style.setProperty("--spent", positionOf(thinking, this.stops));
   }

@@ -55,9 +55,11 @@ def texts(page: Page, selector: str) -> list[str]:
 
 def meter(page: Page) -> dict[str, int | None]:
     """Tokens of each part of the context, as the first pane shows them."""
-    rows = page.locator(".pane").first.locator(".legend div").all()
-    shown = {row.locator("dt").inner_text(): row.locator("dd").inner_text() for row in rows}
-    return {name: None if tokens == "–" else int(tokens.replace(",", "")) for name, tokens in shown.items()}
+    shown = page.locator(".pane").first.locator(".legend div").evaluate_all(CELLS)
+    return {name: None if tokens == "–" else int(tokens.replace(",", "")) for name, tokens in shown}
+
+
+CELLS = "rows => rows.map((row) => ['dt', 'dd'].map((cell) => row.querySelector(cell).textContent))"
 
 
 def said(text: str, answer: str = ANSWER) -> list[dict[str, str]]:
@@ -181,13 +183,18 @@ def test_the_meter_follows_limit_and_reserve(page: Page, server: StandIn) -> Non
     shown = meter(page)
     assert shown["Kept for the answer"] == 30 - len(ANSWER.split(" "))
     assert sum(tokens or 0 for tokens in shown.values()) == 100 + 6
+    page.fill("#reserve", "")
+    page.fill("#answer-maximum", "11")
+    server.answer = "Two, probably."
+    ask(page, "How many are one and one?")
+    assert meter(page)["Kept for the answer"] == 11 - 2
 
 
 def test_the_meter_is_live(page: Page, server: StandIn) -> None:
     server.delay_s = 0.03
     page.click("#submit")
     page.wait_for_selector(".turn.streaming .thinking-count:has-text('tokens')")
-    until(lambda: 3 < (meter(page)["Thinking"] or 0) < 20, page)
+    until(lambda: (meter(page)["Thinking"] or 0) > 0, page)
     early = meter(page)["Thinking"] or 0
     until(lambda: (meter(page)["Thinking"] or 0) > early, page)
     page.wait_for_selector("#submit:enabled")
