@@ -255,7 +255,7 @@ def test_anthropics_structured_output(claude: anthropic.Anthropic) -> None:
         ({"model": "unknown"}, anthropic.NotFoundError, "unknown"),
         ({"thinking": {"type": "enabled", "budget_tokens": 60}}, anthropic.BadRequestError, "thinking.budget_tokens"),
         ({"thinking": {"type": "often"}}, anthropic.BadRequestError, "thinking.type"),
-        ({"output_config": {"effort": "max"}}, anthropic.BadRequestError, "output_config.effort"),
+        ({"output_config": {"effort": "huge"}}, anthropic.BadRequestError, "output_config.effort"),
         ({"max_tokens": 0}, anthropic.BadRequestError, "max_tokens"),
         ({"messages": [{"role": "user", "content": [{"type": "film"}]}]}, anthropic.BadRequestError, "messages"),
         ({"extra_body": {"temperature": -1.0}}, anthropic.BadRequestError, "temperature"),

@@ -11,16 +11,17 @@ import json
 import uuid
 from collections.abc import Iterator
 
-from pydantic import BaseModel, ConfigDict, JsonValue
-from pydantic_core import from_json
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError, from_json
 from starlette.responses import Response
 from vllm.entrypoints.anthropic.protocol import AnthropicCountTokensRequest, AnthropicMessagesRequest
 from vllm.entrypoints.anthropic.serving import AnthropicServingMessages
 
+from s1ray.serving.http.dialects.anthropic_unsupported import keeps_thinking, unsupported
 from s1ray.serving.http.dialects.base import Dialect, Events, Route, ThinkingRequest, reading
 from s1ray.serving.http.dialects.openai_chat import ChatRequest
 from s1ray.serving.http.errors import RefusedError, json_response
-from s1ray.serving.protocol.aliases import ALIASES, FIELD, is_unknown
+from s1ray.serving.protocol.aliases import ALIASES, FIELD, SHOWN, is_unknown
 from s1ray.serving.protocol.engine_json import Choice, EngineJson, FunctionCall, Message, Usage
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
@@ -39,13 +40,30 @@ PARAMS = {"stop": "stop_sequences", "response_format": "output_config.format", "
 """Fields of a chat completion to which the Messages API gives another name."""
 
 
-class MessagesRequest(ThinkingRequest, AnthropicMessagesRequest):  # type: ignore[misc]  # vLLM is untyped here
+WITHOUT_EFFECT = ("user", "stream_options", "request_id", "session_id", "priority", "service_tier")
+"""Fields of a chat completion that may stand in a message's request."""
+
+
+class _Supported(BaseModel):
+    """A request of which nothing is dropped that would change the answer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_supported(cls, data: object) -> object:
+        for where, problem in unsupported(data) if isinstance(data, dict) else ():
+            kind = PydanticCustomError("unsupported", "{problem}", {"problem": problem})
+            detail = InitErrorDetails(type=kind, loc=where, input=None)
+            raise ValidationError.from_exception_data(cls.__name__, [detail])
+        return data
+
+
+class MessagesRequest(ThinkingRequest, _Supported, AnthropicMessagesRequest):  # type: ignore[misc]  # vLLM is untyped here
     """A request of Anthropic's Messages API with our parameters."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class CountTokensRequest(ThinkingRequest, AnthropicCountTokensRequest):  # type: ignore[misc]  # vLLM is untyped here
+class CountTokensRequest(ThinkingRequest, _Supported, AnthropicCountTokensRequest):  # type: ignore[misc]  # vLLM is untyped here
     """A request of Anthropic's token counting. Fields about thinking do not change the count."""
 
 
@@ -53,13 +71,23 @@ class _Messages(Route[MessagesRequest]):
     silence = 'event: ping\ndata: {"type": "ping"}\n\n'
 
     def to_engine(self, body: MessagesRequest) -> ChatRequest:
+        for name, value in (body.model_extra or {}).items():
+            field = ChatRequest.model_fields.get(name)
+            if (
+                field is not None
+                and name not in (*ALIASES, SHOWN, *WITHOUT_EFFECT)
+                and value not in (None, field.default)
+            ):
+                raise RefusedError(400, f"{name}: is a field of /v1/chat/completions; leave it out", param=name)
         chat = _to_chat(body)
         # vLLM has made a `reasoning_effort` of it, which a client would not recognize in an error.
         chat.reasoning_effort = None
         unknown = filter(is_unknown, body.model_extra or {})
-        for name in {*ALIASES, *unknown}:
+        for name in {*ALIASES, SHOWN, *unknown}:
             if (value := getattr(body, name, None)) is not None:
                 setattr(chat, name, value)
+        if keeps_thinking(getattr(body, "context_management", None)) and isinstance(body.thinking, dict | None):
+            chat.thinking = {"keep": "all"} | (body.thinking or {})
         if body.output_config is not None:
             chat.output_config = {"effort": body.output_config.effort}
         return chat
