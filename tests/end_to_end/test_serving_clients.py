@@ -321,7 +321,8 @@ def test_a_function_is_called_after_thinking_and_its_output_sent_back(client: op
     (*_, last) = client.responses.create(**asked, input=ASKED["input"], stream=True)
     streamed: Any = last
     assert streamed.type == "response.completed"
-    assert streamed.response.output[-1].arguments == call.arguments
+    # vLLM writes a whole call's JSON anew.
+    assert json.loads(streamed.response.output[-1].arguments) == json.loads(call.arguments)
     conversation: Any = [
         *QUESTION,
         *(item.to_dict() for item in response.output),
@@ -392,7 +393,10 @@ def test_a_streams_usage_is_that_of_the_whole_response(client: openai.OpenAI, ki
     create(**fields)
     whole = create(**fields).usage
     (*_, last) = create(**fields, stream=True, stream_options={"include_usage": True})
-    assert last.usage == whole
+    assert last.usage.to_dict() == {
+        **whole.to_dict(),
+        "prompt_tokens_details": {"cached_tokens": whole.prompt_tokens_details.cached_tokens},
+    }
     assert whole.completion_tokens_details.reasoning_tokens == 12
     assert 0 < whole.prompt_tokens_details.cached_tokens < whole.prompt_tokens
     if kind == "chat":

@@ -195,6 +195,8 @@ class StreamAccountant:
                     delta["reasoning_content"] = delta["reasoning"]
         if usage := data.get("usage"):
             usage["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
+            if details := usage.get("prompt_tokens_details"):
+                usage["prompt_tokens_details"] = {"cached_tokens": details.get("cached_tokens") or 0}
 
 
 def _set_texts(delta: Message, thinking: str, answer: str) -> None:

@@ -369,5 +369,9 @@ def account_response(response: ChatCompletionResponse | CompletionResponse, reco
                 choice.prompt_token_ids = None
     if shared is not None and not record.wants_ids:
         response.prompt_token_ids = None
-    response.usage.completion_tokens_details = CompletionTokenUsageInfo(reasoning_tokens=record.thinking_tokens)
+    usage = response.usage
+    usage.completion_tokens_details = CompletionTokenUsageInfo(reasoning_tokens=record.thinking_tokens)
+    if usage.prompt_tokens_details is not None:
+        # vLLM's count of tokens that were written into the cache is not the same in streams.
+        usage.prompt_tokens_details.created_cache_tokens = None
     record.measure()

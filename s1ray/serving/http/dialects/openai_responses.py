@@ -270,7 +270,7 @@ class _Conversation:
             call_id, name, arguments = (_string(item, field, where) for field in ("call_id", "name", "arguments"))
             try:
                 json.loads(arguments or "{}")
-            except ValueError:
+            except (ValueError, RecursionError):
                 _refuse(f"{where}.arguments", "are no JSON; leave out calls that were cut off")
             call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
             self._assistant().setdefault("tool_calls", []).append(call)

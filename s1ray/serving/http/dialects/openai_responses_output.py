@@ -1,7 +1,8 @@
 """What a response of OpenAI's Responses API says: its items and the events of its stream, from a chat completion.
 
 A whole response is made by the same steps as a stream, from one part that holds everything. So a stream's last event
-holds what the whole response would be.
+holds what the whole response would be. Only where the model thinks again after its answer has begun does a stream show
+more: its items are in the order in which they were written, which a whole chat completion does not say.
 """
 
 from __future__ import annotations

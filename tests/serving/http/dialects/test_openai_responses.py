@@ -411,6 +411,10 @@ def test_unknown_fields_about_thinking_reach_the_reader_that_refuses_them(fields
             {"input": [{"type": "function_call", "call_id": "c", "name": "a", "arguments": '{"a'}]},
             "input.0.arguments",
         ),
+        (
+            {"input": [{"type": "function_call", "call_id": "c", "name": "a", "arguments": "[" * 100_000}]},
+            "input.0.arguments",
+        ),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": 5}]}, "input.0.output"),
     ],
 )
