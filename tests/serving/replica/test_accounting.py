@@ -109,8 +109,14 @@ def test_choices_are_counted_apart_and_summed_in_usage() -> None:
     accountant.rewrite(chat_event([TURN, THINK, X, X], index=1, reasoning="x"))
     done = [parsed(accountant.rewrite(chat_event([X], index=i, finish="length"))) for i in (0, 1)]
     assert [data["choices"][0]["thinking"]["thinking_tokens"] for data in done] == [2, 3]
-    usage = parsed(accountant.rewrite(event({"choices": [], "usage": {"completion_tokens": 9}})))["usage"]
-    assert usage == {"completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 5}}
+    details = {"cached_tokens": 4, "created_cache_tokens": 0}
+    told = {"completion_tokens": 9, "prompt_tokens_details": details}
+    usage = parsed(accountant.rewrite(event({"choices": [], "usage": told})))["usage"]
+    assert usage == {
+        "completion_tokens": 9,
+        "completion_tokens_details": {"reasoning_tokens": 5},
+        "prompt_tokens_details": {"cached_tokens": 4},
+    }
 
 
 def test_each_prompt_of_a_completion_stream_is_its_own() -> None:

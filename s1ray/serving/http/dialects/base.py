@@ -99,7 +99,7 @@ REASONING: dict[str, Any] = {
 }
 
 
-def alias(schema: Mapping[str, object], description: str) -> Any:
+def _alias(schema: Mapping[str, object], description: str) -> Any:
     """A field that is typed for the API's description only: `read_request` reads it, with the same errors on every
     route.
     """
@@ -110,27 +110,27 @@ def alias(schema: Mapping[str, object], description: str) -> Any:
 class ThinkingRequest(BaseModel):
     """Every field about thinking (`s1ray.serving.protocol.budgets` says what they mean); shared by all requests."""
 
-    thinking: Any = alias(
+    thinking: Any = _alias(
         {"anyOf": [THINKING, {"const": False}]},
         "How long the response may think; what is left out comes from the server's budgets. False, for completions: "
         "nothing is forced, the client does it.",
     )
-    answer: Any = alias(ANSWER, "Tokens of the answer at most: as `thinking.answer_max_tokens`.")
-    reasoning: Any = alias(REASONING, "OpenRouter's name; `effort` is also OpenAI's.")
-    reasoning_effort: Any = alias(
+    answer: Any = _alias(ANSWER, "Tokens of the answer at most: as `thinking.answer_max_tokens`.")
+    reasoning: Any = _alias(REASONING, "OpenRouter's name; `effort` is also OpenAI's.")
+    reasoning_effort: Any = _alias(
         {"type": "string"}, "OpenAI's: a name that the server maps to thinking tokens at most; /v1/models lists them."
     )
-    think: Any = alias({"type": ["boolean", "string"]}, "Ollama's: false answers at once; a name is an effort.")
-    reasoning_budget: Any = alias(TOKENS | {"minimum": -1}, "llama.cpp's: as `thinking_token_budget`.")
-    thinking_token_budget: Any = alias(
+    think: Any = _alias({"type": ["boolean", "string"]}, "Ollama's: false answers at once; a name is an effort.")
+    reasoning_budget: Any = _alias(TOKENS | {"minimum": -1}, "llama.cpp's: as `thinking_token_budget`.")
+    thinking_token_budget: Any = _alias(
         TOKENS | {"minimum": -1}, "vLLM's: thinking tokens at most; -1: what the context allows."
     )
-    max_tokens_thinking: Any = alias(
+    max_tokens_thinking: Any = _alias(
         {"anyOf": [TOKENS, {"const": "auto"}]}, "The s1 harness's: thinking tokens at most."
     )
-    min_tokens_thinking: Any = alias(TOKENS, "The s1 harness's: thinking tokens at least.")
-    thinking_n_ignore: Any = alias(TOKENS | {"maximum": MAX_WAITS}, "The s1 harness's: stops that are suppressed.")
-    thinking_n_ignore_str: Any = alias({"type": "string"}, "The s1 harness's: written in place of a suppressed stop.")
+    min_tokens_thinking: Any = _alias(TOKENS, "The s1 harness's: thinking tokens at least.")
+    thinking_n_ignore: Any = _alias(TOKENS | {"maximum": MAX_WAITS}, "The s1 harness's: stops that are suppressed.")
+    thinking_n_ignore_str: Any = _alias({"type": "string"}, "The s1 harness's: written in place of a suppressed stop.")
 
     @model_validator(mode="wrap")
     @classmethod

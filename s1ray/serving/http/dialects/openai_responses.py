@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from starlette.responses import Response
 
 from s1ray.serving.http.dialects import openai_responses_output as output
-from s1ray.serving.http.dialects.base import REASONING, Dialect, Events, Route, ThinkingRequest, alias
+from s1ray.serving.http.dialects.base import Dialect, Events, Route, ThinkingRequest
 from s1ray.serving.http.dialects.openai_chat import ChatRequest
 from s1ray.serving.http.errors import RefusedError, json_response
 from s1ray.serving.protocol.aliases import ALIASES, is_unknown
@@ -50,9 +50,6 @@ PARAMS = {
     "response_format": "text.format",
 }
 """Fields of a chat completion to which the Responses API gives another name."""
-
-SUMMARIES = ("auto", "concise", "detailed")
-"""Names of `reasoning.summary`; each summary is the thinking itself."""
 
 REASONING_DEFAULTS = {"context": "auto", "mode": "standard"}
 """Fields of `reasoning` that have no other value here."""
@@ -97,10 +94,6 @@ class ResponsesRequest(ThinkingRequest):
     tool_choice: str | Json | None = None
     parallel_tool_calls: bool | None = None
     text: TextConfig | None = None
-    reasoning: Any = alias(
-        REASONING | {"properties": REASONING["properties"] | {"summary": {"enum": [*SUMMARIES, None]}}},
-        "OpenAI's `effort` and `summary` (the thinking itself), and OpenRouter's fields.",
-    )
     metadata: dict[str, str] | None = None
     user: str | None = None
     store: bool | None = None
@@ -116,10 +109,10 @@ class _Responses(Route[ResponsesRequest]):
 
     def response(self, body: ResponsesRequest, whole: BaseModel) -> Response:
         chat: EngineJson = whole.model_dump(mode="json")  # type: ignore[assignment]  # vLLM's chat completion
-        return json_response(output.response(chat, _shown(body), summarized=_summarized(body)))
+        return json_response(output.response(chat, _shown(body), summarized=_summary(body) is not None))
 
     def stream(self, body: ResponsesRequest) -> Events:
-        stream = output.ResponseStream(_shown(body), summarized=_summarized(body))
+        stream = output.ResponseStream(_shown(body), summarized=_summary(body) is not None)
         return lambda events: "".join(map(stream.rewrite, events))
 
 
@@ -180,23 +173,20 @@ def _to_chat(body: ResponsesRequest) -> dict[str, object]:
 
 
 def _reasoning(given: object) -> object:
-    """`reasoning` without the fields that ask for no other thinking."""
+    """`reasoning` without the fields of which there is only one value here."""
     if not isinstance(given, dict):
         return given
-    for name in ("summary", "generate_summary"):
-        if given.get(name) not in (None, *SUMMARIES):
-            _refuse(f"reasoning.{name}", f"must be one of {', '.join(SUMMARIES)}, not {given[name]!r}")
     for name, default in REASONING_DEFAULTS.items():
         if given.get(name) not in (None, default):
             _refuse(f"reasoning.{name}", f"{given[name]!r} is not supported, only {default!r} is")
-    return {
-        name: value for name, value in given.items() if name not in ("summary", "generate_summary", *REASONING_DEFAULTS)
-    }
+    return {name: value for name, value in given.items() if name not in REASONING_DEFAULTS}
 
 
-def _summarized(body: ResponsesRequest) -> bool:
+def _summary(body: ResponsesRequest) -> JsonValue:
+    """The kind of summary that is asked for. All kinds are the thinking itself."""
     given = body.reasoning if isinstance(body.reasoning, dict) else {}
-    return bool(given.get("summary") or given.get("generate_summary"))
+    kind: JsonValue = given.get("summary") or given.get("generate_summary")
+    return None if kind == "none" else kind
 
 
 def _response_format(body: ResponsesRequest) -> Json | None:
@@ -343,7 +333,7 @@ def _shown(body: ResponsesRequest) -> Json:
         "previous_response_id": None,
         "reasoning": {
             "effort": reasoning.get("effort") or body.reasoning_effort,
-            "summary": reasoning.get("summary") or reasoning.get("generate_summary"),
+            "summary": _summary(body),
         },
         "store": False,
         "temperature": body.temperature,

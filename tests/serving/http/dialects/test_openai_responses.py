@@ -57,7 +57,7 @@ def whole(said: Message, finish: str = "stop", **fields: Any) -> Any:
     result: Any = openai_responses_output.response(
         BASE | {"choices": [choice], "usage": USAGE},
         openai_responses._shown(body),
-        summarized=openai_responses._summarized(body),
+        summarized=openai_responses._summary(body) is not None,
     )
     Response.model_validate(result, strict=True)
     return result
@@ -66,7 +66,7 @@ def whole(said: Message, finish: str = "stop", **fields: Any) -> Any:
 def stream(deltas: Sequence[Message], finish: str | None = "stop", **fields: Any) -> list[dict[str, Any]]:
     """The events that come of a chat stream's deltas, which OpenAI's client accepts as they are."""
     body = request(**fields)
-    converter = ResponseStream(openai_responses._shown(body), summarized=openai_responses._summarized(body))
+    converter = ResponseStream(openai_responses._shown(body), summarized=openai_responses._summary(body) is not None)
     chunks: list[EngineJson] = [{"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}]
     chunks += [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     if finish is not None:
@@ -157,6 +157,8 @@ def test_a_summary_is_the_thinking_itself_where_one_is_asked_for() -> None:
     (reasoning, _) = whole({"reasoning": "hm", "content": "so"}, reasoning={"summary": "auto"})["output"]
     assert reasoning["summary"] == [{"type": "summary_text", "text": "hm"}]
     assert reasoning["content"][0]["text"] == "hm"
+    result = whole({"reasoning": "hm"}, reasoning={"summary": "none"})
+    assert (result["output"][0]["summary"], result["reasoning"]["summary"]) == ([], None)
 
 
 def test_a_response_that_was_cut_says_where() -> None:
@@ -365,6 +367,7 @@ def test_parameters_have_their_places_in_a_chat() -> None:
         ({"reasoning": {"max_tokens": 8, "generate_summary": "concise"}}, 8, None),
         ({"reasoning_effort": "low"}, None, "low"),
         ({"thinking_token_budget": 8}, 8, None),
+        ({"think": False}, 0, None),
     ],
 )
 def test_thinking_is_said_as_on_other_routes(fields: dict[str, Any], tokens: int | None, effort: str | None) -> None:
@@ -373,7 +376,10 @@ def test_thinking_is_said_as_on_other_routes(fields: dict[str, Any], tokens: int
     assert (requested.budget.max_tokens, requested.effort) == (tokens, effort)
 
 
-@pytest.mark.parametrize("fields", [{"max_thinking": 5}, {"reasoning": {"budget": 5}}, {"thinking": {"max_token": 5}}])
+@pytest.mark.parametrize(
+    "fields",
+    [{"max_thinking": 5}, {"reasoning": {"budget": 5}}, {"thinking": {"max_token": 5}}],
+)
 def test_unknown_fields_about_thinking_reach_the_reader_that_refuses_them(fields: dict[str, Any]) -> None:
     chat = to_engine(**fields)
     with pytest.raises(ValueError, match="unknown field"):
@@ -397,7 +403,6 @@ def test_unknown_fields_about_thinking_reach_the_reader_that_refuses_them(fields
         ({"tools": [{"type": "function"}]}, "tools.0.name"),
         ({"tool_choice": {"type": "file_search"}}, "tool_choice"),
         ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema"),
-        ({"reasoning": {"summary": "long"}}, "reasoning.summary"),
         ({"reasoning": {"mode": "pro"}}, "reasoning.mode"),
         ({"input": []}, "input"),
         ({"input": [{"role": "robot", "content": "hi"}]}, "input.0.role"),
