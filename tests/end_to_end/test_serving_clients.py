@@ -62,6 +62,8 @@ def test_openais_effort_is_the_servers_budget(client: openai.OpenAI, tokenizer: 
         {"reasoning": {"max_tokens": 8}},
         {"reasoning": {"effort": "low"}, "reasoning_effort": "low"},
         {"thinking_token_budget": 8},
+        {"reasoning_budget": 8},
+        {"think": "low"},
         {"max_tokens_thinking": 8, "thinking_token_budget": 8},
     ],
     ids=str,
@@ -74,6 +76,20 @@ def test_every_alias_is_the_same_request(client: openai.OpenAI, alias: dict[str,
     assert theirs.thinking == ours.thinking
     text: Any = client.completions.create(model="s1", prompt="7 * 6 =", max_tokens=60, extra_body=alias).choices[0]
     assert text.thinking["limit"] == 8
+
+
+def test_equal_answers_are_one_answer_n_times(client: openai.OpenAI) -> None:
+    fields: dict[str, Any] = GREEDY | {"n": 3, "extra_body": {"thinking": {"max_tokens": 8}}}
+    whole: Any = client.chat.completions.create(**fields)
+    texts = {choice.index: choice.message.content for choice in whole.choices}
+    assert (len(texts), len(set(texts.values()))) == (3, 1)
+    accounting = whole.choices[2].thinking
+    assert whole.usage.completion_tokens_details.reasoning_tokens == accounting["thinking_tokens"]
+    streamed = {0: "", 1: "", 2: ""}
+    for chunk in client.chat.completions.create(**fields, stream=True):
+        for part in chunk.choices:
+            streamed[part.index] += part.delta.content or ""
+    assert streamed == texts
 
 
 def test_forced_from_outside_it_gives_the_ids_that_it_gives_by_itself(served: ServedApp) -> None:

@@ -18,6 +18,7 @@ from s1ray.serving.config import Limits, ServedModel
 from s1ray.serving.http.access import RequestContext
 from s1ray.serving.http.dialects.base import Method, Route
 from s1ray.serving.http.dialects.openai_chat import ChatRequest
+from s1ray.serving.http.equal_answers import equal_answers, repeat, repeated
 from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.model_names import ModelNames, renamed
 from s1ray.serving.http.replica_call import ReplicaCall
@@ -141,6 +142,8 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         if isinstance(engine_request, ChatRequest) and info.thinking is not None:
             template = {**info.thinking.template, **(engine_request.chat_template_kwargs or {})}
             engine_request.chat_template_kwargs = template or None
+        if (copies := equal_answers(vars(engine_request))) > 1:
+            engine_request.n = 1
         streams = route.method in GENERATE and bool(getattr(engine_request, "stream", False))
         call: ReplicaCall[Part] = ReplicaCall(
             lambda: getattr(handle, route.method).remote(engine_request, info),
@@ -152,9 +155,11 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         try:
             if streams:
                 events = route.stream(body)
+                if asked and asked != model:
+                    events = renamed(events, asked)
                 return await streamed(
                     call,
-                    renamed(events, asked) if asked and asked != model else events,
+                    repeated(events, copies) if copies > 1 else events,
                     context,
                     keep_alive_s=self._limits.keep_alive_s,
                     silence=route.silence,
@@ -166,6 +171,8 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         call.complete()
         if asked != model and hasattr(whole, "model"):
             whole.model = asked
+        if copies > 1:
+            repeat(whole, copies)
         return route.response(body, whole)
 
     async def _find(self, request: Request, name: str | None) -> DeploymentHandle:
@@ -217,6 +224,7 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
             if info.sequences > self._limits.sequences:
                 message = f"{info.sequences} responses (prompts, times n) are more than this server's"
                 raise RefusedError(400, f"{message} {self._limits.sequences}", param="n")
+            info.sequences //= equal_answers(fields)
             info.thinking = self._resolve(context, fields, method)
             tokens = thinking_tokens(info.thinking, fields, self._model_limits[context.model])
             info.deadline = deadline(context.arrived, tokens)

@@ -335,6 +335,29 @@ def test_a_request_may_not_ask_for_any_number_of_responses(monkeypatch: pytest.M
     assert server.post([whole()], n=64).status_code == 200
 
 
+def test_equal_answers_are_generated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(monkeypatch, ALICES_LINE[:-1] + ", outstanding_thinking_tokens: 150}")
+    response = server.post([whole()], key=ALICE, n=3, temperature=0).json()
+    assert [choice["index"] for choice in response["choices"]] == [0, 1, 2]
+    assert {choice["message"]["content"] for choice in response["choices"]} == {"42"}
+    assert response["usage"]["completion_tokens"] == 1
+    _, body, info = server.replica.calls.pop()
+    assert (body.n, info.sequences) == (1, 1)
+    usage = f"data: {json.dumps({'choices': [], 'usage': {'completion_tokens': 1}})}\n\n"
+    parts = [[event("4")], [event("2"), usage, "data: [DONE]\n\n"]]
+    streamed = server.post(parts, key=ALICE, n=3, temperature=0.0, stream=True).text
+    assert streamed.count("[DONE]") == streamed.count("usage") == 1
+    told = [json.loads(line.removeprefix("data: ")) for line in streamed.splitlines() if line.startswith("data: {")]
+    texts = {0: "", 1: "", 2: ""}
+    for chunk in told:
+        assert len(chunk["choices"]) <= 1
+        for choice in chunk["choices"]:
+            texts[choice["index"]] += choice["delta"]["content"]
+    assert set(texts.values()) == {"42"}
+    assert server.post(key=ALICE, n=65, temperature=0).json()["error"]["param"] == "n"
+    assert server.post(key=ALICE, n=3, temperature=0.1).status_code == 403
+
+
 def test_names_of_adapters_that_are_not_there_leave_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(monkeypatch)
     for number in range(20):
