@@ -322,7 +322,7 @@ class Limits(Config):
     second."""
     stalled_after_s: float = Field(default=120.0, gt=0)
     """Seconds without an answer from an engine's scheduler (it answers between two steps) after which the replica is
-    replaced."""
+    replaced. While the engine runs a compiler, up to five times as many."""
 
 
 class ServingConfig(Config):

@@ -6,7 +6,9 @@ would answer every request with an error, faster than any other replica, and so 
 process: its requests end or are retried elsewhere, and Serve starts another replica.
 
 An engine is dead when vLLM says so, and stuck when its scheduler, which answers between any two steps, has not answered
-for long: a hanging kernel or collective never returns, while a long prompt is read in many steps.
+for long: a hanging kernel or collective never returns, while a long prompt is read in many steps. An engine that
+compiles a kernel in the middle of a step is silent, too: as long as compilers run below this process, it gets more
+time, up to a limit.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
+
+from s1ray.serving.replica.processes import CompilerWatch, kill_below
 
 if TYPE_CHECKING:
     from vllm.v1.engine.async_llm import AsyncLLM
@@ -27,6 +31,9 @@ DEAD_S = 0.5
 
 ASK_S = 10.0
 """Seconds between questions to a healthy engine's scheduler."""
+
+COMPILING_FACTOR = 5.0
+"""How many times as long as otherwise an engine may be silent if it compiles."""
 
 LAST_WORDS_S = 0.2
 """Seconds between the engine's death and the replica's: time to send what was generated, and the log."""
@@ -41,6 +48,7 @@ async def failure(
     ask: Callable[[], Awaitable[object]],
     *,
     stalled_after_s: float,
+    is_compiling: Callable[[], bool],
     dead_s: float = DEAD_S,
     ask_s: float = ASK_S,
 ) -> str:
@@ -49,35 +57,69 @@ async def failure(
     Args:
         is_dead: whether the engine is known to be dead.
         ask: a question that the engine's scheduler answers.
-        stalled_after_s: seconds that an answer may take.
+        stalled_after_s: seconds that an answer may take; not counted are those until a compiler was last seen, up to
+            `COMPILING_FACTOR` times as many.
+        is_compiling: whether the engine compiles something. Called only while an answer is late.
         dead_s: seconds between calls of `is_dead`.
         ask_s: seconds between an answer and the next question.
     """
     loop = asyncio.get_running_loop()
     question: asyncio.Future[object] | None = None
-    asked = loop.time()
+    asked = busy = loop.time()
     try:
         while True:
             await asyncio.sleep(dead_s)
             if is_dead():
                 return "its engine is dead"
             if question is None and loop.time() - asked >= ask_s:
-                question, asked = asyncio.ensure_future(ask()), loop.time()
+                question = asyncio.ensure_future(ask())
+                asked = busy = loop.time()
             elif question is not None and question.done():
                 if question.exception() is not None:
                     return f"its engine does not answer: {question.exception()}"
                 question = None
-            elif question is not None and loop.time() - asked > stalled_after_s:
-                return f"its engine is stuck: no step has ended for {stalled_after_s:g} s"
+            elif question is not None and loop.time() - busy > stalled_after_s / 2:
+                if is_compiling():
+                    busy = loop.time()
+                silent = loop.time() - asked
+                if loop.time() - busy > stalled_after_s or silent > COMPILING_FACTOR * stalled_after_s:
+                    return f"its engine is stuck: no step has ended for {silent:.3g} s"
     finally:
         if question is not None:
             question.cancel()
 
 
 async def exit_on_failure(engine: AsyncLLM, stalled_after_s: float) -> None:
-    """Watch a replica's engine, and end this process when it is dead or stuck."""
-    ask_s = min(ASK_S, stalled_after_s / 2)
-    what = await failure(lambda: engine.errored, engine.is_sleeping, stalled_after_s=stalled_after_s, ask_s=ask_s)
+    """Watch a replica's engine, and end this process and those that it started when the engine is dead or stuck."""
+    what = await failure(
+        lambda: engine.errored,
+        engine.is_sleeping,
+        stalled_after_s=stalled_after_s,
+        is_compiling=_log_of_compilers(CompilerWatch(), stalled_after_s),
+        ask_s=min(ASK_S, stalled_after_s / 2),
+    )
     logger.critical("this replica exits and is replaced: %s", what)
     await asyncio.sleep(LAST_WORDS_S)
+    # A stuck engine does not notice that its replica is gone, and would hold its memory.
+    kill_below()
     os._exit(1)
+
+
+def _log_of_compilers(watch: CompilerWatch, stalled_after_s: float) -> Callable[[], bool]:
+    """Whether compilers run; logs it when there are others than at the last call."""
+    last: list[str] = []
+
+    def is_compiling() -> bool:
+        nonlocal last
+        running = watch.running()
+        if running and running != last:
+            logger.warning(
+                "the engine is silent because it compiles (%s); it gets up to %g s instead of %g s (stalled_after_s)",
+                ", ".join(running),
+                COMPILING_FACTOR * stalled_after_s,
+                stalled_after_s,
+            )
+        last = running or last
+        return bool(running)
+
+    return is_compiling

@@ -33,6 +33,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDi
 
 from s1ray.thinking.batch import BatchEditor, ForcedRow
 from s1ray.thinking.forcer import BudgetForcer
+from s1ray.thinking.vllm.eager import count_ranks_eagerly
 from s1ray.thinking.vllm.requests import RequestReader, check_params
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class BudgetForcingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM's t
         check_params(sampling_params)
 
     def __init__(self, vllm_config: VllmConfig, device: torch.device, is_pin_memory: bool) -> None:
+        if device.type == "cpu":
+            count_ranks_eagerly()
         self._reader = RequestReader(vllm_config)
         self._device, self._pin = device, is_pin_memory
         self._rows: dict[int, _Row] = {}

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from s1ray.serving.replica.watchdog import failure
+from s1ray.serving.replica.watchdog import COMPILING_FACTOR, failure
 
-QUICK: dict[str, Any] = {"dead_s": 0.005, "ask_s": 0.01, "stalled_after_s": 0.1}
+QUICK: dict[str, Any] = {"dead_s": 0.005, "ask_s": 0.01, "stalled_after_s": 0.1, "is_compiling": lambda: False}
 
 
 async def answer() -> bool:
@@ -53,5 +54,60 @@ def test_an_engine_that_dies_later_is_seen_at_once() -> None:
     async def watch() -> str:
         asyncio.get_running_loop().call_later(0.05, dead.append, 1)
         return await asyncio.wait_for(failure(lambda: bool(dead), never, **QUICK | {"stalled_after_s": 60}), 20)
+
+    assert "dead" in asyncio.run(watch())
+
+
+async def silent_for(seconds: float, is_compiling: Callable[[], bool]) -> str:
+    """What is said of an engine whose first answer takes so long, and which dies a second later."""
+    dead: list[int] = []
+
+    async def ask() -> None:
+        await asyncio.sleep(seconds)
+        asyncio.get_running_loop().call_later(1.0, dead.append, 1)
+
+    options = QUICK | {"is_compiling": is_compiling}
+    return await asyncio.wait_for(failure(lambda: bool(dead), ask, **options), 20)
+
+
+def test_an_engine_that_compiles_gets_more_time() -> None:
+    assert "stuck" in asyncio.run(silent_for(0.4, lambda: False))
+    assert "dead" in asyncio.run(silent_for(0.4, lambda: True))
+
+
+def test_the_time_of_a_compiling_engine_is_bounded() -> None:
+    async def seconds() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert "stuck" in await silent_for(10, lambda: True)
+        return loop.time() - began
+
+    limit = COMPILING_FACTOR * QUICK["stalled_after_s"]
+    assert limit <= asyncio.run(seconds()) < limit + 5
+
+
+def test_an_engine_that_stays_silent_after_compiling_is_stuck() -> None:
+    seen: list[int] = []
+
+    def is_compiling() -> bool:
+        seen.append(1)
+        return len(seen) == 1
+
+    assert "stuck" in asyncio.run(silent_for(0.45, is_compiling))
+    assert len(seen) > 1
+
+
+def test_compilers_are_not_looked_for_while_the_engine_answers() -> None:
+    asked: list[int] = []
+
+    def is_compiling() -> bool:
+        raise AssertionError("the engine answers")
+
+    async def ask() -> None:
+        asked.append(1)
+
+    async def watch() -> str:
+        options = QUICK | {"is_compiling": is_compiling, "stalled_after_s": 60}
+        return await asyncio.wait_for(failure(lambda: len(asked) == 5, ask, **options), 20)
 
     assert "dead" in asyncio.run(watch())
