@@ -122,7 +122,7 @@ def check_model(model: str, field: str) -> None:
 
 def similar_model(model: str) -> str | None:
     """The model's folder, or the alias, whose name is almost `model`; None if there is none."""
-    parent, name = os.path.split(os.path.expanduser(model))
+    parent, name = os.path.split(os.path.expanduser(model).rstrip("/"))
     folders = [entry for entry in _entries(parent or ".") if os.path.isfile(os.path.join(parent, entry, "config.json"))]
     names = folders if parent else [*folders, *MODEL_ALIASES.names()]
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)

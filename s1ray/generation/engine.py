@@ -19,16 +19,22 @@ from s1ray.thinking.plan import PROCESSOR
 
 GIB = 1 << 30
 
+SPECULATIVE = "vLLM runs no logits processors under speculative decoding, so budgets would not be kept"
+
 FIXED = {
     "logits_processors": "budget forcing is loaded here",
-    "speculative_config": "vLLM runs no logits processors under speculative decoding, so budgets would not be kept",
+    "speculative_config": SPECULATIVE,
+    "spec_method": SPECULATIVE,
+    "spec_model": SPECULATIVE,
+    "spec_tokens": SPECULATIVE,
+    "skip_tokenizer_init": "prompts and thinking delimiters need the tokenizer",
 }
 """Engine arguments that cannot be passed through, and why."""
 
 
 def engine_kwargs_problems(config: EngineConfig) -> Iterator[str]:
     """What is wrong with `engine_kwargs` and `dtype`, as far as the installed vLLM's source tells; one message each."""
-    for name in FIXED.keys() & config.engine_kwargs.keys():
+    for name in sorted(FIXED.keys() & config.engine_kwargs.keys()):
         yield f"engine_kwargs.{name}: must not be set: {FIXED[name]}"
     problem = argument_problem("dtype", config.dtype)
     if problem is not None:
@@ -45,6 +51,8 @@ def engine_kwargs_problems(config: EngineConfig) -> Iterator[str]:
         problem = argument_problem(name, value)
         if problem is not None:
             yield f"engine_kwargs.{name}: {problem}"
+    if config.engine_kwargs.get("runner", "auto") not in ("auto", "generate"):
+        yield f"engine_kwargs.runner: {config.engine_kwargs['runner']!r} generates no text; leave it out"
     yield from (f"engine_kwargs.{problem}" for problem in _tool_problems(config.engine_kwargs))
 
 

@@ -28,7 +28,7 @@ TOOL_PARSERS = ("vllm.tool_parsers", "_TOOL_PARSERS_TO_REGISTER")
 PLUGINS = "vllm.general_plugins"
 """Entry points of packages that add to vLLM's load formats, quantization methods and so on."""
 
-FURTHER_BOUNDS = {"seed": {"ge": 0}, "kv_cache_memory_bytes": {"gt": 0}}
+FURTHER_BOUNDS = {"seed": {"ge": 0}, "kv_cache_memory_bytes": {"gt": 0}, "max_logprobs": {"ge": -1}}
 """Bounds that vLLM does not check: what is out of them fails when the engine starts."""
 
 BOUNDS = {"gt": operator.gt, "ge": operator.ge, "lt": operator.lt, "le": operator.le}

@@ -296,6 +296,10 @@ def machine_problems(config: ServingConfig, machine: Machine) -> Iterator[str]:
 def machine_warnings(config: ServingConfig, machine: Machine) -> Iterator[str]:
     """Models that a machine could not hold, so that only a cluster can; one message each."""
     for model in config.models:
+        if model.device == "auto" and machine.gpus == 0 and model.folder is not None:
+            shortage = _cache_shortage(model, _config_of(model))
+            if shortage is not None:
+                yield f"{model.name}: without GPUs: {shortage}"
         workers, name = model.tensor_parallel_size, model.name
         cpus = workers * model.cpus_per_worker
         has = f"this machine has {machine.gpus or 'none'}"

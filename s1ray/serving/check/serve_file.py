@@ -117,13 +117,26 @@ def _check_application(app: ServeApplicationSchema, where: str, machine: Machine
         report.warnings.append(
             f"{app.name}: the key file {keys_file} is not on this machine; the head and every HTTP worker need it"
         )
-    found = (*model_warnings(config), *machine_warnings(config, machine))
-    report.warnings += [f"{app.name}: {warning}" for warning in found]
+    if not report.problems:
+        found = (*_runtime_warnings(app), *model_warnings(config), *machine_warnings(config, machine))
+        report.warnings += [f"{app.name}: {warning}" for warning in found]
+
+
+def _runtime_warnings(app: ServeApplicationSchema) -> Iterator[str]:
+    from ray.runtime_env import RuntimeEnv
+
+    known = sorted(RuntimeEnv.known_fields)
+    for name in sorted((app.runtime_env or {}).keys() - known):
+        yield f"runtime_env.{name}: Ray knows no such field{_meant(name, known)}, unless a plugin of yours does"
 
 
 def _application_problems(app: ServeApplicationSchema, config: ServingConfig, machine: Machine) -> Iterator[str]:
     given = (app.runtime_env or {}).get("env_vars")
-    env = {**os.environ, **(given if isinstance(given, dict) else {})}
+    given = given if isinstance(given, dict) else {}
+    for name, value in given.items():
+        if not isinstance(value, str):
+            yield f"runtime_env.env_vars.{name}: must be a text, not {value!r}; write it in quotes"
+    env = {**os.environ, **given}
     yield from (f"args.{problem}" for problem in model_problems(config, env))
     yield from (f"args.{problem}" for problem in machine_problems(config, machine))
     try:

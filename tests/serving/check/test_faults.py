@@ -95,6 +95,10 @@ REFUSED = [
     ("model.engine_kwargs.seed", -1, "seed: must be at least 0"),
     ("model.engine_kwargs.max_num_batched_tokens", 4, "max_num_batched_tokens: 4 is less than max_num_seqs"),
     ("model.engine_kwargs.max_num_batched_tokens", 512, "512 is less than max_model_len .2048.; without chunked"),
+    ("model.engine_kwargs.spec_tokens", 3, "spec_tokens: must not be set: vLLM runs no logits processors"),
+    ("model.engine_kwargs.skip_tokenizer_init", True, "skip_tokenizer_init: must not be set"),
+    ("model.engine_kwargs.runner", "pooling", "runner: 'pooling' generates no text; leave it out"),
+    ("applications.0.runtime_env", {"env_vars": {"A": 1}}, "runtime_env.env_vars.A: must be a text, not 1; write it"),
     ("model.max_model_len", 0, "max_model_len: Input should be greater than or equal to 1"),
     ("model.max_model_len", "32k", "max_model_len: Input should be a valid integer"),
     ("model.max_num_seqs", True, "max_num_seqs: must be a number, not true"),
@@ -129,6 +133,7 @@ WARNED = [
     ("model.engine_kwargs.chat_template", "/nowhere/t.jinja", "no file /nowhere/t.jinja on this machine"),
     ("model.engine_kwargs.trust_remote_code", True, "runs code from its model folder"),
     ("model.dtype", "float16", "dtype float16 is slow and imprecise on CPUs; leave it out"),
+    ("applications.0.runtime_env", {"pipp": ["x"]}, "runtime_env.pipp: Ray knows no such field .did you mean 'pip'"),
     ("model.device", "gpu", "needs 1 GPU.* this machine has none"),
     ("model.tensor_parallel_size", 2, "2 CPU workers .* slower than one"),
     ("model.cpus_per_worker", 64, "needs 64 CPUs .* this machine has 8"),
@@ -159,6 +164,13 @@ def test_parallel_workers_are_compared_with_the_machines_gpus(
     found = serve_warnings(write(data, folder), machine)
     assert len(found) == (said is not None)
     assert said is None or re.search(said, found[0])
+
+
+def test_a_cache_that_only_gpus_could_do_without_is_warned_about(valid: Data, folder: Path) -> None:
+    data = changed(changed(valid, "model.device", "auto"), "model.kv_cache_gib", 0.001)
+    (warning,) = serve_warnings(write(data, folder), LAPTOP)
+    assert "without GPUs: kv_cache_gib: 0.001 GiB cannot hold one request" in warning
+    assert serve_warnings(write(data, folder), Machine(cpus=8, gpus=1)) == []
 
 
 def test_parallel_workers_without_cpus_for_them_are_refused(valid: Data, folder: Path) -> None:
