@@ -261,8 +261,6 @@ def model_warnings(config: ServingConfig) -> Iterator[str]:
         if model.adapters is not None:
             yield from adapter_warnings(model.adapters)
         yield from _template_warnings(model)
-        if model.device == "cpu" and model.dtype in ("float16", "half"):
-            yield f"{model.name}: dtype {model.dtype} is slow and imprecise on CPUs; leave it out (float32)"
 
 
 def _template_warnings(model: ServedModel) -> Iterator[str]:
@@ -284,23 +282,33 @@ def _template_warnings(model: ServedModel) -> Iterator[str]:
 def machine_problems(config: ServingConfig, machine: Machine) -> Iterator[str]:
     """CPU engines that are spread over more CPUs than a machine has; one message each, by field."""
     for index, model in enumerate(config.models):
-        cpus = model.tensor_parallel_size * model.cpus_per_worker
-        if model.device == "cpu" and model.tensor_parallel_size > 1 and cpus > machine.cpus:
+        workers = _workers(model)
+        cpus = workers * model.cpus_per_worker
+        if model.device == "cpu" and workers > 1 and cpus > machine.cpus:
             yield (
-                f"models.{index}.tensor_parallel_size: on device cpu a replica is {model.tensor_parallel_size} workers "
-                f"with {cpus:g} CPUs, and this machine has {machine.cpus}; give tensor_parallel_size: 1 (and "
-                "cpus_per_worker), or device: gpu"
+                f"models.{index}.tensor_parallel_size: on device cpu a replica is {workers} workers with {cpus:g} "
+                f"CPUs, and this machine has {machine.cpus}; give tensor_parallel_size: 1 (and cpus_per_worker), or "
+                "device: gpu"
             )
+
+
+def _workers(model: ServedModel) -> int:
+    """The workers of one replica, each with a GPU of its own where there are some."""
+    stages = model.engine_kwargs.get("pipeline_parallel_size")
+    return model.tensor_parallel_size * (stages if isinstance(stages, int) else 1)
 
 
 def machine_warnings(config: ServingConfig, machine: Machine) -> Iterator[str]:
     """Models that a machine could not hold, so that only a cluster can; one message each."""
     for model in config.models:
+        on_cpu = model.device == "cpu" or (model.device == "auto" and machine.gpus == 0)
+        if on_cpu and model.dtype in ("float16", "half"):
+            yield f"{model.name}: dtype {model.dtype} is slow and imprecise on CPUs; leave it out (float32 there)"
         if model.device == "auto" and machine.gpus == 0 and model.folder is not None:
             shortage = _cache_shortage(model, _config_of(model))
             if shortage is not None:
                 yield f"{model.name}: without GPUs: {shortage}"
-        workers, name = model.tensor_parallel_size, model.name
+        workers, name = _workers(model), model.name
         cpus = workers * model.cpus_per_worker
         has = f"this machine has {machine.gpus or 'none'}"
         where = "on one node" if model.strategy == "STRICT_PACK" else "in the cluster"

@@ -23,7 +23,7 @@ from s1ray.config import ConfigError, parse_yaml, validate_config
 from s1ray.serving.check.listening import listening_problems, listening_warnings
 from s1ray.serving.check.models import machine_problems, machine_warnings, model_problems, model_warnings
 from s1ray.serving.config import ServingConfig
-from s1ray.serving.http.keys import KeyStore
+from s1ray.serving.http.keys import SECRET, KeyStore
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -116,6 +116,12 @@ def _check_application(app: ServeApplicationSchema, where: str, machine: Machine
     if keys_file is not None and not Path(keys_file).is_file():
         report.warnings.append(
             f"{app.name}: the key file {keys_file} is not on this machine; the head and every HTTP worker need it"
+        )
+    env = {**os.environ, **((app.runtime_env or {}).get("env_vars") or {})}
+    if keys_file is None and config.access.required and SECRET not in env:
+        report.warnings.append(
+            f"{app.name}: args.access.required: it starts only where {SECRET} is set; it is not in this environment or "
+            "under runtime_env.env_vars, so set it on the cluster, or give args.access.keys_file"
         )
     if not report.problems:
         found = (*_runtime_warnings(app), *model_warnings(config), *machine_warnings(config, machine))

@@ -136,6 +136,7 @@ WARNED = [
     ("applications.0.runtime_env", {"pipp": ["x"]}, "runtime_env.pipp: Ray knows no such field .did you mean 'pip'"),
     ("model.device", "gpu", "needs 1 GPU.* this machine has none"),
     ("model.tensor_parallel_size", 2, "2 CPU workers .* slower than one"),
+    ("model.engine_kwargs.pipeline_parallel_size", 2, "2 CPU workers"),
     ("model.cpus_per_worker", 64, "needs 64 CPUs .* this machine has 8"),
 ]
 

@@ -178,7 +178,7 @@ def test_other_applications_are_checked_against_serves_schema_only(tmp_path: Pat
             {"access": {"keys_file": "/nowhere/keys.yaml"}},
             ["key file /nowhere/keys.yaml is not"],
         ),
-        ("{host: 0.0.0.0}", {"access": {"required": True}}, []),
+        ("{host: 0.0.0.0}", {"access": {"required": True}}, ["it starts only where S1RAY_API_KEYS is set"]),
         ("{host: 127.0.0.1}", {"trust_remote_code": True}, ["runs code"]),
         ("{host: 127.0.0.1}", {"enable_log_requests": True}, ["logs every prompt"]),
     ],
