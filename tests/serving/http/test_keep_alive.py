@@ -51,7 +51,7 @@ TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
 def app(silent_s: float) -> Starlette:
-    """Answers with streams that are silent in the queue and while they think, and would be refused after `/refused`.
+    """Answers with streams that are silent in the queue, and again while they think.
 
     The path is the interval of the comments in milliseconds; `off`: none.
     """
