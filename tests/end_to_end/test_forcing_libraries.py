@@ -11,6 +11,7 @@ import itertools
 import random
 import runpy
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,3 +146,18 @@ def test_generate_vllm_and_the_server_give_the_same_greedy_ids(
     assert ties <= 3
     assert sum(completion.waits for completion in expected) > 20
     assert sum(completion.end_forced is not None for completion in expected) > 20
+
+
+def test_the_first_request_with_logprobs_compiles_nothing(with_vllm: dict[str, Any]) -> None:
+    """On a CPU, compiling would hold up every request of the engine."""
+    from vllm import SamplingParams
+
+    def seconds(logprobs: int | None) -> float:
+        began = time.monotonic()
+        params = SamplingParams(temperature=0.0, max_tokens=8, logprobs=logprobs)
+        (output,) = with_vllm["llm"].generate(["17 + 25"], params, use_tqdm=False)
+        assert (output.outputs[0].logprobs is not None) == (logprobs is not None)
+        return time.monotonic() - began
+
+    assert seconds(None) < 10
+    assert seconds(3) < seconds(None) + 2

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from s1ray.serving.replica.watchdog import COMPILING_FACTOR, failure
+from tests.support.streams import is_gone, wait_until
 
 QUICK: dict[str, Any] = {"dead_s": 0.005, "ask_s": 0.01, "stalled_after_s": 0.1, "is_compiling": lambda: False}
 
@@ -111,3 +115,27 @@ def test_compilers_are_not_looked_for_while_the_engine_answers() -> None:
         return await asyncio.wait_for(failure(lambda: len(asked) == 5, ask, **options), 20)
 
     assert "dead" in asyncio.run(watch())
+
+
+REPLICA = """
+import asyncio, subprocess
+from s1ray.serving.replica.watchdog import exit_on_failure
+
+class Engine:
+    errored = False
+
+    async def is_sleeping(self):
+        await asyncio.sleep(60)
+
+child = subprocess.Popen(["sleep", "60"])
+print(child.pid, flush=True)
+asyncio.run(exit_on_failure(Engine(), stalled_after_s=0.2))
+"""
+
+
+def test_a_replica_with_a_stuck_engine_ends_and_takes_its_processes_along() -> None:
+    with subprocess.Popen([sys.executable, "-c", REPLICA], stdout=subprocess.PIPE, text=True) as replica:
+        assert replica.stdout is not None
+        child = psutil.Process(int(replica.stdout.readline()))
+        assert replica.wait(30) == 1
+        wait_until(lambda: is_gone(child), 5, "what the replica started is gone")
