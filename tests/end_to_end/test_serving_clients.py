@@ -413,7 +413,7 @@ def test_a_streams_usage_is_that_of_the_whole_response(client: openai.OpenAI, ki
         **whole.to_dict(),
         "prompt_tokens_details": {"cached_tokens": whole.prompt_tokens_details.cached_tokens},
     }
-    assert whole.completion_tokens_details.reasoning_tokens == 12
+    assert 0 < whole.completion_tokens_details.reasoning_tokens <= 12
     assert 0 < whole.prompt_tokens_details.cached_tokens < whole.prompt_tokens
     if kind == "chat":
         fields = {"model": "s1", "input": asked, "max_output_tokens": 60, "extra_body": fields["extra_body"]}
