@@ -175,7 +175,7 @@ def test_concurrent_requests_each_get_their_own_budget(served: ServedApp, tokeni
     [
         ({"thinking": {"waits": 1, "wait_text": "<|im_end|>"}}, "thinking.wait_text"),
         ({"thinking": {"end_text": "no delimiter"}}, "thinking.end_text"),
-        ({"thinking": {"max_tokens": 65}, "model": "ponder"}, "thinking.max_tokens"),
+        ({"thinking": {"max_tokens": 5, "min_tokens": 65}, "model": "ponder"}, "thinking.min_tokens"),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": -1}, "temperature"),
         ({"messages": 5}, "messages"),
@@ -196,6 +196,12 @@ def test_a_bad_request_is_refused_by_name(served: ServedApp, body: dict[str, Any
     error = response.json()["error"]
     assert error["param"].startswith(field)
     assert field in error["message"]
+
+
+def test_a_budget_above_the_maximum_is_clamped_and_said(client: openai.OpenAI) -> None:
+    thinking = chat(client, {"max_tokens": 65}, model="ponder").choices[0].thinking
+    assert (thinking["budget"]["max_tokens"], thinking["clamped_from"]) == (64, {"max_tokens": 65})
+    assert thinking["thinking_tokens"] <= 64
 
 
 def test_a_completion_does_not_lose_its_prompt_without_a_word(served: ServedApp) -> None:
