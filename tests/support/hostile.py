@@ -88,7 +88,7 @@ def faults(case: Case) -> list[str]:
     needed = 1 + (len(plan.end) if opens(plan, case.prompt) else 0)
     if limit >= needed and not any(i not in (case.eos, *plan.blank_ids) for i in last):
         found.append("no answer, although there was room for one")
-    if not counted.answer_cut and output[-1] != case.eos:
+    if not counted.answer_cut and output[-1] != case.eos and case.room is not None:
         found.append("was cut, and does not say so")
     if counted.answer_cut and output[-1] == case.eos and most is None:
         found.append("ended by itself, and says that it was cut")
