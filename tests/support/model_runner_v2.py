@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -13,15 +14,14 @@ import numpy as np
 import torch
 from vllm import SamplingParams
 
-from s1ray.thinking.forcer import BudgetForcer
+from s1ray.thinking.answer import MAX_BLANKS
+from s1ray.thinking.forcer import BudgetForcer, Phase
 from s1ray.thinking.logit_edits import LogitEdits, RowEdit
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.vllm.v2.processor import BudgetForcingProcessor
-from s1ray.thinking.vllm.v2.state import DONE, signed
-from tests.support.toy import THINK, TURN
+from s1ray.thinking.vllm.v2.state import signed
+from tests.support.toy import EOS, THINK, TURN
 from tests.support.toy_engine import CONFIG, CONTEXT, WIDTH, model_logits, params
-
-PHASES = ["start", "think", "wait", "end", "answer", "answer"]
 
 
 def slot_tensors(slots: int) -> Any:
@@ -54,6 +54,23 @@ class Request:
     def temperature(self) -> float:
         return float(self.params.temperature)
 
+    def logits(self) -> torch.Tensor:
+        """What the model says next. It is keen on white space, on ending and on every text that its plan bans."""
+        logits = model_logits(self.key, len(self.output))
+        if self.forcer is None:
+            return logits
+        plan, rng = self.forcer.plan, random.Random(f"{self.key} {len(self.output)}")
+        blanks = random.Random(f"{self.key} {len(self.output) // 8}").random() < 0.4
+        logits[list(plan.blank_ids)] += 7.0 * blanks
+        logits[list(plan.end_triggers)] += 6.0 * (rng.random() < 0.3)
+        for text in (plan.start, plan.end, *plan.answer_ban, *plan.end_spellings, *plan.ban):
+            begun = [n for n in range(1, len(text)) if tuple(self.output[-n:]) == text[:n]]
+            if begun and rng.random() < 0.7:
+                logits[text[begun[-1]]] += 5.0
+            elif rng.random() < 0.15:
+                logits[text[0]] += 4.0
+        return logits
+
 
 def request(key: int, plan: ForcingPlan | None, prompt: list[int], **sampling: Any) -> Request:
     sampling = {"temperature": 0.0, "max_tokens": 80, "seed": key} | sampling
@@ -73,6 +90,8 @@ class Runner:
         self.free = list(range(slots))
         self.rng = random.Random(seed)
         self.generator = torch.Generator().manual_seed(seed)
+        self.met: Counter[str] = Counter()
+        """Tokens at which the rules for the end and for the answer had something to do."""
 
     def leave(self, request: Request) -> None:
         self.free.append(request.slot)
@@ -106,7 +125,7 @@ class Runner:
                 made.computed = total
             positions.append(made.computed - 1)
         live = [made.computed == len(made.prompt) + len(made.output) for made in rows]
-        raw = torch.stack([model_logits(made.key, len(made.output)) for made in rows])
+        raw = torch.stack([made.logits() for made in rows])
         edited = self.apply(raw.clone(), rows, positions)
         for row, made in enumerate(rows):
             if made.forcer is None or not live[row]:
@@ -151,13 +170,44 @@ class Runner:
         if made.share is not None:
             made.shares.append(made.share)
         torch.testing.assert_close(edited, expected[0], rtol=1e-5, atol=1e-5)
-        ours = self.processor._forcer.state_of(made.slot)
-        assert PHASES[ours["phase"]] == forcer.phase.value
-        assert (ours["phase"] == DONE) == forcer.done
+        ours, rules = self.processor._forcer.state_of(made.slot), forcer._answer
+        assert list(Phase)[ours["phase"]] is forcer.phase
         assert forcer.limit is not None
         assert (ours["count"], ours["limit"]) == (forcer.thinking_tokens, min(forcer.limit, 1 << 40))
         assert ours["swallowed"] == len(forcer.swallowed)
         assert ours["hash"] == signed(forcer._hash)
+        assert ours["worded"] == (not rules._wordless)
+        if forcer.plan.answer_max_tokens is not None:
+            assert ours["answer_tokens"] == forcer.answer_tokens
+        self.met.update(name for name, met in _met(made, raw).items() if met)
+
+
+def _met(made: Request, raw: torch.Tensor) -> dict[str, bool]:
+    """Which rules govern a request's next token, against what the model wanted (`raw`)."""
+    forcer = made.forcer
+    assert forcer is not None
+    plan, rules, room = forcer.plan, forcer._answer, forcer._room
+    assert room is not None
+    wanted, answers = int(raw[: plan.vocab_size].argmax()), forcer.phase is Phase.ANSWER
+    last_of_room, most = forcer.position == room - 1, plan.answer_max_tokens
+    last_of_answer = most is not None and forcer.answer_tokens == most - 1
+    blank = answers and rules._wordless and wanted in plan.blank_ids and rules._blanks < MAX_BLANKS
+    cut = forcer.phase is Phase.END and forcer.end_forced is not None and forcer._forced_at == 0
+    unthought = answers and not forcer._thinking_spans
+    return {
+        "a banned id in the answer": answers and (wanted,) in plan.answer_ban,
+        "a banned text in the answer": answers and wanted in rules._bans._now,
+        "an answer that ends before its first word": answers and rules._wordless and wanted == EOS,
+        "white space at the end of the room": blank and last_of_room and not last_of_answer,
+        "white space at the maximum": blank and last_of_answer and not last_of_room,
+        "white space allowed": blank and not last_of_answer and not last_of_room,
+        "closed": forcer.phase is Phase.CLOSE,
+        "cut with the answer's beginning": cut and len(forcer._cut_ids) == len(plan.cut) > plan.cut_answer,
+        "cut without it": cut and len(forcer._cut_ids) < len(plan.cut) and forcer._newline == plan.newline != (),
+        "bare end": cut and forcer._newline != plan.newline,
+        "no thinking for want of room": unthought and room <= len(plan.start) + len(forcer._cut_ids),
+        "no thinking in a begun answer": unthought and plan.begun_answer,
+    }
 
 
 def one(

@@ -9,8 +9,9 @@ is read back, no shape depends on one, and no loop runs over rows.
 A step, for a row whose prompt is computed to the end (other rows are left alone, and so are their slots):
 
     observe   if the fed token is one that the state has not seen: the transition of `BudgetForcer.observe`
-    decide    a cut, or what becomes of an attempt to stop: `BudgetForcer._decide`. It depends on the state alone and
-              may be repeated, so a row that is computed twice (its sample was thrown away) gets the same logits twice
+    decide    a cut, what becomes of an attempt to stop, what an answer may begin with: `BudgetForcer._decide` and
+              `AnswerRules._decide`. It depends on the state alone and may be repeated, so a row that is computed twice
+              (its sample was thrown away) gets the same logits twice
     edit      as in `logit_edits.py`: exclude, pool, ban, then one id moved to or forced
 
 Coming and going. Slots are recycled without notice, and a preempted request comes back in another one, its output now
@@ -28,17 +29,21 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from s1ray.thinking.answer import MAX_BLANKS
 from s1ray.thinking.forcer import replay
 from s1ray.thinking.logit_edits import FORCED, pooled, share_of
 from s1ray.thinking.repetition import MAX_PASSAGE, MIN_LOOP, NGRAM
+from s1ray.thinking.vllm.v2.bans import exclude, make_impossible
 from s1ray.thinking.vllm.v2.state import (
     ANSWER,
     BAN,
     BEGIN_ANSWER,
-    DONE,
+    CLOSE,
     END,
+    FIRST_WORD,
     FORCE,
     FREE,
+    GO_ON,
     INCREMENT,
     MULTIPLIER,
     START,
@@ -53,7 +58,17 @@ from s1ray.thinking.vllm.v2.state import (
     as_state,
     powers_of_multiplier,
 )
-from s1ray.thinking.vllm.v2.tables import NEWLINE_FLAG, TRIGGER_FLAG, PlanTables, SlotConfig, ToDevice
+from s1ray.thinking.vllm.v2.tables import (
+    BLANK_FLAG,
+    END_FLAG,
+    NEWLINE_FLAG,
+    TRIGGER_FLAG,
+    UNLIMITED,
+    PlanTables,
+    Rows,
+    SlotConfig,
+    ToDevice,
+)
 
 _MIX = 0xFF51AFD7ED558CCD - (1 << 64)
 
@@ -100,7 +115,8 @@ class DeviceForcer:
             self._tables.clear(slot)
             self._active[slot] = request is not None
             if request is not None:
-                self._tables.assign(slot, request.plan, request.triggers, request.prefill_len)
+                length = request.prompt_len + request.room
+                self._tables.assign(slot, request.plan, request.triggers, request.prefill_len, length)
         self._tables.flush()
         entering = {slot: request for slot, request in staged.items() if request is not None}
         return self._enter(entering) if entering else 0
@@ -127,14 +143,18 @@ class DeviceForcer:
             return
         slots, token, position = slots.long(), input_ids.long(), positions.long()
         config = SlotConfig(*self._tables.config[slots].unbind(1))
+        rows, column = Rows(here, config, slots, token, position), self._tables.column
         before = self._state[slots]
         share = self._share[slots]
         live = (config.active > 0) & (position + 1 >= config.prefill_len)
 
         state = SlotState(*before.unbind(1))
-        observed = self._observe(state, config, token, share)
-        if self._tables.column("copies")[here].any():
-            observed = self._repetitions(observed, state, config, slots, token, position)
+        flags = self._tables.flags[config.flags, token.clamp(0, self._vocab_size)]
+        observed = self._observe(state, config, token, flags, share)
+        if column("copies")[here].any():
+            observed = self._repetitions(observed, state, rows)
+        if (column("answer_max")[here] < UNLIMITED).any():
+            observed = _count_answer(observed, state, config, flags)
         advance = live & (position >= state.seen)
         observed = observed._replace(seen=position + 1)
         state = SlotState(*torch.where(advance.unsqueeze(1), torch.stack(observed, 1), before).unbind(1))
@@ -143,19 +163,20 @@ class DeviceForcer:
 
         mode = torch.where(live, state.mode, FREE)
         target = torch.where(live, state.target, 0)
-        for size in np.unique(self._tables.column("vocab_size")[here]).tolist():
+        for size in np.unique(column("vocab_size")[here]).tolist():
             if size < logits.shape[1]:
                 logits[:, size:].masked_fill_((live & (config.vocab_size == size)).unsqueeze(1), -torch.inf)
-        self._exclude(logits, here, config, state, mode, target, slots, position)
-        new_share = self._apply(logits, here, config, mode, target, self._temperature[slots])
+        exclude(logits, self._tables, self._history, rows, state, mode)
+        new_share = self._apply(logits, rows, mode, target, self._temperature[slots])
         self._share[slots] = torch.where(live, new_share, share)
 
-    def _observe(self, state: SlotState, config: SlotConfig, token: torch.Tensor, share: torch.Tensor) -> SlotState:
-        """The states after their tokens; loops aside."""
+    def _observe(
+        self, state: SlotState, config: SlotConfig, token: torch.Tensor, flags: torch.Tensor, share: torch.Tensor
+    ) -> SlotState:
+        """The states after their tokens; loops and the answer's maximum aside."""
         pool = self._tables.pool
-        flags = self._tables.flags[config.flags, token.clamp(0, self._vocab_size)]
         newline, trigger = (flags & NEWLINE_FLAG).long(), (flags & TRIGGER_FLAG) > 0
-        thinking, waiting = state.phase == THINK, state.phase == WAIT
+        thinking, waiting, answering = state.phase == THINK, state.phase == WAIT, state.phase == ANSWER
         mixed_in = state.hash * MULTIPLIER + (token + INCREMENT)
 
         natural, goes_on = thinking & trigger, thinking & ~trigger
@@ -175,7 +196,7 @@ class DeviceForcer:
         complete = (forced_at == forced_end) & (phase < ANSWER) & (phase != THINK)
         after = torch.where(phase == END, ANSWER, THINK)
         cooling = complete & (phase == WAIT)
-        phase = torch.where(complete, after, torch.where(phase == ANSWER, DONE, phase))
+        phase = torch.where(complete, after, phase)
         thought = goes_on | waiting
         return state._replace(
             hash=mixed_in,
@@ -186,18 +207,13 @@ class DeviceForcer:
             cooling=cooling.long(),
             forced_at=forced_at,
             forced_end=forced_end,
+            own=state.own + answering,
+            worded=state.worded | (answering & ((flags & BLANK_FLAG) == 0)),
         )
 
-    def _repetitions(
-        self,
-        observed: SlotState,
-        before: SlotState,
-        config: SlotConfig,
-        slots: torch.Tensor,
-        token: torch.Tensor,
-        position: torch.Tensor,
-    ) -> SlotState:
+    def _repetitions(self, observed: SlotState, before: SlotState, rows: Rows) -> SlotState:
         """What `LoopDetector` does with a thinking token. `observed` is the state after it."""
+        config, slots, token, position = rows.config, rows.slots, rows.token, rows.position
         back = torch.arange(MAX_PASSAGE + NGRAM - 1, -1, -1, device=token.device)
         window = self._history[slots.unsqueeze(1), (position.unsqueeze(1) - back).clamp_(min=0)]
         grams = window.unfold(1, NGRAM, 1)
@@ -227,9 +243,9 @@ class DeviceForcer:
         landed = (room <= config.grace) & (state.at_newline > 0) & (state.count >= config.min_tokens.clamp(min=1))
         cut = ((room <= 0) & (thinking | (state.phase == WAIT))) | (thinking & (loop | landed))
         phase = torch.where(cut, END, state.phase)
-        newline = torch.where(state.at_newline > 0, 0, config.newline_len)
-        forced_at = torch.where(cut, config.cut - newline, state.forced_at)
-        forced_end = torch.where(cut, config.cut + config.cut_len, state.forced_end)
+        newline = torch.where(state.at_newline > 0, 0, state.newline_len)
+        forced_at = torch.where(cut, state.cut - newline, state.forced_at)
+        forced_end = torch.where(cut, state.cut_end, state.forced_end)
 
         text_at, text_len, has_texts = self._wait_text(config, state.swallowed)
         waits_left, too_short = state.swallowed < config.waits, state.count < config.min_tokens
@@ -239,8 +255,10 @@ class DeviceForcer:
         on_stop = torch.where(waits_left & ~has_texts, SUPPRESS, on_stop)
         on_stop = torch.where(to_wait, TO_WAIT, on_stop)
         on_stop = torch.where(state.cooling > 0, BAN, on_stop)
-        mode = torch.where(phase < ANSWER, FORCE, torch.where(phase == ANSWER, BEGIN_ANSWER, FREE))
-        mode = torch.where(phase == THINK, on_stop, mode)
+        last = (state.seen >= config.length - 1) | (state.answer_tokens >= config.answer_max - 1)
+        answer = torch.where(last | (state.own >= MAX_BLANKS), FIRST_WORD, BEGIN_ANSWER)
+        answer = torch.where(state.worded > 0, GO_ON, answer)
+        mode = torch.where(phase == THINK, on_stop, torch.where(phase == ANSWER, answer, FORCE))
         place = torch.where(mode == FORCE, forced_at, torch.where(mode == TO_WAIT, text_at, config.end))
         return state._replace(
             phase=phase, forced_at=forced_at, forced_end=forced_end, mode=mode, target=pool[config.base + place]
@@ -253,66 +271,22 @@ class DeviceForcer:
         entry = torch.where(has_texts, entry, 0)
         return self._tables.pool[entry], self._tables.pool[entry + 1], has_texts
 
-    def _ids(self, at: torch.Tensor, count: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """[rows, most] ids of the pool from `at`, and which of them count; the others are 0."""
-        place = torch.arange(most, device=at.device)
-        counts = place < count.unsqueeze(1)
-        return self._tables.pool[torch.where(counts, at.unsqueeze(1) + place, 0)].where(counts, 0), counts
-
-    def _exclude(
-        self,
-        logits: torch.Tensor,
-        here: np.ndarray,
-        config: SlotConfig,
-        state: SlotState,
-        mode: torch.Tensor,
-        target: torch.Tensor,
-        slots: torch.Tensor,
-        position: torch.Tensor,
-    ) -> None:
-        """Take banned texts out of the rows that think."""
-        column = self._tables.column
-        singles, longer = int(column("n_bans")[here].max()), int(column("n_sequences")[here].max())
-        if not singles and not longer:
-            return
-        thinks = ((mode >= BAN) & (mode <= SUPPRESS)).unsqueeze(1)
-        if longer:
-            places = torch.arange(longer, device=logits.device)
-            counts = places < config.n_sequences.unsqueeze(1)
-            entry = torch.where(counts, (config.base + config.sequences).unsqueeze(1) + 2 * places, 0)
-            pool = self._tables.pool
-            length = torch.where(counts, pool[entry + 1], 2)
-            last = torch.where(counts, config.base.unsqueeze(1) + pool[entry] + length - 1, 0)
-            back = torch.arange(int(column("longest_sequence")[here].max()) - 1, device=logits.device)
-            tail = self._history[slots.unsqueeze(1), (position.unsqueeze(1) - back).clamp_(min=0)]
-            beyond = back >= (length - 1).unsqueeze(2)
-            begun = (pool[(last.unsqueeze(2) - 1 - back).clamp_(min=0)] == tail.unsqueeze(1)) | beyond
-            begun = begun.all(2) & counts & (length - 1 <= state.count.unsqueeze(1))
-            # The first id of a wait text may come in its place although it would complete a banned text.
-            ids = pool[last]
-            begun &= thinks & (ids != target.unsqueeze(1)) & (places < config.n_clear_sequences.unsqueeze(1))
-            _make_impossible(logits, ids.where(begun, 0), begun)
-        if singles:
-            ids, counts = self._ids(config.base + config.bans, config.n_bans, singles)
-            _make_impossible(logits, ids, counts & thinks)
-
     def _apply(
         self,
         logits: torch.Tensor,
-        here: np.ndarray,
-        config: SlotConfig,
+        rows: Rows,
         mode: torch.Tensor,
         target: torch.Tensor,
         temperature: torch.Tensor,
     ) -> torch.Tensor:
         """Move, ban and force; give the share of every row ([rows], meaningless where none is wanted)."""
-        column = self._tables.column
-        to_end, answers = mode == TO_END, mode == BEGIN_ANSWER
+        column, here, config = self._tables.column, rows.here, rows.config
+        to_end, wordless = mode == TO_END, (mode == BEGIN_ANSWER) | (mode == FIRST_WORD)
         stops = (mode == BAN) | (mode == TO_WAIT) | (mode == SUPPRESS)
         count = torch.where(stops, config.n_triggers, torch.where(to_end, config.n_triggers - 1, 0))
-        count = torch.where(answers, config.n_answer_bans, count)
-        at = config.base + torch.where(answers, config.answer_bans, config.triggers + to_end)
-        ids, counts = self._ids(at, count, int(column("n_triggers")[here].max()))
+        count = torch.where(wordless, config.n_answer_ends, count)
+        at = config.base + torch.where(wordless, config.answer_ends, config.triggers + to_end)
+        ids, counts = self._tables.ids(at, count, int(column("n_triggers")[here].max()))
 
         target = target.unsqueeze(1)
         wanted, unwanted = logits.gather(1, target), logits.gather(1, ids).masked_fill_(~counts, -torch.inf)
@@ -321,7 +295,7 @@ class DeviceForcer:
         share = share_of(triggers, moved, wanted.squeeze(1), temperature)
         suppresses = (column("waits")[here] > 0) & (column("n_texts")[here] == 0)
         everything = pooled(logits, temperature) if suppresses.any() else None
-        _make_impossible(logits, ids, counts)
+        make_impossible(logits, ids, counts)
         if everything is not None:
             suppressed = share_of(triggers, everything, logits.amax(1), temperature)
             share = torch.where(mode == SUPPRESS, suppressed, share)
@@ -344,7 +318,7 @@ class DeviceForcer:
     def _enter(self, entering: dict[int, DeviceRequest]) -> int:
         """Give each slot its request's first state, or the one that it left with."""
         slots, requests = list(entering), list(entering.values())
-        rows = Arrivals.of(slots, requests, self._history, self._to_device)
+        rows = Arrivals.of(slots, requests, self._tables, self._history, self._to_device)
         longest_delimiter = max(max(len(r.plan.start), len(r.plan.end)) for r in requests)
         first = rows.first_states(self._tables, self._powers, longest_delimiter)
         states = torch.stack(first, 1)
@@ -380,10 +354,17 @@ class DeviceForcer:
         return dict(zip(SlotState._fields, self._state[slot].tolist(), strict=True))
 
 
-def _make_impossible(logits: torch.Tensor, ids: torch.Tensor, counts: torch.Tensor) -> None:
-    """Ban [rows, k] ids where they count. Ids may repeat: of two writes the lower one stays, whatever the order."""
-    value = torch.where(counts, -torch.inf, torch.inf).to(logits.dtype)
-    logits.scatter_reduce_(1, ids, value, "amin")
+def _count_answer(observed: SlotState, before: SlotState, config: SlotConfig, flags: torch.Tensor) -> SlotState:
+    """Count answer tokens, the forced beginning's too, and close the answer at its maximum."""
+    answering = before.phase == ANSWER
+    begins = (before.phase == END) & (before.forced_at >= config.answer)
+    count = before.answer_tokens + (answering | begins)
+    full = answering & (count >= config.answer_max) & ((flags & END_FLAG) == 0)
+    return observed._replace(
+        phase=torch.where(full, CLOSE, observed.phase),
+        forced_at=torch.where(full, config.eos, observed.forced_at),
+        answer_tokens=count,
+    )
 
 
 def _drawn(hashed: torch.Tensor) -> torch.Tensor:

@@ -3,10 +3,10 @@
     AsyncEngineArgs(..., logits_processors=["s1ray.thinking.vllm.v2.processor:BudgetForcingProcessor"])
 
 Model Runner V2 is the default of vLLM 0.32 and later where Triton runs, and refuses V1's processors. There the sampled
-ids stay on the device, and so does the forcing (`v2/forcer.py`), with the same outcome as on V1 but for three things.
+ids stay on the device, and so does the forcing (`v2/forcer.py`), with the same outcome as on V1 but for four things.
 Penalties and bad words come before the processor, so they are within what the replacement is exact for. Requests
-without a seed draw the attribution of ambiguous waits from other numbers. And a banned text has at most
-`MAX_BANNED_IDS` ids.
+without a seed draw the attribution of ambiguous waits from other numbers. A banned text has at most
+`MAX_BANNED_IDS` ids. And a model does not think again in its answer (`reopen`).
 """
 
 from __future__ import annotations
@@ -92,8 +92,17 @@ class BudgetForcingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM's t
             InputError: the plan is malformed or contradicts another sampling parameter; vLLM's server answers 400.
         """
         plan = check_params(sampling_params)
-        if plan is not None and max(map(len, plan.ban), default=0) > MAX_BANNED_IDS:
-            raise InputError(f"ban: a banned text has at most {MAX_BANNED_IDS} tokens on Model Runner V2; shorten it")
+        if plan is None:
+            return
+        if plan.reopen:
+            raise InputError(
+                'reopen: thinking again in the answer is not on Model Runner V2; make the plan with "forbid"'
+            )
+        for name in ("ban", "end_spellings", "answer_ban"):
+            if max(map(len, getattr(plan, name)), default=0) > MAX_BANNED_IDS:
+                raise InputError(
+                    f"{name}: a banned text has at most {MAX_BANNED_IDS} tokens on Model Runner V2; shorten it"
+                )
 
     def __init__(self, vllm_config: VllmConfig, req_states: RequestStates) -> None:
         self._reader = RequestReader(vllm_config)

@@ -15,24 +15,20 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from s1ray.thinking.forcer import BudgetForcer, Phase, default_reserve
+from s1ray.thinking.forcer import BudgetForcer, Phase, fitting_end, reserve_of
 from s1ray.thinking.plan import ForcingPlan
-from s1ray.thinking.vllm.v2.tables import NEWLINE_FLAG, TRIGGER_FLAG, PlanTables, SlotConfig, ToDevice
+from s1ray.thinking.vllm.v2.tables import NEWLINE_FLAG, TRIGGER_FLAG, UNLIMITED, PlanTables, SlotConfig, ToDevice
 
-START, THINK, WAIT, END, ANSWER, DONE = range(6)
-"""Phases; ANSWER lasts for its first token."""
+START, THINK, WAIT, END, ANSWER, CLOSE = range(len(Phase))
+"""Phases, in `Phase`'s order."""
 
-FREE, FORCE, BAN, TO_END, TO_WAIT, SUPPRESS, BEGIN_ANSWER = range(7)
-"""Modes: what happens to the next token."""
-
-UNLIMITED = 1 << 40
-"""Stands for no limit."""
+FREE, FORCE, BAN, TO_END, TO_WAIT, SUPPRESS, BEGIN_ANSWER, FIRST_WORD, GO_ON = range(9)
+"""Modes: what happens to the next token. Of the thinking those from BAN on, of the answer those from BEGIN_ANSWER on:
+it has no word yet, it must have one now, it has one."""
 
 MULTIPLIER = 6364136223846793005
 INCREMENT = 1442695040888963407
 """Of the hash that `BudgetForcer` draws shares with."""
-
-_PHASES = {Phase.START: START, Phase.THINK: THINK, Phase.WAIT: WAIT, Phase.END: END, Phase.ANSWER: ANSWER}
 
 
 class SlotState(NamedTuple):
@@ -46,6 +42,12 @@ class SlotState(NamedTuple):
     """Of the output ids, as in `BudgetForcer`."""
     phase: Any
     limit: Any
+    newline_len: Any
+    """Where the thinking is cut: the line break before the forced text, where one is due;"""
+    cut: Any
+    """the forced text in the plan's block: a part of its cut, or the bare end;"""
+    cut_end: Any
+    """and what lies behind it."""
     count: Any
     """Thinking tokens."""
     swallowed: Any
@@ -60,6 +62,21 @@ class SlotState(NamedTuple):
     period: Any
     """Of a repetition, and how long it has gone on; see `LoopDetector`."""
     matched: Any
+    own: Any
+    """Answer tokens behind its forced beginning."""
+    worded: Any
+    """1: one of them is a word, and no white space."""
+    answer_tokens: Any
+    """All answer tokens; not counted where the answer has no maximum."""
+
+
+class Allowance(NamedTuple):
+    """The fields of a first state that depend on whether the prompt has opened the thinking."""
+
+    limit: int
+    newline_len: int
+    cut: int
+    cut_end: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,12 +98,21 @@ class DeviceRequest:
         """End triggers and those stop ids that no forced text contains, as `BudgetForcer` has them."""
         return frozenset(self.plan.end_triggers).union(frozenset(self.stop_ids) - self.plan.written)
 
-    def limit(self, begun: int) -> int:
-        """Thinking tokens at most, where `begun` ids open the thinking first."""
+    @property
+    def never_thinks(self) -> bool:
+        """A prompt without a block of thinking begins the answer, or there is no room to think and to answer."""
+        begun = len(self.plan.start)
+        return self.plan.begun_answer or self.room <= begun + len(fitting_end(self.plan, begun, self.room)[1])
+
+    def allowance(self, opened: bool, config: SlotConfig) -> Allowance:
+        """How long the request may think, and what ends it. `opened`: the prompt has a block of thinking."""
         plan = self.plan
-        reserve = plan.answer_reserve if plan.answer_reserve is not None else default_reserve(self.room)
-        most = max(0, self.room - begun - len(plan.newline) - len(plan.cut) - reserve)
-        return min(most, UNLIMITED if plan.max_tokens is None else plan.max_tokens)
+        begun = 0 if opened or plan.begun_answer else len(plan.start)
+        newline, ids, _ = fitting_end(plan, begun, self.room)
+        most = max(0, self.room - begun - len(newline) - len(ids) - reserve_of(plan, self.room))
+        cut = config.cut if newline or ids != plan.end else config.end
+        limit = min(most, UNLIMITED if plan.max_tokens is None else plan.max_tokens)
+        return Allowance(limit, len(newline), cut, cut + len(ids))
 
     def digest(self) -> int:
         """Equal for equal requests, apart from their prompts."""
@@ -102,9 +128,12 @@ class Arrivals:
     prompt_len: torch.Tensor
     prefill_len: torch.Tensor
     digest: torch.Tensor
-    limit_absent: torch.Tensor
-    """Where the start delimiter is to be written."""
-    limit: torch.Tensor
+    never_thinks: torch.Tensor
+    """Where the prompt has no block of thinking, none is written either."""
+    opened: torch.Tensor
+    """[rows, 4] what is allowed where the prompt has a block of thinking; see `Allowance`."""
+    absent: torch.Tensor
+    """Where it has none."""
     unseeded: torch.Tensor
     hash: torch.Tensor
     """Of no output, by the seed."""
@@ -114,24 +143,31 @@ class Arrivals:
 
     @classmethod
     def of(
-        cls, slots: Sequence[int], requests: Sequence[DeviceRequest], history: torch.Tensor, to_device: ToDevice
+        cls,
+        slots: Sequence[int],
+        requests: Sequence[DeviceRequest],
+        tables: PlanTables,
+        history: torch.Tensor,
+        to_device: ToDevice,
     ) -> Arrivals:
-        """Bring requests to the device."""
+        """Bring requests to the device. Their slots have their plans already."""
+        configs = [SlotConfig(*tables.host[slot].tolist()) for slot in slots]
         rows = [
             [
                 slot,
                 request.prompt_len,
                 request.prefill_len,
                 request.digest(),
-                request.limit(len(request.plan.start)),
-                request.limit(0),
                 request.seed is None,
                 signed(2 * (request.seed or 0) + 1),
+                request.never_thinks,
+                *request.allowance(True, config),
+                *request.allowance(False, config),
             ]
-            for slot, request in zip(slots, requests, strict=True)
+            for slot, request, config in zip(slots, requests, configs, strict=True)
         ]
-        columns = to_device(np.array(rows, dtype=np.int64)).unbind(1)
-        places, prompt_len, prefill_len, digest, limit_absent, limit, unseeded, seeded = columns
+        single, opened, absent = to_device(np.array(rows, dtype=np.int64)).split([7, 4, 4], 1)
+        places, prompt_len, prefill_len, digest, unseeded, seeded, never_thinks = single.unbind(1)
         temperature = to_device(np.array([request.temperature for request in requests], dtype=np.float32))
         longest = max(request.prefill_len for request in requests)
         return cls(
@@ -139,8 +175,9 @@ class Arrivals:
             prompt_len=prompt_len,
             prefill_len=prefill_len,
             digest=digest,
-            limit_absent=limit_absent,
-            limit=limit,
+            never_thinks=never_thinks,
+            opened=opened,
+            absent=absent,
             unseeded=unseeded,
             hash=seeded,
             temperature=temperature,
@@ -160,6 +197,9 @@ class Arrivals:
         trigger = torch.where((flags & TRIGGER_FLAG) > 0, place, -1).amax(1)
         closed = (end >= 0) & (end >= start) & (end >= trigger)
         opened = (start >= 0) & (start >= trigger) & ~closed
+        absent = ~(opened | closed)
+        allowed = Allowance(*torch.where(absent.unsqueeze(1), self.absent, self.opened).unbind(1))
+        begun = torch.where(closed | (self.never_thinks > 0), ANSWER, START)
         last_flag = flags.gather(1, (self.prompt_len - 1).clamp(min=0).unsqueeze(1)).squeeze(1)
 
         terms = (self.ids + INCREMENT) * powers[: self.ids.shape[1]]
@@ -169,8 +209,8 @@ class Arrivals:
             ident=(prompt_hash * MULTIPLIER) ^ self.digest,
             seen=self.prompt_len,
             hash=torch.where(self.unseeded > 0, prompt_hash * 2 + 1, self.hash),
-            phase=torch.where(closed, DONE, torch.where(opened, THINK, START)),
-            limit=torch.where(opened | closed, self.limit, self.limit_absent),
+            phase=torch.where(opened, THINK, begun),
+            **allowed._asdict(),
             count=zero,
             swallowed=zero,
             at_newline=(last_flag & NEWLINE_FLAG).long(),
@@ -181,6 +221,9 @@ class Arrivals:
             target=zero,
             period=zero,
             matched=zero,
+            own=zero,
+            worded=zero,
+            answer_tokens=zero,
         )
 
     def look_up(self, first: SlotState, kept: torch.Tensor, powers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -234,12 +277,14 @@ def as_state(forcer: BudgetForcer, first: SlotState, tables: PlanTables, slot: i
         begin, length = tables.pool[table : table + 2].tolist()
     elif forcer.phase is Phase.END:
         length = len(forcer._forced)
-        begin = config.end if forcer.end_forced is None else config.cut + config.cut_len - length
-    detector = forcer._loop
+        begin = config.end if forcer.end_forced is None else first.cut_end - length
+    elif forcer.phase is Phase.CLOSE:
+        begin = config.eos - forcer._forced_at
+    detector, rules = forcer._loop, forcer._answer
     return first._replace(
         seen=first.seen + forcer.position,
         hash=signed(forcer._hash),
-        phase=DONE if forcer.done else _PHASES[forcer.phase],
+        phase=list(Phase).index(forcer.phase),
         count=forcer.thinking_tokens,
         swallowed=len(forcer.swallowed),
         at_newline=int(forcer._at_newline),
@@ -248,6 +293,10 @@ def as_state(forcer: BudgetForcer, first: SlotState, tables: PlanTables, slot: i
         forced_end=begin + length,
         period=detector._period if detector else 0,
         matched=detector._matched if detector else 0,
+        # All white space while there is no word; later only what may begin a banned text matters.
+        own=rules._blanks if rules._wordless else len(rules._bans._tail),
+        worded=int(not rules._wordless),
+        answer_tokens=forcer.answer_tokens,
     )
 
 

@@ -25,6 +25,15 @@ NEWLINE_FLAG = 1
 TRIGGER_FLAG = 2
 """Sampled while thinking, the id means that the model wants to stop."""
 
+END_FLAG = 4
+"""A trigger that begins no tool call: it ends an answer, and is none."""
+
+BLANK_FLAG = 8
+"""The id's text is white space."""
+
+UNLIMITED = 1 << 40
+"""Stands for no limit."""
+
 SPARE_IDS = 4096
 """Ids that no request uses any more and that are kept all the same, so that blocks need not be moved often."""
 
@@ -41,6 +50,8 @@ class SlotConfig(NamedTuple):
     """1: the slot's request is forced."""
     prefill_len: Any
     """Tokens to be computed before the request's next token is sampled."""
+    length: Any
+    """Tokens that prompt and response may have together."""
     base: Any
     flags: Any
     """Row of the table of token flags."""
@@ -48,38 +59,62 @@ class SlotConfig(NamedTuple):
     end_len: Any
     cut: Any
     """The lone line break lies right before it."""
-    cut_len: Any
-    newline_len: Any
+    answer: Any
+    """Behind the delimiter in the cut: the answer's forced beginning."""
+    eos: Any
     texts: Any
     """Table of wait texts."""
     n_texts: Any
     triggers: Any
     """`end[0]` comes first."""
     n_triggers: Any
-    answer_bans: Any
+    answer_ends: Any
     """Triggers that cannot begin an answer."""
-    n_answer_bans: Any
+    n_answer_ends: Any
     bans: Any
-    """Single ids."""
+    """Single ids that are banned while thinking."""
     n_bans: Any
+    answer_bans: Any
+    """Single ids that are banned in the answer; behind them lie the ids whose text is white space."""
+    n_answer_bans: Any
+    n_blanks: Any
     sequences: Any
-    """Table of longer banned texts; those whose last id is a trigger come last."""
+    """Longer texts that are banned while thinking, `reach + 2` places each: the last id, those before it from last to
+    first, and -1 up to the next text."""
     n_sequences: Any
-    n_clear_sequences: Any
-    longest_sequence: Any
+    answer_sequences: Any
+    """Those that are banned in the answer."""
+    n_answer_sequences: Any
+    reach: Any
+    """Ids that a longer text has before its last one, at most."""
     min_tokens: Any
     waits: Any
     grace: Any
     copies: Any
     """Copies of a passage that make a loop; 0: never."""
+    answer_max: Any
     vocab_size: Any
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one step: [rows] tensors."""
+
+    here: np.ndarray
+    """Slots of the forced requests among them, on the host."""
+    config: SlotConfig
+    slots: torch.Tensor
+    token: torch.Tensor
+    """Fed to the model."""
+    position: torch.Tensor
+    """Of that token in the sequence."""
 
 
 @dataclass(eq=False)
 class _Block:
     """One plan's ids in the pool."""
 
-    ids: list[int]
+    ids: np.ndarray
     layout: dict[str, int]
     base: int
     users: int = 0
@@ -101,29 +136,40 @@ def _lay_out(plan: ForcingPlan, triggers: frozenset[int]) -> tuple[list[int], di
             ids.extend(text)
         put(name, table)
 
+    def put_sequences(name: str, texts: Sequence[Sequence[int]]) -> None:
+        put(name, [i for text in texts for i in (*reversed(text), *[-1] * (reach + 2 - len(text)))])
+
     put("start", plan.start)
     put("end", plan.end)
     put("newline", plan.newline)
     put("cut", plan.cut)
+    put("eos", () if plan.eos is None else (plan.eos,))
     put_table("texts", plan.wait_texts)
     put("triggers", [plan.end[0], *sorted(triggers - {plan.end[0]})])
-    no_empty_answer = sorted(triggers.difference(plan.tool_calls))
-    put("answer_bans", no_empty_answer)
-    single = [s[0] for s in plan.ban if len(s) == 1]
-    longer = sorted((s for s in plan.ban if len(s) > 1), key=lambda sequence: sequence[-1] in triggers)
-    put("bans", single)
-    put_table("sequences", longer)
+    answer_ends = sorted(triggers.difference(plan.tool_calls))
+    put("answer_ends", answer_ends)
+    banned = (*plan.ban, *plan.end_spellings)
+    bans, answer_bans = [[text[0] for text in texts if len(text) == 1] for texts in (banned, plan.answer_ban)]
+    put("bans", bans)
+    put("answer_bans", [*answer_bans, *plan.blank_ids])
+    # A trigger is taken care of wherever the thinking goes on: it needs no ban, and while it moves must not have one.
+    sequences = [text for text in banned if len(text) > 1 and text[-1] not in triggers]
+    answer_sequences = [text for text in plan.answer_ban if len(text) > 1]
+    reach = max((len(text) - 1 for text in (*sequences, *answer_sequences)), default=0)
+    put_sequences("sequences", sequences)
+    put_sequences("answer_sequences", answer_sequences)
     layout |= {
         "end_len": len(plan.end),
-        "cut_len": len(plan.cut),
-        "newline_len": len(plan.newline),
+        "answer": layout["cut"] + plan.cut_answer,
         "n_texts": len(plan.wait_texts),
         "n_triggers": len(triggers),
-        "n_answer_bans": len(no_empty_answer),
-        "n_bans": len(single),
-        "n_sequences": len(longer),
-        "n_clear_sequences": sum(sequence[-1] not in triggers for sequence in longer),
-        "longest_sequence": max((len(sequence) for sequence in longer), default=0),
+        "n_answer_ends": len(answer_ends),
+        "n_bans": len(bans),
+        "n_answer_bans": len(answer_bans),
+        "n_blanks": len(plan.blank_ids),
+        "n_sequences": len(sequences),
+        "n_answer_sequences": len(answer_sequences),
+        "reach": reach,
     }
     del layout["start"], layout["newline"]
     return ids, layout
@@ -152,7 +198,7 @@ class PlanTables:
         self.config = torch.zeros(self.host.shape, dtype=torch.int64, device=device)
         self.pool = torch.zeros(1, dtype=torch.int64, device=device)
         self.flags = torch.zeros((1, vocab_size + 1), dtype=torch.uint8, device=device)
-        self._ids: list[int] = []
+        self._ids = np.zeros(0, dtype=np.int64)
         self._blocks: dict[object, _Block] = {}
         self._rows: dict[object, int] = {}
         self._row_users = [0]
@@ -165,6 +211,12 @@ class PlanTables:
         """[slots], on the host: one field of every slot."""
         return self.host[:, SlotConfig._fields.index(name)]
 
+    def ids(self, at: torch.Tensor, count: torch.Tensor, most: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """[rows, most] ids of the pool from `at`, and which of them count; the others are 0."""
+        place = torch.arange(most, device=at.device)
+        counts = place < count.unsqueeze(1)
+        return self.pool[torch.where(counts, at.unsqueeze(1) + place, 0)].where(counts, 0), counts
+
     def clear(self, slot: int) -> None:
         """Make the slot one of a request that is not forced."""
         self.host[slot] = 0
@@ -175,8 +227,8 @@ class PlanTables:
             block.users -= 1
             self._row_users[row] -= 1
 
-    def assign(self, slot: int, plan: ForcingPlan, triggers: frozenset[int], prefill_len: int) -> None:
-        """Give a cleared slot to a request."""
+    def assign(self, slot: int, plan: ForcingPlan, triggers: frozenset[int], prefill_len: int, length: int) -> None:
+        """Give a cleared slot to a request of `length` tokens at most, `prefill_len` of which are known."""
         block, row = self._block(plan, triggers), self._row(plan, triggers)
         block.users += 1
         self._row_users[row] += 1
@@ -184,12 +236,14 @@ class PlanTables:
         self.host[slot] = SlotConfig(
             active=1,
             prefill_len=prefill_len,
+            length=length,
             base=block.base,
             flags=row,
             min_tokens=plan.min_tokens,
             waits=plan.waits,
             grace=plan.grace,
             copies=plan.loops,
+            answer_max=UNLIMITED if plan.answer_max_tokens is None else plan.answer_max_tokens,
             vocab_size=plan.vocab_size,
             **block.layout,
         )
@@ -201,7 +255,7 @@ class PlanTables:
             self._compact()
         if self._pool_changed:
             # One more: an offset just behind the last text is read, though never used.
-            self.pool = self._to_device(np.array([*self._ids, 0], dtype=np.int64))
+            self.pool = self._to_device(np.append(self._ids, 0))
         if self._config_changed:
             self.config.copy_(self._to_device(self.host))
         missing = len(self._row_users) - self.flags.shape[0]
@@ -213,28 +267,32 @@ class PlanTables:
         self._config_changed = self._pool_changed = False
 
     def _block(self, plan: ForcingPlan, triggers: frozenset[int]) -> _Block:
-        key = (plan.start, plan.end, plan.newline, plan.cut, plan.wait_texts, plan.ban, plan.tool_calls, triggers)
+        key = (
+            *(plan.start, plan.end, plan.newline, plan.cut, plan.cut_answer, plan.wait_texts, plan.ban),
+            *(plan.end_spellings, plan.answer_ban, plan.blank_ids, plan.eos, plan.tool_calls, triggers),
+        )
         block = self._blocks.get(key)
         if block is None:
             ids, layout = _lay_out(plan, triggers)
-            block = self._blocks[key] = _Block(ids, layout, len(self._ids))
-            self._ids += ids
+            block = self._blocks[key] = _Block(np.array(ids, dtype=np.int64), layout, len(self._ids))
+            self._ids = np.append(self._ids, block.ids)
             self._pool_changed = True
         return block
 
     def _compact(self) -> None:
         self._blocks = {key: block for key, block in self._blocks.items() if block.users}
-        self._ids = []
+        length = 0
         for block in self._blocks.values():
-            block.base = len(self._ids)
-            self._ids += block.ids
+            block.base = length
+            length += len(block.ids)
+        self._ids = np.concatenate([self._ids[:0], *(block.ids for block in self._blocks.values())])
         bases = self.column("base")
         for slot, (block, _) in self._used.items():
             bases[slot] = block.base
         self._pool_changed = self._config_changed = True
 
     def _row(self, plan: ForcingPlan, triggers: frozenset[int]) -> int:
-        key = (plan.newline_ids, triggers)
+        key = (plan.newline_ids, plan.blank_ids, plan.tool_calls, triggers)
         row = self._rows.get(key)
         if row is None:
             row = next((r for r, users in enumerate(self._row_users) if not users), len(self._row_users))
@@ -243,6 +301,8 @@ class PlanTables:
             self._rows = {k: r for k, r in self._rows.items() if r != row} | {key: row}
             flags = np.zeros(self._vocab_size + 1, dtype=np.uint8)
             flags[list(plan.newline_ids)] |= NEWLINE_FLAG
+            flags[list(plan.blank_ids)] |= BLANK_FLAG
             flags[list(triggers)] |= TRIGGER_FLAG
+            flags[list(triggers.difference(plan.tool_calls))] |= END_FLAG
             self._new_rows[row] = flags
         return row

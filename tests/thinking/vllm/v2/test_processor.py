@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+from s1ray.errors import InputError
 from s1ray.thinking.vllm import processor as v1
 from s1ray.thinking.vllm.v2 import processor as v2
 from tests.support.model_runner_v2 import Runner, feed, request, slot_tensors
-from tests.support.toy import X, toy_plan
+from tests.support.toy import TURN, X, Y, toy_plan
 from tests.support.toy_engine import CONFIG, WIDTH, params
 
 
@@ -56,9 +57,17 @@ def test_the_processor_implements_the_interface_where_vllm_has_it(monkeypatch: p
     module.BudgetForcingProcessor(CONFIG, slot_tensors(2))
 
 
-def test_only_the_device_limits_the_length_of_a_banned_text() -> None:
-    long = params(toy_plan(ban=((X,) * 65,)))
+@pytest.mark.parametrize("name", ["ban", "end_spellings", "answer_ban"])
+def test_only_the_device_limits_the_length_of_a_banned_text(name: str) -> None:
+    long = params(toy_plan(**{name: ((Y,), (X,) * 65)}))
     v1.BudgetForcingProcessor.validate_params(long)
-    with pytest.raises(ValueError, match="a banned text has at most 64 tokens"):
+    with pytest.raises(ValueError, match=f"{name}: a banned text has at most 64 tokens"):
         v2.BudgetForcingProcessor.validate_params(long)
-    v2.BudgetForcingProcessor.validate_params(params(toy_plan(ban=((X,) * 64,))))
+    v2.BudgetForcingProcessor.validate_params(params(toy_plan(**{name: ((X,) * 64,)})))
+
+
+def test_thinking_again_in_the_answer_is_refused() -> None:
+    again = params(toy_plan(reopen=(TURN,), answer_ban=()))
+    v1.BudgetForcingProcessor.validate_params(again)
+    with pytest.raises(InputError, match=r"reopen: .* not on Model Runner V2"):
+        v2.BudgetForcingProcessor.validate_params(again)
