@@ -2,7 +2,8 @@
 
 from s1ray.thinking.accounting import account, account_unforced
 from s1ray.thinking.budget import ThinkingBudget
-from s1ray.thinking.forcer import Accounting, BudgetForcer
+from s1ray.thinking.counts import Accounting
+from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.format import ThinkingFormat, TokenizedFormat
 from s1ray.thinking.plan import ForcingPlan, make_plan
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from s1ray.thinking.forcer import Accounting, PromptState, prompt_state, replay
+from s1ray.thinking.counts import Accounting
+from s1ray.thinking.forcer import replay
 from s1ray.thinking.format import TokenizedFormat
 from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.prompt import PromptState, prompt_state
 
 
 def account(

@@ -46,18 +46,17 @@ token had been sampled first and replaced afterwards, and every tensor-parallel 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from enum import Enum
 
 from s1ray.thinking.actions import Bans, RowAction
 from s1ray.thinking.answer import AnswerRules
+from s1ray.thinking.counts import Accounting
 from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.prompt import PromptState, prompt_state
 from s1ray.thinking.repetition import LoopDetector
+from s1ray.thinking.room import fitting_end, reserve_of
 
 _MASK = (1 << 64) - 1
-
-Spans = tuple[tuple[int, int], ...]
-"""Stretches of an output, as positions [begin, end)."""
 
 
 class Phase(Enum):
@@ -69,98 +68,6 @@ class Phase(Enum):
     END = "end"
     ANSWER = "answer"
     CLOSE = "close"
-
-
-@dataclass(frozen=True)
-class Accounting:
-    """What became of a budget, counted from ids."""
-
-    thinking_tokens: int
-    answer_tokens: int
-    waits: int
-    """Stops that were swallowed: waits inserted, or stops suppressed where there is no wait text."""
-    end_forced: str | None
-    """Why the thinking was cut: "budget", "context" or "loop". None: the model ended it, or it has not ended."""
-    answered: bool
-    """The end delimiter is complete: what follows is the answer."""
-    answer_cut: bool
-    """The answer reached its maximum, or the response its room, before the model ended it."""
-    thinking_spans: Spans
-    """The thinking is `output_ids[begin:end]` of each; more than one where the model thought again."""
-    answer_spans: Spans
-    """The answer, likewise."""
-    limit: int | None = None
-    """Thinking tokens that there could have been, by the maximum and the room of the response. None: no limit known."""
-
-    def thinking_of(self, output_ids: Sequence[int]) -> list[Sequence[int]]:
-        """The ids of each block of thinking."""
-        return [output_ids[begin:end] for begin, end in self.thinking_spans]
-
-    def answer_of(self, output_ids: Sequence[int]) -> list[Sequence[int]]:
-        """The ids of each part of the answer."""
-        return [output_ids[begin:end] for begin, end in self.answer_spans]
-
-
-class PromptState(Enum):
-    """How a prompt leaves the thinking of the response that follows it."""
-
-    ABSENT = "absent"
-    """No thinking block belongs to the response yet."""
-    OPEN = "open"
-    """The prompt ends inside a thinking block."""
-    CLOSED = "closed"
-    """The prompt ends behind an end delimiter (a closed block, or a begun answer): the response is all answer."""
-
-
-def prompt_state(
-    start: Sequence[int], end: Sequence[int], end_triggers: Collection[int], prompt_ids: Sequence[int]
-) -> PromptState:
-    """Read off a prompt's ids whether thinking is open: its last delimiter or trigger decides (a trigger is an earlier
-    turn's EOS, or s1's beginning of this one).
-    """
-    start, end = list(start), list(end)
-    for stop in range(len(prompt_ids), 0, -1):
-        last = prompt_ids[stop - 1]
-        if last == end[-1] and list(prompt_ids[max(0, stop - len(end)) : stop]) == end:
-            return PromptState.CLOSED
-        if last == start[-1] and list(prompt_ids[max(0, stop - len(start)) : stop]) == start:
-            return PromptState.OPEN
-        if last in end_triggers:
-            return PromptState.ABSENT
-    return PromptState.ABSENT
-
-
-def default_reserve(room: int) -> int:
-    """Tokens kept for the answer of a response of at most `room` tokens, where the request does not say."""
-    return min(1024, room // 8)
-
-
-def reserve_of(plan: ForcingPlan, room: int) -> int:
-    """Tokens kept for the answer of a response of at most `room` tokens: one at least, and no more than it may have."""
-    reserve = default_reserve(room) if plan.answer_reserve is None else plan.answer_reserve
-    if plan.answer_reserve is None and plan.answer_max_tokens is not None:
-        reserve = min(reserve, plan.answer_max_tokens)
-    return max(1, reserve)
-
-
-def fitting_end(plan: ForcingPlan, begun: int, room: int | None) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """What is forced where the thinking is cut, less what leaves no token for the answer.
-
-    Args:
-        plan: the request's.
-        begun: tokens that open the thinking.
-        room: tokens that the whole response may have. None: no limit known.
-
-    Returns:
-        The line break, the end with the beginning of the answer, and how many of its ids come before the answer.
-    """
-    forced, most = len(plan.cut) - plan.cut_answer, plan.answer_max_tokens
-    left = None if room is None else room - begun - 1
-    if (left is None or len(plan.newline) + len(plan.cut) <= left) and (most is None or forced < most):
-        return plan.newline, plan.cut, plan.cut_answer
-    if left is None or len(plan.newline) + plan.cut_answer <= left:
-        return plan.newline, plan.cut[: plan.cut_answer], plan.cut_answer
-    return (), plan.end, len(plan.end)
 
 
 class BudgetForcer:

@@ -32,7 +32,8 @@ from s1ray.errors import InputError
 from s1ray.thinking.batch import BatchEditor, ForcedRow
 from s1ray.thinking.budget import ThinkingBudget
 from s1ray.thinking.completion import completion_from_ids
-from s1ray.thinking.forcer import Accounting, BudgetForcer
+from s1ray.thinking.counts import Accounting
+from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.format import ThinkingFormat, Tokenizer, eos_ids_of
 from s1ray.thinking.plan import make_plan
 

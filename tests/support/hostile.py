@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s1ray.thinking.accounting import account
-from s1ray.thinking.forcer import Accounting
+from s1ray.thinking.counts import Accounting
 from s1ray.thinking.plan import ForcingPlan
 
 LONGEST = 300

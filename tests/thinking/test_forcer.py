@@ -11,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1ray.thinking.accounting import account, account_unforced
-from s1ray.thinking.forcer import BudgetForcer, Phase, PromptState, Spans, prompt_state, replay
+from s1ray.thinking.counts import Spans
+from s1ray.thinking.forcer import BudgetForcer, Phase, replay
 from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.prompt import PromptState, prompt_state
 from s1ray.thinking.repetition import MAX_PASSAGE, LoopDetector
 from tests.support.toy import (
     ANSWER,

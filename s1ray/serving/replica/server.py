@@ -12,14 +12,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
 from functools import lru_cache
 from typing import TYPE_CHECKING, TypeAlias
 
 from pydantic import BaseModel
 from ray.serve.llm.deployment import LLMServer
 from starlette.exceptions import HTTPException
-from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.config import Limits
@@ -29,15 +27,14 @@ from s1ray.serving.protocol.budgets import check_room
 from s1ray.serving.protocol.request_info import RequestInfo
 from s1ray.serving.ray_llm import (
     ChatCompletionRequest,
-    ChatCompletionResponse,
     CompletionRequest,
-    CompletionResponse,
     ErrorInfo,
     ErrorResponse,
 )
-from s1ray.serving.replica.accounting import NO_ROOM, RequestRecord, StreamAccountant
+from s1ray.serving.replica.accounting import RequestRecord
 from s1ray.serving.replica.adapters import FolderLoader, UnknownAdapterError
 from s1ray.serving.replica.engine import BudgetForcingEngine
+from s1ray.serving.replica.responses import Responses, accounted, accounted_stream
 from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, batched
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.plan import EXTRA_ARG
@@ -52,9 +49,6 @@ if TYPE_CHECKING:
 
 CACHED_PLANS = 1024
 """Plans that are kept: clients use few different budgets, and a plan costs some tokenizer calls."""
-
-Responses = AsyncIterator[BaseModel | list[str]]
-"""A whole response, or the events of a stream in batches."""
 
 GenerationRequest: TypeAlias = "ChatCompletionRequest | CompletionRequest"
 
@@ -170,7 +164,7 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         responses = await generate(request, info)
         if record is None:
             return responses
-        return _accounted_stream(responses, record) if request.stream else _accounted(responses, record)
+        return accounted_stream(responses, record) if request.stream else accounted(responses, record)
 
     async def _load_adapter(self, request: GenerationRequest) -> None:
         """Load the LoRA adapter that a request names.
@@ -315,63 +309,3 @@ def _tokenized(fmt: ThinkingFormat, engine: VLLMEngineConfig) -> TokenizedFormat
 
 async def _refusal(code: int, message: str, param: str) -> AsyncIterator[ErrorResponse]:
     yield ErrorResponse(error=ErrorInfo(message=message, type="invalid_request_error", param=param, code=code))
-
-
-async def _accounted(responses: Responses, record: RequestRecord) -> Responses:
-    async for response in responses:
-        if not isinstance(response, ErrorResponse):
-            account_response(response, record)
-            if any(choice.unanswerable for choice in record.choices.values()):
-                yield ErrorResponse(error=ErrorInfo(**NO_ROOM))
-                continue
-        yield response
-
-
-async def _accounted_stream(responses: AsyncGenerator[BaseModel | list[str]], record: RequestRecord) -> Responses:
-    accountant = StreamAccountant(record)
-    try:
-        # Closed explicitly: an engine works on while its response is open, and garbage collection may come late.
-        async with aclosing(responses):
-            async for events in responses:
-                if isinstance(events, list) and isinstance(events[0], str):
-                    rewritten = [text for event in events if (text := accountant.rewrite(event))]
-                    if rewritten:
-                        yield rewritten
-                else:
-                    yield events
-    finally:
-        record.measure()
-
-
-def account_response(response: ChatCompletionResponse | CompletionResponse, record: RequestRecord) -> None:
-    """Account for a whole response, chat or completion, in place."""
-    shared = getattr(response, "prompt_token_ids", None)
-    for choice in response.choices:
-        own = getattr(choice, "prompt_token_ids", None)
-        followed = record.choice(choice.index, own or shared or ())
-        texts = followed.extend(choice.token_ids or ())
-        setattr(choice, FIELD, followed.report())
-        if choice.finish_reason == "stop" and followed.cut:
-            choice.finish_reason = "length"
-        message = getattr(choice, "message", None)
-        if message is not None:
-            if texts is not None:
-                thinking, answer = texts
-                message.reasoning, message.content = thinking or None, answer + followed.finish() or None
-            message.reasoning = None if record.hides_thinking else message.reasoning
-            message.reasoning_content = message.reasoning
-        if record.hides_thinking and hasattr(choice, "logprobs"):
-            # They hold the thinking, token by token.
-            choice.logprobs = None
-        if not record.wants_ids:
-            choice.token_ids = None
-            if own is not None:
-                choice.prompt_token_ids = None
-    if shared is not None and not record.wants_ids:
-        response.prompt_token_ids = None
-    usage = response.usage
-    usage.completion_tokens_details = CompletionTokenUsageInfo(reasoning_tokens=record.thinking_tokens)
-    if usage.prompt_tokens_details is not None:
-        # vLLM's count of tokens that were written into the cache is not the same in streams.
-        usage.prompt_tokens_details.created_cache_tokens = None
-    record.measure()

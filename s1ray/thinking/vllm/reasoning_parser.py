@@ -26,8 +26,8 @@ from vllm.entrypoints.generate.base.protocol import DeltaMessage
 from vllm.reasoning import ReasoningParser, ReasoningParserManager
 
 from s1ray.thinking.accounting import thinking_begin
-from s1ray.thinking.forcer import PromptState, prompt_state
 from s1ray.thinking.format import PRESETS, ThinkingFormat, TokenizedFormat
+from s1ray.thinking.prompt import PromptState, prompt_state
 from s1ray.thinking.splitter import ThinkingSplitter
 
 

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from s1ray.thinking.forcer import BudgetForcer, Phase, fitting_end, reserve_of
+from s1ray.thinking.forcer import BudgetForcer, Phase
 from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.room import fitting_end, reserve_of
 from s1ray.thinking.vllm.v2.tables import NEWLINE_FLAG, TRIGGER_FLAG, UNLIMITED, PlanTables, SlotConfig, ToDevice
 
 START, THINK, WAIT, END, ANSWER, CLOSE = range(len(Phase))
