@@ -1,13 +1,14 @@
 # make demo    run the whole system at laptop size; the report is runs/demo/report.html
 # make test    lint, types, unit tests, and end-to-end tests on real Ray, DeepSpeed and vLLM
 # make test-all   those and the slow ones: replicas, nodes and drivers that come, go and are killed
+# make test-clients   unmodified clients from their registries against the server; needs npm, writes docs/clients.md
 # make docs    the documentation site in site/; adds the `docs` extra to .venv
 # All set up .venv by themselves, from Python 3.11 and the package registry, and skip that when nothing changed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all unit bench-forcing bench-training bench-serving bench-autoscaling lint format docs lock clean
+.PHONY: setup demo test test-all test-clients unit bench-forcing bench-training bench-serving bench-autoscaling lint format docs lock clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -20,6 +21,9 @@ test: lint
 
 test-all: lint
 	@$(BIN)/python -m pytest -m ""
+
+test-clients: setup
+	@$(BIN)/python -m tests.clients.run
 
 unit: setup
 	@$(BIN)/python -m pytest --ignore tests/end_to_end
@@ -54,4 +58,4 @@ lock:
 	@$(PYTHON) requirements/install.py --lock
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .clients
