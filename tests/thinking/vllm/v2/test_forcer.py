@@ -369,6 +369,27 @@ def test_loops_are_found_where_the_host_finds_them(
     assert cut in (None, position)
 
 
+def test_plans_that_differ_in_one_field_are_not_mixed_up() -> None:
+    tools = (EOS, TURN, COMMA)
+    cut = (TURN, ANSWER, TURN, ANSWER)
+    base: dict[str, Any] = {"max_tokens": 1, "answer_max_tokens": 4, "end_triggers": tools, "cut": cut, "cut_answer": 2}
+    changes: list[dict[str, Any]] = [
+        {},
+        {"eos": 14},
+        {"cut_answer": 4},
+        {"blank_ids": (NEWLINE, X)},
+        {"answer_ban": ((X,), (Y, X))},
+        {"tool_calls": (COMMA,)},
+        {"newline": ()},
+    ]
+    runner = Runner(len(changes), 0)
+    requests = [request(3, toy_plan(**(base | change)), [TURN, THINK]) for change in changes]
+    runner.enter(requests)
+    for _ in range(14):
+        runner.step(requests)
+    assert len({tuple(made.output) for made in requests}) > 4
+
+
 def test_many_plans_come_and_go_through_one_pool() -> None:
     runner, rng = Runner(4, 0), random.Random(0)
     for round_ in range(150):
