@@ -193,7 +193,8 @@ class _Driver:
         if forcer.phase is not Phase.THINK:
             # The answer's first word has bans of its own. Ending at them later costs a call, and nothing else.
             most = None if plan.answer_max_tokens is None else plan.answer_max_tokens - forcer.answer_tokens
-            return most, {*action.ban, *plan.reopen[-1:]}, {text[0] for text in plan.answer_ban if len(text) == 1}
+            bans = {text[0] for text in plan.answer_ban if len(text) == 1}
+            return most, {*action.ban, *plan.reopen[-1:]} - bans, bans
         count = forcer.thinking_tokens
         stops = {*plan.end_triggers, *(text[-1] for text in plan.ban if len(text) > 1)}
         bans = {text[0] for text in plan.ban if len(text) == 1}

@@ -94,7 +94,7 @@ def test_waits_lengthen_the_thinking() -> None:
 
 def test_a_response_that_runs_out_of_tokens_says_so() -> None:
     row = complete(ThinkingBudget(answer_reserve=0), steps=9, max_tokens=7)
-    assert (row.finish_reason, row.thinking, row.answer) == ("length", "step step ", "Final Answer:")
+    assert (row.finish_reason, row.thinking, row.answer) == ("length", "step ", "Final Answer:4")
     assert row.end_forced == "context"
 
 

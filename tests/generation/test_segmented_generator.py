@@ -96,7 +96,8 @@ def test_a_wait_and_an_answer_are_three_calls() -> None:
     assert row.prompt_tokens == len(prompt) - 2
     for body in server.bodies:
         assert body["return_token_ids"] is True
-        assert "logit_bias" not in body
+        # No header gets into the answer; while thinking it is an attempt to stop.
+        assert body.get("logit_bias") == ({str(TURN): -100.0} if body is third else None)
         sampling = {name: body[name] for name in ("model", "temperature", "top_p", "top_k", "min_p", "user")}
         assert sampling == {"model": "m", "temperature": 0.7, "top_p": 0.9, "top_k": 0, "min_p": 0.0, "user": "u"}
         assert body["repetition_penalty"] == 1.0

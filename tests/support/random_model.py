@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>", "<think>", "</think>", "<tool_call>"]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_pad|>"]
 KEEN = ("<|im_start|>", "<|im_end|>", "Wait", "Hmm", "\n")
+TAGS = ["<think>", "</think>", "<tool_call>"]
 HOSTILE = (*KEEN, "<think>", "</think>", "<tool_call>", "think", " answer", "answer", "<", ">")
 WORDS = "think answer Answer Final Wait Hmm Alternatively one two so : the user assistant\n"
 
@@ -30,7 +31,7 @@ def write_random_model(folder: Path, context: int, keen: Sequence[str] = KEEN) -
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
     backend.train_from_iterator([WORDS, *WORDS.split()] * 4, trainer)
-    backend.add_special_tokens(SPECIAL)
+    backend.add_special_tokens([*SPECIAL, *(tag for tag in TAGS if tag in keen)])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|fim_pad|>")
     tokenizer.save_pretrained(folder)
 
