@@ -143,7 +143,7 @@ def check(row: Completion, request: GenerationRequest, tokenized: TokenizedForma
     stop = next((i for i in range(begin, len(output)) if output[i] in tokenized.end_triggers), len(output))
     # What may be thought: the budget, or what the room leaves beside the forced texts and the answer.
     room = min(CONTEXT - len(prompt), request.max_tokens or CONTEXT)
-    reserve = room // 8 if budget.answer_reserve is None else budget.answer_reserve
+    reserve = max(1, room // 8 if budget.answer_reserve is None else budget.answer_reserve)
     left = max(0, room - begin - len(plan.newline) - len(plan.cut) - reserve)
     maximum = min(left, budget.max_tokens) if isinstance(budget.max_tokens, int) else left
     if row.end_forced is not None:
@@ -166,7 +166,7 @@ def check(row: Completion, request: GenerationRequest, tokenized: TokenizedForma
         assert all(thought[i : i + len(banned)] != banned for i in range(len(thought)))
     assert row.thinking_tokens <= maximum
     # Whatever the model does, there is an answer.
-    assert len(output) > answer or room - begin < len(plan.newline) + len(plan.cut) + 1 or reserve == 0
+    assert len(output) > answer or room - begin < len(plan.newline) + len(plan.cut) + 1
     if len(output) > answer:
         assert output[answer] not in tokenized.end_triggers
     if row.finish_reason == "stop":
