@@ -158,12 +158,14 @@ class ArmResult:
 
 
 def raw_markers(answers: Iterable[str], thinking_format: ThinkingFormat) -> int:
-    """How many of the answers have a marker of the format in their text: its start, its end or an end trigger. There
-    the model went on thinking after the end, or began another turn.
+    """How many of the answers have a marker of the format in their text: its start, its end, an end trigger or a
+    header. There the model went on thinking after the end, or began another turn.
 
-    Special tokens are no part of an answer's text; only markers that are ordinary text can be seen.
+    Our server's answers hold special tokens as text; where answers were decoded without them, only markers that are
+    ordinary text can be seen.
     """
-    markers = (thinking_format.start, thinking_format.end, *thinking_format.end_triggers)
+    fmt = thinking_format
+    markers = (fmt.start, fmt.end, *fmt.end_triggers, *fmt.headers)
     return sum(any(marker in answer for marker in markers) for answer in answers)
 
 

@@ -149,6 +149,7 @@ class ThinkingFormat(BaseModel):
         closing = end[:1] if end[0] in added and end[0] not in eos else end
         own = (added_vocab[text] for text in self.headers if text in added_vocab)
         headers = sorted((triggers & added).union(own).difference(eos, tool_calls))
+        tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         spelled = {text: _spellings(tokenizer, text, added) for text in (self.start, self.end)}
         answer_ban = [opening, closing, *((token_id,) for token_id in headers), *itertools.chain(*spelled.values())]
         return TokenizedFormat(
@@ -164,8 +165,8 @@ class ThinkingFormat(BaseModel):
             end_spellings=spelled[self.end],
             answer_ban=tuple(dict.fromkeys(answer_ban)),
             newline=_encode(tokenizer, "\n"),
-            newline_ids=_newline_ids(tokenizer),
-            blank_ids=_blank_ids(tokenizer),
+            newline_ids=_newline_ids(tokenizer, tokens),
+            blank_ids=_blank_ids(tokenizer, tokens),
             vocab_size=len(tokenizer),
         )
 
@@ -261,7 +262,7 @@ def _trigger_id(fmt: ThinkingFormat, where: str, text: str, ids: tuple[int, ...]
 def _spellings(tokenizer: Tokenizer, text: str, added: set[int]) -> tuple[tuple[int, ...], ...]:
     """A delimiter in the ids of ordinary text, as the tokenizer writes it at a word's beginning and before line breaks.
 
-    None where the delimiter has no token of its own (its ids are these), or the tokenizer is none of the `tokenizers`
+    Empty where the delimiter has no token of its own (its ids are these), or the tokenizer is none of the `tokenizers`
     library.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -280,18 +281,16 @@ def _spellings(tokenizer: Tokenizer, text: str, added: set[int]) -> tuple[tuple[
     return tuple(found)
 
 
-def _blank_ids(tokenizer: Tokenizer) -> frozenset[int]:
+def _blank_ids(tokenizer: Tokenizer, tokens: Sequence[str | None]) -> frozenset[int]:
     """Ids whose text is white space; parts of a character are not among them."""
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     # "Ġ", "Ċ", "ĉ" and "č" in byte-level vocabularies, "▁" and "<0x20>" in others.
     spaces = [i for i, token in enumerate(tokens) if token and not token.strip(" \t\n\r\x0b\x0cĠĊĉčĎď▁")]
     spaces += [i for i, token in enumerate(tokens) if token in ("<0x20>", "<0x09>", "<0x0A>", "<0x0D>")]
     return frozenset(i for i in spaces if not tokenizer.decode([i], skip_special_tokens=False).strip())
 
 
-def _newline_ids(tokenizer: Tokenizer) -> frozenset[int]:
+def _newline_ids(tokenizer: Tokenizer, tokens: Sequence[str | None]) -> frozenset[int]:
     """Ids whose text ends in a line break. Spelled "Ċ" in byte-level vocabularies, "<0x0A>" or itself in others."""
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     candidates = [i for i, token in enumerate(tokens) if token and (token[-1] in "\nĊ" or token.endswith("<0x0A>"))]
     return frozenset(i for i in candidates if tokenizer.decode([i], skip_special_tokens=False).endswith("\n"))
 

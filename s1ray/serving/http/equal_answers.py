@@ -12,9 +12,7 @@ from typing import Any
 
 from s1ray.serving.http.dialects.base import Events
 from s1ray.serving.protocol.engine_json import EngineJson
-
-GREEDY_BELOW = 1e-5
-"""Temperatures below are greedy decoding for vLLM."""
+from s1ray.thinking.vllm.requests import GREEDY_BELOW
 
 
 def equal_answers(fields: Mapping[str, object]) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from pydantic import JsonValue
@@ -98,6 +98,7 @@ class ChoiceRecord:
         room = request.room(len(prompt_ids))
         self.forcer = BudgetForcer(request.plan, prompt_ids, room=room, stop_ids=request.stop_ids, from_ids=True)
         self._live = None if request.tokenizer is None else LiveTexts(self.forcer, request.tokenizer)
+        self._stopped = self.unanswerable = False
 
     def extend(self, token_ids: Sequence[int]) -> tuple[str, str] | None:
         """Take the next ids of the choice; give what they add to thinking and answer, where it is made here."""
@@ -109,20 +110,23 @@ class ChoiceRecord:
             self.forcer.observe(token_id)
         return None
 
-    def finish(self) -> str:
-        """The choice is complete: what was held back of its answer."""
-        return "" if self._live is None else self._live.finish()
+    def finish(self, finish_reason: str, stop_reason: int | str | None) -> tuple[str, str]:
+        """The choice is complete.
 
-    @property
-    def unanswerable(self) -> bool:
-        """The response had room for the end of its thinking and for no answer."""
+        Args:
+            finish_reason: the engine's. It takes an end that was forced at the answer's maximum for the model's own.
+            stop_reason: the stop string or stop id that ended the response; None: neither did.
+
+        Returns:
+            What was held back of its answer, and its finish reason.
+        """
         accounting = self.forcer.accounting()
-        return not accounting.answer_tokens and accounting.answer_cut and accounting.limit == 0
-
-    @property
-    def cut(self) -> bool:
-        """The answer has reached its maximum: the end was forced, which the engine takes for the model's own."""
-        return self.forcer.accounting().answer_cut
+        self._stopped = finish_reason == "stop" and stop_reason is not None
+        cut = accounting.answer_cut and not self._stopped
+        # It had room for the end of its thinking and for nothing else.
+        self.unanswerable = cut and not accounting.answer_tokens and accounting.limit == 0
+        held = "" if self._live is None else self._live.finish()
+        return held, "length" if finish_reason == "stop" and cut else finish_reason
 
     @property
     def answering(self) -> bool:
@@ -132,6 +136,8 @@ class ChoiceRecord:
     def report(self) -> dict[str, JsonValue]:
         """The choice's `thinking` object."""
         accounting, request = self.forcer.accounting(), self._request
+        if self._stopped:
+            accounting = replace(accounting, answer_cut=False)
         result = report(accounting, request.budget, request.spent, request.clamped_from)
         if request.texts is not None:
             thinking, answer = request.texts(accounting.thinking_of(self._ids), accounting.answer_of(self._ids))
@@ -152,15 +158,15 @@ class StreamAccountant:
         if not payload.startswith("{"):
             return event
         data: EngineJson = json.loads(payload)
-        self._account(data)
-        if any(choice.unanswerable for choice in self._record.choices.values()):
+        if not self._account(data):
             return f"data: {json.dumps({'error': NO_ROOM})}\n\n"
         if _is_empty(data):
             return ""
         return f"data: {json.dumps(data, ensure_ascii=False, separators=(',', ':'))}\n\n"
 
-    def _account(self, data: EngineJson) -> None:
-        record = self._record
+    def _account(self, data: EngineJson) -> bool:
+        """Account for an event in place; False where a choice has ended that can have no answer."""
+        record, answerable = self._record, True
         # A chat stream has the prompt once, a completion stream in the first event of each choice.
         self._prompt_ids = data.get("prompt_token_ids") or self._prompt_ids
         if not record.wants_ids:
@@ -173,12 +179,13 @@ class StreamAccountant:
                 if record.meter is not None:
                     record.meter.tokens(of_answer=followed.answering)
             if choice.get("finish_reason") is not None:
-                if choice["finish_reason"] == "stop" and followed.cut:
-                    choice["finish_reason"] = "length"
+                held, choice["finish_reason"] = followed.finish(
+                    choice["finish_reason"] or "stop", choice.get("stop_reason")
+                )
+                answerable = answerable and not followed.unanswerable
                 choice[FIELD] = followed.report()
-                if record.tokenizer is not None:
-                    thinking, answer = texts or ("", "")
-                    texts = thinking, answer + followed.finish()
+                thinking, answer = texts or ("", "")
+                texts = thinking, answer + held
             if record.tokenizer is not None:
                 _set_texts(choice.setdefault("delta", {}), *(texts or ("", "")))
             if not record.wants_ids:
@@ -197,6 +204,7 @@ class StreamAccountant:
             usage["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
             if details := usage.get("prompt_tokens_details"):
                 usage["prompt_tokens_details"] = {"cached_tokens": details.get("cached_tokens") or 0}
+        return answerable
 
 
 def _set_texts(delta: Message, thinking: str, answer: str) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tokenizers.decoders import DecodeStream
 
 from s1ray.thinking import BudgetForcer
+from s1ray.thinking.forcer import Phase
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,18 +67,17 @@ class LiveTexts:
         """Take the next ids, which the forcer observes; give what they add to thinking and answer."""
         thinking = answer = ""
         for token_id in token_ids:
-            before = self._forcer.accounting()
-            self._forcer.observe(token_id)
-            after = self._forcer.accounting()
-            if len(after.thinking_spans) > len(before.thinking_spans):
+            forcer = self._forcer
+            thought, answered, phase = forcer.thinking_tokens, forcer.answer_tokens, forcer.phase
+            forcer.observe(token_id)
+            if phase is Phase.ANSWER and forcer.phase not in (Phase.ANSWER, Phase.CLOSE):
                 self._thinking.open()
-            if len(after.answer_spans) > len(before.answer_spans):
                 self._answer.open()
-            if after.thinking_tokens > before.thinking_tokens:
+            if forcer.thinking_tokens > thought:
                 thinking += self._thinking.add(token_id)
-            if after.answer_tokens < before.answer_tokens:
+            if forcer.answer_tokens < answered:
                 self._answer_ids.clear()
-            elif after.answer_tokens > before.answer_tokens:
+            elif forcer.answer_tokens > answered:
                 self._answer_ids.append(token_id)
                 if len(self._answer_ids) >= len(self._forcer.plan.reopen):
                     answer += self._answer.add(self._answer_ids.pop(0))

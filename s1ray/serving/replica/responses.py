@@ -51,14 +51,14 @@ def _account(response: ChatCompletionResponse | CompletionResponse, record: Requ
         own = getattr(choice, "prompt_token_ids", None)
         followed = record.choice(choice.index, own or shared or ())
         texts = followed.extend(choice.token_ids or ())
+        stop_reason = getattr(choice, "stop_reason", None)
+        held, choice.finish_reason = followed.finish(choice.finish_reason or "stop", stop_reason)
         setattr(choice, FIELD, followed.report())
-        if choice.finish_reason == "stop" and followed.cut:
-            choice.finish_reason = "length"
         message = getattr(choice, "message", None)
         if message is not None:
             if texts is not None:
                 thinking, answer = texts
-                message.reasoning, message.content = thinking or None, answer + followed.finish() or None
+                message.reasoning, message.content = thinking or None, answer + held or None
             message.reasoning = None if record.hides_thinking else message.reasoning
             message.reasoning_content = message.reasoning
         if record.hides_thinking and hasattr(choice, "logprobs"):

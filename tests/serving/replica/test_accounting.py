@@ -150,3 +150,15 @@ def test_other_alphabets_survive() -> None:
     assert "思考" in shown
     assert shown.count("\n") == 2
     assert parsed(shown)["choices"][0]["delta"]["reasoning"] == "für 思考 \u2028 \n"
+
+
+def test_a_stop_string_in_the_last_token_of_the_room_is_no_cut() -> None:
+    counts = []
+    for stop_reason in (None, "x"):
+        accountant = StreamAccountant(record(max_tokens=12))
+        begin(accountant)
+        accountant.rewrite(chat_event([TURN, THINK, X, TURN, ANSWER, *[X] * 6], content="x"))
+        last = {"index": 0, "delta": {"content": ""}, "token_ids": [X], "finish_reason": "stop"}
+        choice = parsed(accountant.rewrite(event({"choices": [last | {"stop_reason": stop_reason}]})))["choices"][0]
+        counts.append((choice["finish_reason"], choice["thinking"]["answer_cut"]))
+    assert counts == [("length", True), ("stop", False)]
