@@ -276,7 +276,7 @@ def _spellings(tokenizer: Tokenizer, text: str, added: set[int]) -> tuple[tuple[
         if backend.pre_tokenizer is not None:
             words = [word for word, _ in backend.pre_tokenizer.pre_tokenize_str(normal)]
         ids = tuple(token.id for word in words for token in backend.model.tokenize(word))
-        if len(ids) > 1 and text in tokenizer.decode(list(ids), skip_special_tokens=False):
+        if not added.intersection(ids) and text in tokenizer.decode(list(ids), skip_special_tokens=False):
             found[ids] = None
     return tuple(found)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from s1ray.thinking import ThinkingBudget, ThinkingFormat, make_plan
 from s1ray.thinking.format import PRESETS
@@ -221,3 +222,18 @@ def test_s1_in_qwens_ids() -> None:
     assert resolved.encode(turn) == parts
     assert 300 < len(resolved.newline_ids) < 5000
     assert len(plan.to_json()) < 30_000
+
+
+def test_an_ordinary_token_that_spells_the_end_is_no_way_around_it() -> None:
+    # A vocabulary that was trained on the delimiter's text before the delimiter became a token of its own.
+    backend = Tokenizer(models.BPE(unk_token="<unk>"))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<unk>"], show_progress=False)
+    backend.train_from_iterator(["<think> so </think> the answer"] * 50, trainer)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>", unk_token="<unk>")
+    tokenizer.add_tokens(["<think>", "</think>"])
+    resolved = ThinkingFormat.preset("qwen3").resolve(tokenizer)
+    ordinary = tokenizer.convert_tokens_to_ids("▁</think>")
+    assert tokenizer.decode([ordinary]).strip() == "</think>"
+    assert (ordinary,) in resolved.end_spellings
+    assert (ordinary,) in resolved.answer_ban
