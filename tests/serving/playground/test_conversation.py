@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from s1ray.serving.playground import PATH
-from tests.support.browser import chromium, opened, until
-from tests.support.playground_server import ANSWER, THOUGHTS, StandIn, standing_in
+from tests.support.browser import until
+from tests.support.playground_server import ANSWER, THOUGHTS, StandIn
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 ANSWERS = ".turn > .answer"
 CONTEXT = 2048
 """Of the scripted server's first model, in tokens."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with standing_in() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def page(browser: Browser, server: StandIn) -> Iterator[Page]:
-    with opened(browser, f"{server.url}{PATH}") as page:
-        page.wait_for_selector("#submit:enabled")
-        yield page
 
 
 def ask(page: Page, question: str) -> None:

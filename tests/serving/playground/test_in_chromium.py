@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import json
 import shlex
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from s1ray.serving.playground import PATH
-from tests.support.browser import PHONE, WIDE, chromium, opened, until
-from tests.support.playground_server import ANSWER, KEY, StandIn, standing_in
+from tests.support.browser import PHONE, WIDE, opened, until
+from tests.support.playground_server import ANSWER, KEY, StandIn
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -20,25 +19,6 @@ if TYPE_CHECKING:
 QUESTION = 'It\'s "17" + 5 \\ 8?\nPrint $HOME, `ls` & <b>ü🙂</b>'
 THINKING_PANES = ".pane.streaming .thinking-box:not([hidden])"
 ANSWERS = ".turn > .answer"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
-
-
-@pytest.fixture
-def server() -> Iterator[StandIn]:
-    with standing_in() as stand_in:
-        yield stand_in
-
-
-@pytest.fixture
-def page(browser: Browser, server: StandIn) -> Iterator[Page]:
-    with opened(browser, f"{server.url}{PATH}") as page:
-        page.wait_for_selector("#submit:enabled")
-        yield page
 
 
 def ask(page: Page, question: str | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from s1ray.serving.playground import PATH
-from tests.support.browser import chromium, opened
+from tests.support.browser import opened
 from tests.support.playground_server import standing_in
 
 if TYPE_CHECKING:
@@ -95,12 +95,6 @@ RENDER = """async (text) => {
   document.body.append(box);
   return box.innerHTML;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as started:
-        yield started
 
 
 @pytest.fixture(scope="module")
