@@ -25,6 +25,7 @@ from s1ray.serving.ray_llm import (
     TokenizeCompletionRequest,
     VLLMEngine,
 )
+from s1ray.serving.replica import tool_grammar
 from s1ray.serving.replica.watchdog import EngineLostError, exit_on_failure
 from s1ray.serving.scaling.engine_load import EngineLoad
 from s1ray.thinking.vllm import stops
@@ -85,6 +86,7 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         """Start the engine."""
         await super().start()
         stops.install(self.context_length)
+        tool_grammar.install()
         # Ray 2.60 looks for it under a name that vLLM 0.29 no longer has, and would not tokenize.
         self._oai_serving_tokenization = getattr(self._app_state, "serving_tokenization", None)
 
