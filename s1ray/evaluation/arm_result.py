@@ -119,8 +119,8 @@ class ArmResult:
             found.append(f"{where}: {answers - self.obeying} of {answers} responses think outside their limits")
         if self.cut_share > MAX_CUT_SHARE:
             found.append(
-                f"{where}: {self.cut} of {answers} answers were cut ({100 * self.cut_share:.1f} %); "
-                "raise sampling.answer_tokens"
+                f"{where}: {self.cut} of {answers} answers were cut ({100 * self.cut_share:.1f} %): "
+                "sampling.answer_tokens is too small, or the model thinks on in its answers"
             )
         if self.raw_markers:
             found.append(

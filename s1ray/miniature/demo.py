@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from s1ray.evaluation.arm_result import ArmResult
+from s1ray.evaluation.arm_result import MAX_CUT_SHARE, ArmResult
 from s1ray.evaluation.loading import load_results
 from s1ray.pipelines import load_pipeline, run_pipeline
 from s1ray.storage import write_text
@@ -71,7 +71,7 @@ def closing_words(output: Path) -> str:
         "",
         "What you have seen",
         f"  Of {len(at_once.rows)} held-out questions the fine-tuned model answers correctly",
-        f"    {_share(at_once)} at once, without thinking,",
+        f"    {_share(at_once)} at once, without thinking{_cut(at_once)},",
         f"    {_share(most)} with up to {most.setting.limits[1]} thinking tokens,",
         f'    {_share(waiting)} where "Wait" replaces the end of its thinking {waiting.setting.budget.waits} time(s).',
         "  The table has every setting with its interval; the report shows the responses themselves.",
@@ -85,6 +85,13 @@ def closing_words(output: Path) -> str:
         "      the configs that come with s1ray, the paper's s1-32B among them",
     ]
     return "\n".join(lines)
+
+
+def _cut(arm: ArmResult) -> str:
+    """A remark where the model works on in its answers, since then accuracy says little."""
+    if arm.cut_share <= MAX_CUT_SHARE:
+        return ""
+    return f" ({100 * arm.cut_share:.0f} % of the answers were cut: it works on in them)"
 
 
 def _share(arm: ArmResult) -> str:

@@ -135,7 +135,7 @@ def test_what_happens_after_the_thinking_is_shown_and_warned_of(make_run: MakeRu
         return {"answer_cut": True, "answer_tokens": 70} if row.arm == "max=0" and row.gold in ("1", "2") else {}
 
     run = make_run(change=go_on)
-    warning = "sft with max=0: 2 of 40 answers were cut (5.0 %); raise sampling.answer_tokens"
+    warning = "sft with max=0: 2 of 40 answers were cut (5.0 %): sampling.answer_tokens is too small, or"
     _, checker = page([run], tmp_path / "report.html")
     text = " ".join(" ".join(checker.text).split())
     assert warning in text

@@ -166,7 +166,10 @@ def test_more_than_one_cut_answer_in_a_hundred_is_a_warning(make_run: MakeRun) -
 
     results = load_results([make_run(questions=100, change=cut, models=[{"label": "sft", "name": "s"}])])
     assert [result.cut for result in results.arms] == [0, 1, 2, 0, 0]
-    assert results.warnings == ["sft with max=64: 2 of 100 answers were cut (2.0 %); raise sampling.answer_tokens"]
+    assert results.warnings == [
+        "sft with max=64: 2 of 100 answers were cut (2.0 %): "
+        "sampling.answer_tokens is too small, or the model thinks on in its answers"
+    ]
 
 
 @pytest.mark.parametrize(
