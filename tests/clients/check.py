@@ -26,6 +26,8 @@ SCHEMA: dict[str, Any] = {
     "additionalProperties": False,
 }
 """A tool's parameters."""
+WHOLE = "`text` holds thinking and answer, delimiters included; `thinking` holds both apart"
+"""What a completion shows."""
 
 
 @dataclass(frozen=True)
@@ -79,17 +81,6 @@ def judge(shown: Shown, records: list[dict[str, Any]]) -> list[str]:
     if shown.thinking is not None and not shown.thinking.strip():
         problems.append("the thinking is empty")
     return problems
-
-
-def no_blanks() -> dict[str, int]:
-    """A logit bias without which the miniature fills the arguments of a tool with blanks until no token is left."""
-    bias: dict[str, int] = {}
-    for blank in "\t\n\r ":
-        body = json.dumps({"model": "s1", "prompt": blank, "add_special_tokens": False}).encode()
-        request = urllib.request.Request(f"{URL}/tokenize", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as response:
-            bias |= {str(token): -100 for token in json.load(response)["tokens"]}
-    return bias
 
 
 def recorded() -> list[dict[str, Any]]:

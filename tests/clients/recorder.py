@@ -50,13 +50,17 @@ def _objects(value: Any) -> Iterator[dict[str, Any]]:
 def recording(upstream: str) -> Iterator[str]:
     """Run the proxy in front of the server at this URL; gives the proxy's URL."""
     records: list[dict[str, Any]] = []
+    # A client may have its answer before the proxy has written down what it passed on.
+    idle, busy = threading.Condition(), [0]
     target = urlsplit(upstream)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == RECORDED:
-                body = json.dumps(records).encode()
-                records.clear()
+                with idle:
+                    idle.wait_for(lambda: not busy[0], timeout=20)
+                    body = json.dumps(records).encode()
+                    records.clear()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
@@ -68,6 +72,16 @@ def recording(upstream: str) -> Iterator[str]:
             self.forward(self.rfile.read(int(self.headers.get("Content-Length", 0))))
 
         def forward(self, body: bytes) -> None:
+            with idle:
+                busy[0] += 1
+            try:
+                self.pass_on(body)
+            finally:
+                with idle:
+                    busy[0] -= 1
+                    idle.notify_all()
+
+        def pass_on(self, body: bytes) -> None:
             connection = http.client.HTTPConnection(target.hostname or "", target.port, timeout=300)
             headers = {name: value for name, value in self.headers.items() if name.lower() not in HOP_BY_HOP}
             # Compressed, the response could not be read here.

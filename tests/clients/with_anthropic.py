@@ -13,7 +13,7 @@ CLIENT: Any = anthropic.Anthropic(base_url=URL, api_key="unused", max_retries=0)
 FIELDS: dict[str, Any] = {
     "model": "s1",
     "messages": [{"role": "user", "content": QUESTION}],
-    "max_tokens": 60,
+    "max_tokens": 400,
     "thinking": {"type": "enabled", "budget_tokens": BUDGET},
 }
 

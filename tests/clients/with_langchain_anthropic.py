@@ -8,7 +8,7 @@ from langchain_anthropic import ChatAnthropic
 
 from tests.clients.check import BUDGET, QUESTION, URL, Shown, check
 
-FIELDS: dict[str, Any] = {"model": "claude-s1", "base_url": URL, "api_key": "unused", "max_tokens": 60}
+FIELDS: dict[str, Any] = {"model": "claude-s1", "base_url": URL, "api_key": "unused", "max_tokens": 400}
 MODEL = ChatAnthropic(**FIELDS, thinking={"type": "enabled", "budget_tokens": BUDGET})
 
 

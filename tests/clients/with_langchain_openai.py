@@ -9,7 +9,7 @@ from langchain_openai import ChatOpenAI
 
 from tests.clients.check import QUESTION, SCHEMA, URL, Shown, check
 
-FIELDS: dict[str, Any] = {"model": "gpt-5", "base_url": f"{URL}/v1", "api_key": "unused", "max_tokens": 60}
+FIELDS: dict[str, Any] = {"model": "gpt-5", "base_url": f"{URL}/v1", "api_key": "unused", "max_tokens": 400}
 RESPONSES = FIELDS | {"reasoning": {"effort": "low", "summary": "auto"}, "use_responses_api": True}
 TOOL = {"type": "function", "function": {"name": "add", "description": "Adds.", "parameters": SCHEMA}}
 

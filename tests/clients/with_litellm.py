@@ -13,7 +13,7 @@ import litellm
 from tests.clients.check import BUDGET, QUESTION, URL, Shown, check
 
 OPENAI: dict[str, Any] = {"model": "openai/gpt-5", "api_base": f"{URL}/v1", "api_key": "unused"}
-CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 60}
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": QUESTION}], "max_tokens": 400}
 THINKING: dict[str, Any] = {"extra_body": {"thinking": {"max_tokens": BUDGET}}}
 
 
@@ -32,12 +32,12 @@ def completion_stream() -> Shown:
 
 
 def responses() -> Shown:
-    reply: Any = litellm.responses(**OPENAI, input=QUESTION, max_output_tokens=60, **THINKING)
+    reply: Any = litellm.responses(**OPENAI, input=QUESTION, max_output_tokens=400, **THINKING)
     return _response(reply)
 
 
 def responses_stream() -> Shown:
-    fields: dict[str, Any] = OPENAI | THINKING | {"input": QUESTION, "max_output_tokens": 60, "stream": True}
+    fields: dict[str, Any] = OPENAI | THINKING | {"input": QUESTION, "max_output_tokens": 400, "stream": True}
     last: Any = None
     for event in litellm.responses(**fields):
         last = event

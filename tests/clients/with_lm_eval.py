@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.clients.check import BUDGET, URL, Shown, check
 
+START, END = "<|im_start|>think", "<|im_start|>answer"
 TASKS = Path(__file__).parent / "lm_eval_task"
 GENERATION = f"max_gen_toks=60,temperature=0,max_tokens_thinking={BUDGET},thinking_n_ignore=1"
 
@@ -37,9 +38,16 @@ def evaluate(model: str, path: str, *options: str) -> Shown:
         rows = [json.loads(line) for line in samples.read_text(encoding="utf-8").splitlines()]
     answers = [row["resps"][0][0] for row in rows]
     assert len(answers) == 4
+    note = "keeps the answers only; no usage either"
+    if path == "/v1/completions":
+        # A completion's text is what the model wrote, delimiters included.
+        assert all(answer.startswith(START) and END in answer for answer in answers)
+        thinking, answers = zip(*(answer.removeprefix(START).split(END) for answer in answers), strict=True)
+        note = "keeps texts only, with thinking and delimiters in them"
+        return Shown("\n".join(answers), "\n".join(thinking), note=note)
     assert all(answer.strip() for answer in answers)
     assert not any("\n\n" in answer for answer in answers), "a stop string in an answer"
-    return Shown("\n".join(answers), None, note="keeps the answers only; no usage either")
+    return Shown("\n".join(answers), None, note=note)
 
 
 check(

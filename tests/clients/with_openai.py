@@ -7,12 +7,12 @@ from typing import Any
 
 import openai
 
-from tests.clients.check import BUDGET, QUESTION, SCHEMA, URL, Shown, check, no_blanks
+from tests.clients.check import BUDGET, QUESTION, SCHEMA, URL, WHOLE, Shown, check
 
 CLIENT: Any = openai.OpenAI(base_url=f"{URL}/v1", api_key="unused", max_retries=0)
 THINKING = {"thinking": {"max_tokens": BUDGET}}
-CHAT: dict[str, Any] = {"model": "s1", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 60}
-ASKED: dict[str, Any] = {"model": "s1", "input": QUESTION, "max_output_tokens": 60}
+CHAT: dict[str, Any] = {"model": "s1", "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 400}
+ASKED: dict[str, Any] = {"model": "s1", "input": QUESTION, "max_output_tokens": 400}
 
 
 def chat() -> Shown:
@@ -44,9 +44,13 @@ def chat_tool() -> Shown:
 
 
 def completion() -> Shown:
-    reply = CLIENT.completions.create(model="s1", prompt=f"{QUESTION}\n", max_tokens=60, extra_body=THINKING)
+    reply = CLIENT.completions.create(model="s1", prompt=f"{QUESTION}\n", max_tokens=400, extra_body=THINKING)
     (choice,), usage = reply.choices, reply.usage
-    return Shown(choice.text, choice.reasoning, usage.completion_tokens, _reasoning(usage))
+    # The text is what the model wrote, delimiters included; `thinking` has its two parts.
+    thinking, answer = choice.thinking["text"], choice.thinking["answer"]
+    assert thinking in choice.text
+    assert answer in choice.text
+    return Shown(answer, thinking, usage.completion_tokens, _reasoning(usage), note=WHOLE)
 
 
 def response() -> Shown:
@@ -65,9 +69,7 @@ def response_tool() -> Shown:
     """A function that has to be called; its output goes back with everything that came before."""
     tool = {"type": "function", "name": "add", "parameters": SCHEMA, "strict": True}
     choose = {"type": "function", "name": "add"}
-    first = CLIENT.responses.create(
-        **ASKED, tools=[tool], tool_choice=choose, extra_body=THINKING | {"logit_bias": no_blanks()}
-    )
+    first = CLIENT.responses.create(**ASKED, tools=[tool], tool_choice=choose, extra_body=THINKING)
     call = first.output[-1]
     assert (call.type, call.name) == ("function_call", "add")
     result = {"type": "function_call_output", "call_id": call.call_id, "output": "42"}

@@ -24,20 +24,20 @@ OPENAI = OpenAIProvider(base_url=f"{URL}/v1", api_key="unused")
 
 
 def chat() -> Agent[Any, Any]:
-    settings = OpenAIChatModelSettings(max_tokens=60, extra_body={"thinking": {"max_tokens": BUDGET}})
+    settings = OpenAIChatModelSettings(max_tokens=400, extra_body={"thinking": {"max_tokens": BUDGET}})
     return Agent(OpenAIChatModel("s1", provider=OPENAI), model_settings=settings)
 
 
 def responses() -> Agent[Any, Any]:
     settings = OpenAIResponsesModelSettings(
-        max_tokens=60, openai_reasoning_effort="low", openai_reasoning_summary="auto"
+        max_tokens=400, openai_reasoning_effort="low", openai_reasoning_summary="auto"
     )
     return Agent(OpenAIResponsesModel("gpt-5", provider=OPENAI), model_settings=settings)
 
 
 def messages() -> Agent[Any, Any]:
     thinking: Any = {"type": "enabled", "budget_tokens": BUDGET}
-    settings = AnthropicModelSettings(max_tokens=60, anthropic_thinking=thinking)
+    settings = AnthropicModelSettings(max_tokens=400, anthropic_thinking=thinking)
     provider = AnthropicProvider(base_url=URL, api_key="unused")
     return Agent(AnthropicModel("claude-s1", provider=provider), model_settings=settings)
 

@@ -10,6 +10,8 @@ export const SCHEMA = {
   required: ["n"],
   additionalProperties: false,
 };
+// What a completion shows.
+export const WHOLE = "`text` holds thinking and answer, delimiters included; `thinking` holds both apart";
 
 const MARKERS = ["<|im_start|>", "<|im_end|>"];
 const { dependencies } = createRequire(import.meta.url)("./package.json");
@@ -37,18 +39,6 @@ function judge(shown, records) {
   if (!sum(records, "thinking")) problems.push("the server's account has no thinking");
   if (shown.thinking != null && !shown.thinking.trim()) problems.push("the thinking is empty");
   return problems;
-}
-
-// A logit bias without which the miniature fills the arguments of a tool with blanks until no token is left.
-export async function noBlanks() {
-  const bias = {};
-  for (const prompt of ["\t", "\n", "\r", " "]) {
-    const body = JSON.stringify({ model: "s1", prompt, add_special_tokens: false });
-    const headers = { "Content-Type": "application/json" };
-    const response = await fetch(`${URL}/tokenize`, { method: "POST", body, headers });
-    for (const token of (await response.json()).tokens) bias[token] = -100;
-  }
-  return bias;
 }
 
 // `run` gives {answer, thinking, output_tokens, thinking_tokens, note}; null where the client has no place for it.

@@ -5,7 +5,7 @@ import { BUDGET, QUESTION, SCHEMA, URL, check } from "./check.mjs";
 const NAME = "@anthropic-ai/sdk";
 const client = new Anthropic({ baseURL: URL, apiKey: "unused", maxRetries: 0 });
 const messages = [{ role: "user", content: QUESTION }];
-const fields = { model: "s1", messages, max_tokens: 60, thinking: { type: "enabled", budget_tokens: BUDGET } };
+const fields = { model: "s1", messages, max_tokens: 400, thinking: { type: "enabled", budget_tokens: BUDGET } };
 
 function shown(message) {
   const text = (type, key) => message.content.filter((b) => b.type === type).map((b) => b[key]).join("");
