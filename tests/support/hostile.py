@@ -82,7 +82,9 @@ def faults(case: Case) -> list[str]:
         found.append("a longer answer than allowed")
     beginning = list(plan.cut[plan.cut_answer :])
     last = parts[-1] if parts else []
-    if beginning and last[: len(beginning)] == beginning and counted.end_forced:
+    # Where it would use up what is left of the maximum it is not forced, but a model may write it all the same.
+    fits = most is None or sum(map(len, parts[:-1])) + len(beginning) < most
+    if beginning and fits and last[: len(beginning)] == beginning and counted.end_forced:
         last = last[len(beginning) :]
     limit = LONGEST if case.room is None else case.room
     needed = 1 + (len(plan.end) if opens(plan, case.prompt) else 0)
