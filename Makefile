@@ -16,17 +16,20 @@ setup:
 demo: setup
 	@$(BIN)/s1ray demo
 
+# Unit tests on two cores; end-to-end tests share one cluster, one after the other.
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/end_to_end
+	@$(BIN)/python -m pytest tests/end_to_end
 
 test-all: lint
-	@$(BIN)/python -m pytest -m ""
+	@$(BIN)/python -m pytest -m "" --numprocesses 2 --dist worksteal --ignore tests/end_to_end
+	@$(BIN)/python -m pytest -m "" tests/end_to_end
 
 test-clients: setup
 	@$(BIN)/python -m tests.clients.run
 
 unit: setup
-	@$(BIN)/python -m pytest --ignore tests/end_to_end
+	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/end_to_end
 
 bench-forcing: setup
 	@$(BIN)/python -m benchmarks.budget_forcing
