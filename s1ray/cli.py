@@ -237,7 +237,7 @@ def demo(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run every stage again, also those that are complete.")
     ] = False,
-    questions: Annotated[int, typer.Option("--questions", min=20, help="Held-out questions to measure on.")] = 500,
+    questions: Annotated[int, typer.Option("--questions", min=20, help="Held-out questions to measure on.")] = 300,
     dry_run: DryRunOption = False,
 ) -> None:
     """Run the whole system at laptop size: curate, teach, train, serve, measure, report."""

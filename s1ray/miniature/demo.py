@@ -22,7 +22,7 @@ SERVE_FILE = "serve.yaml"
 """In the demo's folder: a Serve config of the fine-tuned model."""
 
 
-def run_demo(output: Path, *, fresh: bool = False, questions: int = 500, dry_run: bool = False) -> None:
+def run_demo(output: Path, *, fresh: bool = False, questions: int = 300, dry_run: bool = False) -> None:
     """Run the system end to end.
 
     Args:
