@@ -42,7 +42,9 @@ def evaluate(model: str, path: str, *options: str) -> Shown:
     if path == "/v1/completions":
         # A completion's text is what the model wrote, delimiters included.
         assert all(answer.startswith(START) and END in answer for answer in answers)
-        thinking, answers = zip(*(answer.removeprefix(START).split(END) for answer in answers), strict=True)
+        parts = [answer.removeprefix(START).split(END) for answer in answers]
+        assert all(len(part) == 2 for part in parts)
+        thinking, answers = [part[0] for part in parts], [part[1] for part in parts]
         note = "keeps texts only, with thinking and delimiters in them"
         return Shown("\n".join(answers), "\n".join(thinking), note=note)
     assert all(answer.strip() for answer in answers)
