@@ -162,6 +162,7 @@ def test_inside_and_outside_give_the_same_ids_on_the_miniature() -> None:
     assert len(outcome.ties) <= 3
 
 
+@pytest.mark.slow
 def test_inside_and_outside_give_the_same_ids_on_the_scripted_model(tmp_path: Path) -> None:
     from benchmarks.budget_forcing.scripted_model import write_scripted_model
 

@@ -12,7 +12,7 @@ from s1ray.runs import Run
 from s1ray.schemas import Evaluation, Example, Question, Trace, read_table
 from s1ray.thinking.format import ThinkingFormat
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("ray_session")]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
 PONDER = {"name": "ponder", "start": "<|im_start|>ponder", "end": "<|im_start|>reply", "end_triggers": ["<|im_end|>"]}
 ENGINE = {

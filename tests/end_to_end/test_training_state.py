@@ -11,6 +11,9 @@ The quick cases cover what is written in another way: whole and partitioned weig
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -21,41 +24,56 @@ from tests.support.training_cases import Weights, in_workers
 QUICK = ("fp32, zero 3", "bf16, zero 2, LoRA")
 SLOW = tuple(case for case in cases.CASES if case not in QUICK)
 
-Rounds = dict[str, list[dict[str, dict[str, Weights]]]]
+Round = list[dict[str, dict[str, Weights]]]
+"""What each worker had in the end, by case."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Groups of workers, one after the other, on the same saved states."""
+
+    names: tuple[str, ...]
+    model: str
+    folder: Path
+
+    def run(self, name: str, world_size: int) -> Round:
+        store = self.folder / f"store_{name}"
+        return in_workers(cases.run_round, world_size, store, name, self.names, self.model, str(self.folder))
+
 
 pytestmark = pytest.mark.end_to_end
 
 
 @pytest.fixture(scope="module", params=[QUICK, pytest.param(SLOW, marks=pytest.mark.slow)], ids=["quick", "slow"])
 def rounds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rounds:
-    """What each worker of each round had in the end, by case."""
     model = str(make_random_model(tmp_path_factory.mktemp("model")))
-    folder = tmp_path_factory.mktemp("rounds")
-
-    def run(name: str, world_size: int) -> list[dict[str, dict[str, Weights]]]:
-        store = folder / f"store_{name}"
-        return in_workers(cases.run_round, world_size, store, name, request.param, model, str(folder))
-
-    two = run("two", 2)
-    cases.convert_all(folder, request.param, "saved_by_two")
-    one = run("one", 1)
-    cases.convert_all(folder, request.param, "saved_by_one")
-    return {"two": two, "one": one, "two again": run("two again", 2)}
+    return Rounds(request.param, model, tmp_path_factory.mktemp("rounds"))
 
 
-def test_the_same_workers_resume_to_exactly_the_same_weights(rounds: Rounds) -> None:
-    for case, first in rounds["two"][0].items():
-        second = rounds["two"][1][case]
+@pytest.fixture(scope="module")
+def two(rounds: Rounds) -> Round:
+    """Two workers, which save their states."""
+    return rounds.run("two", 2)
+
+
+def test_the_same_workers_resume_to_exactly_the_same_weights(two: Round) -> None:
+    for case, first in two[0].items():
+        second = two[1][case]
         for name, expected in first["undisturbed"].items():
             for done in (first["resumed"], first["rewound"], second["undisturbed"], second["resumed"]):
                 np.testing.assert_array_equal(done[name], expected, err_msg=f"{case}: {name}")
 
 
-def test_fewer_and_more_workers_resume_to_the_same_weights(rounds: Rounds) -> None:
-    for case, two in rounds["two"][0].items():
-        undisturbed, saved = two["undisturbed"], two["saved"]
-        by_one = rounds["one"][0][case]["by one"]
-        by_two, by_the_other = (worker[case]["by two"] for worker in rounds["two again"])
+@pytest.mark.slow
+def test_fewer_and_more_workers_resume_to_the_same_weights(rounds: Rounds, two: Round) -> None:
+    cases.convert_all(rounds.folder, rounds.names, "saved_by_two")
+    one = rounds.run("one", 1)
+    cases.convert_all(rounds.folder, rounds.names, "saved_by_one")
+    two_again = rounds.run("two again", 2)
+    for case, before in two[0].items():
+        undisturbed, saved = before["undisturbed"], before["saved"]
+        by_one = one[0][case]["by one"]
+        by_two, by_the_other = (worker[case]["by two"] for worker in two_again)
         for name, weight in by_two.items():
             np.testing.assert_array_equal(weight, by_the_other[name], err_msg=f"{case}: {name}")
         for found in (by_one, by_two):
