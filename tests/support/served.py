@@ -17,7 +17,7 @@ ENGINE = {
     "max_model_len": CONTEXT,
     "kv_cache_gib": 0.25,
     "engine_kwargs": {
-        # Two million parameters would fill their JSON with line breaks.
+        # A model of this size would fill their JSON with line breaks.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "enable_auto_tool_choice": True,
         "tool_call_parser": "hermes",

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from s1ray.config import Config
 from s1ray.serving.config import Budgets
 from s1ray.serving.protocol.aliases import FIELD, SHOWN, Aliases, BadRequestError, RequestedThinking, read_request
+from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import GrantedBudget, check_room, resolve_budget
 from s1ray.thinking import ThinkingBudget
 from s1ray.thinking.plan import EXTRA_ARG
@@ -84,17 +85,19 @@ def resolve(
         raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
     if requested.unforced and not completion:
         raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
-    if requested.unforced or (fields.get("echo") and fields.get("max_tokens") == 0):
+    if requested.unforced or (completion and fields.get("echo") and fields.get("max_tokens") == 0):
         cap = limits.budgets.within(key_maximum).maximum
         return ResolvedThinking(ThinkingBudget(max_tokens="auto" if cap is None else cap), unforced=True)
     granted = _grant(requested, limits.budgets, key_maximum)
     if fields.get("echo"):
-        raise BadRequestError("echo", f"with a thinking budget only max_tokens 0 echoes; or give `{FIELD}: false`")
+        message = f"with a thinking budget only max_tokens 0 echoes; or give `{FIELD}: false`"
+        raise BadRequestError("echo", message if completion else "is for /v1/completions; leave it out")
     if fields.get("use_beam_search"):
         raise BadRequestError("use_beam_search", "beam search takes no thinking budget; leave it out")
     if completion and requested.hidden_by is not None:
         message = "a completion's text holds both thinking and answer; ask for a chat completion"
         raise BadRequestError(requested.hidden_by, message)
+    AnswerShape.of(fields).check(granted.budget.reopen)
     check_room(granted.budget, requested.aliases, max_tokens=max_tokens(fields), context=limits.context)
     hidden = requested.hidden_by is not None or fields.get(SHOWN) is False
     return ResolvedThinking(

@@ -121,12 +121,14 @@ class ChoiceRecord:
             What was held back of its answer, and its finish reason.
         """
         accounting = self.forcer.accounting()
-        self._stopped = finish_reason == "stop" and stop_reason is not None
+        # Streams say "tool_calls" as soon as a call has begun, also where it was cut off.
+        ended = finish_reason in ("stop", "tool_calls")
+        self._stopped = ended and stop_reason is not None
         cut = accounting.answer_cut and not self._stopped
         # It had room for the end of its thinking and for nothing else.
         self.unanswerable = cut and not accounting.answer_tokens and accounting.limit == 0
         held = "" if self._live is None else self._live.finish()
-        return held, "length" if finish_reason == "stop" and cut else finish_reason
+        return held, "length" if ended and cut else finish_reason
 
     @property
     def answering(self) -> bool:

@@ -23,6 +23,7 @@ from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 from s1ray.serving.config import Limits
 from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.protocol.aliases import FIELD, BadRequestError
+from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import check_room
 from s1ray.serving.protocol.request_info import RequestInfo
 from s1ray.serving.ray_llm import (
@@ -204,8 +205,9 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             return None
         spent = self._spent(request) if thinking.budget.scope == "turn" else 0
         budget = thinking.budget.less(spent)
+        shape = AnswerShape.of(dict(request))
         try:
-            plan_json, plan = self._plan(budget.model_dump_json(), _bare_end(request), _begins_answer(request))
+            plan_json, plan = self._plan(budget.model_dump_json(), shape.governed, shape.begun)
         except ValueError as error:
             raise thinking.aliases.error(str(error)) from None
         if plan.stop_in_thinking:
@@ -215,6 +217,10 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         max_tokens = getattr(request, "max_completion_tokens", None) or request.max_tokens
         context = self.engine.context_length
         check_room(budget, thinking.aliases, max_tokens=max_tokens, context=context, plan=plan)
+        delimiters = len(plan.start) + len(plan.end)
+        if max_tokens is not None and max_tokens <= delimiters and shape.grammar:
+            # Without an end of the thinking vLLM would not apply the grammar.
+            raise BadRequestError("max_tokens", f"a grammar or a forced tool needs more than {delimiters} tokens")
         request.vllm_xargs = (request.vllm_xargs or {}) | {EXTRA_ARG: plan_json}
         wants_ids, request.return_token_ids = bool(request.return_token_ids), True
         if texts and "skip_special_tokens" not in request.model_fields_set:
@@ -275,23 +281,6 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         budget = ThinkingBudget.model_validate_json(budget_json)
         plan = make_plan(self._tokenized, budget, bare_end=bare_end, begun_answer=begun_answer)
         return plan.to_json(), plan
-
-
-def _bare_end(request: GenerationRequest) -> bool:
-    """Whether nothing may be written into the answer: a grammar governs it, or it may be a tool call."""
-    response_format = getattr(request, "response_format", None)
-    constrained = response_format is not None and response_format.type != "text"
-    tools = bool(getattr(request, "tools", None)) and getattr(request, "tool_choice", "none") != "none"
-    return constrained or tools or request.structured_outputs is not None
-
-
-def _begins_answer(request: GenerationRequest) -> bool:
-    """Whether the prompt ends in the beginning of an answer, which the response continues."""
-    messages = getattr(request, "messages", None)
-    if not messages or not getattr(request, "continue_final_message", False):
-        return False
-    last = messages[-1]
-    return last.get("role") == "assistant" and bool(last.get("content"))
 
 
 def _tokenized(fmt: ThinkingFormat, engine: VLLMEngineConfig) -> TokenizedFormat:

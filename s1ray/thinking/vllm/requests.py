@@ -17,8 +17,8 @@ logger = logging.getLogger(__name__)
 GREEDY_BELOW = 1e-5
 """vLLM samples greedily below this temperature."""
 
-MAX_REPETITION_PENALTY = 1e4
-"""vLLM divides the logits of forced tokens by it."""
+REPETITION_PENALTIES = 1e-4, 1e4
+"""vLLM divides the logits of forced tokens by it, or multiplies those of others."""
 
 
 def check_params(params: SamplingParams) -> ForcingPlan | None:
@@ -36,13 +36,23 @@ def check_params(params: SamplingParams) -> ForcingPlan | None:
             f"stop_token_ids: {clash} are part of the text that budget forcing writes, so the response would stop in "
             "the middle of it; leave them out"
         )
-    if params.repetition_penalty > MAX_REPETITION_PENALTY:
+    least, most = REPETITION_PENALTIES
+    if not least <= params.repetition_penalty <= most:
         raise InputError(
-            f"repetition_penalty: at most {MAX_REPETITION_PENALTY:g} with a thinking budget; a larger one would "
-            "outweigh the forced tokens"
+            f"repetition_penalty: from {least:g} to {most:g} with a thinking budget; another one would outweigh the "
+            "forced tokens"
+        )
+    if params.repetition_detection is not None and params.repetition_detection.max_pattern_size:
+        raise InputError(
+            "repetition_detection: would end the response within its thinking; `thinking.loops` ends the thinking, and "
+            "the answer follows"
         )
     if params.thinking_token_budget is not None:
         raise InputError("thinking_token_budget: a forcing plan sets the budget already; give one of the two")
+    if plan.answer_max_tokens is not None:
+        for name in ("ignore_eos", "min_tokens"):
+            if getattr(params, name):
+                raise InputError(f"{name}: contradicts answer_max_tokens, which ends the answer; leave one of them out")
     if params.structured_outputs is not None and plan.answer_max_tokens is not None:
         raise InputError(
             "answer_max_tokens: a grammar governs the answer, so its end cannot be forced; give max_tokens instead"

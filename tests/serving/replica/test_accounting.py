@@ -162,3 +162,14 @@ def test_a_stop_string_in_the_last_token_of_the_room_is_no_cut() -> None:
         choice = parsed(accountant.rewrite(event({"choices": [last | {"stop_reason": stop_reason}]})))["choices"][0]
         counts.append((choice["finish_reason"], choice["thinking"]["answer_cut"]))
     assert counts == [("length", True), ("stop", False)]
+
+
+def test_a_tool_call_that_was_cut_off_is_no_finished_one() -> None:
+    reasons = []
+    for last in (X, EOS):
+        accountant = StreamAccountant(record(max_tokens=12))
+        begin(accountant)
+        accountant.rewrite(chat_event([TURN, THINK, X, TURN, ANSWER, *[X] * 6], content="x"))
+        choice = parsed(accountant.rewrite(chat_event([last], finish="tool_calls")))["choices"][0]
+        reasons.append((choice["finish_reason"], choice["thinking"]["answer_cut"]))
+    assert reasons == [("length", True), ("tool_calls", False)]

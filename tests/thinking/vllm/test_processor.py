@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from vllm import SamplingParams
+from vllm.sampling_params import RepetitionDetectionParams
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessors
 from vllm.v1.worker.gpu_input_batch import CachedRequestState, InputBatch
 
@@ -359,6 +360,8 @@ def test_edits_of_a_batch_equal_edits_of_each_row(
         (None, {"stop_token_ids": [ANSWER]}, "stop_token_ids"),
         (None, {"thinking_token_budget": 5}, "thinking_token_budget"),
         (None, {"repetition_penalty": 1e9}, "repetition_penalty"),
+        (None, {"repetition_penalty": 1e-9}, "repetition_penalty"),
+        (None, {"repetition_detection": RepetitionDetectionParams(4, 1, 3)}, "repetition_detection"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_the_frontend(
@@ -369,6 +372,13 @@ def test_what_cannot_be_done_is_refused_in_the_frontend(
         given_params.extra_args = extra
     with pytest.raises(ValueError, match=message):
         BudgetForcingProcessor.validate_params(given_params)
+
+
+@pytest.mark.parametrize("field", [{"ignore_eos": True}, {"min_tokens": 3}])
+def test_an_answer_with_a_maximum_ends_there(field: dict[str, Any]) -> None:
+    BudgetForcingProcessor.validate_params(params(toy_plan(), **field))
+    with pytest.raises(ValueError, match=f"{next(iter(field))}: contradicts answer_max_tokens"):
+        BudgetForcingProcessor.validate_params(params(toy_plan(answer_max_tokens=5), **field))
 
 
 def test_a_good_plan_and_no_plan_are_accepted() -> None:

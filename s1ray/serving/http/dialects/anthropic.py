@@ -165,7 +165,7 @@ def message(chat: EngineJson, *, omitted: bool = False) -> dict[str, JsonValue]:
         "role": "assistant",
         "model": chat["model"],
         "content": blocks or [{"type": "text", "text": ""}],
-        **_stop(choice),
+        **_stop(choice, called=bool(said.get("tool_calls"))),
         "usage": _usage(chat["usage"] or {}, choice),
     }
 
@@ -179,7 +179,7 @@ class MessageStream:
 
     def __init__(self, *, omitted: bool = False) -> None:
         self._omitted = omitted
-        self._started = self._ended = False
+        self._started = self._ended = self._called = False
         self._blocks = 0
         self._open: str | None = None
         """Type of the block that is open."""
@@ -238,6 +238,7 @@ class MessageStream:
             if call.get("id") and function.get("name"):
                 yield from self._close()
                 yield from self._enter("tool_use", id=call["id"], name=function["name"], input={})
+                self._called = True
             if (arguments := function.get("arguments")) and self._open == "tool_use":
                 yield self._add("input_json_delta", partial_json=arguments)
 
@@ -279,7 +280,8 @@ class MessageStream:
         if not self._blocks and self._open is None:
             yield from self._enter("text", text="")
         yield from self._close()
-        yield _event("message_delta", delta=_stop(self._last), usage=_usage(self._usage, self._last))
+        delta = _stop(self._last, called=self._called)
+        yield _event("message_delta", delta=delta, usage=_usage(self._usage, self._last))
         yield _event("message_stop")
 
 
@@ -310,10 +312,18 @@ def _input(function: FunctionCall) -> dict[str, JsonValue]:
     return arguments if isinstance(arguments, dict) else {}
 
 
-def _stop(choice: Choice) -> dict[str, JsonValue]:
+def _stop(choice: Choice, *, called: bool) -> dict[str, JsonValue]:
+    """Why a message ended.
+
+    Args:
+        choice: its end.
+        called: it has a call of a tool. vLLM says "stop" for one that was forced by name.
+    """
     reason, at = choice.get("finish_reason"), choice.get("stop_reason")
     if reason == "stop" and isinstance(at, str):
         return {"stop_reason": "stop_sequence", "stop_sequence": at}
+    if reason == "stop" and called:
+        reason = "tool_calls"
     return {"stop_reason": STOP_REASONS.get(reason or "stop", "end_turn"), "stop_sequence": None}
 
 

@@ -120,6 +120,15 @@ def test_why_it_stopped(finish: str, stop: Any, reason: str, sequence: str | Non
     assert (result["stop_reason"], result["stop_sequence"]) == (reason, sequence)
 
 
+def test_a_tool_that_was_forced_by_name_is_to_be_used() -> None:
+    tools = [call('{"a": 1}', "add", "t")]
+    assert message(chat({"content": None, "tool_calls": tools}, "stop"))["stop_reason"] == "tool_use"
+    assert message(chat({"content": None, "tool_calls": tools}, "length"))["stop_reason"] == "max_tokens"
+    for finish, reason in (("stop", "tool_use"), ("length", "max_tokens")):
+        found = stream([{"tool_calls": [call('{"a": 1}', "add", "t")]}], finish)
+        assert found[-2]["delta"]["stop_reason"] == reason
+
+
 def test_an_empty_message_has_an_empty_text() -> None:
     assert message(chat({"content": None}))["content"] == [{"type": "text", "text": ""}]
     assert assembled(stream([])) == [{"type": "text", "text": ""}]
