@@ -27,14 +27,14 @@ class AnswerShape:
         Args:
             fields: of a chat or a text completion, plain or as models.
         """
-        choice, tools = fields.get("tool_choice"), fields.get("tools")
-        usable = isinstance(tools, list) and bool(tools) and choice != "none"
-        forced = usable and choice not in (None, "auto")
-        strict = usable and isinstance(tools, list) and any(_get(_get(tool, "function"), "strict") for tool in tools)
+        choice, given = fields.get("tool_choice"), fields.get("tools")
+        tools = given if isinstance(given, list) and choice != "none" else []
+        forced = bool(tools) and choice not in (None, "auto")
+        strict = any(_get(_get(tool, "function"), "strict") for tool in tools)
         form = fields.get("response_format")
         constrained = form is not None and _get(form, "type") != "text"
         structured = fields.get("structured_outputs") is not None
-        return cls(forced or strict or constrained or structured, usable, _is_begun(fields))
+        return cls(forced or strict or constrained or structured, bool(tools), _is_begun(fields))
 
     @property
     def governed(self) -> bool:
