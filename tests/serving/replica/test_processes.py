@@ -101,4 +101,7 @@ def test_pythons_tracker_of_shared_memory_is_left_to_do_its_work() -> None:
 
 
 def runs(process: psutil.Process) -> bool:
-    return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
