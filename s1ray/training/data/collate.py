@@ -5,6 +5,7 @@ Imports torch at the top: for training workers only.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
@@ -26,9 +27,9 @@ class ModelInputs(TypedDict):
     """The id of the next token, or `IGNORE`."""
     position_ids: torch.Tensor
     segments: NotRequired[tuple[int, ...]]
-    """Boundaries of the examples in a packed row, 0 and T included."""
+    """Boundaries of the examples within a row, 0 and T included. Padded rows: each is one segment, (0, T)."""
     cu_seq_lens_q: NotRequired[torch.Tensor]
-    """The same boundaries in the keywords of flash attention."""
+    """The same boundaries in the keywords of flash attention, which counts through all rows."""
     cu_seq_lens_k: NotRequired[torch.Tensor]
     max_length_q: NotRequired[int]
     max_length_k: NotRequired[int]
@@ -99,12 +100,13 @@ def collate(
     if not packing:
         width = max(len(row) for row in tokens)
         positions = np.broadcast_to(np.arange(width), (len(tokens), width)).copy()
-        return {
+        padded: ModelInputs = {
             # Any id will do as padding: it has no loss, and nothing before it attends to it.
             "input_ids": _padded(tokens, width, 0, device),
             "labels": _padded(labels, width, IGNORE, device),
             "position_ids": torch.from_numpy(positions).to(device),
         }
+        return _with_bounds(padded, [0, width], flash=flash)
     bounds = [0, *np.cumsum([len(row) for row in tokens]).tolist()]
     index, parts = part
     if fill := -bounds[-1] % parts:
@@ -118,11 +120,18 @@ def collate(
         "labels": _row(labels, mine, device),
         "position_ids": _row([np.arange(len(example)) for example in tokens], mine, device),
     }
-    if flash:
-        inputs["cu_seq_lens_q"] = inputs["cu_seq_lens_k"] = torch.tensor(bounds, dtype=torch.int32, device=device)
-        inputs["max_length_q"] = inputs["max_length_k"] = max(len(example) for example in tokens)
-    else:
+    return _with_bounds(inputs, bounds, flash=flash)
+
+
+def _with_bounds(inputs: ModelInputs, bounds: list[int], *, flash: bool) -> ModelInputs:
+    """The inputs with the boundaries of the examples, which are the same in each row; attention insists on them."""
+    if not flash:
         inputs["segments"] = tuple(bounds)
+        return inputs
+    rows, device = inputs["input_ids"].shape[0], inputs["input_ids"].device
+    ends = [row * bounds[-1] + end for row in range(rows) for end in bounds[1:]]
+    inputs["cu_seq_lens_q"] = inputs["cu_seq_lens_k"] = torch.tensor([0, *ends], dtype=torch.int32, device=device)
+    inputs["max_length_q"] = inputs["max_length_k"] = max(b - a for a, b in itertools.pairwise(bounds))
     return inputs
 
 

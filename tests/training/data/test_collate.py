@@ -60,3 +60,11 @@ def test_flash_attention_gets_the_same_boundaries_in_its_own_keywords() -> None:
     assert inputs["cu_seq_lens_q"].tolist() == [0, 40, 47, 70]
     assert inputs["cu_seq_lens_q"].dtype == torch.int32
     assert (inputs["max_length_q"], inputs["max_length_k"]) == (40, 40)
+
+
+def test_padded_rows_have_boundaries_too() -> None:
+    dataset = make_dataset([3, 7, 5])
+    assert collate(dataset, range(3), packing=False, flash=False, device=CPU)["segments"] == (0, 7)
+    inputs = collate(dataset, range(3), packing=False, flash=True, device=CPU)
+    assert inputs["cu_seq_lens_q"].tolist() == inputs["cu_seq_lens_k"].tolist() == [0, 7, 14, 21]
+    assert inputs["max_length_q"] == inputs["max_length_k"] == 7

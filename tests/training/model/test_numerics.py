@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -142,7 +142,32 @@ def test_the_factor_of_a_bf16_loss_is_not_rounded() -> None:
 def test_attention_of_bf16_models_on_cpu_runs_in_fp32() -> None:
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, 9, 8).bfloat16() for _ in range(3))
-    found, _ = attention.segment_attention(torch.nn.Module(), query, key, value, None)
-    expected, _ = attention.segment_attention(torch.nn.Module(), query.float(), key.float(), value.float(), None)
+    bounds = (0, 4, 9)
+    found, _ = attention.segment_attention(torch.nn.Module(), query, key, value, None, segments=bounds)
+    expected, _ = attention.segment_attention(
+        torch.nn.Module(), query.float(), key.float(), value.float(), None, segments=bounds
+    )
     assert found.dtype == torch.bfloat16
     torch.testing.assert_close(found, expected.bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({}, "Identity does not get the boundaries"),
+        ({"segments": (0, 3), "softcap": 50.0}, "Identity asks attention for softcap"),
+        ({"segments": (0, 3), "s_aux": torch.zeros(2)}, "Identity asks attention for s_aux"),
+        ({"segments": (0, 3), "is_causal": False}, "Identity attends to later tokens"),
+        ({"segments": (0, 3), "attention_mask": torch.zeros(1, 1, 3, 3)}, "Identity makes an attention mask"),
+    ],
+)
+def test_attention_refuses_what_it_would_have_to_ignore(arguments: dict[str, Any], problem: str) -> None:
+    query = torch.zeros(1, 2, 3, 8)
+    with pytest.raises(attention.AttentionError, match=problem):
+        attention.segment_attention(torch.nn.Identity(), query, query, query, **({"attention_mask": None} | arguments))
+
+
+def test_flash_attention_refuses_a_call_without_boundaries() -> None:
+    query = torch.zeros(1, 2, 3, 8)
+    with pytest.raises(attention.AttentionError, match="Identity does not get the boundaries"):
+        attention.flash_attention(torch.nn.Identity(), query, query, query, None)
