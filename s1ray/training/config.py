@@ -42,8 +42,8 @@ class CheckpointsConfig(Config):
     """Checkpoints to resume from: model, optimizer, random state, step. The exported model is separate."""
 
     every: int | None = Field(default=100, ge=1)
-    """Optimizer steps between checkpoints. None: a checkpoint is written only when the run is asked to stop or is about
-    to lose a node; a run that is killed in another way starts again."""
+    """Optimizer steps between checkpoints; the last step is always followed by one. None: another is written only when
+    the run is asked to stop or is about to lose a node; a run that is killed in another way starts again."""
     keep: int = Field(default=1, ge=1)
     """How many are kept: the newest, or under `validation` those with the lowest loss, in addition to the newest."""
     background: bool = True

@@ -86,4 +86,6 @@ def stop_on_sigterm(output: Path) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-        stop_file.unlink(missing_ok=True)
+        # A run folder that can no longer be written to is already being reported.
+        with contextlib.suppress(OSError):
+            stop_file.unlink(missing_ok=True)

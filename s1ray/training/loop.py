@@ -1,7 +1,9 @@
 """The training loop: what each Ray Train worker runs.
 
 All workers perform the same steps (`steps`). Between steps they measure the loss on held-out traces, write checkpoints,
-and check whether to stop. The first worker writes the metrics, and at the end the model.
+and check whether to stop. The last step is always followed by a checkpoint, so that a run that could not export its
+model, or was killed meanwhile, does nothing else when it is started again. The first worker writes the metrics, and at
+the end the model.
 
 torch, transformers and deepspeed are imported inside: the process that starts the run passes this function by name and
 never loads them.
@@ -9,12 +11,14 @@ never loads them.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from s1ray.runs import RunError
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.preparation import load_renderer
 from s1ray.training.interruption import LOOK, NOTHING, STOP, PreemptionNotice, StopRequests
@@ -29,19 +33,19 @@ if TYPE_CHECKING:
 EXAMPLES_FILE = "examples.parquet"
 VALIDATION_FILE = "validation.parquet"
 MODEL_FOLDER = "model"
+MAX_MESSAGE = 500
+"""Characters of a message from the first worker to the others; Ray Train allows a thousand bytes."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the steps ended. A run that diverged or was stopped is no error to Ray Train, which would restart it."""
+    """How the run ended. What a restart would not change is no error to Ray Train, which would restart the workers."""
 
-    status: Literal["complete", "stopped", "diverged"]
+    status: Literal["complete", "stopped", "diverged", "not exported"]
     steps: int
     """Finished steps."""
     message: str = ""
-    """What diverged, and what to do."""
-    loss: float | None = None
-    """Of the last step."""
+    """What diverged, and what to do; or why the model could not be written."""
     precision: str = ""
     """As decided."""
     best_loss: float | None = None
@@ -58,6 +62,7 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
         after_step: called after each step with the number of finished steps.
     """
     import ray.train
+    import ray.train.collective
     import ray.train.torch
     import torch
 
@@ -95,11 +100,19 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     )
     outcome = run.resume(after_step)
     if outcome.status == "complete":
+        checkpointer.wait()
         if run.exported_step != run.total:
-            checkpointer.wait()
             checkpointer.restore_step(run.exported_step)
         renderer = load_renderer(config)
-        export(engine, renderer.tokenizer, renderer.turn_end, config, output / MODEL_FOLDER, rank=rank)
+        problem = None
+        try:
+            export(engine, renderer.tokenizer, renderer.turn_end, config, output / MODEL_FOLDER, rank=rank)
+        except RunError as error:
+            problem = str(error)[:MAX_MESSAGE]
+        # The others wait here without a limit while the first worker writes; a collective of torch would time out.
+        problem = ray.train.collective.broadcast_from_rank_zero(problem)
+        if problem is not None:
+            return dataclasses.replace(outcome, status="not exported", message=problem)
     return outcome
 
 
@@ -130,21 +143,20 @@ class _WorkerRun:
         self._preemption = PreemptionNotice()
 
     def resume(self, after_step: Callable[[int], None] | None) -> Outcome:
-        """Perform the remaining steps."""
-        loss = None
+        """Perform the remaining steps, if there are any."""
         for step in range(self._state.finished_steps, self.total):
             result = self._stepper.step(step, NOTHING if self._stop_requests is None else self._stop_requests.signal())
             if result.problem is not None and (self._config.divergence.action == "stop" or self._monitor.exhausted):
                 self._checkpointer.wait()
                 return Outcome("diverged", step, self._diagnosis(result))
-            loss = result.metrics["loss"]
             self._record(step + 1)
             validation_loss, is_best = self._validate(step + 1)
             if self._metrics_file is not None:
                 if validation_loss is not None:
                     result.metrics["validation_loss"] = validation_loss
                 self._metrics_file.write(result.metrics)
-            if step + 1 < self.total and (self._is_due(step + 1, result.signal) or is_best):
+            # In this order, as every worker must ask whether one is due.
+            if self._is_due(step + 1, result.signal) or is_best or step + 1 == self.total:
                 self._checkpointer.save(self._state, validation_loss=validation_loss)
                 if result.signal == STOP:
                     self._checkpointer.wait()
@@ -156,7 +168,6 @@ class _WorkerRun:
         return Outcome(
             "complete",
             self.total,
-            loss=loss,
             precision=self._config.precision,
             best_loss=self._state.best_loss,
             exported_step=None if self._config.validation is None else self.exported_step,

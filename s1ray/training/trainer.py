@@ -84,7 +84,7 @@ def work(config: TrainingConfig, run: Run) -> None:
     shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
     lines = read_metrics(metrics_path)
     plot_loss(lines, run.path / LOSS_PLOT)
-    run.figures |= {"steps": outcome.steps, "loss": outcome.loss, "precision": outcome.precision}
+    run.figures |= {"steps": outcome.steps, "loss": lines[-1]["loss"], "precision": outcome.precision}
     if config.validation is not None:
         run.figures |= {"best_loss": outcome.best_loss, "exported_step": outcome.exported_step}
     run.figures |= _figures(lines) | {"model": MODEL_FOLDER, "loss_plot": LOSS_PLOT}
@@ -162,6 +162,11 @@ def _fit(config: TrainingConfig, output: Path) -> Outcome:
         raise RunError(
             f"{output}: stopped as asked, with a checkpoint after step {outcome.steps}; run the same command again to "
             "resume from there"
+        )
+    if outcome.status == "not exported":
+        raise RunError(
+            f"{outcome.message}\nall {outcome.steps} steps are done and in a checkpoint: make room there, or let it be "
+            "written to, and run the same command again; it only exports the model"
         )
     return outcome
 

@@ -12,16 +12,16 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from s1ray.runs import RunError
 from s1ray.storage import remove, write_json
 from s1ray.training.config import TrainingConfig
-from s1ray.training.model.engine import Engine, barrier
+from s1ray.training.model.engine import Engine
 from s1ray.training.model.lora import BASE, UPDATE, merge
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 SHARD_BYTES = 5 * 10**9
 """Size of the largest file of weights: good for Hugging Face's hub, and what the first worker must have free."""
-POLL_SECONDS = 0.5
-"""Time between two checks whether the first worker has finished writing."""
 
 
 def export(
@@ -45,31 +43,52 @@ def export(
 ) -> None:
     """Write the model to `folder`, whole or not at all; every worker must call it.
 
+    The folder is there once the call has returned on the first worker.
+
     Args:
         turn_end: the text that ends an assistant's turn: its first token joins the generation config's stop tokens.
         shard_bytes: most bytes of one file, unless a single weight is larger.
+
+    Raises:
+        RunError: on the first worker, once all have gathered all weights: the folder cannot be written.
     """
-    # A fixed name, because the other workers wait for it to disappear, and what a killed attempt left is replaced.
+    adapter = config.lora is not None and config.lora.export == "adapter"
+    pieces = (_updates if adapter else _pieces)(engine.model, config, keep=rank == 0)
+    try:
+        if rank == 0:
+            with _writing(folder) as temporary:
+                if adapter:
+                    _write_adapter(engine, config, temporary, pieces)
+                else:
+                    _write_model(engine.model, tokenizer, turn_end, config, temporary, pieces, shard_bytes)
+                tokenizer.save_pretrained(temporary)
+    finally:
+        # All workers take part in gathering every weight, also after the first one has failed to write one.
+        for _ in pieces:
+            pass
+
+
+@contextlib.contextmanager
+def _writing(folder: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of `folder` at the end of the block."""
+    # A fixed name: what a killed attempt left is replaced.
     temporary = folder.with_name(f".{folder.name}.tmp")
-    if rank == 0:
+    try:
         remove(temporary)
         temporary.mkdir(parents=True)
-    barrier()
-    if config.lora is not None and config.lora.export == "adapter":
-        _write_adapter(engine, config, temporary if rank == 0 else None)
-    else:
-        _write_model(engine, tokenizer, turn_end, config, temporary if rank == 0 else None, shard_bytes)
-    if rank == 0:
-        tokenizer.save_pretrained(temporary)
+        yield temporary
         for file in temporary.rglob("*"):
             # safetensors makes files that only their owner can read, but another user often serves the model.
             file.chmod(0o755 if file.is_dir() else 0o644)
         remove(folder)
         os.replace(temporary, folder)
-    # A collective would time out on a slow disk; if the first worker fails, Ray Train ends the others as well.
-    while rank != 0 and temporary.exists():
-        time.sleep(POLL_SECONDS)
-    barrier()
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            remove(temporary)
+        # safetensors and tokenizers report the errors of the operating system as exceptions of their own.
+        if isinstance(error, OSError) or "(os error " in str(error):
+            raise RunError(f"{folder}: the model cannot be written: {error}") from error
+        raise
 
 
 class ShardWriter:
@@ -117,56 +136,51 @@ class ShardWriter:
 
 
 def _write_model(
-    engine: Engine,
+    model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     turn_end: str,
     config: TrainingConfig,
-    folder: Path | None,
+    folder: Path,
+    pieces: Iterator[dict[str, torch.Tensor]],
     shard_bytes: int,
 ) -> None:
-    model, dtype = engine.model, getattr(torch, config.export_dtype)
-    if folder is not None:
-        model.config.dtype = dtype
-        # The attention function of training is not registered where the model is loaded.
-        model.config._attn_implementation = None
-        model.generation_config.eos_token_id = _stop_tokens(model.generation_config, tokenizer, turn_end)
-        _fix(model.generation_config)
-    pieces = _pieces(model, config, dtype, keep=folder is not None)
+    model.config.dtype = getattr(torch, config.export_dtype)
+    # The attention function of training is not registered where the model is loaded.
+    model.config._attn_implementation = None
+    model.generation_config.eos_token_id = _stop_tokens(model.generation_config, tokenizer, turn_end)
+    _fix(model.generation_config)
     if getattr(model, "_weight_conversions", None):
         # transformers rearranges the files of this family on loading; undoing that takes all weights at once.
         weights = dict(itertools.chain.from_iterable(piece.items() for piece in pieces))
-        if folder is not None:
-            model.save_pretrained(folder, state_dict=weights, max_shard_size=shard_bytes)
+        model.save_pretrained(folder, state_dict=weights, max_shard_size=shard_bytes)
         return
-    writer = None if folder is None else ShardWriter(folder, shard_bytes)
+    writer = ShardWriter(folder, shard_bytes)
     for piece in pieces:
         for name, tensor in piece.items():
-            if writer is not None:
-                writer.add(name, tensor)
-    if writer is not None and folder is not None:
-        writer.close()
-        model.config.save_pretrained(folder)
-        model.generation_config.save_pretrained(folder)
+            writer.add(name, tensor)
+    writer.close()
+    model.config.save_pretrained(folder)
+    model.generation_config.save_pretrained(folder)
 
 
-def _write_adapter(engine: Engine, config: TrainingConfig, folder: Path | None) -> None:
+def _write_adapter(
+    engine: Engine, config: TrainingConfig, folder: Path, pieces: Iterator[dict[str, torch.Tensor]]
+) -> None:
     assert engine.adapter is not None
-    model, dtype = engine.model, getattr(torch, config.export_dtype)
-    updates = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if UPDATE in name}
-    weights: dict[str, torch.Tensor] = {}
-    for name, tensor in updates.items():
-        weights |= _gathered({name: tensor}, config, dtype, keep=folder is not None)
-    if folder is not None:
-        settings = engine.adapter.peft_config["default"]
-        settings.base_model_name_or_path = config.model
-        engine.adapter.save_pretrained(
-            str(folder), state_dict={f"base_model.model.{name}": tensor for name, tensor in weights.items()}
-        )
+    settings = engine.adapter.peft_config["default"]
+    settings.base_model_name_or_path = config.model
+    weights = {f"base_model.model.{name}": tensor for piece in pieces for name, tensor in piece.items()}
+    engine.adapter.save_pretrained(str(folder), state_dict=weights)
 
 
-def _pieces(
-    model: PreTrainedModel, config: TrainingConfig, dtype: torch.dtype, *, keep: bool
-) -> Iterator[dict[str, torch.Tensor]]:
+def _updates(model: PreTrainedModel, config: TrainingConfig, *, keep: bool) -> Iterator[dict[str, torch.Tensor]]:
+    """LoRA's updates on the CPU, one at a time; empty mappings unless `keep`."""
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if UPDATE in name:
+            yield _gathered({name: tensor}, config, keep=keep)
+
+
+def _pieces(model: PreTrainedModel, config: TrainingConfig, *, keep: bool) -> Iterator[dict[str, torch.Tensor]]:
     """The model's weights on the CPU, one layer and its updates at a time; empty mappings unless `keep`."""
     seen: set[int] = set()
     tensors = []
@@ -176,7 +190,7 @@ def _pieces(
             seen.add(id(tensor))
             tensors.append((name, tensor))
     for _, group in itertools.groupby(tensors, key=lambda entry: _layer(entry[0])):
-        piece = _gathered(dict(group), config, dtype, keep=keep)
+        piece = _gathered(dict(group), config, keep=keep)
         yield merge(piece, config.lora) if keep and config.lora is not None else piece
 
 
@@ -188,10 +202,9 @@ def _layer(name: str) -> str:
     return name
 
 
-def _gathered(
-    tensors: dict[str, torch.Tensor], config: TrainingConfig, dtype: torch.dtype, *, keep: bool
-) -> dict[str, torch.Tensor]:
-    """Whole copies on the CPU in `dtype`; empty unless `keep`."""
+def _gathered(tensors: dict[str, torch.Tensor], config: TrainingConfig, *, keep: bool) -> dict[str, torch.Tensor]:
+    """Whole copies on the CPU in the exported precision; empty unless `keep`."""
+    dtype = getattr(torch, config.export_dtype)
     whole: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if config.zero_stage == 3:
         import deepspeed

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from s1ray.runs import RunError
 from s1ray.training.config import LoraConfig, TrainingConfig
 from s1ray.training.model import attention
 from s1ray.training.model.export import ShardWriter, export
@@ -108,9 +109,10 @@ def test_a_failing_export_leaves_the_older_folder_alone(
 
     monkeypatch.setattr(ShardWriter, "close", full)
     engine = engine_of(load(model_folder))
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunError, match="model: the model cannot be written: disk full"):
         export(engine, tokenizer, TURN_END, config_of(), folder, rank=0)
     assert [path.name for path in folder.iterdir()] == ["older"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 @pytest.fixture
