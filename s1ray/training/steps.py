@@ -18,12 +18,13 @@ from collections.abc import Sequence
 import torch
 
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.batching import Layout, global_batch, lay_out, padding
+from s1ray.training.data.batching import Layout, busy_share, global_batch, lay_out, padding
 from s1ray.training.data.collate import Dataset, ModelInputs
 from s1ray.training.data.schedule import learning_rate, steps_per_epoch
 from s1ray.training.model.engine import Engine
 from s1ray.training.monitoring.divergence import DivergenceMonitor
 from s1ray.training.monitoring.metrics import StepMetrics
+from s1ray.training.planning.architecture import row_cost
 from s1ray.training.planning.gpus import peak_flops
 from s1ray.training.planning.mfu import model_flops
 
@@ -55,6 +56,7 @@ class Stepper:
         self._monitor = monitor
         self._world_size = world_size
         self._flops = model_flops(engine.model)
+        self._cost = row_cost(engine.model.config)
         self._peak = _device_peak(engine.device, config)
         self._per_epoch = steps_per_epoch(len(dataset), config.global_batch)
         self.total = self._per_epoch * config.epochs
@@ -93,6 +95,7 @@ class Stepper:
             "tokens": sum(lengths),
             "trained_tokens": trained_tokens,
             "padding": round(padding(layout, dataset.lengths, config.packing), 4),
+            "busy": round(busy_share([layout], dataset.lengths, config.packing, self._cost), 4),
             "seconds": round(seconds, 4),
             "tokens_per_second": round(sum(lengths) / seconds, 1),
             "memory_gib": round(_peak_memory(self._engine.device) / 2**30, 2),
@@ -120,6 +123,7 @@ class Stepper:
             num_workers=self._config.data_parallel,
             micro_batch_tokens=self._config.micro_batch,
             packing=self._config.packing,
+            cost=self._cost,
         )
 
     def _own_inputs(self, dataset: Dataset, layout: Layout) -> list[ModelInputs]:

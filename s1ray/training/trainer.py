@@ -76,7 +76,7 @@ def work(config: TrainingConfig, run: Run) -> None:
     total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
     metrics_path = run.path / METRICS_FILE
     with connected(), stop_on_sigterm(run.path):
-        if (warning := memory_warning(config, Rows.of(training_set.examples))) is not None:
+        if (warning := memory_warning(config, Rows.of(training_set.examples, config))) is not None:
             log.warning("train: %s", warning)
         _resume(config, run.path)
         with Progress(metrics_path, total_steps, trackers=_trackers(config, run)):

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from benchmarks.training.busy import cost_of_32b, s1k_lengths, s11_lengths
 from s1ray.config import load_config
 from s1ray.recipes import find_recipe, recipe_names
 from s1ray.training.config import TrainingConfig
@@ -13,6 +14,7 @@ from s1ray.training.data.schedule import learning_rate, steps_per_epoch, warmup_
 from s1ray.training.planning import hardware
 from s1ray.training.planning import plan as planning
 from s1ray.training.planning.architecture import describe, read_architecture
+from s1ray.training.planning.busy import GOOD
 from s1ray.training.planning.hardware import Hardware, find_hardware
 from s1ray.training.planning.memory import Architecture
 from s1ray.training.planning.memory_advice import fits
@@ -51,7 +53,7 @@ def test_the_published_recipes_are_the_papers(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("s1-32b.8x")])
 def test_fewer_gpus_take_the_same_steps(name: str) -> None:
     published, fewer = (recipe(n).model_dump() for n in ("s1-32b", name))
-    spread = ("num_workers", "cpus_per_worker", "accelerator_type", "offload")
+    spread = ("num_workers", "sequence_parallel", "cpus_per_worker", "accelerator_type", "offload")
     assert {k: v for k, v in fewer.items() if k not in spread} == {
         k: v for k, v in published.items() if k not in spread
     }
@@ -111,6 +113,19 @@ def test_every_recipe_fits_its_hardware_at_the_longest_row_it_allows(
     assert len(rows.layouts(config, 63)) == 63
     memory = estimate_for(config, architecture(config), rows, found)
     assert fits(memory, found), f"{memory.total / 2**30:.1f} GiB at the {memory.peak_moment}: {memory.moments}"
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "miniature"])
+def test_the_workers_of_every_recipe_are_busy_nine_tenths_of_the_time(name: str) -> None:
+    config = recipe(name)
+    lengths = s11_lengths() if name.startswith("s1.1") else s1k_lengths()
+    lengths = [length for length in lengths if length <= config.max_length]
+    rows = Rows(lengths, lengths, cost_of_32b())
+    steps = steps_per_epoch(len(lengths), config.global_batch)
+    assert rows.busy(config, steps) > GOOD
+    if config.sequence_parallel > 1:
+        # Sharing rows costs communication: no recipe does it that would be busy without.
+        assert rows.busy(config.model_copy(update={"sequence_parallel": config.sequence_parallel // 2}), steps) < GOOD
 
 
 def test_the_published_recipe_needs_checkpointing_and_sixteen_gpus(

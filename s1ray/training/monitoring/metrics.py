@@ -32,6 +32,9 @@ class StepMetrics(TypedDict):
     trained_tokens: int
     padding: float
     """Part of the computed tokens, 0 to 1."""
+    busy: float
+    """Part of the workers' time, 0 to 1, in which they do not wait for the one with the most work, by the model's
+    operations."""
     seconds: float
     tokens_per_second: float
     """Over all workers."""

@@ -124,6 +124,8 @@ def describe(metrics: StepMetrics) -> str:
     parts = [f"loss {loss}", f"{metrics['tokens_per_second']:,.0f} tokens/s"]
     if (validation_loss := metrics.get("validation_loss")) is not None:
         parts.insert(1, f"validation {validation_loss:.3f}")
+    if metrics.get("workers", 1) > 1 and "busy" in metrics:
+        parts.append(f"workers busy {100 * metrics['busy']:.0f} %")
     if "mfu" in metrics:
         parts.append(f"MFU {100 * metrics['mfu']:.1f} %")
     if "skipped" in metrics:

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from s1ray.training.config import LoraConfig, TrainingConfig
+from s1ray.training.data.batching import RowCost
 from s1ray.training.model.checks import attention_heads, head_size
 from s1ray.training.planning.memory import Architecture
 
@@ -57,6 +58,21 @@ def describe(model: PreTrainedModel, lora: LoraConfig | None = None) -> Architec
         trained=None if lora is None else _updates(model, lora),
         experts=getattr(text, "num_experts_per_tok", None) is not None,
     )
+
+
+def row_cost(model_config: PretrainedConfig) -> RowCost:
+    """What a training step costs for each token of an example and each pair of them, in floating-point operations.
+
+    6 a weight that a token goes through, and 6 x layers x attention width a pair (see `planning.mfu`); a frozen weight
+    (LoRA) and a sliding window cost less, which is not deducted. Read off the config alone, so that the plan and all
+    workers come to the same whole numbers.
+    """
+    text = model_config.get_text_config()
+    heads, shared_heads = attention_heads(model_config)
+    attention, key_value = (count * head_size(model_config) for count in (heads, shared_heads))
+    layer = text.hidden_size * (2 * attention + 2 * key_value + 3 * _mlp_width(text))
+    weights = text.num_hidden_layers * layer + text.hidden_size * text.vocab_size
+    return RowCost(per_token=6 * weights, attention=6 * text.num_hidden_layers * attention)
 
 
 def _mlp_width(text: PretrainedConfig) -> int:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from s1ray.config import ConfigError
 from s1ray.schemas import Example
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.batching import Layout, global_batch, lay_out, padding
+from s1ray.training.data.batching import BY_TOKENS, Layout, RowCost, busy_share, global_batch, lay_out, padding
 from s1ray.training.data.examples import explain
 from s1ray.training.data.preparation import prepare
 from s1ray.training.data.schedule import steps_per_epoch, warmup_steps
-from s1ray.training.planning.architecture import read_architecture
+from s1ray.training.model.checks import check_heads
+from s1ray.training.planning.architecture import network_without_weights, read_architecture, row_cost
+from s1ray.training.planning.busy import busy_lines
 from s1ray.training.planning.hardware import Hardware, find_hardware
 from s1ray.training.planning.memory import Architecture, MemoryEstimate, Workload, estimate
 from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for, size
@@ -26,7 +29,7 @@ def plan(config: TrainingConfig) -> list[str]:
     """
     check_requirements(config)
     training_set = prepare(config)
-    rows = Rows.of(training_set.examples)
+    rows = Rows.of(training_set.examples, config)
     per_epoch = steps_per_epoch(len(rows.lengths), config.global_batch)
     total = per_epoch * config.epochs
     layouts = rows.layouts(config, per_epoch)
@@ -39,6 +42,7 @@ def plan(config: TrainingConfig) -> list[str]:
         f"{warmup_steps(total, config.optimizer)} of warm-up",
         f"{config.num_workers} worker(s), {min(accumulation)} to {max(accumulation)} micro-batches a step each, "
         f"{100 * waste:.1f} % padding",
+        *busy_lines(config, lambda changed: rows.busy(changed, per_epoch), lambda size: _heads_divide(config, size)),
         *memory_lines(config, rows),
     ]
     if training_set.held_out:
@@ -54,11 +58,18 @@ class Rows:
 
     lengths: Sequence[int]
     trained: Sequence[int]
+    cost: RowCost = BY_TOKENS
+    """Of the model that is trained on them."""
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Rows:
-        """The sizes of some examples."""
-        return cls([len(example.input_ids) for example in examples], [sum(example.loss_mask) for example in examples])
+    def of(cls, examples: Sequence[Example], config: TrainingConfig) -> Rows:
+        """The sizes of some examples, and their cost for a config's model, where that can be read."""
+        network = network_without_weights(config.model)
+        return cls(
+            [len(example.input_ids) for example in examples],
+            [sum(example.loss_mask) for example in examples],
+            BY_TOKENS if network is None else row_cost(network.config),
+        )
 
     def layouts(self, config: TrainingConfig, steps: int) -> list[Layout]:
         """How the examples of the first steps are spread over the workers."""
@@ -69,9 +80,14 @@ class Rows:
                 num_workers=config.data_parallel,
                 micro_batch_tokens=config.micro_batch,
                 packing=config.packing,
+                cost=self.cost,
             )
             for step in range(steps)
         ]
+
+    def busy(self, config: TrainingConfig, steps: int) -> float:
+        """The part of their time in the first steps that the workers are busy, 0 to 1."""
+        return busy_share(self.layouts(config, steps), self.lengths, config.packing, self.cost)
 
     def workload(self, config: TrainingConfig) -> Workload:
         """The largest micro-batch of any step of the run."""
@@ -90,6 +106,16 @@ class Rows:
             several_examples=config.packing and any(len(batch) > 1 for batch in batches),
             accumulates=any(len(layout[0]) > 1 for layout in layouts),
         )
+
+
+def _heads_divide(config: TrainingConfig, size: int) -> bool:
+    if (network := network_without_weights(config.model)) is None:
+        return False
+    try:
+        check_heads(network.config, size, config.model)
+    except ConfigError:
+        return False
+    return True
 
 
 def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:

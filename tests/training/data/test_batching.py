@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.training.data.batching import global_batch, lay_out, padding
+from s1ray.training.data.batching import BY_TOKENS, RowCost, busy_share, global_batch, lay_out, padding
 from s1ray.training.data.schedule import steps_per_epoch
 
 LENGTHS = st.lists(st.integers(2, 100), min_size=1, max_size=60)
@@ -56,6 +56,44 @@ def test_packing_balances_the_workers() -> None:
     lengths = [400, 300, 200, 200, 100, 100, 60, 40]
     layout = lay_out(lengths, range(8), num_workers=2, micro_batch_tokens=1000, packing=True)
     assert [sum(lengths[i] for i in worker[0]) for worker in layout] == [700, 700]
+
+
+def test_attention_counts_in_the_balance() -> None:
+    lengths = [100, 50, 50, 50, 50]
+    by_tokens = lay_out(lengths, range(5), num_workers=2, micro_batch_tokens=1000, packing=True)
+    assert [sum(lengths[i] for i in worker[0]) for worker in by_tokens] == [150, 150]
+    squares = RowCost(per_token=0, attention=1)
+    by_squares = lay_out(lengths, range(5), num_workers=2, micro_batch_tokens=1000, packing=True, cost=squares)
+    assert [sum(lengths[i] ** 2 for i in worker[0]) for worker in by_squares] == [10000, 10000]
+    assert busy_share([by_squares], lengths, True, squares) == 1
+    assert busy_share([by_tokens], lengths, True, squares) == 20000 / (2 * 12500)
+
+
+@given(lengths=LENGTHS, num_workers=st.integers(1, 8), packing=st.booleans(), attention=st.integers(0, 10))
+def test_the_busy_share_is_that_of_workers_that_wait_after_each_micro_batch(
+    lengths: list[int], num_workers: int, packing: bool, attention: int
+) -> None:
+    cost = RowCost(7, attention)
+    layout = lay_out(
+        lengths, range(len(lengths)), num_workers=num_workers, micro_batch_tokens=150, packing=packing, cost=cost
+    )
+    clock = busy = 0
+    for number in range(len(layout[0])):
+        works = [
+            sum(cost(lengths[i]) for i in worker[number])
+            if packing
+            else len(worker[number]) * max((cost(lengths[i]) for i in worker[number]), default=0)
+            for worker in layout
+        ]
+        clock += max(works)
+        busy += sum(works)
+    assert busy_share([layout], lengths, packing, cost) == busy / (clock * num_workers)
+
+
+def test_no_worker_has_the_largest_micro_batch_of_every_round() -> None:
+    lengths = [100, 90, 80, 70]
+    layout = lay_out(lengths, range(4), num_workers=2, micro_batch_tokens=100, packing=True, cost=BY_TOKENS)
+    assert layout == [[(0,), (3,)], [(1,), (2,)]]
 
 
 def test_padding_puts_rows_of_like_length_together() -> None:

@@ -122,6 +122,11 @@ def test_only_numbers_are_drawn_over_the_steps() -> None:
     assert series(line(1, skipped="why", rows=["a"], validation_loss=None)) == numbers
 
 
+def test_the_busy_share_is_shown_where_there_are_workers_that_could_wait() -> None:
+    assert describe(line(1, workers=4, busy=0.648)) == "loss 2.000, 1,000 tokens/s, workers busy 65 %"
+    assert describe(line(1, workers=1, busy=1.0)) == "loss 2.000, 1,000 tokens/s"
+
+
 def test_nothing_is_opened_that_was_not_asked_for(tmp_path: Path) -> None:
     assert open_trackers(TrackingConfig(tensorboard=False), tmp_path, parameters={}) == []
 
