@@ -215,15 +215,37 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    files = parquet_files(path)
-    result = Path(path) / RESULTS.get(row_type.__name__, "")
-    if result in files and (Path(path) / MANIFEST).is_file():
-        # A run folder: beside its result lies what it dropped.
-        files = [result]
+    files = table_files(path, row_type)
     try:
         table = ds.dataset([str(f) for f in files], format="parquet").to_table()
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+    return conform(table, row_type, path)
+
+
+def table_files(path: str | os.PathLike[str], row_type: type) -> list[Path]:
+    """The Parquet files that hold the rows at `path`; in a run folder its result alone, not what it dropped.
+
+    Raises:
+        MissingError: there are none.
+    """
+    files = parquet_files(path)
+    result = Path(path) / RESULTS.get(row_type.__name__, "")
+    return [result] if result in files and (Path(path) / MANIFEST).is_file() else files
+
+
+def conform(table: pa.Table, row_type: type, path: str | os.PathLike[str], *, first_row: int = 0) -> pa.Table:
+    """A table with the columns of `row_type`, checked.
+
+    Args:
+        path: where it comes from, for messages.
+        first_row: the number of its first row there, for messages.
+
+    Raises:
+        InputError: a column is missing, of another type, or null where it may not be.
+    """
+    import pyarrow as pa
+
     schema = arrow_schema(row_type)
     columns = []
     for column in schema:
@@ -243,7 +265,7 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
                 f"{path}: column {column.name!r} is {values.type}, but {row_type.__name__} needs {column.type}: {error}"
             ) from error
         if values.null_count and not column.nullable:
-            first = values.combine_chunks().is_null().index(True).as_py()
+            first = first_row + values.combine_chunks().is_null().index(True).as_py()
             raise InputError(
                 f"{path}: column {column.name!r} is null in row {first}; {row_type.__name__} needs a value there"
             )

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError
-from s1ray.schemas import Example, Trace, read_table
+from s1ray.schemas import Example, Trace
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.examples import Unusable, build_examples
 from s1ray.training.data.preparation import load_renderer
+from s1ray.training.data.sources import read_traces
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,14 +70,8 @@ def inspect_rows(
     Raises:
         ConfigError: an id is not among the traces, or the model's tokenizer does not fit.
     """
-    table = read_table(config.traces, Trace)
-    known = table.column("id").to_pylist()
-    if ids:
-        positions = [_position(wanted, known, config.traces) for wanted in ids]
-    else:
-        positions = list(range(min(rows, len(known))))
     renderer = load_renderer(config)
-    for trace in (Trace(**row) for row in table.take(positions).to_pylist()):
+    for trace in _chosen(config.traces, ids) if ids else itertools.islice(read_traces(config.traces), rows):
         examples, unusable = build_examples([trace], renderer, config.max_length)
         yield from (split_spans(example, renderer.tokenizer) for example in examples)
         yield from unusable
@@ -129,11 +124,15 @@ def _token(example: Example, position: int, tokenizer: PreTrainedTokenizerBase) 
     return f"{position:,} {tokenizer.decode([token], skip_special_tokens=False)!r}, id {token}"
 
 
-def _position(wanted: str, known: list[str], path: str) -> int:
-    try:
-        return known.index(wanted)
-    except ValueError:
-        near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or known[:3]
-        raise ConfigError(
-            f"{path}: no trace has the id {wanted!r}; there are, for example, {', '.join(near)}"
-        ) from None
+def _chosen(path: str, ids: Sequence[str]) -> list[Trace]:
+    found: dict[str, Trace] = {}
+    known = []
+    for trace in read_traces(path):
+        known.append(trace.id)
+        if trace.id in ids:
+            found[trace.id] = trace
+    for wanted in ids:
+        if wanted not in found:
+            near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or known[:3]
+            raise ConfigError(f"{path}: no trace has the id {wanted!r}; there are, for example, {', '.join(near)}")
+    return [found[wanted] for wanted in ids]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 
 from s1ray.runs import RunError
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.preparation import load_renderer
+from s1ray.training.data.preparation import EXAMPLES_FILE, VALIDATION_FILE, load_renderer
 from s1ray.training.interruption import LOOK, NOTHING, STOP, PreemptionNotice, StopRequests
 from s1ray.training.monitoring.metrics import METRICS_FILE, MetricsFile
 
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from s1ray.training.monitoring.divergence import DivergenceMonitor
     from s1ray.training.steps import Stepper, StepResult
 
-EXAMPLES_FILE = "examples.parquet"
-VALIDATION_FILE = "validation.parquet"
 MODEL_FOLDER = "model"
 MAX_MESSAGE = 500
 """Characters of a message from the first worker to the others; Ray Train allows a thousand bytes."""

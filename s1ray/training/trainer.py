@@ -2,9 +2,9 @@
 
     run = train(load_config(TrainingConfig, "s1ray/recipes/train/miniature.yaml"))
 
-The run folder gets `examples.parquet` (what the model sees), `validation.parquet` (what is held out), `metrics.jsonl`
-(a line for each step), `loss.svg`, `tensorboard/`, `checkpoints/` (Ray Train's; a run of the same config and input
-resumes from there, on any number of workers) and `model/` (the Hugging Face folder).
+The run folder gets `examples.arrow` (what the model sees), `validation.arrow` (what is held out), `rows.json` (what
+they were made of), `metrics.jsonl` (a line for each step), `loss.svg`, `tensorboard/`, `checkpoints/` (Ray Train's; a
+run of the same config and input resumes from there, on any number of workers) and `model/` (the Hugging Face folder).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 from s1ray.cluster import connected
 from s1ray.errors import S1rayError
 from s1ray.runs import Run, RunError
-from s1ray.schemas import Example, to_table, write_table
 from s1ray.stages import Stage
 from s1ray.training.checkpoint.folder import CHECKPOINTS_FOLDER, UNIVERSAL_FOLDER, repair
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.preparation import TrainingSet, prepare
+from s1ray.training.data import preparation
+from s1ray.training.data.preparation import TrainingSet
 from s1ray.training.data.schedule import steps_per_epoch
 from s1ray.training.interruption import stop_on_sigterm
-from s1ray.training.loop import EXAMPLES_FILE, MODEL_FOLDER, VALIDATION_FILE, Outcome, train_worker
+from s1ray.training.loop import MODEL_FOLDER, Outcome, train_worker
 from s1ray.training.monitoring.metrics import METRICS_FILE, MetricsFile, StepMetrics, read_metrics
 from s1ray.training.monitoring.plots import plot_loss
 from s1ray.training.monitoring.progress import Progress
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("s1ray")
 
 LOSS_PLOT = "loss.svg"
-MAX_RECORDED_IDS = 1000
-"""Ids of dropped rows in the manifest."""
 
 
 def check(config: TrainingConfig) -> list[str]:
@@ -56,8 +54,7 @@ def check(config: TrainingConfig) -> list[str]:
 
 def inputs(config: TrainingConfig) -> dict[str, str]:
     """The traces, and the model and the tokenizer where they are folders."""
-    folders = {"model": config.model, "tokenizer": config.tokenizer}
-    return {"traces": config.traces} | {name: path for name, path in folders.items() if path and Path(path).is_dir()}
+    return preparation.inputs(config)
 
 
 def publish(config: TrainingConfig, run: Run) -> None:
@@ -68,10 +65,7 @@ def publish(config: TrainingConfig, run: Run) -> None:
 
 def work(config: TrainingConfig, run: Run) -> None:
     """Fine-tune, in an open run folder."""
-    training_set = prepare(config)
-    write_table(to_table(training_set.examples, Example), run.path / EXAMPLES_FILE)
-    if training_set.held_out:
-        write_table(to_table(training_set.held_out, Example), run.path / VALIDATION_FILE)
+    training_set = preparation.keep(preparation.prepare(config), run.path)
     _record(run, training_set)
     total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
     metrics_path = run.path / METRICS_FILE
@@ -129,13 +123,12 @@ def _figures(lines: list[StepMetrics]) -> dict[str, object]:
 
 def _record(run: Run, training_set: TrainingSet) -> None:
     run.rows = {"traces": training_set.num_traces, "examples": len(training_set.examples)}
-    for row in training_set.unusable:
-        run.drops[row.reason] = run.drops.get(row.reason, 0) + 1
+    run.drops |= training_set.unusable.counts
     if training_set.unusable:
-        run.figures["dropped_ids"] = [row.id for row in training_set.unusable[:MAX_RECORDED_IDS]]
+        run.figures["dropped_ids"] = [row.id for row in training_set.unusable.first]
     if training_set.held_out:
         run.rows["held_out"] = len(training_set.held_out)
-    run.figures["tokens_per_epoch"] = sum(len(example.input_ids) for example in training_set.examples)
+    run.figures["tokens_per_epoch"] = sum(training_set.examples.lengths)
 
 
 def _fit(config: TrainingConfig, output: Path) -> Outcome:

@@ -9,8 +9,9 @@ import yaml
 
 from s1ray.pipelines import Pipeline, load_pipeline
 from s1ray.runs import Run
-from s1ray.schemas import Evaluation, Example, Question, Trace, read_table
+from s1ray.schemas import Evaluation, Question, Trace, read_table
 from s1ray.thinking.format import ThinkingFormat
+from s1ray.training.data.dataset import Dataset
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.usefixtures("ray_session")]
 
@@ -112,10 +113,10 @@ def assert_trained_on(fmt: ThinkingFormat, run: Run) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(run.path / "model")
-    examples = read_table(run.path / "examples.parquet", Example).to_pylist()
+    examples = Dataset.read(run.path / "examples.arrow")
     assert examples
     for example in examples:
-        trained = [i for i, mask in zip(example["input_ids"], example["loss_mask"], strict=True) if mask]
+        trained = [i for i, mask in zip(example.input_ids, example.loss_mask, strict=True) if mask]
         text = tokenizer.decode(trained)
         assert text.startswith(fmt.start)
         assert fmt.end in text

@@ -237,7 +237,7 @@ def validation_loss(run: Run) -> float:
     from s1ray.training.data.collate import Dataset
 
     model = AutoModelForCausalLM.from_pretrained(run.path / "model")
-    held_out = Dataset.read(str(run.path / "validation.parquet"))
+    held_out = Dataset.read(str(run.path / "validation.arrow"))
     total = 0.0
     for tokens, labels in zip(held_out.tokens, held_out.labels, strict=True):
         with torch.no_grad():

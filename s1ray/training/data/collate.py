@@ -10,13 +10,11 @@ from collections.abc import Sequence
 from typing import NotRequired, TypedDict
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-Integers = npt.NDArray[np.int64]
-
-IGNORE = -100
-"""Label of a position that is not trained."""
+from s1ray.training.data.dataset import IGNORE as IGNORE
+from s1ray.training.data.dataset import Dataset as Dataset
+from s1ray.training.data.dataset import Integers
 
 
 class ModelInputs(TypedDict):
@@ -33,47 +31,6 @@ class ModelInputs(TypedDict):
     cu_seq_lens_k: NotRequired[torch.Tensor]
     max_length_q: NotRequired[int]
     max_length_k: NotRequired[int]
-
-
-class Dataset:
-    """The training examples in memory.
-
-    Attributes:
-        ids: the examples' keys.
-        tokens: token ids, one array per example.
-        labels: arrays of the same lengths: the next token's id where it is trained, else `IGNORE`.
-        lengths: tokens of each example.
-        trained: trained tokens of each example.
-    """
-
-    def __init__(self, ids: Sequence[str], tokens: Sequence[npt.ArrayLike], masks: Sequence[npt.ArrayLike]):
-        self.ids = list(ids)
-        self.tokens = [np.asarray(row, dtype=np.int64) for row in tokens]
-        self.labels = [_labels(row, mask) for row, mask in zip(self.tokens, masks, strict=True)]
-        self.lengths = [len(row) for row in self.tokens]
-        self.trained = [int((row != IGNORE).sum()) for row in self.labels]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @classmethod
-    def read(cls, path: str) -> Dataset:
-        """Read a Parquet file of `Example` rows."""
-        from s1ray.schemas import Example, read_table
-
-        table = read_table(path, Example)
-        return cls(
-            table.column("id").to_pylist(),
-            [row.values.to_numpy(zero_copy_only=False) for row in table.column("input_ids")],
-            [row.values.to_numpy(zero_copy_only=False) for row in table.column("loss_mask")],
-        )
-
-
-def _labels(tokens: Integers, mask: npt.ArrayLike) -> Integers:
-    # Shifted within the example, so that in a packed row no token is ever trained to begin the next example.
-    labels = np.full(len(tokens), IGNORE, dtype=np.int64)
-    labels[:-1] = np.where(np.asarray(mask, dtype=bool)[1:], tokens[1:], IGNORE)
-    return labels
 
 
 def collate(

@@ -20,10 +20,13 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from s1ray.errors import InputError
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.data.conditional_control import Control, ask, count_down, split_steps, step_marker, upper_bound
+from s1ray.training.data.dataset import Ids, Mask
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -32,6 +35,10 @@ SENTINEL = "s1ray-assistant-message"
 """Stands for the assistant's message while the template's text after a message is read off."""
 BATCH = 256
 """Rows tokenised in one call, so that the tokenizer can use its threads."""
+BATCH_CHARACTERS = 1 << 21
+"""Most text of one call: a token id in a Python list is large."""
+MAX_NAMED = 1000
+"""Unusable rows that are remembered by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +114,11 @@ class ChatRenderer:
             message = message.removeprefix(opening)
         return ChatText(prompt, message + self.turn_end)
 
+    def token_ids(self, texts: list[str]) -> list[list[int]]:
+        """Token ids of some texts, without anything added."""
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+        return ids
+
     def markup_in(self, text: str) -> str | None:
         """A delimiter or control token in a text, which the model would read as structure rather than as text."""
         return next((markup for markup in self._markup if markup in text), None)
@@ -144,52 +156,83 @@ class ChatRenderer:
         return tuple(sorted(special | delimiters, key=lambda text: (-len(text), text)))
 
 
-def build_examples(
-    traces: Iterable[Trace], renderer: ChatRenderer, max_length: int
-) -> tuple[list[Example], list[Unusable]]:
-    """Tokenise traces, in order.
+@dataclasses.dataclass(frozen=True)
+class Tokenised:
+    """A trace as token ids."""
+
+    trace: Trace
+    ids: Ids
+    mask: Mask
+    """True where the token is a training target."""
+
+
+class UnusableRows:
+    """The rows that cannot be trained on: how many for each reason, and the first of them.
+
+    Attributes:
+        counts: rows by reason.
+        first: the first `MAX_NAMED` rows.
+    """
+
+    def __init__(self, rows: Iterable[Unusable] = ()):
+        self.counts: collections.Counter[str] = collections.Counter()
+        self.first: list[Unusable] = []
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Unusable) -> None:
+        """Count a row."""
+        self.counts[row.reason] += 1
+        if len(self.first) < MAX_NAMED:
+            self.first.append(row)
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+
+def tokenise(traces: Iterable[Trace], renderer: ChatRenderer, max_length: int) -> Iterator[Tokenised | Unusable]:
+    """Tokenise traces, in order and a batch at a time.
 
     Args:
         max_length: most tokens of one example.
-
-    Returns:
-        The examples, and the rows that could not become one.
     """
-    examples: list[Example] = []
-    unusable: list[Unusable] = []
     for batch in _batches(traces):
-        usable, texts = [], []
-        for trace in batch:
-            if (problem := _problem(trace, renderer)) is not None:
-                unusable.append(problem)
-            else:
-                usable.append(trace)
-                texts.append(renderer.render(trace.question, trace.thinking, trace.attempt))
-        if not texts:
-            continue
-        prompts = renderer.tokenizer([t.prompt for t in texts], add_special_tokens=False)["input_ids"]
-        responses = renderer.tokenizer([t.response for t in texts], add_special_tokens=False)["input_ids"]
-        for trace, prompt, response in zip(usable, prompts, responses, strict=True):
+        found = [_problem(t, renderer) or renderer.render(t.question, t.thinking, t.attempt) for t in batch]
+        texts = [text for text in found if isinstance(text, ChatText)]
+        prompts = iter(renderer.token_ids([text.prompt for text in texts]))
+        responses = iter(renderer.token_ids([text.response for text in texts]))
+        for trace, text in zip(batch, found, strict=True):
+            if isinstance(text, Unusable):
+                yield text
+                continue
+            prompt, response = next(prompts), next(responses)
             length = len(prompt) + len(response)
             if length > max_length:
-                detail = f"{length} tokens, max_length is {max_length}"
-                unusable.append(Unusable(trace.id, "too_long", detail))
+                yield Unusable(trace.id, "too_long", f"{length} tokens, max_length is {max_length}")
                 continue
-            examples.append(
-                Example(
-                    id=trace.id,
-                    input_ids=[*prompt, *response],
-                    loss_mask=[False] * len(prompt) + [True] * len(response),
-                )
-            )
-    return examples, unusable
+            mask = np.zeros(length, dtype=bool)
+            mask[len(prompt) :] = True
+            yield Tokenised(trace, np.array([*prompt, *response], dtype=np.int32), mask)
 
 
-def explain(unusable: list[Unusable], *, shown: int = 10) -> str:
+def build_examples(
+    traces: Iterable[Trace], renderer: ChatRenderer, max_length: int
+) -> tuple[list[Example], list[Unusable]]:
+    """The same at once, for a few traces."""
+    rows = list(tokenise(traces, renderer, max_length))
+    examples = [
+        Example(id=row.trace.id, input_ids=row.ids.tolist(), loss_mask=row.mask.tolist())
+        for row in rows
+        if isinstance(row, Tokenised)
+    ]
+    return examples, [row for row in rows if isinstance(row, Unusable)]
+
+
+def explain(unusable: UnusableRows, *, shown: int = 10) -> str:
     """The unusable rows for a message: how many for each reason, and the first of them by id."""
-    counts = collections.Counter(row.reason for row in unusable)
-    lines = [f"{len(unusable)} unusable row(s): " + ", ".join(f"{n} {reason}" for reason, n in sorted(counts.items()))]
-    lines += [f"  {row.id}: {row.reason} ({row.detail})" for row in unusable[:shown]]
+    counts = ", ".join(f"{number} {reason}" for reason, number in sorted(unusable.counts.items()))
+    lines = [f"{len(unusable)} unusable row(s): {counts}"]
+    lines += [f"  {row.id}: {row.reason} ({row.detail})" for row in unusable.first[:shown]]
     if len(unusable) > shown:
         lines.append(f"  ... and {len(unusable) - shown} more")
     return "\n".join(lines)
@@ -210,10 +253,12 @@ def _problem(trace: Trace, renderer: ChatRenderer) -> Unusable | None:
 
 def _batches(traces: Iterable[Trace]) -> Iterator[list[Trace]]:
     batch: list[Trace] = []
+    characters = 0
     for trace in traces:
         batch.append(trace)
-        if len(batch) == BATCH:
+        characters += len(trace.question) + len(trace.thinking) + len(trace.attempt)
+        if len(batch) == BATCH or characters >= BATCH_CHARACTERS:
             yield batch
-            batch = []
+            batch, characters = [], 0
     if batch:
         yield batch

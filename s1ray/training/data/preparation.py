@@ -1,67 +1,134 @@
 """From traces to a checked training set: what a run, its plan and `s1ray train inspect` all begin with.
 
-Reads the Parquet file and tokenises; starts nothing. transformers is imported inside.
+Reads the traces and tokenises them, a batch at a time; starts nothing. The rows are written to a temporary folder, from
+where the run takes them into its own, so that they are prepared once. What a run folder holds already is read back: a
+run that is resumed trains the same rows, whatever day it is. transformers is imported inside.
 """
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import hashlib
+import json
 import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError
-from s1ray.schemas import Example, Trace, read_table
+from s1ray.errors import InputError, S1rayError
+from s1ray.runs import digest
+from s1ray.schemas import Trace
+from s1ray.storage import write_json, writing
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.examples import ChatRenderer, Unusable, build_examples, explain
+from s1ray.training.data.dataset import Dataset, writing_rows
+from s1ray.training.data.examples import ChatRenderer, Unusable, UnusableRows, explain, tokenise
 from s1ray.training.data.held_out import held_out
+from s1ray.training.data.sources import count_rows, read_traces
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 log = logging.getLogger("s1ray")
 
+EXAMPLES_FILE = "examples.arrow"
+VALIDATION_FILE = "validation.arrow"
+ROWS_FILE = "rows.json"
+"""In the run folder: what the rows were made of. Written after them, so they are whole where it is."""
+ROWS_OF = ("thinking_format", "conditional_control", "max_length", "unusable_rows", "validation", "seed")
+"""Fields of the config that decide the rows, besides the traces and the tokenizer."""
+REPORT_SECONDS = 20
+"""Between two lines about how far the preparation is."""
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSet:
     """The examples of a run, checked."""
 
-    examples: list[Example]
+    examples: Dataset
     """Examples to train on."""
-    unusable: list[Unusable]
+    held_out: Dataset
+    """Examples to measure the validation loss on; empty without validation."""
+    unusable: UnusableRows
     num_traces: int
-    held_out: list[Example] = dataclasses.field(default_factory=list)
-    """Examples to measure the validation loss on."""
+    folder: Path
+    """Where the rows are."""
+    made_of: str
+    """A digest of all that decides the rows."""
+
+
+_temporary: dict[str, Path] = {}
+"""Where the rows are that this process prepared last, by what they are made of."""
 
 
 def prepare(config: TrainingConfig) -> TrainingSet:
-    """Read the traces and make the examples.
+    """The rows of a run: those that its run folder or this process has already, or else made from the traces.
 
     Raises:
         ConfigError: rows are unusable and the config refuses them, or none is left, or the tokenizer does not fit.
+        InputError: the traces cannot be read.
     """
-    table = read_table(config.traces, Trace)
-    traces = [Trace(**row) for row in table.to_pylist()]
-    _check_ids(traces, config.traces)
-    examples, unusable = build_examples(traces, load_renderer(config), config.max_length)
-    if unusable:
-        if config.unusable_rows == "refuse":
+    made_of = _made_of(config)
+    try:
+        stored = _stored(Path(config.output), made_of)
+    except InputError as error:
+        log.warning("train: %s; its rows are made again", error)
+        stored = None
+    if stored is None and made_of in _temporary:
+        stored = _stored(_temporary[made_of], made_of)
+    if stored is not None:
+        return stored
+    _forget()
+    folder = _temporary[made_of] = Path(tempfile.mkdtemp(prefix="s1ray-rows-"))
+    try:
+        _make(config, folder, made_of)
+    except BaseException as error:
+        _forget()
+        if isinstance(error, OSError) and not isinstance(error, S1rayError):
             raise ConfigError(
-                f"{config.traces}: {explain(unusable)}\nfix the rows, raise max_length where they are too long, or "
-                "set unusable_rows: drop"
-            )
-        log.warning("train: dropping %s", explain(unusable))
-    if not examples:
-        raise ConfigError(f"{config.traces}: no usable row of {len(traces)}")
-    if config.validation is None:
-        return TrainingSet(examples, unusable, len(traces))
-    question_of = {trace.id: trace.question_id for trace in traces}
-    rows = set(held_out([question_of[example.id] for example in examples], config.validation, config.seed))
-    return TrainingSet(
-        [example for row, example in enumerate(examples) if row not in rows],
-        unusable,
-        len(traces),
-        [example for row, example in enumerate(examples) if row in rows],
-    )
+                f"the rows cannot be written to {folder}: {error.strerror}; set TMPDIR to a folder with room for five "
+                "bytes a token"
+            ) from error
+        raise
+    made = _stored(folder, made_of)
+    assert made is not None
+    return made
+
+
+def keep(training_set: TrainingSet, folder: Path) -> TrainingSet:
+    """Take prepared rows into a run folder; those that are there already stay."""
+    if training_set.folder == folder:
+        return training_set
+    names = (ROWS_FILE, EXAMPLES_FILE, VALIDATION_FILE)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    for name in reversed(names):
+        if (training_set.folder / name).is_file():
+            with writing(folder / name) as temporary:
+                shutil.copyfile(training_set.folder / name, temporary)
+    kept = _stored(folder, training_set.made_of)
+    assert kept is not None
+    _forget()
+    return kept
+
+
+@atexit.register
+def _forget() -> None:
+    """Delete the rows that this process prepared."""
+    for folder in _temporary.values():
+        shutil.rmtree(folder, ignore_errors=True)
+    _temporary.clear()
+
+
+def inputs(config: TrainingConfig) -> dict[str, str]:
+    """The traces, and the model and the tokenizer where they are folders."""
+    folders = {"model": config.model, "tokenizer": config.tokenizer}
+    return {"traces": config.traces} | {name: path for name, path in folders.items() if path and Path(path).is_dir()}
 
 
 def load_renderer(config: TrainingConfig) -> ChatRenderer:
@@ -98,9 +165,84 @@ def _named(config: TrainingConfig) -> str:
     return f"model {config.model}" if config.tokenizer is None else f"tokenizer {config.tokenizer}"
 
 
-def _check_ids(traces: list[Trace], path: str) -> None:
-    seen: set[str] = set()
-    for trace in traces:
-        if trace.id in seen:
-            raise ConfigError(f"{path}: id {trace.id!r} occurs twice; every trace needs an id of its own")
-        seen.add(trace.id)
+def _made_of(config: TrainingConfig) -> str:
+    """A digest of all that decides the rows."""
+    settings = config.model_dump(mode="json", include=set(ROWS_OF))
+    tokenizer = config.tokenizer or config.model
+    sources = [digest(path) if os.path.exists(path) else path for path in (config.traces, tokenizer)]
+    return hashlib.sha256(json.dumps([settings, sources], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _stored(folder: Path, made_of: str) -> TrainingSet | None:
+    """The rows in a folder, where they are there and these."""
+    file = folder / ROWS_FILE
+    try:
+        about = json.loads(file.read_text(encoding="utf-8"))
+        if about["made_of"] != made_of:
+            return None
+        unusable = UnusableRows(Unusable(*row) for row in about["unusable"])
+        unusable.counts.update(about["further_unusable"])
+        traces, has_held_out = int(about["traces"]), bool(about["held_out"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{file}: damaged ({error!r})") from error
+    validation = Dataset.read(folder / VALIDATION_FILE) if has_held_out else Dataset([], [], [])
+    return TrainingSet(Dataset.read(folder / EXAMPLES_FILE), validation, unusable, traces, folder, made_of)
+
+
+def _make(config: TrainingConfig, folder: Path, made_of: str) -> None:
+    renderer = load_renderer(config)
+    unusable = UnusableRows()
+    questions: list[str] = []
+    with writing_rows(folder / EXAMPLES_FILE) as writer:
+        for row in tokenise(_reported(config), renderer, config.max_length):
+            if isinstance(row, Unusable):
+                unusable.add(row)
+                continue
+            writer.add(row.trace.id, row.ids, row.mask)
+            questions.append(row.trace.question_id)
+    total = len(questions) + len(unusable)
+    if unusable:
+        if config.unusable_rows == "refuse":
+            raise ConfigError(
+                f"{config.traces}: {explain(unusable)}\nfix the rows, raise max_length where they are too long, or "
+                "set unusable_rows: drop"
+            )
+        log.warning("train: dropping %s", explain(unusable))
+    if not questions:
+        raise ConfigError(f"{config.traces}: no usable row of {total}")
+    if config.validation is not None:
+        _divide(folder, held_out(questions, config.validation, config.seed))
+    further = unusable.counts - UnusableRows(unusable.first).counts
+    write_json(
+        folder / ROWS_FILE,
+        {
+            "made_of": made_of,
+            "traces": total,
+            "held_out": config.validation is not None,
+            "unusable": [dataclasses.astuple(row) for row in unusable.first],
+            "further_unusable": further,
+        },
+    )
+
+
+def _divide(folder: Path, chosen: list[int]) -> None:
+    """Move the held-out rows into a file of their own."""
+    everything, validation = Dataset.read(folder / EXAMPLES_FILE), set(chosen)
+    rest = [row for row in range(len(everything)) if row not in validation]
+    for name, rows in ((VALIDATION_FILE, chosen), (EXAMPLES_FILE, rest)):
+        with writing_rows(folder / name) as writer:
+            for key, ids, mask in everything.select(rows):
+                writer.add(key, ids, mask)
+
+
+def _reported(config: TrainingConfig) -> Iterator[Trace]:
+    """The traces, with a line every now and then that says how many are done."""
+    total, started = count_rows(config.traces), time.monotonic()
+    reported = started
+    for done, trace in enumerate(read_traces(config.traces)):
+        yield trace
+        if (now := time.monotonic()) - reported > REPORT_SECONDS:
+            log.info("train: %s of %s traces tokenised in %.0f s", f"{done:,}", f"{total:,}", now - started)
+            reported = now

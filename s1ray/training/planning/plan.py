@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 
 from s1ray.config import ConfigError
-from s1ray.schemas import Example
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.batching import BY_TOKENS, Layout, RowCost, busy_share, global_batch, lay_out, padding
+from s1ray.training.data.dataset import Dataset
 from s1ray.training.data.examples import explain
 from s1ray.training.data.preparation import prepare
 from s1ray.training.data.schedule import steps_per_epoch, warmup_steps
@@ -62,12 +62,12 @@ class Rows:
     """Of the model that is trained on them."""
 
     @classmethod
-    def of(cls, examples: Sequence[Example], config: TrainingConfig) -> Rows:
+    def of(cls, examples: Dataset, config: TrainingConfig) -> Rows:
         """The sizes of some examples, and their cost for a config's model, where that can be read."""
         network = network_without_weights(config.model)
         return cls(
-            [len(example.input_ids) for example in examples],
-            [sum(example.loss_mask) for example in examples],
+            examples.lengths,
+            examples.trained,
             BY_TOKENS if network is None else row_cost(network.config),
         )
 

@@ -7,7 +7,7 @@ import pytest
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.data.conditional_control import Control, upper_bound
-from s1ray.training.data.examples import ChatRenderer, Unusable, build_examples, explain
+from s1ray.training.data.examples import ChatRenderer, Unusable, UnusableRows, build_examples, explain
 from tests.support.training_runs import changed, trace
 from tests.training.conftest import MakeTokenizer
 
@@ -101,7 +101,7 @@ def test_examples_keep_the_order_of_the_traces(renderer: ChatRenderer) -> None:
     examples, unusable = build_examples(traces, renderer, 1000)
     assert [example.id for example in examples] == [str(i) for i in range(600) if i % 7]
     assert [row.id for row in unusable] == [str(i) for i in range(0, 600, 7)]
-    text = explain(unusable)
+    text = explain(UnusableRows(unusable))
     assert "86 unusable row(s): 86 no_answer" in text
     assert "... and 76 more" in text
 
