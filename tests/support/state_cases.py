@@ -36,7 +36,7 @@ def run_round(
 ) -> dict[str, dict[str, Weights]]:
     """One round: weights by case and by what was done ("saved", "undisturbed", "resumed", ...)."""
     act = {"two": _two, "one": _one, "two again": _two_again}[name]
-    return {case: act(_Case(model, Path(folder, case), CASES[case], rank, world_size)) for case in cases}
+    return {case: act(Case(model, Path(folder, case), CASES[case], rank, world_size)) for case in cases}
 
 
 def convert_all(folder: Path, cases: tuple[str, ...], name: str) -> None:
@@ -53,7 +53,7 @@ def convert_all(folder: Path, cases: tuple[str, ...], name: str) -> None:
             conversion.result()
 
 
-def _two(case: _Case) -> dict[str, Weights]:
+def _two(case: Case) -> dict[str, Weights]:
     engine = case.engine()
     case.train(engine, 0, SAVED_AFTER)
     case.save(engine, "saved_by_two")
@@ -75,7 +75,7 @@ def _two(case: _Case) -> dict[str, Weights]:
     }
 
 
-def _one(case: _Case) -> dict[str, Weights]:
+def _one(case: Case) -> dict[str, Weights]:
     engine = case.engine()
     case.load(engine, "saved_by_two", converted=True)
     case.train(engine, SAVED_AFTER, AGAIN_SAVED_AFTER)
@@ -84,14 +84,14 @@ def _one(case: _Case) -> dict[str, Weights]:
     return {"by one": whole_weights(engine)}
 
 
-def _two_again(case: _Case) -> dict[str, Weights]:
+def _two_again(case: Case) -> dict[str, Weights]:
     engine = case.engine()
     case.load(engine, "saved_by_one", converted=True)
     case.train(engine, AGAIN_SAVED_AFTER, STEPS)
     return {"by two": whole_weights(engine)}
 
 
-class _Case:
+class Case:
     """One config, on one worker."""
 
     def __init__(self, model: str, folder: Path, changes: dict[str, object], rank: int, world_size: int):

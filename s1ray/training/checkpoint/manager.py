@@ -1,8 +1,9 @@
 """Checkpoints to resume from: every worker writes its own part, Ray Train puts the parts together and keeps them.
 
 A checkpoint holds DeepSpeed's state (weights, optimizer), the random state of each worker, and the progress of the run.
-It needs no data position: the examples of a step follow from the seed and the step (`batching.global_batch`). Weights
-that are not trained (under LoRA) are left out; they are the base model's.
+All but DeepSpeed's files is JSON, and of those only tensors and plain values are loaded (`tensors_only`). It needs no
+data position: the examples of a step follow from the seed and the step (`batching.global_batch`). Weights that are not
+trained (under LoRA) are left out; they are the base model's.
 
 A worker writes to its temporary folder, and Ray Train copies from there to the run folder while training continues. The
 checkpoint counts, and an older one may be deleted, once all workers' parts have arrived. Until then no other checkpoint
@@ -17,18 +18,15 @@ import dataclasses
 import hashlib
 import json
 import logging
-import random
 import shutil
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from s1ray.runs import RunError
-from s1ray.training.checkpoint import universal
+from s1ray.training.checkpoint import random_states, universal
 from s1ray.training.checkpoint.folder import (
     CHECKPOINTS_FOLDER,
     STATE_FILE,
@@ -37,6 +35,7 @@ from s1ray.training.checkpoint.folder import (
     folder_name,
     write_file_list,
 )
+from s1ray.training.checkpoint.tensors_only import tensors_only
 from s1ray.training.config import TrainingConfig
 from s1ray.training.model.engine import Engine, barrier
 
@@ -168,7 +167,7 @@ class Checkpointer:
                 shutil.rmtree(folder, ignore_errors=True)
             barrier()
         self._engine.deepspeed.save_checkpoint(folder, tag=TAG, exclude_frozen_parameters=self._frozen)
-        torch.save(_random_state(), folder / f"random_{self._rank}.pt")
+        random_states.write(folder / random_states.file_name(self._rank))
         if self._rank == 0:
             about = dataclasses.asdict(state) | {
                 "world_size": self._world_size,
@@ -195,17 +194,17 @@ class Checkpointer:
             written_by = about["world_size"]
             # Without ZeRO every worker has the whole state, so any number of workers can load it.
             if written_by == self._world_size or self._config.zero_stage == 0:
-                path, _ = self._engine.deepspeed.load_checkpoint(
-                    str(folder), tag=TAG, load_module_strict=not self._frozen
-                )
+                with tensors_only():
+                    path, _ = self._engine.deepspeed.load_checkpoint(
+                        str(folder), tag=TAG, load_module_strict=not self._frozen
+                    )
             else:
                 path = self._load_converted(folder, written_by)
             if path is None:
                 raise RunError(f"{folder}: DeepSpeed found no state there; delete the folder to start again")
-            mine = folder / f"random_{self._rank}.pt"
+            mine = folder / random_states.file_name(self._rank)
             if mine.exists() and written_by == self._world_size:
-                # Not only tensors: numpy's and Python's random states. The folder is the run's own.
-                _set_random_state(torch.load(mine, weights_only=False))
+                random_states.read(mine)
             else:
                 torch.manual_seed(hash((self._config.seed, about["finished_steps"], self._rank)))
         return RunState(**{field.name: about[field.name] for field in dataclasses.fields(RunState)})
@@ -244,20 +243,3 @@ def _state_bytes(engine: DeepSpeedEngine) -> int:
     tensors += optimizer.state.keys()
     tensors += [getattr(parameter, "ds_tensor", parameter) for parameter in engine.module.parameters()]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _random_state() -> dict[str, object]:
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-        "numpy": np.random.get_state(),
-        "python": random.getstate(),
-    }
-
-
-def _set_random_state(state: Mapping[str, Any]) -> None:
-    torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
-    np.random.set_state(state["numpy"])
-    random.setstate(state["python"])

@@ -5,7 +5,8 @@ moments again, and any number of workers can load its parts from there. Afterwar
 0.19): under ZeRO-3 all parameter groups have the first one's settings, including weight decay, and share one step
 counter, which AdamW would then advance once for each group at every step.
 
-Imports torch at the top: for training workers only.
+Imports torch at the top: for training workers only. As a program it is DeepSpeed's converter, which takes nothing but
+tensors and plain values from the checkpoint (`tensors_only`).
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ import torch
 
 from s1ray.runs import RunError
 from s1ray.storage import remove, writing
+from s1ray.training.checkpoint.tensors_only import tensors_only
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine
 
 POLL_SECONDS = 0.5
+REFUSED = 3
+"""Exit status of the converter if a file holds more than tensors and plain values."""
 
 
 def convert(source: Path, target: Path, *, tag: str, processes: int) -> None:
@@ -43,11 +47,15 @@ def convert(source: Path, target: Path, *, tag: str, processes: int) -> None:
     with writing(target) as temporary:
         temporary.mkdir()
         # In a process of its own, as the converter forks: this one, with a CUDA context and Ray's threads, should not.
-        command = [sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal", "--inject_missing_state"]
+        command = [sys.executable, "-m", __spec__.name, "--inject_missing_state"]
         command += ["--input_folder", str(source / tag), "--output_folder", str(temporary / tag)]
         command += ["--num_extract_workers", str(processes), "--num_merge_workers", str(processes)]
         environment = os.environ | {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+        # For processes of the converter that would not inherit `tensors_only`.
+        environment |= {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        if done.returncode == REFUSED:
+            raise RunError(done.stdout.strip().splitlines()[-1])
         if done.returncode:
             said = "\n".join(done.stdout.strip().splitlines()[-5:])
             raise RunError(f"{source}: cannot be converted for another number of workers:\n{said}")
@@ -73,7 +81,8 @@ def load(engine: DeepSpeedEngine, folder: Path, *, tag: str) -> str | None:
     # DeepSpeed reads this when it loads; when the engine is made it is not known yet whether it is needed.
     engine._config.load_universal_checkpoint = True
     try:
-        path, _ = engine.load_checkpoint(str(folder), tag=tag)
+        with tensors_only():
+            path, _ = engine.load_checkpoint(str(folder), tag=tag)
     finally:
         engine._config.load_universal_checkpoint = False
     for group, before in zip(groups, settings, strict=True):
@@ -83,3 +92,18 @@ def load(engine: DeepSpeedEngine, folder: Path, *, tag: str) -> str | None:
             # A counter for each parameter, where fused AdamW looks for it.
             state["step"] = state["step"].detach().to(parameter.device, torch.float32, copy=True)
     return cast("str | None", path)
+
+
+def _main() -> None:
+    from deepspeed.checkpoint import ds_to_universal
+
+    try:
+        with tensors_only():
+            ds_to_universal.main(ds_to_universal.parse_arguments())
+    except RunError as error:
+        print(error)
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    _main()
