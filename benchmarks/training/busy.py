@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.training.workload import MAX_LENGTH, MIN_LENGTH, MODE
+from s1ray.cluster import own_cluster
 from s1ray.config import load_config, validate_config
 from s1ray.recipes import find_recipe
 from s1ray.storage import write_json
@@ -89,7 +90,7 @@ def train_and_measure(settings: Mapping[str, object]) -> Outcome:
 
 def measured(traces: Path, degree: int) -> dict[str, float]:
     """Train the miniature on four workers; the busy shares by its metrics and by the processor time of the workers."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, own_cluster(4):
         changes = {
             "output": folder + "/run",
             "traces": str(traces),

@@ -13,7 +13,9 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.grading.grade import RULES, GraderName
 from s1ray.models import ModelRef
+from s1ray.thinking.budget import ThinkingBudget
 
 
 class OptimizerConfig(Config):
@@ -69,6 +71,40 @@ class ValidationConfig(Config):
         if (self.size is None) == (self.fraction is None):
             raise ValueError("give either size (traces) or fraction (of the traces)")
         return self
+
+
+class AccuracyConfig(Config):
+    """Held-out questions that the model answers while it is trained, which says what the loss only hints at.
+
+    A vLLM engine of its own answers them: on GPUs that no worker has, or on CPUs beside the workers.
+    """
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"pause", "tensor_parallel_size", "kv_cache_gib"})
+
+    benchmark: str = Field(min_length=1)
+    """The questions: a registered benchmark, or a Parquet file of questions with reference answers. None of them may
+    be among the traces'."""
+    size: int | None = Field(default=100, ge=1)
+    """How many of them, drawn by the seed. None: all."""
+    every: int = Field(default=50, ge=1)
+    """Optimizer steps between measurements. The last step is always measured."""
+    budget: ThinkingBudget = ThinkingBudget(max_tokens=4096)
+    """How long a response thinks, as in a request to the server (`max_tokens`, `waits`, ...)."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of a whole response at most. None: what the context allows."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0: greedy."""
+    grader: GraderName = RULES
+    pause: bool = False
+    """Training waits for each measurement: on a machine that has nothing to spare."""
+    export: Literal["last", "best"] = "last"
+    """Which model is exported: the last, or the one with the most correct answers (of equal ones the latest)."""
+    tensor_parallel_size: int = Field(default=1, ge=1)
+    """GPUs of the engine."""
+    max_model_len: int | None = Field(default=None, ge=1)
+    """The engine's context in tokens. None: the model's own."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """KV cache of an engine on CPUs, in GiB."""
 
 
 class DivergenceConfig(Config):
@@ -227,6 +263,8 @@ class TrainingConfig(ModelRef, StageConfig):
 
     validation: ValidationConfig | None = None
     """None: all traces are trained on."""
+    accuracy: AccuracyConfig | None = None
+    """None: only losses are measured."""
     divergence: DivergenceConfig = DivergenceConfig()
     tracking: TrackingConfig = TrackingConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
@@ -275,6 +313,16 @@ class TrainingConfig(ModelRef, StageConfig):
     def _best_has_checkpoints(self) -> Self:
         if self.validation is not None and self.validation.export == "best" and self.checkpoints.every is None:
             raise ValueError("validation.export: best needs checkpoints; set checkpoints.every")
+        return self
+
+    @model_validator(mode="after")
+    def _one_best(self) -> Self:
+        if self.accuracy is None:
+            return self
+        if self.lora is not None and self.lora.export == "adapter":
+            raise ValueError("accuracy is measured on whole models; set lora.export: merged, or leave accuracy out")
+        if self.accuracy.export == "best" and self.validation is not None and self.validation.export == "best":
+            raise ValueError("accuracy.export and validation.export cannot both be best; set one of them to last")
         return self
 
     @property

@@ -25,6 +25,7 @@ from s1ray.training.interruption import LOOK, NOTHING, STOP, PreemptionNotice, S
 from s1ray.training.monitoring.metrics import METRICS_FILE, MetricsFile
 
 if TYPE_CHECKING:
+    from s1ray.training.accuracy.writer import SnapshotWriter
     from s1ray.training.checkpoint.manager import Checkpointer, RunState
     from s1ray.training.data.collate import Dataset
     from s1ray.training.monitoring.divergence import DivergenceMonitor
@@ -64,6 +65,7 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     import ray.train.torch
     import torch
 
+    from s1ray.training.accuracy.writer import SnapshotWriter
     from s1ray.training.checkpoint.manager import Checkpointer, RunState
     from s1ray.training.data.collate import Dataset
     from s1ray.training.model.engine import resolve_precision
@@ -86,6 +88,19 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     checkpointer = Checkpointer(engine, config, output, rank=rank, world_size=world_size)
     state = checkpointer.restore() or RunState()
     monitor = DivergenceMonitor(config.divergence, losses=state.losses, norms=state.norms, skipped=state.skipped)
+
+    def export_to(folder: Path) -> str | None:
+        """Why the model could not be written there, on all workers; None: it is there."""
+        renderer = load_renderer(config)
+        problem = None
+        try:
+            export(engine, renderer.tokenizer, renderer.turn_end, config, folder, rank=rank)
+        except RunError as error:
+            problem = str(error)[:MAX_MESSAGE]
+        # The others wait here without a limit while the first worker writes; a collective of torch would time out.
+        shared: str | None = ray.train.collective.broadcast_from_rank_zero(problem)
+        return shared
+
     run = _WorkerRun(
         config=config,
         stepper=Stepper(engine, dataset, config, monitor, world_size=world_size),
@@ -95,21 +110,14 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
         held_out=Dataset.read(str(output / VALIDATION_FILE)) if config.validation is not None else None,
         stop_requests=StopRequests(output) if rank == 0 else None,
         metrics_file=MetricsFile(output / METRICS_FILE, finished_steps=state.finished_steps) if rank == 0 else None,
+        snapshots=None if config.accuracy is None else SnapshotWriter(config.accuracy, output, export_to, rank=rank),
     )
     outcome = run.resume(after_step)
     if outcome.status == "complete":
         checkpointer.wait()
         if run.exported_step != run.total:
             checkpointer.restore_step(run.exported_step)
-        renderer = load_renderer(config)
-        problem = None
-        try:
-            export(engine, renderer.tokenizer, renderer.turn_end, config, output / MODEL_FOLDER, rank=rank)
-        except RunError as error:
-            problem = str(error)[:MAX_MESSAGE]
-        # The others wait here without a limit while the first worker writes; a collective of torch would time out.
-        problem = ray.train.collective.broadcast_from_rank_zero(problem)
-        if problem is not None:
+        if (problem := export_to(output / MODEL_FOLDER)) is not None:
             return dataclasses.replace(outcome, status="not exported", message=problem)
     return outcome
 
@@ -128,6 +136,7 @@ class _WorkerRun:
         held_out: Dataset | None,
         stop_requests: StopRequests | None,
         metrics_file: MetricsFile | None,
+        snapshots: SnapshotWriter | None,
     ):
         self.total = stepper.total
         self._config = config
@@ -138,6 +147,7 @@ class _WorkerRun:
         self._held_out = held_out
         self._stop_requests = stop_requests
         self._metrics_file = metrics_file
+        self._snapshots = snapshots
         self._preemption = PreemptionNotice()
 
     def resume(self, after_step: Callable[[int], None] | None) -> Outcome:
@@ -159,6 +169,8 @@ class _WorkerRun:
                 if result.signal == STOP:
                     self._checkpointer.wait()
                     return Outcome("stopped", step + 1)
+            if self._snapshots is not None and step + 1 < self.total:
+                self._snapshots.after_step(step + 1)
             if after_step is not None:
                 after_step(step + 1)
         if self._metrics_file is not None:

@@ -9,6 +9,7 @@ run of the same config and input resumes from there, on any number of workers) a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 from pathlib import Path
@@ -18,6 +19,9 @@ from s1ray.cluster import connected
 from s1ray.errors import S1rayError
 from s1ray.runs import Run, RunError
 from s1ray.stages import Stage
+from s1ray.training.accuracy.questions import choose_questions
+from s1ray.training.accuracy.snapshots import Snapshots
+from s1ray.training.accuracy.watch import AccuracyWatch, finish
 from s1ray.training.checkpoint.folder import CHECKPOINTS_FOLDER, UNIVERSAL_FOLDER, repair
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data import preparation
@@ -73,11 +77,13 @@ def work(config: TrainingConfig, run: Run) -> None:
         if (warning := memory_warning(config, Rows.of(training_set.examples, config))) is not None:
             log.warning("train: %s", warning)
         _resume(config, run.path)
-        with Progress(metrics_path, total_steps, trackers=_trackers(config, run)):
+        with Progress(metrics_path, total_steps, trackers=_trackers(config, run)), _measuring(config, run.path):
             outcome = _fit(config, run.path)
+        if config.accuracy is not None:
+            run.figures |= finish(config, run.path, run.path / MODEL_FOLDER, total_steps)
     shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
     lines = read_metrics(metrics_path)
-    plot_loss(lines, run.path / LOSS_PLOT)
+    plot_loss(lines, run.path / LOSS_PLOT, accuracies=Snapshots(run.path).results())
     run.figures |= {"steps": outcome.steps, "loss": lines[-1]["loss"], "precision": outcome.precision}
     if config.validation is not None:
         run.figures |= {"best_loss": outcome.best_loss, "exported_step": outcome.exported_step}
@@ -88,7 +94,9 @@ def work(config: TrainingConfig, run: Run) -> None:
 def _resume(config: TrainingConfig, output: Path) -> None:
     """Repair what a killed run left behind, and log where this one resumes."""
     newest = repair(output / CHECKPOINTS_FOLDER)
-    MetricsFile(output / METRICS_FILE, finished_steps=newest.finished_steps if newest else 0).close()
+    finished_steps = newest.finished_steps if newest else 0
+    MetricsFile(output / METRICS_FILE, finished_steps=finished_steps).close()
+    Snapshots(output).forget_after(finished_steps)
     if newest is None:
         return
     log.info("train: resuming after step %d", newest.finished_steps)
@@ -99,6 +107,13 @@ def _resume(config: TrainingConfig, output: Path) -> None:
             newest.world_size,
             config.num_workers,
         )
+
+
+def _measuring(config: TrainingConfig, output: Path) -> contextlib.AbstractContextManager[object]:
+    """Measures the accuracy while the workers train, where the config asks for it."""
+    if config.accuracy is None:
+        return contextlib.nullcontext()
+    return AccuracyWatch(config, output, choose_questions(config.accuracy, config.seed))
 
 
 def _trackers(config: TrainingConfig, run: Run) -> list[Tracker]:

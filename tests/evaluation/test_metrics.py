@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from s1ray.evaluation import metrics
 from s1ray.grading import spelling_free
+from s1ray.grading.interval import wilson_interval
 
 verdicts = st.dictionaries(
     st.text("abcdef0123456789", min_size=1, max_size=6), st.lists(st.booleans(), min_size=1, max_size=4), min_size=1
@@ -73,21 +74,6 @@ def test_scaling_does_not_depend_on_the_order_of_the_runs(points: list[tuple[int
         metrics.scaling([tokens for tokens, _ in order], [k / 30 for _, k in order]) for order in (points, shuffled)
     ]
     assert slopes[0] == pytest.approx(slopes[1], abs=1e-6)
-
-
-@settings(deadline=None)
-@given(st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_holds_the_share_and_stays_a_probability(case: tuple[int, int]) -> None:
-    successes, n = case
-    low, high = metrics.wilson_interval(successes, n)
-    assert 0 <= low <= successes / n <= high <= 1
-    assert low < high
-
-
-def test_wilson_interval_of_a_known_case() -> None:
-    # 81 of 263 (Newcombe 1998, table I, method 3).
-    low, high = metrics.wilson_interval(81, 263)
-    assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
 
 
 @settings(max_examples=30, deadline=None)
@@ -193,7 +179,7 @@ def test_mean_estimate_counts_questions_and_widens_with_spread() -> None:
 def test_all_right_with_several_samples_is_no_certainty() -> None:
     every = metrics.accuracy({str(n): [True, True] for n in range(30)})
     assert (every.value, every.high) == (1.0, 1.0)
-    assert every.low == pytest.approx(metrics.wilson_interval(30, 30)[0])
+    assert every.low == pytest.approx(wilson_interval(30, 30)[0])
     none = metrics.accuracy({str(n): [False, False] for n in range(30)})
     assert none.high > 0.05
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s1ray.benchmarks import is_file
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, S1rayError
 from s1ray.runs import digest
@@ -126,9 +127,12 @@ def _forget() -> None:
 
 
 def inputs(config: TrainingConfig) -> dict[str, str]:
-    """The traces, and the model and the tokenizer where they are folders."""
+    """The traces, and the model, the tokenizer and the accuracy's questions where they are files."""
     folders = {"model": config.model, "tokenizer": config.tokenizer}
-    return {"traces": config.traces} | {name: path for name, path in folders.items() if path and Path(path).is_dir()}
+    found = {"traces": config.traces} | {name: path for name, path in folders.items() if path and Path(path).is_dir()}
+    if config.accuracy is not None and is_file(config.accuracy.benchmark):
+        found["benchmark"] = config.accuracy.benchmark
+    return found
 
 
 def load_renderer(config: TrainingConfig) -> ChatRenderer:

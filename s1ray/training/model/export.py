@@ -10,6 +10,7 @@ Imports torch at the top: for training workers only.
 from __future__ import annotations
 
 import contextlib
+import copy
 import itertools
 import os
 from collections.abc import Iterator
@@ -144,23 +145,39 @@ def _write_model(
     pieces: Iterator[dict[str, torch.Tensor]],
     shard_bytes: int,
 ) -> None:
-    model.config.dtype = getattr(torch, config.export_dtype)
-    # The attention function of training is not registered where the model is loaded.
-    model.config._attn_implementation = None
-    model.generation_config.eos_token_id = _stop_tokens(model.generation_config, tokenizer, turn_end)
-    _fix(model.generation_config)
     if getattr(model, "_weight_conversions", None):
         # transformers rearranges the files of this family on loading; undoing that takes all weights at once.
         weights = dict(itertools.chain.from_iterable(piece.items() for piece in pieces))
-        model.save_pretrained(folder, state_dict=weights, max_shard_size=shard_bytes)
+        with _as_published(model, tokenizer, turn_end, config):
+            model.save_pretrained(folder, state_dict=weights, max_shard_size=shard_bytes)
         return
     writer = ShardWriter(folder, shard_bytes)
     for piece in pieces:
         for name, tensor in piece.items():
             writer.add(name, tensor)
     writer.close()
-    model.config.save_pretrained(folder)
-    model.generation_config.save_pretrained(folder)
+    with _as_published(model, tokenizer, turn_end, config):
+        model.config.save_pretrained(folder)
+        model.generation_config.save_pretrained(folder)
+
+
+@contextlib.contextmanager
+def _as_published(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turn_end: str, config: TrainingConfig
+) -> Iterator[None]:
+    """Inside the block the model's configs are those to publish; afterwards training can go on with its own."""
+    dtype, attention = model.config.dtype, model.config._attn_implementation
+    generation_config = copy.deepcopy(model.generation_config)
+    model.config.dtype = getattr(torch, config.export_dtype)
+    # The attention function of training is not registered where the model is loaded.
+    model.config._attn_implementation = None
+    model.generation_config.eos_token_id = _stop_tokens(generation_config, tokenizer, turn_end)
+    _fix(model.generation_config)
+    try:
+        yield
+    finally:
+        model.config.dtype, model.config._attn_implementation = dtype, attention
+        model.generation_config = generation_config
 
 
 def _write_adapter(

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from s1ray.config import ConfigError
+from s1ray.training.accuracy.questions import accuracy_lines
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.batching import BY_TOKENS, Layout, RowCost, busy_share, global_batch, lay_out, padding
 from s1ray.training.data.dataset import Dataset
@@ -45,6 +46,7 @@ def plan(config: TrainingConfig) -> list[str]:
         *busy_lines(config, lambda changed: rows.busy(changed, per_epoch), lambda size: _heads_divide(config, size)),
         *memory_lines(config, rows),
     ]
+    lines.extend(accuracy_lines(config, total))
     if training_set.held_out:
         lines.insert(1, f"{len(training_set.held_out):,} traces held out to measure the loss on")
     if training_set.unusable:

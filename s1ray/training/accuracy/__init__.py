@@ -1,0 +1,1 @@
+"""Held-out questions that the model answers while it is trained."""
