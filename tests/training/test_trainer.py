@@ -58,10 +58,11 @@ def test_the_plan_reports_steps_warm_up_tokens_and_memory_and_starts_nothing(
     assert lines[0].startswith("50 of 50 traces, ")
     assert "20 optimizer steps (5 epochs of 4), 1 of warm-up" in lines[1]
     assert "2 worker(s)" in lines[2]
-    assert "MiB a worker for 0.0M parameters" in lines[3]
-    assert "moment of the " in lines[4]
-    assert "on each node of 2 worker(s)" in lines[5]
-    assert lines[6] == "  it fits"
+    assert lines[3].startswith("workers busy ")
+    assert "MiB a worker for 0.0M parameters" in lines[4]
+    assert "moment of the " in lines[5]
+    assert "on each node of 2 worker(s)" in lines[6]
+    assert lines[7] == "  it fits"
     assert not (tmp_path / "run").exists()
 
 
