@@ -106,9 +106,13 @@ class ThinkingFormat(BaseModel):
         For s1 this is the text of s1's `sft.py`; both parts are stripped, and "Answer: " precedes an attempt that does
         not say "Answer:" anywhere.
         """
+        return f"{self.start}\n{thinking.strip()}\n{self.end}{self.answer_separator}{self.render_answer(attempt)}"
+
+    def render_answer(self, attempt: str) -> str:
+        """The answer within the assistant's message."""
         if self.answer_prefix and self.answer_prefix.strip() not in attempt:
             attempt = self.answer_prefix + attempt
-        return f"{self.start}\n{thinking.strip()}\n{self.end}{self.answer_separator}{attempt.strip()}"
+        return attempt.strip()
 
     def split(self, text: str) -> tuple[str, str]:
         """Thinking and answer of a generated text (special tokens kept), without the delimiters and line breaks around.

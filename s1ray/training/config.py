@@ -7,6 +7,7 @@ stage change speed and memory only.
 
 from __future__ import annotations
 
+import datetime
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
@@ -210,6 +211,13 @@ class TrainingConfig(ModelRef, StageConfig):
 
     traces: str
     """Parquet file, or folder of them, with the traces to train on."""
+    system_prompt: str | None = Field(default=None, min_length=1)
+    """System prompt of rows that have none of their own. None: whatever the chat template writes then."""
+    train_on: Literal["all", "last"] = "all"
+    """Which turns of a conversation are trained: all of the assistant's that have thinking, or only its last."""
+    template_date: datetime.date | None = None
+    """The date that the chat template is told, if it writes one (SmolLM3's, gpt-oss's). None: that of the run's first
+    start, which a resumed run keeps."""
     conditional_control: Literal["none", "token", "step"] = "none"
     """s1's baselines to budget forcing (appendix of the paper): each question ends in "Think for up to N tokens."
     (token) or "... N steps." (step; the thinking is then written as steps that count down), where N is the trace's own

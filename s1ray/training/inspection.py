@@ -12,15 +12,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from s1ray.config import ConfigError
-from s1ray.schemas import Example, Trace
+from s1ray.schemas import Example
 from s1ray.training.config import TrainingConfig
-from s1ray.training.data.examples import Unusable, build_examples
-from s1ray.training.data.preparation import load_renderer
-from s1ray.training.data.sources import read_traces
+from s1ray.training.data.conversations import Conversation
+from s1ray.training.data.examples import Unusable, tokenise
+from s1ray.training.data.preparation import kept_date, load_renderer
+from s1ray.training.data.sources import read_conversations
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -70,11 +71,11 @@ def inspect_rows(
     Raises:
         ConfigError: an id is not among the traces, or the model's tokenizer does not fit.
     """
-    renderer = load_renderer(config)
-    for trace in _chosen(config.traces, ids) if ids else itertools.islice(read_traces(config.traces), rows):
-        examples, unusable = build_examples([trace], renderer, config.max_length)
-        yield from (split_spans(example, renderer.tokenizer) for example in examples)
-        yield from unusable
+    renderer = load_renderer(config, kept_date(config))
+    everything = read_conversations(config)
+    chosen = _chosen(everything, ids, config.traces) if ids else itertools.islice(everything, rows)
+    for row in tokenise(chosen, renderer, config.max_length):
+        yield row if isinstance(row, Unusable) else split_spans(row.example(), renderer.tokenizer)
 
 
 def split_spans(example: Example, tokenizer: PreTrainedTokenizerBase) -> InspectedRow:
@@ -124,13 +125,15 @@ def _token(example: Example, position: int, tokenizer: PreTrainedTokenizerBase) 
     return f"{position:,} {tokenizer.decode([token], skip_special_tokens=False)!r}, id {token}"
 
 
-def _chosen(path: str, ids: Sequence[str]) -> list[Trace]:
-    found: dict[str, Trace] = {}
+def _chosen(
+    conversations: Iterable[Conversation | Unusable], ids: Sequence[str], path: str
+) -> list[Conversation | Unusable]:
+    found: dict[str, Conversation | Unusable] = {}
     known = []
-    for trace in read_traces(path):
-        known.append(trace.id)
-        if trace.id in ids:
-            found[trace.id] = trace
+    for conversation in conversations:
+        known.append(conversation.id)
+        if conversation.id in ids:
+            found[conversation.id] = conversation
     for wanted in ids:
         if wanted not in found:
             near = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5) or known[:3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from s1ray.training.planning import hardware
 from s1ray.training.planning.plan import Rows, plan
 from s1ray.training.trainer import train
 from tests.support.training_runs import changed, trace, training_config
-from tests.training.conftest import MakeTokenizer
+from tests.training.conftest import QWEN_TEMPLATE, MakeTokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -262,3 +263,13 @@ def test_a_tokenizer_that_is_not_there_is_refused_by_name(config: MakeConfig, tm
     (tmp_path / "empty").mkdir()
     with pytest.raises(ConfigError, match=r"tokenizer .*empty: no tokenizer could be loaded"):
         prepare(config([row(0)], tokenizer=str(tmp_path / "empty")))
+
+
+def test_a_row_with_an_id_beyond_the_models_own_embeddings_is_refused(
+    config: MakeConfig, tmp_path: Path, model_folder: Path, make_tokenizer: MakeTokenizer
+) -> None:
+    tokenizer = make_tokenizer(["<|im_end|>", *(f"<{n}>" for n in range(30)), "<|im_start|>"], QWEN_TEMPLATE)
+    shutil.copytree(model_folder, tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(ConfigError, match=r"makes token id 287 of the rows, but the model has only 272 embedding rows"):
+        plan(config([row(0)], model=str(tmp_path / "model")))

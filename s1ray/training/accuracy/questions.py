@@ -10,7 +10,7 @@ from s1ray.config import ConfigError
 from s1ray.grading.grade import check_references
 from s1ray.schemas import Question, question_id
 from s1ray.training.config import AccuracyConfig, TrainingConfig
-from s1ray.training.data.sources import read_traces
+from s1ray.training.data.sources import read_questions
 
 SHOWN = 3
 """Ids in a message."""
@@ -47,7 +47,7 @@ def accuracy_lines(config: TrainingConfig, total_steps: int) -> list[str]:
     if settings is None:
         return []
     questions = choose_questions(settings, config.seed)
-    check_apart(questions, (trace.question for trace in read_traces(config.traces)), settings.benchmark)
+    check_apart(questions, read_questions(config), settings.benchmark)
     count = -(-total_steps // settings.every)
     where = (
         "beside the workers" if config.device == "cpu" else f"on {settings.tensor_parallel_size} more GPU(s), if any"

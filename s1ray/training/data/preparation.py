@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import datetime
 import hashlib
 import json
 import logging
@@ -24,13 +25,14 @@ from s1ray.benchmarks import is_file
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, S1rayError
 from s1ray.runs import digest
-from s1ray.schemas import Trace
 from s1ray.storage import write_json, writing
 from s1ray.training.config import TrainingConfig
+from s1ray.training.data.conversations import Conversation
 from s1ray.training.data.dataset import Dataset, writing_rows
-from s1ray.training.data.examples import ChatRenderer, Unusable, UnusableRows, explain, tokenise
+from s1ray.training.data.examples import Unusable, UnusableRows, explain, tokenise
 from s1ray.training.data.held_out import held_out
-from s1ray.training.data.sources import count_rows, read_traces
+from s1ray.training.data.renderer import ChatRenderer
+from s1ray.training.data.sources import count_rows, read_conversations
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +43,16 @@ EXAMPLES_FILE = "examples.arrow"
 VALIDATION_FILE = "validation.arrow"
 ROWS_FILE = "rows.json"
 """In the run folder: what the rows were made of. Written after them, so they are whole where it is."""
-ROWS_OF = ("thinking_format", "conditional_control", "max_length", "unusable_rows", "validation", "seed")
+ROWS_OF = (
+    "thinking_format",
+    "system_prompt",
+    "train_on",
+    "template_date",
+    "conditional_control",
+    "max_length",
+    "unusable_rows",
+    "seed",
+)
 """Fields of the config that decide the rows, besides the traces and the tokenizer."""
 REPORT_SECONDS = 20
 """Between two lines about how far the preparation is."""
@@ -61,6 +72,10 @@ class TrainingSet:
     """Where the rows are."""
     made_of: str
     """A digest of all that decides the rows."""
+    largest_id: int
+    """The largest token id of any row."""
+    template_date: str | None
+    """The date that the chat template wrote into the rows. None: it wrote none."""
 
 
 _temporary: dict[str, Path] = {}
@@ -135,17 +150,38 @@ def inputs(config: TrainingConfig) -> dict[str, str]:
     return found
 
 
-def load_renderer(config: TrainingConfig) -> ChatRenderer:
+def load_renderer(config: TrainingConfig, date: datetime.date | None = None) -> ChatRenderer:
     """The chat template of the run's tokenizer, joined with the config's thinking format.
+
+    Args:
+        date: that the template is told, where the config gives none. None: today.
 
     Raises:
         ConfigError: there is no tokenizer, or it does not fit the template or the format.
     """
     tokenizer = load_tokenizer(config)
     try:
-        return ChatRenderer(tokenizer, config.thinking_format, config.conditional_control)
+        return ChatRenderer(
+            tokenizer,
+            config.thinking_format,
+            config.conditional_control,
+            train_on=config.train_on,
+            system_prompt=config.system_prompt,
+            date=config.template_date or date,
+        )
     except ValueError as error:
         raise ConfigError(f"{_named(config)}, thinking_format {config.thinking_format.name}: {error}") from error
+
+
+def kept_date(config: TrainingConfig) -> datetime.date | None:
+    """The date that the rows in the run folder were made with; None: there are none, or they have no date."""
+    try:
+        about = json.loads((Path(config.output) / ROWS_FILE).read_text(encoding="utf-8"))
+        if about["made_of"] == _made_of(config) and about["template_date"] is not None:
+            return datetime.date.fromisoformat(about["template_date"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # Nothing that could be used.
+    return None
 
 
 def load_tokenizer(config: TrainingConfig) -> PreTrainedTokenizerBase:
@@ -172,6 +208,8 @@ def _named(config: TrainingConfig) -> str:
 def _made_of(config: TrainingConfig) -> str:
     """A digest of all that decides the rows."""
     settings = config.model_dump(mode="json", include=set(ROWS_OF))
+    if config.validation is not None:
+        settings["validation"] = config.validation.model_dump(mode="json", include={"size", "fraction"})
     tokenizer = config.tokenizer or config.model
     sources = [digest(path) if os.path.exists(path) else path for path in (config.traces, tokenizer)]
     return hashlib.sha256(json.dumps([settings, sources], sort_keys=True).encode()).hexdigest()[:16]
@@ -186,27 +224,36 @@ def _stored(folder: Path, made_of: str) -> TrainingSet | None:
             return None
         unusable = UnusableRows(Unusable(*row) for row in about["unusable"])
         unusable.counts.update(about["further_unusable"])
-        traces, has_held_out = int(about["traces"]), bool(about["held_out"])
+        traces, largest, date = int(about["traces"]), int(about["largest_id"]), about["template_date"]
+        has_held_out = bool(about["held_out"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: damaged ({error!r})") from error
-    validation = Dataset.read(folder / VALIDATION_FILE) if has_held_out else Dataset([], [], [])
-    return TrainingSet(Dataset.read(folder / EXAMPLES_FILE), validation, unusable, traces, folder, made_of)
+    return TrainingSet(
+        examples=Dataset.read(folder / EXAMPLES_FILE),
+        held_out=Dataset.read(folder / VALIDATION_FILE) if has_held_out else Dataset([], [], []),
+        unusable=unusable,
+        num_traces=traces,
+        folder=folder,
+        made_of=made_of,
+        largest_id=largest,
+        template_date=date,
+    )
 
 
 def _make(config: TrainingConfig, folder: Path, made_of: str) -> None:
-    renderer = load_renderer(config)
+    renderer = load_renderer(config, kept_date(config))
     unusable = UnusableRows()
-    questions: list[str] = []
+    groups: list[str] = []
+    source = _Counted(config)
     with writing_rows(folder / EXAMPLES_FILE) as writer:
-        for row in tokenise(_reported(config), renderer, config.max_length):
+        for row in tokenise(source, renderer, config.max_length):
             if isinstance(row, Unusable):
                 unusable.add(row)
                 continue
-            writer.add(row.trace.id, row.ids, row.mask)
-            questions.append(row.trace.question_id)
-    total = len(questions) + len(unusable)
+            writer.add(row.id, row.ids, row.mask)
+            groups.append(row.group)
     if unusable:
         if config.unusable_rows == "refuse":
             raise ConfigError(
@@ -214,16 +261,18 @@ def _make(config: TrainingConfig, folder: Path, made_of: str) -> None:
                 "set unusable_rows: drop"
             )
         log.warning("train: dropping %s", explain(unusable))
-    if not questions:
-        raise ConfigError(f"{config.traces}: no usable row of {total}")
+    if not groups:
+        raise ConfigError(f"{config.traces}: no usable row of {source.done}")
     if config.validation is not None:
-        _divide(folder, held_out(questions, config.validation, config.seed))
+        _divide(folder, held_out(groups, config.validation, config.seed))
     further = unusable.counts - UnusableRows(unusable.first).counts
     write_json(
         folder / ROWS_FILE,
         {
             "made_of": made_of,
-            "traces": total,
+            "traces": source.done,
+            "largest_id": writer.largest_id,
+            "template_date": str(renderer.template.date) if renderer.template.uses_date else None,
             "held_out": config.validation is not None,
             "unusable": [dataclasses.astuple(row) for row in unusable.first],
             "further_unusable": further,
@@ -241,12 +290,19 @@ def _divide(folder: Path, chosen: list[int]) -> None:
                 writer.add(key, ids, mask)
 
 
-def _reported(config: TrainingConfig) -> Iterator[Trace]:
-    """The traces, with a line every now and then that says how many are done."""
-    total, started = count_rows(config.traces), time.monotonic()
-    reported = started
-    for done, trace in enumerate(read_traces(config.traces)):
-        yield trace
-        if (now := time.monotonic()) - reported > REPORT_SECONDS:
-            log.info("train: %s of %s traces tokenised in %.0f s", f"{done:,}", f"{total:,}", now - started)
-            reported = now
+class _Counted:
+    """The conversations, counted, with a line every now and then that says how many are done."""
+
+    def __init__(self, config: TrainingConfig):
+        self.done = 0
+        self._config = config
+
+    def __iter__(self) -> Iterator[Conversation]:
+        total, started = count_rows(self._config.traces), time.monotonic()
+        reported = started
+        for conversation in read_conversations(self._config):
+            self.done += 1
+            yield conversation
+            if (now := time.monotonic()) - reported > REPORT_SECONDS:
+                log.info("train: %s of %s rows tokenised in %.0f s", f"{self.done:,}", f"{total:,}", now - started)
+                reported = now

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from s1ray.config import ConfigError
 from s1ray.errors import InputError
 from s1ray.schemas import Trace, conform, table_files
+from s1ray.training.config import TrainingConfig
+from s1ray.training.data.conversations import Conversation
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,14 +19,15 @@ BATCH = 256
 """Rows that are in memory at once."""
 
 
-def read_traces(path: str) -> Iterator[Trace]:
-    """The traces of a Parquet file or folder, in order.
+def read_conversations(config: TrainingConfig) -> Iterator[Conversation]:
+    """The traces of a run, in order.
 
     Raises:
         MissingError: nothing is there.
         InputError: it is no Parquet, or not of traces.
         ConfigError: an id occurs twice.
     """
+    path = config.traces
     seen: set[str] = set()
     for table in _tables(table_files(path, Trace), path):
         for row in table.to_pylist():
@@ -32,7 +35,13 @@ def read_traces(path: str) -> Iterator[Trace]:
             if trace.id in seen:
                 raise ConfigError(f"{path}: id {trace.id!r} occurs twice; every trace needs an id of its own")
             seen.add(trace.id)
-            yield trace
+            yield Conversation.of(trace)
+
+
+def read_questions(config: TrainingConfig) -> Iterator[str]:
+    """What the users of the conversations say."""
+    for conversation in read_conversations(config):
+        yield from (message.content for message in conversation.messages if message.role == "user")
 
 
 def count_rows(path: str) -> int:

@@ -19,7 +19,7 @@ from s1ray.training.planning.busy import busy_lines
 from s1ray.training.planning.hardware import Hardware, find_hardware
 from s1ray.training.planning.memory import Architecture, MemoryEstimate, Workload, estimate
 from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for, size
-from s1ray.training.planning.requirements import check_requirements
+from s1ray.training.planning.requirements import check_ids, check_requirements
 
 
 def plan(config: TrainingConfig) -> list[str]:
@@ -30,6 +30,7 @@ def plan(config: TrainingConfig) -> list[str]:
     """
     check_requirements(config)
     training_set = prepare(config)
+    check_ids(config, training_set.largest_id)
     rows = Rows.of(training_set.examples, config)
     per_epoch = steps_per_epoch(len(rows.lengths), config.global_batch)
     total = per_epoch * config.epochs
@@ -49,6 +50,8 @@ def plan(config: TrainingConfig) -> list[str]:
     lines.extend(accuracy_lines(config, total))
     if training_set.held_out:
         lines.insert(1, f"{len(training_set.held_out):,} traces held out to measure the loss on")
+    if training_set.template_date is not None:
+        lines.append(f"the chat template writes a date: {training_set.template_date}, also when the run is resumed")
     if training_set.unusable:
         lines.extend(explain(training_set.unusable).splitlines())
     return lines

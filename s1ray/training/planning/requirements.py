@@ -38,3 +38,23 @@ def check_requirements(config: TrainingConfig) -> None:
                 f"tokenizer {config.tokenizer}: it has token ids up to {largest:,}, but model {config.model} has only "
                 f"{rows:,} embedding rows; give a tokenizer that fits the model, or leave it out to use the model's own"
             )
+
+
+def check_ids(config: TrainingConfig, largest: int) -> None:
+    """Refuse rows with a token that the model has no embedding of.
+
+    Args:
+        largest: the largest token id of any row.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    network = network_without_weights(config.model)
+    if network is None:
+        return
+    rows = network.get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise ConfigError(
+            f"model {config.model}: its tokenizer makes token id {largest:,} of the rows, but the model has only "
+            f"{rows:,} embedding rows; give a tokenizer that fits the model, or enlarge the model's embedding"
+        )

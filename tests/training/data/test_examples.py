@@ -7,7 +7,8 @@ import pytest
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.data.conditional_control import Control, upper_bound
-from s1ray.training.data.examples import ChatRenderer, Unusable, UnusableRows, build_examples, explain
+from s1ray.training.data.examples import Unusable, UnusableRows, build_examples, explain
+from s1ray.training.data.renderer import ChatRenderer
 from tests.support.training_runs import changed, trace
 from tests.training.conftest import MakeTokenizer
 
@@ -123,7 +124,10 @@ def test_thinking_that_the_template_has_opened_is_not_trained_to_open_again(make
 
 
 def test_a_template_without_end_of_turn_is_refused(make_tokenizer: MakeTokenizer) -> None:
-    template = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}"
+    template = (
+        "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
+    )
     tokenizer = make_tokenizer(["<|im_end|>", "<|im_start|>"], template)
     with pytest.raises(ValueError, match="no end-of-turn token"):
         ChatRenderer(tokenizer, ThinkingFormat.preset("s1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from pathlib import Path
 
@@ -9,11 +10,15 @@ import pytest
 
 from s1ray.config import ConfigError
 from s1ray.errors import S1rayError
+from s1ray.runs import Run
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data import examples, preparation
 from s1ray.training.data.preparation import EXAMPLES_FILE, ROWS_FILE, VALIDATION_FILE, keep, prepare
+from s1ray.training.inspection import InspectedRow, inspect_rows
 from tests.support.training_runs import training_config
+from tests.training.conftest import MakeTokenizer
+from tests.training.data.test_chat import DATED, SPECIAL
 from tests.training.test_trainer import row
 
 
@@ -26,7 +31,7 @@ def tokenised(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def counting(traces: object, *others: object) -> object:
         for found in real(traces, *others):  # type: ignore[arg-type]
-            seen.append(found.trace.id if hasattr(found, "trace") else found.id)
+            seen.append(found.id)
             yield found
 
     monkeypatch.setattr(preparation, "tokenise", counting)
@@ -128,3 +133,69 @@ def test_rows_that_are_refused_leave_nothing_behind(
     with pytest.raises(S1rayError, match="no usable row"):
         prepare(config_of(tmp_path, model_folder, [row(0, attempt="")], unusable_rows="drop"))
     assert list((tmp_path / "temporary").iterdir()) == []
+
+
+@pytest.fixture
+def dated(tmp_path: Path, make_tokenizer: MakeTokenizer) -> str:
+    folder = tmp_path / "dated"
+    make_tokenizer(SPECIAL, DATED).save_pretrained(folder)
+    return str(folder)
+
+
+class Calendar(datetime.date):
+    """A clock that stands still where it is put."""
+
+    now = datetime.date(2026, 1, 31)
+
+    @classmethod
+    def today(cls) -> Calendar:
+        return cls(cls.now.year, cls.now.month, cls.now.day)
+
+
+@pytest.fixture
+def calendar(monkeypatch: pytest.MonkeyPatch) -> type[Calendar]:
+    monkeypatch.setattr("datetime.date", Calendar)
+    monkeypatch.setattr(Calendar, "now", datetime.date(2026, 1, 31))
+    return Calendar
+
+
+def text_of(config: TrainingConfig) -> str:
+    (found,) = inspect_rows(config, rows=1)
+    assert isinstance(found, InspectedRow)
+    return "".join(span.text for span in found.spans)
+
+
+def test_a_run_that_resumes_on_another_day_is_the_same_run_with_the_same_bytes(
+    tmp_path: Path, model_folder: Path, dated: str, calendar: type[Calendar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, model_folder, tokenizer=dated)
+    with Run("train", config, preparation.inputs(config)) as first:
+        started = keep(prepare(config), first.path)
+        before = (first.path / EXAMPLES_FILE).read_bytes()
+    assert started.template_date == "2026-01-31"
+    preparation._forget()
+    monkeypatch.setattr(calendar, "now", datetime.date(2026, 2, 1))
+    again = Run("train", config, preparation.inputs(config))
+    assert again.digest == first.digest
+    assert keep(prepare(config), again.path).template_date == "2026-01-31"
+    assert (again.path / EXAMPLES_FILE).read_bytes() == before
+    assert "Today is 31 January 2026." in text_of(config)
+    # Also where the rows are lost: the date is not.
+    (again.path / EXAMPLES_FILE).write_bytes(b"")
+    keep(prepare(config), again.path)
+    assert (again.path / EXAMPLES_FILE).read_bytes() == before
+    elsewhere = config.model_copy(update={"output": str(tmp_path / "other")})
+    assert prepare(elsewhere).template_date == "2026-02-01"
+    assert "Today is 01 February 2026." in text_of(elsewhere)
+
+
+def test_the_config_may_give_the_date(tmp_path: Path, model_folder: Path, dated: str, calendar: type[Calendar]) -> None:
+    config = config_of(tmp_path, model_folder, tokenizer=dated, template_date="2025-07-08")
+    assert prepare(config).template_date == "2025-07-08"
+    assert "Today is 08 July 2025." in text_of(config)
+
+
+def test_rows_without_a_date_are_the_same_on_any_day(
+    tmp_path: Path, model_folder: Path, calendar: type[Calendar]
+) -> None:
+    assert prepare(config_of(tmp_path, model_folder)).template_date is None

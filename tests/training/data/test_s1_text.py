@@ -14,7 +14,8 @@ import torch
 from s1ray.schemas import Example, Trace
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.data.collate import IGNORE, Dataset, collate
-from s1ray.training.data.examples import ChatRenderer, build_examples
+from s1ray.training.data.examples import build_examples
+from s1ray.training.data.renderer import ChatRenderer
 from tests.support.training_runs import trace
 
 if TYPE_CHECKING:
