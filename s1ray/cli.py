@@ -167,6 +167,28 @@ def train_inspect(
             show(row, console)
 
 
+@stage_apps["train"].command("convert")
+def train_convert(
+    source: Annotated[str, typer.Argument(help="Parquet or JSON Lines file, folder, or data set of the Hub.")],
+    output: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    columns: Annotated[
+        list[str] | None, typer.Option("--column", help="A column's own name: question=problem; may be repeated.")
+    ] = None,
+) -> None:
+    """Write rows of any known kind (s1K, messages, prompt and completion, ...) as Parquet of s1ray's own."""
+    with user_errors():
+        from s1ray.config import load_config
+        from s1ray.training.config import ColumnsConfig
+        from s1ray.training.data.convert import convert
+        from s1ray.training.data.examples import explain
+
+        named = load_config(ColumnsConfig, None, columns) if columns else None
+        converted = convert(source, output, named)
+        if converted.unusable:
+            typer.echo(explain(converted.unusable), err=True)
+        typer.echo(f"{output}: {converted.rows:,} rows of {converted.kind}")
+
+
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],

@@ -44,6 +44,10 @@ VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm
 """Packages whose versions can change a result; those that are installed are recorded."""
 
 
+DATA_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".gz")
+"""Files of rows."""
+
+
 class RunError(S1rayError, RuntimeError):
     """A run folder that cannot be used; the message says which folder, why, and what to do."""
 
@@ -288,8 +292,8 @@ def is_complete(path: str | os.PathLike[str]) -> bool:
 def digest(path: str | os.PathLike[str]) -> str:
     """A digest of a file's or folder's content, 16 hex digits.
 
-    Parquet folders are read byte by byte. Of other folders (models), files over 64 MiB count by name, size and their
-    first and last MiB, so that a large model does not take minutes.
+    Files of rows are read byte by byte. Of others (models), those over 64 MiB count by name, size and their first and
+    last MiB, so that a large model does not take minutes.
 
     Raises:
         MissingError: nothing is there.
@@ -307,7 +311,7 @@ def digest(path: str | os.PathLike[str]) -> str:
     for file in files:
         total.update(f"{file.relative_to(path) if file != path else ''}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
-            if file.suffix != ".parquet" and file.stat().st_size > 64 << 20:
+            if file.suffix not in DATA_SUFFIXES and file.stat().st_size > 64 << 20:
                 total.update(stream.read(1 << 20))
                 stream.seek(-(1 << 20), os.SEEK_END)
             while chunk := stream.read(1 << 20):

@@ -82,6 +82,22 @@ class Trace:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ChatRow:
+    """A conversation to train on: several turns, tools, a system prompt (`s1ray train convert`)."""
+
+    id: str
+    question_id: str
+    """Of the user's first message: rows of one are held out together."""
+    messages: str
+    """JSON: a list of objects with role, content, and where there are some reasoning_content, tool_calls, name,
+    tool_call_id."""
+    tools: str | None = None
+    """JSON: definitions of the tools, as chat templates take them."""
+    finish_reason: str = "stop"
+    """"stop", or "length" where the teacher was cut."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Example:
     """One training sequence: token ids, and which of them carry loss."""
 
@@ -146,7 +162,7 @@ class Evaluation:
     error: str | None = None
 
 
-Row = Question | Trace | Example | Completion | Evaluation
+Row = Question | Trace | ChatRow | Example | Completion | Evaluation
 
 
 def arrow_schema(row_type: type) -> pa.Schema:

@@ -184,6 +184,24 @@ class LoraConfig(Config):
     megabytes, which is loaded on top of the base model."""
 
 
+class ColumnsConfig(Config):
+    """Which column of the rows holds what, where they are not called so already. Give `question` and `attempt` (and
+    `thinking`, unless it is within the attempt), or `messages`.
+    """
+
+    question: str | None = None
+    thinking: str | None = None
+    attempt: str | None = None
+    """The answer."""
+    messages: str | None = None
+    """A list of messages (role and content, or from and value), or its JSON."""
+    system: str | None = None
+    tools: str | None = None
+    """Definitions of the tools that are called in the messages."""
+    id: str | None = None
+    """A name for each row. None: `id`, if there is one, or else made from the question."""
+
+
 class TrainingConfig(ModelRef, StageConfig):
     """A fine-tuning run. The exported Hugging Face folder is `<output>/model`."""
 
@@ -210,7 +228,11 @@ class TrainingConfig(ModelRef, StageConfig):
     )
 
     traces: str
-    """Parquet file, or folder of them, with the traces to train on."""
+    """The rows to train on: a Parquet or JSON Lines file (.jsonl, .jsonl.gz), a folder of them, or a data set of the
+    Hugging Face Hub (org/name, org/name:split, org/name@revision:split). Known by their columns are s1ray's traces, s1K
+    and s1K-1.1, messages or conversations, and prompt with completion."""
+    columns: ColumnsConfig | None = None
+    """Which columns to read, where they have other names."""
     system_prompt: str | None = Field(default=None, min_length=1)
     """System prompt of rows that have none of their own. None: whatever the chat template writes then."""
     train_on: Literal["all", "last"] = "all"

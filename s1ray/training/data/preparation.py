@@ -32,7 +32,7 @@ from s1ray.training.data.dataset import Dataset, writing_rows
 from s1ray.training.data.examples import Unusable, UnusableRows, explain, tokenise
 from s1ray.training.data.held_out import held_out
 from s1ray.training.data.renderer import ChatRenderer
-from s1ray.training.data.sources import count_rows, read_conversations
+from s1ray.training.data.sources import conversations_of, is_on_hub, open_source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -44,6 +44,7 @@ VALIDATION_FILE = "validation.arrow"
 ROWS_FILE = "rows.json"
 """In the run folder: what the rows were made of. Written after them, so they are whole where it is."""
 ROWS_OF = (
+    "columns",
     "thinking_format",
     "system_prompt",
     "train_on",
@@ -144,7 +145,8 @@ def _forget() -> None:
 def inputs(config: TrainingConfig) -> dict[str, str]:
     """The traces, and the model, the tokenizer and the accuracy's questions where they are files."""
     folders = {"model": config.model, "tokenizer": config.tokenizer}
-    found = {"traces": config.traces} | {name: path for name, path in folders.items() if path and Path(path).is_dir()}
+    traces = {} if is_on_hub(config.traces) else {"traces": config.traces}
+    found = traces | {name: path for name, path in folders.items() if path and Path(path).is_dir()}
     if config.accuracy is not None and is_file(config.accuracy.benchmark):
         found["benchmark"] = config.accuracy.benchmark
     return found
@@ -297,12 +299,13 @@ class _Counted:
         self.done = 0
         self._config = config
 
-    def __iter__(self) -> Iterator[Conversation]:
-        total, started = count_rows(self._config.traces), time.monotonic()
+    def __iter__(self) -> Iterator[Conversation | Unusable]:
+        source, started = open_source(self._config.traces), time.monotonic()
         reported = started
-        for conversation in read_conversations(self._config):
+        total = "" if source.rows is None else f" of {source.rows:,}"
+        for conversation in conversations_of(source, self._config.columns):
             self.done += 1
             yield conversation
             if (now := time.monotonic()) - reported > REPORT_SECONDS:
-                log.info("train: %s of %s rows tokenised in %.0f s", f"{self.done:,}", f"{total:,}", now - started)
+                log.info("train: %s%s rows tokenised in %.0f s", f"{self.done:,}", total, now - started)
                 reported = now

@@ -150,8 +150,9 @@ class ChatRenderer:
         prompt = self._prompt(before, history, conversation.tools)
         end = self.turn_end
         if answer.tool_calls:
-            end = self._calls(history, answer, conversation.tools) + end
-            response = response if answer.content.strip() else response.rstrip("\n")
+            calls = self._calls(history, answer, conversation.tools)
+            # The line break before a call separates it from a text.
+            end = (calls if answer.content.strip() else calls.lstrip("\n")) + end
         return ChatText(prompt, response.removeprefix(self._frame.opening) + end)
 
     def _prompt(self, before: list[Message], history: Messages, tools: Sequence[Any]) -> str:
