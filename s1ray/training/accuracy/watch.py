@@ -58,7 +58,12 @@ class AccuracyWatch:
         """Measure a model, and keep the result; does nothing where the step is measured already."""
         if self._snapshots.is_measured(step):
             return
-        found = self._answer(step, model)
+        try:
+            found = self._answer(step, model)
+        except Exception as error:
+            # A fault here must neither end the training nor let it wait for ever.
+            log.warning("train: measuring the accuracy after step %d failed", step, exc_info=error)
+            found = not_measured(step, repr(error)[:MAX_MESSAGE])
         if found is None:
             return
         self._snapshots.record(found)
@@ -85,7 +90,8 @@ class AccuracyWatch:
 
         options = _resources(self._config, model)
         settings = self._config.model_dump(mode="json")
-        task = ray.remote(measure).options(max_retries=1, max_calls=1, **options)
+        # A process for each: what an engine leaves behind ends with it.
+        task = ray.remote(max_retries=1, max_calls=1, **options)(measure)
         running = task.remote(settings, str(model), step, self._questions)
         started = said = time.monotonic()
         while True:
