@@ -50,9 +50,12 @@ def measure(settings: dict[str, object], model: str, step: int, questions: Seque
 def _request(question: Question, config: TrainingConfig) -> GenerationRequest:
     settings = config.accuracy
     assert settings is not None
+    messages = [{"role": "user", "content": question.question}]
+    if config.system_prompt is not None:
+        messages.insert(0, {"role": "system", "content": config.system_prompt})
     return GenerationRequest(
         id=question.id,
-        messages=[{"role": "user", "content": question.question}],
+        messages=messages,
         budget=settings.budget,
         temperature=settings.temperature,
         max_tokens=settings.max_tokens,
