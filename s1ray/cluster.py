@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import json
 import logging
 import os
 import re
@@ -18,6 +19,11 @@ from dataclasses import dataclass
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, quiet
+
+NODE_GROUP_LABEL = "ray.io/node-group"
+"""Label of nodes that a launcher started."""
+AUTOSCALER_STATUS_KEY = b"__autoscaling_status"
+"""Where Ray's older autoscaler reports, in the cluster's own store."""
 
 
 @contextlib.contextmanager
@@ -95,6 +101,24 @@ def check_accelerator_type(name: str, field: str) -> None:
         close = difflib.get_close_matches(name, known, n=3)
         meant = f"; did you mean {' or '.join(close)}?" if close else f"; it knows {', '.join(sorted(known))}"
         raise ConfigError(f"{field}: Ray knows no accelerator {name!r}{meant}")
+
+
+def can_grow() -> bool:
+    """Whether an autoscaler may add nodes to the cluster that this process is connected to.
+
+    Nodes that `ray up`, KubeRay or another launcher started carry the name of their group as a label. Ray's older
+    autoscaler sets none, but reports the node types of its configuration, where a cluster that was put together by hand
+    (`ray.init`, `ray start`) reports a type of its own for each node.
+    """
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if any(NODE_GROUP_LABEL in node["Labels"] for node in ray.nodes() if node["Alive"]):
+        return True
+    status = json.loads(_internal_kv_get(AUTOSCALER_STATUS_KEY) or b"{}")
+    report = status.get("autoscaler_report") or {}
+    types = [*(report.get("active_nodes") or {}), *(report.get("pending_launches") or {})]
+    return any(not name.startswith("node_") for name in types)
 
 
 class _OwnCluster:

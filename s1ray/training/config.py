@@ -299,7 +299,8 @@ class TrainingConfig(ModelRef, StageConfig):
     tracking: TrackingConfig = TrackingConfig()
     checkpoints: CheckpointsConfig = CheckpointsConfig()
     max_restarts: int = Field(default=3, ge=0)
-    """How often the workers are restarted from the newest checkpoint after one of them died."""
+    """How often the workers are restarted from the newest checkpoint after one of them died; and as often, how often a
+    start is tried again for which the cluster did not have the resources within ten minutes."""
     export_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     """Precision of the exported weights."""
     push_to: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")

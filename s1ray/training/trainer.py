@@ -35,6 +35,7 @@ from s1ray.training.monitoring.progress import Progress
 from s1ray.training.monitoring.tracking import Tracker, check_packages, open_trackers
 from s1ray.training.planning.plan import Rows, memory_warning, plan
 from s1ray.training.publishing import check_upload, upload, write_card
+from s1ray.training.startup import START_MINUTES, START_TIMEOUT, Awaited, Workers, check_room, patient
 
 if TYPE_CHECKING:
     from ray.train import TrainingFailedError
@@ -69,6 +70,8 @@ def publish(config: TrainingConfig, run: Run) -> None:
 
 def work(config: TrainingConfig, run: Run) -> None:
     """Fine-tune, in an open run folder."""
+    import ray
+
     training_set = preparation.keep(preparation.prepare(config), run.path)
     _record(run, training_set)
     total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
@@ -77,8 +80,11 @@ def work(config: TrainingConfig, run: Run) -> None:
         if (warning := memory_warning(config, Rows.of(training_set.examples, config))) is not None:
             log.warning("train: %s", warning)
         _resume(config, run.path)
-        with Progress(metrics_path, total_steps, trackers=_trackers(config, run)), _measuring(config, run.path):
-            outcome = _fit(config, run.path)
+        workers = Workers.of(config, ray.cluster_resources())
+        check_room(workers)
+        progress = Progress(metrics_path, total_steps, trackers=_trackers(config, run), awaited=Awaited(workers))
+        with progress, _measuring(config, run.path):
+            outcome = _fit(config, run.path, workers)
         if config.accuracy is not None:
             run.figures |= finish(config, run.path, run.path / MODEL_FOLDER, total_steps)
     shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
@@ -146,7 +152,7 @@ def _record(run: Run, training_set: TrainingSet) -> None:
     run.figures["tokens_per_epoch"] = sum(training_set.examples.lengths)
 
 
-def _fit(config: TrainingConfig, output: Path) -> Outcome:
+def _fit(config: TrainingConfig, output: Path, workers: Workers) -> Outcome:
     """Run the training loop on Ray Train's workers; the first worker's outcome.
 
     Raises:
@@ -155,11 +161,12 @@ def _fit(config: TrainingConfig, output: Path) -> Outcome:
     """
     import ray.train
 
-    trainer = _trainer(config, output)
+    trainer = _trainer(config, output, workers)
     try:
-        outcome: Outcome = trainer.fit().return_value
+        with patient():
+            outcome: Outcome = trainer.fit().return_value
     except ray.train.TrainingFailedError as error:
-        if (cause := _cause(error)) is None:
+        if (cause := _cause(error, config.max_restarts)) is None:
             raise
         raise RunError(
             f"{output}: training failed: {cause}\nrun the same command again to resume from the newest checkpoint"
@@ -179,35 +186,28 @@ def _fit(config: TrainingConfig, output: Path) -> Outcome:
     return outcome
 
 
-def _trainer(config: TrainingConfig, output: Path) -> TorchTrainer:
-    import ray
+def _trainer(config: TrainingConfig, output: Path, workers: Workers) -> TorchTrainer:
     import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
-    resources = ray.cluster_resources()
-    use_gpu = config.device != "cpu" and (
-        config.device == "gpu" or config.accelerator_type is not None or resources.get("GPU", 0) > 0
-    )
-    per_worker = {"CPU": config.cpus_per_worker} | ({"GPU": 1} if use_gpu else {})
-    for kind, each in per_worker.items():
-        if (there := resources.get(kind, 0)) < (needed := config.num_workers * each):
-            log.warning("train: needs %d %ss, the cluster has %d now; waiting until it has grown", needed, kind, there)
-    if config.accelerator_type is not None and f"accelerator_type:{config.accelerator_type}" not in resources:
-        log.warning("train: the cluster has no %s now; waiting until it has", config.accelerator_type)
+    from s1ray.training.process_group import NodeAddressConfig
+
     return TorchTrainer(
         train_worker,
         train_loop_config=config.model_dump(mode="json") | {"output": str(output)},
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        torch_config=NodeAddressConfig(backend="nccl" if workers.on_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=config.num_workers,
-            use_gpu=use_gpu,
-            accelerator_type=config.accelerator_type if use_gpu else None,
-            resources_per_worker=per_worker,
+            num_workers=workers.number,
+            use_gpu=workers.on_gpu,
+            accelerator_type=workers.accelerator_type,
+            resources_per_worker=dict(workers.each),
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS_FOLDER,
             storage_path=str(output),
-            failure_config=ray.train.FailureConfig(max_failures=config.max_restarts),
+            failure_config=ray.train.FailureConfig(
+                max_failures=config.max_restarts, controller_failure_limit=config.max_restarts
+            ),
             logging_config=ray.train.LoggingConfig(log_level="WARNING"),
             checkpoint_config=ray.train.CheckpointConfig(
                 num_to_keep=config.checkpoints.keep,
@@ -218,8 +218,12 @@ def _trainer(config: TrainingConfig, output: Path) -> TorchTrainer:
     )
 
 
-def _cause(error: TrainingFailedError) -> str | None:
-    """The reasons that are outside of this program, if there are any; None: a worker met a bug."""
+def _cause(error: TrainingFailedError, restarts: int) -> str | None:
+    """The reasons that are outside of this program, if there are any; None: a worker met a bug.
+
+    Args:
+        restarts: how often the workers were to be restarted.
+    """
     import torch
 
     failures: dict[int | None, Exception] = getattr(error, "worker_failures", None) or {
@@ -229,6 +233,12 @@ def _cause(error: TrainingFailedError) -> str | None:
     for rank, failure in failures.items():
         if isinstance(failure, torch.OutOfMemoryError):
             reason = f"out of GPU memory: {failure}; --dry-run says which settings need less"
+        elif type(failure).__name__ == "WorkerGroupStartupTimeoutError":
+            reason = (
+                f"the workers could not start: in each of {restarts + 1} attempt(s) the cluster did not have what they "
+                f"need within {START_MINUTES} minutes (max_restarts allows for more attempts, {START_TIMEOUT} for more "
+                "time)"
+            )
         elif isinstance(failure, S1rayError) or type(failure).__module__.split(".")[0] == "ray":
             # Ray's own errors report a process or a node that died.
             reason = str(failure).strip()

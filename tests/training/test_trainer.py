@@ -19,6 +19,7 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.data.preparation import prepare
 from s1ray.training.planning import hardware
 from s1ray.training.planning.plan import Rows, plan
+from s1ray.training.startup import Workers
 from s1ray.training.trainer import train
 from tests.support.training_runs import changed, trace, training_config
 from tests.training.conftest import QWEN_TEMPLATE, MakeTokenizer
@@ -202,9 +203,9 @@ def failed(config: MakeConfig, monkeypatch: pytest.MonkeyPatch, **errors: Except
         def fit(self) -> None:
             raise ray.train.WorkerGroupError("Traceback of a worker", failures)
 
-    monkeypatch.setattr(trainer, "_trainer", lambda settings, output: Failing())
+    monkeypatch.setattr(trainer, "_trainer", lambda settings, output, workers: Failing())
     with pytest.raises(Exception) as raised:
-        trainer._fit(config([row(0)]), Path("runs/x"))
+        trainer._fit(config([row(0)]), Path("runs/x"), Workers(2, {"CPU": 1}))
     return raised
 
 

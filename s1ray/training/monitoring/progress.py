@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import threading
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from s1ray.training.monitoring.metrics import StepMetrics, read_metrics
 from s1ray.training.monitoring.tracking import Tracker
@@ -17,6 +18,18 @@ from s1ray.training.monitoring.tracking import Tracker
 log = logging.getLogger("s1ray")
 
 POLL_SECONDS = 0.5
+LONG_STEP = 10
+"""A step is mentioned as long after so many times the patience."""
+
+
+class Awaited(Protocol):
+    """What a run waits for (`startup.Awaited`)."""
+
+    def stepped(self) -> None:
+        """Called when there are new steps."""
+
+    def __call__(self, *, finished: bool) -> str | None:
+        """In a few words; None: for the next step, as always. `finished`: there are no more steps."""
 
 
 class Progress:
@@ -25,18 +38,31 @@ class Progress:
     Use it as a context manager around the run.
     """
 
-    def __init__(self, path: Path, total_steps: int, *, trackers: Sequence[Tracker] = (), interval: float = 10.0):
+    def __init__(
+        self,
+        path: Path,
+        total_steps: int,
+        *,
+        trackers: Sequence[Tracker] = (),
+        awaited: Awaited | None = None,
+        interval: float = 10.0,
+        patience: float = 60.0,
+    ):
         """Prepare to follow a file that may not exist yet.
 
         Args:
             trackers: each gets every step once, in order, and is closed at the end. One that fails is dropped.
+            awaited: says what is awaited where there are no steps.
             interval: seconds between log lines.
+            patience: seconds between lines on what is awaited; at the start the first comes after `interval`.
         """
         self._path = path
         self._bytes = 0
         self._total = total_steps
         self._trackers = list(trackers)
+        self._awaited = awaited
         self._interval = interval
+        self._patience = patience
         self._tracked = 0
         self._failed = False
         self._stop = threading.Event()
@@ -73,27 +99,51 @@ class Progress:
         )
         with Bar(*columns, console=Console(stderr=True)) as bar:
             task = bar.add_task("starting the workers", total=self._total)
+            stepped = said_at = time.monotonic()
             while True:
                 stopped = self._stop.wait(POLL_SECONDS)
                 if latest := self._latest():
                     bar.update(task, completed=latest["step"], description=describe(latest))
+                    stepped = said_at = time.monotonic()
+                elif not stopped and time.monotonic() - said_at >= self._interval:
+                    said_at = time.monotonic()
+                    if what := self._waiting(said_at - stepped):
+                        bar.update(task, description=what)
                 if stopped:
                     return
 
     def _lines(self) -> None:
         waiting: StepMetrics | None = None
-        started = shown_at = time.monotonic()
+        said = False
+        stepped = said_at = shown_at = time.monotonic()
         while True:
             stopped = self._stop.wait(POLL_SECONDS)
-            waiting = self._latest() or waiting
+            if latest := self._latest():
+                waiting, stepped = latest, time.monotonic()
+                said_at = stepped
             if waiting and (stopped or time.monotonic() - shown_at >= self._interval):
                 log.info("train: step %d/%d, %s", waiting["step"], self._total, describe(waiting))
                 waiting, shown_at = None, time.monotonic()
-            elif not self._tracked and time.monotonic() - shown_at >= self._interval:
-                shown_at = time.monotonic()
-                log.info("train: the workers are starting (%.0f s)", shown_at - started)
+            elif not stopped and time.monotonic() - said_at >= (self._patience if said else self._interval):
+                said, said_at = True, time.monotonic()
+                if what := self._waiting(said_at - stepped):
+                    log.info("train: %s", what)
             if stopped:
                 return
+
+    def _waiting(self, seconds: float) -> str | None:
+        """What is awaited, after so long without a step; None: nothing but a step that takes its time."""
+        what: str | None = "the workers are starting"
+        if self._awaited is not None:
+            # Ray raises all sorts of errors where it has just lost a node; the run is told of them elsewhere.
+            try:
+                what = self._awaited(finished=self._tracked >= self._total)
+            except Exception as error:
+                what = f"Ray does not answer ({type(error).__name__})"
+        if what is None and seconds < LONG_STEP * self._patience:
+            return None
+        since = "no step for " if self._tracked else ""
+        return f"{what or 'the workers are there, and still at a step'} ({since}{seconds:.0f} s)"
 
     def _latest(self) -> StepMetrics | None:
         """The newest step since the last call; passes all new steps to the trackers."""
@@ -102,6 +152,9 @@ class Progress:
             return None
         self._bytes = found
         lines = read_metrics(self._path)
+        if lines and self._awaited is not None:
+            with contextlib.suppress(Exception):
+                self._awaited.stepped()
         for line in lines:
             if line["step"] > self._tracked:
                 self._tracked = line["step"]

@@ -9,9 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 
+from s1ray.errors import UnreachableError
 from s1ray.training.config import TrainingConfig
 from s1ray.training.planning.gpus import gpu_memory
 
+LOCAL, ANY = "local", "auto"
+"""Values of RAY_ADDRESS: a new cluster on this machine; the one that runs here, if one does."""
 GPUS_PER_NODE = 8
 """GPUs of a node of which only the accelerator is known."""
 
@@ -91,12 +94,19 @@ def _cluster_nodes() -> list[Node] | None:
     """The cluster's live nodes; None without a cluster to ask."""
     import ray
 
-    if not ray.is_initialized() and "RAY_ADDRESS" not in os.environ:
-        return None
     from s1ray.cluster import connected
 
-    with connected():
-        return [_node(entry["Resources"]) for entry in ray.nodes() if entry["Alive"]]
+    address = os.environ.get("RAY_ADDRESS") or LOCAL
+    if address == LOCAL and not ray.is_initialized():
+        # Connecting would start a cluster.
+        return None
+    try:
+        with connected():
+            return [_node(entry["Resources"]) for entry in ray.nodes() if entry["Alive"]]
+    except UnreachableError:
+        if address == ANY:
+            return None
+        raise
 
 
 def _node(resources: dict[str, float]) -> Node:

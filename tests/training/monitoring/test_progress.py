@@ -86,7 +86,7 @@ def test_a_tracker_that_fails_is_dropped_and_the_others_continue(
 
 def test_a_start_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = threading.Event()
-    monkeypatch.setattr(log, "info", lambda text, *values: said.set() if "are starting" in text else None)
+    monkeypatch.setattr(log, "info", lambda text, *values: said.set() if "are starting" in text % values else None)
     with Progress(tmp_path / "metrics.jsonl", 3, interval=0.01):
         assert said.wait(10)
 
