@@ -33,7 +33,8 @@ from s1ray.training.monitoring.metrics import METRICS_FILE, MetricsFile, StepMet
 from s1ray.training.monitoring.plots import plot_loss
 from s1ray.training.monitoring.progress import Progress
 from s1ray.training.monitoring.tracking import Tracker, check_packages, open_trackers
-from s1ray.training.planning.plan import Rows, memory_warning, plan
+from s1ray.training.planning.disk import check_disk
+from s1ray.training.planning.plan import Rows, disk_needs, memory_warning, plan
 from s1ray.training.publishing import check_upload, upload, write_card
 from s1ray.training.startup import START_MINUTES, START_TIMEOUT, Awaited, Workers, check_room, patient
 
@@ -72,9 +73,12 @@ def work(config: TrainingConfig, run: Run) -> None:
     """Fine-tune, in an open run folder."""
     import ray
 
-    training_set = preparation.keep(preparation.prepare(config), run.path)
-    _record(run, training_set)
+    training_set = preparation.prepare(config)
     total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
+    for need in disk_needs(config, total_steps):
+        check_disk(need)
+    training_set = preparation.keep(training_set, run.path)
+    _record(run, training_set)
     metrics_path = run.path / METRICS_FILE
     with connected(), stop_on_sigterm(run.path):
         if (warning := memory_warning(config, Rows.of(training_set.examples, config))) is not None:

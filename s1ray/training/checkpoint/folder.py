@@ -73,6 +73,12 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
+def newest(folder: Path) -> Newest | None:
+    """The newest whole checkpoint in a folder, if any; changes nothing."""
+    whole = [path for path in sorted(folder.glob(f"{PREFIX}*")) if is_whole(path)]
+    return _newest(whole)
+
+
 def repair(folder: Path) -> Newest | None:
     """Bring a checkpoint folder into a state to resume from; nothing else may be writing to it.
 
@@ -97,6 +103,10 @@ def repair(folder: Path) -> Newest | None:
             shutil.rmtree(path)
     if _listed(folder / RAY_TRAIN_LIST) != {path.name for path in whole}:
         _write_list(folder, whole)
+    return _newest(whole)
+
+
+def _newest(whole: list[Path]) -> Newest | None:
     if not whole:
         return None
     state = json.loads((whole[-1] / STATE_FILE).read_text(encoding="utf-8"))

@@ -16,6 +16,7 @@ from s1ray.training.data.schedule import steps_per_epoch, warmup_steps
 from s1ray.training.model.checks import check_heads
 from s1ray.training.planning.architecture import network_without_weights, read_architecture, row_cost
 from s1ray.training.planning.busy import busy_lines
+from s1ray.training.planning.disk import DiskNeed, disk_line, disk_need
 from s1ray.training.planning.hardware import Hardware, find_hardware
 from s1ray.training.planning.memory import Architecture, MemoryEstimate, Workload, estimate
 from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for, size
@@ -46,6 +47,7 @@ def plan(config: TrainingConfig) -> list[str]:
         f"{100 * waste:.1f} % padding",
         *busy_lines(config, lambda changed: rows.busy(changed, per_epoch), lambda size: _heads_divide(config, size)),
         *memory_lines(config, rows),
+        *(disk_line(need) for need in disk_needs(config, total)),
     ]
     lines.extend(accuracy_lines(config, total))
     if training_set.held_out:
@@ -121,6 +123,15 @@ def _heads_divide(config: TrainingConfig, size: int) -> bool:
     except ConfigError:
         return False
     return True
+
+
+def disk_needs(config: TrainingConfig, total_steps: int) -> list[DiskNeed]:
+    """The room that the run needs in its folder; empty where the model's config cannot be read."""
+    architecture = read_architecture(config)
+    if architecture is None:
+        return []
+    decided = config if config.precision != "auto" else _decided(config, find_hardware(config))
+    return [disk_need(decided, architecture, total_steps=total_steps)]
 
 
 def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:
