@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from s1ray.config import ConfigError
-from s1ray.errors import S1rayError
+from s1ray.errors import MissingError, S1rayError
 from s1ray.runs import OtherRunError, Run, RunError
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training import trainer
@@ -91,6 +91,15 @@ def test_the_estimate_is_of_the_largest_micro_batch_of_all_steps(config: MakeCon
     assert not padded.several_examples
     shared = rows.workload(config([row(0)], max_length=1000, global_batch=4, num_workers=2, sequence_parallel=2))
     assert shared.tokens == -(-packed.tokens // 2)
+
+
+def test_missing_traces_are_noticed_before_the_hub_is_asked_for_a_model(
+    config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **options: pytest.fail("asked the network"))
+    settings = config([row(0)], model="nobody/nothing")
+    with pytest.raises(MissingError, match="nowhere"):
+        plan(settings.model_copy(update={"traces": "nowhere.parquet"}))
 
 
 def test_too_long_rows_are_refused_with_their_ids(config: MakeConfig) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from s1ray.config import ConfigError
+from s1ray.schemas import Trace, table_files
 from s1ray.training.accuracy.questions import accuracy_lines
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.batching import BY_TOKENS, Layout, RowCost, busy_share, global_batch, lay_out, padding
@@ -28,7 +29,10 @@ def plan(config: TrainingConfig) -> list[str]:
 
     Raises:
         ConfigError: the model, the tokenizer or the rows do not fit the config.
+        MissingError: there are no traces.
     """
+    # Whether the traces are there is known at once; the model may be asked for on the hub.
+    table_files(config.traces, Trace)
     check_requirements(config)
     training_set = prepare(config)
     check_ids(config, training_set.largest_id)
