@@ -6,8 +6,8 @@ import os
 
 import pytest
 
+from s1ray.cluster import NODE_GROUP_LABEL, can_grow
 from s1ray.runs import RunError
-from s1ray.training import startup
 from s1ray.training.process_group import interface_of
 from s1ray.training.startup import START_TIMEOUT, Awaited, Workers, check_room, patient
 from tests.support.training_runs import training_config
@@ -19,8 +19,6 @@ LARGE = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
 def a_cluster(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], grows: bool = False) -> None:
     import ray
     import ray.util
-
-    from s1ray.cluster import NODE_GROUP_LABEL
 
     labels = {NODE_GROUP_LABEL: "workers"} if grows else {}
     entries = [{"Resources": node, "Alive": True, "Labels": labels} for node in nodes]
@@ -74,11 +72,11 @@ def test_the_older_autoscaler_is_known_by_its_node_types(monkeypatch: pytest.Mon
         monkeypatch.setattr("ray.experimental.internal_kv._internal_kv_get", lambda key: text.encode())
 
     reports('{"autoscaler_report": {"active_nodes": {"node_4f0c": 1}, "pending_launches": {}}}')
-    assert not startup.can_grow()
+    assert not can_grow()
     reports('{"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}')
-    assert startup.can_grow()
+    assert can_grow()
     reports('{"autoscaler_report": null}')
-    assert not startup.can_grow()
+    assert not can_grow()
 
 
 def test_workers_that_start_are_at_work_or_were_lost_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

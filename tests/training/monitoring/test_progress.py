@@ -91,6 +91,53 @@ def test_a_start_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert said.wait(10)
 
 
+class Waiting:
+    """Always waits for the same, once there was a step."""
+
+    def __init__(self) -> None:
+        self.stepped_times = 0
+
+    def stepped(self) -> None:
+        self.stepped_times += 1
+
+    def __call__(self, *, finished: bool) -> str | None:
+        if self.stepped_times == 0:
+            raise ConnectionError("the head node restarts")
+        return "the model is being written" if finished else "waiting again for 2 worker(s)"
+
+
+def test_what_is_awaited_is_said_at_the_start_and_after_a_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, said = tmp_path / "metrics.jsonl", list[str]()
+    heard = threading.Condition()
+
+    def info(text: str, *values: object) -> None:
+        with heard:
+            said.append(text % values)
+            heard.notify()
+
+    def hears(part: str) -> bool:
+        with heard:
+            return heard.wait_for(lambda: any(part in line for line in said), timeout=10)
+
+    monkeypatch.setattr(log, "info", info)
+    with Progress(path, 2, awaited=Waiting(), interval=0.01, patience=0.6):
+        assert hears("Ray does not answer (ConnectionError) (")
+        write(path, line(1))
+        assert hears("waiting again for 2 worker(s) (no step for ")
+        write(path, line(1), line(2))
+        assert hears("the model is being written (no step for ")
+
+
+def test_a_step_that_takes_its_time_is_not_remarked_on_at_once(tmp_path: Path) -> None:
+    class Steps(Waiting):
+        def __call__(self, *, finished: bool) -> str | None:
+            return None
+
+    progress = Progress(tmp_path / "metrics.jsonl", 2, awaited=Steps(), patience=60)
+    assert progress._waiting(120) is None
+    assert "still at a step" in str(progress._waiting(700))
+
+
 def test_trackers_learn_that_a_run_has_failed(tmp_path: Path) -> None:
     recorder = Recorder()
     with pytest.raises(RuntimeError), Progress(tmp_path / "metrics.jsonl", 3, trackers=[recorder]):

@@ -28,8 +28,8 @@ MODEL = Architecture(
 )
 
 
-def need(free: int | None = 2000 * GIB, **changes: int) -> DiskNeed:
-    return dataclasses.replace(DiskNeed(Path("/runs/x"), 400 * GIB, 2, 0, 60 * GIB, 1, free), **changes)
+def need(free: int | None = 2000 * GIB, present: int = 0) -> DiskNeed:
+    return DiskNeed(Path("/runs/x"), 400 * GIB, 2, present, 60 * GIB, 1, free)
 
 
 def test_a_checkpoint_holds_weights_moments_and_master_weights_by_precision_stage_and_lora() -> None:
