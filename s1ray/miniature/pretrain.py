@@ -33,7 +33,8 @@ from s1ray.errors import InputError
 from s1ray.miniature.corpus import EARLY, LATE, QUESTION_SHARE, Document, documents
 from s1ray.miniature.pool import benchmark_keys
 from s1ray.miniature.tokenizer import END_OF_TEXT, PAD, TURN_END, save_tokenizer, train_tokenizer
-from s1ray.storage import write_text, writing
+from s1ray.storage import write_json, write_text, writing
+from s1ray.training.model.spellings import with_both_spellings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
@@ -302,6 +303,8 @@ class Training:
             pad_token_id=self.tokenizer.convert_tokens_to_ids(PAD),
         )
         model.save_pretrained(str(folder))
+        settings = json.loads((folder / "config.json").read_text())
+        write_json(folder / "config.json", with_both_spellings(settings))
         (folder / "model.safetensors").chmod(0o644)
         save_tokenizer(self.tokenizer, folder)
         record = {

@@ -24,6 +24,7 @@ from s1ray.storage import remove, write_json
 from s1ray.training.config import TrainingConfig
 from s1ray.training.model.engine import Engine
 from s1ray.training.model.lora import BASE, UPDATE, merge
+from s1ray.training.model.readers import join_config, write_tokenizer
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -62,7 +63,12 @@ def export(
                     _write_adapter(engine, config, temporary, pieces)
                 else:
                     _write_model(engine.model, tokenizer, turn_end, config, temporary, pieces, shard_bytes)
-                tokenizer.save_pretrained(temporary)
+                commit = getattr(engine.model.config, "_commit_hash", None)
+                join_config(temporary, config.model, commit)
+                if config.tokenizer is None:
+                    write_tokenizer(temporary, tokenizer, config.model, commit)
+                else:
+                    write_tokenizer(temporary, tokenizer, config.tokenizer, None)
     finally:
         # All workers take part in gathering every weight, also after the first one has failed to write one.
         for _ in pieces:
