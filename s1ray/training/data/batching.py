@@ -14,6 +14,7 @@ stay empty. What the workers still wait for each other is said by `busy_share`.
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,11 +51,14 @@ BY_TOKENS = RowCost()
 """Attention costs nothing."""
 
 
+@functools.lru_cache(maxsize=2)
 def epoch_order(num_examples: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
     """The order of the examples in an epoch: int64 permutation of length `num_examples`."""
     import numpy as np
 
-    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_examples)
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_examples)
+    order.setflags(write=False)
+    return order
 
 
 def global_batch(step: int, num_examples: int, batch_size: int, seed: int) -> list[int]:

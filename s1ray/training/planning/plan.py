@@ -84,17 +84,17 @@ class Rows:
 
     def layouts(self, config: TrainingConfig, steps: int) -> list[Layout]:
         """How the examples of the first steps are spread over the workers."""
-        return [
-            lay_out(
-                self.lengths,
-                global_batch(step, len(self.lengths), config.global_batch, config.seed),
-                num_workers=config.data_parallel,
-                micro_batch_tokens=config.micro_batch,
-                packing=config.packing,
-                cost=self.cost,
-            )
-            for step in range(steps)
-        ]
+        return [self._layout(config, step) for step in range(steps)]
+
+    def _layout(self, config: TrainingConfig, step: int) -> Layout:
+        return lay_out(
+            self.lengths,
+            global_batch(step, len(self.lengths), config.global_batch, config.seed),
+            num_workers=config.data_parallel,
+            micro_batch_tokens=config.micro_batch,
+            packing=config.packing,
+            cost=self.cost,
+        )
 
     def busy(self, config: TrainingConfig, steps: int) -> float:
         """The part of their time in the first steps that the workers are busy, 0 to 1."""
@@ -103,19 +103,24 @@ class Rows:
     def workload(self, config: TrainingConfig) -> Workload:
         """The largest micro-batch of any step of the run."""
         steps = steps_per_epoch(len(self.lengths), config.global_batch) * config.epochs
-        layouts = self.layouts(config, steps)
-        batches = {batch for layout in layouts for worker in layout for batch in worker if batch}
-        tokens = [
-            sum(self.lengths[i] for i in batch) if config.packing else len(batch) * max(self.lengths[i] for i in batch)
-            for batch in batches
-        ]
-        part = config.sequence_parallel
+        tokens = trained = 0
+        several = accumulates = False
+        # One step at a time: a large run has hundreds of thousands.
+        for step in range(steps):
+            layout = self._layout(config, step)
+            accumulates |= len(layout[0]) > 1
+            for batch in (batch for worker in layout for batch in worker if batch):
+                lengths = [self.lengths[index] for index in batch]
+                tokens = max(tokens, sum(lengths) if config.packing else len(batch) * max(lengths))
+                trained = max(trained, sum(self.trained[index] for index in batch))
+                several |= config.packing and len(batch) > 1
+        tokens = -(-tokens // config.sequence_parallel)
+        # All trained tokens of a shared row may belong to one worker.
         return Workload(
-            tokens=-(-max(tokens) // part),
-            # All trained tokens of a shared row may belong to one worker.
-            trained_tokens=min(max(sum(self.trained[i] for i in batch) for batch in batches), -(-max(tokens) // part)),
-            several_examples=config.packing and any(len(batch) > 1 for batch in batches),
-            accumulates=any(len(layout[0]) > 1 for layout in layouts),
+            tokens=tokens,
+            trained_tokens=min(trained, tokens),
+            several_examples=several,
+            accumulates=accumulates,
         )
 
 
