@@ -14,6 +14,11 @@ def growth(work: Callable[[], object]) -> int:
     return _status("VmHWM") - before
 
 
+def resident() -> dict[str, int]:
+    """Resident memory now, in bytes: the process's own (RssAnon), and files that it has mapped (RssFile)."""
+    return {field: _status(field) for field in ("RssAnon", "RssFile")}
+
+
 def _status(field: str) -> int:
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field + ":"):
