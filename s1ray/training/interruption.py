@@ -16,9 +16,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+
+from s1ray.runs import RunError
 
 STOP_FILE = "stop"
 """In the run folder: stop after the next step, with a checkpoint."""
@@ -63,8 +65,11 @@ class PreemptionNotice:
 
 
 @contextlib.contextmanager
-def stop_on_sigterm(output: Path) -> Iterator[None]:
+def stop_on_sigterm(output: Path, began: Callable[[], bool]) -> Iterator[None]:
     """Inside the block SIGTERM asks the workers to save and stop; a second one ends this process as usual.
+
+    Where no step has been taken yet there is nothing to save, and perhaps no worker that would look: the first one
+    already ends the block, with a RunError.
 
     Deletes the stop request of an earlier start of the run. Only the main thread can handle signals; in another thread
     the block does nothing else.
@@ -78,6 +83,8 @@ def stop_on_sigterm(output: Path) -> Iterator[None]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, previous)
+        if not began():
+            raise RunError(f"{output}: stopped before a step was taken; run the same command again")
         stop_file.touch()
         os.write(2, b"train: asked to stop; saving a checkpoint first\n")
 

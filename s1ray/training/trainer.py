@@ -80,14 +80,19 @@ def work(config: TrainingConfig, run: Run) -> None:
     training_set = preparation.keep(training_set, run.path)
     _record(run, training_set)
     metrics_path = run.path / METRICS_FILE
-    with connected(), stop_on_sigterm(run.path):
+    with connected():
         if (warning := memory_warning(config, Rows.of(training_set.examples, config))) is not None:
             log.warning("train: %s", warning)
         _resume(config, run.path)
         workers = Workers.of(config, ray.cluster_resources())
         check_room(workers)
         progress = Progress(metrics_path, total_steps, trackers=_trackers(config, run), awaited=Awaited(workers))
-        with progress, _measuring(config, run.path):
+        known = len(read_metrics(metrics_path))
+        with (
+            stop_on_sigterm(run.path, lambda: len(read_metrics(metrics_path)) > known),
+            progress,
+            _measuring(config, run.path),
+        ):
             outcome = _fit(config, run.path, workers)
         if config.accuracy is not None:
             run.figures |= finish(config, run.path, run.path / MODEL_FOLDER, total_steps)
