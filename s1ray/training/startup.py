@@ -14,7 +14,7 @@ from typing import Any
 
 from s1ray.cluster import can_grow
 from s1ray.runs import RunError
-from s1ray.training.config import TrainingConfig
+from s1ray.training.config import AccuracyConfig, TrainingConfig
 
 START_MINUTES = 10
 """How long Ray Train waits for nodes and workers at a time; nodes that are started for a run need minutes."""
@@ -71,6 +71,21 @@ def check_room(workers: Workers) -> None:
             f"this run needs {workers}; the Ray cluster of {len(nodes)} node(s) ({_totals(nodes, workers)}) has room "
             f"for {room}, and no autoscaler that would add nodes: add them, or set num_workers to {max(room, 1)} or "
             "fewer (steps and batches stay the same)"
+        )
+
+
+def check_spare_gpus(workers: Workers, accuracy: AccuracyConfig) -> None:
+    """Look whether the connected cluster has GPUs for measuring the accuracy, too, or may still grow.
+
+    Raises:
+        RunError: neither; the measurements would wait for ever.
+    """
+    there = int(sum(node.get("GPU", 0) for node in _nodes()))
+    spare = there - workers.number
+    if workers.on_gpu and spare < accuracy.tensor_parallel_size and not can_grow():
+        raise RunError(
+            f"accuracy needs {accuracy.tensor_parallel_size} GPU(s) beside those of the {workers.number} worker(s); the "
+            f"Ray cluster has {there}, and no autoscaler that would add some: lower num_workers, or leave accuracy out"
         )
 
 

@@ -36,7 +36,7 @@ from s1ray.training.monitoring.tracking import Tracker, check_packages, open_tra
 from s1ray.training.planning.disk import check_disk
 from s1ray.training.planning.plan import Rows, disk_needs, memory_warning, plan
 from s1ray.training.publishing import check_upload, upload, write_card
-from s1ray.training.startup import START_MINUTES, START_TIMEOUT, Awaited, Workers, check_room, patient
+from s1ray.training.startup import START_MINUTES, START_TIMEOUT, Awaited, Workers, check_room, check_spare_gpus, patient
 
 if TYPE_CHECKING:
     from ray.train import TrainingFailedError
@@ -86,6 +86,8 @@ def work(config: TrainingConfig, run: Run) -> None:
         _resume(config, run.path)
         workers = Workers.of(config, ray.cluster_resources())
         check_room(workers)
+        if config.accuracy is not None:
+            check_spare_gpus(workers, config.accuracy)
         progress = Progress(metrics_path, total_steps, trackers=_trackers(config, run), awaited=Awaited(workers))
         known = len(read_metrics(metrics_path))
         with (

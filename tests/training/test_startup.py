@@ -8,8 +8,9 @@ import pytest
 
 from s1ray.cluster import NODE_GROUP_LABEL, can_grow
 from s1ray.runs import RunError
+from s1ray.training.config import AccuracyConfig
 from s1ray.training.process_group import interface_of
-from s1ray.training.startup import START_TIMEOUT, Awaited, Workers, check_room, patient
+from s1ray.training.startup import START_TIMEOUT, Awaited, Workers, check_room, check_spare_gpus, patient
 from tests.support.training_runs import training_config
 
 SMALL = {"CPU": 4.0}
@@ -52,6 +53,17 @@ def test_a_cluster_that_cannot_grow_is_refused_with_the_numbers(monkeypatch: pyt
         r"8 GPU\(s\)\) has room for 8, and no autoscaler.*set num_workers to 8 or fewer",
     ):
         check_room(Workers(16, {"CPU": 1.0, "GPU": 1.0}))
+
+
+def test_measuring_the_accuracy_needs_gpus_that_no_worker_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracy = AccuracyConfig(benchmark="miniature", tensor_parallel_size=2)
+    a_cluster(monkeypatch, SMALL, LARGE)
+    check_spare_gpus(Workers(6, {"CPU": 1.0, "GPU": 1.0}), accuracy)
+    check_spare_gpus(Workers(96, {"CPU": 1.0}), accuracy)
+    with pytest.raises(RunError, match=r"accuracy needs 2 GPU\(s\) beside those of the 7 worker\(s\); .* has 8"):
+        check_spare_gpus(Workers(7, {"CPU": 1.0, "GPU": 1.0}), accuracy)
+    a_cluster(monkeypatch, LARGE, grows=True)
+    check_spare_gpus(Workers(8, {"CPU": 1.0, "GPU": 1.0}), accuracy)
 
 
 def test_a_cluster_with_an_autoscaler_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
