@@ -84,7 +84,7 @@ def check_spare_gpus(workers: Workers, accuracy: AccuracyConfig) -> None:
     spare = there - workers.number
     if workers.on_gpu and spare < accuracy.tensor_parallel_size and not can_grow():
         raise RunError(
-            f"accuracy needs {accuracy.tensor_parallel_size} GPU(s) beside those of the {workers.number} worker(s); the "
+            f"accuracy needs {accuracy.tensor_parallel_size} GPU(s) beside the {workers.number} worker(s); the "
             f"Ray cluster has {there}, and no autoscaler that would add some: lower num_workers, or leave accuracy out"
         )
 

@@ -60,7 +60,7 @@ def test_measuring_the_accuracy_needs_gpus_that_no_worker_has(monkeypatch: pytes
     a_cluster(monkeypatch, SMALL, LARGE)
     check_spare_gpus(Workers(6, {"CPU": 1.0, "GPU": 1.0}), accuracy)
     check_spare_gpus(Workers(96, {"CPU": 1.0}), accuracy)
-    with pytest.raises(RunError, match=r"accuracy needs 2 GPU\(s\) beside those of the 7 worker\(s\); .* has 8"):
+    with pytest.raises(RunError, match=r"accuracy needs 2 GPU\(s\) beside the 7 worker\(s\); .* has 8"):
         check_spare_gpus(Workers(7, {"CPU": 1.0, "GPU": 1.0}), accuracy)
     a_cluster(monkeypatch, LARGE, grows=True)
     check_spare_gpus(Workers(8, {"CPU": 1.0, "GPU": 1.0}), accuracy)
