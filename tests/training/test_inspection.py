@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Literal
 
@@ -76,3 +77,25 @@ def test_the_command_takes_the_same_config_as_training(config: TrainingConfig) -
     assert result.exit_code == 0, result.output
     assert "What is 3 + 1?<|im_end|>" in result.output
     assert CliRunner().invoke(app, ["train", *settings, "inspect"]).exit_code == 2
+
+
+def test_conversations_of_a_json_lines_file_are_shown_turn_by_turn(config: TrainingConfig, tmp_path: Path) -> None:
+    chat = [
+        {"role": "system", "content": "Count."},
+        {"role": "user", "content": "1 + 1?"},
+        {"role": "assistant", "content": "<think>one, two</think>2"},
+        {"role": "user", "content": "2 + 1?"},
+        {"role": "assistant", "content": "3", "reasoning_content": "three"},
+    ]
+    rows = [{"id": "chat", "messages": chat}, {"id": "bad", "messages": []}]
+    (tmp_path / "chat.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = config.model_copy(update={"traces": str(tmp_path / "chat.jsonl")})
+    first, second, bad = inspect_rows(settings)
+    system = "<|im_start|>system\nCount.<|im_end|>\n"
+    assert shown(first).split("\n", 1)[1] == (
+        f"⟦{system}<|im_start|>user\n1 + 1?<|im_end|>\n<|im_start|>assistant\n⟧"
+        "<|im_start|>think\none, two\n<|im_start|>answer\nAnswer: 2<|im_end|>\n\n"
+    )
+    assert shown(second).startswith("chat/2: ")
+    assert "Answer: 2<|im_end|>\n<|im_start|>user\n2 + 1?<|im_end|>\n<|im_start|>assistant\n⟧" in shown(second)
+    assert shown(bad) == "bad: unusable, malformed (the conversation is no list of messages, but [])\n"

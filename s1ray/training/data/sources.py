@@ -167,8 +167,9 @@ def _slices(data: datasets.Dataset) -> Iterator[list[dict[str, Any]]]:
 
 
 def _hub_id(traces: str) -> re.Match[str] | None:
-    # A path that begins with a folder that is here is a path, misspelled.
-    return None if os.path.isdir(traces.split("/")[0]) else HUB.fullmatch(traces)
+    # A path that begins with a folder that is here, or ends like a file, is a path, misspelled.
+    is_path = os.path.isdir(traces.split("/")[0]) or traces.endswith((".parquet", ".json", *JSON_LINES))
+    return None if is_path else HUB.fullmatch(traces)
 
 
 def _json_files(path: Path) -> list[Path]:

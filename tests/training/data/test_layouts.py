@@ -140,7 +140,7 @@ def test_a_hub_id_is_told_from_a_path_that_is_not_there(tmp_path: Path, monkeypa
     assert is_on_hub("simplescaling/s1K-1.1")
     assert is_on_hub("simplescaling/s1K:train")
     assert is_on_hub("simplescaling/s1K@main:train")
-    for path in ("runs/traces", "traces.parquet", "/data/traces", "a/b/c.parquet", "runs"):
+    for path in ("runs/traces", "traces.parquet", "data/traces.parquet", "/data/traces", "a/b/c.parquet", "runs"):
         assert not is_on_hub(path)
     with pytest.raises(MissingError, match=r"runs/traces: no such file or folder; give a Parquet or JSON Lines"):
         open_source("runs/traces")
