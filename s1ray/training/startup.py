@@ -119,6 +119,8 @@ class Awaited:
         if group is not None:
             return f"the workers are starting {again}".strip()
         lost = f" ({self._nodes - len(nodes)} node(s) lost)" if len(nodes) < self._nodes else ""
+        if self._newest("PENDING") is None:
+            return f"Ray Train is starting {again}".strip() + lost
         return (
             f"waiting {again}for {self._workers}: the cluster of {len(nodes)} node(s){lost} has "
             f"{_totals(nodes, self._workers)}, {_free(self._workers)} free"
