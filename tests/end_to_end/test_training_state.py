@@ -17,9 +17,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s1ray.training.planning.architecture import read_architecture
+from s1ray.training.planning.disk import checkpoint_bytes
 from tests.support import state_cases as cases
 from tests.support.random_qwen import make_random_model
-from tests.support.training_cases import Weights, in_workers
+from tests.support.training_cases import Weights, config_of, in_workers
 
 QUICK = ("fp32, zero 3", "bf16, zero 2, LoRA")
 SLOW = tuple(case for case in cases.CASES if case not in QUICK)
@@ -62,6 +64,16 @@ def test_the_same_workers_resume_to_exactly_the_same_weights(two: Round) -> None
         for name, expected in first["undisturbed"].items():
             for done in (first["resumed"], first["rewound"], second["undisturbed"], second["resumed"]):
                 np.testing.assert_array_equal(done[name], expected, err_msg=f"{case}: {name}")
+
+
+def test_the_files_are_as_large_as_the_plan_says(rounds: Rounds, two: Round) -> None:
+    for case in two[0]:
+        config = config_of(rounds.model, num_workers=2, export_dtype="bfloat16", **cases.CASES[case])
+        architecture = read_architecture(config)
+        assert architecture is not None
+        files = (rounds.folder / case / "saved_by_two").rglob("*.pt")
+        # Names and records of so small a model are up to a fifth of it.
+        assert 1 <= sum(file.stat().st_size for file in files) / checkpoint_bytes(architecture, config) < 1.3, case
 
 
 @pytest.mark.slow
