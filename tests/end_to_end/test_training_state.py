@@ -72,8 +72,8 @@ def test_the_files_are_as_large_as_the_plan_says(rounds: Rounds, two: Round) -> 
         architecture = read_architecture(config)
         assert architecture is not None
         files = (rounds.folder / case / "saved_by_two").rglob("*.pt")
-        # Names and records of so small a model are up to a fifth of it.
-        assert 1 <= sum(file.stat().st_size for file in files) / checkpoint_bytes(architecture, config) < 1.3, case
+        # Besides tensors there are names and records; two bytes a weight would be 55,000.
+        assert 0 <= sum(file.stat().st_size for file in files) - checkpoint_bytes(architecture, config) < 50_000, case
 
 
 @pytest.mark.slow
