@@ -71,6 +71,7 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     from s1ray.training.model.engine import resolve_precision
     from s1ray.training.model.export import export
     from s1ray.training.model.loading import load_engine
+    from s1ray.training.model.proof import prove_loaded
     from s1ray.training.monitoring.divergence import DivergenceMonitor
     from s1ray.training.steps import Stepper
 
@@ -85,6 +86,7 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     dataset = Dataset.read(str(output / EXAMPLES_FILE))
     config = resolve_precision(config, device)
     engine = load_engine(config, device=device, rank=rank, world_size=world_size)
+    prove_loaded(engine, dataset, config)
     checkpointer = Checkpointer(engine, config, output, rank=rank, world_size=world_size)
     state = checkpointer.restore() or RunState()
     monitor = DivergenceMonitor(config.divergence, losses=state.losses, norms=state.norms, skipped=state.skipped)

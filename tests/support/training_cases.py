@@ -195,11 +195,13 @@ def _run(model: str, changes: dict[str, object], rank: int, world_size: int) -> 
 
     from s1ray.training.data.batching import global_batch, lay_out
     from s1ray.training.model.loading import load_engine
+    from s1ray.training.model.proof import prove_loaded
 
     config = config_of(model, num_workers=world_size, **changes)
     dataset = make_dataset()
     torch.manual_seed(0)
     engine = load_engine(config, device=torch.device("cpu"), rank=rank, world_size=world_size)
+    prove_loaded(engine, dataset, config)
     losses, norms = [], []
     for step in range(STEPS):
         indices = global_batch(step, len(dataset), GLOBAL_BATCH, seed=0)

@@ -26,7 +26,7 @@ import torch.nn.functional as functional
 
 from s1ray.errors import S1rayError
 
-HARMLESS = frozenset({"position_ids", "use_cache", "output_attentions", "output_router_logits", "layer_idx"})
+HARMLESS = frozenset({"position_ids", "shift_labels", "use_cache", "output_attentions", "output_router_logits"})
 """Arguments of attention functions that change nothing in what is computed here."""
 
 SEGMENTS = "s1ray_segments"

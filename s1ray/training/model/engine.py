@@ -203,6 +203,25 @@ class Engine:
         self.deepspeed.train()
         return total
 
+    def evaluate_plainly(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """An example's summed loss by transformers' own attention and loss (fp32 scalar); every worker must call it.
+
+        Args:
+            tokens: ids.
+            labels: of the same length, as in `Dataset`.
+        """
+        used = self.model.config._attn_implementation
+        self.model.set_attn_implementation("eager")
+        try:
+            row = {"input_ids": tokens[None].to(self.device), "labels": labels[None].to(self.device)}
+            self.deepspeed.eval()
+            with torch.no_grad():
+                loss: torch.Tensor = self.deepspeed(**row, plain=True).float()
+            self.deepspeed.train()
+        finally:
+            self.model.set_attn_implementation(used)
+        return loss
+
     def _refuses(self, refuse: Callable[[float], bool] | None, norm: float | None) -> bool:
         # DeepSpeed's optimizers know the norm before they update anything.
         norm = float(self.deepspeed.optimizer._global_grad_norm) if norm is None else norm

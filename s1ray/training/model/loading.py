@@ -19,10 +19,11 @@ import torch
 from s1ray.config import ConfigError
 from s1ray.training.config import TrainingConfig
 from s1ray.training.model import attention
-from s1ray.training.model.checks import check_heads, check_network
+from s1ray.training.model.checks import check_heads
 from s1ray.training.model.engine import Engine, deepspeed_config, import_deepspeed
 from s1ray.training.model.lora import add_updates
 from s1ray.training.model.loss import LossModel
+from s1ray.training.model.proof import prove
 from s1ray.training.model.sequence_parallel import join_group, shared_attention
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def load_engine(config: TrainingConfig, *, device: torch.device, rank: int, worl
     """
     flash = _uses_flash_attention(config, device)
     network = load_network(config.model, flash=flash)
-    check_network(network, config.model)
+    prove(network, config)
     deepspeed = import_deepspeed(device)
     if torch.distributed.is_initialized() and not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=torch.distributed.get_backend(), verbose=False)

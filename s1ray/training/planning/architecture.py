@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from s1ray.config import ConfigError
 from s1ray.training.config import LoraConfig, TrainingConfig
 from s1ray.training.data.batching import RowCost
-from s1ray.training.model.checks import attention_heads, head_size
+from s1ray.training.model.checks import attention_heads, head_size, text_config
 from s1ray.training.planning.memory import Architecture
 
 if TYPE_CHECKING:
@@ -22,16 +23,26 @@ def read_architecture(config: TrainingConfig) -> Architecture | None:
 
 @functools.lru_cache(maxsize=1)
 def network_without_weights(model: str) -> PreTrainedModel | None:
-    """A transformers model on the meta device; None where its config cannot be read."""
+    """A transformers model on the meta device; None where its config cannot be read.
+
+    Raises:
+        ConfigError: transformers cannot make a causal language model of its config.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         model_config = AutoConfig.from_pretrained(model)
-        with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(model_config)
     except (OSError, ValueError):
         return None
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(model_config)
+    except Exception as error:  # A family's own code raises all sorts of errors for a config that it cannot use.
+        raise ConfigError(
+            f"model {model} ({model_config.model_type}): transformers cannot make a causal language model of its "
+            f"config ({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]})"
+        ) from error
 
 
 def describe(model: PreTrainedModel, lora: LoraConfig | None = None) -> Architecture:
@@ -40,7 +51,7 @@ def describe(model: PreTrainedModel, lora: LoraConfig | None = None) -> Architec
     Args:
         lora: what is trained in place of the weights.
     """
-    text = model.config.get_text_config()
+    text = text_config(model.config)
     heads, shared_heads = attention_heads(model.config)
     width = head_size(model.config)
     names = [name for name, _ in model.named_parameters()]
@@ -67,7 +78,7 @@ def row_cost(model_config: PretrainedConfig) -> RowCost:
     (LoRA) and a sliding window cost less, which is not deducted. Read off the config alone, so that the plan and all
     workers come to the same whole numbers.
     """
-    text = model_config.get_text_config()
+    text = text_config(model_config)
     heads, shared_heads = attention_heads(model_config)
     attention, key_value = (count * head_size(model_config) for count in (heads, shared_heads))
     layer = text.hidden_size * (2 * attention + 2 * key_value + 3 * _mlp_width(text))
@@ -77,13 +88,14 @@ def row_cost(model_config: PretrainedConfig) -> RowCost:
 
 def _mlp_width(text: PretrainedConfig) -> int:
     """Width of what a token goes through; in a mixture of experts that is several of them, and perhaps a shared one."""
-    each = getattr(text, "moe_intermediate_size", None)
+    names = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size", "dff")
+    dense = next((width for name in names if (width := getattr(text, name, None))), 4 * text.hidden_size)
+    width = max(dense) if isinstance(dense, list) else dense
     chosen = getattr(text, "num_experts_per_tok", None)
     if chosen is None:
-        return int(text.intermediate_size)
-    return int(
-        (each or text.intermediate_size) * chosen + (getattr(text, "shared_expert_intermediate_size", None) or 0)
-    )
+        return int(width)
+    each = getattr(text, "moe_intermediate_size", None) or width
+    return int(each * chosen + (getattr(text, "shared_expert_intermediate_size", None) or 0))
 
 
 def _updates(model: PreTrainedModel, lora: LoraConfig) -> int:

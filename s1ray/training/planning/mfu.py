@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from s1ray.training.model.checks import head_size
+from s1ray.training.model.checks import attention_heads, head_size
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def model_flops(model: PreTrainedModel) -> ModelFlops | None:
     return ModelFlops(
         per_token=sum(_cost(layer.weight) for layer in layers),
         per_trained_token=sum(_cost(head.weight) for head in heads),
-        attention=6 * text.num_hidden_layers * text.num_attention_heads * head_size(model.config),
+        attention=6 * text.num_hidden_layers * attention_heads(model.config)[0] * head_size(model.config),
     )
 
 

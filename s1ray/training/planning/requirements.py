@@ -8,7 +8,7 @@ from s1ray.cluster import check_accelerator_type
 from s1ray.config import ConfigError
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.preparation import load_tokenizer
-from s1ray.training.model.checks import check_heads, check_network, check_targets
+from s1ray.training.model.checks import check_heads, check_targets
 from s1ray.training.planning.architecture import network_without_weights
 
 
@@ -26,11 +26,14 @@ def check_requirements(config: TrainingConfig) -> None:
     network = network_without_weights(config.model)
     if network is None:
         return  # Loading the tokenizer says what is wrong with the model.
-    check_network(network, config.model)
+    # Not at the top, because it imports torch.
+    from s1ray.training.model.proof import prove
+
     if config.lora is not None:
         check_targets(network, config.lora)
     if config.sequence_parallel > 1:
         check_heads(network.config, config.sequence_parallel, config.model)
+    prove(network, config)
     if config.tokenizer is not None:
         largest, rows = max(load_tokenizer(config).get_vocab().values()), network.get_input_embeddings().num_embeddings
         if largest >= rows:
