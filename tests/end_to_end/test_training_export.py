@@ -146,9 +146,7 @@ def test_a_kill_in_the_middle_of_the_export_costs_no_step(
 
 
 @needs_root
-def test_a_disk_too_small_for_the_run_is_refused_before_anything_is_written(
-    inputs: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_a_disk_too_small_for_the_run_is_refused_before_training(inputs: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     with (
         small_disk(tmp_path / "disk", mebibytes=1),
