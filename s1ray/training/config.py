@@ -11,7 +11,7 @@ import datetime
 from typing import ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, model_validator
 
 from s1ray.config import Config, StageConfig
 from s1ray.grading.grade import RULES, GraderName
@@ -254,6 +254,10 @@ class TrainingConfig(ModelRef, StageConfig):
     global_batch: int = Field(default=16, ge=1)
     """Examples per optimizer step, over all workers. An epoch's last, smaller batch is kept."""
     optimizer: OptimizerConfig = OptimizerConfig()
+
+    router_loss: Literal["model", "off"] | NonNegativeFloat = "model"
+    """Coefficient of the load-balancing loss of a mixture of experts (Switch Transformer, arXiv 2101.03961), which is
+    then part of the loss. model: the model config's router_aux_loss_coef if it sets output_router_logits, else none."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """auto: one GPU per worker if the cluster has any, else CPUs."""

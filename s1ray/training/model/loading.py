@@ -24,6 +24,7 @@ from s1ray.training.model.engine import Engine, deepspeed_config, import_deepspe
 from s1ray.training.model.lora import add_updates
 from s1ray.training.model.loss import LossModel
 from s1ray.training.model.proof import prove
+from s1ray.training.model.router_loss import RouterLoss
 from s1ray.training.model.sequence_parallel import join_group, shared_attention
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def load_engine(config: TrainingConfig, *, device: torch.device, rank: int, worl
     if config.gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Engine(
-        LossModel(network, logits_chunk=config.logits_chunk),
+        LossModel(network, logits_chunk=config.logits_chunk, router_loss=RouterLoss.of(network, config)),
         config,
         device=device,
         world_size=world_size,

@@ -20,6 +20,7 @@ import torch.nn.functional as functional
 
 from s1ray.config import ConfigError
 from s1ray.training.data.collate import IGNORE
+from s1ray.training.model.router_loss import RouterLoss
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -145,8 +146,11 @@ class CrossEntropyHead(torch.nn.Module):  # type: ignore[misc]  # torch is not t
 class LossModel(torch.nn.Module):  # type: ignore[misc]  # torch is not type-checked
     """A causal language model whose forward pass returns the loss of a micro-batch, summed over its trained tokens."""
 
-    def __init__(self, model: PreTrainedModel, *, logits_chunk: int):
+    def __init__(self, model: PreTrainedModel, *, logits_chunk: int, router_loss: RouterLoss | None = None):
         """Wrap a transformers model, in place.
+
+        Args:
+            router_loss: added in training, for each trained token, and left out in evaluation.
 
         Raises:
             ConfigError: its output layer is not linear.
@@ -158,6 +162,7 @@ class LossModel(torch.nn.Module):  # type: ignore[misc]  # torch is not type-che
         head = CrossEntropyHead(linear, logits_chunk, LogitShape.of(model.config))
         model.set_output_embeddings(head)
         self.model = model
+        self.router_loss = router_loss
 
     def _decoder(self) -> torch.nn.Module:
         # Where a family's classes share a name for it that this one does not use (Llama 4), `base_model` is the whole.
@@ -178,8 +183,13 @@ class LossModel(torch.nn.Module):  # type: ignore[misc]  # torch is not type-che
             if hasattr(self.model.config.get_text_config(), "output_router_logits"):
                 inputs["output_router_logits"] = False  # Or else the loss would contain the router's.
             return cast(torch.Tensor, self.model(**inputs, labels=unshifted, use_cache=False).loss * len(trained))
-        hidden = self._decoder()(**inputs, use_cache=False).last_hidden_state
-        return cast(
-            torch.Tensor,
-            self.model.get_output_embeddings()(hidden.flatten(0, 1)[trained], labels.flatten()[trained]),
+        router_loss = self.router_loss if self.training else None
+        if router_loss is not None:
+            inputs["output_router_logits"] = True
+        decoded = self._decoder()(**inputs, use_cache=False)
+        loss = self.model.get_output_embeddings()(
+            decoded.last_hidden_state.flatten(0, 1)[trained], labels.flatten()[trained]
         )
+        if router_loss is not None:
+            loss = loss + router_loss(decoded.router_logits) * len(trained)
+        return cast(torch.Tensor, loss)

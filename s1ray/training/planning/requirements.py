@@ -28,12 +28,14 @@ def check_requirements(config: TrainingConfig) -> None:
         return  # Loading the tokenizer says what is wrong with the model.
     # Not at the top, because it imports torch.
     from s1ray.training.model.proof import prove
+    from s1ray.training.model.router_loss import RouterLoss
 
     if config.lora is not None:
         check_targets(network, config.lora)
     if config.sequence_parallel > 1:
         check_heads(network.config, config.sequence_parallel, config.model)
     prove(network, config)
+    RouterLoss.of(network, config)
     if config.tokenizer is not None:
         largest, rows = max(load_tokenizer(config).get_vocab().values()), network.get_input_embeddings().num_embeddings
         if largest >= rows:
