@@ -118,12 +118,13 @@ def test_a_folder_that_turned_read_only_at_the_export_costs_no_step(
     config = config_of(*inputs, disk / "run", zero_stage=3)
 
     def protect(output: Path) -> None:
-        # By another way than a bind mount, as files are open for writing: metrics, the lock.
-        subprocess.run(["mount", "-o", "remount,bind,ro", str(output.parent)], check=True)
+        # On top of itself, as what is open for writing (the lock) keeps its own mount from becoming read-only.
+        subprocess.run(["mount", "--bind", str(output), str(output)], check=True)
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(output)], check=True)
 
     with pytest.raises(RunError, match=r"run/model: the model cannot be written: .*Read-only.*\nall 12 steps are done"):
         train(config, monkeypatch, in_export=protect)
-    subprocess.run(["mount", "-o", "remount,bind,rw", str(disk)], check=True)
+    subprocess.run(["umount", "--lazy", config.output], check=True)
     check(train(config, monkeypatch), undisturbed)
 
 

@@ -17,9 +17,9 @@ def available() -> bool:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, *, mebibytes: int) -> Iterator[None]:
-    """Inside the block, a folder has a file system of its own."""
+    """Inside the block, a folder has a file system of its own; what is mounted within goes with it."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(folder)], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", "--recursive", str(folder)], check=True)
