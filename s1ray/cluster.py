@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import logging
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ from s1ray.logs import heartbeat, quiet
 
 NODE_GROUP_LABEL = "ray.io/node-group"
 """Label of nodes that a launcher started."""
-AUTOSCALER_STATUS_KEY = b"__autoscaling_status"
-"""Where Ray's older autoscaler reports, in the cluster's own store."""
+STATUS_SECONDS = 60
+"""Time that `ray status` may take; some five seconds on an idle machine."""
 
 
 @contextlib.contextmanager
@@ -107,18 +108,28 @@ def can_grow() -> bool:
     """Whether an autoscaler may add nodes to the cluster that this process is connected to.
 
     Nodes that `ray up`, KubeRay or another launcher started carry the name of their group as a label. Ray's older
-    autoscaler sets none, but reports the node types of its configuration, where a cluster that was put together by hand
-    (`ray.init`, `ray start`) reports a type of its own for each node.
+    autoscaler sets none, but `ray status` lists the node types of its configuration, where a cluster that was put
+    together by hand (`ray.init`, `ray start`) has a type of its own for each node.
     """
     import ray
-    from ray.experimental.internal_kv import _internal_kv_get
 
     if any(NODE_GROUP_LABEL in node["Labels"] for node in ray.nodes() if node["Alive"]):
         return True
-    status = json.loads(_internal_kv_get(AUTOSCALER_STATUS_KEY) or b"{}")
-    report = status.get("autoscaler_report") or {}
-    types = [*(report.get("active_nodes") or {}), *(report.get("pending_launches") or {})]
+    status = _ray_status(ray.get_runtime_context().gcs_address)
+    listed = re.search(r"^Active:$(.*?)^\S", status, re.MULTILINE | re.DOTALL)
+    if listed is None:
+        return True  # Not known: a run then waits, and says for what.
+    types = re.findall(r"^ +\d+ (\S+)$", listed[1], re.MULTILINE)
     return any(not name.startswith("node_") for name in types)
+
+
+def _ray_status(address: str) -> str:
+    """What `ray status` prints; empty where it fails."""
+    command = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=STATUS_SECONDS, check=True).stdout
+    except (subprocess.SubprocessError, OSError):
+        return ""
 
 
 class _OwnCluster:

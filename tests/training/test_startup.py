@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,12 @@ SMALL = {"CPU": 4.0}
 LARGE = {"CPU": 96.0, "GPU": 8.0, "accelerator_type:H100": 1.0}
 
 
+def status(*types: str) -> str:
+    """As `ray status` prints it."""
+    lines = ["======== Autoscaler status: 2026-01-02 ========", "Node status", "---------", "Active:"]
+    return "\n".join([*lines, *(f" 1 {name}" for name in types), "Pending:", " (no pending nodes)", ""])
+
+
 def a_cluster(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], grows: bool = False) -> None:
     import ray
     import ray.util
@@ -26,7 +33,8 @@ def a_cluster(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], grows: 
     monkeypatch.setattr(ray, "nodes", lambda: entries)
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
     monkeypatch.setattr(ray.util, "placement_group_table", dict)
-    monkeypatch.setattr("ray.experimental.internal_kv._internal_kv_get", lambda key: None)
+    monkeypatch.setattr("s1ray.cluster._ray_status", lambda address: status("node_4f0c"))
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:6379"))
 
 
 def test_workers_need_what_the_config_says_and_a_gpu_where_there_are_any() -> None:
@@ -84,14 +92,14 @@ def test_the_older_autoscaler_is_known_by_its_node_types(monkeypatch: pytest.Mon
     a_cluster(monkeypatch, SMALL)
 
     def reports(text: str) -> None:
-        monkeypatch.setattr("ray.experimental.internal_kv._internal_kv_get", lambda key: text.encode())
+        monkeypatch.setattr("s1ray.cluster._ray_status", lambda address: text)
 
-    reports('{"autoscaler_report": {"active_nodes": {"node_4f0c": 1}, "pending_launches": {}}}')
+    reports(status("node_4f0c", "node_77aa"))
     assert not can_grow()
-    reports('{"autoscaler_report": {"active_nodes": {"ray.head.default": 1}}}')
+    reports(status("ray.head.default"))
     assert can_grow()
-    reports('{"autoscaler_report": null}')
-    assert not can_grow()
+    reports("")
+    assert can_grow(), "where nothing is known the run waits"
 
 
 def test_workers_that_start_are_at_work_or_were_lost_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
