@@ -45,15 +45,16 @@ def measure_speed(console: Console, size: ModelSize, rounds: int, steps: int) ->
     """
     import torch
 
-    from benchmarks.training.arms import make_arms
-    from s1ray.training.data.batching import global_batch
+    from benchmarks.training.arms import make_arms, step_rows
+    from benchmarks.training.libraries import make_library_arms
 
     torch.set_num_threads(1)
     lengths = draw_lengths(ROWS)
     tokens, masks = make_rows(lengths, size.vocabulary)
     with tempfile.TemporaryDirectory() as folder:
         write_model(size, Path(folder) / "model")
-        arms = make_arms(Path(folder) / "model", tokens, masks, steps)
+        workload = Path(folder) / "model", tokens, masks, steps
+        arms = make_arms(*workload) | make_library_arms(*workload)
         console.print("warming up")
         first = {name: arm.first() for name, arm in arms.items()}
         expected = next(iter(first.values()))
@@ -64,7 +65,7 @@ def measure_speed(console: Console, size: ModelSize, rounds: int, steps: int) ->
             for name in rotated(list(arms), turn):
                 seconds[name].append(arms[name].timed())
             console.print(f"round {turn + 1} of {rounds}")
-    timed = [index for step in range(1, 1 + steps) for index in global_batch(step, ROWS, GLOBAL_BATCH, 0)]
+    timed = [index for batch in step_rows(ROWS, steps)[1:] for index in batch]
     return Speed(sum(lengths[index] for index in timed), seconds)
 
 

@@ -1,10 +1,10 @@
 """The trainers to compare. Each takes the same optimizer steps on the same rows, in fp32 on one thread.
 
 - s1ray: the stage's own loop over its DeepSpeed engine, packed and padded.
-- plain PyTorch: a bare loop with transformers' own loss and torch's AdamW, on the same batches: the same packed rows
+- plain PyTorch: a bare loop with torch's AdamW and s1ray's loss in chunks, on the same batches: the same packed rows
   (with s1ray's attention, as transformers would separate them by a mask, which is many times slower), or the same
-  padded rows (with transformers' attention).
-- Trainer: transformers' Trainer, which pads, in micro-batches of 16, 4 or 1 rows (with accumulation up to 16).
+  padded rows (with transformers' attention). And packed with transformers' own loss, which makes all logits at once.
+- TRL and transformers' Trainer: see `libraries`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from s1ray.training.data.batching import global_batch, lay_out
 from s1ray.training.data.collate import IGNORE, Dataset, collate
 from s1ray.training.model import attention
 from s1ray.training.model.loading import load_engine
+from s1ray.training.model.loss import LossModel
 from s1ray.training.monitoring.divergence import DivergenceMonitor
 from s1ray.training.steps import Stepper
 
@@ -36,15 +37,9 @@ OURS_PACKED = "s1ray, packed"
 OURS_PADDED = "s1ray, padded"
 PLAIN_PACKED = "plain PyTorch, packed"
 PLAIN_PADDED = "plain PyTorch, padded"
-TRAINER_ROWS = (16, 4, 1)
-"""Rows of the Trainer's micro-batches."""
+PLAIN_LOSS = "plain PyTorch, packed, all logits"
 
 CPU = torch.device("cpu")
-
-
-def trainer_arm(rows: int) -> str:
-    """Name of the Trainer with micro-batches of this many rows."""
-    return f"Trainer, {rows} rows" if rows > 1 else "Trainer, 1 row"
 
 
 @dataclass(frozen=True)
@@ -58,7 +53,7 @@ class Arm:
 
 
 def make_arms(model: Path, tokens: Sequence[np.ndarray], masks: Sequence[np.ndarray], steps: int) -> dict[str, Arm]:
-    """The arms by name, for the first 1 + `steps` global batches of the rows (the same examples in each arm)."""
+    """s1ray's and plain PyTorch's arms by name, for the first 1 + `steps` global batches of the rows."""
     longest = max(len(row) for row in tokens)
     dataset = Dataset([str(i) for i in range(len(tokens))], tokens, masks)
     configs = {packing: _config(model, longest, packing) for packing in (True, False)}
@@ -69,11 +64,13 @@ def make_arms(model: Path, tokens: Sequence[np.ndarray], masks: Sequence[np.ndar
     for variable in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         # With these set the Trainer would run as one of several workers.
         os.environ.pop(variable, None)
-    batches = _batches(dataset, configs[True], steps)
-    for name, packing in ((PLAIN_PACKED, True), (PLAIN_PADDED, False)):
-        arms[name] = _plain(model, dataset, batches, configs[packing])
-    for rows in TRAINER_ROWS:
-        arms[trainer_arm(rows)] = _trainer(model, tokens, masks, batches, configs[False], rows)
+    batches = step_rows(len(tokens), steps)
+    for name, packing, in_chunks in (
+        (PLAIN_PACKED, True, True),
+        (PLAIN_LOSS, True, False),
+        (PLAIN_PADDED, False, True),
+    ):
+        arms[name] = _plain(model, dataset, batches, configs[packing], in_chunks=in_chunks)
     return arms
 
 
@@ -99,12 +96,14 @@ def _config(model: Path, longest: int, packing: bool) -> TrainingConfig:
             "precision": "fp32",
             "export_dtype": "float32",
             "packing": packing,
+            "seed": 0,
         }
     )
 
 
-def _batches(dataset: Dataset, config: TrainingConfig, steps: int) -> list[list[int]]:
-    return [global_batch(step, len(dataset), GLOBAL_BATCH, config.seed) for step in range(1 + steps)]
+def step_rows(rows: int, steps: int) -> list[list[int]]:
+    """The rows of step 0, which warms up, and of the timed steps after it."""
+    return [global_batch(step, rows, GLOBAL_BATCH, 0) for step in range(1 + steps)]
 
 
 def _ours(dataset: Dataset, config: TrainingConfig, steps: int) -> Arm:
@@ -121,16 +120,20 @@ def _ours(dataset: Dataset, config: TrainingConfig, steps: int) -> Arm:
     return Arm(lambda: stepper.step(0, 0).metrics["loss"] or math.nan, timed)
 
 
-def _load(model: Path, implementation: str = "sdpa") -> PreTrainedModel:
+def load(model: Path, implementation: str = "sdpa") -> PreTrainedModel:
+    """The model in fp32, to be trained."""
     from transformers import AutoModelForCausalLM
 
     network = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, attn_implementation=implementation)
     return network.train()
 
 
-def _plain(model: Path, dataset: Dataset, batches: Sequence[Sequence[int]], config: TrainingConfig) -> Arm:
+def _plain(
+    model: Path, dataset: Dataset, batches: Sequence[Sequence[int]], config: TrainingConfig, *, in_chunks: bool
+) -> Arm:
     attention.register()
-    network = _load(model, attention.SEGMENTS if config.packing else "sdpa")
+    network = load(model, attention.SEGMENTS if config.packing else "sdpa")
+    loss_model = LossModel(network, logits_chunk=config.logits_chunk) if in_chunks else None
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, betas=config.optimizer.betas, fused=True)
 
     def step(indices: Sequence[int]) -> float:
@@ -147,9 +150,13 @@ def _plain(model: Path, dataset: Dataset, batches: Sequence[Sequence[int]], conf
         if not config.packing:
             widths = torch.tensor([dataset.lengths[index] for index in rows]).unsqueeze(1)
             inputs["attention_mask"] = (torch.arange(labels.shape[1]) < widths).long()
-            del inputs["position_ids"]
-        # `shift_labels` are already shifted by one, within each example of a packed row.
-        loss = network(**inputs, use_cache=False, labels=labels, shift_labels=labels).loss
+            del inputs["position_ids"], inputs["segments"]
+        if loss_model is not None:
+            loss = loss_model(labels=labels, **inputs) / (labels != IGNORE).sum()
+        else:
+            # What transformers' models do with labels, which are already shifted here, within each example.
+            logits = network(**inputs, use_cache=False).logits.float()
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORE)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
@@ -163,77 +170,3 @@ def _plain(model: Path, dataset: Dataset, batches: Sequence[Sequence[int]], conf
         return time.perf_counter() - begin
 
     return Arm(lambda: step(batches[0]), timed)
-
-
-def _trainer(
-    model: Path,
-    tokens: Sequence[np.ndarray],
-    masks: Sequence[np.ndarray],
-    batches: Sequence[Sequence[int]],
-    config: TrainingConfig,
-    rows: int,
-) -> Arm:
-    from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
-
-    class Clock(TrainerCallback):  # type: ignore[misc]  # transformers is not type-checked
-        """When training began, after everything was built, and when each optimizer step ended."""
-
-        def __init__(self) -> None:
-            self.begin = 0.0
-            self.ends: list[float] = []
-
-        def on_train_begin(self, *arguments: object, **keywords: object) -> None:
-            self.begin = time.perf_counter()
-
-        def on_step_end(self, *arguments: object, **keywords: object) -> None:
-            self.ends.append(time.perf_counter())
-
-    class InOrder(Trainer):  # type: ignore[misc]  # transformers is not type-checked
-        """Takes the rows in the given order, so that all arms have the same batches."""
-
-        def _get_train_sampler(self, *arguments: object) -> torch.utils.data.Sampler[int]:
-            return torch.utils.data.SequentialSampler(self.train_dataset)
-
-    def pad(chosen: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
-        width = max(len(row["tokens"]) for row in chosen)
-        padded = {name: np.zeros((len(chosen), width), dtype=np.int64) for name in ("input_ids", "attention_mask")}
-        padded["labels"] = np.full((len(chosen), width), IGNORE, dtype=np.int64)
-        for number, row in enumerate(chosen):
-            length = len(row["tokens"])
-            padded["input_ids"][number, :length] = row["tokens"]
-            padded["attention_mask"][number, :length] = 1
-            padded["labels"][number, :length] = np.where(row["mask"], row["tokens"], IGNORE)
-        return {name: torch.from_numpy(values) for name, values in padded.items()}
-
-    def run(rows_of: Sequence[Sequence[int]]) -> tuple[Clock, float]:
-        arguments = TrainingArguments(
-            output_dir=str(model.parent / "trainer"),
-            max_steps=len(rows_of),
-            per_device_train_batch_size=rows,
-            gradient_accumulation_steps=GLOBAL_BATCH // rows,
-            optim="adamw_torch_fused",
-            learning_rate=1e-5,
-            lr_scheduler_type="constant",
-            max_grad_norm=1.0,
-            use_cpu=True,
-            report_to="none",
-            save_strategy="no",
-            logging_strategy="steps",
-            logging_steps=1,
-            disable_tqdm=True,
-            remove_unused_columns=False,
-        )
-        ordered = [{"tokens": tokens[index], "mask": masks[index]} for batch in rows_of for index in batch]
-        clock = Clock()
-        trainer = InOrder(model=network, args=arguments, train_dataset=ordered, data_collator=pad, callbacks=[clock])
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        return clock, next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
-
-    network = _load(model)
-
-    def timed() -> float:
-        clock, _ = run(batches[1:])
-        return clock.ends[-1] - clock.begin
-
-    return Arm(lambda: run(batches[:1])[1], timed)

@@ -16,15 +16,18 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.budget_forcing.statistics import Spread, ratios, spread
-from benchmarks.training.arms import OURS_PACKED, OURS_PADDED, PLAIN_PACKED, PLAIN_PADDED, TRAINER_ROWS, trainer_arm
+from benchmarks.training.arms import OURS_PACKED, OURS_PADDED, PLAIN_LOSS, PLAIN_PACKED, PLAIN_PADDED
 from benchmarks.training.cross_entropy import LossPeak
-from benchmarks.training.workload import GLOBAL_BATCH
+from benchmarks.training.libraries import TRAINER_ROWS, TRL_PACKED, TRL_PADDED, trainer_arm
 
-PACKAGES = ("torch", "deepspeed", "transformers", "accelerate", "s1ray")
+PACKAGES = ("torch", "deepspeed", "transformers", "accelerate", "trl", "s1ray")
 
 COMPARISONS = (
     (OURS_PACKED, PLAIN_PACKED),
+    (OURS_PACKED, PLAIN_LOSS),
     (OURS_PADDED, PLAIN_PADDED),
+    (OURS_PACKED, TRL_PACKED),
+    (OURS_PACKED, TRL_PADDED),
     *((OURS_PACKED, trainer_arm(rows)) for rows in TRAINER_ROWS),
 )
 """Throughputs to compare, round by round."""
@@ -32,8 +35,19 @@ COMPARISONS = (
 GOALS = {
     (OURS_PACKED, PLAIN_PACKED): 0.9,
     (OURS_PADDED, PLAIN_PADDED): 0.9,
-    (OURS_PACKED, trainer_arm(GLOBAL_BATCH)): 1.5,
+    (OURS_PACKED, TRL_PACKED): 1.0,
+    (OURS_PACKED, TRL_PADDED): 1.0,
 }
+
+MASK = "torch's scaled dot product attention, with a mask"
+ATTENTION = {
+    **dict.fromkeys(
+        (OURS_PACKED, PLAIN_PACKED, PLAIN_LOSS), "torch's scaled dot product attention, example by example"
+    ),
+    OURS_PADDED: "torch's scaled dot product attention, causal, padding on the right",
+    **dict.fromkeys((PLAIN_PADDED, TRL_PACKED, TRL_PADDED, *map(trainer_arm, TRAINER_ROWS)), MASK),
+}
+"""The kernel of each arm (SDPA: scaled_dot_product_attention)."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,7 @@ class Speed:
             "tokens": self.tokens,
             "arms": {
                 arm: {
+                    "attention": ATTENTION[arm],
                     "tokens_per_second": asdict(self.tokens_per_second(arm)),
                     "seconds": [round(value, 4) for value in taken],
                 }

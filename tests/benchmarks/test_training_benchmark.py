@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from benchmarks.training import report
-from benchmarks.training.arms import OURS_PACKED, OURS_PADDED, PLAIN_PACKED, PLAIN_PADDED, trainer_arm
+from benchmarks.training.arms import OURS_PACKED, OURS_PADDED, PLAIN_LOSS, PLAIN_PACKED, PLAIN_PADDED
 from benchmarks.training.cross_entropy import LossPeak
+from benchmarks.training.libraries import TRAINER_ROWS, TRL_PACKED, TRL_PADDED, trainer_arm
 from benchmarks.training.report import Speed
 from benchmarks.training.workload import GLOBAL_BATCH, PROMPT, SCALE, draw_lengths, make_rows
 from s1ray.training.data.batching import lay_out, padding
@@ -54,7 +55,8 @@ def test_masks_leave_out_the_prompt() -> None:
 def speed() -> Speed:
     seconds = {OURS_PACKED: [2.0, 2.2, 1.0], OURS_PADDED: [3.0, 3.0, 3.0]}
     seconds |= {PLAIN_PACKED: [1.9, 2.2, 1.1], PLAIN_PADDED: [2.4, 2.4, 2.4]}
-    seconds |= {trainer_arm(rows): [4.0, 4.4, 2.0] for rows in (16, 4, 1)}
+    others = (PLAIN_LOSS, TRL_PACKED, TRL_PADDED, *map(trainer_arm, TRAINER_ROWS))
+    seconds |= {arm: [4.0, 4.4, 2.0] for arm in others}
     return Speed(tokens=1000, seconds=seconds)
 
 
@@ -64,7 +66,8 @@ def test_goals_are_judged_by_ratios_within_rounds(speed: Speed, tmp_path: Path) 
     goals = found["goals"]
     assert goals[f"{OURS_PACKED} / {PLAIN_PACKED}"] == {"goal": 0.9, "found": 1.0, "reached": True}
     assert goals[f"{OURS_PADDED} / {PLAIN_PADDED}"] == {"goal": 0.9, "found": 0.8, "reached": False}
-    assert goals[f"{OURS_PACKED} / {trainer_arm(16)}"] == {"goal": 1.5, "found": 2.0, "reached": True}
+    assert goals[f"{OURS_PACKED} / {TRL_PACKED}"] == {"goal": 1.0, "found": 2.0, "reached": True}
+    assert all(arm["attention"] for arm in found["speed"]["arms"].values())
     assert found["cross_entropy_peaks"][1]["plain_to_chunked"] == 3.33
     assert json.loads(json.dumps(found))["speed"]["tokens"] == 1000
     report.write_plot(tmp_path / "results.png", speed, peaks)
