@@ -81,9 +81,9 @@ def main(
     # Room for the tables also where the output is not a terminal.
     console = Console() if sys.stdout.isatty() else Console(width=110)
     size, rounds, steps = ModelSize(), 3 if quick else 5, 1 if quick else 2
-    speed = measure_speed(console, size, rounds, steps)
     console.print("memory of the loss")
     peaks = [cross_entropy.measure(tokens, LOSS_VOCABULARY) for tokens in LOSS_TOKENS[:: 3 if quick else 1]]
+    speed = measure_speed(console, size, rounds, steps)
     settings: dict[str, JsonValue] = {
         "quick": quick,
         "rounds": rounds,

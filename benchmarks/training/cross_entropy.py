@@ -62,11 +62,9 @@ def peak(kind: str, tokens: int, vocabulary: int) -> int:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    from s1ray.training.model import attention
     from s1ray.training.model.loss import LossModel
 
     torch.manual_seed(0)
-    attention.register()
     network = Qwen2ForCausalLM(
         Qwen2Config(
             vocab_size=vocabulary,
@@ -76,7 +74,7 @@ def peak(kind: str, tokens: int, vocabulary: int) -> int:
             num_attention_heads=2,
             num_key_value_heads=1,
             tie_word_embeddings=True,
-            attn_implementation=attention.SEGMENTS,
+            attn_implementation="sdpa",
         )
     )
     model = LossModel(network, logits_chunk=CHUNK) if kind == CHUNKED else network
