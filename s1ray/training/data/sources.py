@@ -57,20 +57,35 @@ def open_source(traces: str) -> Source:
         MissingError: there are none.
         InputError: it is nothing that can be read.
     """
-    path = Path(traces)
-    if os.path.exists(path):
-        files = _json_files(path)
+    if (found := check_there(traces)) is None:
+        files = _json_files(Path(traces))
         if files:
             return Source(traces, None, lambda: _json_lines(files))
-        tables = table_files(path, Trace)
+        tables = table_files(traces, Trace)
         return Source(traces, _count(tables, traces), lambda: _tables(tables, traces))
+    data = load_hub(found["name"], split=found["split"], revision=found["revision"])
+    return Source(traces, len(data), lambda: itertools.chain.from_iterable(_slices(data)))
+
+
+def check_there(traces: str) -> re.Match[str] | None:
+    """Look whether rows can be there, without reading them or asking the Hub.
+
+    Returns:
+        The parts of a data set's name on the Hub; None for files.
+
+    Raises:
+        MissingError: there is no such file, no file of rows in the folder, and it is no name of a data set.
+    """
+    if os.path.exists(traces):
+        if not _json_files(Path(traces)):
+            table_files(traces, Trace)
+        return None
     if (found := _hub_id(traces)) is None:
         raise MissingError(
             f"{traces}: no such file or folder; give a Parquet or JSON Lines file, a folder of them, or a data set of "
             "the Hugging Face Hub (org/name:split)"
         )
-    data = load_hub(found["name"], split=found["split"], revision=found["revision"])
-    return Source(traces, len(data), lambda: itertools.chain.from_iterable(_slices(data)))
+    return found
 
 
 def is_on_hub(traces: str) -> bool:

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 
 from s1ray.config import ConfigError
-from s1ray.schemas import Trace, table_files
 from s1ray.training.accuracy.questions import accuracy_lines
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.batching import BY_TOKENS, Layout, RowCost, busy_share, global_batch, lay_out, padding
@@ -14,6 +13,7 @@ from s1ray.training.data.dataset import Dataset
 from s1ray.training.data.examples import explain
 from s1ray.training.data.preparation import prepare
 from s1ray.training.data.schedule import steps_per_epoch, warmup_steps
+from s1ray.training.data.sources import check_there
 from s1ray.training.model.checks import check_heads
 from s1ray.training.planning.architecture import network_without_weights, read_architecture, row_cost
 from s1ray.training.planning.busy import busy_lines
@@ -32,7 +32,7 @@ def plan(config: TrainingConfig) -> list[str]:
         MissingError: there are no traces.
     """
     # Whether the traces are there is known at once; the model may be asked for on the hub.
-    table_files(config.traces, Trace)
+    check_there(config.traces)
     check_requirements(config)
     training_set = prepare(config)
     check_ids(config, training_set.largest_id)
