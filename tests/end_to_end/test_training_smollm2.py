@@ -56,9 +56,9 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shortest = sorted(rows, key=lambda row: len(row[1]) + len(row[2]))[:ROWS]
     written = [
         Trace(
-            id=f"{question_id(problem)}-0",
+            id=f"{question_id(problem)}-{sample}",
             question_id=question_id(problem),
-            sample=0,
+            sample=sample,
             question=problem,
             thinking=thinking,
             attempt=attempt,
@@ -67,7 +67,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
             attempt_tokens=0,
             finish_reason="stop",
         )
-        for problem, thinking, attempt in shortest
+        for sample, (problem, thinking, attempt) in enumerate(shortest)
     ]
     path = tmp_path_factory.mktemp("traces") / "traces.parquet"
     write_table(to_table(written, Trace), path)
