@@ -179,9 +179,13 @@ class LoraConfig(Config):
     """Of the updates' inputs. Above 0 the result depends on how the work is spread, as every worker draws its own."""
     target_modules: Literal["all-linear"] | list[str] = "all-linear"
     """Layers that get an update, by name (q_proj, v_proj, ...). all-linear: all linear layers but the output layer."""
+    quantize: Literal["none", "nf4"] = "none"
+    """nf4: the frozen linear layers are kept in four bits (QLoRA, arXiv 2305.14314), about a quarter of their memory in
+    bf16, and widened as they compute. Needs the package bitsandbytes, and a ZeRO stage below 3."""
     export: Literal["merged", "adapter"] = "merged"
     """merged: the updates are added to the weights, which gives a model like any other. adapter: peft's folder of a few
-    megabytes, which is loaded on top of the base model."""
+    megabytes, which is loaded on top of the base model. (Under `quantize`, merged is the model that was trained, with
+    the rounding of its four bits; on top of the base model itself, an adapter gives slightly other answers.)"""
 
 
 class ColumnsConfig(Config):
@@ -340,6 +344,8 @@ class TrainingConfig(ModelRef, StageConfig):
             raise ValueError("offload.optimizer needs zero_stage 1, 2 or 3; zero_stage 0 partitions nothing")
         if offload.parameters != "none" and self.zero_stage != 3:
             raise ValueError(f"offload.parameters needs zero_stage 3, not {self.zero_stage}")
+        if self.lora is not None and self.lora.quantize != "none" and self.zero_stage == 3:
+            raise ValueError("lora.quantize needs zero_stage 0, 1 or 2: ZeRO-3 cannot partition weights of four bits")
         if self.device == "cpu" and (offload.optimizer, offload.parameters) != ("none", "none"):
             raise ValueError("offload moves states from GPUs to host memory; leave it out with device: cpu")
         return self

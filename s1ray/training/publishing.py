@@ -106,6 +106,8 @@ def model_card(config: TrainingConfig, *, examples: int, figures: Mapping[str, o
     }
     if config.lora is not None:
         rows["LoRA"] = f"rank {config.lora.rank}, alpha {config.lora.alpha:g}, exported {config.lora.export}"
+        if config.lora.quantize != "none":
+            rows["base in training"] = "linear layers in four bits (NF4)"
     if config.conditional_control != "none":
         rows["conditional control"] = config.conditional_control
     rows |= {"seed": config.seed, "s1ray": __version__}

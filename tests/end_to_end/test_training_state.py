@@ -48,7 +48,7 @@ pytestmark = pytest.mark.end_to_end
 
 @pytest.fixture(scope="module", params=[QUICK, pytest.param(SLOW, marks=pytest.mark.slow)], ids=["quick", "slow"])
 def rounds(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Rounds:
-    model = str(make_random_model(tmp_path_factory.mktemp("model")))
+    model = str(make_random_model(tmp_path_factory.mktemp("model"), hidden_size=64))
     return Rounds(request.param, model, tmp_path_factory.mktemp("rounds"))
 
 
@@ -72,8 +72,8 @@ def test_the_files_are_as_large_as_the_plan_says(rounds: Rounds, two: Round) -> 
         architecture = read_architecture(config)
         assert architecture is not None
         files = (rounds.folder / case / "saved_by_two").rglob("*.pt")
-        # Besides tensors there are names and records; two bytes a weight would be 55,000.
-        assert 0 <= sum(file.stat().st_size for file in files) - checkpoint_bytes(architecture, config) < 50_000, case
+        # Besides tensors there are names and records; two bytes a weight would be 134,000.
+        assert 0 <= sum(file.stat().st_size for file in files) - checkpoint_bytes(architecture, config) < 60_000, case
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ CASES: dict[str, dict[str, object]] = {
     "bf16, zero 0": {"precision": "bf16", "zero_stage": 0},
     "bf16, zero 1": {"precision": "bf16", "zero_stage": 1},
     "bf16, zero 2, LoRA": {"precision": "bf16", "zero_stage": 2, "lora": LORA},
+    "bf16, zero 2, QLoRA": {"precision": "bf16", "zero_stage": 2, "lora": LORA | {"quantize": "nf4"}},
     "bf16, zero 3": {"precision": "bf16", "zero_stage": 3},
 }
 

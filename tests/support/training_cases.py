@@ -37,6 +37,7 @@ VOCABULARY = 270
 PLAIN = "plain PyTorch"
 LORA_LAYERS = ["q_proj", "v_proj", "down_proj"]
 LORA = {"rank": 4, "alpha": 8, "target_modules": LORA_LAYERS}
+QLORA = LORA | {"quantize": "nf4"}
 
 ONE_WORKER: dict[str, dict[str, object]] = {
     "one row": {"zero_stage": 0, "micro_batch_tokens": 1000},
@@ -45,6 +46,7 @@ ONE_WORKER: dict[str, dict[str, object]] = {
     "small logits chunks": {"zero_stage": 0, "logits_chunk": 5},
     "checkpointed activations": {"zero_stage": 0, "gradient_checkpointing": True},
     "lora": {"zero_stage": 0, "lora": LORA},
+    "qlora": {"zero_stage": 0, "lora": QLORA},
 }
 TWO_WORKERS: dict[str, dict[str, object]] = {
     **{f"zero {stage}": {"zero_stage": stage} for stage in range(4)},
@@ -55,6 +57,7 @@ TWO_WORKERS: dict[str, dict[str, object]] = {
     **{f"rows shared, zero {stage}": {"zero_stage": stage, "sequence_parallel": 2} for stage in (0, 2, 3)},
     "rows shared, activations checkpointed": {"sequence_parallel": 2, "gradient_checkpointing": True},
     **{f"lora, zero {stage}": {"zero_stage": stage, "lora": LORA} for stage in range(4)},
+    **{f"qlora, zero {stage}": {"zero_stage": stage, "lora": QLORA} for stage in range(3)},
     "lora, rows shared, zero 3": {"zero_stage": 3, "sequence_parallel": 2, "lora": LORA},
     **{
         f"bf16, zero {stage}": {"zero_stage": stage, "precision": "bf16", "export_dtype": "bfloat16"}
@@ -226,10 +229,12 @@ def whole_weights(engine: Engine) -> Weights:
     """The model's weights, gathered from all workers."""
     import deepspeed
 
+    from s1ray.training.model.quantization import widened
+
     weights = {}
     for name, parameter in engine.model.named_parameters():
         with deepspeed.zero.GatheredParameters([parameter]):
-            weights[name] = parameter.detach().float().numpy().copy()
+            weights[name] = widened(parameter).detach().float().numpy().copy()
     return weights
 
 

@@ -12,6 +12,7 @@ from s1ray.config import ConfigError
 from s1ray.training.config import LoraConfig
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 
@@ -21,19 +22,46 @@ def check_targets(network: PreTrainedModel, lora: LoraConfig) -> None:
     Raises:
         ConfigError: it has no linear layer of a name.
     """
-    import torch
-
     if isinstance(lora.target_modules, str):
         return
-    linear = {
-        name.rsplit(".", 1)[-1] for name, module in network.named_modules() if isinstance(module, torch.nn.Linear)
-    }
+    linear = {name.rsplit(".", 1)[-1] for name in linear_layers(network)}
     for target in lora.target_modules:
         if target not in linear:
             raise ConfigError(
                 f"lora.target_modules: {type(network).__name__} has no linear layer {target!r}; it has "
                 + ", ".join(sorted(linear))
             )
+
+
+def check_whole(model_config: PretrainedConfig, name: str) -> None:
+    """Refuse a model whose files hold quantized weights: they cannot be trained, nor read as ordinary numbers.
+
+    Args:
+        name: the model, for the message.
+
+    Raises:
+        ConfigError: its config says so.
+    """
+    for field in ("quantization_config", "compression_config"):
+        if found := getattr(model_config, field, None):
+            said = found if isinstance(found, dict) else vars(found)
+            method = said.get("quant_method") or "in a way that it does not name"
+            raise ConfigError(
+                f"model {name}: its weights are quantized ({getattr(method, 'value', method)}, says {field} in its "
+                "config.json); give the same model in bf16 or fp32 (lora.quantize: nf4 makes four bits of those)"
+            )
+
+
+def linear_layers(network: PreTrainedModel) -> dict[str, torch.nn.Linear]:
+    """The linear layers but the output layer, by name."""
+    import torch
+
+    output = network.get_output_embeddings()
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not output
+    }
 
 
 def check_heads(model_config: PretrainedConfig, size: int, name: str) -> None:

@@ -24,6 +24,7 @@ from s1ray.storage import remove, write_json
 from s1ray.training.config import TrainingConfig
 from s1ray.training.model.engine import Engine
 from s1ray.training.model.lora import BASE, UPDATE, merge
+from s1ray.training.model.quantization import widened
 from s1ray.training.model.readers import join_config, write_tokenizer
 
 if TYPE_CHECKING:
@@ -238,7 +239,8 @@ def _gathered(tensors: dict[str, torch.Tensor], config: TrainingConfig, *, keep:
 
 
 def _copy(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    return tensor.detach().to("cpu", dtype if tensor.is_floating_point() else tensor.dtype, copy=True)
+    whole = widened(tensor).detach()
+    return whole.to("cpu", dtype if whole.is_floating_point() else whole.dtype, copy=True)
 
 
 def _bytes(*tensors: torch.Tensor) -> int:

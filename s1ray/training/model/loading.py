@@ -24,6 +24,7 @@ from s1ray.training.model.engine import Engine, deepspeed_config, import_deepspe
 from s1ray.training.model.lora import add_updates
 from s1ray.training.model.loss import LossModel
 from s1ray.training.model.proof import prove
+from s1ray.training.model.quantization import is_quantized, quantize
 from s1ray.training.model.router_loss import RouterLoss
 from s1ray.training.model.sequence_parallel import join_group, shared_attention
 
@@ -52,6 +53,8 @@ def load_engine(config: TrainingConfig, *, device: torch.device, rank: int, worl
         check_heads(network.config, config.sequence_parallel, config.model)
         group = join_group(config.sequence_parallel, rank=rank, world_size=world_size)
         attention.register(flash=flash, around=lambda core: shared_attention(core, network.config, group))
+    if config.lora is not None and config.lora.quantize != "none":
+        quantize(network, device, _dtype(config))
     adapter = None if config.lora is None else add_updates(network, config.lora)
     place(network, config, device)
     network.train()
@@ -84,18 +87,24 @@ def place(network: torch.nn.Module, config: TrainingConfig, device: torch.device
 
     Under ZeRO-3 each parameter is partitioned among the workers on the way.
     """
-    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    dtype = _dtype(config)
     placed: set[int] = set()
     for module in network.modules():
         own = [parameter for parameter in module.parameters(recurse=False) if id(parameter) not in placed]
         placed.update(map(id, own))
         for parameter in own:
+            if is_quantized(parameter):
+                continue  # It is on the device already.
             parameter.data = parameter.data.to(device, dtype)
             if config.zero_stage == 3:
                 _partition(parameter, config, device)
         for buffer in module.buffers(recurse=False):
             # Buffers keep the model's own precision: rotary frequencies in bf16 could not tell far positions apart.
             buffer.data = buffer.data.to(device)
+
+
+def _dtype(config: TrainingConfig) -> torch.dtype:
+    return torch.bfloat16 if config.precision == "bf16" else torch.float32
 
 
 def _partition(parameter: torch.nn.Parameter, config: TrainingConfig, device: torch.device) -> None:

@@ -16,6 +16,7 @@ import torch
 
 from s1ray.training.config import LoraConfig
 from s1ray.training.model.checks import check_targets
+from s1ray.training.model.quantization import quiet_bitsandbytes
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -37,6 +38,7 @@ def add_updates(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
     Raises:
         ConfigError: the model has none of the layers named.
     """
+    quiet_bitsandbytes()  # peft imports it wherever it is installed.
     import peft
 
     settings = peft.LoraConfig(
@@ -51,6 +53,8 @@ def add_updates(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
     with warnings.catch_warnings():
         # peft uses a name of transformers that is deprecated.
         warnings.simplefilter("ignore", FutureWarning)
+        # How peft is told that there are layers in four bits.
+        network.is_loaded_in_4bit = config.quantize != "none"
         return peft.get_peft_model(network, settings, autocast_adapter_dtype=False)
 
 

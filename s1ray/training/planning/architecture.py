@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 from s1ray.config import ConfigError
 from s1ray.training.config import LoraConfig, TrainingConfig
 from s1ray.training.data.batching import RowCost
-from s1ray.training.model.checks import attention_heads, head_size, text_config
+from s1ray.training.model.checks import attention_heads, head_size, linear_layers, text_config
 from s1ray.training.planning.memory import Architecture
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
 
@@ -55,6 +58,8 @@ def describe(model: PreTrainedModel, lora: LoraConfig | None = None) -> Architec
     heads, shared_heads = attention_heads(model.config)
     width = head_size(model.config)
     names = [name for name, _ in model.named_parameters()]
+    linear = linear_layers(model)
+    sizes = [layer.weight.numel() for layer in linear.values()]
     return Architecture(
         parameters=sum(p.numel() for p in model.parameters()),
         largest_module=max(sum(p.numel() for p in module.parameters(recurse=False)) for module in model.modules()),
@@ -66,7 +71,9 @@ def describe(model: PreTrainedModel, lora: LoraConfig | None = None) -> Architec
         intermediate_size=_mlp_width(text),
         vocabulary=text.vocab_size,
         normalised_queries=any(name.endswith("q_norm.weight") for name in names),
-        trained=None if lora is None else _updates(model, lora),
+        trained=None if lora is None else _updates(linear, lora),
+        linear=sum(sizes, 0),
+        largest_linear=max(sizes, default=0),
         experts=getattr(text, "num_experts_per_tok", None) is not None,
     )
 
@@ -98,16 +105,11 @@ def _mlp_width(text: PretrainedConfig) -> int:
     return int(each * chosen + (getattr(text, "shared_expert_intermediate_size", None) or 0))
 
 
-def _updates(model: PreTrainedModel, lora: LoraConfig) -> int:
+def _updates(layers: Mapping[str, torch.nn.Linear], lora: LoraConfig) -> int:
     """Weights of LoRA's updates: rank x (inputs + outputs) for each layer that gets one."""
-    import torch
-
-    output = model.get_output_embeddings()
     targets = None if isinstance(lora.target_modules, str) else set(lora.target_modules)
     return sum(
-        lora.rank * (module.in_features + module.out_features)
-        for name, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-        and module is not output
-        and (targets is None or name.rsplit(".", 1)[-1] in targets)
+        lora.rank * (layer.in_features + layer.out_features)
+        for name, layer in layers.items()
+        if targets is None or name.rsplit(".", 1)[-1] in targets
     )

@@ -21,6 +21,8 @@ LIVE_PARAMETERS = 1_000_000_000
 """Parameters that ZeRO-3 keeps gathered at most, in elements (its default)."""
 SUB_GROUP = 1_000_000_000
 """Parameters that ZeRO-3 updates at once, in elements (its default)."""
+NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""A weight in four bits with its part of the two levels of scales (arXiv 2305.14314, section 3)."""
 GPU_RUNTIME = 2 * 2**30
 """CUDA context, NCCL's channels and the kernels' workspaces on each GPU."""
 
@@ -48,6 +50,10 @@ class Architecture:
     """Queries and keys have norms of their own (Qwen3)."""
     trained: int | None = None
     """Weights that are trained, if not all are (LoRA)."""
+    linear: int = 0
+    """Weights of the linear layers but the output layer: those that QLoRA keeps in four bits."""
+    largest_linear: int = 0
+    """Weights of the largest of them."""
     experts: bool = False
     """A mixture of experts: transformers rearranges its files on loading, and each worker then has all weights in main
     memory for a moment."""
@@ -106,6 +112,8 @@ def model_states(architecture: Architecture, config: TrainingConfig) -> ModelSta
     width = 2 if mixed else 4
     trained = architecture.trainable
     weights = width * architecture.parameters // (n if stage == 3 else 1)
+    if _quantized(config):
+        weights = width * (architecture.parameters - architecture.linear) + int(NF4_BYTES * architecture.linear)
     if mixed:
         # ZeRO-2 holds the 16-bit gradients beside the fp32 ones that they are added to.
         gradients = {0: 2 * trained, 1: 4 * trained, 2: 6 * trained // n, 3: 4 * trained // n}[stage]
@@ -210,6 +218,8 @@ def estimate(
     # The widest point of a layer's backward pass: the gradients of the MLP's product and of its two factors, when the
     # product itself is no longer needed.
     working = (2 * w * a.intermediate_size + 2 * w * a.hidden_size) * load.tokens
+    if _quantized(config):
+        working += w * a.largest_linear  # widened
     recomputed = layer if config.gradient_checkpointing else 0
 
     gradients = Gradients.of(a, config, states, gpu=gpu)
@@ -230,6 +240,10 @@ def estimate(
         "update": fixed | {"gathered": 0, "gradients": gradients.update},
     }
     return MemoryEstimate(states, activations, moments, loading=2 * a.parameters if a.experts else 0)
+
+
+def _quantized(config: TrainingConfig) -> bool:
+    return config.lora is not None and config.lora.quantize != "none"
 
 
 def layer_norm(architecture: Architecture, config: TrainingConfig) -> int:

@@ -121,6 +121,8 @@ def options_for(
             yield Option(f"num_workers: {workers * factor}", {"num_workers": workers * factor})
     if config.lora is None:
         yield Option("lora: {}", {"lora": {}})
+    elif hardware.on_gpu and config.lora.quantize == "none" and config.zero_stage < 3:
+        yield Option("lora.quantize: nf4", {"lora": config.lora.model_dump() | {"quantize": "nf4"}})
 
 
 def _try(config: TrainingConfig, options: list[Option], estimate: Estimator, hardware: Hardware) -> Advice | None:

@@ -8,7 +8,7 @@ from s1ray.cluster import check_accelerator_type
 from s1ray.config import ConfigError
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.preparation import load_tokenizer
-from s1ray.training.model.checks import check_heads, check_targets
+from s1ray.training.model.checks import check_heads, check_targets, check_whole
 from s1ray.training.planning.architecture import network_without_weights
 
 
@@ -16,11 +16,14 @@ def check_requirements(config: TrainingConfig) -> None:
     """Refuse what could only fail later, on the workers.
 
     Raises:
-        ConfigError: peft is missing for LoRA, Ray knows no such GPU, the model cannot be trained, or the config names a
-            tokenizer that does not fit it.
+        ConfigError: a package is missing for LoRA, Ray knows no such GPU, the model cannot be trained, or the config
+            names a tokenizer that does not fit it.
     """
     if config.lora is not None and importlib.util.find_spec("peft") is None:
         raise ConfigError("lora needs the package peft; install it on all nodes (pip install peft)")
+    quantized = config.lora is not None and config.lora.quantize != "none"
+    if quantized and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError("lora.quantize needs the package bitsandbytes on all nodes (pip install 's1ray[qlora]')")
     if config.accelerator_type is not None:
         check_accelerator_type(config.accelerator_type, "accelerator_type")
     network = network_without_weights(config.model)
@@ -28,13 +31,17 @@ def check_requirements(config: TrainingConfig) -> None:
         return  # Loading the tokenizer says what is wrong with the model.
     # Not at the top, because it imports torch.
     from s1ray.training.model.proof import prove
+    from s1ray.training.model.quantization import prove_quantized
     from s1ray.training.model.router_loss import RouterLoss
 
+    check_whole(network.config, config.model)
     if config.lora is not None:
         check_targets(network, config.lora)
     if config.sequence_parallel > 1:
         check_heads(network.config, config.sequence_parallel, config.model)
     prove(network, config)
+    if quantized:
+        prove_quantized(network, config)
     RouterLoss.of(network, config)
     if config.tokenizer is not None:
         largest, rows = max(load_tokenizer(config).get_vocab().values()), network.get_input_embeddings().num_embeddings

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
+from pathlib import Path
 
 import pytest
 from transformers import AutoConfig
 
 from s1ray.config import ConfigError
+from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.training.model.checks import check_heads
 from s1ray.training.planning.requirements import check_requirements
 from tests.support.training_runs import training_config
@@ -46,3 +50,11 @@ def test_lora_without_peft_is_refused_before_the_run_starts(monkeypatch: pytest.
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install peft"):
         check_requirements(config)
+
+
+def test_a_model_whose_files_are_quantized_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(BASE_MODEL_DIR, tmp_path / "base")
+    file = tmp_path / "base" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"quantization_config": {"quant_method": "fp8"}}))
+    with pytest.raises(ConfigError, match=r"its weights are quantized \(fp8, says quantization_config"):
+        check_requirements(training_config(model=str(tmp_path / "base")))

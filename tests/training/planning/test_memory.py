@@ -35,6 +35,8 @@ QWEN_32B = Architecture(
     heads=40,
     intermediate_size=27648,
     vocabulary=152064,
+    linear=31_205_621_760,
+    largest_linear=5120 * 27648,
 )
 
 
