@@ -3,7 +3,8 @@
 - s1ray: the stage's own loop over its DeepSpeed engine, packed and padded.
 - plain PyTorch: a bare loop with torch's AdamW and s1ray's loss in chunks, on the same batches: the same packed rows
   (with s1ray's attention, as transformers would separate them by a mask, which is many times slower), or the same
-  padded rows (with transformers' attention). And packed with transformers' own loss, which makes all logits at once.
+  padded rows (with transformers' attention). And packed with transformers' own loss, which makes all logits at once;
+  and packed with each layer wrapped by FSDP2, as trainers on it do, whose collectives have one process to go to.
 - TRL and transformers' Trainer: see `libraries`.
 """
 
@@ -38,6 +39,7 @@ OURS_PADDED = "s1ray, padded"
 PLAIN_PACKED = "plain PyTorch, packed"
 PLAIN_PADDED = "plain PyTorch, padded"
 PLAIN_LOSS = "plain PyTorch, packed, all logits"
+FSDP = "plain PyTorch, packed, FSDP2"
 
 CPU = torch.device("cpu")
 
@@ -65,12 +67,13 @@ def make_arms(model: Path, tokens: Sequence[np.ndarray], masks: Sequence[np.ndar
         # With these set the Trainer would run as one of several workers.
         os.environ.pop(variable, None)
     batches = step_rows(len(tokens), steps)
-    for name, packing, in_chunks in (
-        (PLAIN_PACKED, True, True),
-        (PLAIN_LOSS, True, False),
-        (PLAIN_PADDED, False, True),
+    for name, packing, in_chunks, sharded in (
+        (PLAIN_PACKED, True, True, False),
+        (FSDP, True, True, True),
+        (PLAIN_LOSS, True, False, False),
+        (PLAIN_PADDED, False, True, False),
     ):
-        arms[name] = _plain(model, dataset, batches, configs[packing], in_chunks=in_chunks)
+        arms[name] = _plain(model, dataset, batches, configs[packing], in_chunks=in_chunks, sharded=sharded)
     return arms
 
 
@@ -129,11 +132,23 @@ def load(model: Path, implementation: str = "sdpa") -> PreTrainedModel:
 
 
 def _plain(
-    model: Path, dataset: Dataset, batches: Sequence[Sequence[int]], config: TrainingConfig, *, in_chunks: bool
+    model: Path,
+    dataset: Dataset,
+    batches: Sequence[Sequence[int]],
+    config: TrainingConfig,
+    *,
+    in_chunks: bool,
+    sharded: bool,
 ) -> Arm:
     attention.register()
     network = load(model, attention.SEGMENTS if config.packing else "sdpa")
     loss_model = LossModel(network, logits_chunk=config.logits_chunk) if in_chunks else None
+    if sharded:
+        from torch.distributed.fsdp import fully_shard
+
+        for layer in network.model.layers:
+            fully_shard(layer)
+        fully_shard(loss_model)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, betas=config.optimizer.betas, fused=True)
 
     def step(indices: Sequence[int]) -> float:

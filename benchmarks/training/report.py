@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.budget_forcing.statistics import Spread, ratios, spread
-from benchmarks.training.arms import OURS_PACKED, OURS_PADDED, PLAIN_LOSS, PLAIN_PACKED, PLAIN_PADDED
+from benchmarks.training.arms import FSDP, OURS_PACKED, OURS_PADDED, PLAIN_LOSS, PLAIN_PACKED, PLAIN_PADDED
 from benchmarks.training.cross_entropy import LossPeak
 from benchmarks.training.libraries import TRAINER_ROWS, TRL_PACKED, TRL_PADDED, trainer_arm
 
@@ -24,6 +24,7 @@ PACKAGES = ("torch", "deepspeed", "transformers", "accelerate", "trl", "s1ray")
 
 COMPARISONS = (
     (OURS_PACKED, PLAIN_PACKED),
+    (OURS_PACKED, FSDP),
     (OURS_PACKED, PLAIN_LOSS),
     (OURS_PADDED, PLAIN_PADDED),
     (OURS_PACKED, TRL_PACKED),
@@ -35,6 +36,7 @@ COMPARISONS = (
 GOALS = {
     (OURS_PACKED, PLAIN_PACKED): 0.9,
     (OURS_PADDED, PLAIN_PADDED): 0.9,
+    (OURS_PACKED, FSDP): 0.9,
     (OURS_PACKED, TRL_PACKED): 1.0,
     (OURS_PACKED, TRL_PADDED): 1.0,
 }
@@ -42,7 +44,7 @@ GOALS = {
 MASK = "torch's scaled dot product attention, with a mask"
 ATTENTION = {
     **dict.fromkeys(
-        (OURS_PACKED, PLAIN_PACKED, PLAIN_LOSS), "torch's scaled dot product attention, example by example"
+        (OURS_PACKED, PLAIN_PACKED, FSDP, PLAIN_LOSS), "torch's scaled dot product attention, example by example"
     ),
     OURS_PADDED: "torch's scaled dot product attention, causal, padding on the right",
     **dict.fromkeys((PLAIN_PADDED, TRL_PACKED, TRL_PADDED, *map(trainer_arm, TRAINER_ROWS)), MASK),
