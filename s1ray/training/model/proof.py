@@ -99,10 +99,12 @@ def _problem(family: type[PreTrainedModel], small: PretrainedConfig, *, packing:
         found = compare(family, small, packing=packing)
     except S1rayError as error:
         return str(error)
+    except _NeedsMaskError as error:
+        return f"its layers need a mask, and training here tells them where examples begin instead ({error})"
     except Exception as error:  # Whatever a family's code raises here, a worker would raise later.
         if isinstance(error, KeyError) and attention.SEGMENTS in error.args:
             return "its attention is of its own making, and cannot be replaced"
-        return f"a small copy of it cannot be run ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
+        return f"a small copy of it cannot be run ({_said(error)})"
     if found.equal:
         return None
     rows = "one packed row" if packing else "padded rows"
@@ -131,13 +133,26 @@ def compare(family: type[PreTrainedModel], small: PretrainedConfig, *, packing: 
         _plain_loss(plain, torch.from_numpy(tokens), torch.from_numpy(labels))
         for tokens, labels in zip(dataset.tokens, dataset.labels, strict=True)
     )
-    loss = LossModel(trained, logits_chunk=16)(
-        **collate(dataset, range(len(ROWS)), packing=packing, flash=False, device=CPU)
-    )
+    inputs = collate(dataset, range(len(ROWS)), packing=packing, flash=False, device=CPU)
+    try:
+        loss = LossModel(trained, logits_chunk=16)(**inputs)
+    except (AttributeError, TypeError) as error:
+        # It has just been run with a mask.
+        if "NoneType" in str(error):
+            raise _NeedsMaskError(_said(error)) from error
+        raise
     count = sum(dataset.trained)
     (plain_loss / count).backward()
     (loss / count).backward()
     return Comparison(loss.item() / count, float(plain_loss.detach()) / count, _difference(trained, plain))
+
+
+class _NeedsMaskError(Exception):
+    """A family's layers read the mask, which is None in training."""
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _examples() -> Dataset:

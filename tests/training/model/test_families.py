@@ -20,7 +20,7 @@ REFUSED_PACKED = {
     "lfm2": PADDED,
     "llama4_text": LIMITED + "attention_chunk_size 5",
     "minimax": PADDED,
-    "mpt": "a small copy of it cannot be run",
+    "mpt": "its layers need a mask",
     "nemotron": "NemotronAttention does not get the boundaries",
     "phimoe, sliding windows": LIMITED + "sliding_window 5",
     "qwen2_moe, sliding windows": LIMITED + "sliding_window 5",
