@@ -64,7 +64,8 @@ def inputs(config: TrainingConfig) -> dict[str, str]:
 
 
 def publish(config: TrainingConfig, run: Run) -> None:
-    """Upload the exported model, where the config asks for it."""
+    """Delete the models of the snapshots, and upload the exported one where the config asks for it."""
+    Snapshots(run.path).delete_models()
     if config.push_to is not None:
         log.info("train: uploaded as %s", upload(config, run.path / MODEL_FOLDER))
 
@@ -96,14 +97,17 @@ def work(config: TrainingConfig, run: Run) -> None:
             _measuring(config, run.path),
         ):
             outcome = _fit(config, run.path, workers)
+        if outcome.exported_step is not None:
+            run.figures |= {"exported_step": outcome.exported_step}
         if config.accuracy is not None:
-            run.figures |= finish(config, run.path, run.path / MODEL_FOLDER, total_steps)
+            exported = outcome.exported_step or total_steps
+            run.figures |= finish(config, run.path, run.path / MODEL_FOLDER, exported)
     shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
     lines = read_metrics(metrics_path)
     plot_loss(lines, run.path / LOSS_PLOT, accuracies=Snapshots(run.path).results())
     run.figures |= {"steps": outcome.steps, "loss": lines[-1]["loss"], "precision": outcome.precision}
     if config.validation is not None:
-        run.figures |= {"best_loss": outcome.best_loss, "exported_step": outcome.exported_step}
+        run.figures |= {"best_loss": outcome.best_loss}
     run.figures |= _figures(lines) | {"model": MODEL_FOLDER, "loss_plot": LOSS_PLOT}
     write_card(config, run.path / MODEL_FOLDER, examples=len(training_set.examples), figures=run.figures)
 

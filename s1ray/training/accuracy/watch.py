@@ -118,29 +118,31 @@ class AccuracyWatch:
         return found
 
 
-def finish(config: TrainingConfig, output: Path, model: Path, total_steps: int) -> dict[str, object]:
+def finish(config: TrainingConfig, output: Path, model: Path, exported_step: int) -> dict[str, object]:
     """Measure the exported model, and put the best one in its place where the config asks for it.
+
+    It can be called again, after a kill, as long as the snapshots' models are there.
 
     Args:
         output: the run folder.
-        model: the exported model of the last step.
+        model: the exported model.
+        exported_step: its finished steps.
 
     Returns:
         Figures for the manifest.
     """
     assert config.accuracy is not None
     snapshots = Snapshots(output)
-    AccuracyWatch(config, output, choose_questions(config.accuracy, config.seed)).measure(total_steps, model)
+    AccuracyWatch(config, output, choose_questions(config.accuracy, config.seed)).measure(exported_step, model)
     best = snapshots.best()
-    exported = total_steps
+    exported = exported_step
     if config.accuracy.export == "best" and best is None:
         log.warning("train: no accuracy could be measured; exporting the last model")
-    if config.accuracy.export == "best" and best is not None and best["step"] != total_steps:
+    if config.accuracy.export == "best" and best is not None and best["step"] != exported_step:
         exported = best["step"]
         with writing(model) as temporary:
             shutil.copytree(snapshots.model(exported), temporary)
         log.info("train: exported the model after step %d, the one with the most correct answers", exported)
-    snapshots.delete_models()
     return {"accuracies": snapshots.results(), "exported_step": exported}
 
 

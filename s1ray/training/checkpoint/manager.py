@@ -241,5 +241,7 @@ def _state_bytes(engine: DeepSpeedEngine) -> int:
     optimizer = getattr(engine.optimizer, "optimizer", engine.optimizer)
     tensors = [tensor for state in optimizer.state.values() for tensor in state.values() if torch.is_tensor(tensor)]
     tensors += optimizer.state.keys()
-    tensors += [getattr(parameter, "ds_tensor", parameter) for parameter in engine.module.parameters()]
+    # Frozen weights come from the base model's files.
+    trained = [parameter for parameter in engine.module.parameters() if parameter.requires_grad]
+    tensors += [getattr(parameter, "ds_tensor", parameter) for parameter in trained]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

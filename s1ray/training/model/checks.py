@@ -22,9 +22,11 @@ def check_targets(network: PreTrainedModel, lora: LoraConfig) -> None:
     Raises:
         ConfigError: it has no linear layer of a name.
     """
+    linear = {name.rsplit(".", 1)[-1] for name in linear_layers(network)}
+    if not linear:
+        raise ConfigError(f"lora: {type(network).__name__} has no linear layers (torch.nn.Linear); leave lora out")
     if isinstance(lora.target_modules, str):
         return
-    linear = {name.rsplit(".", 1)[-1] for name in linear_layers(network)}
     for target in lora.target_modules:
         if target not in linear:
             raise ConfigError(
@@ -53,14 +55,15 @@ def check_whole(model_config: PretrainedConfig, name: str) -> None:
 
 
 def linear_layers(network: PreTrainedModel) -> dict[str, torch.nn.Linear]:
-    """The linear layers but the output layer, by name."""
+    """The linear layers of the text decoder but the output layer, by name."""
     import torch
 
-    output = network.get_output_embeddings()
+    decoder, output = network.get_decoder(), network.get_output_embeddings()
+    inside = {id(module) for module in (network if decoder is None else decoder).modules()}
     return {
         name: module
         for name, module in network.named_modules()
-        if isinstance(module, torch.nn.Linear) and module is not output
+        if isinstance(module, torch.nn.Linear) and module is not output and id(module) in inside
     }
 
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from s1ray.config import ConfigError
 from s1ray.training.config import LoraConfig
-from s1ray.training.model.checks import check_targets
+from s1ray.training.model.checks import check_targets, linear_layers
 from s1ray.training.model.quantization import quiet_bitsandbytes
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 BASE = ".base_layer"
 UPDATE = ".lora_"
+OF_EXPERTS = ("gate_proj", "up_proj", "down_proj")
+"""Names of layers that peft takes for the experts of a mixture."""
 
 
 def add_updates(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
@@ -36,26 +39,50 @@ def add_updates(network: PreTrainedModel, config: LoraConfig) -> PeftModel:
         peft's model around it, which saves the updates as an adapter.
 
     Raises:
-        ConfigError: the model has none of the layers named.
+        ConfigError: the model has none of the layers named, or they are experts of a mixture.
     """
     quiet_bitsandbytes()  # peft imports it wherever it is installed.
     import peft
 
+    check_targets(network, config)
+    parts = [name.split(".") for name in linear_layers(network)]
+    attention = sorted({own for *_, parent, own in parts if "attn" in parent and own not in OF_EXPERTS})
     settings = peft.LoraConfig(
         r=config.rank,
         lora_alpha=config.alpha,
         lora_dropout=config.dropout,
-        target_modules=config.target_modules,
+        target_modules=targets(network, config),
         bias="none",
         task_type="CAUSAL_LM",
     )
-    check_targets(network, config)
     with warnings.catch_warnings():
         # peft uses a name of transformers that is deprecated.
         warnings.simplefilter("ignore", FutureWarning)
         # How peft is told that there are layers in four bits.
         network.is_loaded_in_4bit = config.quantize != "none"
-        return peft.get_peft_model(network, settings, autocast_adapter_dtype=False)
+        adapter = peft.get_peft_model(network, settings, autocast_adapter_dtype=False)
+    if adapter.peft_config["default"].target_parameters:
+        raise ConfigError(
+            f"lora.target_modules: in {type(network).__name__}, peft takes a layer's name for the experts, whose "
+            f"updates cannot be merged; name layers of attention only ({', '.join(attention)})"
+        )
+    return adapter
+
+
+def targets(network: PreTrainedModel, config: LoraConfig) -> list[str]:
+    """Names of the layers that get an update, for peft: short ones where they mean the same layers."""
+    import torch
+
+    if not isinstance(config.target_modules, str):
+        return config.target_modules
+    linear = linear_layers(network)
+    short = {name.rsplit(".", 1)[-1] for name in linear}
+    meant = {
+        name
+        for name, module in network.named_modules()
+        if name.rsplit(".", 1)[-1] in short and not isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict)
+    }
+    return sorted(short if meant == linear.keys() else linear)
 
 
 def merge(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:
@@ -66,15 +93,23 @@ def merge(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, tor
 
     Returns:
         The merged weights in the dtypes of the frozen ones; the products are computed in fp32.
+
+    Raises:
+        ValueError: an update belongs to no weight here.
     """
     merged = {}
+    left = {name for name in weights if UPDATE in name}
     for name in list(weights):
         if UPDATE in name:
             continue
         weight = weights.pop(name)
         layer = name.removesuffix(f"{BASE}.weight")
         if layer != name:
-            up, down = (weights[f"{layer}{UPDATE}{part}.default.weight"].float() for part in "BA")
+            names = [f"{layer}{UPDATE}{part}.default.weight" for part in "BA"]
+            up, down = (weights[name].float() for name in names)
+            left -= set(names)
             weight = torch.addmm(weight.float(), up, down, alpha=config.alpha / config.rank).to(weight.dtype)
         merged[name.replace(f"{BASE}.", ".")] = weight
+    if strange := sorted(left) + sorted(name for name in merged if BASE in name):
+        raise ValueError(f"{strange[0]} cannot be merged")
     return merged

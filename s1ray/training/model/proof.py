@@ -104,7 +104,7 @@ def _problem(family: type[PreTrainedModel], small: PretrainedConfig, *, packing:
     except Exception as error:  # Whatever a family's code raises here, a worker would raise later.
         if isinstance(error, KeyError) and attention.SEGMENTS in error.args:
             return "its attention is of its own making, and cannot be replaced"
-        return f"a small copy of it cannot be run ({_said(error)})"
+        return f"a small copy of it cannot be run ({said(error)})"
     if found.equal:
         return None
     rows = "one packed row" if packing else "padded rows"
@@ -121,13 +121,13 @@ def _problem(family: type[PreTrainedModel], small: PretrainedConfig, *, packing:
 
 def compare(family: type[PreTrainedModel], small: PretrainedConfig, *, packing: bool) -> Comparison:
     """Loss and gradients of a small model in training, and plainly; random weights and examples, always the same."""
-    dataset = _examples()
+    dataset = examples()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        plain = _build(family, small, "eager")
-        _spread(plain)
+        plain = build(family, small, "eager")
+        spread(plain)
         attention.register()
-        trained = _build(family, small, attention.SEGMENTS)
+        trained = build(family, small, attention.SEGMENTS)
     trained.load_state_dict(plain.state_dict())
     plain_loss = sum(
         _plain_loss(plain, torch.from_numpy(tokens), torch.from_numpy(labels))
@@ -139,7 +139,7 @@ def compare(family: type[PreTrainedModel], small: PretrainedConfig, *, packing: 
     except (AttributeError, TypeError) as error:
         # It has just been run with a mask.
         if "NoneType" in str(error):
-            raise _NeedsMaskError(_said(error)) from error
+            raise _NeedsMaskError(said(error)) from error
         raise
     count = sum(dataset.trained)
     (plain_loss / count).backward()
@@ -151,18 +151,25 @@ class _NeedsMaskError(Exception):
     """A family's layers read the mask, which is None in training."""
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """An error in one line."""
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _examples() -> Dataset:
+def examples() -> Dataset:
+    """Made-up rows, always the same."""
     draw = np.random.default_rng(0)
     tokens = [draw.integers(1, VOCABULARY - 1, size=length) for length in ROWS]
     masks = [np.arange(length) >= length // 3 for length in ROWS]
     return Dataset([str(row) for row in range(len(ROWS))], tokens, masks)
 
 
-def _build(family: type[PreTrainedModel], small: PretrainedConfig, implementation: str) -> PreTrainedModel:
+def build(family: type[PreTrainedModel], small: PretrainedConfig, implementation: str) -> PreTrainedModel:
+    """A small model in fp32, in evaluation mode, with an attention function.
+
+    Raises:
+        ConfigError: it is not small.
+    """
     with torch.device("meta"):
         size = sum(p.numel() for p in family._from_config(copy.deepcopy(small)).parameters())
     if size > MAX_WEIGHTS:
@@ -171,7 +178,7 @@ def _build(family: type[PreTrainedModel], small: PretrainedConfig, implementatio
     return family._from_config(copy.deepcopy(small), **settings).eval()
 
 
-def _spread(network: torch.nn.Module) -> None:
+def spread(network: torch.nn.Module) -> None:
     """Draw the weights so that a term that is left out would show: none is 0 or 1, as many are at first."""
     for parameter in network.parameters():
         with torch.no_grad():

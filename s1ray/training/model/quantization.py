@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from s1ray.config import ConfigError
-from s1ray.training.config import TrainingConfig
 from s1ray.training.model.checks import linear_layers
-from s1ray.training.model.shrinking import VOCABULARY, shrink
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 
 BLOCK = 64
 """Weights that share a scale."""
-TOKENS = 8
 
 
 def quantize(network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
@@ -40,12 +37,16 @@ def quantize(network: PreTrainedModel, device: torch.device, dtype: torch.dtype)
         ConfigError: bitsandbytes is not installed here, or cannot read the layers' weights on this device.
     """
     if device.type == "cpu":
-        _check_widths(network)
-    _replace(network, device, dtype)
+        check_widths(network)
+    replace_layers(network, device, dtype)
 
 
-def _check_widths(network: PreTrainedModel) -> None:
-    """Refuse what bitsandbytes gets wrong on CPUs: a block that goes over the end of a row gets another one's scale."""
+def check_widths(network: PreTrainedModel) -> None:
+    """Refuse what bitsandbytes gets wrong on CPUs: a block that goes over the end of a row gets another one's scale.
+
+    Raises:
+        ConfigError: a layer's rows do not end with a block.
+    """
     for name, layer in linear_layers(network).items():
         if layer.in_features % BLOCK:
             raise ConfigError(
@@ -54,7 +55,8 @@ def _check_widths(network: PreTrainedModel) -> None:
             )
 
 
-def _replace(network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
+def replace_layers(network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> None:
+    """`quantize`, whatever the layers' widths."""
     bitsandbytes = _import_bitsandbytes()
     for name, layer in linear_layers(network).items():
         quantized = bitsandbytes.nn.Linear4bit(
@@ -97,33 +99,6 @@ def widened(tensor: torch.Tensor) -> torch.Tensor:
 
     whole: torch.Tensor = dequantize_4bit(tensor.data, tensor.quant_state)
     return whole
-
-
-def prove_quantized(network: PreTrainedModel, config: TrainingConfig) -> None:
-    """Refuse a model whose code does not work with layers in four bits, on a small copy with random weights.
-
-    Args:
-        network: its weights are not read, and may be on the meta device.
-
-    Raises:
-        ConfigError: the copy cannot be run, or the model cannot be trained so on CPUs.
-    """
-    if config.device == "cpu":
-        _check_widths(network)
-    small = shrink(network.config, longest_example=TOKENS, longest_row=TOKENS)
-    cpu, kind = torch.device("cpu"), type(network)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = kind(small).float().eval()
-    _replace(model, cpu, torch.float32)
-    try:
-        with torch.no_grad():
-            model(torch.arange(TOKENS)[None] % VOCABULARY)
-    except Exception as error:  # A family's own code raises all sorts of errors.
-        raise ConfigError(
-            f"lora.quantize: {kind.__name__} does not work with layers in four bits "
-            f"({type(error).__name__}: {(str(error).splitlines() or [''])[0]}); leave it out"
-        ) from error
 
 
 def _import_bitsandbytes() -> ModuleType:

@@ -58,12 +58,14 @@ def model_flops(model: PreTrainedModel) -> ModelFlops | None:
     layers = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
     heads = [module for module in model.modules() if isinstance(module, CrossEntropyHead)]
     return ModelFlops(
-        per_token=sum(_cost(layer.weight) for layer in layers),
-        per_trained_token=sum(_cost(head.weight) for head in heads),
+        per_token=sum(_cost(layer.weight, layer.in_features * layer.out_features) for layer in layers),
+        # Under ZeRO-3 a worker holds a part, and `ds_numel` is the whole.
+        per_trained_token=sum(
+            _cost(head.weight, getattr(head.weight, "ds_numel", head.weight.numel())) for head in heads
+        ),
         attention=6 * text.num_hidden_layers * attention_heads(model.config)[0] * head_size(model.config),
     )
 
 
-def _cost(weight: torch.nn.Parameter) -> int:
-    # Under ZeRO-3 a worker holds a part, and `ds_numel` is the whole.
-    return int(getattr(weight, "ds_numel", weight.numel())) * (6 if weight.requires_grad else 4)
+def _cost(weight: torch.nn.Parameter, size: int) -> int:
+    return size * (6 if weight.requires_grad else 4)

@@ -31,8 +31,8 @@ def check_requirements(config: TrainingConfig) -> None:
         return  # Loading the tokenizer says what is wrong with the model.
     # Not at the top, because it imports torch.
     from s1ray.training.model.proof import prove
-    from s1ray.training.model.quantization import prove_quantized
     from s1ray.training.model.router_loss import RouterLoss
+    from s1ray.training.model.trial import try_out
 
     check_whole(network.config, config.model)
     if config.lora is not None:
@@ -40,8 +40,7 @@ def check_requirements(config: TrainingConfig) -> None:
     if config.sequence_parallel > 1:
         check_heads(network.config, config.sequence_parallel, config.model)
     prove(network, config)
-    if quantized:
-        prove_quantized(network, config)
+    try_out(network, config)
     RouterLoss.of(network, config)
     if config.tokenizer is not None:
         largest, rows = max(load_tokenizer(config).get_vocab().values()), network.get_input_embeddings().num_embeddings

@@ -1,0 +1,34 @@
+"""What becomes of a run's measurements at its end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s1ray.training.accuracy import watch
+from s1ray.training.accuracy.snapshots import Snapshots, not_measured
+from s1ray.training.accuracy.watch import finish
+from tests.support.training_runs import training_config
+
+
+@pytest.mark.parametrize(("exported", "best"), [(30, 20), (20, 20), (30, 30)])
+def test_the_best_snapshot_is_exported_and_a_killed_end_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exported: int, best: int
+) -> None:
+    """`exported`: the step that `validation.export: best` chose, or the last."""
+    monkeypatch.setattr(watch, "choose_questions", lambda settings, seed: [])
+    config = training_config(accuracy={"benchmark": "b", "export": "best"})
+    snapshots = Snapshots(tmp_path)
+    for step in (10, 20, 30):
+        snapshots.model(step).mkdir(parents=True)
+        (snapshots.model(step) / "weights").write_text(str(step))
+        correct = 5 if step == best else 1
+        snapshots.record(not_measured(step, "") | {"error": None, "questions": 9, "correct": correct})
+    for _ in range(2):
+        model = tmp_path / "model"
+        model.mkdir(exist_ok=True)
+        (model / "weights").write_text(str(exported))
+        figures = finish(config, tmp_path, model, exported)
+        assert figures["exported_step"] == best
+        assert (model / "weights").read_text() == str(best)
