@@ -53,8 +53,6 @@ def try_out(network: PreTrainedModel, config: TrainingConfig) -> None:
         model = proof.build(family, small, attention.SEGMENTS)
         proof.spread(model)
         if lora is not None:
-            if lora.quantize != "none":
-                replace_layers(model, proof.CPU, torch.float32)
             _add_updates(model, config)
         _step(model, config)
     if lora is not None:
@@ -64,13 +62,15 @@ def try_out(network: PreTrainedModel, config: TrainingConfig) -> None:
 def _add_updates(model: PreTrainedModel, config: TrainingConfig) -> None:
     assert config.lora is not None
     try:
+        if config.lora.quantize != "none":
+            replace_layers(model, proof.CPU, torch.float32)
         add_updates(model, config.lora)
     except ConfigError:
         raise
-    except Exception as error:  # peft refuses some families with errors of its own.
+    except Exception as error:  # peft and bitsandbytes refuse some families with errors of their own.
         raise ConfigError(
-            f"lora: peft cannot change the layers of {type(model).__name__} ({proof.said(error)}); name others in "
-            "lora.target_modules"
+            f"lora: the layers of {type(model).__name__} cannot be changed ({proof.said(error)}); name others in "
+            "lora.target_modules, or leave lora out"
         ) from error
     for name, parameter in model.named_parameters():
         if f"{UPDATE}B" in name:

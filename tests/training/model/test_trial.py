@@ -52,7 +52,8 @@ def test_families_that_people_use_take_updates_on_all_linear_layers(family: str,
         ("qwen3_moe", {"target_modules": ["gate_proj", "up_proj", "down_proj"]}, "no linear layer 'gate_proj'"),
         ("deepseek_v3", {}, EXPERTS),
         ("gpt2", {}, "GPT2LMHeadModel has no linear layers"),
-        ("falcon_h1", {}, "peft cannot change the layers of FalconH1ForCausalLM"),
+        ("rwkv", {"quantize": "nf4"}, "the layers of RwkvForCausalLM cannot be changed"),
+        ("falcon_h1", {}, "the layers of FalconH1ForCausalLM cannot be changed"),
     ],
 )
 def test_updates_that_would_be_lost_are_refused(family: str, lora: dict[str, object], problem: str) -> None:
