@@ -145,17 +145,17 @@ def _check_merged(model: PreTrainedModel, config: TrainingConfig) -> None:
     family = type(model)
     weights = {name: widened(tensor).detach().clone() for name, tensor in model.state_dict(keep_vars=True).items()}
     plain = proof.build(family, copy.deepcopy(model.config), "eager")
+    model.set_attn_implementation("eager")
+    tokens = torch.arange(min(ROWS))[None] % VOCABULARY
     try:
         plain.load_state_dict(merge(weights, config.lora))
-    except (RuntimeError, ValueError) as error:
+        with torch.no_grad():
+            trained, merged = (network.eval()(tokens, use_cache=False).logits for network in (model, plain))
+    except Exception as error:  # A family's own code raises all sorts of errors.
         raise ConfigError(
             f"lora: the updates of {family.__name__} cannot be merged into its weights ({proof.said(error)}); name "
             "other layers in lora.target_modules, or leave lora out"
         ) from error
-    model.set_attn_implementation("eager")
-    tokens = torch.arange(min(ROWS))[None] % VOCABULARY
-    with torch.no_grad():
-        trained, merged = (network.eval()(tokens, use_cache=False).logits for network in (model, plain))
     if not (trained - merged).abs().max() <= MERGED_TOLERANCE * trained.abs().max():
         raise ConfigError(
             f"lora: merged into its weights, the updates of {family.__name__} give another model than the one that was "

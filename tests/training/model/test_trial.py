@@ -52,7 +52,7 @@ def test_families_that_people_use_take_updates_on_all_linear_layers(family: str,
         ("qwen3_moe", {"target_modules": ["gate_proj", "up_proj", "down_proj"]}, "no linear layer 'gate_proj'"),
         ("deepseek_v3", {}, EXPERTS),
         ("gpt2", {}, "GPT2LMHeadModel has no linear layers"),
-        ("rwkv", {"quantize": "nf4"}, "the layers of RwkvForCausalLM cannot be changed"),
+        ("rwkv", {"quantize": "nf4"}, "the updates of RwkvForCausalLM cannot be merged"),
         ("falcon_h1", {}, "the layers of FalconH1ForCausalLM cannot be changed"),
     ],
 )
