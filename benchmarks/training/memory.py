@@ -22,6 +22,7 @@ CONFIGURATIONS = (
     Measured("fp32, ZeRO-3, 2 workers", {"zero_stage": 3, "num_workers": 2}),
     Measured("bf16, ZeRO-3, 2 workers", {"zero_stage": 3, "num_workers": 2, "precision": "bf16"}),
     Measured("fp32, ZeRO-2, checkpointing", {"zero_stage": 2, "gradient_checkpointing": True}),
+    Measured("fp32, ZeRO-2, LoRA, 2 workers", {"zero_stage": 2, "num_workers": 2, "lora": {"rank": 8}}),
     Measured("fp32, ZeRO-0, large vocabulary", {"zero_stage": 0, "logits_chunk": 512}, vocabulary=65536, layers=2),
     Measured("fp32, ZeRO-0, accumulation", {"zero_stage": 0}, micro_batches=2),
 )
@@ -42,7 +43,7 @@ def architecture(measured: Measured) -> Architecture:
     from transformers import Qwen2ForCausalLM
 
     with torch.device("meta"):
-        return describe(Qwen2ForCausalLM(measured.model_config()))
+        return describe(Qwen2ForCausalLM(measured.model_config()), measured.config().lora)
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.planning.memory import Architecture
 from s1ray.training.planning.memory_advice import size
 
+CONVERSION = 2
+"""Checkpoints' worth that DeepSpeed writes to convert one for another number of workers: its parts, and the whole."""
 SNAPSHOTS = 2
 """Models of intermediate steps at a time under `accuracy`: the one that is measured, and the best."""
 
@@ -30,13 +32,17 @@ class DiskNeed:
     model: int
     """One exported model."""
     models: int
+    conversions: int
+    """Checkpoints' worth that a conversion writes, because another number of workers resumes."""
     free: int | None
     """On the file system of the folder; None: it does not say."""
 
     @property
     def total(self) -> int:
         """Bytes that must be free."""
-        return max(0, self.checkpoints * self.checkpoint - self.present) + self.models * self.model
+        written = max(0, self.checkpoints * self.checkpoint - self.present) + self.models * self.model
+        # It is deleted at the end, and the checkpoints that replace it come later.
+        return written + self.conversions * self.checkpoint
 
     @property
     def enough(self) -> bool | None:
@@ -45,10 +51,14 @@ class DiskNeed:
 
     def __str__(self) -> str:
         parts = [f"{self.checkpoints} checkpoint(s) of {size(self.checkpoint)}"] if self.checkpoints else []
+        if self.conversions:
+            parts.append(
+                f"the conversion of one for another number of workers ({size(self.conversions * self.checkpoint)})"
+            )
         parts.append(f"{self.models} model(s) of {size(self.model)}")
         there = f" ({size(self.present)} of checkpoints are there)" if self.checkpoints and self.present else ""
         free = "an unknown amount" if self.free is None else size(self.free)
-        return f"{size(self.total)} of {free} free in {self.folder} for {' and '.join(parts)}{there}"
+        return f"{size(self.total)} of {free} free in {self.folder} for {', '.join(parts)}{there}"
 
 
 def disk_need(config: TrainingConfig, architecture: Architecture, *, total_steps: int) -> DiskNeed:
@@ -69,6 +79,7 @@ def disk_need(config: TrainingConfig, architecture: Architecture, *, total_steps
         sum(file.stat().st_size for file in checkpoints.rglob("*") if file.is_file()),
         model_bytes(architecture, config),
         1 if config.accuracy is None else 1 + SNAPSHOTS,
+        CONVERSION if done is not None and config.zero_stage > 0 and done.world_size != config.num_workers else 0,
         _free(folder),
     )
 

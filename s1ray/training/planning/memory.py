@@ -166,6 +166,8 @@ class MemoryEstimate:
     """Moment of a step -> what exists then."""
     loading: int = 0
     """Main memory that the worker needs for a moment while it loads the model."""
+    updates_only: bool = False
+    """LoRA."""
 
     @cached_property
     def peak_moment(self) -> str:
@@ -239,7 +241,8 @@ def estimate(
         "reduction": fixed | {"gradients": earlier + gradients.fresh + gradients.reduced, "activations": hidden},
         "update": fixed | {"gathered": 0, "gradients": gradients.update},
     }
-    return MemoryEstimate(states, activations, moments, loading=2 * a.parameters if a.experts else 0)
+    loading = 2 * a.parameters if a.experts else 0
+    return MemoryEstimate(states, activations, moments, loading, updates_only=config.lora is not None)
 
 
 def _quantized(config: TrainingConfig) -> bool:

@@ -20,6 +20,8 @@ HEADROOM = 0.95
 """Part of a device's memory that can be used; the allocator loses the rest to fragmentation."""
 CPU_HEADROOM = 0.8
 """Likewise of the main memory that CPU workers share: fragmentation of glibc's heap takes about a sixth."""
+CPU_LORA_HEADROOM = 0.6
+"""The same under LoRA, where almost everything comes and goes with each layer: it takes more than a third."""
 HOST_RUNTIME = 3 * 2**30
 """Main memory of a worker's process on a GPU: libraries, CUDA's host side, communication."""
 CPU_RUNTIME = 1 * 2**30
@@ -54,7 +56,8 @@ def fits(memory: MemoryEstimate, hardware: Hardware) -> bool | None:
     if hardware.on_gpu:
         known.append(None if hardware.device_memory is None else memory.total <= HEADROOM * hardware.device_memory)
     if hardware.host_memory is not None:
-        part = HEADROOM if hardware.on_gpu else CPU_HEADROOM
+        on_cpu = CPU_LORA_HEADROOM if memory.updates_only else CPU_HEADROOM
+        part = HEADROOM if hardware.on_gpu else on_cpu
         known.append(host_need(memory, hardware) <= part * hardware.host_memory)
     if False in known:
         return False

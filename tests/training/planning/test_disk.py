@@ -28,8 +28,8 @@ MODEL = Architecture(
 )
 
 
-def need(free: int | None = 2000 * GIB, present: int = 0) -> DiskNeed:
-    return DiskNeed(Path("/runs/x"), 400 * GIB, 2, present, 60 * GIB, 1, free)
+def need(free: int | None = 2000 * GIB, present: int = 0, conversions: int = 0) -> DiskNeed:
+    return DiskNeed(Path("/runs/x"), 400 * GIB, 2, present, 60 * GIB, 1, conversions, free)
 
 
 def test_a_checkpoint_holds_weights_moments_and_master_weights_by_precision_stage_and_lora() -> None:
@@ -53,7 +53,7 @@ def test_too_little_room_is_refused_with_the_numbers_and_an_unknown_amount_is_no
     with pytest.raises(RunError, match=r"output: the run needs 860.0 GiB of 859.0 GiB free in /runs/x for 2"):
         check_disk(need(free=859 * GIB))
     line = disk_line(need(free=859 * GIB))
-    assert line.endswith("for 2 checkpoint(s) of 400.0 GiB and 1 model(s) of 60.0 GiB; it is NOT enough")
+    assert line.endswith("for 2 checkpoint(s) of 400.0 GiB, 1 model(s) of 60.0 GiB; it is NOT enough")
     assert "860.0 GiB of an unknown amount free" in disk_line(need(free=None))
 
 
@@ -74,6 +74,19 @@ def test_a_run_whose_steps_are_all_done_needs_room_for_its_model_only(tmp_path: 
     assert (left.checkpoints, left.total) == (0, 2 * MODEL.parameters)
     assert left.present > 0
     assert disk_need(config, MODEL, total_steps=9).checkpoints == 3
+
+
+def test_another_number_of_workers_needs_room_to_convert_the_checkpoint(tmp_path: Path) -> None:
+    assert need(conversions=2).total == need().total + 800 * GIB
+    assert "the conversion of one for another number of workers (800.0 GiB)" in str(need(conversions=2))
+    folder = tmp_path / "checkpoints" / "step_000008"
+    folder.mkdir(parents=True)
+    (folder / STATE_FILE).write_text(json.dumps({"finished_steps": 8, "world_size": 2}))
+    for rank in range(2):
+        write_file_list(folder, rank, [folder / STATE_FILE] if rank == 0 else [])
+    for workers, stage, conversions in ((2, 2, 0), (4, 2, 2), (1, 0, 0)):
+        config = training_config(output=str(tmp_path), precision="fp32", num_workers=workers, zero_stage=stage)
+        assert disk_need(config, MODEL, total_steps=9).conversions == conversions
 
 
 def test_a_folder_that_does_not_exist_yet_has_the_room_of_its_parent(tmp_path: Path) -> None:

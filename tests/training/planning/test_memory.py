@@ -17,7 +17,7 @@ from s1ray.training.planning import hardware
 from s1ray.training.planning.architecture import describe
 from s1ray.training.planning.hardware import Hardware, Node
 from s1ray.training.planning.memory import Architecture, Workload, estimate, layer_activations, model_states
-from s1ray.training.planning.memory_advice import advise, fits, host_need, options_for
+from s1ray.training.planning.memory_advice import CPU_RUNTIME, advise, fits, host_need, options_for
 from tests.support.training_runs import training_config
 
 if TYPE_CHECKING:
@@ -259,3 +259,13 @@ def test_without_a_cluster_the_accelerator_named_in_the_config_counts(monkeypatc
     assert (found.on_gpu, found.device_memory, found.workers_per_node) == (True, 143771 * 2**20, 8)
     assert hardware.find_hardware(config_of(device="gpu")).device_memory is None
     assert not hardware.find_hardware(config_of()).on_gpu
+
+
+def test_lora_on_cpus_leaves_room_for_what_glibc_does_not_give_back() -> None:
+    full = estimate(QWEN_32B, config_of(device="cpu"))
+    updates = dataclasses.replace(full, updates_only=True)
+    for memory, part in ((full, 0.8), (updates, 0.6)):
+        for factor, enough in ((1.01, True), (0.99, False)):
+            host = int(factor * (memory.total + CPU_RUNTIME) / part)
+            assert fits(memory, Hardware("test", False, None, host, 1)) is enough
+    assert estimate(QWEN_32B, config_of(lora={})).updates_only
