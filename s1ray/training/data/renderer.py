@@ -24,6 +24,7 @@ from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.data.chat import ASSISTANT, ChatTemplate, Messages
 from s1ray.training.data.conditional_control import Control, ask, count_down, split_steps, step_marker, upper_bound
 from s1ray.training.data.conversations import Conversation, Message
+from s1ray.training.data.rendered import end_of, end_of_call
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -91,6 +92,11 @@ class ChatRenderer:
         self.format = thinking_format
         self.template = ChatTemplate(tokenizer, date or datetime.date.today())
         thinking_format.resolve(tokenizer)
+        self._markup = self._reserved_texts()
+        if (found := _first(self._markup, system_prompt or "")) is not None:
+            raise InputError(f"system_prompt contains {found!r}, which the model reads as structure, not as text")
+        call = thinking_format.tool_call
+        self._tool_call = call if call in tokenizer.get_added_vocab() else ""
         # Reserved tokens, such as Llama's, are only among the added ones.
         controls = [*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()]
         self._frame = self.template.judge(thinking_format, controls, system_prompt)
@@ -98,7 +104,6 @@ class ChatRenderer:
         self._control = control
         self._train_on = train_on
         self._usual = [] if system_prompt is None else [Message("system", system_prompt)]
-        self._markup = self._reserved_texts()
         self._step_marker = step_marker(thinking_format, controls) if control == "step" else ""
         _, message = self._controlled("question", Message("assistant", "answer", "thinking"))
         if not message.startswith(self._frame.opening):
@@ -156,7 +161,7 @@ class ChatRenderer:
         return ChatText(prompt, response.removeprefix(self._frame.opening) + end)
 
     def _prompt(self, before: list[Message], history: Messages, tools: Sequence[Any]) -> str:
-        """The prompt, in which every text of the system and the user is found whole."""
+        """The prompt, in which everything but earlier thinking is found whole."""
         prompt = self._rendered(history, opened=True, tools=tools)
         frame = self._frame
         if not prompt.endswith(frame.header + frame.opening):
@@ -166,15 +171,46 @@ class ChatRenderer:
             if prompt not in (frame.before + text + frame.between for text in texts):
                 raise UnusableError("altered_by_template", "the user's text is not in the prompt as it is")
             return prompt
+        self._check_tools(prompt, history, tools)
         position = 0
-        for message in before:
-            if message.role in ("system", "user"):
-                if (found := prompt.find(message.content.strip(), position)) < 0:
-                    raise UnusableError(
-                        "altered_by_template", f"the prompt lacks a text of the {message.role}, or alters it"
-                    )
-                position = found + len(message.content.strip())
+        for message, data in zip(before, history, strict=True):
+            content = str(data["content"]).strip()
+            place = prompt.find(content, position)
+            end = place + len(content) if place >= 0 else None
+            if message.role == "tool":
+                # Some templates write results as JSON.
+                end = end_of(content, prompt, position)
+            if end is None:
+                raise UnusableError(
+                    "altered_by_template", f"the prompt lacks a text of the {message.role}, or alters it"
+                )
+            position = max(end, self._end_of_calls(message, prompt, position))
         return prompt
+
+    def _check_tools(self, prompt: str, history: Messages, tools: Sequence[Any]) -> None:
+        """A tool's name is found more often than without the tools."""
+        if not tools:
+            return
+        try:
+            without = self._rendered(history, opened=True, tools=())
+        except UnusableError:
+            without = ""  # It takes a tool's messages only together with tools.
+        for tool in tools:
+            name = str(tool.get("function", tool).get("name", ""))
+            if prompt.count(name) <= without.count(name):
+                raise UnusableError("altered_by_template", f"the prompt lacks the definition of the tool {name!r}")
+
+    def _end_of_calls(self, message: Message, rendered: str, position: int) -> int:
+        """Where the tool calls of a message end, which are found whole from the position on."""
+        for call in message.tool_calls:
+            end = end_of_call(call, rendered, position)
+            if end is None:
+                raise UnusableError(
+                    "altered_by_template",
+                    f"a call of the tool {call.get('function', call)['name']!r}, or one of its arguments, is lost",
+                )
+            position = end
+        return position
 
     def _calls(self, history: Messages, answer: Message, tools: Sequence[Any]) -> str:
         """What the template writes of a message's tool calls, after its text."""
@@ -182,7 +218,9 @@ class ChatRenderer:
         _, found, text = self._rendered([*history, called], opened=False, tools=tools).rpartition(ASSISTANT)
         if not found or not text.endswith(self._frame.raw_end):
             raise UnusableError("altered_by_template", "a message with a tool call loses its text, or does not end")
-        return text.removesuffix(self._frame.raw_end)
+        calls = text.removesuffix(self._frame.raw_end)
+        self._end_of_calls(answer, calls, 0)
+        return calls
 
     def _rendered(self, messages: Messages, *, opened: bool, tools: Sequence[Any]) -> str:
         try:
@@ -227,14 +265,25 @@ class ChatRenderer:
                 "no_answer", f"no answer of the assistant to a user, only {', '.join(roles) or 'nothing'}"
             )
         for role, text in _texts(conversation):
-            if (markup := next((markup for markup in self._markup if markup in text), None)) is not None:
+            if (markup := _first(self._markup, text)) is not None:
                 raise UnusableError("delimiter_in_text", f"{role} contains {markup!r}")
+        for message in conversation.messages:
+            if self._tool_call and self._tool_call in message.thinking:
+                raise UnusableError("delimiter_in_text", f"the thinking contains {self._tool_call!r}, which ends it")
 
     def _reserved_texts(self) -> tuple[str, ...]:
         """Delimiters and control tokens, which the model would read as structure rather than as text."""
-        special = set(self.tokenizer.all_special_tokens)
+        # Llama's <|python_tag|> and the like are special in the added vocabulary alone, which not every class has.
+        decoder = getattr(self.tokenizer, "added_tokens_decoder", {})
+        added = {str(token) for token in decoder.values() if token.special}
+        headers = set(self.format.headers) & set(self.tokenizer.get_added_vocab())
         delimiters = {self.format.start, self.format.end, *self.format.end_triggers}
-        return tuple(sorted(special | delimiters, key=lambda text: (-len(text), text)))
+        reserved = added | headers | delimiters | set(self.tokenizer.all_special_tokens)
+        return tuple(sorted(reserved, key=lambda text: (-len(text), text)))
+
+
+def _first(markup: Sequence[str], text: str) -> str | None:
+    return next((found for found in markup if found in text), None)
 
 
 def _texts(conversation: Conversation) -> Iterator[tuple[str, str]]:
@@ -242,6 +291,8 @@ def _texts(conversation: Conversation) -> Iterator[tuple[str, str]]:
     for message in conversation.messages:
         yield f"a message of the {message.role}", message.content
         yield f"the thinking of the {message.role}", message.thinking
+        for text in message.others.values():
+            yield f"a name or id in a message of the {message.role}", str(text)
         if message.tool_calls:
             yield "a tool call", json.dumps(message.tool_calls, ensure_ascii=False)
     if conversation.tools:

@@ -7,6 +7,7 @@ import itertools
 
 import pytest
 
+from s1ray.errors import InputError
 from s1ray.thinking.format import ThinkingFormat
 from s1ray.training.data.conversations import Conversation, Message
 from s1ray.training.data.examples import Tokenised, Unusable, tokenise
@@ -135,6 +136,10 @@ def test_a_rows_own_system_prompt_comes_before_the_configs(make_tokenizer: MakeT
         (dataclasses.replace(CHAT, cut=True), "cut_by_teacher"),
         (dataclasses.replace(USE, messages=(*USE.messages[:2], Message("tool", "<|im_end|>"))), "delimiter_in_text"),
         (dataclasses.replace(USE, tools=[{"name": "<think>"}]), "delimiter_in_text"),
+        (
+            dataclasses.replace(USE, messages=(*USE.messages[:2], Message("tool", others={"name": "<|im_end|>"}))),
+            "delimiter_in_text",
+        ),
     ],
 )
 def test_conversations_that_cannot_be_trained_on_are_named(
@@ -157,6 +162,86 @@ def test_a_template_that_loses_a_users_text_makes_the_row_unusable(make_tokenize
     losing = QWEN3_TEMPLATE.replace("{{- m.content -}}", "{{- m.content if loop.index0 != 2 else '' -}}")
     rows = shown(make_tokenizer, CHAT, template=losing)
     assert (len(rows), rows[-1]) == (1, "altered_by_template")
+
+
+WITHOUT_CALLS = QWEN3_TEMPLATE.replace("for call in m.tool_calls or []", "for call in []")
+WITHOUT_TOOLS = QWEN3_TEMPLATE.replace("(tools | tojson)", "'none'")
+WITHOUT_RESULTS = QWEN3_TEMPLATE.replace("<tool_response>\\n' + m.content", "<tool_response>\\n'")
+WITHOUT_ARGUMENTS = QWEN3_TEMPLATE.replace("(call.function | tojson)", "call.function.name")
+WITHOUT_ANSWERS = QWEN3_TEMPLATE.replace("{{- m.content -}}", "{{- m.content if loop.last or m.role == 'user' -}}")
+UNTHINKING = dataclasses.replace(
+    USE, messages=(USE.messages[0], Message("assistant", "", "", [CALL]), *USE.messages[2:])
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "conversation", "why"),
+    [
+        (WITHOUT_CALLS, dataclasses.replace(USE, messages=USE.messages[:2]), "a call of the tool 'add'"),
+        (WITHOUT_CALLS, UNTHINKING, "a call of the tool 'add'"),
+        (WITHOUT_ARGUMENTS, dataclasses.replace(USE, messages=USE.messages[:2]), "or one of its arguments"),
+        (WITHOUT_ARGUMENTS, UNTHINKING, "lacks"),
+        (WITHOUT_TOOLS, USE, "lacks the definition of the tool 'add'"),
+        (WITHOUT_RESULTS, USE, "lacks a text of the tool"),
+        (WITHOUT_ANSWERS, CHAT, "lacks a text of the assistant"),
+    ],
+)
+def test_what_a_template_loses_makes_the_row_unusable(
+    make_tokenizer: MakeTokenizer, template: str, conversation: Conversation, why: str
+) -> None:
+    renderer = ChatRenderer(make_tokenizer(SPECIAL, template), ThinkingFormat.preset("qwen3"))
+    (row,) = tokenise([conversation], renderer, 1000)
+    assert isinstance(row, Unusable)
+    assert row.reason == "altered_by_template"
+    assert why in row.detail
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "(call.function | tojson(indent=2))",
+        "(call.function | tojson(ensure_ascii=True) | tojson)",
+        "call.function.name + (call.function.arguments | string)",
+        "call.function.name + (call.function.arguments.items() | join(' '))",
+    ],
+)
+def test_a_call_may_be_written_in_any_spelling(make_tokenizer: MakeTokenizer, written: str) -> None:
+    arguments = {"text": 'é "<b>"\n', "deep": [{"n": 1.5, "yes": True, "none": None}], "empty": {}}
+    called = {"type": "function", "function": {"name": "add", "arguments": arguments}}
+    use = dataclasses.replace(USE, messages=(USE.messages[0], Message("assistant", "", "call it", [called])))
+    template = QWEN3_TEMPLATE.replace("(call.function | tojson)", written)
+    renderer = ChatRenderer(make_tokenizer(SPECIAL, template), ThinkingFormat.preset("qwen3"))
+    (row,) = tokenise([use], renderer, 1000)
+    assert isinstance(row, Tokenised)
+
+
+def test_a_result_may_be_written_as_json(make_tokenizer: MakeTokenizer) -> None:
+    use = dataclasses.replace(USE, messages=(*USE.messages[:2], Message("tool", '{"n": "\\"x"}'), USE.messages[3]))
+    template = QWEN3_TEMPLATE.replace(
+        "+ m.content + '\\n</tool_response>'", "+ (m.content | tojson) + '</tool_response>'"
+    )
+    assert template != QWEN3_TEMPLATE
+    assert len(shown(make_tokenizer, use, template=template)[0]) > 100
+
+
+def test_tokens_that_are_special_in_the_added_vocabulary_alone_are_no_text(make_tokenizer: MakeTokenizer) -> None:
+    from tokenizers import AddedToken
+    from transformers import PreTrainedTokenizerFast
+
+    inner = make_tokenizer(SPECIAL, QWEN3_TEMPLATE).backend_tokenizer
+    inner.add_special_tokens([AddedToken("<|python_tag|>", special=True)])
+    inner.add_tokens([AddedToken("<|note|>", special=False)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="<|im_end|>", chat_template=QWEN3_TEMPLATE)
+    assert "<|python_tag|>" not in tokenizer.all_special_tokens
+    renderer = ChatRenderer(tokenizer, ThinkingFormat.preset("qwen3"))
+    reasons = []
+    for said, thought in {"<|python_tag|>": "hm", "<|note|>": "hm", "the tool": "hm <tool_call>"}.items():
+        chat = Conversation("id", "group", (Message("user", said), Message("assistant", "1", thought)))
+        (row,) = tokenise([chat], renderer, 1000)
+        reasons.append(row.reason if isinstance(row, Unusable) else "")
+    assert reasons == ["delimiter_in_text", "", "delimiter_in_text"]
+    with pytest.raises(InputError, match=r"system_prompt contains '<\|python_tag\|>'"):
+        ChatRenderer(tokenizer, ThinkingFormat.preset("qwen3"), system_prompt="Use <|python_tag|>.")
 
 
 def test_turns_that_are_too_long_are_named_by_their_number(make_tokenizer: MakeTokenizer) -> None:
