@@ -35,7 +35,7 @@ from typing import IO, Any, TypedDict
 from s1ray import __version__
 from s1ray.config import StageConfig
 from s1ray.errors import MissingError, S1rayError
-from s1ray.schemas import MANIFEST, parquet_files
+from s1ray.schemas import MANIFEST, visible_files
 from s1ray.storage import write_json
 
 LOCK = ".lock"
@@ -301,8 +301,8 @@ def digest(path: str | os.PathLike[str]) -> str:
     path = Path(path)
     if path.is_file():
         files = [path]
-    elif path.is_dir() and any(path.rglob("*.parquet")):
-        files = parquet_files(path)
+    elif path.is_dir() and (tables := visible_files(path, ".parquet")):
+        files = tables
     elif path.is_dir():
         files = sorted(f for f in path.rglob("*") if f.is_file())
     else:

@@ -250,12 +250,11 @@ def table_files(path: str | os.PathLike[str], row_type: type) -> list[Path]:
     return [result] if result in files and (Path(path) / MANIFEST).is_file() else files
 
 
-def conform(table: pa.Table, row_type: type, path: str | os.PathLike[str], *, first_row: int = 0) -> pa.Table:
+def conform(table: pa.Table, row_type: type, path: str | os.PathLike[str]) -> pa.Table:
     """A table with the columns of `row_type`, checked.
 
     Args:
         path: where it comes from, for messages.
-        first_row: the number of its first row there, for messages.
 
     Raises:
         InputError: a column is missing, of another type, or null where it may not be.
@@ -281,7 +280,7 @@ def conform(table: pa.Table, row_type: type, path: str | os.PathLike[str], *, fi
                 f"{path}: column {column.name!r} is {values.type}, but {row_type.__name__} needs {column.type}: {error}"
             ) from error
         if values.null_count and not column.nullable:
-            first = first_row + values.combine_chunks().is_null().index(True).as_py()
+            first = values.combine_chunks().is_null().index(True).as_py()
             raise InputError(
                 f"{path}: column {column.name!r} is null in row {first}; {row_type.__name__} needs a value there"
             )
@@ -306,11 +305,18 @@ def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(path)
     if os.path.isfile(path):
         return [path]
-    is_folder = os.path.isdir(path)
-    files = sorted(f for f in path.rglob("*.parquet") if not f.name.startswith(".")) if is_folder else []
+    files = visible_files(path, ".parquet")
     if not files:
         raise MissingError(f"{path}: no Parquet file here; give a .parquet file or a folder that holds some")
     return files
+
+
+def visible_files(folder: str | os.PathLike[str], suffix: str = "") -> list[Path]:
+    """The files in a folder and its subfolders whose names end so, in sorted order; none that are hidden."""
+    files = Path(folder).rglob(f"*{suffix}")
+    return sorted(
+        f for f in files if not f.is_dir() and not any(p.startswith(".") for p in f.relative_to(folder).parts)
+    )
 
 
 def _default(row_type: type, name: str) -> object:

@@ -13,11 +13,12 @@ from itertools import islice
 from pathlib import Path
 
 from s1ray.config import ConfigError
+from s1ray.errors import S1rayError
 from s1ray.schemas import ChatRow, Trace, arrow_schema, to_table
 from s1ray.storage import writing
 from s1ray.training.config import ColumnsConfig
 from s1ray.training.data.conversations import Conversation, Message
-from s1ray.training.data.examples import Unusable, UnusableRows
+from s1ray.training.data.examples import Unusable, UnusableRows, explain
 from s1ray.training.data.sources import BATCH, Source, conversations_of, open_source
 
 
@@ -39,7 +40,7 @@ def convert(source: str, output: Path, columns: ColumnsConfig | None = None) -> 
         columns: where they have names of their own.
 
     Raises:
-        S1rayError: the source cannot be read, or no row of it is a conversation.
+        S1rayError: the source cannot be read, no row of it is a conversation, or the output cannot be written.
     """
     import pyarrow.parquet as pq
 
@@ -48,21 +49,27 @@ def convert(source: str, output: Path, columns: ColumnsConfig | None = None) -> 
     opened, unusable, rows = open_source(source), UnusableRows(), 0
     single = all(is_single(row) for row in _usable(opened, columns, UnusableRows()))
     kind = Trace if single else ChatRow
-    with writing(output) as temporary, pq.ParquetWriter(temporary, arrow_schema(kind)) as writer:
-        conversations = _usable(opened, columns, unusable)
-        while batch := list(islice(conversations, BATCH)):
-            made = [to_trace(row, Path(source).name) if single else to_chat(row) for row in batch]
-            writer.write_table(to_table(made, kind))
-            rows += len(batch)
-        if not rows:
-            raise ConfigError(f"{source}: none of its {len(unusable)} rows is a conversation")
+    try:
+        with writing(output) as temporary, pq.ParquetWriter(temporary, arrow_schema(kind)) as writer:
+            conversations = _usable(opened, columns, unusable)
+            while batch := list(islice(conversations, BATCH)):
+                made = [to_trace(row, Path(source).name) if single else to_chat(row) for row in batch]
+                writer.write_table(to_table(made, kind))
+                rows += len(batch)
+            if not rows:
+                raise ConfigError(f"{source}: none of its rows is a conversation; {explain(unusable)}")
+    except S1rayError:
+        raise
+    except OSError as error:
+        raise ConfigError(f"{output}: cannot be written: {error.strerror or error}") from error
     return Converted(rows, kind.__name__, unusable)
 
 
 def is_single(conversation: Conversation) -> bool:
     """Whether it is one question and one answer, and nothing else."""
     roles = [message.role for message in conversation.messages]
-    return roles == ["user", "assistant"] and not conversation.tools and not conversation.messages[1].tool_calls
+    answer = conversation.messages[-1]
+    return roles == ["user", "assistant"] and not conversation.tools and not answer.tool_calls and answer.trained
 
 
 def to_trace(conversation: Conversation, teacher: str) -> Trace:
@@ -102,9 +109,11 @@ def _usable(source: Source, columns: ColumnsConfig | None, unusable: UnusableRow
 
 
 def _as_data(message: Message) -> dict[str, object]:
-    data = {"role": message.role, "content": message.content, **message.others}
+    data: dict[str, object] = {"role": message.role, "content": message.content, **message.others}
     if message.thinking:
         data["reasoning_content"] = message.thinking
     if message.tool_calls:
         data["tool_calls"] = list(message.tool_calls)
+    if not message.trained:
+        data["weight"] = 0
     return data

@@ -42,7 +42,7 @@ class Unusable:
     id: str
     reason: str
     """A short code: too_long, cut_by_teacher, no_thinking, no_answer, delimiter_in_text, several_turns, malformed,
-    refused_by_template, altered_by_template."""
+    not_trained, refused_by_template, altered_by_template."""
     detail: str
 
 
@@ -82,6 +82,10 @@ class UnusableRows:
         self.counts[row.reason] += 1
         if len(self.first) < MAX_NAMED:
             self.first.append(row)
+
+    def summary(self) -> str:
+        """How many for each reason."""
+        return ", ".join(f"{number} {reason}" for reason, number in sorted(self.counts.items()))
 
     def __len__(self) -> int:
         return self.counts.total()
@@ -124,8 +128,7 @@ def build_examples(
 
 def explain(unusable: UnusableRows, *, shown: int = 10) -> str:
     """The unusable rows for a message: how many for each reason, and the first of them by id."""
-    counts = ", ".join(f"{number} {reason}" for reason, number in sorted(unusable.counts.items()))
-    lines = [f"{len(unusable)} unusable row(s): {counts}"]
+    lines = [f"{len(unusable)} unusable row(s): {unusable.summary()}"]
     lines += [f"  {row.id}: {row.reason} ({row.detail})" for row in unusable.first[:shown]]
     if len(unusable) > shown:
         lines.append(f"  ... and {len(unusable) - shown} more")

@@ -11,18 +11,20 @@
 | question, attempt | texts whose thinking is within the attempt |
 
 Other columns are named in the config (`columns`). Thinking may stand in a field of its own (`reasoning_content`,
-`reasoning`, `thinking`) or in front of the answer in the delimiters of `DELIMITERS`.
+`reasoning`, `thinking`) or in front of the answer in the delimiters of `DELIMITERS`, and nowhere else.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from s1ray.config import ConfigError
 from s1ray.schemas import question_id
-from s1ray.training.data.conversations import Conversation, Message, Role, calls_of
+from s1ray.training.data.conversations import Conversation, Message, Role, calls_of, parsed
+from s1ray.training.data.rendered import leaves
 
 Record = Mapping[str, Any]
 Reader = Callable[[Record], "tuple[list[Message], Sequence[Mapping[str, Any]]]"]
@@ -49,13 +51,24 @@ ROLES: dict[str, Role] = {
 }
 """Names of roles in published data."""
 
+CUT = ("length", "max_tokens")
+"""Finish reasons of answers that a limit cut."""
+
 
 class MalformedError(ValueError):
     """A row that is no conversation; says why."""
 
 
-def recognise(columns: Collection[str], origin: str) -> Reader:
+def recognise(
+    columns: Collection[str], origin: str, there: Collection[str], renamed: Mapping[str, str] | None = None
+) -> Reader:
     """How to read rows with these columns.
+
+    Args:
+        columns: under the names that are known here.
+        origin: where they come from, for messages.
+        there: all columns under their own names, for messages.
+        renamed: name known here -> own name, where the config gives one.
 
     Raises:
         ConfigError: in no way that is known.
@@ -76,8 +89,10 @@ def recognise(columns: Collection[str], origin: str) -> Reader:
         return _completion
     if {"question", "attempt"} <= have:
         return lambda record: _single(record, "question", None, "attempt")
+    names = {theirs: f"{theirs} (read as {ours})" for ours, theirs in (renamed or {}).items()}
+    shown = ", ".join(names.get(column, column) for column in sorted(there))
     raise ConfigError(
-        f"{origin}: has the columns {', '.join(sorted(have)) or '(none)'}, which are none of the known ones: question "
+        f"{origin}: has the columns {shown or '(none)'}, which are none of the known ones: question "
         "with thinking and attempt; s1K's and s1K-1.1's; messages or conversations; prompt and completion. Name yours "
         "with columns: {question: ..., thinking: ..., attempt: ...}, or {messages: ...}"
     )
@@ -93,6 +108,9 @@ def conversation_of(record: Record, reader: Reader, number: Callable[[str], int]
         MalformedError: it is none.
     """
     messages, tools = reader(record)
+    if record.get("label") is False:
+        messages = [replace(message, trained=message.role != "assistant") for message in messages]
+    _check_texts(record, messages, tools)
     first = next((message.content for message in messages if message.role == "user"), "")
     group = str(record.get("question_id") or question_id(first))
     name = record.get("id")
@@ -101,7 +119,7 @@ def conversation_of(record: Record, reader: Reader, number: Callable[[str], int]
         group=group,
         messages=messages,
         tools=tools,
-        cut=record.get("finish_reason") == "length",
+        cut=str(record.get("finish_reason")).lower() in CUT,
     )
 
 
@@ -124,6 +142,26 @@ def split_thinking(text: str) -> tuple[str, str]:
     return "", text
 
 
+def divide(thinking: str, text: str) -> tuple[str, str]:
+    """Thinking and answer, where thinking stands in a field of its own or in front of the answer, but not in both.
+
+    Raises:
+        MalformedError: delimiters are left.
+    """
+    if not thinking.strip():
+        thinking, text = split_thinking(text)
+    for start, end in (*DELIMITERS, SOLUTION):
+        _, opened, rest = thinking.partition(start)
+        if (opened and end in rest + text) or thinking.strip().startswith(start) or thinking.strip().endswith(end):
+            raise MalformedError(f"the thinking contains the delimiter {start if opened else end!r}")
+        if end in text:
+            raise MalformedError(
+                f"the answer contains the delimiter {end!r}; thinking stands in front of the answer, once, or in a "
+                "field of its own"
+            )
+    return thinking, text
+
+
 def _single(record: Record, question: str, thinking: str | None, attempt: str) -> Any:
     thought, answer = "", _text(record, attempt)
     if thinking is not None:
@@ -134,9 +172,9 @@ def _single(record: Record, question: str, thinking: str | None, attempt: str) -
                 raise MalformedError(f"{thinking} has {len(value)} texts; a row has one")
             value = value[0]
         thought = _as_text(value, thinking)
-    else:
-        thought, answer = split_thinking(answer)
-    return _with_system(record, [Message("user", _text(record, question)), Message("assistant", answer, thought)]), ()
+    thought, answer = divide(thought, answer)
+    messages = [Message("user", _text(record, question)), Message("assistant", answer, thought)]
+    return _with_system(record, messages), _tools(record)
 
 
 def _completion(record: Record) -> Any:
@@ -146,7 +184,7 @@ def _completion(record: Record) -> Any:
     )
     asked = [Message("user", prompt)] if isinstance(prompt, str) else _messages(prompt, "prompt")
     if isinstance(completion, str):
-        thought, answer = split_thinking(completion)
+        thought, answer = divide("", completion)
         return _with_system(record, [*asked, Message("assistant", answer, thought)]), _tools(record)
     return _with_system(record, [*asked, *_messages(completion, "completion")]), _tools(record)
 
@@ -156,8 +194,8 @@ def _chat(record: Record, value: object) -> Any:
 
 
 def _with_system(record: Record, messages: list[Message]) -> list[Message]:
-    system = record.get("system")
-    if not isinstance(system, str) or not system.strip() or (messages and messages[0].role == "system"):
+    system = _as_text(record["system"], "system") if record.get("system") is not None else ""
+    if not system.strip() or (messages and messages[0].role == "system"):
         return messages
     return [Message("system", system), *messages]
 
@@ -177,28 +215,83 @@ def _message(entry: object) -> Message:
         raise MalformedError(f"a message has the role {name!r}; known are {', '.join(ROLES)}")
     content = entry.get("content") if entry.get("content") is not None else entry.get("value")
     text = _as_text("" if content is None else content, "content")
+    is_call = str(name).lower() in ("function_call", "tool_call")
     try:
-        if str(name).lower() in ("function_call", "tool_call"):
-            called = json.loads(text)
-            return Message("assistant", tool_calls=calls_of(_pruned(called if isinstance(called, list) else [called])))
-        calls = calls_of(_pruned(_from_json(entry.get("tool_calls"))))
+        calls = calls_of(text if is_call else entry.get("tool_calls"))
+        former = calls_of(entry.get("function_call"))
     except ValueError as error:
         raise MalformedError(f"a tool call cannot be read: {error}") from error
+    if calls and former:
+        raise MalformedError("a message has both tool_calls and function_call")
+    if is_call:
+        if not calls:
+            raise MalformedError(f"a message of {name!r} has no tool call")
+        text = ""
     if role != "assistant":
-        return Message(role, text, others={k: entry[k] for k in ("name", "tool_call_id") if entry.get(k)})
-    thinking = next((str(entry[key]) for key in THINKING_KEYS if entry.get(key)), "")
-    if not thinking:
-        thinking, text = split_thinking(text)
-    return Message(role, text, thinking, calls)
+        if calls or former:
+            raise MalformedError(f"a message of the {role} has tool calls")
+        return Message(role, text, others={k: str(entry[k]) for k in ("name", "tool_call_id") if entry.get(k)})
+    thinking, answer = divide(_thinking(entry), text)
+    return Message(role, answer, thinking, calls or former, trained=_is_trained(entry))
+
+
+def _thinking(entry: Record) -> str:
+    """The text of the field that holds the thinking; the same text may be in several."""
+    texts = [_as_text(entry[key], key) for key in THINKING_KEYS if entry.get(key) is not None]
+    given = list(dict.fromkeys(text for text in texts if text.strip()))
+    if len(given) > 1:
+        raise MalformedError(f"a message has different texts in {', '.join(k for k in THINKING_KEYS if entry.get(k))}")
+    return given[0] if given else ""
+
+
+def _is_trained(entry: Record) -> bool:
+    """Whether an assistant's message is trained: its weight (OpenAI's files) is 0 or 1."""
+    weight = entry.get("weight")
+    if weight not in (None, 0, 1):
+        raise MalformedError(f"a message has the weight {weight!r:.60}; it is 0 or 1")
+    return weight != 0
 
 
 def _tools(record: Record) -> list[Mapping[str, Any]]:
-    tools = _pruned(_from_json(record.get("tools")))
-    if tools is None or tools == "":
-        return []
+    value = record.get("tools") or record.get("functions")
+    try:
+        tools = parsed(value) or []
+    except ValueError as error:
+        raise MalformedError(f"tools cannot be read: {error}") from error
+    if isinstance(tools, Mapping):
+        tools = [tools]
     if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
-        raise MalformedError(f"tools is no list of definitions, but {tools!r:.60}")
-    return [tool if "function" in tool else {"type": "function", "function": tool} for tool in tools]
+        raise MalformedError(f"tools is no list of definitions, but {value!r:.60}")
+    found = [
+        tool if "function" in tool else {"type": "function", "function": {k: tool[k] for k in tool if k != "type"}}
+        for tool in tools
+    ]
+    for tool in found:
+        if not isinstance(tool["function"], Mapping) or not isinstance(tool["function"].get("name"), str):
+            raise MalformedError(f"a tool's definition has no name: {tool!r:.60}")
+    return found
+
+
+def _check_texts(record: Record, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse halves of surrogate pairs, which JSON can hold and no file or tokenizer can."""
+    for what, text in _named_texts(record, messages, tools):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = text[error.start]
+            raise MalformedError(f"{what} contains {half!r}, half of a surrogate pair, which is no text") from None
+
+
+def _named_texts(
+    record: Record, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[str, str]]:
+    yield from ((key, str(record.get(key) or "")) for key in ("id", "question_id"))
+    for message in messages:
+        yield f"a message of the {message.role}", message.content
+        yield f"the thinking of the {message.role}", message.thinking
+        yield from (("a tool call", leaf) for leaf in leaves(message.tool_calls) if isinstance(leaf, str))
+        yield from ((f"{key} of a message", text) for key, text in message.others.items())
+    yield from (("a tool's definition", leaf) for leaf in leaves(tools) if isinstance(leaf, str))
 
 
 def _text(record: Record, column: str) -> str:
@@ -214,19 +307,12 @@ def _as_text(value: object, what: str) -> str:
 
 
 def _from_json(value: object) -> object:
-    """Lists may be stored as JSON text."""
+    """Messages may be stored as JSON text."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            parsed = json.loads(value)
-        except ValueError:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
             return value
         # Otherwise it is a text that looks like a list.
-        return parsed if all(isinstance(entry, Mapping) for entry in parsed) else value
+        return found if found and all(isinstance(entry, Mapping) for entry in found) else value
     return value
-
-
-def _pruned(value: Any) -> Any:
-    """Without the nulls that Parquet puts where only other rows have a key."""
-    if isinstance(value, Mapping):
-        return {key: _pruned(entry) for key, entry in value.items() if entry is not None}
-    return [_pruned(entry) for entry in value] if isinstance(value, list) else value

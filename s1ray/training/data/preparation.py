@@ -264,7 +264,7 @@ def _make(config: TrainingConfig, folder: Path, made_of: str) -> None:
             )
         log.warning("train: dropping %s", explain(unusable))
     if not groups:
-        raise ConfigError(f"{config.traces}: no usable row of {source.done}")
+        raise ConfigError(f"{config.traces}: no usable row of {source.done}: {unusable.summary()}")
     if config.validation is not None:
         _divide(folder, held_out(groups, config.validation, config.seed))
     further = unusable.counts - UnusableRows(unusable.first).counts

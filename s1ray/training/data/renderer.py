@@ -133,6 +133,9 @@ class ChatRenderer:
         if self._control != "none" and (len(assistants) != 1 or messages[assistants[0] - 1].role != "user"):
             raise UnusableError("several_turns", "conditional_control takes rows of one question and one answer")
         wanted = assistants if self._train_on == "all" else assistants[-1:]
+        wanted = [index for index in wanted if messages[index].trained]
+        if not wanted:
+            raise UnusableError("not_trained", "its weight is 0 or its label is false")
         trained = [index for index in wanted if messages[index].thinking.strip()]
         if not trained:
             raise UnusableError("no_thinking", "the thinking is empty")

@@ -12,14 +12,15 @@ import itertools
 import json
 import os
 import re
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, MissingError
-from s1ray.schemas import Trace, conform, table_files
+from s1ray.schemas import MANIFEST, Trace, table_files, visible_files
 from s1ray.training.config import ColumnsConfig, TrainingConfig
 from s1ray.training.data.conversations import Conversation
 from s1ray.training.data.examples import Unusable
@@ -27,17 +28,33 @@ from s1ray.training.data.layouts import MalformedError, conversation_of, recogni
 
 if TYPE_CHECKING:
     import datasets
-    import pyarrow as pa
 
 BATCH = 256
 """Rows that are in memory at once."""
 JSON_LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+DATA = re.compile(r"\.(jsonl?|ndjson|csv|tsv|arrow|parquet)(\.(gz|bz2|xz|zst|zip))?$", re.IGNORECASE)
+"""How files of rows end, read or not."""
+ABOUT_DATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", MANIFEST)
+"""Files that lie beside rows and have none."""
+KINDS = "rows are read from Parquet (.parquet) and JSON Lines (.jsonl, .ndjson, also with .gz), one object a line"
 HUB = re.compile(r"(?P<name>[\w-][\w.-]*/[\w.-]+?)(@(?P<revision>[\w./-]+))?(:(?P<split>[\w.-]+))?")
 
-UNNAMED = ("id", "question_id", "question", "system", "tools", "finish_reason")
+UNNAMED = ("id", "question_id", "question", "system", "tools", "functions", "finish_reason", "label")
 """Columns that are read under their own names although the config names others."""
 
-Records = Iterable[Mapping[str, Any]]
+
+class Record(dict[str, Any]):
+    """A row.
+
+    Attributes:
+        place: the file and the line or row, where the row's number does not say it.
+    """
+
+    place = ""
+
+
+Records = Iterable[Mapping[str, Any] | MalformedError]
+"""Rows, and what is none."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +75,10 @@ def open_source(traces: str) -> Source:
         InputError: it is nothing that can be read.
     """
     if (found := check_there(traces)) is None:
-        files = _json_files(Path(traces))
-        if files:
+        files = _files(Path(traces))
+        if _is_json_lines(files[0]):
             return Source(traces, None, lambda: _json_lines(files))
-        tables = table_files(traces, Trace)
-        return Source(traces, _count(tables, traces), lambda: _tables(tables, traces))
+        return Source(traces, _count(files), lambda: _tables(files))
     data = load_hub(found["name"], split=found["split"], revision=found["revision"])
     return Source(traces, len(data), lambda: itertools.chain.from_iterable(_slices(data)))
 
@@ -75,10 +91,10 @@ def check_there(traces: str) -> re.Match[str] | None:
 
     Raises:
         MissingError: there is no such file, no file of rows in the folder, and it is no name of a data set.
+        InputError: it is a file of another kind, or a folder of several kinds.
     """
     if os.path.exists(traces):
-        if not _json_files(Path(traces)):
-            table_files(traces, Trace)
+        _files(Path(traces))
         return None
     if (found := _hub_id(traces)) is None:
         raise MissingError(
@@ -115,11 +131,13 @@ def conversations_of(source: Source, columns: ColumnsConfig | None = None) -> It
     begin = list(itertools.islice(records, BATCH))
     if not begin:
         raise InputError(f"{source.name}: has no rows")
-    have = {column for record in begin for column in record}
+    have = {column for record in begin if isinstance(record, Mapping) for column in record}
+    if not have and isinstance(begin[0], MalformedError):
+        raise InputError(f"{begin[0]}; {KINDS}")
     named = {} if columns is None else columns.model_dump(exclude_none=True)
     if missing := [f"{ours}: {theirs}" for ours, theirs in named.items() if theirs not in have]:
         raise ConfigError(f"{source.name}: columns.{missing[0]}: there is none, only {', '.join(sorted(have))}")
-    reader = recognise(_known(dict.fromkeys(have), named), source.name)
+    reader = recognise(_known(dict.fromkeys(have), named), source.name, have, named)
     asked: collections.Counter[str] = collections.Counter()
     seen: set[str] = set()
 
@@ -128,11 +146,16 @@ def conversations_of(source: Source, columns: ColumnsConfig | None = None) -> It
         return asked[group] - 1
 
     for index, found in enumerate(itertools.chain(begin, records)):
+        if isinstance(found, MalformedError):
+            yield Unusable(f"row {index}", "malformed", str(found))
+            continue
         record = _known(found, named)
         try:
             conversation = conversation_of(record, reader, number)
-        except MalformedError as error:
-            yield Unusable(str(record.get("id") or f"row {index}"), "malformed", str(error))
+        except (MalformedError, RecursionError) as error:
+            why = str(error) if isinstance(error, MalformedError) else "nested too deeply"
+            place = f"{found.place}: " if isinstance(found, Record) and found.place else ""
+            yield Unusable(_name(record, index), "malformed", place + why)
             continue
         if conversation.id in seen:
             raise ConfigError(
@@ -178,74 +201,124 @@ def load_hub(name: str, *, split: str | None, revision: str | None = None) -> da
 
 def _slices(data: datasets.Dataset) -> Iterator[list[dict[str, Any]]]:
     for batch in data.with_format("arrow").iter(BATCH):
-        yield batch.to_pylist()
+        yield [_pruned_columns(row) for row in batch.to_pylist()]
 
 
 def _hub_id(traces: str) -> re.Match[str] | None:
     # A path that begins with a folder that is here, or ends like a file, is a path, misspelled.
-    is_path = os.path.isdir(traces.split("/")[0]) or traces.endswith((".parquet", ".json", *JSON_LINES))
+    is_path = os.path.isdir(traces.split("/")[0]) or DATA.search(traces)
     return None if is_path else HUB.fullmatch(traces)
 
 
-def _json_files(path: Path) -> list[Path]:
+def _files(path: Path) -> list[Path]:
+    """The files of rows at a path, which are of one kind."""
     if path.is_file():
-        return [path] if path.name.endswith(JSON_LINES) else []
-    if any(path.rglob("*.parquet")):
-        return []
-    return sorted(f for f in path.rglob("*") if f.name.endswith(JSON_LINES) and not f.name.startswith("."))
+        if _is_of_other_kind(path):
+            raise InputError(f"{path}: {KINDS}")
+        return [path]
+    tables, everything = visible_files(path, ".parquet"), visible_files(path)
+    if tables and (path / MANIFEST).is_file():
+        return table_files(path, Trace)
+    lines = [file for file in everything if _is_json_lines(file)]
+    others = [file for file in everything if _is_of_other_kind(file)]
+    kinds = [files[0] for files in (tables, lines, others) if files]
+    if len(kinds) > 1:
+        raise InputError(
+            f"{path}: holds rows of several kinds, {kinds[0]} and {kinds[1]}; give one of the files, or a folder of "
+            "one kind"
+        )
+    if others:
+        raise InputError(f"{others[0]}: {KINDS}")
+    if not kinds:
+        raise MissingError(f"{path}: no file of rows here; {KINDS}")
+    return tables or lines
+
+
+def _is_json_lines(file: Path) -> bool:
+    return file.name.lower().endswith(JSON_LINES)
+
+
+def _is_of_other_kind(file: Path) -> bool:
+    """Whether it looks like a file of rows that is neither Parquet nor JSON Lines."""
+    found = DATA.search(file.name)
+    is_read = _is_json_lines(file) or (found is not None and found[0].lower() == ".parquet")
+    return found is not None and not is_read and file.name not in ABOUT_DATA
 
 
 def _json_lines(files: Sequence[Path]) -> Records:
     for file in files:
         try:
-            with gzip.open(file, "rb") if file.suffix == ".gz" else file.open("rb") as stream:
+            with gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb") as stream:
                 for number, line in enumerate(stream, 1):
                     if line.strip():
                         yield _json_record(line, f"{file}, line {number}")
-        except (OSError, EOFError) as error:
-            raise InputError(f"{file}: cannot be read: {error}") from error
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{file}: damaged, or cannot be read: {error}") from error
 
 
-def _json_record(line: bytes, where: str) -> dict[str, Any]:
+def _json_record(line: bytes, where: str) -> Record | MalformedError:
     try:
         record = json.loads(line)
-    except ValueError as error:
-        raise InputError(f"{where}: no JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        return MalformedError(f"{where}: no JSON ({error})")
     if not isinstance(record, dict):
-        raise InputError(f"{where}: a {type(record).__name__}, not an object with columns")
-    return record
+        return MalformedError(f"{where}: a {type(record).__name__}, not an object with columns")
+    found = Record(record)
+    found.place = where
+    return found
 
 
-def _tables(files: Sequence[Path], path: str) -> Records:
+def _tables(files: Sequence[Path]) -> Records:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    first = 0
     for name in files:
+        number = 0
         try:
             # Mapped and not buffered ahead: a file may be one row group of several gigabytes.
             file = pq.ParquetFile(name, memory_map=True, pre_buffer=False)
             for batch in file.iter_batches(BATCH):
-                yield from _checked(pa.Table.from_batches([batch]), path, first).to_pylist()
-                first += len(batch)
-        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+                for row in batch.to_pylist():
+                    found = Record(_pruned_columns(row))
+                    found.place = f"{name}, row {number}" if len(files) > 1 else ""
+                    number += 1
+                    yield found
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _damaged(name, error) from error
 
 
-def _checked(table: pa.Table, path: str, first_row: int) -> pa.Table:
-    """Our own traces have types that can be checked."""
-    needed = {field.name for field in fields(Trace) if field.default is MISSING}
-    return conform(table, Trace, path, first_row=first_row) if needed <= set(table.column_names) else table
-
-
-def _count(files: Sequence[Path], path: str) -> int:
+def _count(files: Sequence[Path]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        return sum(pq.read_metadata(file).num_rows for file in files)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
+    total = 0
+    for file in files:
+        try:
+            total += pq.read_metadata(file).num_rows
+        except (pa.ArrowException, OSError) as error:
+            raise _damaged(file, error) from error
+    return total
+
+
+def _damaged(file: Path, error: Exception) -> InputError:
+    return InputError(f"{file}: damaged, or cannot be read as Parquet: {error}; {KINDS}")
+
+
+def _pruned_columns(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table, without the nulls that tables put where only other rows have a key."""
+    return {column: _pruned(value) for column, value in row.items()}
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _pruned(entry) for key, entry in value.items() if entry is not None}
+    return [_pruned(entry) for entry in value] if isinstance(value, list) else value
+
+
+def _name(record: Mapping[str, Any], index: int) -> str:
+    """A row that is no conversation, by its id where that is a text that can be written."""
+    name = str(record.get("id") or "")
+    return name if name and not any("\ud800" <= character <= "\udfff" for character in name) else f"row {index}"
 
 
 def _known(record: Mapping[str, Any], named: Mapping[str, str]) -> Mapping[str, Any]:

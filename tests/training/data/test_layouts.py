@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -183,6 +184,10 @@ def test_tools_calls_and_results_are_read_in_the_spellings_in_use() -> None:
     assert found.messages[1].tool_calls == [CALL]
 
 
+def answer(text: str, **keys: object) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": text, **keys}]}
+
+
 @pytest.mark.parametrize(
     ("record", "why"),
     [
@@ -194,6 +199,35 @@ def test_tools_calls_and_results_are_read_in_the_spellings_in_use() -> None:
         ({"messages": [{"role": "assistant", "content": "<think>endless"}]}, "does not end with '</think>'"),
         ({"messages": [{"role": "assistant", "content": "", "tool_calls": [{"x": 1}]}]}, "a tool call cannot be read"),
         ({**S1K, "thinking_trajectories": ["a", "b"]}, "thinking_trajectories has 2 texts"),
+        (answer("b", reasoning=["x"]), "reasoning is no text"),
+        (answer("b", reasoning={"text": "x"}), "reasoning is no text"),
+        (answer("b", thinking=True), "thinking is no text, but True"),
+        (answer("b", reasoning="x", thinking="y"), "different texts in reasoning, thinking"),
+        (answer("<think>a</think>b<think>c</think>d"), "answer contains the delimiter '</think>'"),
+        (answer("<think>a<think>b</think>c</think>d"), "contains the delimiter"),
+        (answer("Sure. <think>a</think>b"), "answer contains the delimiter '</think>'"),
+        (answer("<think>a</think>b", reasoning_content="a"), "answer contains the delimiter '</think>'"),
+        (answer("<reasoning>a</reasoning>b", reasoning_content="a"), "answer contains the delimiter '</reasoning>'"),
+        ({"question": "q", "thinking": "t", "attempt": "<think>t</think>a"}, "answer contains the delimiter"),
+        ({"question": "q", "thinking": "<think>t</think>", "attempt": "a"}, "thinking contains the delimiter"),
+        ({"question": "q", "thinking": "t</think>", "attempt": "a"}, "thinking contains the delimiter '</think>'"),
+        (answer("b", tool_calls="f(x)"), "a tool call cannot be read"),
+        (answer("b", tool_calls=[{"name": "f", "arguments": 0}]), "the arguments of 'f' are no object, but 0"),
+        (answer("b", tool_calls=[{"name": "f", "arguments": "0"}]), "the arguments of 'f' are no object, but 0"),
+        (answer("b", tool_calls=[{"name": "f", "arguments": "{bad"}]), "a tool call cannot be read"),
+        (answer("b", tool_calls=[{"name": "f", "args": {}}]), "has no arguments, but args"),
+        (answer("b", tool_calls=[{"name": "f"}], function_call={"name": "f"}), "both tool_calls and function_call"),
+        ({"messages": [{"role": "user", "content": "q", "tool_calls": [{"name": "f"}]}]}, "user has tool calls"),
+        ({**answer("b"), "tools": "search"}, "tools cannot be read"),
+        ({**answer("b"), "tools": [{"type": "web_search"}]}, "a tool's definition has no name"),
+        ({**answer("b"), "system": {"text": "x"}}, "system is no text"),
+        (answer("b", weight=0.5), "has the weight 0.5"),
+        ({**S1K, "question": "\ud800"}, "a message of the user contains '\\ud800'"),
+        ({**S1K, "thinking_trajectories": ["\ud800"]}, "the thinking of the assistant contains '\\ud800'"),
+        ({**S1K, "id": "\ud800"}, "id contains '\\ud800'"),
+        (answer("b", tool_calls=[{"name": "f", "arguments": '{"a": "\\ud800"}'}]), "a tool call contains '\\ud800'"),
+        ({**S1K, "id": "\ud800", "attempt": None}, "attempt is no text"),
+        (answer("b", tool_calls="[" * 9000), "nested too deeply"),
         ({**S1K11, "deepseek_attempt": None}, "deepseek_attempt is no text, but None"),
     ],
 )
@@ -202,6 +236,64 @@ def test_a_row_that_is_no_conversation_is_unusable_and_says_why(record: dict[str
     assert isinstance(found, Unusable)
     assert (found.id, found.reason) == ("row 0", "malformed")
     assert why in found.detail
+
+
+F = {"type": "function", "function": {"name": "f", "arguments": {"x": None}}}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"tool_calls": [F]},
+        {"tool_calls": F},
+        {"tool_calls": json.dumps(F)},
+        {"tool_calls": json.dumps([F["function"]])},
+        {"tool_calls": [{"name": "f", "parameters": {"x": None}}]},
+        {"tool_calls": [{"name": "f", "arguments": json.dumps(json.dumps({"x": None}))}]},
+        {"function_call": F["function"]},
+        {"function_call": {"name": "f", "arguments": '{"x": null}'}, "tool_calls": None},
+    ],
+)
+def test_a_call_is_read_in_any_shape(keys: dict[str, Any]) -> None:
+    (found,) = read(answer("", thinking="t", **keys))
+    assert isinstance(found, Conversation)
+    assert found.messages[1].tool_calls == [F]
+
+
+def test_tools_and_system_prompts_are_read_in_any_shape() -> None:
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"default": None}}}
+    flat = {"type": "function", **tool["function"]}  # type: ignore[dict-item]
+    system = [{"type": "text", "text": "Be brief."}]
+    for keys in ({"tools": json.dumps(tool)}, {"tools": [flat]}, {"functions": [tool["function"]]}):
+        for record in (answer("<think>t</think>b"), S1K):
+            (found,) = read({**record, **keys, "system": system})
+            assert isinstance(found, Conversation)
+            assert found.tools == [tool]
+            assert found.messages[0] == Message("system", "Be brief.")
+
+
+def test_what_is_not_to_be_trained_is_history(tmp_path: Path) -> None:
+    records = [
+        answer("<think>t</think>b", weight=0),
+        {"prompt": "q", "completion": "<think>t</think>b", "label": False},
+        answer("<think>t</think>b", weight=1),
+        {"prompt": "q", "completion": "<think>t</think>b", "label": True},
+    ]
+    trained = []
+    for record in records:
+        (found,) = read(record)
+        assert isinstance(found, Conversation)
+        trained.append(found.messages[1].trained)
+    assert trained == [False, False, True, True]
+    (tmp_path / "rows.jsonl").write_text(json.dumps(records[1]) + "\n")
+    assert convert(str(tmp_path / "rows.jsonl"), tmp_path / "out.parquet").kind == "ChatRow"
+    (found,) = conversations_of(open_source(str(tmp_path / "out.parquet")))
+    assert isinstance(found, Conversation)
+    assert not found.messages[1].trained
+
+
+def test_thinking_in_front_of_the_answer_is_found_where_its_column_is_blank() -> None:
+    assert turns({"question": "1 + 1?", "thinking": "", "attempt": "<think>count</think>2"}) == PLAIN
 
 
 def test_unknown_columns_are_answered_with_the_known_layouts() -> None:
@@ -219,6 +311,8 @@ def test_own_columns_are_named_in_the_config() -> None:
     assert turns(S1K11, columns=gemini)[1] == ("assistant", "gemini's", "two")
     with pytest.raises(ConfigError, match=r"columns\.thinking: chain: there is none, only answer, cot, name, problem"):
         read(record, columns=ColumnsConfig(question="problem", thinking="chain", attempt="answer"))
+    with pytest.raises(ConfigError, match=r"the columns answer, cot \(read as thinking\), name, problem, which"):
+        read(record, columns=ColumnsConfig(thinking="cot"))
 
 
 def test_ids_are_made_from_the_question_where_there_are_none() -> None:
@@ -229,16 +323,76 @@ def test_ids_are_made_from_the_question_where_there_are_none() -> None:
         read({**S1K, "id": "x"}, {**S1K, "id": "x"})
 
 
-def test_a_damaged_line_is_named(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(json.dumps(S1K) + "\n\n{broken\n")
-    with pytest.raises(InputError, match=r"rows\.jsonl, line 3: no JSON"):
-        list(conversations_of(open_source(str(tmp_path / "rows.jsonl"))))
-    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b"{}\n" * 9)[:-9])
-    with pytest.raises(InputError, match=r"cut\.jsonl\.gz: cannot be read"):
-        list(conversations_of(open_source(str(tmp_path / "cut.jsonl.gz"))))
-    (tmp_path / "text.parquet").write_text("x")
-    with pytest.raises(InputError, match="cannot be read as Parquet"):
-        open_source(str(tmp_path / "text.parquet"))
+def test_a_line_that_is_no_row_is_unusable_and_named(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps(S1K) + "\n\n{broken\n[1]\n" + "[" * 9000 + '\n{"question": 3}\n')
+    first, *others = conversations_of(open_source(str(rows)))
+    assert isinstance(first, Conversation)
+    for number, (row, why) in enumerate(
+        zip(others, ("no JSON", "a list, not an object", "no JSON (maximum recursion", "no text"), strict=True), 1
+    ):
+        assert isinstance(row, Unusable)
+        assert (row.id, row.reason) == (f"row {number}", "malformed")
+        assert f"rows.jsonl, line {number + 2}: " in row.detail
+        assert why in row.detail
+    rows.write_text('[\n{"question": "1"}\n]\n'[:2])
+    with pytest.raises(InputError, match=r"rows\.jsonl, line 1: no JSON .* one object a line"):
+        list(conversations_of(open_source(str(rows))))
+
+
+def _damage(file: Path, content: bytes) -> str:
+    file.write_bytes(content)
+    return str(file)
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    lines = "".join(json.dumps({**S1K, "question": str(number)}) + "\n" for number in range(2000)).encode()
+    packed = gzip.compress(lines)
+    middle = len(packed) // 2
+    pq.write_table(
+        pa.Table.from_pylist([{**S1K, "question": f"{number} " * 50} for number in range(500)]),
+        tmp_path / "t.parquet",
+        compression="zstd",
+    )
+    table = (tmp_path / "t.parquet").read_bytes()
+    for name, content in {
+        "cut.jsonl.gz": packed[:-9],
+        "changed.jsonl.gz": packed[:20] + bytes(byte ^ 255 for byte in packed[20:middle]) + packed[middle:],
+        "text.parquet": b"x",
+        "page.parquet": table[:100] + bytes(len(table[100:2000])) + table[2000:],
+    }.items():
+        with pytest.raises(InputError, match=rf"{name}: damaged, or cannot be read"):
+            list(conversations_of(open_source(_damage(tmp_path / name, content))))
+
+
+def test_rows_of_several_files_are_named_by_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        pq.write_table(pa.Table.from_pylist([S1K, {**S1K, "attempt": None}]), tmp_path / f"{name}.parquet")
+    found = [row for row in conversations_of(open_source(str(tmp_path))) if isinstance(row, Unusable)]
+    assert [row.id for row in found] == ["row 1", "row 3"]
+    assert found[1].detail == f"{tmp_path / 'b.parquet'}, row 1: attempt is no text, but None"
+
+
+def test_a_table_of_traces_keeps_its_further_columns(tmp_path: Path) -> None:
+    trace = Trace(
+        id="i",
+        question_id="q",
+        sample=0,
+        question="1 + 1?",
+        thinking="count",
+        attempt="2",
+        teacher="t",
+        thinking_tokens=1,
+        attempt_tokens=1,
+        finish_reason="stop",
+    )
+    row = {**dataclasses.asdict(trace), "system": "Be brief.", "other": "think"}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    for columns in (None, ColumnsConfig(thinking="other", attempt="attempt", system="system")):
+        (found,) = conversations_of(open_source(str(tmp_path / "rows.parquet")), columns)
+        assert [found] == read(row, columns=columns)
+        assert isinstance(found, Conversation)
+        assert found.messages[0] == Message("system", "Be brief.")
 
 
 def test_rows_of_one_question_are_converted_to_traces(tmp_path: Path) -> None:
@@ -281,5 +435,11 @@ def test_nothing_is_written_where_no_row_is_a_conversation(tmp_path: Path) -> No
     command = ["train", "convert", str(tmp_path / "rows.jsonl"), str(tmp_path / "out.parquet")]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
-    assert "none of its 1 rows is a conversation" in result.output
+    assert "none of its rows is a conversation; 1 unusable row(s): 1 malformed" in result.output
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(S1K) + "\n")
+    with pytest.raises(ConfigError, match=r"rows\.jsonl/out\.parquet: cannot be written: "):
+        convert(str(tmp_path / "rows.jsonl"), tmp_path / "rows.jsonl" / "out.parquet")

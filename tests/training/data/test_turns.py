@@ -121,6 +121,12 @@ def test_a_turn_without_thinking_is_history(make_tokenizer: MakeTokenizer) -> No
     assert shown(make_tokenizer, dataclasses.replace(silent, messages=silent.messages[:2])) == ["no_thinking"]
 
 
+def test_a_turn_that_is_not_to_be_trained_is_history(make_tokenizer: MakeTokenizer) -> None:
+    untrained = [dataclasses.replace(m, trained=m.thinking != "first") for m in CHAT.messages]
+    assert shown(make_tokenizer, dataclasses.replace(CHAT, messages=untrained)) == shown(make_tokenizer, CHAT)[1:]
+    assert shown(make_tokenizer, dataclasses.replace(CHAT, messages=untrained[:2])) == ["not_trained"]
+
+
 def test_a_rows_own_system_prompt_comes_before_the_configs(make_tokenizer: MakeTokenizer) -> None:
     own = dataclasses.replace(CHAT, messages=(Message("system", "Own."), *CHAT.messages))
     rows = shown(make_tokenizer, own, system_prompt="Config's.")
