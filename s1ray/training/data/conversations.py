@@ -90,7 +90,7 @@ def _call_of(call: object) -> dict[str, Any]:
         raise ValueError(f"{call!r:.100} is no tool call")
     key = "parameters" if "arguments" not in function and "parameters" in function else "arguments"
     if key not in function and (unknown := set(function) - {"name", "id", "type", "index"}):
-        raise ValueError(f"{function!r:.100} has no arguments, but {', '.join(sorted(map(str, unknown)))}")
+        raise ValueError(f"{function!r:.100} has no arguments, but {sorted(map(str, unknown))}")
     arguments = function.get(key)
     for _ in range(2):  # Published data has JSON within JSON.
         arguments = parsed(arguments)

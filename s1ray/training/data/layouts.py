@@ -95,6 +95,7 @@ def recognise(
         f"{origin}: has the columns {shown or '(none)'}, which are none of the known ones: question "
         "with thinking and attempt; s1K's and s1K-1.1's; messages or conversations; prompt and completion. Name yours "
         "with columns: {question: ..., thinking: ..., attempt: ...}, or {messages: ...}"
+        + ("; those that it leaves out are not read" if renamed else "")
     )
 
 

@@ -154,8 +154,9 @@ def conversations_of(source: Source, columns: ColumnsConfig | None = None) -> It
             conversation = conversation_of(record, reader, number)
         except (MalformedError, RecursionError) as error:
             why = str(error) if isinstance(error, MalformedError) else "nested too deeply"
-            place = f"{found.place}: " if isinstance(found, Record) and found.place else ""
-            yield Unusable(_name(record, index), "malformed", place + why)
+            name = _name(record)
+            place = f"{found.place}: " if name is None and isinstance(found, Record) and found.place else ""
+            yield Unusable(name or f"row {index}", "malformed", place + why)
             continue
         if conversation.id in seen:
             raise ConfigError(
@@ -315,10 +316,10 @@ def _pruned(value: Any) -> Any:
     return [_pruned(entry) for entry in value] if isinstance(value, list) else value
 
 
-def _name(record: Mapping[str, Any], index: int) -> str:
-    """A row that is no conversation, by its id where that is a text that can be written."""
+def _name(record: Mapping[str, Any]) -> str | None:
+    """The id of a row that is no conversation, where it has one that can be written."""
     name = str(record.get("id") or "")
-    return name if name and not any("\ud800" <= character <= "\udfff" for character in name) else f"row {index}"
+    return name if name and not any("\ud800" <= character <= "\udfff" for character in name) else None
 
 
 def _known(record: Mapping[str, Any], named: Mapping[str, str]) -> Mapping[str, Any]:

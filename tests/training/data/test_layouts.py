@@ -215,7 +215,7 @@ def answer(text: str, **keys: object) -> dict[str, Any]:
         (answer("b", tool_calls=[{"name": "f", "arguments": 0}]), "the arguments of 'f' are no object, but 0"),
         (answer("b", tool_calls=[{"name": "f", "arguments": "0"}]), "the arguments of 'f' are no object, but 0"),
         (answer("b", tool_calls=[{"name": "f", "arguments": "{bad"}]), "a tool call cannot be read"),
-        (answer("b", tool_calls=[{"name": "f", "args": {}}]), "has no arguments, but args"),
+        (answer("b", tool_calls=[{"name": "f", "args": {}}]), "has no arguments, but ['args']"),
         (answer("b", tool_calls=[{"name": "f"}], function_call={"name": "f"}), "both tool_calls and function_call"),
         ({"messages": [{"role": "user", "content": "q", "tool_calls": [{"name": "f"}]}]}, "user has tool calls"),
         ({**answer("b"), "tools": "search"}, "tools cannot be read"),
@@ -311,7 +311,7 @@ def test_own_columns_are_named_in_the_config() -> None:
     assert turns(S1K11, columns=gemini)[1] == ("assistant", "gemini's", "two")
     with pytest.raises(ConfigError, match=r"columns\.thinking: chain: there is none, only answer, cot, name, problem"):
         read(record, columns=ColumnsConfig(question="problem", thinking="chain", attempt="answer"))
-    with pytest.raises(ConfigError, match=r"the columns answer, cot \(read as thinking\), name, problem, which"):
+    with pytest.raises(ConfigError, match=r"the columns answer, cot \(read as thinking\), name, problem, .* not read"):
         read(record, columns=ColumnsConfig(thinking="cot"))
 
 

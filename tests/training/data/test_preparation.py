@@ -130,7 +130,7 @@ def test_rows_that_are_refused_leave_nothing_behind(
 ) -> None:
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    with pytest.raises(S1rayError, match="no usable row"):
+    with pytest.raises(S1rayError, match="no usable row of 1: 1 no_answer"):
         prepare(config_of(tmp_path, model_folder, [row(0, attempt="")], unusable_rows="drop"))
     assert list((tmp_path / "temporary").iterdir()) == []
 
