@@ -1,7 +1,7 @@
 """Whether the text of a chat template holds the messages, tool calls and results that it was given.
 
 Templates write arguments as JSON of their own spacing, or key by key, so each key and each value counts by itself, in
-any of the spellings of JSON and XML.
+any of the spellings of JSON, XML and Python.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from typing import Any
 
 HTML_SAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\u0027"})
 """Jinja's own `tojson` writes these characters so."""
+
+PYTHON_SAFE = str.maketrans({"\\": "\\\\", "'": "\\'", "\n": "\\n", "\r": "\\r"})
+"""What stands within single quotes."""
 
 
 def end_of(text: str, rendered: str, position: int) -> int | None:
@@ -55,4 +58,6 @@ def _spellings(text: str) -> set[str]:
     plain = text.strip()
     escaped = {json.dumps(text, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True)}
     twice = {json.dumps(form, ensure_ascii=False)[1:-1] for form in escaped}
-    return {plain, html.escape(plain), *escaped, *twice, *(form.translate(HTML_SAFE) for form in escaped)}
+    # A literal of Python's; Jinja writes mappings so, and LFM2's template calls.
+    quoted = {repr(text)[1:-1], text.translate(PYTHON_SAFE)}
+    return {plain, html.escape(plain), *escaped, *twice, *quoted, *(form.translate(HTML_SAFE) for form in escaped)}

@@ -202,6 +202,12 @@ def test_what_a_template_loses_makes_the_row_unusable(
     assert why in row.detail
 
 
+PYTHON_QUOTED = (
+    "call.function.name + '(deep=' + (call.function.arguments.deep | string) + ', empty={}, text=' + \"'\" + "
+    "(call.function.arguments.text | replace('\\n', '\\\\n') | replace(\"'\", \"\\\\'\")) + \"')\""
+)
+
+
 @pytest.mark.parametrize(
     "written",
     [
@@ -209,10 +215,11 @@ def test_what_a_template_loses_makes_the_row_unusable(
         "(call.function | tojson(ensure_ascii=True) | tojson)",
         "call.function.name + (call.function.arguments | string)",
         "call.function.name + (call.function.arguments.items() | join(' '))",
+        PYTHON_QUOTED,
     ],
 )
 def test_a_call_may_be_written_in_any_spelling(make_tokenizer: MakeTokenizer, written: str) -> None:
-    arguments = {"text": 'é "<b>"\n', "deep": [{"n": 1.5, "yes": True, "none": None}], "empty": {}}
+    arguments = {"text": 'é "<b>"\n it\'s', "deep": [{"n": 1.5, "yes": True, "none": None}], "empty": {}}
     called = {"type": "function", "function": {"name": "add", "arguments": arguments}}
     use = dataclasses.replace(USE, messages=(USE.messages[0], Message("assistant", "", "call it", [called])))
     template = QWEN3_TEMPLATE.replace("(call.function | tojson)", written)
