@@ -135,9 +135,11 @@ def conversations_of(source: Source, columns: ColumnsConfig | None = None) -> It
     if not have and isinstance(begin[0], MalformedError):
         raise InputError(f"{begin[0]}; {KINDS}")
     named = {} if columns is None else columns.model_dump(exclude_none=True)
+    # Names can hold what cannot be printed.
+    there = [column.encode(errors="backslashreplace").decode() for column in have]
     if missing := [f"{ours}: {theirs}" for ours, theirs in named.items() if theirs not in have]:
-        raise ConfigError(f"{source.name}: columns.{missing[0]}: there is none, only {', '.join(sorted(have))}")
-    reader = recognise(_known(dict.fromkeys(have), named), source.name, have, named)
+        raise ConfigError(f"{source.name}: columns.{missing[0]}: there is none, only {', '.join(sorted(there))}")
+    reader = recognise(_known(dict.fromkeys(have), named), source.name, there, named)
     asked: collections.Counter[str] = collections.Counter()
     seen: set[str] = set()
 
@@ -201,8 +203,15 @@ def load_hub(name: str, *, split: str | None, revision: str | None = None) -> da
 
 
 def _slices(data: datasets.Dataset) -> Iterator[list[dict[str, Any]]]:
-    for batch in data.with_format("arrow").iter(BATCH):
-        yield [_pruned_columns(row) for row in batch.to_pylist()]
+    import pyarrow as pa
+
+    try:
+        for batch in data.with_format("arrow").iter(BATCH):
+            yield [_pruned_columns(row) for row in batch.to_pylist()]
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"the Hugging Face Hub's data set is damaged in its cache, or cannot be read: {error}; delete it there"
+        ) from error
 
 
 def _hub_id(traces: str) -> re.Match[str] | None:

@@ -135,6 +135,18 @@ def test_a_data_set_of_the_hub_is_read_by_split(tmp_path: Path) -> None:
         load_hub(str(tmp_path), split="valid")
 
 
+def test_a_damaged_cache_of_the_hub_is_named() -> None:
+    class Damaged:
+        def with_format(self, _: str) -> Damaged:
+            return self
+
+        def iter(self, _: int) -> None:
+            raise OSError("Expected to be able to read 64 bytes")
+
+    with pytest.raises(InputError, match="data set is damaged in its cache, or cannot be read: Expected"):
+        list(sources._slices(Damaged()))
+
+
 def test_a_hub_id_is_told_from_a_path_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
@@ -299,6 +311,16 @@ def test_thinking_in_front_of_the_answer_is_found_where_its_column_is_blank() ->
 def test_unknown_columns_are_answered_with_the_known_layouts() -> None:
     with pytest.raises(ConfigError, match=r"rows: has the columns answer, cot, problem, which are none of the known"):
         read({"problem": "1 + 1?", "cot": "count", "answer": "2"})
+
+
+def test_columns_whose_names_cannot_be_printed_are_named() -> None:
+    with pytest.raises(ConfigError, match=r"has the columns \\ud800, which"):
+        read({"\ud800": "1 + 1?"})
+
+
+def test_a_text_that_begins_like_json_is_a_text() -> None:
+    for prompt in ("[" * 9000, "[]", "[1, 2]"):
+        assert turns({"prompt": prompt, "completion": "<think>t</think>a"})[0] == ("user", "", prompt)
 
 
 def test_own_columns_are_named_in_the_config() -> None:
