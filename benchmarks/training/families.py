@@ -3,7 +3,7 @@
     python -m benchmarks.training.families     # about ten minutes on one core
 
 Writes families.json and the table in docs/families.md. Each family is a tiny random model with sliding windows and
-chunks of a few tokens. `check_requirements` accepts it, or refuses it in words, as at the start of a run. What it
+chunks of a few tokens. `check_network` accepts it, or refuses it in words, as at the start of a run. What it
 accepts is computed here in two ways, with other weights and rows than its own: three rows in training, and each row
 alone through transformers' own attention, all logits and torch's cross-entropy. The losses must be equal.
 """
@@ -28,7 +28,8 @@ from s1ray.training.data.collate import IGNORE, Dataset, collate
 from s1ray.training.model import attention
 from s1ray.training.model.loss import LossModel
 from s1ray.training.model.shrinking import OUT_OF_REACH, VOCABULARY, shrink
-from s1ray.training.planning.requirements import check_requirements
+from s1ray.training.planning.architecture import network_without_weights
+from s1ray.training.planning.requirements import check_network
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -146,7 +147,7 @@ def judge(family: str, *, packing: bool) -> Verdict:
             # Nor can a run have such a config.
             return Verdict(family, packing, f"transformers has no default config for it ({_line(error)})")
         try:
-            check_requirements(_run_config(folder, packing))
+            check_network(network_without_weights(folder), _run_config(folder, packing))
         except ConfigError as error:
             return Verdict(family, packing, str(error).replace(folder, "M"))
     return Verdict(family, packing, None, _difference(config, packing=packing))

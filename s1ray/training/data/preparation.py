@@ -33,6 +33,7 @@ from s1ray.training.data.examples import Unusable, UnusableRows, explain, tokeni
 from s1ray.training.data.held_out import held_out
 from s1ray.training.data.renderer import ChatRenderer
 from s1ray.training.data.sources import conversations_of, is_on_hub, open_source
+from s1ray.training.model.pretrained import only_cached, why_not_loaded
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -194,12 +195,14 @@ def load_tokenizer(config: TrainingConfig) -> PreTrainedTokenizerBase:
     """
     from transformers import AutoTokenizer
 
+    name = config.tokenizer or config.model
+    cached = only_cached(name, "model" if config.tokenizer is None else "tokenizer")
     try:
-        return AutoTokenizer.from_pretrained(config.tokenizer or config.model)
-    except (OSError, ValueError) as error:
+        return AutoTokenizer.from_pretrained(name, trust_remote_code=False, local_files_only=cached)
+    except Exception as error:  # Damaged files make it raise all sorts of errors.
         raise ConfigError(
             f"{_named(config)}: no tokenizer could be loaded; give a Hugging Face id that can be reached, or a folder "
-            f"with tokenizer files ({str(error).splitlines()[0]})"
+            f"with tokenizer files ({why_not_loaded(error)})"
         ) from error
 
 

@@ -46,7 +46,7 @@ def check_whole(model_config: PretrainedConfig, name: str) -> None:
     """
     for field in ("quantization_config", "compression_config"):
         if found := getattr(model_config, field, None):
-            said = found if isinstance(found, dict) else vars(found)
+            said = found if isinstance(found, dict) else getattr(found, "__dict__", {})
             method = said.get("quant_method") or "in a way that it does not name"
             raise ConfigError(
                 f"model {name}: its weights are quantized ({getattr(method, 'value', method)}, says {field} in its "

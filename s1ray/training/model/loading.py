@@ -23,10 +23,12 @@ from s1ray.training.model.checks import check_heads
 from s1ray.training.model.engine import Engine, deepspeed_config, import_deepspeed
 from s1ray.training.model.lora import add_updates
 from s1ray.training.model.loss import LossModel
+from s1ray.training.model.pretrained import why_not_loaded
 from s1ray.training.model.proof import prove
 from s1ray.training.model.quantization import is_quantized, quantize
 from s1ray.training.model.router_loss import RouterLoss
 from s1ray.training.model.sequence_parallel import join_group, shared_attention
+from s1ray.training.model.weights import check_report
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -72,14 +74,32 @@ def load_engine(config: TrainingConfig, *, device: torch.device, rank: int, worl
 
 
 def load_network(model: str, *, flash: bool = False) -> PreTrainedModel:
-    """The transformers model on the CPU, its weights mapped from their files in the files' precision."""
+    """The transformers model on the CPU, its weights mapped from their files in the files' precision.
+
+    Raises:
+        ConfigError: its files cannot be loaded, or do not hold the weights that its config asks for.
+    """
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
     attention.register(flash=flash)
     implementation = "flash_attention_2" if flash else attention.SEGMENTS
-    return AutoModelForCausalLM.from_pretrained(model, dtype="auto", attn_implementation=implementation)
+    try:
+        network, report = AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype="auto",
+            attn_implementation=implementation,
+            trust_remote_code=False,
+            output_loading_info=True,
+            # Reported rather than raised, so that all that is wrong with the files is said in one way.
+            ignore_mismatched_sizes=True,
+        )
+    except Exception as error:  # Damaged files make it raise all sorts of errors.
+        raise ConfigError(f"model {model}: its weights cannot be loaded ({why_not_loaded(error)})") from error
+    check_report(report, network, model)
+    loaded: PreTrainedModel = network
+    return loaded
 
 
 def place(network: torch.nn.Module, config: TrainingConfig, device: torch.device) -> None:

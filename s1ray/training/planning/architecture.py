@@ -9,6 +9,7 @@ from s1ray.config import ConfigError
 from s1ray.training.config import LoraConfig, TrainingConfig
 from s1ray.training.data.batching import RowCost
 from s1ray.training.model.checks import attention_heads, head_size, linear_layers, text_config
+from s1ray.training.model.pretrained import load_config, why_not_loaded
 from s1ray.training.planning.memory import Architecture
 
 if TYPE_CHECKING:
@@ -18,33 +19,36 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 
-def read_architecture(config: TrainingConfig) -> Architecture | None:
-    """The architecture of the model to be trained; None where its config cannot be read."""
-    network = network_without_weights(config.model)
-    return None if network is None else describe(network, config.lora)
+def read_architecture(config: TrainingConfig) -> Architecture:
+    """The architecture of the model to be trained.
+
+    Raises:
+        ConfigError: the model is nowhere, or transformers cannot use its config.
+    """
+    return describe(network_without_weights(config.model), config.lora)
 
 
 @functools.lru_cache(maxsize=1)
-def network_without_weights(model: str) -> PreTrainedModel | None:
-    """A transformers model on the meta device; None where its config cannot be read.
+def network_without_weights(model: str) -> PreTrainedModel:
+    """A transformers model on the meta device.
 
     Raises:
-        ConfigError: transformers cannot make a causal language model of its config.
+        ConfigError: the model is nowhere, or transformers cannot make a causal language model of its config.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
-    try:
-        model_config = AutoConfig.from_pretrained(model)
-    except (OSError, ValueError):
-        return None
+    model_config = load_config(model)
+    if getattr(model_config.get_text_config(), "num_hidden_layers", None) == 0:
+        raise ConfigError(f"model {model}: its config.json says that it has no layers (num_hidden_layers: 0)")
     try:
         with torch.device("meta"):
-            return AutoModelForCausalLM.from_config(model_config)
+            network: PreTrainedModel = AutoModelForCausalLM.from_config(model_config, trust_remote_code=False)
+            return network
     except Exception as error:  # A family's own code raises all sorts of errors for a config that it cannot use.
         raise ConfigError(
             f"model {model} ({model_config.model_type}): transformers cannot make a causal language model of its "
-            f"config ({type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]})"
+            f"config ({why_not_loaded(error)})"
         ) from error
 
 

@@ -74,13 +74,8 @@ class Rows:
 
     @classmethod
     def of(cls, examples: Dataset, config: TrainingConfig) -> Rows:
-        """The sizes of some examples, and their cost for a config's model, where that can be read."""
-        network = network_without_weights(config.model)
-        return cls(
-            examples.lengths,
-            examples.trained,
-            BY_TOKENS if network is None else row_cost(network.config),
-        )
+        """The sizes of some examples, and their cost for a config's model."""
+        return cls(examples.lengths, examples.trained, row_cost(network_without_weights(config.model).config))
 
     def layouts(self, config: TrainingConfig, steps: int) -> list[Layout]:
         """How the examples of the first steps are spread over the workers."""
@@ -125,20 +120,16 @@ class Rows:
 
 
 def _heads_divide(config: TrainingConfig, size: int) -> bool:
-    if (network := network_without_weights(config.model)) is None:
-        return False
     try:
-        check_heads(network.config, size, config.model)
+        check_heads(network_without_weights(config.model).config, size, config.model)
     except ConfigError:
         return False
     return True
 
 
 def disk_needs(config: TrainingConfig, total_steps: int) -> list[DiskNeed]:
-    """The room that the run needs in its folder; empty where the model's config cannot be read."""
+    """The room that the run needs in its folder."""
     architecture = read_architecture(config)
-    if architecture is None:
-        return []
     decided = config if config.precision != "auto" else _decided(config, find_hardware(config))
     return [disk_need(decided, architecture, total_steps=total_steps)]
 
@@ -146,8 +137,6 @@ def disk_needs(config: TrainingConfig, total_steps: int) -> list[DiskNeed]:
 def memory_lines(config: TrainingConfig, rows: Rows) -> list[str]:
     """How much memory the run needs, whether the hardware has it, and which settings would help if not."""
     architecture = read_architecture(config)
-    if architecture is None:
-        return [f"memory: not estimated, the config of model {config.model} cannot be read from here"]
     hardware = find_hardware(config)
     config = _decided(config, hardware)
     memory = estimate_for(config, architecture, rows, hardware)
@@ -168,7 +157,7 @@ def memory_warning(config: TrainingConfig, rows: Rows) -> str | None:
 def estimate_for(config: TrainingConfig, architecture: Architecture, rows: Rows, hardware: Hardware) -> MemoryEstimate:
     """The memory estimate of a run with these rows on this hardware."""
     if config.lora is not None and architecture.trained is None:
-        architecture = read_architecture(config) or architecture
+        architecture = read_architecture(config)
     return estimate(architecture, config, rows.workload(config), on_gpu=hardware.on_gpu)
 
 
