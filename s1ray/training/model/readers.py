@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,8 @@ TOKENIZER_FILES = (
     "chat_template.json",
 )
 """Names that tokenizers of language models have; a class may add its own (`vocab_files_names`)."""
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json")
+"""What readers of a model that also takes images or sound need beside its tokenizer."""
 
 
 def join_config(folder: Path, base: str, commit: str | None) -> None:
@@ -46,7 +49,35 @@ def join_config(folder: Path, base: str, commit: str | None) -> None:
         return
     found = _file_of(base, CONFIG, commit)
     own = None if found is None else json.loads(found.read_text(encoding="utf-8"))
-    write_json(path, joined_with_base(json.loads(path.read_text(encoding="utf-8")), own))
+    written = json.loads(path.read_text(encoding="utf-8"))
+    expected = _as_loaded(folder, written)
+    for config in (joined_with_base(written, own), joined_with_base(written, own, older_rope=False), written):
+        write_json(path, config)
+        if expected is None or _as_loaded(folder, written) == expected:
+            return
+
+
+def _as_loaded(folder: Path, fields: Iterable[str]) -> dict[str, object] | None:
+    """What transformers makes of a folder's config.json, in some fields; None: it cannot load it."""
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(folder, trust_remote_code=False).to_dict()
+    except Exception:  # A family's config class raises all sorts of errors for fields that it does not expect.
+        return None
+    return {name: found.get(name) for name in (*fields, "rope_parameters")}
+
+
+def copy_processor(folder: Path, base: str, commit: str | None) -> None:
+    """Copy the base model's files about images and sound into the folder, where it has any.
+
+    Args:
+        base: the base model, a folder or a Hugging Face id.
+        commit: of the base model in the cache of Hugging Face's hub; None: the newest there.
+    """
+    for name in PROCESSOR_FILES:
+        if (original := _file_of(base, name, commit)) is not None:
+            shutil.copyfile(original, folder / name)
 
 
 def write_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase, source: str, commit: str | None) -> None:
@@ -89,8 +120,8 @@ def _is_there(tokenizer: PreTrainedTokenizerBase, folder: Path) -> bool:
     from transformers import AutoTokenizer
 
     try:
-        found = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError):
+        found = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception:  # It is saved anew instead.
         return False
     return _parts(found) == _parts(tokenizer)
 

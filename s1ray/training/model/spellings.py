@@ -27,31 +27,39 @@ OF_THE_BASE_ONLY = ("_name_or_path", "auto_map", "quantization_config")
 """Fields that are not taken from the base: the export has neither its code nor its quantised weights."""
 
 
-def with_both_spellings(config: Mapping[str, JsonValue]) -> Fields:
-    """A model's config as version 5 writes it, with the fields that version 4 reads added; none is replaced."""
+def with_both_spellings(config: Mapping[str, JsonValue], *, rope: bool = True) -> Fields:
+    """A model's config as version 5 writes it, with the fields that version 4 reads added; none is replaced.
+
+    Args:
+        rope: whether to add those of the rotation, too.
+    """
     found = dict(config)
     if isinstance(text := found.get("text_config"), dict):
-        found["text_config"] = with_both_spellings(text)
+        found["text_config"] = with_both_spellings(text, rope=rope)
     if "dtype" in found:
         found.setdefault("torch_dtype", found["dtype"])
     if "num_local_experts" in found:
         found.setdefault("num_experts", found["num_local_experts"])
-    rope = found.get("rope_parameters")
-    if isinstance(rope, dict) and rope:
-        for name, value in _rope_of_version_4(rope, str(found.get("model_type"))).items():
+    parameters = found.get("rope_parameters")
+    if rope and isinstance(parameters, dict) and parameters:
+        for name, value in _rope_of_version_4(parameters, str(found.get("model_type"))).items():
             found.setdefault(name, value)
     return dict(sorted(found.items()))
 
 
-def joined_with_base(written: Mapping[str, JsonValue], base: Mapping[str, JsonValue] | None) -> Fields:
+def joined_with_base(
+    written: Mapping[str, JsonValue], base: Mapping[str, JsonValue] | None, *, older_rope: bool = True
+) -> Fields:
     """The exported model's config: the base's fields as its own file spells them, the others as written.
 
     Args:
         written: what version 5 saved for the trained model.
         base: the base model's config.json; None if there is none. Not used if it describes another class of model, such
             as the one with an image encoder of which only the language model was trained.
+        older_rope: whether to add version 4's fields of the rotation: some families that are new in version 5 take
+            them for another rotation than `rope_parameters` says.
     """
-    complete = with_both_spellings(written)
+    complete = with_both_spellings(written, rope=older_rope)
     if base is None or base.get("model_type") != written.get("model_type"):
         return complete
     own = {name: value for name, value in base.items() if name not in (*TRAINING_DECIDES, *OF_THE_BASE_ONLY)}
