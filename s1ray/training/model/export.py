@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,11 +27,12 @@ from s1ray.training.config import TrainingConfig
 from s1ray.training.model.engine import Engine
 from s1ray.training.model.lora import BASE, UPDATE, merge
 from s1ray.training.model.quantization import widened
-from s1ray.training.model.readers import join_config, write_tokenizer
+from s1ray.training.model.readers import copy_processor, join_config, write_tokenizer
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+GENERATION_CONFIG = "generation_config.json"
 SHARD_BYTES = 5 * 10**9
 """Size of the largest file of weights: good for Hugging Face's hub, and what the first worker must have free."""
 
@@ -66,6 +69,8 @@ def export(
                     _write_model(engine.model, tokenizer, turn_end, config, temporary, pieces, shard_bytes)
                 commit = getattr(engine.model.config, "_commit_hash", None)
                 join_config(temporary, config.model, commit)
+                if not adapter:
+                    copy_processor(temporary, config.model, commit)
                 if config.tokenizer is None:
                     write_tokenizer(temporary, tokenizer, config.model, commit)
                 else:
@@ -155,31 +160,35 @@ def _write_model(
     if getattr(model, "_weight_conversions", None):
         # transformers rearranges the files of this family on loading; undoing that takes all weights at once.
         weights = dict(itertools.chain.from_iterable(piece.items() for piece in pieces))
-        with _as_published(model, tokenizer, turn_end, config):
+        with _as_published(model, config):
             model.save_pretrained(folder, state_dict=weights, max_shard_size=shard_bytes)
-        return
-    writer = ShardWriter(folder, shard_bytes)
-    for piece in pieces:
-        for name, tensor in piece.items():
-            writer.add(name, tensor)
-    writer.close()
-    with _as_published(model, tokenizer, turn_end, config):
-        model.config.save_pretrained(folder)
-        model.generation_config.save_pretrained(folder)
+    else:
+        writer = ShardWriter(folder, shard_bytes)
+        for piece in pieces:
+            for name, tensor in piece.items():
+                writer.add(name, tensor)
+        writer.close()
+        with _as_published(model, config):
+            model.config.save_pretrained(folder)
+    generation_config = copy.deepcopy(model.generation_config)
+    known = None if config.tokenizer is not None else generation_config.eos_token_id
+    generation_config.eos_token_id = _stop_tokens(known, tokenizer, turn_end)
+    _fix(generation_config)
+    # As plain JSON: transformers refuses to save what many published models have in theirs.
+    write_json(folder / GENERATION_CONFIG, json.loads(generation_config.to_json_string()))
 
 
 @contextlib.contextmanager
-def _as_published(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, turn_end: str, config: TrainingConfig
-) -> Iterator[None]:
-    """Inside the block the model's configs are those to publish; afterwards training can go on with its own."""
+def _as_published(model: PreTrainedModel, config: TrainingConfig) -> Iterator[None]:
+    """Inside the block the model's config is that to publish; afterwards training can go on with its own."""
+    from transformers import GenerationConfig
+
     dtype, attention = model.config.dtype, model.config._attn_implementation
-    generation_config = copy.deepcopy(model.generation_config)
+    generation_config = model.generation_config
     model.config.dtype = getattr(torch, config.export_dtype)
     # The attention function of training is not registered where the model is loaded.
     model.config._attn_implementation = None
-    model.generation_config.eos_token_id = _stop_tokens(generation_config, tokenizer, turn_end)
-    _fix(model.generation_config)
+    model.generation_config = GenerationConfig()
     try:
         yield
     finally:
@@ -201,7 +210,7 @@ def _updates(model: PreTrainedModel, config: TrainingConfig, *, keep: bool) -> I
     """LoRA's updates on the CPU, one at a time; empty mappings unless `keep`."""
     for name, tensor in model.state_dict(keep_vars=True).items():
         if UPDATE in name:
-            yield _gathered({name: tensor}, config, keep=keep)
+            yield _gathered(model, {name: tensor}, config, keep=keep)
 
 
 def _pieces(model: PreTrainedModel, config: TrainingConfig, *, keep: bool) -> Iterator[dict[str, torch.Tensor]]:
@@ -214,7 +223,7 @@ def _pieces(model: PreTrainedModel, config: TrainingConfig, *, keep: bool) -> It
             seen.add(id(tensor))
             tensors.append((name, tensor))
     for _, group in itertools.groupby(tensors, key=lambda entry: _layer(entry[0])):
-        piece = _gathered(dict(group), config, keep=keep)
+        piece = _gathered(model, dict(group), config, keep=keep)
         yield merge(piece, config.lora) if keep and config.lora is not None else piece
 
 
@@ -226,8 +235,13 @@ def _layer(name: str) -> str:
     return name
 
 
-def _gathered(tensors: dict[str, torch.Tensor], config: TrainingConfig, *, keep: bool) -> dict[str, torch.Tensor]:
-    """Whole copies on the CPU in the exported precision; empty unless `keep`."""
+def _gathered(
+    model: PreTrainedModel, tensors: dict[str, torch.Tensor], config: TrainingConfig, *, keep: bool
+) -> dict[str, torch.Tensor]:
+    """Whole copies on the CPU in the exported precision; empty unless `keep`.
+
+    Buffers keep the precision that they have in training, and what a family always has in fp32 is written so.
+    """
     dtype = getattr(torch, config.export_dtype)
     whole: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if config.zero_stage == 3:
@@ -235,7 +249,18 @@ def _gathered(tensors: dict[str, torch.Tensor], config: TrainingConfig, *, keep:
 
         whole = deepspeed.zero.GatheredParameters([t for t in tensors.values() if isinstance(t, torch.nn.Parameter)])
     with whole:
-        return {name: _copy(tensor, dtype) for name, tensor in tensors.items()} if keep else {}
+        return {
+            name: _copy(tensor, _dtype_of(model, name, tensor) or dtype) for name, tensor in tensors.items() if keep
+        }
+
+
+def _dtype_of(model: PreTrainedModel, name: str, tensor: torch.Tensor) -> torch.dtype | None:
+    """The precision of a weight that does not have the export's."""
+    if not isinstance(tensor, torch.nn.Parameter):
+        return tensor.dtype
+    # Looked for as transformers does when it loads: anywhere in the name.
+    always = getattr(model, "_keep_in_fp32_modules_strict", None) or ()
+    return torch.float32 if any(re.search(part.replace("*", ".*"), name) for part in always) else None
 
 
 def _copy(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -248,15 +273,27 @@ def _bytes(*tensors: torch.Tensor) -> int:
 
 
 def _fix(generation_config: GenerationConfig) -> None:
-    """Make transformers accept a generation config: many published ones have a temperature without sampling."""
+    """Turn sampling on where that is what transformers misses: many published configs have a temperature without it."""
+    if not _is_valid(generation_config):
+        before, generation_config.do_sample = generation_config.do_sample, True
+        if not _is_valid(generation_config):
+            generation_config.do_sample = before
+
+
+def _is_valid(generation_config: GenerationConfig) -> bool:
     try:
         generation_config.validate(strict=True)
     except ValueError:
-        generation_config.do_sample = True
+        return False
+    return True
 
 
-def _stop_tokens(generation_config: GenerationConfig, tokenizer: PreTrainedTokenizerBase, turn_end: str) -> list[int]:
-    known = generation_config.eos_token_id
+def _stop_tokens(known: int | list[int] | None, tokenizer: PreTrainedTokenizerBase, turn_end: str) -> list[int]:
+    """The tokens that end a response.
+
+    Args:
+        known: those of the base model, which mean something else to another tokenizer.
+    """
     stop = [known] if isinstance(known, int) else list(known or ())
     turn_end_id = tokenizer(turn_end.strip(), add_special_tokens=False)["input_ids"][0]
     for token in (turn_end_id, tokenizer.eos_token_id):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from benchmarks.training.families import tiny_config
 from s1ray.runs import RunError
 from s1ray.training.config import LoraConfig, TrainingConfig
 from s1ray.training.model import attention
@@ -83,6 +86,90 @@ def test_a_temperature_without_sampling_does_not_fail_at_the_very_end(
     folders = [path for path in (tmp_path / "model").rglob("*") if path.is_dir()]
     assert folders, "several templates have a folder of their own"
     assert all(path.stat().st_mode & 0o777 == 0o755 for path in folders)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"early_stopping": True},
+        {"length_penalty": 2.0},
+        {"pad_token_id": -1},
+        {"output_scores": True},
+        {"use_cache": False, "cache_implementation": "static"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_a_generation_config_that_transformers_refuses_to_save_is_written_as_it_is(
+    model_folder: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, fields: dict[str, object]
+) -> None:
+    model = load(model_folder)
+    before = model.generation_config = GenerationConfig.from_dict(model.generation_config.to_dict() | fields)
+    export(engine_of(model), tokenizer, TURN_END, config_of(), tmp_path / "model", rank=0)
+    written = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    assert {name: written[name] for name in fields} == fields
+    assert "do_sample" not in written
+    assert tokenizer.convert_tokens_to_ids("<|im_end|>") in written["eos_token_id"]
+    assert model.generation_config is before
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["its-own", "another"])
+def test_the_bases_stop_tokens_are_kept_with_its_own_tokenizer_only(
+    model_folder: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerBase, other: bool
+) -> None:
+    model = load(model_folder)
+    model.generation_config.eos_token_id = [7, 9]
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    config = config_of(tokenizer=str(tmp_path / "tokenizer") if other else None)
+    export(engine_of(model), tokenizer, TURN_END, config, tmp_path / "model", rank=0)
+    stop = GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    assert stop == ([end] if other else [7, 9, end])
+
+
+@pytest.mark.parametrize("family", ["glm4_moe", "deepseek_v3"])
+def test_what_a_family_has_in_fp32_is_not_rounded(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, family: str
+) -> None:
+    model = AutoModelForCausalLM.from_config(tiny_config(family), dtype=torch.bfloat16)
+    kept = {name: t for name, t in model.state_dict().items() if name.endswith("e_score_correction_bias")}
+    assert kept
+    for module in model.modules():
+        if (bias := getattr(module, "e_score_correction_bias", None)) is not None:
+            bias.data = bias.data.float().uniform_(4, 8)
+    exact = {name: model.state_dict()[name].clone() for name in kept}
+    config = config_of(precision="bf16", export_dtype="bfloat16")
+    export(engine_of(model), tokenizer, TURN_END, config, tmp_path / "model", rank=0)
+    written = load_file(tmp_path / "model" / "model.safetensors")
+    assert all(torch.equal(written[name], tensor) for name, tensor in exact.items())
+    assert {t.dtype for name, t in written.items() if name not in exact} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize("family", ["mellum", "laguna", "gemma3_text", "llama"])
+def test_an_exported_family_is_loaded_with_the_rotation_that_was_trained(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerBase, family: str
+) -> None:
+    base = tmp_path / "base"
+    AutoModelForCausalLM.from_config(tiny_config(family)).save_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+    expected = model.config.to_dict()["rope_parameters"]
+    export(engine_of(model), tokenizer, TURN_END, config_of(model=str(base)), tmp_path / "model", rank=0)
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    assert found.config.to_dict()["rope_parameters"] == expected
+    older = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert ("rope_theta" in older) == (family not in ("mellum", "laguna"))
+    assert all(torch.equal(t, found.state_dict()[name]) for name, t in model.state_dict().items())
+
+
+def test_the_files_of_an_image_processor_come_along(
+    model_folder: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(model_folder, base)
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        (base / name).write_text(name)
+    export(engine_of(load(base)), tokenizer, TURN_END, config_of(model=str(base)), tmp_path / "model", rank=0)
+    assert (tmp_path / "model" / "preprocessor_config.json").read_text() == "preprocessor_config.json"
+    assert (tmp_path / "model" / "processor_config.json").read_text() == "processor_config.json"
 
 
 def test_a_file_is_written_as_soon_as_the_next_weight_would_make_it_too_large(tmp_path: Path) -> None:
