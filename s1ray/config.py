@@ -53,12 +53,22 @@ class Config(BaseModel):
         return self.incidental | {f"{name}.{inner}" for name, value in held for inner in value.incidental_fields()}
 
 
+def _run_folder(value: str) -> str:
+    if "://" in value:
+        raise ValueError(f"{value!r} is no folder; give a path on storage that all nodes share, and copy it afterwards")
+    return os.path.expanduser(value)
+
+
+RunFolder = Annotated[str, Field(min_length=1), AfterValidator(_run_folder)]
+"""A folder that results are written to."""
+
+
 class StageConfig(Config):
     """What every stage has: where its run folder is, and its seed."""
 
     incidental: ClassVar[frozenset[str]] = frozenset({"output"})
 
-    output: str = Field(min_length=1)
+    output: RunFolder
     """Run folder: the stage writes its Parquet files and `manifest.json` here."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of everything random in the stage."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from s1ray.cluster import own_cluster
-from s1ray.config import Config, ConfigError, StageConfig, load_config
+from s1ray.config import Config, ConfigError, RunFolder, StageConfig, load_config
 from s1ray.recipes import find_recipe
 from s1ray.runs import OtherRunError, Run, check_folder
 from s1ray.stages import STAGES, Stage
@@ -72,7 +72,7 @@ class StageStep(Config):
 class PipelineConfig(Config):
     """A run of several stages."""
 
-    output: str = Field(min_length=1)
+    output: RunFolder
     """Folder of the run folders."""
     stages: list[StageStep] = Field(min_length=1)
     ray_cpus: int | None = Field(default=None, ge=1)

@@ -8,7 +8,7 @@ stage change speed and memory only.
 from __future__ import annotations
 
 import datetime
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, model_validator
@@ -177,7 +177,7 @@ class LoraConfig(Config):
     """The update is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Of the updates' inputs. Above 0 the result depends on how the work is spread, as every worker draws its own."""
-    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    target_modules: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = "all-linear"
     """Layers that get an update, by name (q_proj, v_proj, ...). all-linear: all linear layers but the output layer."""
     quantize: Literal["none", "nf4"] = "none"
     """nf4: the frozen linear layers are kept in four bits (QLoRA, arXiv 2305.14314), about a quarter of their memory in

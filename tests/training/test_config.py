@@ -26,6 +26,8 @@ from tests.support.training_runs import training_config
         ({"device": "cpu", "offload": {"optimizer": "cpu"}}, "leave it out with device: cpu"),
         ({"offload": {"optimizer": "disk"}}, "offload.optimizer"),
         ({"lora": {"rank": 0}}, "lora.rank"),
+        ({"lora": {"target_modules": []}}, "lora.target_modules"),
+        ({"output": "s3://bucket/run"}, "output: 's3://bucket/run' is no folder"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, object], message: str) -> None:
@@ -37,6 +39,11 @@ def test_settings_that_contradict_each_other_are_refused(changes: dict[str, obje
 def test_repositories_have_an_owner_and_a_name(name: str) -> None:
     with pytest.raises(ConfigError, match="push_to"):
         training_config(push_to=name)
+
+
+def test_the_home_folder_may_be_named_by_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert training_config(output="~/runs/a").output == "/home/me/runs/a"
 
 
 def test_workers_that_share_rows_count_as_one() -> None:
