@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -115,14 +114,12 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_a_hub_that_cannot_be_reached_is_named_after_one_attempt(hub: dict[str, Any]) -> None:
-    started = time.monotonic()
     said = check("nobody/nothing")
     assert said.startswith("model: 'nobody/nothing': no such folder, and the Hugging Face Hub cannot be reached")
     assert "no route" in said
     assert hub["asked"] == 1
     with pytest.raises(ConfigError, match=r"tokenizer: 'nobody/words': .*cannot be reached"):
         load_tokenizer(training_config(model=str(BASE_MODEL_DIR), tokenizer="nobody/words"))
-    assert time.monotonic() - started < 10
 
 
 def test_what_the_cache_holds_is_used_without_a_hub(hub: dict[str, Any], tmp_path: Path) -> None:

@@ -83,8 +83,10 @@ def test_files_that_are_not_whole_are_refused_before_and_by_the_workers(base: Pa
 
 
 def write(name: str, content: str | bytes) -> Change:
-    data = content if isinstance(content, bytes) else content.encode()
-    return lambda folder: bool((folder / name).write_bytes(data)) and None
+    def apply(folder: Path) -> None:
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+
+    return apply
 
 
 def index(folder: Path) -> None:
@@ -161,8 +163,8 @@ def test_layers_that_predict_further_tokens_follow_the_decoders() -> None:
 def test_a_buffer_that_is_computed_may_be_missing() -> None:
     network = torch.nn.BatchNorm1d(2)
     report = {"missing_keys": {"running_mean"}, "mismatched_keys": set(), "unexpected_keys": set()}
-    network.config = SimpleNamespace(get_text_config=SimpleNamespace)  # type: ignore[assignment]
-    assert check_report(report, network, "m") == []  # type: ignore[arg-type]
+    network.config = SimpleNamespace(get_text_config=SimpleNamespace)
+    assert check_report(report, network, "m") == []
 
 
 @pytest.mark.parametrize("downloaded", [True, False])
