@@ -60,7 +60,7 @@ def _hub_problem(model: str) -> str | None:
     try:
         huggingface_hub.model_info(model, timeout=HUB_SECONDS)
     except RepositoryNotFoundError:
-        return "the Hugging Face Hub has no such model (or it is private: `hf auth login`)"
+        return "the Hugging Face Hub has no such model (or it is private or gated: `hf auth login`)"
     except HFValidationError:
         return "it is no Hugging Face id (owner/name) either"
     except HfHubHTTPError:
