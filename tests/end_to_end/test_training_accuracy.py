@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_base_model(tmp_path_factory.mktemp("base"))
+    return make_base_model(tmp_path_factory.mktemp("base"), hidden_size=128)
 
 
 def config(base: Path, folder: Path, **accuracy: object) -> TrainingConfig:

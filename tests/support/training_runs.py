@@ -45,11 +45,12 @@ def changed(row: Trace, **changes: str) -> Trace:
     return Trace(**(dataclasses.asdict(row) | changes))
 
 
-def make_base_model(folder: Path) -> Path:
+def make_base_model(folder: Path, *, hidden_size: int = 32) -> Path:
+    """A random model with a tokenizer; vLLM serves it on CPUs where its heads are 32 wide."""
     tokenizer = train_tokenizer(documents_read=100)
     tokenizer.save_pretrained(folder)
     ids = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
-    return make_random_model(folder, vocab_size=len(tokenizer) + 8, **ids)
+    return make_random_model(folder, vocab_size=len(tokenizer) + 8, hidden_size=hidden_size, **ids)
 
 
 def make_traces(path: Path) -> Path:
