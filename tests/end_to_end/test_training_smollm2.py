@@ -196,6 +196,37 @@ def test_losses_memory_and_a_death_on_the_way(
         assert 0.6 < estimate / measured < 1.15
 
 
+def test_the_trained_model_answers_through_serve(ray_session: None, traces: Path, tmp_path: Path) -> None:
+    import openai
+
+    from s1ray.config import validate_config
+    from s1ray.serving.config import ServingConfig
+    from s1ray.serving.local import serve_locally
+
+    run = trainer.train(config(traces, tmp_path / "run", epochs=1, lora=LORA, export_dtype="float32"))
+    question = json.loads(TRACES.read_text(encoding="utf-8").splitlines()[0])["problem"]
+    engine = {"device": "cpu", "max_model_len": 2048, "kv_cache_gib": 0.5}
+    model = {"name": "smol", "model": str(run.path / "model")} | engine
+    app = validate_config(ServingConfig, {"models": [model]}, "test")
+    with (
+        serve_locally(app, start_timeout_s=1200) as served,
+        openai.OpenAI(base_url=f"{served.url}/v1", api_key="unused", max_retries=0, timeout=300) as client,
+    ):
+        response = client.chat.completions.create(
+            model="smol",
+            messages=[{"role": "user", "content": question}],
+            max_tokens=200,
+            temperature=0,
+            extra_body={"thinking": {"max_tokens": 64}},
+        )
+    found = response.model_dump()
+    print(found)
+    assert 0 < found["thinking"]["thinking_tokens"] <= 64
+    message = found["choices"][0]["message"]
+    assert message["content"]
+    assert message["reasoning"]
+
+
 def estimated(settings: TrainingConfig, run: Run) -> int:
     architecture = read_architecture(settings)
     assert architecture is not None
