@@ -226,10 +226,21 @@ def recipes() -> None:
         Console(highlight=False).print(table)
 
 
+def _folder(value: str | Path) -> Path:
+    from s1ray.config import run_folder
+
+    try:
+        return Path(run_folder(str(value)))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe of `run` (`s1ray recipes`), or a YAML file.")],
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the run folders.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", parser=_folder, help="Folder of the run folders.")
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", "-s", help="Override a stage's field: stage.field=value.")
     ] = None,
@@ -253,9 +264,9 @@ def run(
 
 @app.command()
 def demo(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of the demo's runs and report.")] = Path(
-        "runs/demo"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=_folder, help="Folder of the demo's runs and report.")
+    ] = Path("runs/demo"),
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run every stage again, also those that are complete.")
     ] = False,

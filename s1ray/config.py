@@ -53,13 +53,18 @@ class Config(BaseModel):
         return self.incidental | {f"{name}.{inner}" for name, value in held for inner in value.incidental_fields()}
 
 
-def _run_folder(value: str) -> str:
+def run_folder(value: str) -> str:
+    """A folder to write to, with ~ expanded.
+
+    Raises:
+        ValueError: it is an address.
+    """
     if "://" in value:
         raise ValueError(f"{value!r} is no folder; give a path on storage that all nodes share, and copy it afterwards")
     return os.path.expanduser(value)
 
 
-RunFolder = Annotated[str, Field(min_length=1), AfterValidator(_run_folder)]
+RunFolder = Annotated[str, Field(min_length=1), AfterValidator(run_folder)]
 """A folder that results are written to."""
 
 

@@ -39,6 +39,13 @@ def test_an_unknown_field_is_a_message_and_status_2(stage: str) -> None:
     assert "Traceback" not in result.output
 
 
+@pytest.mark.parametrize("command", [["run", "miniature"], ["demo"]])
+def test_an_output_that_is_an_address_is_no_local_folder(command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "--output", "s3://bucket/run", "--dry-run"])
+    assert result.exit_code == 2
+    assert "is no folder" in result.output
+
+
 def test_a_dry_run_looks_at_the_output_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = CliRunner().invoke(
