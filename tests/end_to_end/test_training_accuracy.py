@@ -63,7 +63,7 @@ def test_snapshots_are_measured_and_training_is_not_changed_by_it(
 def test_the_model_with_the_most_right_answers_is_exported(
     ray_session: None, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Snapshots, "best", lambda self: self.results()[0])
+    monkeypatch.setattr(Snapshots, "best", lambda self: next(iter(self.results()), None))
     run = trainer.train(config(base, tmp_path, export="best"))
     plain = trainer.train(config_of(base, make_traces(tmp_path / "traces.parquet"), tmp_path / "plain"))
     figures = json.loads((run.path / "manifest.json").read_text())["figures"]

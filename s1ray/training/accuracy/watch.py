@@ -75,14 +75,23 @@ class AccuracyWatch:
     def _follow(self) -> None:
         while True:
             ending = self._ending.is_set()
-            for step in self._snapshots.waiting():
-                if not self._abandoned.is_set():
-                    self.measure(step, self._snapshots.model(step))
-            if not self._abandoned.is_set():
-                self._snapshots.tidy(keep_best=self._settings.export == "best")
+            pause = POLL_SECONDS
+            try:
+                self._measure_all()
+            except Exception as error:
+                # Workers would wait for ever for a thread that has ended: a full disk, say, may be over later.
+                log.warning("train: a measured snapshot could not be recorded or deleted", exc_info=error)
+                pause = PATIENCE
             if ending:
                 return
-            self._ending.wait(POLL_SECONDS)
+            self._ending.wait(pause)
+
+    def _measure_all(self) -> None:
+        for step in self._snapshots.waiting():
+            if not self._abandoned.is_set():
+                self.measure(step, self._snapshots.model(step))
+        if not self._abandoned.is_set():
+            self._snapshots.tidy(keep_best=self._settings.export == "best")
 
     def _answer(self, step: int, model: Path) -> Accuracy | None:
         """What was measured; None if the run failed meanwhile."""

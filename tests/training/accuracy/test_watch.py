@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from s1ray.training.accuracy import watch
 from s1ray.training.accuracy.snapshots import Snapshots, not_measured
-from s1ray.training.accuracy.watch import finish
+from s1ray.training.accuracy.watch import AccuracyWatch, finish
 from tests.support.training_runs import training_config
+
+
+def test_a_fault_in_tidying_does_not_end_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: Snapshots, *, keep_best: bool) -> None:
+        raise OSError("stale file handle")
+
+    measured: list[int] = []
+
+    def measure(self: AccuracyWatch, step: int, model: Path) -> None:
+        measured.append(step)
+        self._snapshots.record(not_measured(step, "x"))
+
+    monkeypatch.setattr(watch, "PATIENCE", 0.05)
+    monkeypatch.setattr(Snapshots, "tidy", fail)
+    monkeypatch.setattr(AccuracyWatch, "measure", measure)
+    snapshots = Snapshots(tmp_path)
+    with AccuracyWatch(training_config(accuracy={"benchmark": "b"}), tmp_path, []):
+        for step in (10, 20):
+            snapshots.model(step).mkdir(parents=True)
+            while not snapshots.is_measured(step):
+                time.sleep(0.05)
+    assert measured == [10, 20]
+    assert "could not be recorded or deleted" in caplog.text
 
 
 @pytest.mark.parametrize(("exported", "best"), [(30, 20), (20, 20), (30, 30)])
