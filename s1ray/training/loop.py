@@ -87,8 +87,6 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     config = resolve_precision(config, device)
     engine = load_engine(config, device=device, rank=rank, world_size=world_size)
     prove_loaded(engine, dataset, config)
-    # Until here all workers draw the same, as they must; what is drawn in training (dropout) differs between them.
-    torch.manual_seed(config.seed + 1 + rank)
     checkpointer = Checkpointer(engine, config, output, rank=rank, world_size=world_size)
     state = checkpointer.restore() or RunState()
     monitor = DivergenceMonitor(config.divergence, losses=state.losses, norms=state.norms, skipped=state.skipped)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.training import report
-from benchmarks.training.arms import OURS_PACKED, OURS_PADDED, PLAIN_LOSS, PLAIN_PACKED, PLAIN_PADDED
+from benchmarks.training.arms import FSDP, OURS_PACKED, OURS_PADDED, PLAIN_LOSS, PLAIN_PACKED, PLAIN_PADDED
 from benchmarks.training.cross_entropy import LossPeak
 from benchmarks.training.libraries import TRAINER_ROWS, TRL_PACKED, TRL_PADDED, trainer_arm
 from benchmarks.training.report import Speed
@@ -55,7 +55,7 @@ def test_masks_leave_out_the_prompt() -> None:
 def speed() -> Speed:
     seconds = {OURS_PACKED: [2.0, 2.2, 1.0], OURS_PADDED: [3.0, 3.0, 3.0]}
     seconds |= {PLAIN_PACKED: [1.9, 2.2, 1.1], PLAIN_PADDED: [2.4, 2.4, 2.4]}
-    others = (PLAIN_LOSS, TRL_PACKED, TRL_PADDED, *map(trainer_arm, TRAINER_ROWS))
+    others = (FSDP, PLAIN_LOSS, TRL_PACKED, TRL_PADDED, *map(trainer_arm, TRAINER_ROWS))
     seconds |= {arm: [4.0, 4.4, 2.0] for arm in others}
     return Speed(tokens=1000, seconds=seconds)
 

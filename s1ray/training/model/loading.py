@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 def load_engine(config: TrainingConfig, *, device: torch.device, rank: int, world_size: int) -> Engine:
     """Load the base model into a DeepSpeed engine.
 
-    Every worker must call it, with the same random state of torch.
+    Every worker must call it, with the same random state of torch; afterwards each has one of its own, for what is
+    drawn in training (dropout).
 
     Args:
         config: with its precision decided (`resolve_precision`).
@@ -59,6 +60,7 @@ def load_engine(config: TrainingConfig, *, device: torch.device, rank: int, worl
         quantize(network, device, _dtype(config))
     adapter = None if config.lora is None else add_updates(network, config.lora)
     place(network, config, device)
+    torch.manual_seed(torch.initial_seed() + 1 + rank)
     network.train()
     if config.gradient_checkpointing:
         network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
