@@ -221,7 +221,7 @@ def test_the_trained_model_answers_through_serve(ray_session: None, traces: Path
         )
     found = response.model_dump()
     print(found)
-    assert 0 < found["thinking"]["thinking_tokens"] <= 64
+    assert 0 < found["choices"][0]["thinking"]["thinking_tokens"] <= 64
     message = found["choices"][0]["message"]
     assert message["content"]
     assert message["reasoning"]
