@@ -39,17 +39,17 @@ def network_without_weights(model: str) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     model_config = load_config(model)
-    if getattr(model_config.get_text_config(), "num_hidden_layers", None) == 0:
-        raise ConfigError(f"model {model}: its config.json says that it has no layers (num_hidden_layers: 0)")
     try:
         with torch.device("meta"):
             network: PreTrainedModel = AutoModelForCausalLM.from_config(model_config, trust_remote_code=False)
-            return network
     except Exception as error:  # A family's own code raises all sorts of errors for a config that it cannot use.
         raise ConfigError(
             f"model {model} ({model_config.model_type}): transformers cannot make a causal language model of its "
             f"config ({why_not_loaded(error)})"
         ) from error
+    if getattr(text_config(network.config), "num_hidden_layers", None) == 0:
+        raise ConfigError(f"model {model}: its config.json says that it has no layers (num_hidden_layers: 0)")
+    return network
 
 
 def describe(model: PreTrainedModel, lora: LoraConfig | None = None) -> Architecture:

@@ -51,6 +51,12 @@ def test_a_family_that_people_use_is_trained_in_packed_rows_as_it_is_served_or_r
         assert refused is None
 
 
+def test_a_family_whose_config_has_two_decoders_is_refused_in_words() -> None:
+    refused = check("musicgen", packing=True)
+    assert refused is not None
+    assert "transformers cannot make a causal language model of its config" in refused
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("packing", [True, False], ids=["packed", "padded"])
 @pytest.mark.parametrize("family", families())
