@@ -73,16 +73,15 @@ def targets(network: PreTrainedModel, config: LoraConfig) -> list[str]:
     """Names of the layers that get an update, for peft: short ones where they mean the same layers."""
     import torch
 
-    if not isinstance(config.target_modules, str):
-        return config.target_modules
-    linear = linear_layers(network)
+    named = None if isinstance(config.target_modules, str) else config.target_modules
+    linear = {name for name in linear_layers(network) if named is None or name.rsplit(".", 1)[-1] in named}
     short = {name.rsplit(".", 1)[-1] for name in linear}
     meant = {
         name
         for name, module in network.named_modules()
         if name.rsplit(".", 1)[-1] in short and not isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict)
     }
-    return sorted(short if meant == linear.keys() else linear)
+    return sorted(short if meant == linear else linear)
 
 
 def merge(weights: dict[str, torch.Tensor], config: LoraConfig) -> dict[str, torch.Tensor]:

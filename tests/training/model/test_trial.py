@@ -12,7 +12,8 @@ from benchmarks.training.families import COMMON, tiny_config
 from s1ray.config import ConfigError
 from s1ray.training.config import LoraConfig
 from s1ray.training.model import trial
-from s1ray.training.model.lora import merge
+from s1ray.training.model.checks import linear_layers
+from s1ray.training.model.lora import merge, targets
 from s1ray.training.model.trial import try_out
 from tests.support.training_runs import training_config
 
@@ -89,3 +90,14 @@ def test_an_update_that_belongs_to_no_weight_is_not_dropped() -> None:
     weights = {"a.weight": torch.zeros(2, 2), "b.lora_A.default.weight": torch.zeros(1, 2)}
     with pytest.raises(ValueError, match=r"b.lora_A.default.weight cannot be merged"):
         merge(weights, LoraConfig())
+
+
+@pytest.mark.parametrize("named", ["all-linear", ["q_proj"]])
+def test_only_the_text_decoder_of_a_model_that_sees_gets_updates(named: str | list[str]) -> None:
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(tiny_config("gemma3"))
+    found = targets(network, LoraConfig(target_modules=named))
+    meant = {n for n, _ in network.named_modules() if any(n == t or n.endswith(f".{t}") for t in found)}
+    assert meant
+    assert meant <= linear_layers(network).keys()
+    assert any("vision" in name and name.endswith("q_proj") for name, _ in network.named_modules())
