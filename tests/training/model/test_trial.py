@@ -96,7 +96,7 @@ def test_an_update_that_belongs_to_no_weight_is_not_dropped() -> None:
 def test_only_the_text_decoder_of_a_model_that_sees_gets_updates(named: str | list[str]) -> None:
     with torch.device("meta"):
         network = AutoModelForCausalLM.from_config(tiny_config("gemma3"))
-    found = targets(network, LoraConfig(target_modules=named))
+    found = targets(network, LoraConfig.model_validate({"target_modules": named}))
     meant = {n for n, _ in network.named_modules() if any(n == t or n.endswith(f".{t}") for t in found)}
     assert meant
     assert meant <= linear_layers(network).keys()
