@@ -29,7 +29,7 @@ def tolerant(gold: str, text: str, *, kind: str | None = None) -> Grade:
     # In "g = 9.79 m/s^2" the value follows the equals sign.
     found = None if extraction is None else NUMBER.search(extraction.value.rpartition("=")[2])
     if found is None:
-        # An answer that cannot be read off is wrong.
-        return Grade(False, None, "no answer")
+        # An answer that cannot be read off is not correct.
+        return Grade("unparsable", None, "no answer")
     correct = math.isclose(float(found[0]), float(reference[0]), rel_tol=TOLERANCE)
-    return Grade(correct, found[0], f"within {TOLERANCE:.0%}")
+    return Grade("correct" if correct else "incorrect", found[0], f"within {TOLERANCE:.0%}")

@@ -62,7 +62,9 @@ def evaluation_row(task: Task, completion: Completion, grade: Grader) -> Evaluat
     if not row.answer.strip():
         return dataclasses.replace(row, graded_by="no answer")
     verdict = grade(row.gold, row.answer, kind=kind_of(task.question.metadata))
-    return dataclasses.replace(row, correct=verdict.correct, extracted=verdict.extracted, graded_by=verdict.graded_by)
+    return dataclasses.replace(
+        row, correct=bool(verdict.correct), extracted=verdict.extracted, graded_by=verdict.graded_by
+    )
 
 
 def failure(task: Task, error: str) -> Evaluation:

@@ -1,7 +1,17 @@
 """Grading: read the final answer off a response and compare it with the reference, by rules or a registered grader."""
 
 from s1ray.grading.extraction import extract_answer
-from s1ray.grading.grade import RULES, Grade, Grader, GraderName, check_references, find_grader, grade, kind_of
+from s1ray.grading.grade import (
+    RULES,
+    Grade,
+    Grader,
+    GraderName,
+    Verdict,
+    check_references,
+    find_grader,
+    grade,
+    kind_of,
+)
 from s1ray.grading.normalise import spelling_free
 
 __all__ = [
@@ -9,6 +19,7 @@ __all__ = [
     "Grade",
     "Grader",
     "GraderName",
+    "Verdict",
     "check_references",
     "extract_answer",
     "find_grader",

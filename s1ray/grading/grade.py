@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, Literal, Protocol
 
 from pydantic import AfterValidator
 
@@ -25,16 +25,26 @@ KINDS = ("number", "choice", "math", "text")
 if the spelling differs."""
 
 
+Verdict = Literal["correct", "incorrect", "unparsable", "undecided", "no gold"]
+"""What grading can come to. "unparsable": no answer can be read off the text. "undecided": the comparison ended at a
+limit of time, memory or length, twice. "no gold": there is no reference answer to compare with."""
+
+
 @dataclass(frozen=True)
 class Grade:
     """A verdict, the answer that it is about, and the rule that gave it."""
 
-    correct: bool
+    verdict: Verdict
     extracted: str | None
-    """The answer in the text. None: there was none, which counts as wrong."""
+    """The answer in the text. None: there was none."""
     graded_by: str
-    """Of `grade`: "exact", "numeric", "choice", "symbolic", "symbolic (undecided)" or "no answer", with ", from
-    last_line" if the answer is a guess. Another grader uses words of its own."""
+    """Of `grade`: "exact", "numeric", "choice", "symbolic" and others, with ", from last_line" if the answer is a
+    guess. Another grader uses words of its own."""
+
+    @property
+    def correct(self) -> bool | None:
+        """True or False; None where nobody can say (undecided, no gold). A text without an answer is not correct."""
+        return {"correct": True, "incorrect": False, "unparsable": False}.get(self.verdict)
 
 
 class Grader(Protocol):
@@ -94,9 +104,10 @@ def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
     kind = kind or infer_kind(gold)
     extraction = extract_answer(text)
     if extraction is None:
-        return Grade(False, None, "no answer")
+        return Grade("unparsable", None, "no answer")
     correct, extracted, rule = _compare(gold, extraction.value, kind)
-    return Grade(correct, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
+    verdict: Verdict = "undecided" if "undecided" in rule else "correct" if correct else "incorrect"
+    return Grade(verdict, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
 
 
 def infer_kind(gold: str) -> str:

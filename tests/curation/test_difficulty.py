@@ -18,7 +18,7 @@ def difficulty(**changes: object) -> ModelDifficulty:
 
 def longest(gold: str, text: str, *, kind: str | None = None) -> Grade:
     """Right is whatever is longer than the reference."""
-    return Grade(len(text) > len(gold), text, f"longest {kind}")
+    return Grade("correct" if len(text) > len(gold) else "incorrect", text, f"longest {kind}")
 
 
 class Echo:

@@ -274,7 +274,7 @@ def test_the_plan_misses_what_the_run_would_miss(benchmark_file: Path) -> None:
 
 
 def lenient(gold: str, text: str, *, kind: str | None = None) -> Grade:
-    return Grade(correct=True, extracted=gold, graded_by="lenient")
+    return Grade("correct", gold, "lenient")
 
 
 def test_a_grader_of_ones_own_grades_the_answers(benchmark_file: Path) -> None:

@@ -123,12 +123,12 @@ def test_kinds() -> None:
 
 def strict(gold: str, text: str, *, kind: str | None = None) -> Grade:
     """What another package would register."""
-    return Grade(gold == text, text, f"strict {kind}")
+    return Grade("correct" if gold == text else "incorrect", text, f"strict {kind}")
 
 
 def test_a_grader_of_ones_own_is_one_function() -> None:
     assert find_grader("rules") is grade
-    assert find_grader(f"{__name__}:strict")("5", "5", kind="proof") == Grade(True, "5", "strict proof")
+    assert find_grader(f"{__name__}:strict")("5", "5", kind="proof") == Grade("correct", "5", "strict proof")
     check_references([("q", ".", '{"answer_kind": "proof"}')], "file", f"{__name__}:strict")
     with pytest.raises(InputError, match="no grader is called 'rulse'; did you mean 'rules'"):
         find_grader("rulse")

@@ -62,7 +62,7 @@ def test_the_students_tokenizer_is_an_input_where_it_is_local(student_tokenizer:
 
 
 def strict(gold: str, text: str, *, kind: str | None = None) -> Grade:
-    return Grade(correct=text == gold, extracted=text, graded_by="strict")
+    return Grade("correct" if text == gold else "incorrect", text, graded_by="strict")
 
 
 def test_a_grader_of_ones_own_grades_the_attempts(student_tokenizer: str) -> None:

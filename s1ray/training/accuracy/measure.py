@@ -76,7 +76,7 @@ def _graded(
     failures = [completion.error for completion in completions if completion.error is not None]
     if len(failures) == total:
         return not_measured(step, f"no question got a response: {failures[0]}")
-    correct = sum(grade.correct for grade in grades)
+    correct = sum(bool(grade.correct) for grade in grades)
     low, high = wilson_interval(correct, total)
     return Accuracy(
         step=step,
@@ -86,7 +86,7 @@ def _graded(
         low=round(low, 4),
         high=round(high, 4),
         without_answer=sum(grade.extracted is None for grade in grades),
-        undecided=sum("undecided" in grade.graded_by for grade in grades),
+        undecided=sum(grade.verdict == "undecided" for grade in grades),
         cut=sum(completion.answer_cut or completion.finish_reason == "length" for completion in completions),
         failed=len(failures),
         thinking_tokens=round(sum(completion.thinking_tokens for completion in completions) / total, 1),
