@@ -126,9 +126,19 @@ class Completion:
     answer_cut: bool = False
     """The answer reached a limit (its own, or the whole response's) before the model ended it."""
     finish_reason: str = "stop"
+    """"stop": the model ended it. Anything else ("length", "content_filter", "refusal", "tool_calls", "unknown" where
+    nothing was said, "error", ...) is no whole answer."""
     output_ids: list[int] | None = None
     error: str | None = None
     """What went wrong, where the request failed; the texts are empty then."""
+    cached_tokens: int = 0
+    """Of the prompt's, read from a provider's cache."""
+    completion_tokens: int | None = None
+    """As the provider counts and bills them, reasoning included. None: not said."""
+    model_version: str | None = None
+    """What the provider says has answered."""
+    raw_finish_reason: str | None = None
+    """In the provider's words. None: not said."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from s1ray.errors import S1rayError
 from s1ray.schemas import Completion
@@ -36,9 +36,13 @@ class GenerationRequest:
     temperature: float = 0.0
     """0: greedy."""
     top_p: float = 1.0
+    top_k: int | None = None
+    """Sample among so many tokens. None: the engine's default, which is all of them wherever it is ours to choose."""
     max_tokens: int | None = None
     """Tokens of the whole response at most, thinking, delimiters and answer. None: what the context allows."""
     seed: int | None = None
+    reasoning_effort: str | None = None
+    """How long to think, in the words of a provider that takes no number ("low", "high", ...); only over HTTP."""
 
     def __post_init__(self) -> None:
         if (self.messages is None) == (self.prompt_ids is None):
@@ -47,6 +51,47 @@ class GenerationRequest:
             raise ValueError(f"request {self.id!r}: prompt_ids is empty")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"request {self.id!r}: max_tokens must be at least 1, got {self.max_tokens}")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"request {self.id!r}: top_k must be at least 1, got {self.top_k}; None is all tokens")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens of one response as the provider counted and bills them."""
+
+    prompt_tokens: int = 0
+    """Cached ones included."""
+    cached_tokens: int = 0
+    """Of the prompt, read from a cache."""
+    completion_tokens: int = 0
+    """Reasoning included."""
+    reasoning_tokens: int | None = None
+    """None: the provider does not say."""
+
+
+CallOutcome = Literal["sent", "answered", "retried", "failed", "lost"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One HTTP call made for a request: told when it is sent and, with another outcome, once more when it has ended."""
+
+    request_id: str
+    number: int
+    """Of this request's calls, from 1 in this process."""
+    outcome: CallOutcome
+    """answered: its text is the completion. retried: it was of no use, and the request is sent again. failed: it was of
+    no use, and the request is given up. lost: no answer came (time-out, dropped, cancelled), so that the provider may
+    have billed it and nobody knows."""
+    usage: Usage | None = None
+    """Where the answer had one, of use or not."""
+    reason: str | None = None
+    """Why it was retried, failed or lost."""
+
+
+OnCall = Callable[[Call], None]
+"""Is told of every call, on the event loop's thread: what it does must not take long, and what it raises ends the
+request."""
 
 
 class Generator(Protocol):

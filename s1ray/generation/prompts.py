@@ -27,8 +27,13 @@ def prompt_ids_of(request: GenerationRequest, tokenizer: ChatTokenizer) -> list[
     """The request's own ids, or its messages in the model's chat template.
 
     Raises:
-        InputError: the tokenizer has no chat template, or the template refuses the messages.
+        InputError: the tokenizer has no chat template, the template refuses the messages, or the request asks for an
+            effort, which no engine of ours knows.
     """
+    if request.reasoning_effort is not None:
+        raise InputError(
+            f"reasoning_effort: {request.reasoning_effort!r} means nothing to this engine; give a budget in tokens"
+        )
     if request.prompt_ids is not None:
         return list(request.prompt_ids)
     messages = [dict(message) for message in request.messages or ()]

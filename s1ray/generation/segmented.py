@@ -159,7 +159,9 @@ class SegmentedGenerator(AtEndpoint):
             plan = None if request.budget is None else make_plan(self._tokenized, request.budget)
         except InputError as error:
             raise GenerationError(f"request {request.id!r}: {error}") from error
-        sampling = {"temperature": request.temperature, "top_p": request.top_p}
+        sampling: dict[str, object] = {"temperature": request.temperature, "top_p": request.top_p}
+        if request.top_k is not None:
+            sampling["top_k"] = request.top_k
         fields = {"model": self._model} | PLAIN_SAMPLING | sampling | self._extra
         complete = HTTPSegments(self._transport, request.id, fields)
         async with self._free:

@@ -130,6 +130,7 @@ class VLLMGenerator:
         return SamplingParams(
             temperature=request.temperature,
             top_p=request.top_p,
+            top_k=request.top_k or 0,
             max_tokens=room,
             seed=request.seed,
             detokenize=False,
