@@ -1,0 +1,1 @@
+"""How often graders are right, and how long they take."""
