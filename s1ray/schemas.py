@@ -159,7 +159,11 @@ class Evaluation:
     gold: str
     extracted: str | None
     """None: no answer could be read off; that counts as wrong."""
-    correct: bool
+    correct: bool | None
+    """None: nobody can say, so the row counts neither as right nor as wrong."""
+    verdict: str = ""
+    """One of `s1ray.grading.Verdict`, or "failed" where the request failed. Files of older versions have none; reading
+    them derives it."""
     graded_by: str
     thinking: str
     answer: str

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.generation import GenerationRequest, Generator, request_seed
-from s1ray.grading import extract_answer, spelling_free
+from s1ray.grading import extract_answer, vote_classes
 from s1ray.schemas import Completion, Question
 from s1ray.thinking.budget import ThinkingBudget
 
@@ -47,9 +47,11 @@ class MajorityVote(Strategy):
         samples = await asyncio.gather(*(generator.complete(request) for request in requests))
         answers = [extract_answer(each.answer) for each in samples]
         # A last line that is no answer by its own words does not vote.
-        keys = [spelling_free(answer.value) if answer and answer.how != "last_line" else None for answer in answers]
-        votes = Counter(key for key in keys if key is not None)
-        winner = keys.index(votes.most_common(1)[0][0]) if votes else 0
+        values = [answer.value if answer and answer.how != "last_line" else None for answer in answers]
+        # "1/2" and "0.5" are one answer. Algebra can take seconds; other requests must not wait for it.
+        classes = await asyncio.to_thread(vote_classes, values)
+        votes = Counter(number for number in classes if number is not None)
+        winner = classes.index(votes.most_common(1)[0][0]) if votes else 0
         return dataclasses.replace(
             samples[winner],
             id=f"{question.id}-{sample}",

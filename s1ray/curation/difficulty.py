@@ -48,8 +48,9 @@ class Attempt:
     """Why the request failed."""
     extracted: str | None = None
     correct: bool | None = None
-    """None: the request failed, or the question has no reference answer."""
+    """None: the request failed, the question has no reference answer, or grading came to its limits."""
     graded_by: str | None = None
+    """None: not graded."""
 
 
 def measure(
@@ -98,23 +99,34 @@ def measure(
 
 
 def solvers(attempts: pa.Table) -> dict[str, list[str] | None]:
-    """Question id -> the models with a correct answer, sorted; None where a model has no graded answer and none solved
-    it.
+    """Question id -> the models with a correct answer, sorted; None where none is known to have solved it and one is
+    not known to have failed.
+
+    A model has failed where it has a wrong answer and no undecided one: a question is not hard because grading ran out
+    of time.
     """
     solved: dict[str, set[str]] = {}
-    graded: dict[str, set[str]] = {}
+    wrong: dict[str, set[str]] = {}
+    undecided: dict[str, set[str]] = {}
     models = set(attempts.column("model").to_pylist())
-    for row in attempts.select(["id", "model", "correct"]).to_pylist():
-        solved.setdefault(row["id"], set())
-        graded.setdefault(row["id"], set())
+    for row in attempts.select(["id", "model", "correct", "graded_by"]).to_pylist():
+        groups = [groups.setdefault(row["id"], set()) for groups in (solved, wrong, undecided)]
         if row["correct"] is not None:
-            graded[row["id"]].add(row["model"])
-        if row["correct"]:
-            solved[row["id"]].add(row["model"])
+            groups[0 if row["correct"] else 1].add(row["model"])
+        elif row["graded_by"] is not None:
+            groups[2].add(row["model"])
     return {
-        question: sorted(labels) if labels or graded[question] == models else None
+        question: sorted(labels) if labels or wrong[question] - undecided[question] == models else None
         for question, labels in solved.items()
     }
+
+
+def count_undecided(attempts: pa.Table) -> int:
+    """Attempts that were graded without an outcome."""
+    import pyarrow.compute as pc
+
+    graded, open_ = pc.is_valid(attempts.column("graded_by")), pc.is_null(attempts.column("correct"))
+    return int(pc.sum(pc.and_(graded, open_)).as_py() or 0)
 
 
 def fingerprint(label: str, engine: EngineConfig, config: ModelDifficulty, seed: int) -> dict[str, JsonValue]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TypeVar
 
@@ -17,6 +17,8 @@ from s1ray.thinking.format import ThinkingFormat
 
 T = TypeVar("T")
 
+SHOWN = 5
+"""Ids in a warning."""
 MAX_CUT_SHARE = 0.01
 """Share of cut answers above which an arm's accuracy is that of its limit as much as of its thinking."""
 
@@ -44,13 +46,22 @@ class ArmResult:
         return self.setting.strategy == BUDGET_FORCING
 
     @cached_property
+    def questions(self) -> set[str]:
+        """Ids of the questions that were asked."""
+        return {row.question_id for row in self.rows}
+
+    @cached_property
     def correct(self) -> dict[str, list[bool]]:
-        """Question id -> verdicts; failed requests and unreadable answers count as wrong."""
-        return by_question(self.rows, lambda row: row.correct)
+        """Question id -> whether each decided sample is right; failed requests and unreadable answers are wrong.
+
+        Undecided samples are left out, and with them a question that has no other.
+        """
+        decided = [(row.question_id, row.correct) for row in self.rows if row.correct is not None]
+        return grouped(decided)
 
     @cached_property
     def accuracy(self) -> Estimate:
-        """Over questions."""
+        """Over the questions that have a decided sample."""
         return metrics.accuracy(self.correct, seed=self.seed)
 
     @cached_property
@@ -115,6 +126,11 @@ class ArmResult:
     def warnings(self) -> list[str]:
         """What to know, and to do, before the arm is compared with others; one line each."""
         where, answers, found = f"{self.model} with {self.arm}", len(self.answered), []
+        if self.undecided:
+            found.append(f"{where}: {self.undecided} of {answers} answers are undecided and count neither way")
+        if left_out := sorted(self.questions - self.correct.keys()):
+            shown = ", ".join(left_out[:SHOWN]) + (", ..." if len(left_out) > SHOWN else "")
+            found.append(f"{where}: {len(left_out)} question(s) have no decided answer and are left out: {shown}")
         if self.obeying < answers:
             found.append(f"{where}: {answers - self.obeying} of {answers} responses think outside their limits")
         if self.cut_share > MAX_CUT_SHARE:
@@ -134,10 +150,20 @@ class ArmResult:
         """Samples whose request failed for good."""
         return len(self.rows) - len(self.answered)
 
+    @cached_property
+    def verdicts(self) -> Counter[str]:
+        """Samples by verdict."""
+        return Counter(row.verdict for row in self.rows)
+
     @property
-    def unread(self) -> int:
+    def unparsable(self) -> int:
         """Answered samples from which no answer could be read."""
-        return sum(row.extracted is None for row in self.answered)
+        return self.verdicts["unparsable"]
+
+    @property
+    def undecided(self) -> int:
+        """Answered samples of which nobody can say whether they are right."""
+        return sum(row.correct is None for row in self.rows)
 
     @property
     def graders(self) -> Counter[str]:
@@ -147,14 +173,28 @@ class ArmResult:
     @property
     def samples(self) -> int:
         """Most samples of any question."""
-        return max(len(verdicts) for verdicts in self.correct.values())
+        return max(Counter(row.question_id for row in self.rows).values())
 
     def accuracy_of_domain(self, domain: str | None) -> Estimate | None:
         """Accuracy over the questions of one domain; None where there are none."""
-        questions = {row.question_id for row in self.rows if row.domain == domain}
+        questions = {row.question_id for row in self.rows if row.domain == domain} & self.correct.keys()
         if not questions:
             return None
         return metrics.accuracy({key: self.correct[key] for key in questions}, seed=self.seed)
+
+
+def account(arms: Sequence[ArmResult]) -> str:
+    """What became of all samples, in one line."""
+    samples = sum(len(result.rows) for result in arms)
+    right = sum(result.verdicts["correct"] for result in arms)
+    counts = {
+        name: sum(getattr(result, name) for result in arms) for name in ("unparsable", "undecided", "cut", "errors")
+    }
+    line = (
+        f"of {samples:,} responses {right:,} are right; from {counts['unparsable']:,} no answer could be read (wrong), "
+        f"{counts['undecided']:,} are undecided (count neither way), {counts['cut']:,} were cut"
+    )
+    return line + (f", {counts['errors']:,} requests failed (wrong)" if counts["errors"] else "")
 
 
 def raw_markers(answers: Iterable[str], thinking_format: ThinkingFormat) -> int:
@@ -171,7 +211,12 @@ def raw_markers(answers: Iterable[str], thinking_format: ThinkingFormat) -> int:
 
 def by_question(rows: Iterable[Evaluation], value: Callable[[Evaluation], T]) -> dict[str, list[T]]:
     """Question id -> a value of each of its samples."""
+    return grouped((row.question_id, value(row)) for row in rows)
+
+
+def grouped(pairs: Iterable[tuple[str, T]]) -> dict[str, list[T]]:
+    """Key -> its values."""
     values: dict[str, list[T]] = defaultdict(list)
-    for row in rows:
-        values[row.question_id].append(value(row))
+    for key, value in pairs:
+        values[key].append(value)
     return dict(values)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
+from s1ray.evaluation.tasks import stored_row
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 
@@ -38,7 +39,7 @@ class Journal:
             if not line.endswith(b"\n"):
                 break
             try:
-                row = Evaluation(**json.loads(line))
+                row = stored_row(json.loads(line))
             except (ValueError, TypeError):
                 raise RunError(f"{path}: line {number} is damaged; pass --force to start the run again") from None
             self.rows[row.id] = row

@@ -12,7 +12,7 @@ from s1ray.evaluation.arm_result import ArmResult, raw_markers
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.results import EvalResults
 from s1ray.evaluation.strategies.base import Strategy
-from s1ray.evaluation.tasks import ArmKey
+from s1ray.evaluation.tasks import ArmKey, stored_row
 from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Evaluation, read_table
 
@@ -60,7 +60,11 @@ def load_results(run_dirs: Sequence[str | os.PathLike[str]]) -> EvalResults:
                     raise RunError(
                         f"{run_dir}: every request of {key[0]!r} with arm {key[1]!r} failed; nothing to report"
                     )
-                if arms and result.correct.keys() != arms[0].correct.keys():
+                if not result.correct:
+                    raise RunError(
+                        f"{run_dir}: no answer of {key[0]!r} with arm {key[1]!r} could be decided; nothing to report"
+                    )
+                if arms and result.questions != arms[0].questions:
                     raise RunError(f"{run_dir}: asked other questions than {run_dirs[0]}; report them apart")
                 arms.append(result)
         manifests.append(manifest)
@@ -86,7 +90,7 @@ def _open(run_dir: Path) -> tuple[Manifest, EvalConfig]:
 
 def evaluations(table: pa.Table) -> list[Evaluation]:
     """The rows of a table; a text column that it lacks is empty."""
-    return [Evaluation(**(dict.fromkeys(TEXTS, "") | row)) for row in table.to_pylist()]
+    return [stored_row(dict.fromkeys(TEXTS, "") | row) for row in table.to_pylist()]
 
 
 def _select(table: pa.Table, model: str, arm: str) -> pa.Table:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -102,11 +102,15 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
     return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
 
 
-def majority(answers: Sequence[str | None]) -> int | None:
+def majority(answers: Sequence[Hashable]) -> int | None:
     """Majority vote: the index of the first sample that gave the most common answer; ties go to the answer seen first
-    (as in s1's harness). Equal answers must be spelled alike (`spelling_free`).
+    (as in s1's harness).
 
-    None is no vote. Returns None where there is no vote at all.
+    Args:
+        answers: equal ones must be equal values (`s1ray.grading.vote_classes`). None is no vote.
+
+    Returns:
+        None where there is no vote at all.
     """
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:

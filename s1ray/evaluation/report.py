@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s1ray.evaluation.arm_result import ArmResult, by_question
+from s1ray.evaluation.arm_result import ArmResult, account, by_question
 from s1ray.evaluation.loading import QUESTIONS, load_results
 from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
 from s1ray.evaluation.results import Comparison, EvalResults
-from s1ray.grading import spelling_free
+from s1ray.grading import vote_classes
 from s1ray.runs import RunError, check_folder
 from s1ray.storage import write_text
 
@@ -72,10 +72,10 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
 
     results = load_results(run_dirs)
     table = Table(
-        title=f"{len(results.arms[0].correct)} questions; intervals are 95 %; "
+        title=f"{len(results.arms[0].questions)} questions; intervals are 95 %; "
         f"Control {percent(results.obeying / results.answered)} % of {results.answered:,} responses",
         title_justify="left",
-        caption="\n".join(f"warning: {warning}" for warning in results.warnings),
+        caption="\n".join([account(results.arms), *(f"warning: {warning}" for warning in results.warnings)]),
         caption_justify="left",
         caption_style="yellow",
         box=box.SIMPLE_HEAD,
@@ -94,17 +94,20 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
 
 
 def summary_markdown(run_dirs: Sequence[str | os.PathLike[str]]) -> str:
-    """The same table in Markdown, for a README.
+    """The same table in Markdown, for a README, and below it what became of all responses.
 
     Raises:
         RunError: as `write_report`.
     """
+    results = load_results(run_dirs)
     rows = [
         [column.replace("\n", " ") for column in SUMMARY_COLUMNS],
         ["---"] * len(SUMMARY_COLUMNS),
-        *(_summary(result) for result in load_results(run_dirs).arms),
+        *(_summary(result) for result in results.arms),
     ]
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
+    table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
+    notes = [account(results.arms), *results.warnings]
+    return f"{table}\n\n" + "\n".join(f"- {note}" for note in notes)
 
 
 SUMMARY_COLUMNS = (
@@ -191,7 +194,8 @@ def _render(results: EvalResults, questions: dict[str, str]) -> str:
     return environment.get_template("report.html.j2").render(
         title=f"Test-time scaling: {' and '.join(results.models)}",
         results=results,
-        n=len(results.arms[0].correct),
+        n=len(results.arms[0].questions),
+        account=account(results.arms),
         samples_a_question=max(result.samples for result in results.arms),
         headlines=_headlines(results, between_models, between_waits),
         accuracy_svg=plots.to_svg(plots.accuracy_curve(results, plots.THEMED), "plot-accuracy"),
@@ -209,7 +213,8 @@ def _render(results: EvalResults, questions: dict[str, str]) -> str:
         ends=sorted({reason for result in results.arms for reason in result.ends}, key=lambda r: (r != "own", r)),
         finishes=sorted({reason for result in results.arms for reason in result.finishes}, reverse=True),
         errors=sum(result.errors for result in results.arms),
-        unread=sum(result.unread for result in results.arms),
+        unparsable=sum(result.unparsable for result in results.arms),
+        undecided=sum(result.undecided for result in results.arms),
         graders=sorted({grader for result in results.arms for grader in result.graders}),
     )
 
@@ -260,13 +265,22 @@ class Domains:
 
 
 @dataclasses.dataclass(frozen=True)
+class Share:
+    """A share of questions."""
+
+    value: float
+    n: int
+    """Questions that count: those that have enough decided samples."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Repeated:
     """pass@k and majority vote of one measurement with several samples per question."""
 
     result: ArmResult
-    pass_at: list[tuple[int, float]]
-    majority: float
-    n: int
+    pass_at: list[tuple[int, Share]]
+    majority: Share | None
+    """None: no question's most common answer is decided."""
 
 
 def _domains(results: EvalResults) -> Domains:
@@ -282,22 +296,37 @@ def _domains(results: EvalResults) -> Domains:
 
 
 def _repeated(results: EvalResults) -> list[Repeated]:
-    rows = []
-    for result in results.arms:
-        if result.samples < 2:
+    return [
+        Repeated(
+            result,
+            [(k, share) for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if (share := _pass_at(result, k)) is not None],
+            _share(_votes(result)),
+        )
+        for result in results.arms
+        if result.samples > 1
+    ]
+
+
+def _pass_at(result: ArmResult, k: int) -> Share | None:
+    """Over the questions with k decided samples; None where there are none."""
+    return _share(pass_at_k(len(v), sum(v), k) for v in result.correct.values() if len(v) >= k)
+
+
+def _votes(result: ArmResult) -> Iterator[bool]:
+    """For each question, whether the most common answer is right; questions where that is undecided are left out."""
+    for samples in by_question(result.rows, lambda row: row).values():
+        classes = vote_classes([row.extracted for row in samples])
+        winner = majority(classes)
+        if winner is None:
+            # No sample has an answer: wrong, like each of them.
+            yield False
             continue
-        extracted = by_question(result.rows, lambda row: row.extracted)
-        fewest = min(len(verdicts) for verdicts in result.correct.values())
-        ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if k <= fewest]
-        votes = {
-            key: majority([None if answer is None else spelling_free(answer) for answer in answers])
-            for key, answers in extracted.items()
-        }
-        won = sum(vote is not None and result.correct[key][vote] for key, vote in votes.items())
-        rows.append(Repeated(result, [(k, _pass_at(result, k)) for k in ks], won / len(votes), len(votes)))
-    return rows
+        alike = [row.correct for row, vote in zip(samples, classes, strict=True) if vote == classes[winner]]
+        decided = [correct for correct in alike if correct is not None]
+        if decided:
+            yield decided[0]
 
 
-def _pass_at(result: ArmResult, k: int) -> float:
-    chances = [pass_at_k(len(verdicts), sum(verdicts), k) for verdicts in result.correct.values()]
-    return sum(chances) / len(chances)
+def _share(values: Iterable[float]) -> Share | None:
+    counted = list(values)
+    return Share(sum(counted) / len(counted), len(counted)) if counted else None

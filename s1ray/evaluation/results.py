@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from s1ray.evaluation import metrics
@@ -123,26 +124,26 @@ class EvalResults:
     def between_models(self) -> list[Comparison]:
         """The first model against each other one, at every arm that both were measured with."""
         first, *others = self.models
-        return [
-            compare(before, after)
+        return _comparisons(
+            (before, after)
             for other in others
             for before in self.of(first)
             if (after := self.find(other, before.arm)) is not None
-        ]
+        )
 
     def between_waits(self) -> list[Comparison]:
         """Each number of waits against none, same model and limits."""
-        return [
-            compare(series[0], result)
+        return _comparisons(
+            (series[0], result)
             for model in self.models
             for series in self.wait_series(model)
             if not series[0].setting.budget.waits
             for result in series[1:]
-        ]
+        )
 
     def between_extremes(self) -> list[Comparison]:
         """For each model, its smallest maximum against its largest."""
-        return [compare(arms[0], arms[-1]) for model in self.models if len(arms := self.maxima(model)) > 1]
+        return _comparisons((arms[0], arms[-1]) for model in self.models if len(arms := self.maxima(model)) > 1)
 
     @property
     def answered(self) -> int:
@@ -167,8 +168,16 @@ class EvalResults:
 
 
 def compare(before: ArmResult, after: ArmResult) -> Comparison:
-    """Compare two measurements on the questions that both have."""
+    """Compare two measurements on the questions that both decided.
+
+    Raises:
+        ValueError: there is none.
+    """
     return Comparison(before, after, metrics.paired_difference(before.correct, after.correct, seed=before.seed))
+
+
+def _comparisons(pairs: Iterable[tuple[ArmResult, ArmResult]]) -> list[Comparison]:
+    return [compare(*pair) for pair in pairs if pair[0].correct.keys() & pair[1].correct.keys()]
 
 
 def _method(model: str, series: str, arms: list[ArmResult]) -> Method:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from s1ray.benchmarks import is_file
 from s1ray.config import ConfigError
-from s1ray.evaluation.arm_result import ArmResult, raw_markers
+from s1ray.evaluation.arm_result import ArmResult, account, raw_markers
 from s1ray.evaluation.benchmarks import load_questions
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.endpoint import api_key, check_endpoint
@@ -184,25 +184,30 @@ def _account_for_failures(config: EvalConfig, rows: list[Evaluation]) -> None:
 def _figures(config: EvalConfig, rows: list[Evaluation]) -> dict[str, dict[str, float]]:
     """What the manifest says about each arm; its warnings are logged, too."""
     figures: dict[str, dict[str, float]] = {}
+    results = []
     for model in config.models:
         for arm in config.arms_of(model):
             own = [row for row in rows if (row.model, row.arm) == (model.label, arm.name)]
             markers = raw_markers((row.answer for row in own), model.thinking_format)
             result = ArmResult(model.label, arm, own, config.seed, markers)
+            results.append(result)
             answered = len(result.answered)
             if not answered:
                 continue
             for warning in result.warnings:
                 log.warning("eval: %s", warning)
             figures[f"{model.label} {arm.name}"] = {
-                "correct": sum(row.correct for row in result.answered),
+                "correct": result.verdicts["correct"],
                 "answered": answered,
+                "unparsable": result.unparsable,
+                "undecided": result.undecided,
                 "thinking_tokens": round(result.thinking_tokens.value, 2),
                 "answer_tokens": round(result.answer_tokens.value, 2),
                 "answers_cut": result.cut,
                 "raw_markers": markers,
                 "outside_limits": answered - result.obeying,
             }
+    log.info("eval: %s", account(results))
     return figures
 
 

@@ -32,6 +32,11 @@ class Sample:
     thinking: list[Piece]
     answer: list[Piece]
 
+    @property
+    def verdict(self) -> str:
+        """Right, wrong or undecided."""
+        return _verdict(self.row.correct)
+
 
 def choose_samples(results: EvalResults, questions: dict[str, str], count: int = 6) -> list[Sample]:
     """Telling samples of the last model (and the first, to compare), picked by rule so that nobody can cherry-pick.
@@ -82,7 +87,7 @@ def _kinds(results: EvalResults) -> Iterable[Iterable[Candidate]]:
     right = [row for row in largest.answered if row.correct and row.thinking_tokens]
     # A question that the smallest maximum gets wrong and the largest right shows best what thinking does.
     cut = next((r for r in maxima if r is not largest and r.thinking_tokens.value > 0), None)
-    missed = {row.id for row in cut.answered if not row.correct} if cut else set()
+    missed = {row.id for row in cut.answered if row.correct is False} if cut else set()
     right.sort(key=lambda row: (row.id not in missed, row.end_forced is not None, row.id))
     yield ((f"{last} with {largest.arm}: thinks, then answers right", largest, row) for row in right[:3])
     if cut is not None:
@@ -103,12 +108,13 @@ def _kinds(results: EvalResults) -> Iterable[Iterable[Candidate]]:
                 for row in waited.answered
                 if row.id in before and row.waits and (before[row.id].correct, row.correct) == (was, now)
             )
-    yield ((f"{last} with {largest.arm}: wrong", largest, row) for row in largest.answered if not row.correct)
+    yield ((f"{last} with {largest.arm}: wrong", largest, row) for row in largest.answered if row.correct is False)
     yield ((f"{last} with {largest.arm}: right", largest, row) for row in largest.answered if row.correct)
+    yield ((f"{last} with {largest.arm}: undecided", largest, row) for row in largest.answered if row.correct is None)
 
 
-def _verdict(correct: bool) -> str:
-    return "right" if correct else "wrong"
+def _verdict(correct: bool | None) -> str:
+    return {True: "right", False: "wrong", None: "undecided"}[correct]
 
 
 def _with_texts(results: EvalResults, result: ArmResult, row: Evaluation) -> Evaluation:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.strategies.base import Strategy
@@ -11,6 +13,8 @@ from s1ray.schemas import Completion, Evaluation, Question
 
 ArmKey = tuple[str, str]
 """Labels of a model and an arm."""
+FAILED = "failed"
+"""The verdict on a request that failed for good: it counts as wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,16 +64,33 @@ def evaluation_row(task: Task, completion: Completion, grade: Grader) -> Evaluat
         finish_reason=completion.finish_reason,
     )
     if not row.answer.strip():
-        return dataclasses.replace(row, graded_by="no answer")
-    verdict = grade(row.gold, row.answer, kind=kind_of(task.question.metadata))
+        return dataclasses.replace(row, verdict="unparsable", graded_by="no answer")
+    found = grade(row.gold, row.answer, kind=kind_of(task.question.metadata))
     return dataclasses.replace(
-        row, correct=bool(verdict.correct), extracted=verdict.extracted, graded_by=verdict.graded_by
+        row, verdict=found.verdict, correct=found.correct, extracted=found.extracted, graded_by=found.graded_by
     )
 
 
 def failure(task: Task, error: str) -> Evaluation:
     """The row of a request that failed for good."""
     return dataclasses.replace(_unanswered(task), finish_reason="error", error=error)
+
+
+def stored_row(fields: Mapping[str, Any]) -> Evaluation:
+    """A row from a file. Versions without verdicts called undecided answers wrong; here they are undecided.
+
+    Raises:
+        TypeError: fields are missing, or unknown.
+    """
+    row = Evaluation(**fields)
+    if row.verdict:
+        return row
+    if row.error is not None:
+        return dataclasses.replace(row, verdict=FAILED)
+    if "undecided" in row.graded_by:
+        return dataclasses.replace(row, verdict="undecided", correct=None)
+    wrong = "unparsable" if row.extracted is None else "incorrect"
+    return dataclasses.replace(row, verdict="correct" if row.correct else wrong)
 
 
 def _unanswered(task: Task) -> Evaluation:
@@ -86,6 +107,7 @@ def _unanswered(task: Task) -> Evaluation:
         gold=task.question.answer,
         extracted=None,
         correct=False,
+        verdict=FAILED,
         graded_by="not graded",
         thinking="",
         answer="",

@@ -13,6 +13,7 @@ from s1ray.grading.grade import (
     kind_of,
 )
 from s1ray.grading.normalise import spelling_free
+from s1ray.grading.votes import same_answer, vote_classes
 
 __all__ = [
     "RULES",
@@ -25,5 +26,7 @@ __all__ = [
     "find_grader",
     "grade",
     "kind_of",
+    "same_answer",
     "spelling_free",
+    "vote_classes",
 ]

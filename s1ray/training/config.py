@@ -99,7 +99,7 @@ class AccuracyConfig(Config):
     pause: bool = False
     """Training waits for each measurement: on a machine that has nothing to spare."""
     export: Literal["last", "best"] = "last"
-    """Which model is exported: the last, or the one with the most correct answers (of equal ones the latest)."""
+    """Which model is exported: the last, or the one with the highest accuracy (of equal ones the latest)."""
     tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs of the engine."""
     max_model_len: int | None = Field(default=None, ge=1)

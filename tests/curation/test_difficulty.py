@@ -1,8 +1,10 @@
+import dataclasses
+
 import pytest
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import ModelDifficulty
-from s1ray.curation.difficulty import DifficultyWorker, fingerprint, solvers
+from s1ray.curation.difficulty import DifficultyWorker, count_undecided, fingerprint, solvers
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.grading import Grade
 from s1ray.models import EngineConfig
@@ -75,5 +77,45 @@ def test_a_question_that_a_model_has_not_measured_is_unknown_unless_another_solv
 
     rows = [("a", "low", False), ("a", "high", True), ("b", "low", False), ("b", "high", None), ("c", "low", None)]
     rows += [("c", "high", True), ("d", "low", False), ("d", "high", False)]
-    table = pa.Table.from_pylist([{"id": i, "model": model, "correct": correct} for i, model, correct in rows])
+    schema = pa.schema(
+        [("id", pa.string()), ("model", pa.string()), ("correct", pa.bool_()), ("graded_by", pa.string())]
+    )
+    table = pa.Table.from_pylist(
+        [{"id": i, "model": model, "correct": correct} for i, model, correct in rows], schema=schema
+    )
     assert solvers(table) == {"a": ["high"], "b": None, "c": ["high"], "d": []}
+
+
+def slow(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    """Runs out of time where the answer is "tower"; of other answers only "12" is right."""
+    if text == "tower":
+        return Grade("undecided", text, "out of time")
+    return Grade("correct" if text == "12" else "incorrect", text, "slow")
+
+
+def test_a_question_is_not_hard_because_grading_ran_out_of_time() -> None:
+    import pyarrow as pa
+
+    config, model = difficulty(grader=f"{__name__}:slow", samples=2, temperature=1.0), iter(range(100))
+
+    class Alternating(Echo):
+        """Each sample answers with the next of the question's words."""
+
+        async def complete(self, request: GenerationRequest) -> Completion:
+            assert request.messages is not None
+            words = request.messages[0]["content"].split()
+            completion = await super().complete(request)
+            return dataclasses.replace(completion, answer=words[next(model) % 2])
+
+    worker = DifficultyWorker("small", ENGINE, config, 0, lambda engine: Alternating())
+    questions = [
+        Question(id="open", question="13 tower", answer="12"),
+        Question(id="solved", question="tower 12", answer="12"),
+        Question(id="hard", question="13 14", answer="12"),
+    ]
+    try:
+        graded = pa.concat_tables([worker(to_table([question], Question)) for question in questions])
+    finally:
+        worker.close()
+    assert solvers(graded) == {"open": None, "solved": ["small"], "hard": []}
+    assert count_undecided(graded) == 2

@@ -21,6 +21,7 @@ def row(name: str, text: str = "", error: str | None = None) -> Evaluation:
         gold="1",
         extracted=None,
         correct=False,
+        verdict="unparsable" if error is None else "failed",
         graded_by="exact",
         thinking="",
         thinking_tokens=1,

@@ -162,6 +162,53 @@ def test_several_samples_bring_pass_at_k_and_majority(make_run: MakeRun, tmp_pat
     assert "@1 50.0, @2 50.0, @4 50.0" in " ".join("".join(checker.text).split())
 
 
+def test_undecided_answers_count_neither_way_and_are_announced(make_run: MakeRun, tmp_path: Path) -> None:
+    def doubt(row: Evaluation) -> dict[str, object]:
+        undecided = row.arm == "max=64" and row.model == "sft" and int(row.gold) <= 10
+        return {"verdict": "undecided", "correct": None, "graded_by": "symbolic"} if undecided else {}
+
+    run = make_run(share=lambda model, arm: 1.0, change=doubt)
+    _, checker = page([run], tmp_path / "report.html")
+    text = " ".join(" ".join(checker.text).split())
+    assert "10 are undecided (count neither way)" in text
+    assert "sft with max=64: 10 of 40 answers are undecided and count neither way" in text
+    left_out = sorted(row.question_id for row in measured(run, "sft", "max=64").rows if int(row.gold) <= 10)
+    assert f"10 question(s) have no decided answer and are left out: {', '.join(left_out[:5])}, ..." in text
+    assert "n = 30" in text, "the comparisons are over the questions that both decided"
+    result = measured(run, "sft", "max=64")
+    assert (result.accuracy.value, result.accuracy.n, result.undecided) == (1.0, 30, 10)
+    (table,) = summary_markdown([run]).split("\n\n")[:1]
+    assert "| sft | max=64 | 100 (88.6–100.0) |" in table
+
+
+def test_votes_and_pass_at_k_leave_undecided_samples_out(make_run: MakeRun, tmp_path: Path) -> None:
+    def doubt(row: Evaluation) -> dict[str, object]:
+        return {"verdict": "undecided", "correct": None} if row.sample > 1 or row.gold == "1" else {}
+
+    run = make_run(samples=4, share=lambda model, arm: 1.0, change=doubt)
+    _, checker = page([run], tmp_path / "report.html")
+    text = " ".join("".join(checker.text).split())
+    assert "@1 100 (n = 39), @2 100 (n = 39)" in text
+    assert "@4" not in text
+
+
+def test_a_run_without_any_decided_answer_is_refused_in_words(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(change=lambda row: {"verdict": "undecided", "correct": None})
+    with pytest.raises(RunError, match="no answer of 'base' with arm 'max=0' could be decided; nothing to report"):
+        write_report([run], tmp_path / "report.html")
+
+
+def test_a_run_of_a_version_without_verdicts_is_read(plain_run: Path, make_run: MakeRun) -> None:
+    import pyarrow.parquet as pq
+
+    run = make_run(change=lambda row: {"graded_by": "symbolic (undecided)"} if row.gold == "1" else {})
+    file = run / "evaluations.parquet"
+    old = pq.read_table(file).drop_columns("verdict")
+    pq.write_table(old.set_column(old.schema.get_field_index("correct"), "correct", [[False] * len(old)]), file)
+    result = measured(run, "sft", "max=64")
+    assert (result.undecided, result.accuracy.n, result.accuracy.value) == (1, 39, 0.0)
+
+
 def test_samples_are_of_different_kinds_and_inserted_waits_are_marked(make_run: MakeRun) -> None:
     results = load_results([make_run(share=lambda model, arm: 0.2 if arm == "max=16" else 0.6)])
     samples = choose_samples(results, {})
@@ -195,7 +242,9 @@ def test_the_terminal_table_has_a_row_for_each_measurement(plain_run: Path) -> N
 
 
 def test_the_markdown_table_says_what_the_terminals_does(plain_run: Path) -> None:
-    header, rule, *rows = [line.strip("| ").split(" | ") for line in summary_markdown([plain_run]).splitlines()]
+    table, notes = summary_markdown([plain_run]).split("\n\n")
+    assert notes.startswith("- of 400 responses 200 are right; from 0 no answer could be read (wrong), 0 are undecided")
+    header, rule, *rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
     assert header == [*("model", "arm", "accuracy (%)", "thinking tokens", "answer tokens", "answers cut (%)", "waits")]
     assert set(rule) == {"---"}
     assert {len(row) for row in [rule, *rows]} == {len(header)}

@@ -71,7 +71,7 @@ def test_failed_requests_count_as_wrong_but_not_as_short_thinking(make_run: Make
     assert 0 < result.errors < 40
     assert result.accuracy.value == pytest.approx(1 - result.errors / 40)
     assert result.thinking_tokens.value == 64
-    assert result.unread == 0
+    assert result.unparsable == 0
 
 
 def test_comparisons_are_paired_and_signed(make_run: MakeRun) -> None:

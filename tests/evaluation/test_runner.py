@@ -98,6 +98,8 @@ def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file:
     assert manifest(run.path)["figures"]["sft max=64"] == {
         "correct": 60,
         "answered": 60,
+        "unparsable": 0,
+        "undecided": 0,
         "thinking_tokens": pytest.approx(22.17, abs=0.01),
         "answer_tokens": 5.0,
         "answers_cut": 0,
@@ -281,6 +283,22 @@ def test_a_grader_of_ones_own_grades_the_answers(benchmark_file: Path) -> None:
     run = run_eval(config(benchmark_file, grader=f"{__name__}:lenient", limit=5), engines=scripted())
     result = measured(run.path, "sft", "max=0")
     assert (result.accuracy.value, dict(result.graders)) == (1.0, {"lenient": 5})
+
+
+def doubtful(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    return Grade("undecided", text, "doubtful")
+
+
+def test_what_the_grader_cannot_decide_is_recorded_as_such(
+    benchmark_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="s1ray")
+    run = run_eval(config(benchmark_file, grader=f"{__name__}:doubtful", limit=5), engines=scripted())
+    rows = pq.read_table(run.path / "evaluations.parquet").to_pylist()
+    assert {(row["correct"], row["verdict"]) for row in rows} == {(None, "undecided")}
+    figures = manifest(run.path)["figures"]["sft max=0"]
+    assert (figures["correct"], figures["answered"], figures["undecided"]) == (0, 5, 5)
+    assert "of 35 responses 0 are right; from 0 no answer could be read (wrong), 35 are undecided" in caplog.text
 
 
 def test_progress_is_logged_while_no_response_comes(

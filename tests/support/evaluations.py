@@ -15,6 +15,7 @@ from s1ray.evaluation.loading import QUESTIONS, RESULTS, STAGE, load_results
 from s1ray.evaluation.measure import Engines
 from s1ray.evaluation.runner import evaluate, work
 from s1ray.evaluation.strategies.base import Strategy
+from s1ray.evaluation.tasks import stored_row
 from s1ray.runs import Run
 from s1ray.schemas import Evaluation, Question, question_id, to_table, write_table
 
@@ -70,7 +71,7 @@ def finished_run(
                 for q in asked:
                     for sample in range(samples):
                         row = _row(model.label, arm, q, sample, q in draw)
-                        rows.append(Evaluation(**(vars(row) | change(row))))
+                        rows.append(stored_row(vars(row) | change(row)))
         write_table(to_table(rows, Evaluation), run.path / RESULTS)
         write_table(to_table(asked, Question), run.path / QUESTIONS)
         run.rows = {"questions": questions, "evaluations": len(rows)}

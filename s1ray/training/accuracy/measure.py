@@ -44,7 +44,7 @@ def measure(settings: dict[str, object], model: str, step: int, questions: Seque
     started = time.monotonic()
     with BlockingGenerator(lambda: VLLMGenerator(engine), engine.max_num_seqs) as generator:
         completions = generator.complete([_request(question, config) for question in questions])
-    return _graded(config, step, questions, completions, time.monotonic() - started)
+    return graded(config, step, questions, completions, time.monotonic() - started)
 
 
 def _request(question: Question, config: TrainingConfig) -> GenerationRequest:
@@ -63,9 +63,10 @@ def _request(question: Question, config: TrainingConfig) -> GenerationRequest:
     )
 
 
-def _graded(
+def graded(
     config: TrainingConfig, step: int, questions: Sequence[Question], completions: Sequence[Completion], seconds: float
 ) -> Accuracy:
+    """The accuracy of answers to the questions; undecided ones count neither way."""
     assert config.accuracy is not None
     grader = find_grader(config.accuracy.grader)
     grades = [
@@ -76,17 +77,20 @@ def _graded(
     failures = [completion.error for completion in completions if completion.error is not None]
     if len(failures) == total:
         return not_measured(step, f"no question got a response: {failures[0]}")
-    correct = sum(bool(grade.correct) for grade in grades)
-    low, high = wilson_interval(correct, total)
+    undecided = sum(grade.correct is None for grade in grades)
+    if undecided == total:
+        return not_measured(step, f"the grader could decide on none of the {total} answers")
+    correct = sum(grade.correct is True for grade in grades)
+    low, high = wilson_interval(correct, total - undecided)
     return Accuracy(
         step=step,
         questions=total,
         correct=correct,
-        accuracy=round(correct / total, 4),
+        accuracy=round(correct / (total - undecided), 4),
         low=round(low, 4),
         high=round(high, 4),
-        without_answer=sum(grade.extracted is None for grade in grades),
-        undecided=sum(grade.verdict == "undecided" for grade in grades),
+        without_answer=sum(grade.verdict == "unparsable" for grade in grades),
+        undecided=undecided,
         cut=sum(completion.answer_cut or completion.finish_reason == "length" for completion in completions),
         failed=len(failures),
         thinking_tokens=round(sum(completion.thinking_tokens for completion in completions) / total, 1),

@@ -25,13 +25,13 @@ class Accuracy(TypedDict):
     questions: int
     correct: int
     accuracy: float
-    """The share of correct ones, 0 to 1, and its 95 % interval (Wilson)."""
+    """The share of correct ones among those that were decided, 0 to 1, and its 95 % interval (Wilson)."""
     low: float
     high: float
     without_answer: int
     """Responses that no answer could be read off: wrong."""
     undecided: int
-    """Answers that the grader could not decide on: counted as wrong, too."""
+    """Answers that the grader could not decide on: they count neither as right nor as wrong."""
     cut: int
     """Responses that a limit cut."""
     failed: int
@@ -74,7 +74,7 @@ class Snapshots:
     def best(self) -> Accuracy | None:
         """The highest accuracy; of equal ones the latest. None: nothing could be measured."""
         measured = [found for found in self.results() if found["error"] is None]
-        return max(measured, key=lambda found: (found["correct"], found["step"]), default=None)
+        return max(measured, key=lambda found: (found["accuracy"], found["step"]), default=None)
 
     def tidy(self, *, keep_best: bool) -> None:
         """Delete the models that are measured, but perhaps the best."""

@@ -151,7 +151,7 @@ def finish(config: TrainingConfig, output: Path, model: Path, exported_step: int
         exported = best["step"]
         with writing(model) as temporary:
             shutil.copytree(snapshots.model(exported), temporary)
-        log.info("train: exported the model after step %d, the one with the most correct answers", exported)
+        log.info("train: exported the model after step %d, the one with the highest accuracy", exported)
     return {"accuracies": snapshots.results(), "exported_step": exported}
 
 
@@ -166,14 +166,16 @@ def _resources(config: TrainingConfig, model: Path) -> dict[str, float]:
 def describe(found: Accuracy) -> str:
     """A measurement in a few words."""
     text = (
-        f"{100 * found['accuracy']:.1f} % of {found['questions']} questions are right "
+        f"{100 * found['accuracy']:.1f} % of {found['questions'] - found['undecided']} questions are right "
         f"({100 * found['low']:.0f} to {100 * found['high']:.0f} %), "
         f"{found['thinking_tokens']:.0f} thinking tokens each"
     )
+    if found["without_answer"]:
+        text += f", {found['without_answer']} without an answer"
     if found["cut"]:
         text += f", {found['cut']} cut"
     if found["undecided"]:
-        text += f", {found['undecided']} undecided"
+        text += f", {found['undecided']} more undecided"
     if found["failed"]:
         text += f", {found['failed']} without a response"
     return text

@@ -50,7 +50,9 @@ def test_the_best_snapshot_is_exported_and_a_killed_end_can_be_repeated(
         snapshots.model(step).mkdir(parents=True)
         (snapshots.model(step) / "weights").write_text(str(step))
         correct = 5 if step == best else 1
-        snapshots.record(not_measured(step, "") | {"error": None, "questions": 9, "correct": correct})
+        snapshots.record(
+            not_measured(step, "") | {"error": None, "questions": 9, "correct": correct, "accuracy": correct / 9}
+        )
     for _ in range(2):
         model = tmp_path / "model"
         model.mkdir(exist_ok=True)
