@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +30,8 @@ from s1ray.shards import check_failures, map_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger("s1ray")
 
 MakeEngine = Callable[[EngineConfig], Generator]
 
@@ -95,7 +98,15 @@ def measure(
         )
         check_failures(files, config.max_failed_share, f"difficulty by {label}")
         tables += [pq.read_table(file) for file in files]
-    return pa.concat_tables(tables)
+    attempts = pa.concat_tables(tables)
+    if undecided := count_undecided(attempts):
+        log.warning(
+            "curate: %d of %d answers of the difficulty models are undecided; a question with one that no model solved "
+            'is dropped as "difficulty not measured"',
+            undecided,
+            len(attempts),
+        )
+    return attempts
 
 
 def solvers(attempts: pa.Table) -> dict[str, list[str] | None]:

@@ -25,7 +25,7 @@ from s1ray.cluster import connected
 from s1ray.config import ConfigError
 from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
-from s1ray.curation.difficulty import count_undecided, measure, solvers
+from s1ray.curation.difficulty import measure, solvers
 from s1ray.curation.features import compute_features
 from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Funnel
@@ -150,13 +150,6 @@ def _difficulty(config: CurationConfig, run: Run, features: pa.Table, funnel: Fu
     answers = measure(questions, config.difficulty, run.path / ANSWERS, seed=config.seed)
     write_table(answers, run.path / DIFFICULTY)
     labels = solvers(answers)
-    if undecided := count_undecided(answers):
-        log.warning(
-            "curate: %d of %d answers of the difficulty models are undecided; a question with one that no model solved "
-            'is dropped as "difficulty not measured"',
-            undecided,
-            len(answers),
-        )
     solved_by = {row: labels[question] for row, question in zip(rows, questions.column("id").to_pylist(), strict=True)}
     difficulty_filter(funnel, solved_by)
     return solved_by

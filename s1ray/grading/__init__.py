@@ -12,11 +12,13 @@ from s1ray.grading.grade import (
     grade,
     kind_of,
 )
+from s1ray.grading.many import Answer, grade_many
 from s1ray.grading.normalise import spelling_free
 from s1ray.grading.votes import same_answer, vote_classes
 
 __all__ = [
     "RULES",
+    "Answer",
     "Grade",
     "Grader",
     "GraderName",
@@ -25,6 +27,7 @@ __all__ = [
     "extract_answer",
     "find_grader",
     "grade",
+    "grade_many",
     "kind_of",
     "same_answer",
     "spelling_free",
