@@ -13,8 +13,7 @@ from s1ray.grading.grade import (
     kind_of,
 )
 from s1ray.grading.many import Answer, grade_many
-from s1ray.grading.normalise import spelling_free
-from s1ray.grading.votes import same_answer, vote_classes
+from s1ray.grading.votes import same_answer, spelling_free, vote_classes
 
 __all__ = [
     "RULES",

@@ -1,9 +1,13 @@
 r"""Extracting the final answer from a response's answer text (what follows the end-of-thinking delimiter).
 
-In order: the last balanced `\boxed{...}`; what follows the last "Final Answer:", "Answer:" or "answer is"; the last
-line, as a guess. Two differences from the s1 harness (answer extraction for AIME and MATH) are deliberate: s1 takes
-everything after the *first* "Answer:", although its comment says last, and fails on `\fbox`. Each answer says how it
-was found, so that a report can tell a boxed answer from a guess.
+In order: the last complete `\boxed{...}`; `<answer>...</answer>`; what follows the last label ("Final Answer:", "Ans:",
+"A:", "####", "the answer is"); the last line, as a guess. For a reference that is a number or a choice, prose is read
+with that in mind: "Josh made a profit of $70,000." ends in a number, "(C) is correct" names an option. Two differences
+from the s1 harness (answer extraction for AIME and MATH) are deliberate: s1 takes everything after the *first*
+"Answer:", although its comment says last, and fails on `\fbox`. Each answer says how it was found, so that a report can
+tell a boxed answer from a guess.
+
+The time is linear in the text: boxes are looked for from the end, all else in the last `WINDOW` characters.
 """
 
 from __future__ import annotations
@@ -12,31 +16,66 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from s1ray.grading.notation import MAX_CHARACTERS, canonical, matching, unwrap
+from s1ray.grading.values import Scalar, read
+
 How = Literal["boxed", "label", "whole", "last_line"]
 """How an answer was found. "whole": the text is one short line; "last_line": a guess, and the grade says so."""
 
 CHOICES = "ABCDEFGHIJ"
 """Letters that multiple-choice options may have."""
+MAX_TEXT = 8_000_000
+"""Characters of a text that is read at all."""
+WINDOW = 50_000
+"""Characters at the end of a text in which an answer without a box is looked for."""
+_BOXES = 64
+"""Boxes at most that are tried, from the last one on, to find one that is complete."""
+_BOX_CONTENT = 4 * MAX_CHARACTERS
+"""Characters in which a box must close."""
 
 _BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])")
-# "Final Answer: 4", "**Answer:** 4", "the answer is 4", "### Final Answer" on a line of its own.
+_TAGGED = re.compile(r"<answer>(?P<value>.{0,4000}?)</answer>", re.IGNORECASE | re.DOTALL)
+_JSON = re.compile(r'"(?:final_)?answer"\s{0,9}:\s{0,9}(?P<value>"[^"\n]{1,500}"|[^\s",}\]]{1,500})', re.IGNORECASE)
+# "Final Answer: 4", "**Answer:** 4", "the answer is 4", "### Final Answer" on a line of its own, "Ans: 5", "#### 18".
 _LABEL = re.compile(
-    r"\banswer\b[ \t]*(?:\*\*|__)?[ \t]*"
-    r"(?:(?P<colon>[:：](?:[ \t]*(?:\*\*|__))?)|(?P<is>is\b(?:[ \t]*[:：])?)|(?P<heading>(?=\n)))",
+    r"(?:\b(?:answer|ans)\b|(?<![^\n])(?:A|Solution|Result)(?=[ \t]{0,4}[:：])|答案|答え)"
+    r"[ \t]{0,9}(?:\*\*|__)?[ \t]{0,9}"
+    r"(?:(?P<colon>[:：=](?:[ \t]{0,9}(?:\*\*|__))?)|(?P<is>(?:is|would be|must be|should be|seems to be|是|为)"
+    r"(?![a-z])(?:[ \t]{0,9}[:：])?)|(?P<heading>(?=\n)))"
+    r"|(?P<hashes>(?<![^\n])####[ \t]{1,9})",
     re.IGNORECASE,
 )
+_FINAL = re.compile(r"\bfinal answer\b[ \t*_]{0,9}(?:is\b|[:：])", re.IGNORECASE)
 _BETWEEN_BOXES = re.compile(
-    r"(?:[\s$,;]|\\[()\[\],;: ]|\\q?quad\b|\\(?:text|mbox)\s*\{[\s,]*(?:and|or)?[\s,]*\}|\b(?:and|or)\b)*"
+    r"(?:[\s$,;]|\\[()\[\],;: ]|\\q?quad\b|\\(?:text|mbox)\s{0,9}\{[\s,]{0,9}(?:and|or)?[\s,]{0,9}\}"
+    r"|\b(?:and|or)\b){0,40}"
 )
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _MATH_SPAN = re.compile(
-    r"\$\$(?P<a>.+?)\$\$|\\\[(?P<b>.+?)\\\]|\\\((?P<c>.+?)\\\)|(?<!\\)\$(?P<d>.+?)(?<!\\)\$", re.DOTALL
+    r"\$\$(?P<a>.{1,2000}?)\$\$|\\\[(?P<b>.{1,2000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)|(?<!\\)\$(?P<d>[^$]{1,2000}?)(?<!\\)\$",
+    re.DOTALL,
 )
 _DISPLAY = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 # What a few-shot prompt of the Minerva kind teaches models to add, and control tokens that a cut left as text.
-_EPILOGUE = re.compile(r"\s*I hope it is correct\.?\s*$|\s*<\|[a-z_]+\|>\s*(?:user|assistant|system)?\s*$")
+_EPILOGUE = re.compile(
+    r"(?:I hope (?:it|this) is correct\.?|<\|[a-z_]{1,30}\|>(?:[ \t]{0,9}\n?[ \t]{0,9}(?:user|assistant|system))?"
+    r"|</s>)\s{0,99}$"
+)
 _WHOLE_MAX = 200
 """Characters of a line that may be an answer as a whole."""
+_NUMBER = re.compile(
+    r"[-−]?(?:(?:[$€£]|\\\$)\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|,\d{1,2}(?![\d,]))?(?:/\d+)?(?:[eE][-+]?\d{1,3})?%?|[-−]?\.\d+"
+)
+_JOINED = re.compile(r"\s*(?:,\s*)?(?:\b(?:to|or|and|through)\b|–|—|-|,)\s*$")
+_LETTER = rf"[{CHOICES}]"
+_OPTION = re.compile(
+    rf"(?:\b(?:option|choice|pick|choose|select|answer)\b(?:\s+is)?\s*[:：]?\s*\(?|\()(?P<letter>{_LETTER})(?=\)|[\s.,;:—–-]|$)",
+    re.IGNORECASE,
+)
+_NEGATED = re.compile(
+    r"\b(?:not|isn't|rather than|instead of|over|eliminate|exclude|rule out|than)\s*(?:option|choice)?\s*\(?$",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -47,30 +86,51 @@ class Extraction:
     how: How
 
 
-def extract_answer(text: str) -> Extraction | None:
+def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
     """Find the final answer in an answer text (without the thinking).
+
+    Args:
+        text: at most `MAX_TEXT` characters; a longer one has no answer.
+        kind: of the reference: "number" and "choice" let prose be read. None: not known.
 
     Returns:
         The answer without wrapping (dollar signs, bold, a final full stop), or None.
     """
-    previous = None
-    while previous != text:
-        previous, text = text, _EPILOGUE.sub("", text)
+    if len(text) > MAX_TEXT:
+        return None
+    text = _without_epilogue(text)
     boxed = last_boxed(text)
     if boxed is not None:
-        return Extraction(boxed, "boxed") if boxed else None
-    labelled = _last_labelled(text)
+        tail = text[max(len(text) - WINDOW, text.rfind("\\box", 0), text.rfind("\\fbox", 0)) :]
+        later = [*_FINAL.finditer(tail)]
+        # "... = \boxed{255} more. Final Answer: 10,455"
+        final = _last_labelled(tail[later[-1].start() :], kind) if later else None
+        return Extraction(final, "label") if final else Extraction(boxed, "boxed") if boxed else None
+    text = text[-WINDOW:]
+    tagged = [*_TAGGED.finditer(text)] or [*_JSON.finditer(text)]
+    if tagged:
+        value = unwrap(tagged[-1]["value"].strip().strip('"'))
+        return Extraction(value, "label") if value else None
+    labelled = _last_labelled(text, kind)
     if labelled:
         return Extraction(labelled, "label")
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return None
-    if len(lines) == 1 and len(lines[0]) <= _WHOLE_MAX:
-        value = _of_line(lines[0])
+    last = lines[-1][-4000:]
+    if kind == "choice":
+        return _option_in(lines)
+    if len(lines) == 1 and len(last) <= _WHOLE_MAX:
+        value = _of_line(last)
+        if kind == "number" and not _is_number(value):
+            value = _number_in(last) or value
         return Extraction(value, "whole") if value else None
     # The last line of a displayed formula is its closing delimiter.
-    displayed = [match for match in _MATH_SPAN.finditer(text) if not text[match.end() :].strip(" .\n")]
-    value = unwrap(displayed[-1].group()) if displayed and "\n" in displayed[-1].group() else _of_line(lines[-1])
+    tail = text[-4000:]
+    displayed = [match for match in _MATH_SPAN.finditer(tail) if not tail[match.end() :].strip(" .\n")]
+    value = unwrap(displayed[-1].group()) if displayed and "\n" in displayed[-1].group() else _of_line(last)
+    if kind == "number" and not _is_number(value):
+        value = _number_in(last) or value
     return Extraction(value, "last_line") if value else None
 
 
@@ -78,105 +138,107 @@ def last_boxed(text: str) -> str | None:
     r"""The content of the last complete `\boxed{...}` or `\fbox{...}`, or of `\boxed 7` up to the end of the formula.
 
     Braces are balanced, and `\{` counts as text. A box that the end of the text cuts off is ignored in favour of an
-    earlier one. Boxes separated only by "and", "or" or commas are one answer, joined by commas. None: no box.
+    earlier one; if there is none, its one line is the content. Boxes separated only by "and", "or" or commas are one
+    answer, joined by commas. None: no box.
     """
-    boxes = [box for match in _BOX.finditer(text) if (box := _box_at(text, match)) is not None]
-    if not boxes:
-        return None
-    answer = [boxes.pop()]
-    while boxes and _BETWEEN_BOXES.fullmatch(text[boxes[-1][1] : answer[0][0]]):
-        answer.insert(0, boxes.pop())
+    answer: list[tuple[int, int, str]] = []
+    cut: tuple[int, int, str] | None = None
+    end = len(text)
+    for _ in range(_BOXES):
+        start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end), text.rfind("\\box", 0, end))
+        if start < 0:
+            break
+        end = start
+        match = _BOX.match(text, start)
+        box = None if match is None else _box_at(text, match)
+        if box is None:
+            if match is not None and cut is None and text[match.end() : match.end() + 1] == "{":
+                rest = text[match.end() + 1 : match.end() + 1 + _WHOLE_MAX]
+                if "\n" not in rest and match.end() + 1 + len(rest) == len(text) and "\\boxed" not in rest:
+                    cut = (start, len(text), unwrap(rest))
+            continue
+        if answer and start <= answer[0][0] and answer[0][1] <= box[1]:
+            # It encloses what was found: a box in a box.
+            answer[0] = box if len(answer) == 1 else answer[0]
+            continue
+        if answer and not _BETWEEN_BOXES.fullmatch(text[box[1] : answer[0][0]][:400]):
+            break
+        answer.insert(0, box)
+    if not answer:
+        return cut[2] if cut and cut[2] else None
     return ", ".join(dict.fromkeys(content for _, _, content in answer))
 
 
 def choice_letter(value: str) -> str | None:
-    """The option that an extracted answer names ("C", "(c)", "C) 42", "option C"), in upper case; None if it names none
-    or several.
+    """The option that an extracted answer names ("C", "(c)", "C) 42", "option C", "D, not B"), in upper case.
+
+    None: it names none, or several.
     """
-    cleaned = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mathit|rm|bf)\b\s*", "", unwrap(value))
-    cleaned = unwrap(cleaned.replace("{", "").replace("}", "").replace("*", "").strip())
-    cleaned = re.sub(r"^(?:option|choice|answer)\s+", "", cleaned, flags=re.IGNORECASE)
-    whole = re.fullmatch(rf"\(?\s*([{CHOICES}])\s*[).:]?", cleaned, flags=re.IGNORECASE)
+    cleaned = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mathit|rm|bf)\b\s*", "", unwrap(value[:MAX_CHARACTERS]))
+    cleaned = unwrap(cleaned.replace("{", "").replace("}", "").replace("*", "").replace("\\", " ").strip())
+    cleaned = re.sub(
+        r"^(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)(?:\s+is)?\s*[:：]?\s+", "", cleaned, flags=re.IGNORECASE
+    )
+    whole = re.fullmatch(rf"\(?\s*({_LETTER})\s*[).:]?", cleaned, flags=re.IGNORECASE)
     if whole:
         return whole.group(1).upper()
-    named = set(re.findall(rf"\(([{CHOICES}])\)", cleaned))
+    named = {
+        match[1] for match in re.finditer(rf"\(({_LETTER})\)", cleaned) if not _NEGATED.search(cleaned[: match.start()])
+    }
     if named:
         return named.pop() if len(named) == 1 else None
-    opened = re.match(rf"([{CHOICES}])[).:](?=\s|$|[^A-Za-z])", cleaned)
-    return opened.group(1) if opened else None
+    opened = re.match(rf"\(?({_LETTER})(?:[).:](?=\s|$|[^A-Za-z])|\s*[,;—–]\s|\s+-\s)(.*)", cleaned, re.DOTALL)
+    if opened is None:
+        reason = re.match(rf"({_LETTER})\s+(?:because|since|as|is|for|due)\b", cleaned)
+        if reason is None or (reason[1] == "A" and re.match(r"A\s+(?:is|for|as)\s+(?:a|an|the)\b", cleaned)):
+            return None
+        return reason[1]
+    # "A, C" names two; "D, not B" one.
+    several = re.match(r"\s*(?:and |or )?[A-J]\s*(?:,|and|or|$)", opened[2].strip() or "x")
+    return None if several else opened[1]
 
 
-def unwrap(value: str) -> str:
-    r"""Strip what surrounds an answer: dollar signs, `\\( \\)`, bold, backticks, quotes, a final full stop."""
-    previous = None
-    while previous != value:
-        previous = value
-        value = value.strip()
-        value = re.sub(r"(?<!\.)[.,;:]$", "", value).strip()
-        for left, right in (
-            ("$$", "$$"),
-            ("$", "$"),
-            ("\\(", "\\)"),
-            ("\\[", "\\]"),
-            ("**", "**"),
-            ("`", "`"),
-            ('"', '"'),
-        ):
-            inner = value[len(left) : -len(right)]
-            if (
-                len(value) > len(left) + len(right)
-                and value.startswith(left)
-                and value.endswith(right)
-                and left not in inner
-                and right not in inner
-            ):
-                value = inner
-        if value.startswith("**") and value.count("**") == 1:
-            value = value[2:]
-        if value.endswith("**") and value.count("**") == 1:
-            value = value[:-2]
-    return value
+def _without_epilogue(text: str) -> str:
+    """The text without what follows the answer of itself; from the end, each piece once."""
+    end = len(text)
+    while True:
+        while end and text[end - 1].isspace():
+            end -= 1
+        begin = max(0, end - 200)
+        match = _EPILOGUE.search(text[begin:end])
+        if match is None or match.end() != end - begin:
+            return text[:end]
+        end = begin + match.start()
 
 
 def _box_at(text: str, match: re.Match[str]) -> tuple[int, int, str] | None:
     """Start, end and content of the box that `match` opens."""
     start = match.end()
-    while text[start : start + 1].isspace():
+    limit = min(len(text), start + 100)
+    while start < limit and text[start].isspace():
         start += 1
     if text.startswith("{", start):
-        content = _balanced(text[start:])
-        return None if content is None else (match.start(), start + len(content) + 2, unwrap(content))
-    token = re.compile(r"[^\s$]+").match(text, start)
+        window = text[start : start + _BOX_CONTENT]
+        end = matching(window, 0)
+        return None if end is None else (match.start(), start + end + 1, unwrap(window[1:end]))
+    token = re.compile(r"[^\s$]{1,200}").match(text, start)
     return (match.start(), token.end(), unwrap(token.group())) if token and start > match.end() else None
 
 
-def _balanced(text: str) -> str | None:
-    depth, index = 0, 0
-    while index < len(text):
-        character = text[index]
-        if character == "\\":
-            index += 2
-            continue
-        if character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[1:index]
-        index += 1
-    return None
-
-
-def _last_labelled(text: str) -> str | None:
-    for match in reversed(list(_LABEL.finditer(text))):
-        rest = text[match.end() :].lstrip(" \t*")
+def _last_labelled(text: str, kind: str | None) -> str | None:
+    for match in reversed([*_LABEL.finditer(text)][-50:]):
+        rest = text[match.end() : match.end() + 4000].lstrip(" \t*")
         if not rest.strip():
             continue
         value = _one_line(rest)
         if match.group("is"):
             end = _SENTENCE_END.search(value)
             value = value[: end.start()] if end else value
+        if kind == "choice":
+            return unwrap(value)
         value = _of_line(value)
+        if kind == "number" and value and not _is_number(value):
+            value = _leading_number(value) or value
         if value:
             return value
     return None
@@ -196,20 +258,117 @@ def _one_line(rest: str) -> str:
 
 def _of_line(line: str) -> str:
     """The answer in a line: a formula at its end, or what follows "is", if words precede it; else the whole line."""
-    line = unwrap(line)
-    before_formula = [match for match in _MATH_SPAN.finditer(line) if not line[match.end() :].strip(" .,!*")]
+    line = unwrap(line[-4000:])
+    spans = [*_MATH_SPAN.finditer(line)]
+    before_formula = [match for match in spans if not line[match.end() :].strip(" .,!*")]
     if before_formula and _has_words(line[: before_formula[-1].start()]):
         return unwrap(before_formula[-1].group())
     head, _, tail = _rpartition(line, r"\b(?:is|are|equals)\b:?")
     # "x > 5 is the solution": words after the verb are not the answer if the formula comes before it.
     says = bool(re.search(r"[\d$\\]", tail)) or not re.search(r"[\d$\\]", head)
-    return unwrap(tail) if tail.strip() and _has_words(head) and says else line
+    if tail.strip() and _has_words(head) and says:
+        return unwrap(tail)
+    formula = [match for match in spans if re.search(r"[=<>\\]", match.group())]
+    if len(formula) == 1 and len(spans) == 1 and _has_words(line[: spans[0].start()]):
+        return unwrap(spans[0].group())
+    return line
+
+
+def _is_number(value: str) -> bool:
+    """Whether a value is a number, with its unit, as it stands."""
+    if not value or len(value) > _WHOLE_MAX:
+        return False
+    read_as = read(canonical(value))
+    return isinstance(read_as, Scalar) and read_as.number is not None
+
+
+def _leading_number(value: str) -> str | None:
+    """The number that a value in prose gives: "72, in total, so the farmer earns that much".
+
+    None: the value is no prose, or gives several.
+    """
+    if not _has_words(value):
+        return None
+    if "=" in value:
+        return _number_in(value)
+    first = _NUMBER.match(value)
+    if first is None:
+        return _number_in(value)
+    rest = value[first.end() :]
+    if re.match(r"\s*(?:,\s*)?(?:to|or|and|through)\b\s*[-−$]?\d|\s*,\s*[-−$]?\d|\s*[-–—+*/^×·:(]\s*\d|\s*\\", rest):
+        return None
+    # A unit stays with its number, for the comparison.
+    unit = re.match(r"\s?(?:[A-Za-z]{1,12}(?:\s?/\s?[A-Za-z]{1,8})?|°[CF]?)(?=[\s,.;]|$)", rest)
+    words = {
+        "in",
+        "so",
+        "and",
+        "because",
+        "since",
+        "as",
+        "for",
+        "which",
+        "each",
+        "per",
+        "of",
+        "by",
+        "at",
+        "a",
+        "is",
+        "if",
+    }
+    keep = unit is not None and unit.group().strip().lower() not in words
+    return first.group() + (unit.group() if keep and unit else "")
+
+
+def _number_in(line: str) -> str | None:
+    """The last number of a line of prose, unless it is one of several that the line offers ("5 or 7", "4 to 6") or part
+    of a formula.
+    """
+    found = [*_NUMBER.finditer(line)][-3:]
+    if not found or not _has_words(line):
+        return None
+    last = found[-1]
+    before, after = line[: last.start()], line[last.end() : last.end() + 2]
+    # "x2", "H2O", "2^5", "\\frac{1}{3}" and "(9+1)" hold no number that stands alone.
+    if re.search(r"[A-Za-z^_{/*+\\(]\s?$", before[-2:].lstrip()) and not before.endswith((" ", "\\(", "\\$")):
+        return None
+    if re.match(r"[})^_\\*/+!]|[A-Za-z](?![A-Za-z])", after) and not after.startswith(("\\)", "\\%", "\\]", "\\ ")):
+        return None
+    joined = _JOINED.search(before)
+    if joined and len(found) > 1 and not before[found[-2].end() : joined.start()].strip(" $"):
+        return None
+    return last.group().strip()
+
+
+def _option_in(lines: list[str]) -> Extraction | None:
+    """The option that the last lines name: a line that is nothing else, "(C) is correct", "I would pick B"."""
+    for line in (lines[-1], *reversed(lines[-3:-1])):
+        line = line[-2000:]
+        if choice_letter(line) is not None:
+            return Extraction(unwrap(line), "whole" if len(lines) == 1 else "last_line")
+        named = [
+            match
+            for match in _OPTION.finditer(line)
+            if match["letter"].isupper() and not _NEGATED.search(line[: match.start("letter")])
+        ]
+        named = [
+            match
+            for match in named
+            if match["letter"] != "A" or not re.match(r"A\s+[a-z]", line[match.start("letter") :])
+        ]
+        letters = {match["letter"] for match in named}
+        if len(letters) == 1:
+            return Extraction(letters.pop(), "last_line")
+        if letters:
+            return None
+    return None
 
 
 def _has_words(text: str) -> bool:
-    return bool(set(re.findall(r"[A-Za-z]{2,}", _MATH_SPAN.sub("", text))) - {"and", "or"})
+    return bool(set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", _MATH_SPAN.sub("", text)))) - {"and", "or"})
 
 
 def _rpartition(text: str, pattern: str) -> tuple[str, str, str]:
-    found = list(re.finditer(pattern, text))
+    found = [*re.finditer(pattern, text)]
     return (text[: found[-1].start()], found[-1].group(), text[found[-1].end() :]) if found else ("", "", text)

@@ -1,7 +1,8 @@
 """Grading a response against the reference answer: the grader by rules, and how a config names another one.
 
-Cheap comparisons come first: the extracted answer as a choice letter, as text, as an exact number. Only the rest goes
-to math-verify. A response without an answer is wrong (in s1 such a multiple-choice answer defaults to "A").
+The answer is read off the text (`extraction`), written in one notation (`notation`), read as a value (`values`) and
+compared with the reference's (`equality`); only expressions go to algebra (`comparer`). A response without an answer is
+not correct (in s1 such a multiple-choice answer defaults to "A").
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from typing import Annotated, Literal, Protocol
 from pydantic import AfterValidator
 
 from s1ray.errors import InputError
-from s1ray.grading import symbolic
-from s1ray.grading.extraction import choice_letter, extract_answer, last_boxed, unwrap
-from s1ray.grading.normalise import based_number, is_words, parse_number, same_number, same_text, without_unit
+from s1ray.grading.comparer import compare
+from s1ray.grading.extraction import MAX_TEXT, choice_letter, extract_answer, last_boxed
+from s1ray.grading.notation import MAX_CHARACTERS, canonical, unwrap
+from s1ray.grading.values import MEANINGS, Scalar, Words, read
 from s1ray.registry import GRADERS
 
 KINDS = ("number", "choice", "math", "text")
@@ -102,11 +104,11 @@ def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
     gold = _checked(gold)
     _check_kind(kind)
     kind = kind or infer_kind(gold)
-    extraction = extract_answer(text)
+    extraction = extract_answer(text, kind)
     if extraction is None:
-        return Grade("unparsable", None, "no answer")
-    correct, extracted, rule = _compare(gold, extraction.value, kind)
-    verdict: Verdict = "undecided" if "undecided" in rule else "correct" if correct else "incorrect"
+        rule = "no answer" if len(text) <= MAX_TEXT else f"longer than {MAX_TEXT:,} characters"
+        return Grade("unparsable", None, rule)
+    verdict, extracted, rule = _compare(gold, extraction.value, kind)
     return Grade(verdict, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
 
 
@@ -114,9 +116,11 @@ def infer_kind(gold: str) -> str:
     """The kind of a reference answer: a letter A to J is a choice, words are text, the rest numbers and math."""
     if re.fullmatch(r"\(?[A-J]\)?", gold) or re.fullmatch(r"\\text\{\s*\(?[A-J]\)?\s*\}", gold):
         return "choice"
-    if parse_number(gold):
+    value = read(canonical(gold))
+    if isinstance(value, Scalar) and value.number is not None:
         return "number"
-    return "text" if is_words(gold) else "math"
+    # Yes, no, none and the like are compared by meaning.
+    return "text" if isinstance(value, Words) and value.text not in MEANINGS else "math"
 
 
 def kind_of(metadata: str | None) -> str | None:
@@ -167,57 +171,17 @@ def _checked(gold: str) -> str:
     return reference
 
 
-def _compare(gold: str, answer: str, kind: str) -> tuple[bool, str | None, str]:
+def _compare(gold: str, answer: str, kind: str) -> tuple[Verdict, str | None, str]:
     if kind == "choice":
         letter, wanted = choice_letter(answer), choice_letter(gold)
         if letter is not None:
-            return letter == wanted, letter, "choice"
-        return False, None, "no answer"
-    if same_text(gold, answer):
-        return True, answer, "exact"
-    gold_number, number = parse_number(gold), parse_number(answer)
-    if number is None and gold_number is not None:
-        # "x = 5" answers 5, and so does "5 apples".
-        number = parse_number(without_unit(answer.rpartition("=")[2]))
-    if gold_number and number:
-        if same_number(gold_number, number):
-            return True, answer, "numeric"
-        # A rounded decimal of a fraction is left to algebra, which has a tolerance; two numbers written in the same way
-        # are simply different.
-        if gold_number.decimal == number.decimal:
-            return False, answer, "numeric"
-    if kind == "text" or is_words(answer) or _brackets_differ(gold, answer):
-        return False, answer, "exact"
-    based = _compare_bases(gold, answer)
-    if based is not None:
-        return based, answer, "numeric"
-    verdict = symbolic.symbolic_equal(gold, answer)
-    return bool(verdict), answer, "symbolic" if verdict is not None else "symbolic (undecided)"
+            return _said(letter == wanted), letter, "choice"
+        return "unparsable", None, "no answer"
+    if len(answer) > MAX_CHARACTERS:
+        return "unparsable", None, f"longer than {MAX_CHARACTERS:,} characters"
+    verdict, rule = compare(gold, answer, kind)
+    return "undecided" if verdict is None else _said(verdict), answer, rule
 
 
-def _compare_bases(gold: str, answer: str) -> bool | None:
-    """Numerals with a base: the answer may omit the reference's base, but must not contradict it."""
-    gold_base, answer_base = based_number(gold), based_number(answer)
-    if gold_base is None and answer_base is None:
-        return None
-    if gold_base is None:
-        return False if parse_number(gold) else None
-    if answer_base is not None:
-        return gold_base == answer_base
-    digits = re.sub(r"[\s$,]", "", unwrap(answer)).upper()
-    return digits.lstrip("0") == gold_base[0] if re.fullmatch(r"[0-9A-Z]+", digits) else None
-
-
-def _brackets_differ(gold: str, answer: str) -> bool:
-    r"""A set is neither a tuple nor an interval, but math-verify equates `\{1,2\}` and `(1,2)`."""
-    kinds = {_bracket(gold), _bracket(answer)}
-    return kinds == {"set", "tuple"}
-
-
-def _bracket(text: str) -> str | None:
-    text = re.sub(r"\\(?:left|right)", "", text).strip()
-    if text.startswith("\\{") and text.endswith("\\}"):
-        return "set"
-    if text[:1] in ("(", "[") and text[-1:] in (")", "]") and "," in text:
-        return "tuple"
-    return None
+def _said(correct: bool) -> Verdict:
+    return "correct" if correct else "incorrect"

@@ -21,8 +21,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
 from s1ray.errors import InputError
+from s1ray.grading.comparer import GradingError
 from s1ray.grading.grade import RULES, Grade, Grader, find_grader
-from s1ray.grading.symbolic import GradingError
 
 CHUNK = 32
 """Answers that a worker takes at a time: one slow comparison must not hold up many others."""

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from s1ray.grading.normalise import is_words, parse_number, same_text, spelling_free
-from s1ray.grading.symbolic import symbolic_equal
+from s1ray.grading.comparer import compare
+from s1ray.grading.notation import MAX_CHARACTERS, canonical
+from s1ray.grading.numbers import parse_number
+from s1ray.grading.values import spaces_free
 
 
 def same_answer(a: str, b: str) -> bool | None:
-    """Whether two answers are equal; None where that is undecided."""
-    if same_text(a, b) or spelling_free(a) == spelling_free(b):
-        return True
-    numbers = parse_number(a), parse_number(b)
-    if (numbers[0] and numbers[1] and numbers[0].decimal == numbers[1].decimal) or is_words(a) or is_words(b):
-        return False
-    return symbolic_equal(a, b)
+    """Whether two answers are equal, as in grading; None where that is undecided."""
+    if max(len(a), len(b)) > MAX_CHARACTERS:
+        return a == b
+    return compare(a, b)[0]
+
+
+def spelling_free(answer: str) -> str:
+    """A key that many equal answers share, and no different ones: a number's value, or the canonical notation."""
+    if len(answer) > MAX_CHARACTERS:
+        return answer
+    text = canonical(answer)
+    number = parse_number(text)
+    return spaces_free(text) if number is None else f"{number.value}{'%' if number.percent else ''}"
 
 
 def vote_classes(

@@ -33,7 +33,11 @@ def test_the_last_box_counts(first: str, second: str) -> None:
 @given(complete=LATEX, cut=LATEX)
 def test_a_box_cut_open_by_the_end_is_passed_over(complete: str, cut: str) -> None:
     assert last_boxed(f"So \\boxed{{{complete}}}. Check: \\boxed{{{cut}") == complete
-    assert last_boxed(f"So \\boxed{{{cut}") is None
+
+
+def test_a_box_that_alone_is_cut_gives_the_rest_of_its_line() -> None:
+    assert last_boxed("So \\boxed{5") == "5"
+    assert last_boxed("So \\boxed{5\nand more") is None
 
 
 @given(st.text(max_size=200))

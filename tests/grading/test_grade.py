@@ -1,4 +1,3 @@
-import time
 from fractions import Fraction
 
 import pytest
@@ -6,10 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.errors import InputError
-from s1ray.grading import Grade, check_references, find_grader, grade, kind_of, symbolic
+from s1ray.grading import Grade, check_references, find_grader, grade, kind_of
 from s1ray.grading.grade import infer_kind
-from s1ray.grading.normalise import parse_number
-from s1ray.grading.symbolic import symbolic_equal
+from s1ray.grading.notation import canonical
+from s1ray.grading.numbers import parse_number
 
 
 @given(st.integers(min_value=-(10**12), max_value=10**12))
@@ -34,7 +33,7 @@ def test_fractions_are_read_exactly(value: Fraction) -> None:
         f"{sign}\\dfrac{{{top}}}{{{bottom}}}",
         f"{sign} \\frac {{{top}}}{{{bottom}}}",
     ):
-        number = parse_number(writing)
+        number = parse_number(canonical(writing))
         assert number is not None, writing
         assert number.value == value
 
@@ -48,12 +47,9 @@ def test_fractions_are_read_exactly(value: Fraction) -> None:
         ("-\\frac12", Fraction(-1, 2)),
         ("1\\frac{1}{2}", Fraction(3, 2)),
         ("2 3/4", Fraction(11, 4)),
-        ("\\$5.00", 5),
-        ("90^\\circ", 90),
         ("1.5e3", 1500),
         (".5", Fraction(1, 2)),
         ("−7", -7),
-        ("12\\text{ cm}", 12),
         ("1,00", None),
         ("1/0", None),
         ("5x", None),
@@ -62,7 +58,7 @@ def test_fractions_are_read_exactly(value: Fraction) -> None:
     ],
 )
 def test_numbers(text: str, value: Fraction | None) -> None:
-    number = parse_number(text)
+    number = parse_number(canonical(text))
     assert (number.value if number else None) == value
 
 
@@ -70,9 +66,9 @@ def test_numbers(text: str, value: Fraction | None) -> None:
     ("gold", "text", "correct", "rule"),
     [
         ("023", "\\boxed{23}", True, "numeric"),
-        ("True", "Answer: true.", True, "exact"),
+        ("True", "Answer: true.", True, "structure"),
         ("Tuesday", "Answer: Monday", False, "exact"),
-        ("3, 5, 9", "Answer: [3,5,9]", True, "exact"),
+        ("3, 5, 9", "Answer: [3,5,9]", True, "structure"),
         ("C", "The answer is (C).", True, "choice"),
         ("C", "The answer is D.", False, "choice"),
         ("C", "\\boxed{42}", False, "no answer"),
@@ -80,10 +76,10 @@ def test_numbers(text: str, value: Fraction | None) -> None:
         ("0.5", "\\boxed{50\\%}", True, "numeric"),
         ("7", "\\boxed{7 apples}", True, "numeric"),
         ("7", "\\boxed{7x}", False, "symbolic"),
-        ("52_8", "\\boxed{52}", True, "numeric"),
-        ("52_8", "\\boxed{52_9}", False, "numeric"),
-        ("52", "\\boxed{52_8}", False, "numeric"),
-        ("\\{1,2\\}", "\\boxed{(1,2)}", False, "exact"),
+        ("52_8", "\\boxed{52}", True, "structure"),
+        ("52_8", "\\boxed{52_9}", False, "structure"),
+        ("52", "\\boxed{52_8}", False, "structure"),
+        ("\\{1,2\\}", "\\boxed{(1,2)}", False, "structure"),
         ("\\boxed{\\frac{\\sqrt{3}}{3}}", "\\boxed{\\frac{1}{\\sqrt{3}}}", True, "symbolic"),
         ("x^2+2x+1", "\\boxed{(x+1)^2}", True, "symbolic"),
         ("5", "", False, "no answer"),
@@ -106,7 +102,7 @@ def test_an_empty_reference_is_an_error() -> None:
 
 
 def test_kinds() -> None:
-    assert [infer_kind(gold) for gold in ("C", "(B)", "12", "1/2", "True", "x+1")] == [
+    assert [infer_kind(gold) for gold in ("C", "(B)", "12", "1/2", "Tuesday", "x+1")] == [
         "choice",
         "choice",
         "number",
@@ -134,15 +130,3 @@ def test_a_grader_of_ones_own_is_one_function() -> None:
         find_grader("rulse")
     with pytest.raises(InputError, match="is a str, not a function"):
         find_grader(f"{__name__}:__name__")
-
-
-def test_a_tower_of_powers_is_undecided_in_time_and_the_next_answer_is_graded(monkeypatch: pytest.MonkeyPatch) -> None:
-    # This process's own comparer, whose start takes seconds.
-    assert symbolic_equal("x+1", "1+x") is True
-    assert symbolic._comparer is not None
-    monkeypatch.setattr(symbolic._comparer, "seconds", 0.5)
-    started = time.monotonic()
-    assert symbolic_equal("2", "9^{9^{9^{9}}}") is None
-    assert time.monotonic() - started < 20
-    monkeypatch.undo()
-    assert symbolic_equal("x+1", "x+2") is False

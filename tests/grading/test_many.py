@@ -10,7 +10,7 @@ import pytest
 
 from s1ray.errors import InputError
 from s1ray.grading import Answer, Grade, grade, grade_many
-from s1ray.grading.symbolic import GradingError
+from s1ray.grading.comparer import GradingError
 
 CASES = [("7", "\\boxed{7}"), ("7", "8"), ("x+1", "\\boxed{1+x}"), ("C", "(C)"), ("2", "")]
 
