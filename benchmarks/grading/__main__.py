@@ -1,12 +1,24 @@
-"""How often graders of mathematical answers are right, on public labelled sets.
+r"""How often graders of mathematical answers are right, on public labelled sets.
 
-python -m benchmarks.grading                                   # all arms on all sets
-python -m benchmarks.grading --arms ours --sets "hard cases"   # some of them
-python -m benchmarks.grading --wrong FILE                      # also lists the rows that an arm gets wrong
+    python -m benchmarks.grading                                   # all arms on all sets, about ten minutes
+    python -m benchmarks.grading --arms ours --sets "hard cases"   # some of them
+    python -m benchmarks.grading --wrong FILE                      # also lists the rows that an arm gets wrong
+    python -m benchmarks.grading speed                             # on two cores against math-verify; long texts
+    python -m benchmarks.grading load --loops 8                    # the same verdicts on a busy machine?
+
+Each writes a JSON file next to this module, or into the folder given with --output; the first only where it is given.
+The other graders are no dependencies of s1ray: each has a virtual environment of its own in the folder --graders, and
+an arm whose environment is not there is reported as missing.
+
+    python -m venv graders/trl && graders/trl/bin/pip install trl math-verify
+    python -m venv graders/lighteval && graders/lighteval/bin/pip install lighteval
+    python -m venv graders/verl && graders/verl/bin/pip install --no-deps verl
+    graders/verl/bin/pip install numpy packaging pylatexenc requests sympy tensordict torch
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -16,10 +28,14 @@ from rich.table import Table
 
 from benchmarks.grading.accuracy import Score, measure, wrong_rows
 from benchmarks.grading.arms import ARMS
+from benchmarks.grading.load import ROWS, compare_under_load
 from benchmarks.grading.sets import SETS
+from benchmarks.grading.speed import compare_speed, extraction_times
+from s1ray import logs
 from s1ray.storage import write_json, write_text
 
 HERE = Path(__file__).parent
+log = logging.getLogger("s1ray")
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -42,24 +58,52 @@ def show(scores: list[Score]) -> Table:
     return table
 
 
-@app.command()
+@app.callback(invoke_without_command=True)
 def main(
+    context: typer.Context,
     arms: Annotated[str | None, typer.Option(help=f"Of {', '.join(ARMS)}; comma between them.")] = None,
     sets: Annotated[str | None, typer.Option(help=f"Of {', '.join(SETS)}; comma between them.")] = None,
     graders: Annotated[Path, typer.Option(help="Folder of the other graders' virtual environments.")] = Path("graders"),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for accuracy.json.")] = None,
     wrong: Annotated[Path | None, typer.Option(help="Write the rows that ours gets wrong here (Markdown).")] = None,
 ) -> None:
-    """Measure, print and write."""
+    """Measure how often graders are right, print and write."""
+    if context.invoked_subcommand is not None:
+        return
+    logs.configure()
     scores = []
     for name in _chosen(sets, list(SETS), "--sets"):
         for arm in _chosen(arms, list(ARMS), "--arms"):
             scores.append(measure(name, ARMS[arm], graders))
+            log.info("%s: %s is done", name, arm)
     Console(width=160).print(show(scores))
     if wrong is not None:
         write_text(wrong, wrong_rows(scores))
     if output is not None:
         write_json(output / "accuracy.json", [score.figures() for score in scores])
+
+
+@app.command()
+def speed(
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for speed.json.")] = HERE,
+) -> None:
+    """Time grading on two cores against math-verify one by one, and reading answers off long texts."""
+    figures = {"grading": compare_speed(rounds), "extraction": extraction_times()}
+    Console(width=160).print(figures)
+    write_json(output / "speed.json", figures)
+
+
+@app.command()
+def load(
+    loops: Annotated[int, typer.Option(min=1, help="Busy loops beside the grading.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, help="Rows to grade.")] = ROWS,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for load.json.")] = HERE,
+) -> None:
+    """Grade the same rows on an idle machine and under load."""
+    figures = compare_under_load(loops, rows)
+    Console(width=160).print(figures)
+    write_json(output / "load.json", figures)
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def measure(name: str, arm: Arm, graders: Path) -> Score:
     try:
         cases = load_set(name)
     except FileNotFoundError as error:
-        return Score(name, arm.name, (), f"no {error.filename}")
+        return Score(name, arm.name, (), str(error))
     verdicts = judge(arm, cases, graders)
     if verdicts is None:
         return Score(name, arm.name, (), f"no environment {graders / str(arm.environment)}")

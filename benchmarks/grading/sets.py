@@ -39,6 +39,8 @@ def load_set(name: str) -> list[Case]:
 def _parquet(name: str) -> list[dict[str, object]]:
     import pyarrow.parquet as pq
 
+    if not (DATA / name).exists():
+        raise FileNotFoundError(f"{DATA / name}: no such file")
     rows: list[dict[str, object]] = pq.read_table(DATA / name).to_pylist()
     return rows
 
