@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 
@@ -64,7 +65,7 @@ class HTTPSegments:
             body["logit_bias"] = {str(token_id): BANNED for token_id in ban}
         if seed is not None:
             body["seed"] = seed
-        answer = await self.transport.ask(self.request_id, "/completions", body)
+        answer: Mapping[str, Any] = await self.transport.ask(self.request_id, "/completions", body)
         where = f"request {self.request_id!r}: {self.transport.base_url}/completions"
         try:
             choice = answer["choices"][0]
@@ -209,7 +210,7 @@ class SegmentedGenerator(AtEndpoint):
         return room if request.max_tokens is None else min(room, request.max_tokens)
 
     async def _ask_context(self, request_id: str) -> int:
-        answer = await self._transport.ask(request_id, "/models")
+        answer: Mapping[str, Any] = await self._transport.ask(request_id, "/models")
         try:
             # vLLM has it in the card, s1ray's server in the card's metadata.
             cards = {model["id"]: model.get("metadata", {}) | model for model in answer["data"]}

@@ -1,24 +1,31 @@
 """JSON over HTTP with retries, for the engines that talk to a server.
 
-Transient failures (no connection, a time-out, 408, 425, 429, 5xx) are retried a bounded number of times, with
-exponential back-off or after the server's Retry-After. A faulty request (other 4xx) is not.
+Transient failures (no connection, a time-out, 408, 425, 429, 5xx, a 200 that tells of an error, a body that cannot be
+read) are retried a bounded number of times, with exponential back-off or after the server's Retry-After. A faulty
+request (other 4xx) is not.
 """
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
+import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import httpx
 
-from s1ray.generation.base import GenerationError
+from s1ray.generation.answers import MAX_BODY, UnusableError, decode
+from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, Usage
 
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+T = TypeVar("T")
+
+RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 """Statuses of transient failures."""
 
 FIRST_PAUSE = 0.5
@@ -28,7 +35,13 @@ FIRST_PAUSE_BUSY = 5.0
 """The same after a 429 without Retry-After: quotas are counted in minutes."""
 
 MAX_PAUSE = 60.0
-"""Most seconds between two attempts, whatever Retry-After says."""
+"""Most seconds between two attempts, where the server does not say how long to wait."""
+
+MAX_WAIT = 3600.0
+"""Seconds that one request waits in all because the server says so; then it fails, in words."""
+
+SPREAD = 5.0
+"""Seconds within which requests go on after a common pause."""
 
 
 class Transport:
@@ -58,6 +71,8 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self._attempts = attempts
         self._timeout = timeout
+        self._key = api_key
+        self._pause = _Pause()
         self._client = httpx.AsyncClient(
             headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
             timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)),
@@ -69,42 +84,170 @@ class Transport:
         """Close the connections."""
         await self._client.aclose()
 
-    async def ask(self, request_id: str, path: str, body: Mapping[str, object] | None = None) -> Any:
-        """POST a body (GET without one); give the answer's JSON.
+    async def ask(
+        self,
+        request_id: str,
+        path: str,
+        body: Mapping[str, object] | None = None,
+        read: Callable[[Mapping[str, Any]], T] | None = None,
+        count: Callable[[Mapping[str, Any]], Usage] | None = None,
+        on_call: OnCall | None = None,
+    ) -> T:
+        """POST a body (GET without one); give what `read` makes of the answer's JSON object.
+
+        After a 429 all requests of this transport pause together, as long as the server says.
+
+        Args:
+            request_id: begins every message.
+            path: behind the base address.
+            body: sent as JSON.
+            read: raises UnusableError where the answer is of no use. None: the object itself.
+            count: the provider's count of tokens in an answer.
+            on_call: is told of every call.
 
         Raises:
-            GenerationError: no answer could be had; begins with `request_id`.
+            GenerationError: no answer could be had.
         """
-        url = f"{self.base_url}{path}"
-        problem = ""
-        for attempt in range(self._attempts):
-            pause: float | None = None
-            first = FIRST_PAUSE
+        url, waited = f"{self.base_url}{path}", 0.0
+        problem, attempt, number = "", 0, 0
+        while attempt < self._attempts:
+            await self._pause.over()
+            number += 1
+            call = _CallTold(request_id, number, on_call)
+            unusable: CallOutcome = "retried" if attempt + 1 < self._attempts else "failed"
             try:
-                async with asyncio.timeout(self._timeout):
-                    response = await self._client.request("GET" if body is None else "POST", url, json=body)
+                status, headers, content = await self._exchange(url, body)
             except (httpx.TimeoutException, TimeoutError):
                 problem = f"no answer within {self._timeout:g} s"
-            except httpx.TransportError as error:
+                call.end("lost", problem)
+            except httpx.DecodingError as error:
+                problem = f"the body does not decompress: {error}"
+                call.end(unusable, problem)
+            except UnusableError as error:
+                problem = str(error)
+                call.end(unusable, problem)
+            except httpx.RequestError as error:
                 problem = f"{type(error).__name__}: {error}"
+                call.end("lost", problem)
+            except BaseException as error:
+                call.end("lost", type(error).__name__)
+                raise
             else:
-                if response.is_success:
-                    try:
-                        return response.json()
-                    except ValueError:
-                        problem = f"status {response.status_code}, but no JSON: {response.text[:200]!r}"
-                else:
-                    problem = f"status {response.status_code}: {_message(response)}"
-                    if response.status_code not in RETRIED:
-                        raise GenerationError(f"request {request_id!r}: {url}: {problem}")
-                    pause = _retry_after(response)
-                    first = FIRST_PAUSE_BUSY if response.status_code == 429 else FIRST_PAUSE
-            if attempt + 1 < self._attempts:
-                # Jitter, so that clients that failed together do not retry together.
-                backoff = first * 2**attempt * random.uniform(0.5, 1.5)
-                await asyncio.sleep(min(MAX_PAUSE, backoff if pause is None else pause))
+                outcome = self._judge(status, content, read, count)
+                if not isinstance(outcome, _Problem):
+                    call.end("answered", None, outcome[1])
+                    return outcome[0]
+                problem = self._without_key(outcome.why)
+                if not outcome.transient:
+                    call.end("failed", problem, outcome.usage)
+                    raise GenerationError(f"request {request_id!r}: {url}: {problem}")
+                pause = _retry_after(headers) if status in RETRIED else None
+                told_to_wait = pause is not None and waited + pause <= MAX_WAIT
+                call.end("retried" if told_to_wait and status == 429 else unusable, problem, outcome.usage)
+                if pause is not None:
+                    waited += pause
+                    if waited > MAX_WAIT:
+                        raise GenerationError(
+                            f"request {request_id!r}: {url}: {problem}; the server asks to wait {pause:,.0f} s, more "
+                            f"than {MAX_WAIT:,.0f} s in all"
+                        )
+                    # Waiting as told costs no attempt: a busy hour must not fail the rows of that hour.
+                    await self._rest(pause, together=status == 429)
+                    attempt += status != 429
+                    continue
+                if status == 429:
+                    await self._backoff(FIRST_PAUSE_BUSY, attempt, together=True)
+                    attempt += 1
+                    continue
+            await self._backoff(FIRST_PAUSE, attempt)
+            attempt += 1
         tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)
+        problem = self._without_key(problem)
         raise GenerationError(f"request {request_id!r}: {url}: gave up after {tries}: {problem}")
+
+    async def _exchange(self, url: str, body: Mapping[str, object] | None) -> tuple[int, httpx.Headers, bytes]:
+        """Status, headers and decoded body of one call."""
+        async with (
+            asyncio.timeout(self._timeout),
+            self._client.stream("GET" if body is None else "POST", url, json=body) as response,
+        ):
+            parts, size = [], 0
+            async for part in response.aiter_bytes():
+                size += len(part)
+                if size > MAX_BODY:
+                    raise UnusableError(f"the body has more than {MAX_BODY:,} bytes")
+                parts.append(part)
+            return response.status_code, response.headers, b"".join(parts)
+
+    def _judge(
+        self,
+        status: int,
+        content: bytes,
+        read: Callable[[Mapping[str, Any]], T] | None,
+        count: Callable[[Mapping[str, Any]], Usage] | None,
+    ) -> tuple[T, Usage | None] | _Problem:
+        if not 200 <= status < 300:
+            return _Problem(f"status {status}: {_message(content, status)}", status in RETRIED)
+        usage: Usage | None = None
+        try:
+            answer = decode(content)
+            if count is not None and answer.get("usage"):
+                usage = count(answer)
+            result: Any = answer if read is None else read(answer)
+        except UnusableError as error:
+            return _Problem(f"status {status}, but {error}", error.transient, error.usage or usage)
+        return result, usage
+
+    async def _backoff(self, first: float, attempt: int, *, together: bool = False) -> None:
+        if attempt + 1 < self._attempts:
+            # Jitter, so that clients that failed together do not retry together.
+            await self._rest(min(MAX_PAUSE, first * 2**attempt * random.uniform(0.5, 1.5)), together=together)
+
+    async def _rest(self, seconds: float, *, together: bool) -> None:
+        if together:
+            # Every request waits before its next call, this one too.
+            self._pause.begin(seconds)
+        else:
+            await asyncio.sleep(seconds)
+
+    def _without_key(self, message: str) -> str:
+        """A server may repeat the key that it refuses."""
+        return message.replace(self._key, "(key)") if self._key else message
+
+
+@dataclass(frozen=True)
+class _Problem:
+    why: str
+    transient: bool
+    usage: Usage | None = None
+
+
+class _Pause:
+    """A pause that all requests of a transport keep; they go on one after the other, not all at once."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    def begin(self, seconds: float) -> None:
+        self._until = max(self._until, time.monotonic() + seconds)
+
+    async def over(self) -> None:
+        left = self._until - time.monotonic()
+        if left > 0:
+            await asyncio.sleep(left + random.uniform(0, min(left, SPREAD)))
+
+
+class _CallTold:
+    """Tells of a call when it is made, and once more when it has ended."""
+
+    def __init__(self, request_id: str, number: int, on_call: OnCall | None) -> None:
+        self._request_id, self._number, self._on_call = request_id, number, on_call
+        if on_call is not None:
+            on_call(Call(request_id, number, "sent"))
+
+    def end(self, outcome: CallOutcome, reason: str | None, usage: Usage | None = None) -> None:
+        if self._on_call is not None:
+            self._on_call(Call(self._request_id, self._number, outcome, usage, reason))
 
 
 class AtEndpoint:
@@ -158,27 +301,28 @@ class AtEndpoint:
         await self._transport.close()
 
 
-def _message(response: httpx.Response) -> str:
+def _message(content: bytes, status: int) -> str:
     """What the server says is wrong: OpenAI's `error.message` where there is one, else the body's beginning."""
     try:
-        body = response.json()
-    except ValueError:
-        return response.text[:300] or response.reason_phrase
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return content[:300].decode("utf-8", "replace") or httpx.codes.get_reason_phrase(status)
     error = body.get("error", body) if isinstance(body, dict) else body
     message = error.get("message") if isinstance(error, dict) else error
     return str(message if message is not None else body)[:1000]
 
 
-def _retry_after(response: httpx.Response) -> float | None:
+def _retry_after(headers: httpx.Headers) -> float | None:
     """Seconds to wait by the Retry-After header (seconds or a date); None: it says nothing that can be read."""
-    value = response.headers.get("retry-after")
+    value = headers.get("retry-after")
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

@@ -1,0 +1,156 @@
+"""What a server sent, checked: bodies are decoded and texts taken out of them, or it is said why they are of no use.
+
+A teacher or a proxy may send anything: another encoding than it says, half of a surrogate pair, a number where a text
+belongs. Each such answer is one request's error; none may end a run or reach a table.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from s1ray.generation.base import Usage
+
+MAX_BODY = 256 << 20
+"""Bytes of a body that are read."""
+TRANSIENT = (
+    "rate",
+    "limit",
+    "overload",
+    "busy",
+    "capacity",
+    "server",
+    "internal",
+    "timeout",
+    "unavailable",
+    "try again",
+)
+"""Words in an error's type, code or message that say it may pass."""
+LASTING = ("invalid", "authentication", "permission", "not_found", "insufficient_quota", "billing", "context_length")
+"""Words that say it will not."""
+
+WITHOUT_TEXT = ("text", "redacted", "encrypted", "summary", "signature")
+"""In the type of a part that may be empty."""
+
+
+class UnusableError(Exception):
+    """An answer is of no use; the message says why.
+
+    Attributes:
+        transient: asking again may help.
+        usage: what the provider counted for it all the same.
+    """
+
+    def __init__(self, why: str, *, transient: bool = True, usage: Usage | None = None) -> None:
+        super().__init__(why)
+        self.transient = transient
+        self.usage = usage
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body.
+
+    Raises:
+        UnusableError: it holds none, or one that says there was an error.
+    """
+    if len(body) > MAX_BODY:
+        raise UnusableError(f"the body has more than {MAX_BODY:,} bytes", transient=False)
+    try:
+        answer = json.loads(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UnusableError(f"the body is not UTF-8: {error}") from None
+    except RecursionError:
+        raise UnusableError("the body's JSON is nested too deeply") from None
+    except ValueError:
+        raise UnusableError(f"no JSON: {body[:200].decode('utf-8', 'replace')!r}") from None
+    if not isinstance(answer, dict):
+        raise UnusableError(f"the body is {_kind(answer)}, not an object")
+    if answer.get("error"):
+        raise error_in(answer)
+    return answer
+
+
+def error_in(answer: Mapping[str, Any]) -> UnusableError:
+    """The error that a body tells of (OpenAI's form, Anthropic's, or a text)."""
+    told = answer["error"]
+    fields = told if isinstance(told, dict) else {"message": told}
+    message = str(fields.get("message") or told)[:1000]
+    words = " ".join(str(fields.get(name) or "") for name in ("type", "code", "message")).lower()
+    lasting = any(word in words for word in LASTING) and not any(word in words for word in ("rate_limit", "overloaded"))
+    return UnusableError(f"an error in the answer: {message}", transient=not lasting)
+
+
+def text_of(value: object, field: str) -> str:
+    """A text, in one piece or in typed parts; None is an empty one.
+
+    Args:
+        value: a string, None, or a list of parts ({"type": "text", "text": ...}, strings).
+        field: its name, for messages.
+
+    Raises:
+        UnusableError: it is something else, or cannot be written as UTF-8.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return "".join(_part(part, f"{field}[{place}]") for place, part in enumerate(value))
+    if not isinstance(value, str):
+        raise UnusableError(f"{field} is {_kind(value)}, not a text")
+    return storable(value, field)
+
+
+def storable(text: str, field: str) -> str:
+    """The text, if UTF-8 and Parquet can hold it.
+
+    Raises:
+        UnusableError: it holds half of a surrogate pair.
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UnusableError(f"{field} holds half of a surrogate pair at character {error.start}") from None
+    return text
+
+
+def whole(value: object, field: str) -> int:
+    """A count; None is 0.
+
+    Raises:
+        UnusableError: it is no whole number, or negative.
+    """
+    if value is None:
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 53:
+        raise UnusableError(f"{field} is {_kind(value)}, not a count", transient=False)
+    return value
+
+
+def mapping(value: object, field: str) -> Mapping[str, Any]:
+    """An object; None is an empty one.
+
+    Raises:
+        UnusableError: it is something else.
+    """
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UnusableError(f"{field} is {_kind(value)}, not an object")
+    return value
+
+
+def _part(part: object, field: str) -> str:
+    if isinstance(part, str):
+        return storable(part, field)
+    fields = mapping(part, field)
+    for name in ("text", "thinking", "reasoning", "summary", "content", "refusal"):
+        if fields.get(name) is not None:
+            return text_of(fields[name], f"{field}.{name}")
+    if not fields or any(word in str(fields.get("type")) for word in WITHOUT_TEXT):
+        return ""
+    raise UnusableError(f"{field} is an object that holds no text")
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
