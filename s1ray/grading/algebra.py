@@ -24,6 +24,9 @@ DIGITS = 60
 """Of evaluation; `AGREE` of them must agree."""
 AGREE = sympy.Float(10, DIGITS) ** -45
 POINTS = 10
+STEP_POINTS = 80
+"""The same for functions with steps, which agree at most points."""
+_STEPS = (sympy.floor, sympy.ceiling, sympy.Mod, sympy.sign)
 ENOUGH = 4
 """Points where both expressions are real, at least, for a yes."""
 
@@ -37,6 +40,8 @@ _COUNTERS = frozenset("nmkjNMK")
 _DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?!\d)")
 _REPEATING = re.compile(r"\d*\.\d*\\(?:overline|bar)\{\d+\}")
 _DEGREES = re.compile(r"(\([^()]*\)|\\frac\{[^{}]*\}\{[^{}]*\}|[\d.]+|\\?[A-Za-z]+)\^\{\\circ\}")
+_BASED = re.compile(r"\d_")
+"""A numeral with a base, which the parser would drop."""
 _THOUSANDS = re.compile(r"(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,])")
 
 
@@ -93,7 +98,7 @@ def expression(text: str) -> Any:
     text = _DEGREES.sub(r"(\1\\cdot \\frac{\\pi}{180})", text).replace("\\$", "")
     text = re.sub(r"(?<=[\d}\)])%", "\\\\cdot \\\\frac{1}{100}", text)
     text = re.sub(r"(?<=[A-Za-z])'+", lambda match: "_{" + "p" * len(match[0]) + "}", text)
-    if not text.strip() or "\\ldots" in text:
+    if not text.strip() or "\\ldots" in text or _BASED.search(text):
         raise UnreadableError(text)
     try:
         read = latex2sympy(text, normalization_config=None, conversion_config=_READING)
@@ -119,7 +124,8 @@ def _same(one: Any, other: Any) -> bool:
     if not symbols:
         return _same_constant(one, other)
     real, complex_, compared = 0, 0, []
-    for point in _points(symbols):
+    steps = one.has(*_STEPS) or other.has(*_STEPS)
+    for point in _points(symbols, STEP_POINTS if steps else POINTS):
         left, right = _value(one, point), _value(other, point)
         if left is None or right is None:
             continue
@@ -192,11 +198,11 @@ def _agree(left: Any, right: Any) -> bool:
     return bool(abs(left - right) <= AGREE * max(abs(left), abs(right)))
 
 
-def _points(symbols: list[Any]) -> list[dict[Any, Any]]:
+def _points(symbols: list[Any], count: int = POINTS) -> list[dict[Any, Any]]:
     """The same points each time: small rationals of both signs, whole numbers for counters."""
     source = random.Random(1)
     points = []
-    for index in range(POINTS):
+    for index in range(count):
         point = {}
         for symbol in symbols:
             if str(symbol) in _COUNTERS:

@@ -129,7 +129,7 @@ _SAME_WORD = {
 _REALS = re.compile(
     r"\\mathbb\{R\}|(?:the )?(?:set of )?all real(?: numbers?| values)?|all reals|real numbers|ℝ", re.IGNORECASE
 )
-_BASE = re.compile(r"(?P<digits>[0-9A-Za-z]+)_\{?(?P<base>\d{1,2})\}?")
+_BASE = re.compile(r"(?P<digits>-?[0-9A-Za-z]+(?:\.[0-9A-Za-z]+)?)_\{?(?P<base>\d{1,2})\}?")
 _BASE_WORDS = re.compile(r"(?P<digits>[0-9A-Za-z]+) (?:in )?base (?P<base>\d{1,2})", re.IGNORECASE)
 _NAME = re.compile(
     r"\s*((?:[a-zA-Z]|\\[a-zA-Z]+)(?:_\{?\w{1,4}\}?|')?(?:\((?:[a-zA-Z]|\\[a-zA-Z]+)(?:,[ a-zA-Z]+)?\))?"
@@ -245,7 +245,8 @@ def _based(text: str, depth: int) -> Value | None:
     match = _BASE.fullmatch(text.replace(" ", "")) or _BASE_WORDS.fullmatch(text)
     if match is None or not re.search(r"\d", match["digits"]):
         return None
-    return Based(match["digits"].upper().lstrip("0") or "0", int(match["base"]))
+    sign, digits = ("-", match["digits"][1:]) if match["digits"][0] == "-" else ("", match["digits"])
+    return Based(sign + (digits.upper().lstrip("0") or "0"), int(match["base"]))
 
 
 def _matrix(text: str, depth: int) -> Value | None:

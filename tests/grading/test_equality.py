@@ -5,6 +5,12 @@ import pytest
 from s1ray.grading import grade
 
 CASES = [
+    ("-221_3", r"\boxed{-221_4}", False),
+    ("-221_3", r"\boxed{-221_{3}}", True),
+    ("-221_3", r"\boxed{-221}", True),
+    ("52_8+1", r"\boxed{52_9+1}", False),
+    (r"\lfloor\frac{2n-1}{5}\rfloor", r"\boxed{\lfloor\frac{2n-2}{5}\rfloor}", False),
+    (r"\lfloor\frac{2n-1}{5}\rfloor", r"\boxed{\lfloor (2n-1)/5\rfloor}", True),
     ("10^{-12}", r"\boxed{0}", False),
     (r"\frac{1}{2^{99}}", r"\boxed{\frac{1}{2^{98}}}", False),
     ("0", r"\boxed{10^{-12}}", False),
