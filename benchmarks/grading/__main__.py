@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.grading.accuracy import Score, measure, wrong_rows
+from benchmarks.grading.accuracy import Score, markdown, measure, wrong_rows
 from benchmarks.grading.arms import ARMS
 from benchmarks.grading.load import ROWS, compare_under_load
 from benchmarks.grading.sets import SETS
@@ -66,6 +66,7 @@ def main(
     graders: Annotated[Path, typer.Option(help="Folder of the other graders' virtual environments.")] = Path("graders"),
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for accuracy.json.")] = None,
     wrong: Annotated[Path | None, typer.Option(help="Write the rows that ours gets wrong here (Markdown).")] = None,
+    markdown_table: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Measure how often graders are right, print and write."""
     if context.invoked_subcommand is not None:
@@ -76,7 +77,10 @@ def main(
         for arm in _chosen(arms, list(ARMS), "--arms"):
             scores.append(measure(name, ARMS[arm], graders))
             log.info("%s: %s is done", name, arm)
-    Console(width=160).print(show(scores))
+    if markdown_table:
+        typer.echo(markdown(scores))
+    else:
+        Console(width=160).print(show(scores))
     if wrong is not None:
         write_text(wrong, wrong_rows(scores))
     if output is not None:

@@ -108,5 +108,25 @@ def wrong_rows(scores: Sequence[Score]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def markdown(scores: Sequence[Score]) -> str:
+    """A row a set, a column a grader: wrong answers called right, right ones called wrong, and without a verdict."""
+    arms = list(dict.fromkeys(score.arm for score in scores))
+    lines = ["| set | cases | " + " | ".join(arms) + " |", "|---|---|" + "---|" * len(arms)]
+    for name in dict.fromkeys(score.set for score in scores):
+        found = {score.arm: score for score in scores if score.set == name}
+        cells = [_cell(found[arm]) if arm in found else "" for arm in arms]
+        lines.append(f"| {name} | {max(score.cases for score in found.values()):,} | " + " | ".join(cells) + " |")
+    seconds = [sum(score.seconds for score in scores if score.arm == arm) for arm in arms]
+    lines.append("| seconds for all, one by one | | " + " | ".join(f"{value:.0f}" for value in seconds) + " |")
+    return "\n".join(lines)
+
+
+def _cell(score: Score) -> str:
+    if score.missing:
+        return "–"
+    counts = f"{score.false_positives:,} / {score.false_negatives:,}"
+    return counts + (f" / {score.undecided:,}" if score.undecided else "")
+
+
 def _said(verdict: Verdict) -> bool | None:
     return {"correct": True, "incorrect": False}.get(verdict.verdict)

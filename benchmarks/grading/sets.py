@@ -89,6 +89,8 @@ def _r1_distill() -> Iterator[Case]:
 
 def _math_solutions() -> Iterator[Case]:
     for row in _parquet("math_12500.parquet"):
+        if not str(row["answer"]).strip():
+            continue
         yield Case(str(row["answer"]), str(row["solution"]), True, f"{row['subject']} level {row['level']}")
 
 

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import AfterValidator
 
@@ -30,6 +30,7 @@ if the spelling differs."""
 Verdict = Literal["correct", "incorrect", "unparsable", "undecided", "no gold"]
 """What grading can come to. "unparsable": no answer can be read off the text. "undecided": the comparison ended at a
 limit of time, memory or length, twice. "no gold": there is no reference answer to compare with."""
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Grade:
     graded_by: str
     """Of `grade`: "exact", "numeric", "choice", "symbolic" and others, with ", from last_line" if the answer is a
     guess. Another grader uses words of its own."""
+
+    def __post_init__(self) -> None:
+        # Of a grader that still says True or False, every answer would be undecided.
+        if self.verdict not in VERDICTS:
+            raise TypeError(f"the verdict of a Grade is one of {', '.join(VERDICTS)}, not {self.verdict!r}")
 
     @property
     def correct(self) -> bool | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.grading import accuracy, arms, load, sets
-from benchmarks.grading.accuracy import measure, wrong_rows
+from benchmarks.grading.accuracy import markdown, measure, wrong_rows
 from benchmarks.grading.arms import ARMS, Arm, judge
 from benchmarks.grading.sets import Case
 from benchmarks.grading.speed import TEXTS, extraction_times, slope
@@ -54,6 +54,7 @@ def test_rows_are_counted_against_their_labels(grader: Arm, tmp_path: Path, monk
     assert (score.cases, score.right, score.false_positives, score.false_negatives) == (5, 1, 1, 1)
     assert (score.undecided, score.wrong) == (2, 2)
     assert "| any | odd | a \\| b | '3' | '3' | incorrect | correct | 3 |" in wrong_rows([score])
+    assert "| any | 5 | 1 / 1 / 2 |" in markdown([score])
     assert json.loads(json.dumps(score.figures()))["right"] == 1
 
 

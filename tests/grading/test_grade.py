@@ -130,3 +130,8 @@ def test_a_grader_of_ones_own_is_one_function() -> None:
         find_grader("rulse")
     with pytest.raises(InputError, match="is a str, not a function"):
         find_grader(f"{__name__}:__name__")
+
+
+def test_a_grader_of_older_times_is_told_what_a_verdict_is() -> None:
+    with pytest.raises(TypeError, match="is one of correct, incorrect, unparsable, undecided, no gold, not True"):
+        Grade(True, "7", "exact")  # type: ignore[arg-type]
