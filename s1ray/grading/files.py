@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray import __version__
-from s1ray.errors import InputError
+from s1ray.errors import InputError, S1rayError
 from s1ray.grading.grade import Grade, find_grader
 from s1ray.grading.many import Answer, Pool
 from s1ray.grading.rows import Job, Record, check, part_count, read_part
@@ -251,7 +251,7 @@ def _on_cluster(parts: _Parts, missing: Sequence[int], workers: int | None) -> N
                 for batch in batches:
                     for problem in batch.column("problem").to_pylist():
                         if problem is not None:
-                            raise RunError(f"{parts.job.source}: {problem}; what is done is kept: run again to go on")
+                            raise RunError(f"{problem}; what is done is kept: run again to go on")
                         done += 1
         except ray.exceptions.RayError as error:
             raise RunError(
@@ -278,6 +278,10 @@ class _Grading:
             return None
         try:
             self._parts.grade(index, self._pool, Counter())
+        except S1rayError as error:
+            return str(error)
         except Exception as error:
-            return f"part {index}: {type(error).__name__}: {error}"
+            # With its traceback it would reach the user wrapped in Ray's and Ray Data's own.
+            log.exception("grade: part %d failed", index)
+            return f"{self._parts.job.source}: part {index}: {type(error).__name__}: {error}"
         return None

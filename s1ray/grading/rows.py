@@ -151,7 +151,7 @@ class _readable:
 
         # pyarrow's read errors are OSErrors, too.
         if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error | pa.ArrowException | OSError):
-            raise InputError(f"{self._path}: cannot be read to its end: {error}") from error
+            raise InputError(f"{self._path}: cannot be read to its end: {' '.join(str(error).split())}") from error
 
 
 def _lines(job: Job, start: int, stop: int | None) -> Iterator[Record]:
