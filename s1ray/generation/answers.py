@@ -14,21 +14,8 @@ from s1ray.generation.base import Usage
 
 MAX_BODY = 256 << 20
 """Bytes of a body that are read."""
-TRANSIENT = (
-    "rate",
-    "limit",
-    "overload",
-    "busy",
-    "capacity",
-    "server",
-    "internal",
-    "timeout",
-    "unavailable",
-    "try again",
-)
-"""Words in an error's type, code or message that say it may pass."""
 LASTING = ("invalid", "authentication", "permission", "not_found", "insufficient_quota", "billing", "context_length")
-"""Words that say it will not."""
+"""Words in an error's type, code or message that say it will not pass."""
 
 WITHOUT_TEXT = ("text", "redacted", "encrypted", "summary", "signature")
 """In the type of a part that may be empty."""

@@ -18,6 +18,14 @@ from s1ray.generation.transport import AtEndpoint
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 
+FINISH_REASONS = {
+    "": "unknown",
+    **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "completed"), "stop"),
+    **dict.fromkeys(("max_tokens", "max_output_tokens", "max_length", "model_length"), "length"),
+    **dict.fromkeys(("safety", "recitation", "SAFETY", "RECITATION"), "content_filter"),
+}
+"""Other servers' words for the same."""
+
 RETRIED_REASONS = frozenset({"insufficient_system_resource", "abort", "error"})
 """Finish reasons that are the server's fault: asked again, as far as attempts go; the last answer stays as it is."""
 
@@ -129,7 +137,7 @@ class HTTPGenerator(AtEndpoint):
         if "thinking_tokens" not in ours:
             thinking_tokens = usage.reasoning_tokens or 0
         raw = choice.get("finish_reason")
-        finish_reason = "refusal" if refused else raw if isinstance(raw, str) and raw else "unknown"
+        finish_reason = "refusal" if refused else FINISH_REASONS.get(raw, raw) if isinstance(raw, str) else "unknown"
         rest = max(0, usage.completion_tokens - thinking_tokens)
         answer_tokens = whole(ours["answer_tokens"], "answer_tokens") if "answer_tokens" in ours else rest
         ids, version = choice.get("token_ids"), answer.get("model")

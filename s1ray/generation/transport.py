@@ -12,6 +12,7 @@ import email.utils
 import json
 import math
 import random
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
+from s1ray.errors import InputError
 from s1ray.generation.answers import MAX_BODY, UnusableError, decode
 from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, Usage
 
@@ -39,6 +41,11 @@ MAX_PAUSE = 60.0
 
 MAX_WAIT = 3600.0
 """Seconds that one request waits in all because the server says so; then it fails, in words."""
+
+EMPTY = ("insufficient_quota", "exceeded your current quota", "billing", "insufficient balance")
+"""Words of a 429 that waiting does not help: the account is empty."""
+
+JSON = {"Content-Type": "application/json"}
 
 SPREAD = 5.0
 """Seconds within which requests go on after a common pause."""
@@ -68,6 +75,11 @@ class Transport:
     ) -> None:
         if attempts < 1:
             raise ValueError(f"attempts must be at least 1, got {attempts}")
+        if api_key is not None and not re.fullmatch(r"[!-~]+", api_key):
+            raise InputError(
+                f"the API key for {base_url} is empty or holds a space, a line break or a character that is not ASCII; "
+                "give it without what stands around it"
+            )
         self.base_url = base_url.rstrip("/")
         self._attempts = attempts
         self._timeout = timeout
@@ -109,14 +121,21 @@ class Transport:
             GenerationError: no answer could be had.
         """
         url, waited = f"{self.base_url}{path}", 0.0
+        try:
+            sent = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise GenerationError(f"request {request_id!r}: it cannot be written as JSON in UTF-8: {error}") from None
         problem, attempt, number = "", 0, 0
         while attempt < self._attempts:
             await self._pause.over()
             number += 1
-            call = _CallTold(request_id, number, on_call)
+            call = _CallTold(request_id, number, on_call, self._without_key)
             unusable: CallOutcome = "retried" if attempt + 1 < self._attempts else "failed"
             try:
-                status, headers, content = await self._exchange(url, body)
+                status, headers, content = await self._exchange(url, sent)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                problem = f"{type(error).__name__}: {error}"
+                call.end(unusable, problem)
             except (httpx.TimeoutException, TimeoutError):
                 problem = f"no answer within {self._timeout:g} s"
                 call.end("lost", problem)
@@ -143,7 +162,9 @@ class Transport:
                     raise GenerationError(f"request {request_id!r}: {url}: {problem}")
                 pause = _retry_after(headers) if status in RETRIED else None
                 told_to_wait = pause is not None and waited + pause <= MAX_WAIT
-                call.end("retried" if told_to_wait and status == 429 else unusable, problem, outcome.usage)
+                beyond = pause is not None and not told_to_wait
+                ending: CallOutcome = "failed" if beyond else "retried" if told_to_wait and status == 429 else unusable
+                call.end(ending, problem, outcome.usage)
                 if pause is not None:
                     waited += pause
                     if waited > MAX_WAIT:
@@ -165,11 +186,11 @@ class Transport:
         problem = self._without_key(problem)
         raise GenerationError(f"request {request_id!r}: {url}: gave up after {tries}: {problem}")
 
-    async def _exchange(self, url: str, body: Mapping[str, object] | None) -> tuple[int, httpx.Headers, bytes]:
+    async def _exchange(self, url: str, body: bytes | None) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and decoded body of one call."""
         async with (
             asyncio.timeout(self._timeout),
-            self._client.stream("GET" if body is None else "POST", url, json=body) as response,
+            self._client.stream("GET" if body is None else "POST", url, content=body, headers=JSON) as response,
         ):
             parts, size = [], 0
             async for part in response.aiter_bytes():
@@ -187,7 +208,9 @@ class Transport:
         count: Callable[[Mapping[str, Any]], Usage] | None,
     ) -> tuple[T, Usage | None] | _Problem:
         if not 200 <= status < 300:
-            return _Problem(f"status {status}: {_message(content, status)}", status in RETRIED)
+            message = _message(content, status)
+            empty = status == 429 and any(word in message.lower() for word in EMPTY)
+            return _Problem(f"status {status}: {message}", status in RETRIED and not empty)
         usage: Usage | None = None
         try:
             answer = decode(content)
@@ -196,6 +219,8 @@ class Transport:
             result: Any = answer if read is None else read(answer)
         except UnusableError as error:
             return _Problem(f"status {status}, but {error}", error.transient, error.usage or usage)
+        except RecursionError:
+            return _Problem(f"status {status}, but the answer is nested too deeply", True, usage)
         return result, usage
 
     async def _backoff(self, first: float, attempt: int, *, together: bool = False) -> None:
@@ -232,21 +257,24 @@ class _Pause:
         self._until = max(self._until, time.monotonic() + seconds)
 
     async def over(self) -> None:
-        left = self._until - time.monotonic()
-        if left > 0:
+        # While one waits, another may be told to wait longer.
+        until = 0.0
+        while until < self._until and (left := self._until - time.monotonic()) > 0:
+            until = self._until
             await asyncio.sleep(left + random.uniform(0, min(left, SPREAD)))
 
 
 class _CallTold:
     """Tells of a call when it is made, and once more when it has ended."""
 
-    def __init__(self, request_id: str, number: int, on_call: OnCall | None) -> None:
-        self._request_id, self._number, self._on_call = request_id, number, on_call
+    def __init__(self, request_id: str, number: int, on_call: OnCall | None, without_key: Callable[[str], str]) -> None:
+        self._request_id, self._number, self._on_call, self._without_key = request_id, number, on_call, without_key
         if on_call is not None:
             on_call(Call(request_id, number, "sent"))
 
     def end(self, outcome: CallOutcome, reason: str | None, usage: Usage | None = None) -> None:
         if self._on_call is not None:
+            reason = None if reason is None else self._without_key(reason)
             self._on_call(Call(self._request_id, self._number, outcome, usage, reason))
 
 
@@ -309,7 +337,9 @@ def _message(content: bytes, status: int) -> str:
         return content[:300].decode("utf-8", "replace") or httpx.codes.get_reason_phrase(status)
     error = body.get("error", body) if isinstance(body, dict) else body
     message = error.get("message") if isinstance(error, dict) else error
-    return str(message if message is not None else body)[:1000]
+    code = error.get("code") if isinstance(error, dict) else None
+    said = str(message if message is not None else body)[:1000]
+    return f"{said} ({code})" if isinstance(code, str) and code not in said else said
 
 
 def _retry_after(headers: httpx.Headers) -> float | None:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from s1ray.errors import InputError
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
 from s1ray.generation import transport as transport_module
 from s1ray.generation.base import Call
@@ -355,3 +356,38 @@ def test_any_answer_is_a_completion_or_one_requests_error(
         except GenerationError:
             continue
         assert (row.thinking + row.answer + row.finish_reason).encode("utf-8") is not None
+
+
+def test_a_key_with_a_line_break_is_refused_without_being_shown() -> None:
+    with pytest.raises(InputError, match="holds a space, a line break") as raised:
+        ask(lambda request: httpx.Response(200), api_key="topsecret\n")
+    assert "topsecret" not in str(raised.value)
+
+
+def test_a_prompt_that_utf8_cannot_write_and_a_deeply_nested_answer_are_one_requests_errors() -> None:
+    request = GenerationRequest(id="q-0", messages=[{"role": "user", "content": "half \ud83d"}])
+    with pytest.raises(GenerationError, match="request 'q-0': it cannot be written"):
+        ask(lambda sent: httpx.Response(200, json=chat_answer()), request)
+    content = b'{"choices": [{"message": {"content": ' + b"[" * 400 + b"]" * 400 + b"}}]}"
+    deep = b'{"choices": [{"message": {"content": ' + b'[{"content": ' * 400 + b'"4"' + b"}]" * 400 + b"}}]}"
+    for body in (content, deep):
+        told: list[Call] = []
+        with pytest.raises(GenerationError):
+            ask(lambda sent, body=body: httpx.Response(200, content=body), attempts=1, on_call=told.append)  # type: ignore[misc]
+        assert [call.outcome for call in told] == ["sent", "failed"]
+
+
+def test_an_empty_account_is_not_waited_for(pauses: list[float]) -> None:
+    error = {"message": "You exceeded your plan", "code": "insufficient_quota"}
+    answer = httpx.Response(429, json={"error": error}, headers={"retry-after": "600"})
+    with pytest.raises(GenerationError, match="insufficient_quota"):
+        ask(lambda request: answer)
+    assert not pauses
+
+
+def test_a_call_whose_wait_is_too_long_is_told_as_failed_and_reasons_hold_no_key() -> None:
+    told: list[Call] = []
+    answer = httpx.Response(429, json={"error": {"message": "key sk-1 is busy"}}, headers={"retry-after": "9999"})
+    with pytest.raises(GenerationError, match="more than 3,600 s"):
+        ask(lambda request: answer, api_key="sk-1", on_call=told.append)
+    assert [(call.outcome, call.reason) for call in told][-1] == ("failed", "status 429: key (key) is busy")
