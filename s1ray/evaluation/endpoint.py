@@ -13,6 +13,7 @@ import httpx
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.evaluation.config import Endpoint, ServedModel
+from s1ray.generation.answers import UnusableError, decode
 from s1ray.generation.segmented import BANNED
 
 
@@ -140,7 +141,7 @@ def _ask(
         response = client.request(method, url, json=body)
     except httpx.TimeoutException:
         raise UnreachableError(f"{url}: no answer within {endpoint.timeout:g} s") from None
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise UnreachableError(
             f"{url}: no server answers ({error}); start one (`serve run serve_config.yaml`) or set endpoint.base_url"
         ) from None
@@ -149,7 +150,7 @@ def _ask(
     if not response.is_success:
         raise UnreachableError(f"{url}: status {response.status_code}: {response.text[:300]}")
     try:
-        answer: object = response.json()
-    except ValueError:
-        raise UnreachableError(f"{url}: no JSON, so no OpenAI-compatible server: {response.text[:200]!r}") from None
+        answer: object = decode(response.content)
+    except UnusableError as error:
+        raise UnreachableError(f"{url}: no answer of an OpenAI-compatible server: {error}") from None
     return answer

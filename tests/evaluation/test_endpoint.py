@@ -65,8 +65,17 @@ def test_a_good_endpoint_passes_with_one_small_request_a_model(monkeypatch: pyte
         (answering(completion={"object": "x"}), ConnectionError, "no completion"),
         (answering(status=401), ConfigError, "status 401, the key is refused"),
         (answering(status=502), ConnectionError, "status 502"),
+        (
+            httpx.MockTransport(lambda request: httpx.Response(200, json={"error": {"message": "starting up"}})),
+            ConnectionError,
+            "an error in the answer: starting up",
+        ),
         (httpx.MockTransport(lambda request: httpx.Response(200, text="<html>")), ConnectionError, "no JSON"),
-        (httpx.MockTransport(lambda request: httpx.Response(200, json=[])), ConnectionError, "no list of models"),
+        (
+            httpx.MockTransport(lambda request: httpx.Response(200, json=[])),
+            ConnectionError,
+            "the body is a list, not an object",
+        ),
     ],
 )
 def test_a_bad_endpoint_is_refused_with_what_to_do(
