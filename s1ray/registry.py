@@ -147,7 +147,7 @@ BENCHMARKS: Registry[Any] = Registry("benchmark", "s1ray.benchmarks", {})
 TEACHERS: Registry[type[BaseModel]] = Registry(
     "teacher",
     "s1ray.teachers",
-    {"vllm": "s1ray.traces.teachers:VLLMTeacher", "openai": "s1ray.traces.teachers:OpenAITeacher"},
+    {"vllm": "s1ray.traces.language_models:VLLMTeacher", "openai": "s1ray.traces.language_models:OpenAITeacher"},
 )
 """Who writes traces: config classes derived from `s1ray.traces.teachers.Teacher`."""
 

@@ -77,8 +77,20 @@ class Trace:
     finish_reason: str
     """"stop", or "length" where the teacher was cut."""
     correct: bool | None = None
-    """None: not graded."""
+    """None: not graded, or nobody can say."""
     graded_by: str | None = None
+    verdict: str | None = None
+    """One of `s1ray.grading.Verdict`. None: not graded, or written by an older version."""
+    sampling: str | None = None
+    """JSON: how it was sampled (temperature, seed, ...). None: the teacher does not say."""
+    model_version: str | None = None
+    """What the provider says has answered."""
+    prompt_tokens: int | None = None
+    """As the provider counts, like the next two, in its own tokens. None: it does not."""
+    cached_tokens: int | None = None
+    """Of the prompt's, read from a cache."""
+    completion_tokens: int | None = None
+    """Reasoning included."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

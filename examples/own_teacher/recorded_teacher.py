@@ -7,10 +7,11 @@ counting, grading and keeping as fresh ones, and training finds them in the same
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s1ray.errors import InputError, MissingError
+from s1ray.generation.base import OnCall
 from s1ray.schemas import question_id
 from s1ray.traces.teachers import Ask, Response, Teacher
 
@@ -60,10 +61,14 @@ class Recorder:
     def __init__(self, traces: dict[str, Response]) -> None:
         self._traces = traces
 
-    def respond(self, asks: Sequence[Ask]) -> list[Response]:
-        """One response per ask, in order; one that cannot be had carries an error and does not end the run."""
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        """Each ask with its response; one that cannot be had carries an error and does not end the run.
+
+        `calls` is for teachers that pay for their calls.
+        """
         missing = Response(finish_reason="error", error="no trace was recorded for this question")
-        return [self._traces.get(ask.question.id, missing) if ask.sample == 0 else missing for ask in asks]
+        for ask in asks:
+            yield ask, self._traces.get(ask.question.id, missing) if ask.sample == 0 else missing
 
     def close(self) -> None:
         """Nothing to release."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import collections.abc
+import queue
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
@@ -41,8 +43,19 @@ class BlockingGenerator:
 
     def complete(self, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """Completions in the order of the requests; one that failed holds the message in `error`."""
-        found = self._run(self._complete(requests))
+        found = {completion.id: completion for completion in self.stream(requests)}
         return [found[request.id] for request in requests]
+
+    def stream(self, requests: Sequence[GenerationRequest]) -> collections.abc.Generator[Completion]:
+        """Completions in the order in which they finish; leaving the loop early cancels what is in flight."""
+        found: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
+        work = asyncio.run_coroutine_threadsafe(self._complete(requests, found), self._loop)
+        try:
+            while (completion := found.get()) is not None:
+                yield completion
+            work.result()
+        finally:
+            work.cancel()
 
     def close(self) -> None:
         """Release the generator and end the thread."""
@@ -58,9 +71,14 @@ class BlockingGenerator:
     ) -> None:
         self.close()
 
-    async def _complete(self, requests: Sequence[GenerationRequest]) -> dict[str, Completion]:
-        completions = complete_all(self._generator, requests, concurrency=self._concurrency)
-        return {completion.id: completion async for completion in completions}
+    async def _complete(
+        self, requests: Sequence[GenerationRequest], found: queue.SimpleQueue[Completion | None]
+    ) -> None:
+        try:
+            async for completion in complete_all(self._generator, requests, concurrency=self._concurrency):
+                found.put(completion)
+        finally:
+            found.put(None)
 
     def _run(self, coroutine: Coroutine[None, None, T]) -> T:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from s1ray.curation.sources import Source
 from s1ray.errors import InputError
-from s1ray.generation.base import request_seed
+from s1ray.generation.base import OnCall, request_seed
 from s1ray.miniature.pool import build_benchmark, build_pool
 from s1ray.miniature.teacher import ProceduralTeacher as Procedure
 from s1ray.schemas import Question
@@ -56,8 +56,9 @@ class _Procedural:
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
-    def respond(self, asks: Sequence[Ask]) -> list[Response]:
-        return [self._respond(ask) for ask in asks]
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        for ask in asks:
+            yield ask, self._respond(ask)
 
     def close(self) -> None:
         pass

@@ -16,7 +16,7 @@ from s1ray.traces.teachers import Teacher
 class TracesConfig(StageConfig):
     """The trace stage: questions -> teacher -> grading -> traces."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"output", "questions", "max_failed_share"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"output", "questions", "shard_rows", "max_failed_share"})
 
     questions: str
     """Parquet file or folder of Question rows."""
@@ -33,10 +33,12 @@ class TracesConfig(StageConfig):
     wrong: Literal["keep", "drop"] = "keep"
     """Traces whose answer is wrong. s1 keeps them: nearly half of its thousand are wrong, and they still teach."""
     truncated: Literal["keep", "drop"] = "drop"
-    """Traces that the teacher's token limit cut: they teach the student to stop in mid-sentence."""
+    """Traces that the teacher's token limit cut: they teach the student to stop in mid-sentence. Refusals, and traces
+    that are incomplete for other reasons, are dropped in any case."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longer traces (thinking and attempt, in the student's tokens) are dropped."""
     shard_rows: int = Field(default=256, ge=1)
-    """Traces that are asked for and written together: what a killed job can lose."""
+    """Traces that are counted and graded together."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
-    """Share of failed requests above which the run fails; run it again to repeat them. Below it, they are dropped."""
+    """Share of requests that may have failed three times; above it, the run fails, and the next one repeats them. Below
+    it, they are dropped."""

@@ -1,20 +1,18 @@
 """The trace stage, from questions to `traces.parquet`.
 
-    questions -> shards of asks -> teacher (Ray Data, actors) -> counting and grading (Ray Data) -> traces.parquet,
+    questions -> asks -> teacher (Ray Data, actors) -> responses/ -> counting and grading (Ray Data) -> traces.parquet,
     dropped.parquet
 
-Shards keep what the teacher wrote until the run is complete, so a run that was killed asks only for what is missing.
-Both outputs are sorted by id.
+The ledger in `responses/` keeps every response as it comes and stays, so a run that was killed asks only for what is
+missing, and nothing is paid for twice. Both outputs are sorted by id.
 """
 
 from __future__ import annotations
 
 import contextlib
-import functools
+import json
 import logging
-import shutil
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,10 +22,11 @@ from s1ray.generation.lengths import length_counter
 from s1ray.grading import check_references, find_grader, kind_of
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Question, Trace, arrow_schema, read_table, write_table
-from s1ray.shards import check_failures, map_shards, quiet_ray_data
+from s1ray.shards import quiet_ray_data
 from s1ray.stages import Stage
+from s1ray.traces.collect import ASKED, collect
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.teachers import Ask
+from s1ray.traces.ledger import Answer, Ledger, Place, read_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,12 +35,10 @@ log = logging.getLogger("s1ray")
 
 TRACES = "traces.parquet"
 DROPPED = "dropped.parquet"
-CUT = frozenset({"length", "content_filter", "insufficient_system_resource", "abort"})
-"""Finish reasons of incomplete responses."""
-SHARDS = "shards"
-"""Folder of what the teacher wrote; deleted when the run is complete."""
-ASKED = ("question", "answer", "domain", "metadata")
-"""Columns of a question, besides its id, that the teacher and the grader get."""
+RESPONSES = "responses"
+"""Folder of the ledger."""
+REFUSED = frozenset({"refusal", "content_filter"})
+"""Finish reasons of responses that the teacher or its provider would not give."""
 PIECE = 4096
 """Rows that are gathered at a time; with the longest traces, about 600 MB."""
 
@@ -55,10 +52,7 @@ def plan(config: TracesConfig) -> list[str]:
     config.teacher.check()
     length_counter(config.tokenizer)
     questions = len(_questions(config))
-    lines = [
-        f"{questions:,} questions, {config.samples} trace(s) each, by {config.teacher.label}",
-        f"{-(-questions * config.samples // config.shard_rows):,} shards of {config.shard_rows:,} traces",
-    ]
+    lines = [f"{questions:,} questions, {config.samples} trace(s) each, by {config.teacher.label}"]
     tokens = config.teacher.max_response_tokens
     if tokens is not None:
         lines.append(f"at most {questions * config.samples * tokens:,} tokens generated")
@@ -84,20 +78,9 @@ def work(config: TracesConfig, run: Run) -> None:
 
     asks = _asks(_questions(config), config.samples)
     with connected():
-        placement = config.teacher.placement()
-        files = map_shards(
-            asks,
-            run.path / SHARDS,
-            functools.partial(_TeacherWorker, config),
-            fingerprint={"teacher": config.teacher.fingerprint(), "seed": config.seed},
-            shard_rows=config.shard_rows,
-            actors=placement.actors,
-            actor_options=placement.options,
-            what="traces",
-        )
-        check_failures(files, config.max_failed_share, "traces")
+        ledger = collect(asks, config, run.path / RESPONSES)
         log.info("traces: counting tokens and grading")
-        rows = _finished(files, config)
+        rows = _finished(asks, ledger, config)
     is_kept = rows.column("reason").is_null()
     kept, dropped = rows.filter(is_kept), rows.filter(pc.invert(is_kept))
     run.drops = dict(sorted(Counter(dropped.column("reason").to_pylist()).items()))
@@ -109,30 +92,45 @@ def work(config: TracesConfig, run: Run) -> None:
     run.rows = {"in": len(asks) // config.samples, "asked": len(asks), "out": len(rows_kept)}
     run.figures = _figures(rows_kept)
     log.info("traces: %d of %d kept; %s; dropped: %s", len(rows_kept), len(asks), run.figures, run.drops or "none")
-    shutil.rmtree(run.path / SHARDS, ignore_errors=True)
 
 
-class _TeacherWorker:
-    """The worker of a shard: one teacher."""
+def answered(rows: pa.Table, folder: Path) -> pa.Table:
+    """Asks with their answers, read from the ledger, in place of where the answers are.
 
-    def __init__(self, config: TracesConfig):
-        self._teacher = config.teacher.start(config.seed)
+    Args:
+        rows: asks, with `file`, `offset` and `length` of their answers, or `error`.
+        folder: of the ledger.
+    """
+    import pyarrow as pa
 
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        import pyarrow as pa
+    records, places = rows.to_pylist(), []
+    for record in records:
+        place = Place(*(record.pop(name) for name in Place._fields))
+        if record["error"] is None:
+            places.append(place)
+    answers = iter(read_answers(folder, places))
+    for record in records:
+        record |= _response_columns(None if record["error"] is not None else next(answers))
+    return pa.Table.from_pylist(records, schema=_answered_schema())
 
-        asks = [
-            Ask(Question(id=row["question_id"], **{name: row[name] for name in ASKED}), row["sample"])
-            for row in rows.to_pylist()
-        ]
-        responses = self._teacher.respond(asks)
-        for name in ("thinking", "attempt", "finish_reason", "error"):
-            column = pa.array([getattr(response, name) for response in responses], type=pa.string())
-            rows = rows.append_column(name, column)
-        return rows
 
-    def close(self) -> None:
-        self._teacher.close()
+def _response_columns(answer: Answer | None) -> dict[str, str | int | None]:
+    if answer is None:
+        return {"thinking": "", "attempt": "", "finish_reason": "error"}
+    usage = answer.usage
+    return {
+        "thinking": answer.thinking,
+        "attempt": answer.attempt,
+        "finish_reason": answer.finish_reason,
+        "model_version": answer.model_version,
+        "prompt_tokens": None if usage is None else usage.prompt_tokens,
+        "cached_tokens": None if usage is None else usage.cached_tokens,
+        "completion_tokens": None if usage is None else usage.completion_tokens,
+    }
+
+
+def _finish_block(rows: pa.Table, folder: Path, config: TracesConfig) -> pa.Table:
+    return finish(answered(rows, folder), config)
 
 
 def finish(rows: pa.Table, config: TracesConfig) -> pa.Table:
@@ -146,14 +144,19 @@ def finish(rows: pa.Table, config: TracesConfig) -> pa.Table:
     finished = []
     for record, thinking_tokens, attempt_tokens in zip(records, thinking, attempts, strict=True):
         metadata, error = record.pop("metadata"), record.pop("error")
+        sampling = config.teacher.sampling(record["id"], config.seed)
         trace = Trace(
-            **record, teacher=config.teacher.label, thinking_tokens=thinking_tokens, attempt_tokens=attempt_tokens
+            **record,
+            teacher=config.teacher.label,
+            thinking_tokens=thinking_tokens,
+            attempt_tokens=attempt_tokens,
+            sampling=None if sampling is None else json.dumps(sampling, sort_keys=True),
         )
         if trace.answer and trace.answer.strip() and error is None:
             # A grader may refuse a reference; the trace is then ungraded, like one of a question without an answer.
             with contextlib.suppress(InputError):
-                verdict = grade(trace.answer, trace.attempt, kind=kind_of(metadata))
-                trace = replace(trace, correct=verdict.correct, graded_by=verdict.graded_by)
+                graded = grade(trace.answer, trace.attempt, kind=kind_of(metadata))
+                trace = replace(trace, correct=graded.correct, graded_by=graded.graded_by, verdict=graded.verdict)
         finished.append(vars(trace) | {"error": error, "reason": drop_reason(trace, error, config)})
     return pa.Table.from_pylist(finished, schema=_finished_schema())
 
@@ -168,7 +171,11 @@ def drop_reason(trace: Trace, error: str | None, config: TracesConfig) -> str | 
     """
     if error is not None:
         return "request failed"
-    if trace.finish_reason in CUT and config.truncated == "drop":
+    if trace.finish_reason in REFUSED:
+        return "refused"
+    if trace.finish_reason not in ("stop", "length"):
+        return "incomplete"
+    if trace.finish_reason == "length" and config.truncated == "drop":
         return "truncated"
     if not trace.thinking.strip():
         return "no thinking"
@@ -181,17 +188,29 @@ def drop_reason(trace: Trace, error: str | None, config: TracesConfig) -> str | 
     return None
 
 
-def _finished(files: Sequence[Path], config: TracesConfig) -> pa.Table:
-    """`finish` over all shards, sorted by id."""
+def _finished(asks: pa.Table, ledger: Ledger, config: TracesConfig) -> pa.Table:
+    """`finish` over all asks, sorted by id."""
     import pyarrow as pa
     import ray
 
+    ids = asks.column("id").to_pylist()
+    places = [ledger.answers.get(ask) for ask in ids]
+    errors = [None if ask in ledger.answers else ledger.failures[ask] for ask in ids]
+    for name, kind in (("file", pa.string()), ("offset", pa.int64()), ("length", pa.int64())):
+        column = [None if place is None else getattr(place, name) for place in places]
+        asks = asks.append_column(name, pa.array(column, type=kind))
+    asks = asks.append_column("error", pa.array(errors, type=pa.string()))
+    blocks = [asks.slice(begin, config.shard_rows) for begin in range(0, len(asks), config.shard_rows)]
     with quiet_ray_data():
-        dataset = ray.data.read_parquet([str(file) for file in files], override_num_blocks=len(files))
         batches = list(
-            dataset.map_batches(finish, fn_kwargs={"config": config}, batch_format="pyarrow").iter_batches(
-                batch_size=None, batch_format="pyarrow"
+            ray.data.from_arrow(blocks)
+            .map_batches(
+                _finish_block,
+                fn_kwargs={"folder": ledger.folder, "config": config},
+                batch_size=None,
+                batch_format="pyarrow",
             )
+            .iter_batches(batch_size=None, batch_format="pyarrow")
         )
     return _sorted(pa.concat_tables([batch.cast(_finished_schema()) for batch in batches]))
 
@@ -214,6 +233,17 @@ def _finished_schema() -> pa.Schema:
 
     # Trace has no place for what a dropped row needs.
     return pa.schema([*arrow_schema(Trace), pa.field("error", pa.string()), pa.field("reason", pa.string())])
+
+
+def _answered_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    written = (
+        *("id", "question_id", "sample", "question", "answer", "domain", "thinking", "attempt", "finish_reason"),
+        *("model_version", "prompt_tokens", "cached_tokens", "completion_tokens"),
+    )
+    fields = [arrow_schema(Trace).field(name) for name in written]
+    return pa.schema([*fields, pa.field("metadata", pa.string()), pa.field("error", pa.string())])
 
 
 def _questions(config: TracesConfig) -> pa.Table:
@@ -254,7 +284,6 @@ def _asks(questions: pa.Table, samples: int) -> pa.Table:
 
 def _figures(traces: pa.Table) -> dict[str, float | None]:
     """Numbers on the result: share of correct traces, lengths, cut ones."""
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     correct = traces.column("correct")
@@ -264,10 +293,10 @@ def _figures(traces: pa.Table) -> dict[str, float | None]:
         "correct_share": round(pc.sum(correct).as_py() / graded, 4) if graded else None,
         "mean_thinking_tokens": round(pc.mean(traces.column("thinking_tokens")).as_py(), 1),
         "max_thinking_tokens": pc.max(traces.column("thinking_tokens")).as_py(),
-        "truncated": pc.sum(pc.is_in(traces.column("finish_reason"), pa.array(sorted(CUT)))).as_py(),
+        "truncated": pc.sum(pc.equal(traces.column("finish_reason"), "length")).as_py(),
     }
 
 
 traces = Stage(name="traces", config=TracesConfig, plan=plan, inputs=inputs, work=work)
-"""The stage. Its run folder gets `traces.parquet` (Trace rows, sorted by id) and `dropped.parquet` (the others, with
-`reason`)."""
+"""The stage. Its run folder gets `traces.parquet` (Trace rows, sorted by id), `dropped.parquet` (the others, with
+`reason`) and `responses/` (the ledger)."""

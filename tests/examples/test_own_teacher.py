@@ -32,7 +32,8 @@ def test_recorded_traces_are_given_back_and_missing_ones_say_so(tmp_path: Path) 
     assert recorded.inputs() == {"recorded": str(file)}
     assert recorded.label == "deepseek-r1"
     running = recorded.start(seed=0)
-    found, missing, second = running.respond([ask(KNOWN), ask(UNKNOWN), ask(KNOWN, sample=1)])
+    asks = [ask(KNOWN), ask(UNKNOWN), ask(KNOWN, sample=1)]
+    found, missing, second = (response for _, response in running.respond(asks, lambda call: None))
     running.close()
     assert (found.thinking, found.attempt, found.error) == ("2 and 2 are 4.", "4", None)
     assert missing.error is not None

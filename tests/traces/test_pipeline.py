@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import contextlib
+import json
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,10 +10,12 @@ from pydantic import JsonValue
 
 from s1ray.config import validate_config
 from s1ray.errors import InputError
+from s1ray.generation.base import request_seed
 from s1ray.grading import Grade
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.traces import pipeline
 from s1ray.traces.config import TracesConfig
+from s1ray.traces.ledger import Ledger, Writer
 from s1ray.traces.pipeline import finish, plan
 
 
@@ -56,6 +60,38 @@ def test_traces_are_counted_in_the_students_tokens_and_graded(student_tokenizer:
     assert trace["correct"] is None
 
 
+def test_rows_say_how_they_were_sampled_and_what_they_used(student_tokenizer: str, tmp_path: Path) -> None:
+    usage = {"prompt_tokens": 9, "cached_tokens": 4, "completion_tokens": 7, "reasoning_tokens": None}
+    with contextlib.closing(Writer(tmp_path)) as writer:
+        fields: dict[str, object] = {"thinking": "two and two", "attempt": "4", "finish_reason": "stop", "usage": usage}
+        writer.add("answered", "q-0", call=None, raw_finish_reason="end", model_version="m-0528", **fields)
+    ledger = Ledger(tmp_path)
+    ledger.read()
+    asks = written().drop_columns(["thinking", "attempt", "finish_reason", "error"])
+    asks = pa.concat_tables([asks, asks.set_column(0, "id", pa.array(["q-1"]))])
+    place = ledger.answers["q-0"]
+    for name in place._fields:
+        asks = asks.append_column(name, pa.array([getattr(place, name), None]))
+    asks = asks.append_column("error", pa.array([None, "503"]))
+    teacher: dict[str, JsonValue] = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    settings = config(tokenizer=student_tokenizer, teacher=teacher | {"temperature": 0.7})
+    answered, failed = finish(pipeline.answered(asks, tmp_path), settings).to_pylist()
+    assert (answered["prompt_tokens"], answered["cached_tokens"], answered["completion_tokens"]) == (9, 4, 7)
+    assert (answered["model_version"], answered["verdict"], answered["reason"]) == ("m-0528", "correct", None)
+    sampling = json.loads(answered["sampling"])
+    assert (sampling["temperature"], sampling["seed"]) == (0.7, request_seed(settings.seed, "q-0"))
+    assert (failed["thinking"], failed["completion_tokens"], failed["reason"]) == ("", None, "request failed")
+
+
+def test_files_of_older_versions_read(tmp_path: Path) -> None:
+    new = ("verdict", "sampling", "model_version", "prompt_tokens", "cached_tokens", "completion_tokens")
+    texts = {"thinking": "a", "attempt": "b", "teacher": "t", "finish_reason": "stop", "question": "c"}
+    row = {"id": "q-0", "question_id": "q", "sample": 0, "thinking_tokens": 1, "attempt_tokens": 1, **texts}
+    write_table(to_table([row], Trace).drop_columns(list(new)), tmp_path / "traces.parquet")
+    (found,) = read_table(tmp_path / "traces.parquet", Trace).to_pylist()
+    assert [found[name] for name in new] == [None] * len(new)
+
+
 def test_the_students_tokenizer_is_an_input_where_it_is_local(student_tokenizer: str) -> None:
     assert pipeline.inputs(config(tokenizer=student_tokenizer))["tokenizer"] == student_tokenizer
     assert "tokenizer" not in pipeline.inputs(config(tokenizer="owner/name"))
@@ -69,6 +105,16 @@ def test_a_grader_of_ones_own_grades_the_attempts(student_tokenizer: str) -> Non
     settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:strict", wrong="drop")
     (trace,) = finish(written(), settings).to_pylist()
     assert (trace["correct"], trace["graded_by"], trace["reason"]) == (False, "strict", "wrong")
+
+
+def undecided(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    return Grade("undecided", text, graded_by="strict")
+
+
+def test_what_nobody_can_decide_is_not_dropped_as_wrong(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:undecided", wrong="drop")
+    (trace,) = finish(written(), settings).to_pylist()
+    assert (trace["correct"], trace["verdict"], trace["reason"]) == (None, "undecided", None)
 
 
 def refusing(gold: str, text: str, *, kind: str | None = None) -> Grade:
@@ -89,6 +135,10 @@ def test_what_a_grader_refuses_is_kept_ungraded(student_tokenizer: str) -> None:
         ({"attempt": "Answer: 5"}, {"wrong": "drop"}, "wrong"),
         ({"finish_reason": "length"}, {}, "truncated"),
         ({"finish_reason": "length"}, {"truncated": "keep"}, None),
+        ({"finish_reason": "refusal"}, {"truncated": "keep"}, "refused"),
+        ({"finish_reason": "content_filter"}, {}, "refused"),
+        ({"finish_reason": "unknown"}, {"truncated": "keep"}, "incomplete"),
+        ({"finish_reason": "abort"}, {}, "incomplete"),
         ({"thinking": " "}, {}, "no thinking"),
         ({"attempt": ""}, {}, "no answer"),
         ({"error": "500"}, {}, "request failed"),
@@ -106,8 +156,8 @@ def test_reasons_for_dropping_a_trace(
 def test_the_plan_reads_the_questions_and_counts(tmp_path: Path, student_tokenizer: str) -> None:
     path = tmp_path / "questions.parquet"
     write_table(to_table([question(text) for text in "abc"], Question), path)
-    lines = plan(config(questions=str(path), tokenizer=student_tokenizer, samples=2, shard_rows=4))
-    assert lines[:2] == ["3 questions, 2 trace(s) each, by procedural", "2 shards of 4 traces"]
+    lines = plan(config(questions=str(path), tokenizer=student_tokenizer, samples=2))
+    assert lines[0] == "3 questions, 2 trace(s) each, by procedural"
 
 
 @pytest.mark.parametrize(

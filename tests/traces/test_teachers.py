@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,23 +13,20 @@ import pytest
 from pydantic import JsonValue
 
 from s1ray.config import Config, ConfigError, to_yaml, validate_config
-from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.generation.base import Call, GenerationError, GenerationRequest, OnCall
 from s1ray.generation.http import HTTPGenerator
 from s1ray.miniature.pool import build_pool
 from s1ray.miniature.registration import ProceduralTeacher
 from s1ray.schemas import Completion, Question, question_id
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.teachers import (
-    Ask,
+from s1ray.traces.language_models import (
     LanguageModelTeacher,
     OpenAITeacher,
     RateLimited,
-    Response,
     RunningModel,
-    RunningTeacher,
-    Teacher,
     VLLMTeacher,
 )
+from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher
 
 STRINGS: dict[str, JsonValue] = {"name": "ponder", "start": "<ponder>", "end": "</ponder>"}
 
@@ -85,7 +82,8 @@ class Echo:
 
 def responses(teacher: RunningTeacher, asks: Sequence[Ask]) -> list[Response]:
     try:
-        return teacher.respond(asks)
+        found = {ask.id: response for ask, response in teacher.respond(asks, lambda call: None)}
+        return [found[ask.id] for ask in asks]
     finally:
         teacher.close()
 
@@ -93,7 +91,7 @@ def responses(teacher: RunningTeacher, asks: Sequence[Ask]) -> list[Response]:
 def test_a_language_model_gives_one_response_per_ask_in_order_and_failures_say_why() -> None:
     echo = Echo()
     asks = [Ask(question(text), sample) for text in ("a long one", "please fail", "b") for sample in range(2)]
-    found = responses(RunningModel(lambda: echo, openai(prompt="Think. {question}"), seed=0, concurrency=2), asks)
+    found = responses(RunningModel(lambda calls: echo, openai(prompt="Think. {question}"), seed=0, concurrency=2), asks)
     assert [response.finish_reason for response in found] == ["length"] * 2 + ["error"] * 2 + ["stop"] * 2
     assert found[4] == Response("thinking of Think. b", "Final Answer: Think. b")
     assert "no luck" in str(found[2].error)
@@ -107,7 +105,7 @@ def test_request_seeds_do_not_depend_on_the_other_asks() -> None:
     def seed_of_b(*texts: str) -> int | None:
         echo = Echo()
         asks = [Ask(question(text), 0) for text in texts]
-        responses(RunningModel(lambda: echo, openai(), seed=5, concurrency=1), asks)
+        responses(RunningModel(lambda calls: echo, openai(), seed=5, concurrency=1), asks)
         return next(request.seed for request in echo.requests if request.id == f"{question_id('b')}-0")
 
     assert seed_of_b("a", "b") == seed_of_b("b")
@@ -147,7 +145,57 @@ def test_the_openai_teacher_reads_the_reasoning(
 ) -> None:
     teacher = openai(**settings)
     monkeypatch.setattr("s1ray.generation.http.HTTPGenerator", with_transport(httpx.MockTransport(answering(message))))
-    assert responses(teacher.start(0), [Ask(question(), 0)]) == [Response("two and two", "Final Answer: 4")]
+    (found,) = responses(teacher.start(0), [Ask(question(), 0)])
+    assert (found.thinking, found.attempt, found.finish_reason) == ("two and two", "Final Answer: 4", "stop")
+
+
+def test_the_openai_teacher_tells_its_calls_and_what_they_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = httpx.MockTransport(answering({"reasoning_content": "two and two", "content": "4"}))
+    monkeypatch.setattr("s1ray.generation.http.HTTPGenerator", with_transport(transport))
+    told: list[Call] = []
+    running = openai().start(0)
+    ((ask, response),) = running.respond([Ask(question(), 0)], told.append)
+    running.close()
+    assert [(call.request_id, call.outcome) for call in told] == [(ask.id, "sent"), (ask.id, "answered")]
+    assert response.usage is not None
+    assert (response.usage.prompt_tokens, response.usage.completion_tokens) == (1, 9)
+    assert told[1].usage == response.usage
+
+
+def test_responses_come_as_they_are_finished_and_leaving_early_stops_the_others() -> None:
+    begun: list[str] = []
+    ended: list[str] = []
+
+    class Slow(Echo):
+        async def complete(self, request: GenerationRequest) -> Completion:
+            begun.append(request.id)
+            try:
+                await asyncio.sleep(0.01 if request.id == asks[1].id else 30)
+                return await super().complete(request)
+            finally:
+                ended.append(request.id)
+
+    asks = [Ask(question(text), 0) for text in ("a", "b", "c")]
+    running = RunningModel(lambda calls: Slow(), openai(), seed=0, concurrency=3)
+    found = running.respond(asks, lambda call: None)
+    assert next(iter(found))[0] == asks[1]
+    assert isinstance(found, Generator)
+    found.close()
+    running.close()
+    assert sorted(begun) == sorted(ended) == sorted(ask.id for ask in asks)
+
+
+def test_an_engine_that_breaks_on_one_request_answers_the_others() -> None:
+    class Broken(Echo):
+        async def complete(self, request: GenerationRequest) -> Completion:
+            if request.id == asks[1].id:
+                raise KeyError("choices")
+            return await super().complete(request)
+
+    asks = [Ask(question(text), 0) for text in ("a", "b", "c")]
+    found = responses(RunningModel(lambda calls: Broken(), openai(), seed=0, concurrency=1), asks)
+    assert [response.error is None for response in found] == [True, False, True]
+    assert "KeyError: 'choices'" in str(found[1].error)
 
 
 def with_transport(transport: httpx.MockTransport) -> type[HTTPGenerator]:
@@ -254,8 +302,8 @@ class Parroting:
     def __init__(self, word: str) -> None:
         self._word = word
 
-    def respond(self, asks: Sequence[Ask]) -> list[Response]:
-        return [Response(self._word, ask.question.question) for ask in asks]
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        return ((ask, Response(self._word, ask.question.question)) for ask in asks)
 
     def close(self) -> None:
         pass

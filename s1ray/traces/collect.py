@@ -1,0 +1,335 @@
+"""Asking the teacher: every response goes into the ledger as it comes, and only what has none is asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from s1ray.errors import UnreachableError
+from s1ray.generation.base import Call, Usage
+from s1ray.logs import heartbeat, without_lines
+from s1ray.runs import RunError
+from s1ray.schemas import Question
+from s1ray.shards import RESTARTS, quiet_ray_data
+from s1ray.traces.config import TracesConfig
+from s1ray.traces.ledger import Ledger, Writer
+from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger("s1ray")
+
+PASSES = 3
+"""How often an ask that fails is asked in one run."""
+HOPELESS = 32
+"""Questions in a row without an answer that make an actor stop: a wrong key, an empty account, a dead server."""
+ASKED = ("question", "answer", "domain", "metadata")
+"""Columns of a question, besides its id, that the teacher and the grader get."""
+
+
+def collect(asks: pa.Table, config: TracesConfig, folder: Path) -> Ledger:
+    """Ask for everything that has no answer yet, in a pool of Ray Data's actors. Ray is connected.
+
+    Args:
+        asks: with the columns id, question_id, sample and `ASKED`.
+        config: the stage's.
+        folder: of the ledger, on storage that every node sees.
+
+    Raises:
+        RunError: the teacher could not be started, or the ledger could not be written.
+        UnreachableError: an actor stopped asking, as nothing was answered any more, or more failed than
+            `max_failed_share` allows. What came is kept.
+    """
+    ledger = Ledger(folder.absolute())
+    ledger.wait_until_closed()
+    ledger.read()
+    ids = asks.column("id").to_pylist()
+    wanted = [place for place, ask in enumerate(ids) if ask not in ledger.answers]
+    if len(wanted) < len(ids):
+        log.info("traces: %d of %d are there already", len(ids) - len(wanted), len(ids))
+    if wanted:
+        _run(asks.take(wanted), config, ledger, len(ids))
+        ledger.read()
+    failures = {ask: ledger.failures.get(ask) for ask in ids if ask not in ledger.answers}
+    first = next(filter(None, failures.values()), "no reason was given")
+    if None in failures.values():
+        raise UnreachableError(
+            f"traces: {HOPELESS} questions in a row got no answer, and no more were asked; the first failure: {first}. "
+            "What came is kept: run again to ask for the rest"
+        )
+    if len(failures) > config.max_failed_share * len(ids):
+        raise UnreachableError(
+            f"traces: {len(failures)} of {len(ids)} requests failed, more than max_failed_share "
+            f"({config.max_failed_share:g}) allows; the first: {first}. What came is kept: run again to ask for the "
+            "rest"
+        )
+    return ledger
+
+
+def ask_all(
+    running: RunningTeacher, teacher: Teacher, asks: Sequence[Ask], folder: Path, known: frozenset[str] = frozenset()
+) -> None:
+    """Ask a running teacher, those that fail again, and write everything to a new file of the ledger.
+
+    Args:
+        running: started by `teacher`.
+        teacher: the config.
+        asks: with different ids.
+        folder: of the ledger.
+        known: files of the ledger that have no answer to these asks. After the loss of an actor Ray hands its asks to
+            another one, and the other files say which of them had been answered.
+
+    Raises:
+        RunError: the ledger cannot be written.
+    """
+    earlier = Ledger(folder, ignored=known)
+    earlier.read()
+    with contextlib.closing(Writer(folder)) as writer:
+        answered = set(earlier.answers)
+        for _ in range(PASSES):
+            left = [ask for ask in asks if ask.id not in answered]
+            asking, before = _Asking(running, teacher, writer, answered), len(answered)
+            try:
+                asking.run(left)
+            except _HopelessError:
+                return
+            if len(answered) == before:
+                return
+
+
+class _HopelessError(Exception):
+    """There is no use in asking on."""
+
+
+class _Asking:
+    """One pass over asks."""
+
+    def __init__(self, running: RunningTeacher, teacher: Teacher, writer: Writer, answered: set[str]) -> None:
+        """`answered` gets the ids of asks that have an answer."""
+        self._running, self._teacher, self._writer, self._answered = running, teacher, writer, answered
+        self._prompts: dict[str, int] = {}
+        self._told: dict[str, Call] = {}
+        """Ask -> the call that was answered, until its response comes."""
+        self._unanswered: set[str] = set()
+        """Questions that failed since the last answer."""
+        self._broken: RunError | None = None
+
+    def run(self, asks: Sequence[Ask]) -> None:
+        """Ask; what the teacher raises ends nothing but the ask that it raises it for.
+
+        Raises:
+            RunError: the ledger cannot be written.
+            _HopelessError: too many in a row failed.
+        """
+        left = {ask.id: ask for ask in asks}
+        for ask in asks:
+            self._prompts[ask.id] = self._teacher.prompt_tokens_at_most(ask.question.question)
+        problem, details = "the teacher gave no response", None
+        try:
+            self._take_all(asks, left)
+        except _HopelessError:
+            raise
+        except Exception as error:
+            if self._broken is not None:
+                raise self._broken from None
+            problem, details = f"{type(error).__name__}: {_words(error)}", traceback.format_exc()
+        if details is not None and len(left) > 1:
+            # Which of them it was about is not known: halves find it.
+            rest = list(left.values())
+            self.run(rest[: len(rest) // 2])
+            self.run(rest[len(rest) // 2 :])
+            return
+        for ask in left.values():
+            self._fail(ask, problem, details)
+
+    def _take_all(self, asks: Sequence[Ask], left: dict[str, Ask]) -> None:
+        responses = self._running.respond(asks, self._call)
+        try:
+            for ask, response in responses:
+                if left.pop(ask.id, None) is None:
+                    log.warning("traces: a response to %.100r, which was not asked or has one, is left out", ask.id)
+                else:
+                    self._take(ask, response)
+        finally:
+            # Left early, it must stop what is in flight.
+            if (close := getattr(responses, "close", None)) is not None:
+                close()
+
+    def _take(self, ask: Ask, response: Response) -> None:
+        if (problem := _problem(response)) is not None:
+            self._fail(ask, problem, None)
+            return
+        call = self._told.pop(ask.id, None)
+        usage = response.usage if call is None or call.usage is None else call.usage
+        self._add(
+            "answered",
+            ask.id,
+            call=None if call is None else call.number,
+            usage=_counts(usage),
+            thinking=response.thinking,
+            attempt=response.attempt,
+            finish_reason=response.finish_reason,
+            raw_finish_reason=_text_or_none(response.raw_finish_reason),
+            model_version=_text_or_none(response.model_version),
+        )
+        self._answered.add(ask.id)
+        self._unanswered.clear()
+
+    def _fail(self, ask: Ask, reason: str, details: str | None) -> None:
+        if (call := self._told.pop(ask.id, None)) is not None:
+            self._add_call(dataclasses.replace(call, outcome="failed", reason=reason))
+        self._add("unanswered", ask.id, reason=reason, details=details)
+        self._unanswered.add(ask.question.id)
+        if len(self._unanswered) >= HOPELESS:
+            raise _HopelessError
+
+    def _call(self, call: Call) -> None:
+        """What the teacher tells its calls to; in any thread."""
+        if call.outcome == "sent":
+            self._add_call(call, prompt=self._prompts.get(call.request_id, 0))
+        elif call.outcome == "answered":
+            # Written together with the response, as one line: killed in between, the call is a lost one.
+            if (former := self._told.pop(call.request_id, None)) is not None:
+                self._add_call(dataclasses.replace(former, outcome="retried", reason="another call followed"))
+            self._told[call.request_id] = call
+        else:
+            self._add_call(call)
+
+    def _add_call(self, call: Call, **fields: object) -> None:
+        try:
+            self._writer.call(dataclasses.replace(call, reason=_text_or_none(call.reason)), **fields)
+        except RunError as error:
+            self._broken = error
+            raise
+
+    def _add(self, event: str, ask: str, **fields: object) -> None:
+        try:
+            self._writer.add(event, ask, **fields)
+        except RunError as error:
+            self._broken = error
+            raise
+
+
+class _Actor:
+    """What Ray Data starts: a teacher, and its part of the asks.
+
+    An exception comes back as text: raised, it would reach the user wrapped in Ray's and Ray Data's own.
+    """
+
+    def __init__(self, config: TracesConfig, folder: Path, known: frozenset[str]) -> None:
+        self._config, self._folder, self._known = config, folder, known
+        self._running: RunningTeacher | None = None
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        import pyarrow as pa
+
+        problem = None
+        try:
+            if self._running is None:
+                self._running = self._config.teacher.start(self._config.seed)
+            ask_all(self._running, self._config.teacher, _asks(batch), self._folder, self._known)
+        except Exception as error:
+            # A worker's standard error reaches the user's terminal; the way there belongs in a file.
+            details = self._folder / "error.txt"
+            with contextlib.suppress(OSError):
+                details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+            problem = f"{type(error).__name__}: {_words(error)} (details: {details})"
+        return pa.table({"error": pa.array([problem], type=pa.string())})
+
+    def __del__(self) -> None:
+        # Ray Data drops its reference when the actor is done; an engine's processes must not outlive it.
+        if self._running is not None:
+            self._running.close()
+
+
+def _run(wanted: pa.Table, config: TracesConfig, ledger: Ledger, total: int) -> None:
+    import ray
+
+    placement = config.teacher.placement()
+    actors = min(placement.actors, len(wanted))
+    # Each actor has its part from the start, and all of it in one call: at the end of a block nothing runs dry.
+    parts = [wanted.take(list(range(first, len(wanted), actors))) for first in range(actors)]
+    ledger.folder.mkdir(parents=True, exist_ok=True)
+    known = frozenset(path.name for path in ledger.folder.glob("*.jsonl"))
+    began = len(ledger.answers)
+
+    def line(seconds: float) -> str:
+        ledger.read()
+        done = len(ledger.answers)
+        left = f", about {(total - done) * seconds / (done - began):.0f} s left" if done > began else ""
+        return f"traces: {done:,} of {total:,} after {seconds:.0f} s{left}"
+
+    options: Mapping[str, object] = {"num_cpus": 1, **placement.options}
+    with quiet_ray_data(), without_lines(RESTARTS), heartbeat(line):
+        results = ray.data.from_arrow(parts).map_batches(
+            _Actor,
+            fn_constructor_args=(config, ledger.folder, known),
+            batch_size=None,
+            batch_format="pyarrow",
+            # One at a time: an actor that starts first must not take the part of another one.
+            compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
+            **options,
+        )
+        batches = iter(results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
+        try:
+            # Closed, the iterator stops the actors; left to the garbage collector, they would go on after a failure.
+            with contextlib.closing(batches):
+                problem = next((e for batch in batches for e in batch.column("error").to_pylist() if e), None)
+        except ray.exceptions.RayError as error:
+            problem = f"{type(error).__name__}: {error}"
+    if problem is not None:
+        raise RunError(
+            f"traces: a worker failed: {problem}; what came is kept in {ledger.folder}, run again to go on from there"
+        )
+
+
+def _asks(rows: pa.Table) -> list[Ask]:
+    return [
+        Ask(Question(id=row["question_id"], **{name: row[name] for name in ASKED}), row["sample"])
+        for row in rows.to_pylist()
+    ]
+
+
+def _problem(response: Response) -> str | None:
+    """Why a response is none, or None."""
+    if not isinstance(response, Response):
+        return f"the teacher gave {type(response).__name__} in place of a Response"
+    if response.error is not None:
+        return _words(response.error) or "the teacher gave no reason"
+    for name in ("thinking", "attempt", "finish_reason"):
+        text = getattr(response, name)
+        if not isinstance(text, str):
+            return f"the response's {name} is {type(text).__name__}, not text"
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return f"the response's {name} cannot be written as UTF-8: {error}"
+    return None
+
+
+def _counts(usage: Usage | None) -> dict[str, int | None] | None:
+    """The counts of a usage that has them; None for anything else."""
+    if not isinstance(usage, Usage):
+        return None
+    counts = dataclasses.asdict(usage)
+    numbers = [value for name, value in counts.items() if value is not None or name != "reasoning_tokens"]
+    return counts if all(type(number) is int and 0 <= number < 2**63 for number in numbers) else None
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _words(value)
+
+
+def _words(value: object) -> str:
+    """A value as text that can be written, whatever it is."""
+    try:
+        text = str(value)
+    except Exception:
+        text = type(value).__name__
+    return text.encode(errors="backslashreplace").decode()

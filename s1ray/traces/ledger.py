@@ -1,0 +1,320 @@
+"""What a teacher was asked and what came of it: one JSON line an event, written as it happens.
+
+Each process that asks appends to a file of its own in the run's folder. A line is handed to the operating system before
+anything else is done, so that killing the process loses none, and to the disk once a second. Nothing is ever rewritten.
+A run that is started again reads all files and asks for what has no answer: only what was in flight is asked twice.
+
+Events, each with the `id` of its ask:
+
+    sent         a call went out; `call` is its number, `prompt` the most tokens that its prompt can have
+    answered     the whole response, with the provider's count of tokens in `usage`
+    retried      the call's answer was of no use, and the ask was sent again; `reason`, and `usage` where there was one
+    failed       the same, and the ask was not sent again
+    lost         no answer came: the provider may have billed the call, and nobody knows
+    unanswered   the ask was given up; `reason`
+
+A last line that a kill cut short is no event. A damaged line anywhere else is put aside in `quarantine/`, with a
+warning; if it was an answer, the ask is asked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from s1ray.generation.base import Call, Usage
+from s1ray.runs import RunError
+from s1ray.storage import writing
+
+log = logging.getLogger("s1ray")
+
+SYNC_S = 1.0
+"""Seconds that a line may be in the operating system's memory alone."""
+CLOSING_S = 60.0
+"""Seconds that a killed run's processes may take to end before a new run gives up."""
+QUARANTINE = "quarantine"
+ENDINGS = ("answered", "retried", "failed", "lost")
+"""Outcomes of a call."""
+
+
+class Writer:
+    """Appends events to a new file; may be used from several threads."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Open the file, which is locked until this process ends or closes it."""
+        self.path = Path(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        with contextlib.suppress(OSError):  # some storage has no locks
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock, self._problem = threading.Lock(), ""
+        self._dirty, self._closed = threading.Event(), threading.Event()
+        self._syncing = threading.Thread(target=self._sync, name="ledger", daemon=True)
+        self._syncing.start()
+
+    def add(self, event: str, ask: str, **fields: object) -> None:
+        """Append one event.
+
+        Raises:
+            RunError: nothing can be written (the disk is full, say); the file ends in a line that is cut short.
+        """
+        # ASCII: a lone surrogate, which UTF-8 cannot write, must not end the run here.
+        line = json.dumps({"event": event, "id": ask, **fields}, ensure_ascii=True).encode() + b"\n"
+        with self._lock:
+            try:
+                while line:
+                    # After a line that was cut short no further one may follow: both would be lost.
+                    written = 0 if self._problem else os.write(self._file, line)
+                    line = line[written:] if written else b""
+            except OSError as error:
+                self._problem = error.strerror or str(error)
+            if self._problem:
+                raise RunError(f"{self.path}: cannot be written: {self._problem}; make room, then run again")
+        self._dirty.set()
+
+    def call(self, call: Call, **fields: object) -> None:
+        """Append what happened to a call."""
+        if call.outcome != "sent":
+            fields |= {"usage": None if call.usage is None else dataclasses.asdict(call.usage), "reason": call.reason}
+        self.add(call.outcome, call.request_id, call=call.number, **fields)
+
+    def close(self) -> None:
+        """Write everything to the disk and close the file."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._dirty.set()
+        self._syncing.join()
+        os.close(self._file)
+
+    def _sync(self) -> None:
+        while not self._closed.is_set():
+            self._dirty.wait()
+            self._dirty.clear()
+            os.fsync(self._file)
+            self._closed.wait(SYNC_S)
+        os.fsync(self._file)
+
+
+class Place(NamedTuple):
+    """Where in the ledger an answer is."""
+
+    file: str
+    offset: int
+    """In bytes."""
+    length: int
+    """In bytes, without the line's end."""
+
+
+@dataclass
+class Tally:
+    """Calls and tokens, summed."""
+
+    sent: int = 0
+    answered: int = 0
+    retried: int = 0
+    failed: int = 0
+    lost: int = 0
+    """Those of killed processes included."""
+    unmetered: int = 0
+    """Answers without a count of tokens."""
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    lost_prompt_tokens: int = 0
+    """Of lost calls, at most."""
+
+    def end(self, outcome: str, usage: Mapping[str, int | None] | None, prompt: int) -> None:
+        """Count a call that has ended.
+
+        Args:
+            outcome: one of `ENDINGS`.
+            usage: the provider's count, as `Usage`'s fields.
+            prompt: tokens of its prompt at most.
+        """
+        setattr(self, outcome, getattr(self, outcome) + 1)
+        if usage is not None:
+            for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"):
+                setattr(self, name, getattr(self, name) + (usage.get(name) or 0))
+        elif outcome == "answered":
+            self.unmetered += 1
+        if outcome == "lost":
+            self.lost_prompt_tokens += prompt
+
+
+@dataclass
+class _File:
+    position: int = 0
+    open_calls: dict[tuple[str, int | None], int] = field(default_factory=dict)
+    """Calls that were sent and have not ended -> tokens of the prompt at most."""
+
+
+class Ledger:
+    """What the files of a folder say so far; `read` reads on.
+
+    Attributes:
+        answers: ask -> where its answer is. Of several the first is taken.
+        failures: ask without an answer -> why it was given up last.
+        damaged: lines in quarantine.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], ignored: Collection[str] = ()) -> None:
+        """Read nothing yet; files with the names in `ignored` are never read."""
+        self.folder = Path(folder)
+        self._ignored = frozenset(ignored)
+        self.answers: dict[str, Place] = {}
+        self.failures: dict[str, str] = {}
+        self.damaged = 0
+        self._ended = Tally()
+        self._files: dict[str, _File] = {}
+        self._lock = threading.Lock()
+
+    def read(self) -> None:
+        """Read what has been appended since the last time."""
+        with self._lock:
+            for path in sorted(path for path in self.folder.glob("*.jsonl") if path.name not in self._ignored):
+                self._read(path, self._files.setdefault(path.name, _File()))
+
+    def tally(self, *, closed: bool) -> Tally:
+        """Calls and tokens so far.
+
+        Args:
+            closed: nobody is writing, so that calls which have not ended are lost.
+        """
+        with self._lock:
+            total = dataclasses.replace(self._ended)
+            for prompt in (prompt for file in self._files.values() for prompt in file.open_calls.values()):
+                if closed:
+                    total.end("lost", None, prompt)
+        return total
+
+    def in_flight(self) -> int:
+        """Calls that have not ended."""
+        with self._lock:
+            return sum(len(file.open_calls) for file in self._files.values())
+
+    def wait_until_closed(self) -> None:
+        """Wait until the processes of an earlier run have ended.
+
+        Raises:
+            RunError: one goes on.
+        """
+        until = time.monotonic() + CLOSING_S
+        for path in self.folder.glob("*.jsonl"):
+            while _is_locked(path):
+                if time.monotonic() > until:
+                    raise RunError(f"{path}: an earlier run's process still writes there; stop it, then run again")
+                time.sleep(0.2)
+
+    def _read(self, path: Path, file: _File) -> None:
+        with path.open("rb") as stream:
+            stream.seek(file.position)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    return
+                try:
+                    self._take(json.loads(line), Place(path.name, file.position, len(line) - 1), file)
+                except (ValueError, KeyError, TypeError, AttributeError):
+                    self._put_aside(path, file.position, line)
+                file.position += len(line)
+
+    def _take(self, event: dict[str, Any], place: Place, file: _File) -> None:
+        name, ask, call = event["event"], event["id"], event.get("call")
+        if not isinstance(ask, str):
+            raise ValueError("no id")
+        if name == "sent":
+            prompt = int(event["prompt"])
+            if (ask, call) in file.open_calls:  # numbers begin again when an ask is asked again
+                self._ended.end("lost", None, file.open_calls[ask, call])
+            self._ended.sent += 1
+            file.open_calls[ask, call] = prompt
+        elif name == "unanswered":
+            if ask not in self.answers:
+                self.failures[ask] = str(event["reason"])
+        elif name in ENDINGS:
+            if name == "answered":
+                answer_of(event)
+            if call is None:
+                self._ended.sent += 1
+            self._ended.end(name, event["usage"], file.open_calls.pop((ask, call), 0))
+            if name == "answered":
+                self.answers.setdefault(ask, place)
+                self.failures.pop(ask, None)
+        else:
+            raise ValueError(f"no such event: {name}")
+
+    def _put_aside(self, path: Path, offset: int, line: bytes) -> None:
+        self.damaged += 1
+        aside = self.folder / QUARANTINE / f"{path.stem}-{offset}.txt"
+        with writing(aside) as temporary:
+            temporary.write_bytes(line)
+        log.warning("%s: the line at byte %d is damaged and was copied to %s", path, offset, aside)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer as it is in the ledger."""
+
+    thinking: str
+    attempt: str
+    finish_reason: str
+    raw_finish_reason: str | None
+    model_version: str | None
+    usage: Usage | None
+
+
+def answer_of(event: Mapping[str, Any]) -> Answer:
+    """The answer that an event holds.
+
+    Raises:
+        KeyError, TypeError, ValueError: the event is damaged.
+    """
+    for name in ("thinking", "attempt", "finish_reason"):
+        if not isinstance(event[name], str):
+            raise TypeError("no text")
+        event[name].encode()
+    usage = event["usage"]
+    return Answer(
+        thinking=event["thinking"],
+        attempt=event["attempt"],
+        finish_reason=event["finish_reason"],
+        raw_finish_reason=event["raw_finish_reason"],
+        model_version=event["model_version"],
+        usage=None if usage is None else Usage(**usage),
+    )
+
+
+def read_answers(folder: str | os.PathLike[str], places: Iterable[Place]) -> list[Answer]:
+    """The answers at some places, in order."""
+    with contextlib.ExitStack() as stack:
+        streams: dict[str, Any] = {}
+        answers = []
+        for place in places:
+            if place.file not in streams:
+                streams[place.file] = stack.enter_context((Path(folder) / place.file).open("rb"))
+            stream = streams[place.file]
+            stream.seek(place.offset)
+            answers.append(answer_of(json.loads(stream.read(place.length))))
+    return answers
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
+        return False

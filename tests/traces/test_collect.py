@@ -1,0 +1,284 @@
+"""What the teacher writes is kept as it comes: kills, damage, odd responses, failing teachers."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s1ray.generation.base import Call, OnCall, Usage
+from s1ray.runs import RunError
+from s1ray.schemas import Question, question_id
+from s1ray.traces.collect import HOPELESS, PASSES, ask_all
+from s1ray.traces.ledger import QUARANTINE, Ledger, Place, Writer, read_answers
+from s1ray.traces.teachers import Ask, Response, Teacher
+
+TEACHER = Teacher(kind="scripted")
+
+
+def asks(count: int) -> list[Ask]:
+    texts = [f"What is {number} + {number}?" for number in range(count)]
+    return [Ask(Question(id=question_id(text), question=text), 0) for text in texts]
+
+
+class Scripted:
+    """Responds to one ask after another; `script` gives, returns or raises whatever it wants."""
+
+    def __init__(self, script: Callable[[Ask], Any], last: Callable[[], object] = lambda: None) -> None:
+        self.script, self.last = script, last
+        self.asked: list[str] = []
+
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        for ask in asks:
+            self.asked.append(ask.id)
+            yield ask, self.script(ask)
+        self.last()
+
+    def close(self) -> None:
+        pass
+
+
+def good(ask: Ask) -> Response:
+    return Response(f"thinking of {ask.id}", "4", usage=Usage(5, 1, 7))
+
+
+def read(folder: Path) -> Ledger:
+    ledger = Ledger(folder)
+    ledger.read()
+    return ledger
+
+
+def test_a_killed_run_asks_again_only_for_what_was_in_flight(tmp_path: Path) -> None:
+    script = f"""
+        import time
+        from pathlib import Path
+        from s1ray.traces.collect import ask_all
+        from tests.traces.test_collect import TEACHER, Scripted, asks, good
+
+        def slowly(ask):
+            time.sleep(0.01)
+            return good(ask)
+
+        ask_all(Scripted(slowly), TEACHER, asks(10_000), Path({str(tmp_path)!r}))
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script)])
+    try:
+        ledger, until = Ledger(tmp_path), time.monotonic() + 60
+        while len(ledger.answers) < 20:
+            assert time.monotonic() < until
+            assert child.poll() is None
+            time.sleep(0.02)
+            ledger.read()
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    wanted = asks(2_000)
+    kept = set(read(tmp_path).answers)
+    assert kept == {ask.id for ask in wanted[: len(kept)]}
+    again = Scripted(good)
+    ask_all(again, TEACHER, wanted, tmp_path)
+    assert again.asked == [ask.id for ask in wanted[len(kept) :]]
+    whole = read(tmp_path)
+    texts = [answer.thinking for answer in read_answers(tmp_path, (whole.answers[ask.id] for ask in wanted))]
+    assert texts == [f"thinking of {ask.id}" for ask in wanted]
+    assert whole.damaged == 0
+
+
+def test_a_file_is_known_to_be_written_until_its_process_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s1ray.traces.ledger.CLOSING_S", 0.3)
+    writer = Writer(tmp_path)
+    with pytest.raises(RunError, match="still writes there"):
+        Ledger(tmp_path).wait_until_closed()
+    threading.Timer(0.1, writer.close).start()
+    Ledger(tmp_path).wait_until_closed()
+
+
+def test_a_damaged_line_is_put_aside_and_its_ask_is_asked_again(tmp_path: Path) -> None:
+    wanted = asks(5)
+    ask_all(Scripted(good), TEACHER, wanted, tmp_path)
+    (file,) = tmp_path.glob("*.jsonl")
+    lines = file.read_bytes().splitlines(keepends=True)
+    lines[1] = lines[1][:20] + b"\xff\x00" + lines[1][22:]
+    lines[4] = lines[4][:-9]
+    file.write_bytes(b"".join(lines))
+    again = Scripted(good)
+    ask_all(again, TEACHER, wanted, tmp_path)
+    assert again.asked == [wanted[1].id, wanted[4].id]
+    ledger = read(tmp_path)
+    assert set(ledger.answers) == {ask.id for ask in wanted}
+    assert ledger.damaged == 1
+    assert [path.read_bytes() for path in (tmp_path / QUARANTINE).iterdir()] == [lines[1]]
+
+
+@given(line=st.binary(max_size=200))
+def test_no_line_ends_the_reading(line: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("responses")
+    (folder / "1.jsonl").write_bytes(line.replace(b"\n", b"") + b"\n")
+    ask_all(Scripted(good), TEACHER, asks(1), folder)
+    assert set(read(folder).answers) == {asks(1)[0].id}
+
+
+class Unspeakable:
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def raising(error: BaseException) -> Callable[[Ask], Response]:
+    def script(ask: Ask) -> Response:
+        raise error
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        (lambda ask: None, "NoneType in place of a Response"),
+        (lambda ask: Response(thinking=None), "thinking is NoneType"),  # type: ignore[arg-type]
+        (lambda ask: Response("a", ["b"]), "attempt is list"),  # type: ignore[arg-type]
+        (lambda ask: Response("a", "b", finish_reason=3), "finish_reason is int"),  # type: ignore[arg-type]
+        (lambda ask: Response("half \ud83d", "b"), "cannot be written as UTF-8"),
+        (lambda ask: Response(error="503 \ud83d"), r"503 \ud83d"),
+        (lambda ask: Response(error=Unspeakable()), "Unspeakable"),  # type: ignore[arg-type]
+        (lambda ask: Response(error=""), "no reason"),
+        (raising(KeyError("choices")), "KeyError: 'choices'"),
+        (raising(Exception(Unspeakable())), "Exception"),
+    ],
+)
+def test_an_odd_response_is_one_failed_ask(odd: Callable[[Ask], Any], reason: str, tmp_path: Path) -> None:
+    wanted = asks(21)
+    teacher = Scripted(lambda ask: odd(ask) if ask == wanted[7] else good(ask))
+    ask_all(teacher, TEACHER, wanted, tmp_path)
+    ledger = read(tmp_path)
+    assert set(ledger.answers) == {ask.id for ask in wanted} - {wanted[7].id}
+    assert list(ledger.failures) == [wanted[7].id]
+    assert reason in ledger.failures[wanted[7].id]
+    ledger.failures[wanted[7].id].encode()
+    once = [ask.id for ask in wanted[:7]]
+    assert teacher.asked[:7] == once
+    assert not set(teacher.asked[7:]) & set(once), "what has an answer is not asked again"
+
+
+def test_odd_counts_do_not_cost_the_response(tmp_path: Path) -> None:
+    odd = Usage("5", 0, 2**70)  # type: ignore[arg-type]
+    ask_all(Scripted(lambda ask: replace(good(ask), usage=odd, model_version=7)), TEACHER, asks(2), tmp_path)  # type: ignore[arg-type]
+    ledger = read(tmp_path)
+    (first, _) = read_answers(tmp_path, ledger.answers.values())
+    assert (first.usage, first.model_version) == (None, "7")
+    assert ledger.tally(closed=True).unmetered == 2
+
+
+def test_a_teacher_that_forgets_an_ask_or_answers_another_loses_nothing(tmp_path: Path) -> None:
+    wanted = asks(3)
+
+    class Confused(Scripted):
+        def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+            yield Ask(Question(id="other", question="?"), 0), Response("x", "y")
+            for ask in asks[:1]:
+                yield ask, good(ask)
+                yield ask, Response("another", "one")
+
+    ask_all(Confused(good), TEACHER, wanted, tmp_path)
+    ledger = read(tmp_path)
+    assert set(ledger.answers) == {ask.id for ask in wanted}, "the other two passes ask for the rest"
+    assert read_answers(tmp_path, [ledger.answers[wanted[0].id]])[0].thinking == f"thinking of {wanted[0].id}"
+
+
+def test_what_fails_is_asked_again_in_the_same_run(tmp_path: Path) -> None:
+    wanted, tries = asks(6), dict.fromkeys((ask.id for ask in asks(6)), 0)
+
+    def at_the_third(ask: Ask) -> Response:
+        tries[ask.id] += 1
+        return good(ask) if ask == wanted[0] or tries[ask.id] == PASSES or ask == wanted[tries[ask.id]] else BUSY
+
+    ask_all(Scripted(at_the_third), TEACHER, wanted, tmp_path)
+    ledger = read(tmp_path)
+    assert set(ledger.answers) == {ask.id for ask in wanted}
+    assert not ledger.failures
+
+
+BUSY = Response(error="503")
+
+
+def test_an_exception_at_the_end_loses_nothing(tmp_path: Path) -> None:
+    def last() -> None:
+        raise OSError("gone")
+
+    ask_all(Scripted(good, last), TEACHER, asks(3), tmp_path)
+    assert len(read(tmp_path).answers) == 3
+
+
+def test_an_actor_stops_where_nothing_is_answered_any_more(tmp_path: Path) -> None:
+    wanted = asks(200)
+    answered = {ask.id for ask in wanted[:50]}
+    teacher = Scripted(lambda ask: good(ask) if ask.id in answered else Response(error="402: no money"))
+    ask_all(teacher, TEACHER, wanted, tmp_path)
+    ledger = read(tmp_path)
+    assert set(ledger.answers) == answered
+    assert set(ledger.failures) == {ask.id for ask in wanted[50 : 50 + HOPELESS]}
+    assert len(teacher.asked) == 50 + HOPELESS
+
+
+def test_a_full_disk_ends_the_run_and_is_not_taken_for_the_teachers_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    written = os.write
+
+    def full(file: int, data: bytes) -> int:
+        if asks(5)[3].id.encode() in data:
+            raise OSError(28, "No space left on device")
+        return written(file, data)
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(RunError, match="No space left on device; make room"):
+        ask_all(Scripted(good), TEACHER, asks(5), tmp_path)
+    assert len(read(tmp_path).answers) == 3
+
+
+class Calling(Scripted):
+    """Tells its calls: the first of each ask is of no use, the second is answered; the last ask's never comes."""
+
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        for ask in asks[:-1]:
+            calls(Call(ask.id, 1, "sent"))
+            calls(Call(ask.id, 1, "retried", Usage(10, 0, 3), "no text"))
+            calls(Call(ask.id, 2, "sent"))
+            calls(Call(ask.id, 2, "answered", Usage(10, 4, 20, 15)))
+            yield ask, good(ask)
+        calls(Call(asks[-1].id, 1, "sent"))
+        calls(Call(asks[-1].id, 2, "sent"))
+        calls(Call(asks[-1].id, 2, "answered", Usage(10, 0, 1)))
+        yield asks[-1], Response(error="cannot be read")
+
+
+def test_calls_and_their_tokens_are_counted_those_without_a_use_too(tmp_path: Path) -> None:
+    wanted = asks(3)
+    ask_all(Calling(good), TEACHER, wanted, tmp_path)
+    tally = read(tmp_path).tally(closed=True)
+    # Two passes: the second one asks for the last ask alone, and ends as it answers nothing.
+    assert (tally.sent, tally.answered, tally.retried, tally.failed, tally.lost) == (8, 2, 2, 2, 2)
+    assert (tally.prompt_tokens, tally.cached_tokens, tally.completion_tokens) == (60, 8, 48)
+    assert tally.lost_prompt_tokens == 2 * len(wanted[2].question.question)
+    answer = read_answers(tmp_path, [read(tmp_path).answers[wanted[0].id]])[0]
+    assert answer.usage == Usage(10, 4, 20, 15)
+
+
+def test_answers_are_where_the_ledger_says(tmp_path: Path) -> None:
+    ask_all(Scripted(good), TEACHER, asks(2), tmp_path)
+    (file,) = tmp_path.glob("*.jsonl")
+    first, second = read(tmp_path).answers.values()
+    assert first == Place(file.name, 0, file.read_bytes().index(b"\n"))
+    assert second.offset == first.length + 1
