@@ -257,13 +257,21 @@ def _run(wanted: pa.Table, config: TracesConfig, ledger: Ledger, total: int) -> 
     parts = [wanted.take(list(range(first, len(wanted), actors))) for first in range(actors)]
     ledger.folder.mkdir(parents=True, exist_ok=True)
     known = frozenset(path.name for path in ledger.folder.glob("*.jsonl"))
-    began = len(ledger.answers)
+    began, tokens_before = len(ledger.answers), ledger.tally(closed=False).completion_tokens
 
     def line(seconds: float) -> str:
         ledger.read()
-        done = len(ledger.answers)
-        left = f", about {(total - done) * seconds / (done - began):.0f} s left" if done > began else ""
-        return f"traces: {done:,} of {total:,} after {seconds:.0f} s{left}"
+        tally, done = ledger.tally(closed=False), len(ledger.answers)
+        parts = [f"traces: {done:,} of {total:,} after {seconds:.0f} s"]
+        if done > began:
+            parts.append(f"{(done - began) * 60 / seconds:,.1f} a minute")
+        if tally.completion_tokens > tokens_before:
+            parts.append(f"{(tally.completion_tokens - tokens_before) / seconds:,.0f} tokens/s")
+        if (prices := config.teacher.price_list) is not None:
+            parts.append(f"{prices.spent(tally):,.2f} {prices.currency} so far")
+        if done > began:
+            parts.append(f"about {(total - done) * seconds / (done - began):,.0f} s left")
+        return ", ".join(parts)
 
     options: Mapping[str, object] = {"num_cpus": 1, **placement.options}
     with quiet_ray_data(), without_lines(RESTARTS), heartbeat(line):

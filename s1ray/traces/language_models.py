@@ -17,6 +17,7 @@ from s1ray.generation.engine import check_engine, engine_actor_options, engine_i
 from s1ray.models import EngineConfig, FormatRef
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
+from s1ray.traces.bill import Prices
 from s1ray.traces.teachers import Ask, Placement, Response, RunningTeacher, Teacher
 
 TEMPLATE_TOKENS = 512
@@ -129,7 +130,9 @@ class VLLMTeacher(LanguageModelTeacher):
 class OpenAITeacher(LanguageModelTeacher):
     """A reasoning model behind an OpenAI-compatible API that returns its reasoning apart (`reasoning_content`)."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"concurrency", "requests_per_minute", "timeout", "attempts"})
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"concurrency", "requests_per_minute", "timeout", "attempts", "prices"}
+    )
 
     base_url: HTTPAddress
     """The address with its `/v1`."""
@@ -150,11 +153,18 @@ class OpenAITeacher(LanguageModelTeacher):
     """Tries of one request."""
     extra_body: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
     """Further fields of every request."""
+    prices: Prices | None = None
+    """The provider's, for a million tokens. None: tokens are counted, money is not."""
 
     @property
     def label(self) -> str:
         """The model."""
         return self.model
+
+    @property
+    def price_list(self) -> Prices | None:
+        """The configured prices."""
+        return self.prices
 
     def sampling(self, ask: str, seed: int) -> dict[str, JsonValue] | None:
         """With the further fields of the request."""

@@ -24,6 +24,7 @@ from s1ray.runs import Run, RunError
 from s1ray.schemas import Question, Trace, arrow_schema, read_table, write_table
 from s1ray.shards import quiet_ray_data
 from s1ray.stages import Stage
+from s1ray.traces.bill import bill
 from s1ray.traces.collect import ASKED, collect
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.ledger import Answer, Ledger, Place, read_answers
@@ -51,11 +52,16 @@ def plan(config: TracesConfig) -> list[str]:
     """
     config.teacher.check()
     length_counter(config.tokenizer)
-    questions = len(_questions(config))
+    asked = _questions(config)
+    questions = len(asked)
     lines = [f"{questions:,} questions, {config.samples} trace(s) each, by {config.teacher.label}"]
     tokens = config.teacher.max_response_tokens
     if tokens is not None:
         lines.append(f"at most {questions * config.samples * tokens:,} tokens generated")
+        if (prices := config.teacher.price_list) is not None:
+            prompts = sum(map(config.teacher.prompt_tokens_at_most, asked.column("question").to_pylist()))
+            money = prices.money(prompts * config.samples, 0, questions * config.samples * tokens)
+            lines.append(f"at most {money:,.2f} {prices.currency}, and more for calls that have to be repeated")
     return [*lines, f"output: {Path(config.output) / TRACES}"]
 
 
@@ -90,8 +96,10 @@ def work(config: TracesConfig, run: Run) -> None:
     rows_kept = kept.select(arrow_schema(Trace).names).cast(arrow_schema(Trace))
     write_table(rows_kept, run.path / TRACES)
     run.rows = {"in": len(asks) // config.samples, "asked": len(asks), "out": len(rows_kept)}
-    run.figures = _figures(rows_kept)
-    log.info("traces: %d of %d kept; %s; dropped: %s", len(rows_kept), len(asks), run.figures, run.drops or "none")
+    figures = _figures(rows_kept)
+    tally = ledger.tally(closed=True)
+    run.figures = figures | {"bill": bill(tally, config.teacher.price_list, config.teacher.max_response_tokens)}
+    log.info("traces: %d of %d kept; %s; dropped: %s", len(rows_kept), len(asks), figures, run.drops or "none")
 
 
 def answered(rows: pa.Table, folder: Path) -> pa.Table:

@@ -23,6 +23,7 @@ from s1ray.config import Config
 from s1ray.generation.base import OnCall, Usage
 from s1ray.runs import without
 from s1ray.schemas import Question
+from s1ray.traces.bill import Prices
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,11 @@ class Teacher(Config):
     @property
     def max_response_tokens(self) -> int | None:
         """Tokens of one response at most, for the plan. None: not known."""
+        return None
+
+    @property
+    def price_list(self) -> Prices | None:
+        """What its tokens cost. None: nothing, or nobody knows."""
         return None
 
     def prompt_tokens_at_most(self, question: str) -> int:

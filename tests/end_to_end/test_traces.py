@@ -113,3 +113,5 @@ def test_a_killed_run_of_actors_goes_on_where_it_was(tmp_path: Path) -> None:
     answers = Counter(event["id"] for event in events if event["event"] == "answered")
     assert set(answers.values()) == {1}, "nothing that was answered is asked again"
     assert len(answers) == COUNT
+    bill = json.loads((tmp_path / "run" / "manifest.json").read_text())["figures"]["bill"]
+    assert bill["calls"]["answered"] == bill["answers_without_a_count"] == COUNT

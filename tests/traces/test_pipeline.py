@@ -160,6 +160,16 @@ def test_the_plan_reads_the_questions_and_counts(tmp_path: Path, student_tokeniz
     assert lines[0] == "3 questions, 2 trace(s) each, by procedural"
 
 
+def test_the_plan_says_what_a_run_costs_at_most(tmp_path: Path, student_tokenizer: str) -> None:
+    path = tmp_path / "questions.parquet"
+    write_table(to_table([question("a" * 488), question("b" * 488)], Question), path)
+    teacher: dict[str, JsonValue] = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    teacher |= {"max_tokens": 10_000, "prices": {"prompt": 50, "completion": 3, "currency": "EUR"}}
+    lines = plan(config(questions=str(path), tokenizer=student_tokenizer, samples=5, teacher=teacher))
+    # 10 calls, each of 488 + 512 prompt tokens for 0.05 and 10,000 others for 0.03.
+    assert "at most 0.80 EUR, and more for calls that have to be repeated" in lines
+
+
 @pytest.mark.parametrize(
     ("questions", "message"),
     [
