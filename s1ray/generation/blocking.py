@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections.abc
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Sequence
@@ -16,6 +17,9 @@ from s1ray.schemas import Completion
 MakeGenerator = Callable[[], Generator]
 
 T = TypeVar("T")
+
+CANCEL_S = 30.0
+"""Seconds that requests which are cancelled have to end."""
 
 
 class BlockingGenerator:
@@ -47,7 +51,9 @@ class BlockingGenerator:
         return [found[request.id] for request in requests]
 
     def stream(self, requests: Sequence[GenerationRequest]) -> collections.abc.Generator[Completion]:
-        """Completions in the order in which they finish; leaving the loop early cancels what is in flight."""
+        """Completions in the order in which they finish; leaving the loop early cancels what is in flight,
+        and waits for its end.
+        """
         found: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         work = asyncio.run_coroutine_threadsafe(self._complete(requests, found), self._loop)
         try:
@@ -55,7 +61,11 @@ class BlockingGenerator:
                 yield completion
             work.result()
         finally:
-            work.cancel()
+            # What the requests tell of their end must not come later than this.
+            if work.cancel():
+                with contextlib.suppress(queue.Empty):
+                    while found.get(timeout=CANCEL_S) is not None:
+                        pass
 
     def close(self) -> None:
         """Release the generator and end the thread."""

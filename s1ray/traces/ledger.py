@@ -73,6 +73,8 @@ class Writer:
         # ASCII: a lone surrogate, which UTF-8 cannot write, must not end the run here.
         line = json.dumps({"event": event, "id": ask, **fields}, ensure_ascii=True).encode() + b"\n"
         with self._lock:
+            if self._closed.is_set():
+                raise RunError(f"{self.path}: is closed already")
             try:
                 while line:
                     # After a line that was cut short no further one may follow: both would be lost.
@@ -92,9 +94,10 @@ class Writer:
 
     def close(self) -> None:
         """Write everything to the disk and close the file."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
+        with self._lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
         self._dirty.set()
         self._syncing.join()
         os.close(self._file)

@@ -276,6 +276,13 @@ def test_calls_and_their_tokens_are_counted_those_without_a_use_too(tmp_path: Pa
     assert answer.usage == Usage(10, 4, 20, 15)
 
 
+def test_nothing_is_written_to_a_file_that_is_closed(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.close()
+    with pytest.raises(RunError, match="is closed already"):
+        writer.call(Call("q-0", 1, "lost"))
+
+
 def test_answers_are_where_the_ledger_says(tmp_path: Path) -> None:
     ask_all(Scripted(good), TEACHER, asks(2), tmp_path)
     (file,) = tmp_path.glob("*.jsonl")

@@ -181,8 +181,8 @@ def test_responses_come_as_they_are_finished_and_leaving_early_stops_the_others(
     assert next(iter(found))[0] == asks[1]
     assert isinstance(found, Generator)
     found.close()
-    running.close()
     assert sorted(begun) == sorted(ended) == sorted(ask.id for ask in asks)
+    running.close()
 
 
 def test_an_engine_that_breaks_on_one_request_answers_the_others() -> None:
