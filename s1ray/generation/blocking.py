@@ -51,8 +51,9 @@ class BlockingGenerator:
         return [found[request.id] for request in requests]
 
     def stream(self, requests: Sequence[GenerationRequest]) -> collections.abc.Generator[Completion]:
-        """Completions in the order in which they finish; leaving the loop early cancels what is in flight,
-        and waits for its end.
+        """Completions in the order in which they finish.
+
+        Leaving the loop early cancels what is in flight and waits for its end.
         """
         found: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
         work = asyncio.run_coroutine_threadsafe(self._complete(requests, found), self._loop)
