@@ -1,0 +1,92 @@
+"""API keys: read by reference, and kept out of configs, which manifests record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from s1ray.config import ConfigError
+
+log = logging.getLogger("s1ray")
+
+SECRET_NAME = re.compile(
+    r"(api|access|private|secret|subscription)[-_ ]?key|authorization|secret|passw|credential|bearer"
+    r"|(access|auth|id|api|session|refresh)[-_ ]?token|^(key|token|auth|x-goog-.*key)$",
+    re.IGNORECASE,
+)
+"""Names of fields that hold a secret. `max_tokens` does not."""
+SECRET_VALUE = re.compile(r"^\s*(Bearer\s+\S|Basic\s+\S|sk-\S{8}|AIza\S{20}|hf_\S{20}|gsk_\S{20})", re.IGNORECASE)
+
+
+def read_key(variable: str | None, file: str | None, address: str) -> str | None:
+    """The API key, or None where none is configured.
+
+    Args:
+        variable: environment variable that holds it.
+        file: file that holds it, and nothing else.
+        address: what it is for, for messages.
+
+    Raises:
+        ConfigError: it is not there, is given twice, or holds what no header can hold.
+    """
+    if variable is not None and file is not None:
+        raise ConfigError("teacher: give api_key_variable or api_key_file, not both")
+    if variable is not None:
+        key, where = os.environ.get(variable, ""), f"the environment variable {variable}"
+        if not key.strip():
+            raise ConfigError(f"teacher.api_key_variable: {where} is not set; export the key for {address} there")
+    elif file is not None:
+        where = os.path.expanduser(file)
+        try:
+            key, mode = Path(where).read_text(encoding="utf-8"), os.stat(where).st_mode
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"teacher.api_key_file: {where}: cannot be read: {error}") from None
+        if mode & (stat.S_IRWXG | stat.S_IRWXO):
+            log.warning("teacher.api_key_file: others may read %s; run: chmod 600 %s", where, where)
+        if not key.strip():
+            raise ConfigError(f"teacher.api_key_file: {where} is empty; write the key for {address} there")
+    else:
+        return None
+    key = key.strip()
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"teacher: {where} does not hold one key: it has spaces, line breaks or other characters")
+    return key
+
+
+def refuse_secrets(teacher: Mapping[str, object]) -> None:
+    """Look for keys in a teacher's config.
+
+    Raises:
+        ValueError: `base_url` or `extra_body` holds one; the message does not repeat it.
+    """
+    advice = "a manifest would keep it; put the key into api_key_variable or api_key_file"
+    url = teacher.get("base_url")
+    if isinstance(url, str):
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            parts = urlsplit("")
+        if "@" in parts.netloc:
+            raise ValueError(f"base_url: must not hold a user or password: {advice}")
+        if parts.query or parts.fragment:
+            raise ValueError(f"base_url: must end before any ? or #: {advice}, and other fields into extra_body")
+    for path, value in _texts(teacher.get("extra_body")):
+        if any(SECRET_NAME.search(name) for name in path) or SECRET_VALUE.search(value):
+            raise ValueError(f"extra_body.{'.'.join(path)}: looks like a secret: {advice}")
+
+
+def _texts(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every text within a value, with the names on the way to it."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _texts(inner, (*path, str(name)))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner, path)
+    elif isinstance(value, str):
+        yield path, value

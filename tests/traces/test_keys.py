@@ -1,0 +1,115 @@
+"""API keys stay out of configs, and are read from where a config says."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s1ray.config import ConfigError
+from s1ray.traces.keys import read_key, refuse_secrets
+
+ADDRESS = "https://api.example.com/v1"
+
+
+def test_a_key_comes_from_a_variable_or_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "k-1\n")
+    file = tmp_path / "key"
+    file.write_text("k-2\n")
+    file.chmod(0o600)
+    assert read_key(None, None, ADDRESS) is None
+    assert read_key("TEACHER_KEY", None, ADDRESS) == "k-1"
+    assert read_key(None, str(file), ADDRESS) == "k-2"
+
+
+def test_a_key_file_that_others_may_read_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "key"
+    file.write_text("k-2")
+    file.chmod(0o640)
+    with caplog.at_level(logging.WARNING, logger="s1ray"):
+        assert read_key(None, str(file), ADDRESS) == "k-2"
+    assert f"chmod 600 {file}" in caplog.text
+    assert "k-2" not in caplog.text
+    file.chmod(0o600)
+    caplog.clear()
+    read_key(None, str(file), ADDRESS)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("", "is empty"), ("one two", "does not hold one key"), ("a\nb", "does not hold one key"), ("é", "one key")],
+)
+def test_a_file_without_one_key_is_refused_without_showing_it(content: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text(content)
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match=message) as raised:
+        read_key(None, str(file), ADDRESS)
+    assert not content or content not in str(raised.value).replace(str(file), "")
+
+
+def test_a_key_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEACHER_KEY", raising=False)
+    with pytest.raises(ConfigError, match="environment variable TEACHER_KEY is not set"):
+        read_key("TEACHER_KEY", None, ADDRESS)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_key(None, str(tmp_path / "none"), ADDRESS)
+    with pytest.raises(ConfigError, match="not both"):
+        read_key("TEACHER_KEY", "key", ADDRESS)
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        {"base_url": "https://user:pass@api.example.com/v1"},
+        {"base_url": "https://api.example.com/v1?key=hush"},
+        {"base_url": "https://api.example.com/v1#hush"},
+        {"extra_body": {"api_key": "hush"}},
+        {"extra_body": {"apiKey": "hush"}},
+        {"extra_body": {"headers": {"Authorization": "hush"}}},
+        {"extra_body": {"headers": [{"x-api-key": "hush"}]}},
+        {"extra_body": {"note": "Bearer hush"}},
+        {"extra_body": {"user": "sk-0123456789abcdef"}},
+        {"extra_body": {"access_token": "hush"}},
+        {"extra_body": {"token": "hush"}},
+        {"extra_body": {"password": "hush"}},
+    ],
+)
+def test_secrets_in_a_config_are_refused_and_not_repeated(teacher: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="api_key_variable or api_key_file") as raised:
+        refuse_secrets(teacher)
+    assert "hush" not in str(raised.value)
+    assert "0123" not in str(raised.value)
+    assert "pass@" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"max_tokens": "100", "max_completion_tokens": 5, "token_ids": "x", "tokenizer": "qwen"},
+        {"thinking": {"type": "enabled", "budget_tokens": 4096}},
+        {"stop": ["key:", "token"], "user": "someone", "cache_key_prefix": "a"},
+        {},
+    ],
+)
+def test_ordinary_fields_are_no_secrets(extra: dict[str, object]) -> None:
+    refuse_secrets({"base_url": "http://127.0.0.1:8000/v1", "extra_body": extra})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(JSON, JSON)
+def test_any_config_is_either_refused_in_words_or_passed_on_to_validation(url: object, extra: object) -> None:
+    # Nothing but a ValueError in words, whatever a config holds.
+    with contextlib.suppress(ValueError):
+        refuse_secrets({"base_url": url, "extra_body": extra})
