@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import ClassVar
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
-from s1ray.config import ConfigError, HTTPAddress
+from s1ray.config import HTTPAddress
 from s1ray.generation.base import Call, GenerationError, GenerationRequest, Generator, OnCall, Usage, request_seed
 from s1ray.generation.blocking import BlockingGenerator
 from s1ray.generation.engine import check_engine, engine_actor_options, engine_identity
@@ -18,6 +17,7 @@ from s1ray.models import EngineConfig, FormatRef
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
 from s1ray.traces.bill import Prices
+from s1ray.traces.keys import read_key, refuse_secrets
 from s1ray.traces.teachers import Ask, Placement, Response, RunningTeacher, Teacher
 
 TEMPLATE_TOKENS = 512
@@ -131,14 +131,19 @@ class OpenAITeacher(LanguageModelTeacher):
     """A reasoning model behind an OpenAI-compatible API that returns its reasoning apart (`reasoning_content`)."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
-        {"concurrency", "requests_per_minute", "timeout", "attempts", "prices"}
+        {
+            *("concurrency", "requests_per_minute", "timeout", "attempts", "prices"),
+            *("api_key_variable", "api_key_file"),
+        }
     )
 
     base_url: HTTPAddress
     """The address with its `/v1`."""
     model: str
     api_key_variable: str | None = None
-    """Environment variable that holds the key. None: no key is sent."""
+    """Environment variable that holds the key. None: no key is sent, or that of `api_key_file`."""
+    api_key_file: str | None = None
+    """File that holds the key and that nobody else may read (mode 0600)."""
     thinking_format: FormatRef | None = None
     """Splits the reasoning from the answer where both come within the text: a preset ("deepseek_r1": `<think>`), or a
     mapping with strings of your own."""
@@ -155,6 +160,14 @@ class OpenAITeacher(LanguageModelTeacher):
     """Further fields of every request."""
     prices: Prices | None = None
     """The provider's, for a million tokens. None: tokens are counted, money is not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, data: object) -> object:
+        # Before the fields are validated: an error about a field shows its value.
+        if isinstance(data, Mapping):
+            refuse_secrets(data)
+        return data
 
     @property
     def label(self) -> str:
@@ -195,15 +208,7 @@ class OpenAITeacher(LanguageModelTeacher):
         return generator if self.requests_per_minute is None else RateLimited(generator, self.requests_per_minute)
 
     def _api_key(self) -> str | None:
-        if self.api_key_variable is None:
-            return None
-        key = os.environ.get(self.api_key_variable)
-        if not key:
-            raise ConfigError(
-                f"teacher.api_key_variable: the environment variable {self.api_key_variable} is not set; export the "
-                f"key for {self.base_url} there"
-            )
-        return key
+        return read_key(self.api_key_variable, self.api_key_file, self.base_url)
 
 
 class RunningModel:

@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.config import ConfigError
+from s1ray.config import ConfigError, load_config
+from s1ray.traces.config import TracesConfig
 from s1ray.traces.keys import read_key, refuse_secrets
+from s1ray.traces.language_models import OpenAITeacher
 
 ADDRESS = "https://api.example.com/v1"
 
@@ -113,3 +115,17 @@ def test_any_config_is_either_refused_in_words_or_passed_on_to_validation(url: o
     # Nothing but a ValueError in words, whatever a config holds.
     with contextlib.suppress(ValueError):
         refuse_secrets({"base_url": url, "extra_body": extra})
+
+
+def test_a_teacher_refuses_a_secret_in_its_config_and_reads_its_key_from_a_file(tmp_path: Path) -> None:
+    fields = ["output=x", "questions=q", "tokenizer=miniature-base", "teacher.kind=openai", "teacher.model=m"]
+    with pytest.raises(ConfigError, match="must not hold a user or password") as raised:
+        load_config(TracesConfig, None, [*fields, "teacher.base_url=https://me:topsecret@api.test/v1"])
+    assert "topsecret" not in str(raised.value)
+    file = tmp_path / "key"
+    file.write_text("sk-1234\n")
+    file.chmod(0o600)
+    teacher = OpenAITeacher(kind="openai", base_url="https://api.test/v1", model="m", api_key_file=str(file))
+    teacher.check()
+    assert teacher._api_key() == "sk-1234"
+    assert "sk-1234" not in teacher.model_dump_json()
