@@ -17,7 +17,7 @@ from s1ray.runs import RunError
 from s1ray.schemas import Question
 from s1ray.shards import RESTARTS, quiet_ray_data
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.ledger import Ledger, Writer
+from s1ray.traces.ledger import TOLD, Ledger, Writer
 from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher
 
 if TYPE_CHECKING:
@@ -114,6 +114,8 @@ class _Asking:
         """`answered` gets the ids of asks that have an answer."""
         self._running, self._teacher, self._writer, self._answered = running, teacher, writer, answered
         self._prompts: dict[str, int] = {}
+        self._sent: set[str] = set()
+        """Asks whose calls are told of."""
         self._told: dict[str, Call] = {}
         """Ask -> the call that was answered, until its response comes."""
         self._unanswered: set[str] = set()
@@ -170,7 +172,7 @@ class _Asking:
         self._add(
             "answered",
             ask.id,
-            call=None if call is None else call.number,
+            call=call.number if call is not None else TOLD if ask.id in self._sent else None,
             usage=_counts(usage),
             thinking=response.thinking,
             attempt=response.attempt,
@@ -192,6 +194,7 @@ class _Asking:
     def _call(self, call: Call) -> None:
         """What the teacher tells its calls to; in any thread."""
         if call.outcome == "sent":
+            self._sent.add(call.request_id)
             self._add_call(call, prompt=self._prompts.get(call.request_id, 0))
         elif call.outcome == "answered":
             # Written together with the response, as one line: killed in between, the call is a lost one.

@@ -47,6 +47,9 @@ CLOSING_S = 60.0
 QUARANTINE = "quarantine"
 ENDINGS = ("answered", "retried", "failed", "lost")
 """Outcomes of a call."""
+TOLD = 0
+"""In place of a call's number: the answer of a call that has been told as retried or failed, and counted, is kept after
+all, as the last one there was (an aborted response, say)."""
 
 
 class Writer:
@@ -252,7 +255,8 @@ class Ledger:
                 answer_of(event)
             if call is None:
                 self._ended.sent += 1
-            self._ended.end(name, event["usage"], file.open_calls.pop((ask, call), 0))
+            if call != TOLD:
+                self._ended.end(name, event["usage"], file.open_calls.pop((ask, call), 0))
             if name == "answered":
                 self.answers.setdefault(ask, place)
                 self.failures.pop(ask, None)

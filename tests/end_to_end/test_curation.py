@@ -227,16 +227,15 @@ def test_a_killed_trace_run_ends_with_the_bytes_of_an_undisturbed_one(
         patch.setattr(traces_pipeline, "_finished", killed)
         with pytest.raises(Killed):
             generate_traces(config)
-    shards = sorted((tmp_path / "killed" / "shards").glob("*.parquet"))
-    assert len(shards) == 7
-    for shard in shards[:3]:
-        shard.unlink()
-    untouched = {shard: shard.stat().st_mtime_ns for shard in shards[3:]}
-    with monkeypatch.context() as patch:
-        patch.setattr(traces_pipeline, "_finished", killed)
-        with pytest.raises(Killed):
-            generate_traces(config)
-    assert {shard: shard.stat().st_mtime_ns for shard in shards[3:]} == untouched
+    folder = tmp_path / "killed" / "responses"
+    (ledger,) = folder.glob("*.jsonl")
+    lines = ledger.read_bytes().splitlines(keepends=True)
+    # Killed earlier: the last lines were not written yet, and one was cut short.
+    kept = lines[: len(lines) // 2]
+    ledger.write_bytes(b"".join(kept) + lines[len(kept)][:10])
+    there = sum(b'"answered"' in line for line in kept)
     resumed = generate_traces(config)
     assert (resumed.path / "traces.parquet").read_bytes() == (undisturbed.path / "traces.parquet").read_bytes()
+    (again,) = set(folder.glob("*.jsonl")) - {ledger}
+    assert sum(b'"answered"' in line for line in again.read_bytes().splitlines()) == 200 - there
     assert generate_traces(config).skipped

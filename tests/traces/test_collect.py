@@ -276,6 +276,23 @@ def test_calls_and_their_tokens_are_counted_those_without_a_use_too(tmp_path: Pa
     assert answer.usage == Usage(10, 4, 20, 15)
 
 
+class KeepsTheLast(Scripted):
+    """Every call is aborted; the last one's answer is kept, although it was told as failed."""
+
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        for ask in asks:
+            calls(Call(ask.id, 1, "sent"))
+            calls(Call(ask.id, 1, "failed", Usage(10, 0, 3), "it ended with 'abort'"))
+            yield ask, Response("t", "4", "abort", usage=Usage(10, 0, 3))
+
+
+def test_an_answer_that_is_kept_although_its_call_failed_is_billed_once(tmp_path: Path) -> None:
+    ask_all(KeepsTheLast(good), TEACHER, asks(2), tmp_path)
+    tally = read(tmp_path).tally(closed=True)
+    assert (tally.sent, tally.failed, tally.answered, tally.completion_tokens) == (2, 2, 0, 6)
+    assert len(read(tmp_path).answers) == 2
+
+
 def test_nothing_is_written_to_a_file_that_is_closed(tmp_path: Path) -> None:
     writer = Writer(tmp_path)
     writer.close()
