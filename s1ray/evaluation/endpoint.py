@@ -13,7 +13,7 @@ import httpx
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.evaluation.config import Endpoint, ServedModel
-from s1ray.generation.answers import UnusableError, decode
+from s1ray.generation.answers import UnusableError, decode, refuse_error
 from s1ray.generation.segmented import BANNED
 
 
@@ -150,7 +150,8 @@ def _ask(
     if not response.is_success:
         raise UnreachableError(f"{url}: status {response.status_code}: {response.text[:300]}")
     try:
-        answer: object = decode(response.content)
+        answer = decode(response.content)
+        refuse_error(answer)
     except UnusableError as error:
         raise UnreachableError(f"{url}: no answer of an OpenAI-compatible server: {error}") from None
     return answer

@@ -10,8 +10,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from s1ray.generation.base import Usage
-
 MAX_BODY = 256 << 20
 """Bytes of a body that are read."""
 LASTING = ("invalid", "authentication", "permission", "not_found", "insufficient_quota", "billing", "context_length")
@@ -26,20 +24,18 @@ class UnusableError(Exception):
 
     Attributes:
         transient: asking again may help.
-        usage: what the provider counted for it all the same.
     """
 
-    def __init__(self, why: str, *, transient: bool = True, usage: Usage | None = None) -> None:
+    def __init__(self, why: str, *, transient: bool = True) -> None:
         super().__init__(why)
         self.transient = transient
-        self.usage = usage
 
 
 def decode(body: bytes) -> dict[str, Any]:
     """The JSON object in a body.
 
     Raises:
-        UnusableError: it holds none, or one that says there was an error.
+        UnusableError: it holds none.
     """
     if len(body) > MAX_BODY:
         raise UnusableError(f"the body has more than {MAX_BODY:,} bytes", transient=False)
@@ -53,19 +49,23 @@ def decode(body: bytes) -> dict[str, Any]:
         raise UnusableError(f"no JSON: {body[:200].decode('utf-8', 'replace')!r}") from None
     if not isinstance(answer, dict):
         raise UnusableError(f"the body is {_kind(answer)}, not an object")
-    if answer.get("error"):
-        raise error_in(answer)
     return answer
 
 
-def error_in(answer: Mapping[str, Any]) -> UnusableError:
-    """The error that a body tells of (OpenAI's form, Anthropic's, or a text)."""
-    told = answer["error"]
+def refuse_error(answer: Mapping[str, Any]) -> None:
+    """Look whether an answer tells of an error (in OpenAI's form, Anthropic's, or as a text).
+
+    Raises:
+        UnusableError: it does.
+    """
+    told = answer.get("error")
+    if not told:
+        return
     fields = told if isinstance(told, dict) else {"message": told}
     message = str(fields.get("message") or told)[:1000]
     words = " ".join(str(fields.get(name) or "") for name in ("type", "code", "message")).lower()
     lasting = any(word in words for word in LASTING) and not any(word in words for word in ("rate_limit", "overloaded"))
-    return UnusableError(f"an error in the answer: {message}", transient=not lasting)
+    raise UnusableError(f"an error in the answer: {message}", transient=not lasting)
 
 
 def text_of(value: object, field: str) -> str:

@@ -60,13 +60,15 @@ class Usage:
     """Tokens of one response as the provider counted and bills them."""
 
     prompt_tokens: int = 0
-    """Cached ones included."""
+    """All of them, whatever a cache does."""
     cached_tokens: int = 0
     """Of the prompt, read from a cache."""
     completion_tokens: int = 0
     """Reasoning included."""
     reasoning_tokens: int | None = None
     """None: the provider does not say."""
+    cache_write_tokens: int = 0
+    """Of the prompt, written to a cache, where the provider charges for that."""
 
 
 CallOutcome = Literal["sent", "answered", "retried", "failed", "lost"]
@@ -80,9 +82,9 @@ class Call:
     number: int
     """Of this request's calls, from 1 in this process."""
     outcome: CallOutcome
-    """answered: its text is the completion. retried: it was of no use, and the request is sent again. failed: it was of
-    no use, and the request is given up. lost: no answer came (time-out, dropped, cancelled), so that the provider may
-    have billed it and nobody knows."""
+    """answered: its text is the completion, or a segment of it. retried: it was of no use, and the request is sent
+    again. failed: it was of no use, and the request is given up. lost: no answer came (time-out, dropped, cancelled),
+    so that the provider may have billed it and nobody knows."""
     usage: Usage | None = None
     """Where the answer had one, of use or not."""
     reason: str | None = None

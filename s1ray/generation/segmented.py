@@ -11,16 +11,18 @@ server ends responses at the ids that it lists.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 from s1ray.errors import InputError
-from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.generation.base import GenerationError, GenerationRequest, OnCall
 from s1ray.generation.prompts import prompt_ids_of
 from s1ray.generation.transport import AtEndpoint, Transport
+from s1ray.generation.wires import ChatCompletions
 from s1ray.models import resolve_model
 from s1ray.schemas import Completion
 from s1ray.thinking.completion import completion_from_ids
@@ -43,6 +45,9 @@ class HTTPSegments:
     request_id: str
     fields: Mapping[str, object]
     """Of every call: model, temperature, ..."""
+    on_call: OnCall | None = None
+    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    """Of the calls, as they are told."""
 
     async def __call__(
         self, prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
@@ -65,7 +70,9 @@ class HTTPSegments:
             body["logit_bias"] = {str(token_id): BANNED for token_id in ban}
         if seed is not None:
             body["seed"] = seed
-        answer: Mapping[str, Any] = await self.transport.ask(self.request_id, "/completions", body)
+        answer: Mapping[str, Any] = await self.transport.ask(
+            self.request_id, "/completions", body, on_call=self.on_call, numbers=self.numbers
+        )
         where = f"request {self.request_id!r}: {self.transport.base_url}/completions"
         try:
             choice = answer["choices"][0]
@@ -100,12 +107,13 @@ class SegmentedGenerator(AtEndpoint):
             "miniature-base" is the packaged one.
         thinking_format: how the model writes its thinking; a name is a preset.
         context: tokens that prompt and response may have together. None: what `/models` says (vLLM's does).
-        api_key: sent as a bearer token.
+        api_key: None: none is sent.
         concurrency: most responses at once; further ones wait.
         timeout: seconds that one attempt of one call may take.
         attempts: tries of one call.
         segment_tokens: tokens of one call at most. None: as many as fit.
         extra_body: further fields for every call.
+        on_call: is told of every call that is sent, and of its end; a response is one call or more.
         transport: replaces the network, for tests.
 
     Raises:
@@ -126,6 +134,7 @@ class SegmentedGenerator(AtEndpoint):
         attempts: int = 4,
         segment_tokens: int | None = None,
         extra_body: Mapping[str, object] | None = None,
+        on_call: OnCall | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         from transformers import AutoTokenizer
@@ -142,11 +151,13 @@ class SegmentedGenerator(AtEndpoint):
         super().__init__(
             base_url,
             model,
+            wire=ChatCompletions(),
             api_key=api_key,
             concurrency=concurrency,
             timeout=timeout,
             attempts=attempts,
             extra_body=extra_body,
+            on_call=on_call,
             transport=transport,
         )
         self._context = context
@@ -164,7 +175,7 @@ class SegmentedGenerator(AtEndpoint):
         if request.top_k is not None:
             sampling["top_k"] = request.top_k
         fields = {"model": self._model} | PLAIN_SAMPLING | sampling | self._extra
-        complete = HTTPSegments(self._transport, request.id, fields)
+        complete = HTTPSegments(self._transport, request.id, fields, self._on_call)
         async with self._free:
             room = await self._room(request, len(prompt_ids))
             if plan is None:

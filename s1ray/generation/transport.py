@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import itertools
 import json
 import math
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,8 +23,9 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from s1ray.errors import InputError
-from s1ray.generation.answers import MAX_BODY, UnusableError, decode
+from s1ray.generation.answers import MAX_BODY, UnusableError, decode, refuse_error
 from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, Usage
+from s1ray.generation.wires.base import Wire
 
 T = TypeVar("T")
 
@@ -56,7 +58,8 @@ class Transport:
 
     Args:
         base_url: the address with its `/v1`.
-        api_key: sent as a bearer token.
+        wire: how the API wants its key, and counts tokens.
+        api_key: None: none is sent.
         connections: open at most.
         timeout: seconds that one attempt may take, from sending to the last byte.
         attempts: tries of one request.
@@ -67,6 +70,7 @@ class Transport:
         self,
         base_url: str,
         *,
+        wire: Wire,
         api_key: str | None,
         connections: int,
         timeout: float,
@@ -83,10 +87,11 @@ class Transport:
         self.base_url = base_url.rstrip("/")
         self._attempts = attempts
         self._timeout = timeout
+        self._wire = wire
         self._key = api_key
         self._pause = _Pause()
         self._client = httpx.AsyncClient(
-            headers={} if api_key is None else {"Authorization": f"Bearer {api_key}"},
+            headers=wire.headers(api_key),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)),
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             transport=transport,
@@ -102,8 +107,8 @@ class Transport:
         path: str,
         body: Mapping[str, object] | None = None,
         read: Callable[[Mapping[str, Any]], T] | None = None,
-        count: Callable[[Mapping[str, Any]], Usage] | None = None,
         on_call: OnCall | None = None,
+        numbers: Iterator[int] | None = None,
     ) -> T:
         """POST a body (GET without one); give what `read` makes of the answer's JSON object.
 
@@ -113,9 +118,9 @@ class Transport:
             request_id: begins every message.
             path: behind the base address.
             body: sent as JSON.
-            read: raises UnusableError where the answer is of no use. None: the object itself.
-            count: the provider's count of tokens in an answer.
+            read: raises UnusableError where the answer is of no use or tells of an error. None: the object itself.
             on_call: is told of every call.
+            numbers: of the calls, where one request needs several answers. None: from 1.
 
         Raises:
             GenerationError: no answer could be had.
@@ -125,11 +130,11 @@ class Transport:
             sent = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
             raise GenerationError(f"request {request_id!r}: it cannot be written as JSON in UTF-8: {error}") from None
-        problem, attempt, number = "", 0, 0
+        problem, attempt = "", 0
+        numbers = numbers or itertools.count(1)
         while attempt < self._attempts:
             await self._pause.over()
-            number += 1
-            call = _CallTold(request_id, number, on_call, self._without_key)
+            call = _CallTold(request_id, next(numbers), on_call, self._without_key)
             unusable: CallOutcome = "retried" if attempt + 1 < self._attempts else "failed"
             try:
                 status, headers, content = await self._exchange(url, sent)
@@ -152,7 +157,7 @@ class Transport:
                 call.end("lost", type(error).__name__)
                 raise
             else:
-                outcome = self._judge(status, content, read, count)
+                outcome = self._judge(status, content, read)
                 if not isinstance(outcome, _Problem):
                     call.end("answered", None, outcome[1])
                     return outcome[0]
@@ -201,11 +206,7 @@ class Transport:
             return response.status_code, response.headers, b"".join(parts)
 
     def _judge(
-        self,
-        status: int,
-        content: bytes,
-        read: Callable[[Mapping[str, Any]], T] | None,
-        count: Callable[[Mapping[str, Any]], Usage] | None,
+        self, status: int, content: bytes, read: Callable[[Mapping[str, Any]], T] | None
     ) -> tuple[T, Usage | None] | _Problem:
         if not 200 <= status < 300:
             message = _message(content, status)
@@ -214,11 +215,12 @@ class Transport:
         usage: Usage | None = None
         try:
             answer = decode(content)
-            if count is not None and answer.get("usage"):
-                usage = count(answer)
+            usage = self._wire.usage(answer)
+            if read is None:
+                refuse_error(answer)
             result: Any = answer if read is None else read(answer)
         except UnusableError as error:
-            return _Problem(f"status {status}, but {error}", error.transient, error.usage or usage)
+            return _Problem(f"status {status}, but {error}", error.transient, usage)
         except RecursionError:
             return _Problem(f"status {status}, but the answer is nested too deeply", True, usage)
         return result, usage
@@ -284,11 +286,13 @@ class AtEndpoint:
     Args:
         base_url: the address with its `/v1`.
         model: the model's name there.
-        api_key: sent as a bearer token.
+        wire: the API's format.
+        api_key: None: none is sent.
         concurrency: requests in flight at most.
         timeout: seconds that one attempt may take, from sending to the last byte.
         attempts: tries of one request.
         extra_body: further fields for every request.
+        on_call: is told of every call that is sent, and of its end.
         transport: replaces the network, for tests.
     """
 
@@ -297,22 +301,27 @@ class AtEndpoint:
         base_url: str,
         model: str,
         *,
+        wire: Wire,
         api_key: str | None,
         concurrency: int,
         timeout: float,
         attempts: int,
         extra_body: Mapping[str, object] | None,
+        on_call: OnCall | None,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         self._transport = Transport(
             base_url,
+            wire=wire,
             api_key=api_key,
             connections=concurrency,
             timeout=timeout,
             attempts=attempts,
             transport=transport,
         )
+        self._wire = wire
         self._model = model
+        self._on_call = on_call
         self._extra = dict(extra_body or {})
         self._free = asyncio.Semaphore(concurrency)
 

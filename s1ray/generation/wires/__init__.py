@@ -1,0 +1,6 @@
+"""Wire formats: how a request is written for a provider's API, and what its answer says. Pure functions, no I/O."""
+
+from s1ray.generation.wires.base import Wire
+from s1ray.generation.wires.chat_completions import ChatCompletions
+
+__all__ = ["ChatCompletions", "Wire"]
