@@ -38,8 +38,11 @@ class RecordedTeacher(Teacher):
         """The file's content decides the result, wherever it lies."""
         return {"recorded": self.path}
 
-    def start(self, seed: int) -> Recorder:
-        """Called inside a Ray actor; a teacher with weights or connections opens them here."""
+    def start(self, seed: int, folder: Path) -> Recorder:
+        """Called inside a Ray actor; a teacher with weights or connections opens them here.
+
+        `folder` is for teachers that must find something again after a kill (the id of a provider's batch, say).
+        """
         return Recorder(self._traces())
 
     def _traces(self) -> dict[str, Response]:

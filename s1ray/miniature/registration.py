@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
 from pydantic import Field
 
@@ -45,7 +46,7 @@ class ProceduralTeacher(Teacher):
 
     kind: str = "procedural"
 
-    def start(self, seed: int) -> RunningTeacher:
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
         """The teacher; there is nothing to start."""
         return _Procedural(seed)
 

@@ -27,6 +27,8 @@ log = logging.getLogger("s1ray")
 
 PASSES = 3
 """How often an ask that fails is asked in one run."""
+TEACHER = "teacher"
+"""Folder within the ledger's: what the teacher keeps for its next start."""
 HOPELESS = 32
 """Questions in a row without an answer that make an actor stop: a wrong key, an empty account, a dead server."""
 ASKED = ("question", "answer", "domain", "metadata")
@@ -235,7 +237,7 @@ class _Actor:
         problem = None
         try:
             if self._running is None:
-                self._running = self._config.teacher.start(self._config.seed)
+                self._running = self._config.teacher.start(self._config.seed, self._folder / TEACHER)
             ask_all(self._running, self._config.teacher, _asks(batch), self._folder, self._known)
         except Exception as error:
             # A worker's standard error reaches the user's terminal; the way there belongs in a file.

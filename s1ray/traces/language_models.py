@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, JsonValue, field_validator, model_validator
@@ -120,7 +121,7 @@ class VLLMTeacher(LanguageModelTeacher):
             engine_actor_options(self.engine),
         )
 
-    def start(self, seed: int) -> RunningTeacher:
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
         """Start an engine."""
         from s1ray.generation.vllm import VLLMGenerator
 
@@ -187,7 +188,7 @@ class OpenAITeacher(LanguageModelTeacher):
         """Look whether the API key is there."""
         self._api_key()
 
-    def start(self, seed: int) -> RunningTeacher:
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
         """Open the connections."""
         return RunningModel(self._generator, self, seed, self.concurrency)
 

@@ -4,7 +4,7 @@ A teacher is a config class in the registry `TEACHERS`: the mapping `teacher:` o
 that its `kind` names, and the methods of the class tell the stage everything else. A new teacher is one file:
 
     class MyTeacher(Teacher):
-        def start(self, seed: int) -> RunningTeacher: ...
+        def start(self, seed: int, folder: Path) -> RunningTeacher: ...
 
 The stage starts the teacher inside a Ray actor and hands it asks, some at a time. It gives back each response as soon
 as it is there, in any order; a response that could not be had says why instead of ending the run. Language models are
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from pydantic import JsonValue
@@ -136,6 +137,12 @@ class Teacher(Config):
         """Where the teacher runs. Ray is connected."""
         return Placement()
 
-    def start(self, seed: int) -> RunningTeacher:
-        """Start the teacher; called inside the actor."""
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
+        """Start the teacher; called inside the actor.
+
+        Args:
+            seed: the stage's.
+            folder: for what must outlive the process; the same in every start of a run, and for all actors. The teacher
+                creates it when it needs it.
+        """
         raise NotImplementedError(f"{type(self).__name__} does not implement start")

@@ -38,7 +38,7 @@ TEACHER = """
         def placement(self):
             return Placement(actors=2, options={"num_cpus": 0.5})
 
-        def start(self, seed):
+        def start(self, seed, folder):
             return Running(self)
 
 

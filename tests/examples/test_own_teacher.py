@@ -31,7 +31,7 @@ def test_recorded_traces_are_given_back_and_missing_ones_say_so(tmp_path: Path) 
     recorded.check()
     assert recorded.inputs() == {"recorded": str(file)}
     assert recorded.label == "deepseek-r1"
-    running = recorded.start(seed=0)
+    running = recorded.start(seed=0, folder=tmp_path / "teacher")
     asks = [ask(KNOWN), ask(UNKNOWN), ask(KNOWN, sample=1)]
     found, missing, second = (response for _, response in running.respond(asks, lambda call: None))
     running.close()

@@ -28,6 +28,8 @@ from s1ray.traces.language_models import (
 )
 from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher
 
+NOWHERE = Path("/nowhere")
+"""Folder of teachers that keep nothing."""
 STRINGS: dict[str, JsonValue] = {"name": "ponder", "start": "<ponder>", "end": "</ponder>"}
 
 
@@ -145,7 +147,7 @@ def test_the_openai_teacher_reads_the_reasoning(
 ) -> None:
     teacher = openai(**settings)
     monkeypatch.setattr("s1ray.generation.http.HTTPGenerator", with_transport(httpx.MockTransport(answering(message))))
-    (found,) = responses(teacher.start(0), [Ask(question(), 0)])
+    (found,) = responses(teacher.start(0, NOWHERE), [Ask(question(), 0)])
     assert (found.thinking, found.attempt, found.finish_reason) == ("two and two", "Final Answer: 4", "stop")
 
 
@@ -153,7 +155,7 @@ def test_the_openai_teacher_tells_its_calls_and_what_they_used(monkeypatch: pyte
     transport = httpx.MockTransport(answering({"reasoning_content": "two and two", "content": "4"}))
     monkeypatch.setattr("s1ray.generation.http.HTTPGenerator", with_transport(transport))
     told: list[Call] = []
-    running = openai().start(0)
+    running = openai().start(0, NOWHERE)
     ((ask, response),) = running.respond([Ask(question(), 0)], told.append)
     running.close()
     assert [(call.request_id, call.outcome) for call in told] == [(ask.id, "sent"), (ask.id, "answered")]
@@ -277,14 +279,14 @@ def test_the_procedural_teacher_is_reproducible_and_samples_differ() -> None:
     teacher = config({"kind": "procedural"}).teacher
     assert isinstance(teacher, ProceduralTeacher)
     asks = [Ask(row, sample) for row in build_pool(size=60, seed=1) if row.answer for sample in range(2)][:40]
-    first, second = responses(teacher.start(3), asks), responses(teacher.start(3), asks[::-1])
+    first, second = responses(teacher.start(3, NOWHERE), asks), responses(teacher.start(3, NOWHERE), asks[::-1])
     assert first == second[::-1]
     assert any(a != b for a, b in zip(first[::2], first[1::2], strict=True))
     assert all(response.thinking and response.attempt for response in first)
 
 
 def test_the_procedural_teacher_reports_questions_that_are_not_its_own() -> None:
-    (response,) = responses(config({"kind": "procedural"}).teacher.start(0), [Ask(question(), 0)])
+    (response,) = responses(config({"kind": "procedural"}).teacher.start(0, NOWHERE), [Ask(question(), 0)])
     assert response.finish_reason == "error"
     assert "metadata" in str(response.error)
 
@@ -294,7 +296,7 @@ class Parrot(Teacher):
 
     word: str
 
-    def start(self, seed: int) -> RunningTeacher:
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
         return Parroting(self.word)
 
 
@@ -312,7 +314,7 @@ class Parroting:
 def test_a_strangers_teacher_is_found_by_its_module() -> None:
     kind = f"{__name__}:Parrot"
     resolved = config({"kind": kind, "word": "hm"})
-    assert responses(resolved.teacher.start(0), [Ask(question(), 0)]) == [Response("hm", "What is 2 + 2?")]
+    assert responses(resolved.teacher.start(0, NOWHERE), [Ask(question(), 0)]) == [Response("hm", "What is 2 + 2?")]
     assert resolved.model_dump()["teacher"] == {"kind": kind, "word": "hm"}
     assert resolved.teacher.label == kind
     assert not isinstance(resolved.teacher, LanguageModelTeacher)
