@@ -24,11 +24,13 @@ class UnusableError(Exception):
 
     Attributes:
         transient: asking again may help.
+        told: the server itself says that it failed.
     """
 
-    def __init__(self, why: str, *, transient: bool = True) -> None:
+    def __init__(self, why: str, *, transient: bool = True, told: bool = False) -> None:
         super().__init__(why)
         self.transient = transient
+        self.told = told
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -65,7 +67,7 @@ def refuse_error(answer: Mapping[str, Any]) -> None:
     message = str(fields.get("message") or told)[:1000]
     words = " ".join(str(fields.get(name) or "") for name in ("type", "code", "message")).lower()
     lasting = any(word in words for word in LASTING) and not any(word in words for word in ("rate_limit", "overloaded"))
-    raise UnusableError(f"an error in the answer: {message}", transient=not lasting)
+    raise UnusableError(f"an error in the answer: {message}", transient=not lasting, told=True)
 
 
 def text_of(value: object, field: str) -> str:

@@ -84,7 +84,7 @@ class Call:
     outcome: CallOutcome
     """answered: its text is the completion, or a segment of it. retried: it was of no use, and the request is sent
     again. failed: it was of no use, and the request is given up. lost: no answer came (time-out, dropped, cancelled),
-    so that the provider may have billed it and nobody knows."""
+    or none whose count can be read, so that the provider may have billed it and nobody knows how much."""
     usage: Usage | None = None
     """Where the answer had one, of use or not."""
     reason: str | None = None

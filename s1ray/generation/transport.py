@@ -146,10 +146,10 @@ class Transport:
                 call.end("lost", problem)
             except httpx.DecodingError as error:
                 problem = f"the body does not decompress: {error}"
-                call.end(unusable, problem)
+                call.end("lost", problem)
             except UnusableError as error:
                 problem = str(error)
-                call.end(unusable, problem)
+                call.end("lost", problem)
             except httpx.RequestError as error:
                 problem = f"{type(error).__name__}: {error}"
                 call.end("lost", problem)
@@ -163,13 +163,13 @@ class Transport:
                     return outcome[0]
                 problem = self._without_key(outcome.why)
                 if not outcome.transient:
-                    call.end("failed", problem, outcome.usage)
+                    call.end("lost" if outcome.lost else "failed", problem, outcome.usage)
                     raise GenerationError(f"request {request_id!r}: {url}: {problem}")
                 pause = _retry_after(headers) if status in RETRIED else None
                 told_to_wait = pause is not None and waited + pause <= MAX_WAIT
                 beyond = pause is not None and not told_to_wait
                 ending: CallOutcome = "failed" if beyond else "retried" if told_to_wait and status == 429 else unusable
-                call.end(ending, problem, outcome.usage)
+                call.end("lost" if outcome.lost else ending, problem, outcome.usage)
                 if pause is not None:
                     waited += pause
                     if waited > MAX_WAIT:
@@ -211,7 +211,8 @@ class Transport:
         if not 200 <= status < 300:
             message = _message(content, status)
             empty = status == 429 and any(word in message.lower() for word in EMPTY)
-            return _Problem(f"status {status}: {message}", status in RETRIED and not empty)
+            # Behind a gateway that waits no longer the model goes on, and so does the bill.
+            return _Problem(f"status {status}: {message}", status in RETRIED and not empty, lost=status == 504)
         usage: Usage | None = None
         try:
             answer = decode(content)
@@ -220,9 +221,10 @@ class Transport:
                 refuse_error(answer)
             result: Any = answer if read is None else read(answer)
         except UnusableError as error:
-            return _Problem(f"status {status}, but {error}", error.transient, usage)
+            lost = usage is None and not error.told
+            return _Problem(f"status {status}, but {error}", error.transient, usage, lost)
         except RecursionError:
-            return _Problem(f"status {status}, but the answer is nested too deeply", True, usage)
+            return _Problem(f"status {status}, but the answer is nested too deeply", True, usage, usage is None)
         return result, usage
 
     async def _backoff(self, first: float, attempt: int, *, together: bool = False) -> None:
@@ -247,6 +249,8 @@ class _Problem:
     why: str
     transient: bool
     usage: Usage | None = None
+    lost: bool = False
+    """The provider may have billed an answer, and its count cannot be read."""
 
 
 class _Pause:

@@ -325,6 +325,28 @@ def test_every_call_is_told_when_it_is_sent_and_when_it_has_ended_with_the_provi
     assert (usage.prompt_tokens, usage.completion_tokens, usage.reasoning_tokens) == (7, 12, 5)
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (httpx.Response(200, content=b"{"), "lost"),
+        (httpx.Response(200, stream=httpx.ByteStream(b"no"), headers={"content-encoding": "gzip"}), "lost"),
+        (httpx.Response(200, json={"choices": []}), "lost"),
+        (httpx.Response(200, json={"choices": [], "usage": {"prompt_tokens": "nine"}}), "lost"),
+        (httpx.Response(200, json={"choices": [], "usage": {"prompt_tokens": 9}}), "failed"),
+        (httpx.Response(200, json={"error": {"message": "overloaded"}}), "failed"),
+        (httpx.Response(500), "failed"),
+        (httpx.Response(504), "lost"),
+    ],
+)
+def test_an_answer_that_may_be_billed_and_whose_count_cannot_be_read_is_a_lost_call(
+    answer: httpx.Response, outcome: str
+) -> None:
+    told: list[Call] = []
+    with pytest.raises(GenerationError):
+        ask(lambda request: answer, attempts=1, on_call=told.append)
+    assert [call.outcome for call in told] == ["sent", outcome]
+
+
 def test_the_key_is_in_no_message() -> None:
     with pytest.raises(GenerationError) as raised:
         ask(lambda request: httpx.Response(401, json={"error": {"message": "bad key sk-123"}}), api_key="sk-123")
@@ -374,7 +396,7 @@ def test_a_prompt_that_utf8_cannot_write_and_a_deeply_nested_answer_are_one_requ
         told: list[Call] = []
         with pytest.raises(GenerationError):
             ask(lambda sent, body=body: httpx.Response(200, content=body), attempts=1, on_call=told.append)  # type: ignore[misc]
-        assert [call.outcome for call in told] == ["sent", "failed"]
+        assert [call.outcome for call in told] == ["sent", "lost"]
 
 
 def test_an_empty_account_is_not_waited_for(pauses: list[float]) -> None:
