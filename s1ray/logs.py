@@ -11,9 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 HEARTBEAT_S = 10.0
 """Seconds between two lines of long work; more after some minutes."""
+RELAY_S = 1.0
+"""Seconds between two looks at the log lines of other processes."""
 
 
 def configure(*, verbose: bool = False) -> None:
@@ -57,6 +60,43 @@ def heartbeat(line: Callable[[float], str]) -> Iterator[None]:
             logging.getLogger("s1ray").info("%s", line(time.monotonic() - began))
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def log_to(path: Path) -> None:
+    """Append the log lines of this process, which has no terminal, to a file, where `relayed` reads them."""
+    logger = logging.getLogger("s1ray")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+
+@contextlib.contextmanager
+def relayed(path: Path) -> Iterator[None]:
+    """Log, as they come, the lines that other processes append to a file inside the block (`log_to`)."""
+    stop, position = threading.Event(), path.stat().st_size if path.exists() else 0
+
+    def relay() -> None:
+        nonlocal position
+        stopped = False
+        while not stopped:
+            stopped = stop.wait(RELAY_S)
+            with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
+                stream.seek(position)
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    position += len(line)
+                    logging.getLogger("s1ray").info("%s", line.decode("utf-8", "replace").rstrip("\n"))
+
+    thread = threading.Thread(target=relay, name="relay", daemon=True)
     thread.start()
     try:
         yield

@@ -1,6 +1,9 @@
 import logging
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +34,18 @@ def test_lines_with_a_text_are_kept_off_standard_error_and_no_others(capfd: pyte
         os.write(2, b"another\n")
     os.write(2, b"restarts > 0 again\n")
     assert capfd.readouterr().err == "a warning\nanother\nrestarts > 0 again\n"
+
+
+def test_lines_of_other_processes_are_relayed_those_of_earlier_blocks_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logging.getLogger("s1ray"), "propagate", True)
+    path = tmp_path / "responses" / "log.txt"
+    with caplog.at_level(logging.INFO, "s1ray"):
+        for word in ("one", "two"):
+            with logs.relayed(path):
+                script = f"import logging, pathlib; from s1ray import logs; logs.log_to(pathlib.Path({str(path)!r})); "
+                script += f"logging.getLogger('s1ray').info('batch %s', {word!r})"
+                subprocess.run([sys.executable, "-c", script], check=True)
+    assert caplog.messages == ["batch one", "batch two"]
+    assert not any(thread.name == "relay" for thread in threading.enumerate())

@@ -89,6 +89,9 @@ class Call:
     """Where the answer had one, of use or not."""
     reason: str | None = None
     """Why it was retried, failed or lost."""
+    key: str | None = None
+    """Of a call that is told of only when it has failed or was lost (one of a provider's batch), and perhaps once more
+    after a kill: calls of one key count once."""
 
 
 OnCall = Callable[[Call], None]

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from s1ray.errors import UnreachableError
 from s1ray.generation.base import Call, Usage
-from s1ray.logs import heartbeat, without_lines
+from s1ray.logs import heartbeat, log_to, relayed, without_lines
 from s1ray.runs import RunError
 from s1ray.schemas import Question
 from s1ray.shards import RESTARTS, quiet_ray_data
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.ledger import TOLD, Ledger, Writer
-from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher
+from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher, TeacherError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,10 +27,10 @@ log = logging.getLogger("s1ray")
 
 PASSES = 3
 """How often an ask that fails is asked in one run."""
+LOG = "log.txt"
+"""File within the ledger's folder: log lines of the actors, which have no terminal."""
 TEACHER = "teacher"
 """Folder within the ledger's: what the teacher keeps for its next start."""
-HOPELESS = 32
-"""Questions in a row without an answer that make an actor stop: a wrong key, an empty account, a dead server."""
 ASKED = ("question", "answer", "domain", "metadata")
 """Columns of a question, besides its id, that the teacher and the grader get."""
 
@@ -62,8 +62,8 @@ def collect(asks: pa.Table, config: TracesConfig, folder: Path) -> Ledger:
     first = next(filter(None, failures.values()), "no reason was given")
     if None in failures.values():
         raise UnreachableError(
-            f"traces: {HOPELESS} questions in a row got no answer, and no more were asked; the first failure: {first}. "
-            "What came is kept: run again to ask for the rest"
+            f"traces: {config.teacher.hopeless_after} questions in a row got no answer, and no more were asked; the "
+            f"first failure: {first}. What came is kept: run again to ask for the rest"
         )
     if len(failures) > config.max_failed_share * len(ids):
         raise UnreachableError(
@@ -89,6 +89,7 @@ def ask_all(
 
     Raises:
         RunError: the ledger cannot be written.
+        TeacherError: asking has to stop.
     """
     earlier = Ledger(folder, ignored=known)
     earlier.read()
@@ -129,6 +130,7 @@ class _Asking:
 
         Raises:
             RunError: the ledger cannot be written.
+            TeacherError: asking has to stop.
             _HopelessError: too many in a row failed.
         """
         left = {ask.id: ask for ask in asks}
@@ -137,7 +139,7 @@ class _Asking:
         problem, details = "the teacher gave no response", None
         try:
             self._take_all(asks, left)
-        except _HopelessError:
+        except (_HopelessError, TeacherError):
             raise
         except Exception as error:
             if self._broken is not None:
@@ -190,7 +192,7 @@ class _Asking:
             self._add_call(dataclasses.replace(call, outcome="failed", reason=reason))
         self._add("unanswered", ask.id, reason=reason, details=details)
         self._unanswered.add(ask.question.id)
-        if len(self._unanswered) >= HOPELESS:
+        if len(self._unanswered) >= self._teacher.hopeless_after:
             raise _HopelessError
 
     def _call(self, call: Call) -> None:
@@ -203,6 +205,8 @@ class _Asking:
             if (former := self._told.pop(call.request_id, None)) is not None:
                 self._add_call(dataclasses.replace(former, outcome="retried", reason="another call followed"))
             self._told[call.request_id] = call
+        elif call.key is not None:
+            self._add_call(call, prompt=self._prompts.get(call.request_id, 0))
         else:
             self._add_call(call)
 
@@ -230,6 +234,7 @@ class _Actor:
     def __init__(self, config: TracesConfig, folder: Path, known: frozenset[str]) -> None:
         self._config, self._folder, self._known = config, folder, known
         self._running: RunningTeacher | None = None
+        log_to(folder / LOG)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         import pyarrow as pa
@@ -239,6 +244,8 @@ class _Actor:
             if self._running is None:
                 self._running = self._config.teacher.start(self._config.seed, self._folder / TEACHER)
             ask_all(self._running, self._config.teacher, _asks(batch), self._folder, self._known)
+        except TeacherError as error:
+            problem = _words(error)
         except Exception as error:
             # A worker's standard error reaches the user's terminal; the way there belongs in a file.
             details = self._folder / "error.txt"
@@ -279,7 +286,7 @@ def _run(wanted: pa.Table, config: TracesConfig, ledger: Ledger, total: int) -> 
         return ", ".join(parts)
 
     options: Mapping[str, object] = {"num_cpus": 1, **placement.options}
-    with quiet_ray_data(), without_lines(RESTARTS), heartbeat(line):
+    with quiet_ray_data(), without_lines(RESTARTS), heartbeat(line), relayed(ledger.folder / LOG):
         results = ray.data.from_arrow(parts).map_batches(
             _Actor,
             fn_constructor_args=(config, ledger.folder, known),

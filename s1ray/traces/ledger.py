@@ -13,6 +13,9 @@ Events, each with the `id` of its ask:
     lost         no answer came: the provider may have billed the call, and nobody knows
     unanswered   the ask was given up; `reason`
 
+A call that nobody told of as sent (one of a provider's batch) is one event without a number. Where it failed or was
+lost it has a `key`, as it may be told of again after a kill, and counts once.
+
 A last line that a kill cut short is no event. A damaged line anywhere else is put aside in `quarantine/`, with a
 warning; if it was an answer, the ask is asked again.
 """
@@ -93,7 +96,9 @@ class Writer:
         """Append what happened to a call."""
         if call.outcome != "sent":
             fields |= {"usage": None if call.usage is None else dataclasses.asdict(call.usage), "reason": call.reason}
-        self.add(call.outcome, call.request_id, call=call.number, **fields)
+        if call.key is not None:
+            fields["key"] = call.key
+        self.add(call.outcome, call.request_id, call=call.number if call.key is None else None, **fields)
 
     def close(self) -> None:
         """Write everything to the disk and close the file."""
@@ -186,6 +191,8 @@ class Ledger:
         self.damaged = 0
         self._ended = Tally()
         self._files: dict[str, _File] = {}
+        self._keys: set[str] = set()
+        """Of calls that are counted."""
         self._lock = threading.Lock()
 
     def read(self) -> None:
@@ -253,10 +260,15 @@ class Ledger:
         elif name in ENDINGS:
             if name == "answered":
                 answer_of(event)
+            if (key := event.get("key")) is not None:
+                if key in self._keys:
+                    return
+                self._keys.add(key)
             if call is None:
                 self._ended.sent += 1
             if call != TOLD:
-                self._ended.end(name, event["usage"], file.open_calls.pop((ask, call), 0))
+                prompt = file.open_calls.pop((ask, call), event.get("prompt", 0))
+                self._ended.end(name, event["usage"], prompt)
             if name == "answered":
                 self.answers.setdefault(ask, place)
                 self.failures.pop(ask, None)

@@ -22,9 +22,16 @@ from pydantic import JsonValue
 
 from s1ray.config import Config
 from s1ray.generation.base import OnCall, Usage
-from s1ray.runs import without
+from s1ray.runs import RunError, without
 from s1ray.schemas import Question
 from s1ray.traces.bill import Prices
+
+HOPELESS = 32
+"""Questions in a row without an answer that make an actor stop: a wrong key, an empty account, a dead server."""
+
+
+class TeacherError(RunError):
+    """Nothing more may be asked; the message says why and what to do. It ends the run, which can be started again."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +76,9 @@ class RunningTeacher(Protocol):
             asks: some of the run's, with different ids.
             calls: may be told of every call to a provider, with the ask's id, when it is sent and when it has ended, in
                 any thread; "answered" before the response is given.
+
+        Raises:
+            TeacherError: nothing more may be asked. Of any other exception only the ask that it is raised for fails.
         """
 
     def close(self) -> None:
@@ -107,6 +117,11 @@ class Teacher(Config):
     def price_list(self) -> Prices | None:
         """What its tokens cost. None: nothing, or nobody knows."""
         return None
+
+    @property
+    def hopeless_after(self) -> int:
+        """Questions in a row without an answer after which an actor stops asking."""
+        return HOPELESS
 
     def prompt_tokens_at_most(self, question: str) -> int:
         """Tokens that the prompt for a question can have: no tokenizer makes more of them than there are bytes."""

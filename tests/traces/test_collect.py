@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from s1ray.generation.base import Call, OnCall, Usage
 from s1ray.runs import RunError
 from s1ray.schemas import Question, question_id
-from s1ray.traces.collect import HOPELESS, PASSES, ask_all
+from s1ray.traces.collect import PASSES, ask_all
 from s1ray.traces.ledger import QUARANTINE, Ledger, Place, Writer, read_answers
-from s1ray.traces.teachers import Ask, Response, Teacher
+from s1ray.traces.teachers import HOPELESS, Ask, Response, Teacher, TeacherError
 
 TEACHER = Teacher(kind="scripted")
 
@@ -230,6 +230,26 @@ def test_an_actor_stops_where_nothing_is_answered_any_more(tmp_path: Path) -> No
     assert len(teacher.asked) == 50 + HOPELESS
 
 
+def test_a_teacher_can_stop_the_asking_and_what_came_is_kept(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise TeacherError("the key is refused; give another one")
+
+    with pytest.raises(TeacherError, match="the key is refused"):
+        ask_all(Scripted(good, stop), TEACHER, asks(3), tmp_path)
+    assert len(read(tmp_path).answers) == 3
+
+
+def test_a_teacher_says_how_many_failures_in_a_row_are_hopeless(tmp_path: Path) -> None:
+    class Patient(Teacher):
+        @property
+        def hopeless_after(self) -> int:
+            return 100
+
+    wanted = asks(60)
+    ask_all(Scripted(lambda ask: BUSY), Patient(kind="scripted"), wanted, tmp_path)
+    assert len(read(tmp_path).failures) == 60
+
+
 def test_a_full_disk_ends_the_run_and_is_not_taken_for_the_teachers_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +311,26 @@ def test_an_answer_that_is_kept_although_its_call_failed_is_billed_once(tmp_path
     tally = read(tmp_path).tally(closed=True)
     assert (tally.sent, tally.failed, tally.answered, tally.completion_tokens) == (2, 2, 0, 6)
     assert len(read(tmp_path).answers) == 2
+
+
+class ToldLate(Scripted):
+    """Tells of calls when they have ended, some of them in every start once more."""
+
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        for ask in asks[1:]:
+            yield ask, good(ask)
+        calls(Call("q-other", 1, "failed", Usage(10, 0, 3), "no text", key="batch-7"))
+        calls(Call(asks[0].id, 1, "lost", None, "damaged", key="batch-8"))
+        yield asks[0], BUSY
+
+
+def test_a_call_that_is_told_again_after_a_kill_counts_once(tmp_path: Path) -> None:
+    for _ in range(2):
+        ask_all(ToldLate(good), TEACHER, asks(3), tmp_path)
+    tally = read(tmp_path).tally(closed=True)
+    assert (tally.sent, tally.answered, tally.failed, tally.lost) == (4, 2, 1, 1)
+    assert (tally.prompt_tokens, tally.completion_tokens) == (20, 17)
+    assert tally.lost_prompt_tokens == len(asks(1)[0].question.question)
 
 
 def test_nothing_is_written_to_a_file_that_is_closed(tmp_path: Path) -> None:
