@@ -12,7 +12,16 @@ from typing import Any
 
 MAX_BODY = 256 << 20
 """Bytes of a body that are read."""
-LASTING = ("invalid", "authentication", "permission", "not_found", "insufficient_quota", "billing", "context_length")
+LASTING = (
+    "invalid",
+    "authentication",
+    "permission",
+    "not_found",
+    "insufficient_quota",
+    "billing",
+    "context_length",
+    "_policy",
+)
 """Words in an error's type, code or message that say it will not pass."""
 
 WITHOUT_TEXT = ("text", "redacted", "encrypted", "summary", "signature")

@@ -33,9 +33,10 @@ class GenerationRequest:
     """The prompt in token ids, in place of `messages`."""
     budget: ThinkingBudget | None = None
     """How long to think. None: nothing is forced, not even the start of thinking."""
-    temperature: float = 0.0
-    """0: greedy."""
-    top_p: float = 1.0
+    temperature: float | None = 0.0
+    """0: greedy. None: not said, so that a provider's default holds; on an engine of ours that is 1."""
+    top_p: float | None = 1.0
+    """None: not said; on an engine of ours that is 1."""
     top_k: int | None = None
     """Sample among so many tokens. None: the engine's default, which is all of them wherever it is ours to choose."""
     max_tokens: int | None = None

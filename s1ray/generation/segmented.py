@@ -171,9 +171,8 @@ class SegmentedGenerator(AtEndpoint):
             plan = None if request.budget is None else make_plan(self._tokenized, request.budget)
         except InputError as error:
             raise GenerationError(f"request {request.id!r}: {error}") from error
-        sampling: dict[str, object] = {"temperature": request.temperature, "top_p": request.top_p}
-        if request.top_k is not None:
-            sampling["top_k"] = request.top_k
+        asked = {name: getattr(request, name) for name in ("temperature", "top_p", "top_k")}
+        sampling = {name: value for name, value in asked.items() if value is not None}
         fields = {"model": self._model} | PLAIN_SAMPLING | sampling | self._extra
         complete = HTTPSegments(self._transport, request.id, fields, self._on_call)
         async with self._free:

@@ -128,8 +128,8 @@ class VLLMGenerator:
         from vllm.sampling_params import RequestOutputKind
 
         return SamplingParams(
-            temperature=request.temperature,
-            top_p=request.top_p,
+            temperature=1.0 if request.temperature is None else request.temperature,
+            top_p=1.0 if request.top_p is None else request.top_p,
             top_k=request.top_k or 0,
             max_tokens=room,
             seed=request.seed,

@@ -117,7 +117,7 @@ def run(
                 rows[row.id] = row
                 if len(rows) % 2 and doomed:
                     doomed.pop().cancel()
-            drawn = [request for request in requests if request.budget is not None and request.temperature > 0][:6]
+            drawn = [request for request in requests if request.budget is not None and request.temperature][:6]
             several = await asyncio.gather(*[siblings(generator, request, tokenized) for request in drawn])
             assert not generator._engine.output_processor.has_unfinished_requests()
             return rows, {request.id: group for request, group in zip(drawn, several, strict=True)}

@@ -9,12 +9,14 @@ Answers are a stranger's: whatever is in them gives a completion or an UnusableE
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from s1ray.generation.answers import UnusableError, mapping
+from s1ray.errors import InputError
+from s1ray.generation.answers import UnusableError, mapping, storable
 from s1ray.generation.base import GenerationRequest, Usage
 from s1ray.schemas import Completion
+from s1ray.thinking.budget import ThinkingBudget
 from s1ray.thinking.format import ThinkingFormat
 
 
@@ -70,17 +72,25 @@ def bearer(api_key: str | None) -> dict[str, str]:
     return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
 
 
+def merged(body: Mapping[str, Any], extra: Mapping[str, object]) -> dict[str, Any]:
+    """A body with further fields, which win; an object within it is merged, not replaced."""
+    result = dict(body)
+    for name, value in extra.items():
+        own = result.get(name)
+        result[name] = merged(own, value) if isinstance(own, dict) and isinstance(value, Mapping) else value
+    return result
+
+
 def counts(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The object `usage` of an answer. None: it has none.
 
     Raises:
         UnusableError: it is something else.
     """
-    found = mapping(answer.get("usage"), "usage")
-    return found or None
+    return mapping(answer.get("usage"), "usage") or None
 
 
-def items(value: object, field: str) -> list[Mapping[str, Any]]:
+def listed(value: object, field: str) -> list[Mapping[str, Any]]:
     """A list of objects; None is an empty one.
 
     Raises:
@@ -89,5 +99,96 @@ def items(value: object, field: str) -> list[Mapping[str, Any]]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise UnusableError(f"{field} is not a list")
+        raise UnusableError(f"{field} is no list")
     return [mapping(item, f"{field}[{place}]") for place, item in enumerate(value)]
+
+
+def word(value: object, field: str) -> str | None:
+    """A word of the provider's (a reason, a version). None: it is none, or empty.
+
+    Raises:
+        UnusableError: UTF-8 cannot hold it.
+    """
+    return storable(value, field) if isinstance(value, str) and value else None
+
+
+def completion_of(
+    request: GenerationRequest,
+    texts: tuple[str, str],
+    usage: Usage | None,
+    *,
+    finish_reason: str,
+    raw_finish_reason: str | None,
+    model_version: str | None,
+    thinking_format: ThinkingFormat | None,
+) -> Completion:
+    """What providers without an accounting of their own in the answer tell.
+
+    Args:
+        request: what was asked.
+        texts: thinking and answer.
+        usage: the provider's count. None: there is none.
+        finish_reason: in our words.
+        raw_finish_reason: in the provider's.
+        model_version: what has answered.
+        thinking_format: splits the answer where there is no thinking apart.
+    """
+    thinking, answer = texts
+    if not thinking and thinking_format is not None:
+        thinking, answer = thinking_format.split(answer)
+    counted = usage or Usage()
+    reasoning = counted.reasoning_tokens or 0
+    return Completion(
+        id=request.id,
+        thinking=thinking,
+        answer=answer,
+        prompt_tokens=counted.prompt_tokens,
+        thinking_tokens=reasoning,
+        answer_tokens=max(0, counted.completion_tokens - reasoning),
+        answer_cut=finish_reason == "length",
+        finish_reason=finish_reason,
+        cached_tokens=counted.cached_tokens,
+        completion_tokens=None if usage is None else usage.completion_tokens,
+        model_version=model_version,
+        raw_finish_reason=raw_finish_reason,
+    )
+
+
+def joined(parts: Sequence[str]) -> str:
+    """Texts that something else stood between, as paragraphs; empty ones are left out."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def refuse_unsaid(request: GenerationRequest, api: str, *, top_k: bool, budget: Collection[str]) -> None:
+    """Look whether a request asks for what an API has no words for.
+
+    Args:
+        request: the request.
+        api: its name, for messages.
+        top_k: whether it knows `top_k`.
+        budget: fields of a budget that it can say.
+
+    Raises:
+        InputError: it does; the message names the field.
+    """
+    if request.messages is None:
+        raise InputError(f"prompt_ids: {api} takes messages only")
+    for name in ("seed",) if top_k else ("seed", "top_k"):
+        if getattr(request, name) is not None:
+            raise InputError(f"{name}: {api} has no such parameter; leave it out")
+    for name, field in ThinkingBudget.model_fields.items():
+        if request.budget is None or name in budget or getattr(request.budget, name) == field.default:
+            continue
+        raise InputError(f"thinking.{name}: {api} has no such parameter; leave it out, or take a model on vLLM")
+
+
+def effort_of(request: GenerationRequest) -> str | None:
+    """How long to think, in the provider's words. None: not said.
+
+    Raises:
+        InputError: it is said twice.
+    """
+    effort = None if request.budget is None else request.budget.effort
+    if effort is not None and request.reasoning_effort is not None:
+        raise InputError("reasoning_effort: thinking.effort says the same; leave one of them out")
+    return effort or request.reasoning_effort

@@ -7,16 +7,16 @@ that does not know `thinking`, its own count of reasoning tokens is taken.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from s1ray.generation.answers import UnusableError, mapping, refuse_error, storable, text_of, whole
+from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
-from s1ray.generation.wires.base import bearer, counts
+from s1ray.generation.wires.base import bearer, completion_of, counts, listed, merged, word
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 
 FINISH_REASONS = {
-    "": "unknown",
     **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "completed"), "stop"),
     **dict.fromkeys(("max_tokens", "max_output_tokens", "max_length", "model_length"), "length"),
     **dict.fromkeys(("safety", "recitation", "SAFETY", "RECITATION"), "content_filter"),
@@ -37,33 +37,24 @@ class ChatCompletions:
 
     def body(self, request: GenerationRequest, model: str, extra: Mapping[str, object]) -> dict[str, Any]:
         """What is not set is left out, so that the server's defaults hold."""
-        body: dict[str, Any] = {"model": model, "temperature": request.temperature, "top_p": request.top_p}
+        budget = None if request.budget is None else request.budget.model_dump(mode="json", exclude_unset=True)
+        names = ("temperature", "top_p", "top_k", "max_tokens", "reasoning_effort", "seed")
+        asked = {name: getattr(request, name) for name in names} | {"thinking": budget}
+        prompt: dict[str, Any] = {"prompt": list(request.prompt_ids or ())}
         if request.messages is not None:
-            body["messages"] = [dict(message) for message in request.messages]
-        else:
-            body["prompt"] = list(request.prompt_ids or ())
-        if request.max_tokens is not None:
-            body["max_tokens"] = request.max_tokens
-        if request.top_k is not None:
-            body["top_k"] = request.top_k
-        if request.reasoning_effort is not None:
-            body["reasoning_effort"] = request.reasoning_effort
-        if request.seed is not None:
-            body["seed"] = request.seed
-        if request.budget is not None:
-            body["thinking"] = request.budget.model_dump(mode="json", exclude_unset=True)
-        return body | dict(extra)
+            prompt = {"messages": [dict(message) for message in request.messages]}
+        body = {"model": model} | prompt | {name: value for name, value in asked.items() if value is not None}
+        return merged(body, extra)
 
     def completion(
         self, request: GenerationRequest, answer: Mapping[str, Any], thinking_format: ThinkingFormat | None
     ) -> Completion:
         """The first choice."""
         refuse_error(answer)
-        choices = answer.get("choices")
-        if not isinstance(choices, list) or not choices:
+        choices = listed(answer.get("choices"), "choices")
+        if not choices:
             raise UnusableError("its form is not OpenAI's: choices is missing or empty")
-        choice = mapping(choices[0], "choices[0]")
-        usage = self.usage(answer)
+        choice = choices[0]
         ours = mapping(choice.get("thinking"), "thinking")
         refused = False
         if request.messages is not None:
@@ -73,34 +64,19 @@ class ChatCompletions:
         else:
             thinking = text_of(ours.get("text"), "thinking.text")
             text = text_of(ours.get("answer", choice.get("text")), "text")
-        if not thinking and "thinking_tokens" not in ours and thinking_format is not None:
-            thinking, text = thinking_format.split(text)
-        counted = usage or Usage()
-        thinking_tokens = whole(ours.get("thinking_tokens"), "thinking_tokens")
-        if "thinking_tokens" not in ours:
-            thinking_tokens = counted.reasoning_tokens or 0
-        raw = choice.get("finish_reason")
-        finish_reason = "refusal" if refused else FINISH_REASONS.get(raw, raw) if isinstance(raw, str) else "unknown"
-        rest = max(0, counted.completion_tokens - thinking_tokens)
-        answer_tokens = whole(ours["answer_tokens"], "answer_tokens") if "answer_tokens" in ours else rest
-        ids, version = choice.get("token_ids"), answer.get("model")
-        return Completion(
-            id=request.id,
-            thinking=thinking,
-            answer=text,
-            prompt_tokens=counted.prompt_tokens,
-            thinking_tokens=thinking_tokens,
-            answer_tokens=answer_tokens,
-            waits=whole(ours.get("waits"), "waits"),
-            end_forced=None if ours.get("end_forced") is None else text_of(ours["end_forced"], "end_forced"),
-            answer_cut=bool(ours.get("answer_cut", finish_reason == "length")),
-            finish_reason=finish_reason,
-            output_ids=[whole(token, "token_ids") for token in ids] if isinstance(ids, list) else None,
-            cached_tokens=counted.cached_tokens,
-            completion_tokens=None if usage is None else usage.completion_tokens,
-            model_version=storable(version, "model") if isinstance(version, str) else None,
-            raw_finish_reason=storable(raw, "finish_reason") if isinstance(raw, str) else None,
+        raw, ids = word(choice.get("finish_reason"), "finish_reason"), choice.get("token_ids")
+        completion = completion_of(
+            request,
+            (thinking, text),
+            self.usage(answer),
+            finish_reason="refusal" if refused else FINISH_REASONS.get(raw or "", raw or "unknown"),
+            raw_finish_reason=raw,
+            model_version=word(answer.get("model"), "model"),
+            thinking_format=None if "thinking_tokens" in ours else thinking_format,
         )
+        if isinstance(ids, list):
+            completion = replace(completion, output_ids=[whole(token, "token_ids") for token in ids])
+        return replace(completion, **_accounting(ours, completion)) if ours else completion
 
     def usage(self, answer: Mapping[str, Any]) -> Usage | None:
         """Reasoning is counted within the completion's tokens."""
@@ -115,7 +91,25 @@ class ChatCompletions:
             cached_tokens=whole(cached.get("cached_tokens", usage.get("prompt_cache_hit_tokens")), "cached_tokens"),
             completion_tokens=whole(usage.get("completion_tokens"), "completion_tokens"),
             reasoning_tokens=None if reasoning is None else whole(reasoning, "reasoning_tokens"),
+            cache_write_tokens=whole(cached.get("cache_write_tokens"), "cache_write_tokens"),
         )
+
+
+def _accounting(ours: Mapping[str, Any], counted: Completion) -> dict[str, Any]:
+    """Fields of a completion that our own server's accounting says better than the usage.
+
+    Raises:
+        UnusableError: a field has another type.
+    """
+    names = [name for name in ("thinking_tokens", "answer_tokens", "waits") if name in ours]
+    found: dict[str, Any] = {name: whole(ours[name], name) for name in names}
+    if "thinking_tokens" in found:
+        found.setdefault("answer_tokens", max(0, (counted.completion_tokens or 0) - found["thinking_tokens"]))
+    if ours.get("end_forced") is not None:
+        found["end_forced"] = text_of(ours["end_forced"], "end_forced")
+    if "answer_cut" in ours:
+        found["answer_cut"] = bool(ours["answer_cut"])
+    return found
 
 
 def _texts(message: Mapping[str, Any]) -> tuple[str, str, bool]:
