@@ -147,7 +147,12 @@ BENCHMARKS: Registry[Any] = Registry("benchmark", "s1ray.benchmarks", {})
 TEACHERS: Registry[type[BaseModel]] = Registry(
     "teacher",
     "s1ray.teachers",
-    {"vllm": "s1ray.traces.language_models:VLLMTeacher", "openai": "s1ray.traces.language_models:OpenAITeacher"},
+    {
+        "vllm": "s1ray.traces.language_models:VLLMTeacher",
+        "openai": "s1ray.traces.endpoints:OpenAITeacher",
+        "anthropic": "s1ray.traces.endpoints:AnthropicTeacher",
+        "responses": "s1ray.traces.endpoints:ResponsesTeacher",
+    },
 )
 """Who writes traces: config classes derived from `s1ray.traces.teachers.Teacher`."""
 

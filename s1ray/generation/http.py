@@ -13,7 +13,8 @@ import httpx
 from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError
 from s1ray.generation.base import GenerationError, GenerationRequest, OnCall
-from s1ray.generation.transport import AtEndpoint
+from s1ray.generation.pace import Pace
+from s1ray.generation.transport import AtEndpoint, Calls
 from s1ray.generation.wires import ChatCompletions, Wire
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
@@ -35,6 +36,8 @@ class HTTPGenerator(AtEndpoint):
         attempts: tries of one request.
         retried_reasons: finish reasons, ours or in the provider's words, that are asked again as far as attempts go;
             the last answer stays as it is.
+        requests_per_minute: started at most. None: not limited.
+        tokens_per_minute: of prompts and answers together. None: not limited.
         thinking_format: splits thinking from answer where the server does not (the model's tokens must then be in the
             text). None: such a text is all answer.
         extra_body: further fields for every request.
@@ -53,6 +56,8 @@ class HTTPGenerator(AtEndpoint):
         timeout: float = 3600.0,
         attempts: int = 4,
         retried_reasons: Collection[str] = RETRIED_REASONS,
+        requests_per_minute: float | None = None,
+        tokens_per_minute: float | None = None,
         thinking_format: ThinkingFormat | None = None,
         extra_body: Mapping[str, object] | None = None,
         on_call: OnCall | None = None,
@@ -66,6 +71,7 @@ class HTTPGenerator(AtEndpoint):
             concurrency=concurrency,
             timeout=timeout,
             attempts=attempts,
+            pace=Pace(requests_per_minute, tokens_per_minute),
             extra_body=extra_body,
             on_call=on_call,
             transport=transport,
@@ -80,6 +86,7 @@ class HTTPGenerator(AtEndpoint):
         except InputError as error:
             raise GenerationError(f"request {request.id!r}: {error}") from error
         last: list[Completion] = []
+        calls = Calls(request.id, self._on_call)
 
         def read(answer: Mapping[str, Any]) -> Completion:
             completion = self._wire.completion(request, answer, self._format)
@@ -90,7 +97,7 @@ class HTTPGenerator(AtEndpoint):
 
         async with self._free:
             try:
-                return await self._transport.ask(request.id, self._wire.path(request), body, read, self._on_call)
+                return await self._transport.ask(calls, self._wire.path(request), body, read, request.max_tokens)
             except GenerationError:
                 # An incomplete answer says more than none.
                 if last:

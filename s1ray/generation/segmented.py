@@ -11,17 +11,17 @@ server ends responses at the ids that it lists.
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from s1ray.errors import InputError
 from s1ray.generation.base import GenerationError, GenerationRequest, OnCall
+from s1ray.generation.pace import Pace
 from s1ray.generation.prompts import prompt_ids_of
-from s1ray.generation.transport import AtEndpoint, Transport
+from s1ray.generation.transport import AtEndpoint, Calls, Transport
 from s1ray.generation.wires import ChatCompletions
 from s1ray.models import resolve_model
 from s1ray.schemas import Completion
@@ -42,12 +42,9 @@ class HTTPSegments:
     """`CompleteIds` over `/completions`, for one request."""
 
     transport: Transport
-    request_id: str
+    calls: Calls
     fields: Mapping[str, object]
     """Of every call: model, temperature, ..."""
-    on_call: OnCall | None = None
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    """Of the calls, as they are told."""
 
     async def __call__(
         self, prompt_ids: list[int], *, max_tokens: int, stop_ids: Sequence[int], ban: Sequence[int], seed: int | None
@@ -70,10 +67,8 @@ class HTTPSegments:
             body["logit_bias"] = {str(token_id): BANNED for token_id in ban}
         if seed is not None:
             body["seed"] = seed
-        answer: Mapping[str, Any] = await self.transport.ask(
-            self.request_id, "/completions", body, on_call=self.on_call, numbers=self.numbers
-        )
-        where = f"request {self.request_id!r}: {self.transport.base_url}/completions"
+        answer: Mapping[str, Any] = await self.transport.ask(self.calls, "/completions", body, max_tokens=max_tokens)
+        where = f"request {self.calls.request_id!r}: {self.transport.base_url}/completions"
         try:
             choice = answer["choices"][0]
             ids, reason, stop = choice.get("token_ids"), choice.get("finish_reason"), choice.get("stop_reason")
@@ -156,6 +151,7 @@ class SegmentedGenerator(AtEndpoint):
             concurrency=concurrency,
             timeout=timeout,
             attempts=attempts,
+            pace=Pace(),
             extra_body=extra_body,
             on_call=on_call,
             transport=transport,
@@ -174,7 +170,7 @@ class SegmentedGenerator(AtEndpoint):
         asked = {name: getattr(request, name) for name in ("temperature", "top_p", "top_k")}
         sampling = {name: value for name, value in asked.items() if value is not None}
         fields = {"model": self._model} | PLAIN_SAMPLING | sampling | self._extra
-        complete = HTTPSegments(self._transport, request.id, fields, self._on_call)
+        complete = HTTPSegments(self._transport, Calls(request.id, self._on_call), fields)
         async with self._free:
             room = await self._room(request, len(prompt_ids))
             if plan is None:
@@ -220,7 +216,7 @@ class SegmentedGenerator(AtEndpoint):
         return room if request.max_tokens is None else min(room, request.max_tokens)
 
     async def _ask_context(self, request_id: str) -> int:
-        answer: Mapping[str, Any] = await self._transport.ask(request_id, "/models")
+        answer: Mapping[str, Any] = await self._transport.ask(Calls(request_id), "/models")
         try:
             # vLLM has it in the card, s1ray's server in the card's metadata.
             cards = {model["id"]: model.get("metadata", {}) | model for model in answer["data"]}

@@ -1,42 +1,41 @@
 """JSON over HTTP with retries, for the engines that talk to a server.
 
-Transient failures (no connection, a time-out, 408, 425, 429, 5xx, a 200 that tells of an error, a body that cannot be
-read) are retried a bounded number of times, with exponential back-off or after the server's Retry-After. A faulty
-request (other 4xx) is not.
+Transient failures (no connection, a time-out, 408, 409, 425, 429, 5xx, a 200 that tells of an error, a body that cannot
+be read) are retried a bounded number of times, with exponential back-off or after the wait that the server asks for. A
+faulty request (other 4xx) is not. When calls start is the matter of `pace`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import itertools
 import json
-import math
 import random
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping
+import socket
+import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import httpx
 
 from s1ray.errors import InputError
 from s1ray.generation.answers import MAX_BODY, UnusableError, decode, refuse_error
 from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, Usage
+from s1ray.generation.pace import Pace, reset_wait, told_wait
 from s1ray.generation.wires.base import Wire
 
 T = TypeVar("T")
 
-RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
-"""Statuses of transient failures."""
+RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+"""Statuses of transient failures, unless the server's `x-should-retry` says otherwise."""
 
 FIRST_PAUSE = 0.5
 """Seconds before the second attempt; doubled for each further one."""
 
 FIRST_PAUSE_BUSY = 5.0
-"""The same after a 429 without Retry-After: quotas are counted in minutes."""
+"""The same after a 429 that does not say how long: quotas are counted in minutes."""
 
 MAX_PAUSE = 60.0
 """Most seconds between two attempts, where the server does not say how long to wait."""
@@ -49,8 +48,15 @@ EMPTY = ("insufficient_quota", "exceeded your current quota", "billing", "insuff
 
 JSON = {"Content-Type": "application/json"}
 
-SPREAD = 5.0
-"""Seconds within which requests go on after a common pause."""
+KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    *(
+        (socket.IPPROTO_TCP, getattr(socket, name), 60)
+        for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL")
+        if hasattr(socket, name)
+    ),
+)
+"""Options of sockets: what stands between drops a connection on which a long answer is waited for in silence."""
 
 
 class Transport:
@@ -63,6 +69,7 @@ class Transport:
         connections: open at most.
         timeout: seconds that one attempt may take, from sending to the last byte.
         attempts: tries of one request.
+        pace: when calls start.
         transport: replaces the network, for tests.
     """
 
@@ -75,6 +82,7 @@ class Transport:
         connections: int,
         timeout: float,
         attempts: int,
+        pace: Pace,
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         if attempts < 1:
@@ -89,11 +97,15 @@ class Transport:
         self._timeout = timeout
         self._wire = wire
         self._key = api_key
-        self._pause = _Pause()
+        self._pace = pace
+        limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+        # A client with a transport of its own does not look for proxies.
+        if transport is None and not urllib.request.getproxies():
+            transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=KEEPALIVE)
         self._client = httpx.AsyncClient(
             headers=wire.headers(api_key),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)),
-            limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
+            limits=limits,
             transport=transport,
         )
 
@@ -103,93 +115,73 @@ class Transport:
 
     async def ask(
         self,
-        request_id: str,
+        calls: Calls,
         path: str,
         body: Mapping[str, object] | None = None,
         read: Callable[[Mapping[str, Any]], T] | None = None,
-        on_call: OnCall | None = None,
-        numbers: Iterator[int] | None = None,
+        max_tokens: int | None = None,
     ) -> T:
         """POST a body (GET without one); give what `read` makes of the answer's JSON object.
 
-        After a 429 all requests of this transport pause together, as long as the server says.
-
         Args:
-            request_id: begins every message.
+            calls: of the request that this is for, whose id begins every message.
             path: behind the base address.
             body: sent as JSON.
             read: raises UnusableError where the answer is of no use or tells of an error. None: the object itself.
-            on_call: is told of every call.
-            numbers: of the calls, where one request needs several answers. None: from 1.
+            max_tokens: that the answer can have. None: not limited.
 
         Raises:
             GenerationError: no answer could be had.
         """
-        url, waited = f"{self.base_url}{path}", 0.0
+        url, tries = f"{self.base_url}{path}", _Tries(self._attempts)
+        where = f"request {calls.request_id!r}"
         try:
             sent = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
-            raise GenerationError(f"request {request_id!r}: it cannot be written as JSON in UTF-8: {error}") from None
-        problem, attempt = "", 0
-        numbers = numbers or itertools.count(1)
-        while attempt < self._attempts:
-            await self._pause.over()
-            call = _CallTold(request_id, next(numbers), on_call, self._without_key)
-            unusable: CallOutcome = "retried" if attempt + 1 < self._attempts else "failed"
+            raise GenerationError(f"{where}: it cannot be written as JSON in UTF-8: {error}") from None
+        while True:
+            turn = await self._pace.turn(len(sent or b""), max_tokens)
+            end = calls.begin()
             try:
-                status, headers, content = await self._exchange(url, sent)
-            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-                problem = f"{type(error).__name__}: {error}"
-                call.end(unusable, problem)
-            except (httpx.TimeoutException, TimeoutError):
-                problem = f"no answer within {self._timeout:g} s"
-                call.end("lost", problem)
-            except httpx.DecodingError as error:
-                problem = f"the body does not decompress: {error}"
-                call.end("lost", problem)
-            except UnusableError as error:
-                problem = str(error)
-                call.end("lost", problem)
-            except httpx.RequestError as error:
-                problem = f"{type(error).__name__}: {error}"
-                call.end("lost", problem)
+                found = await self._call(url, sent, read)
             except BaseException as error:
-                call.end("lost", type(error).__name__)
+                end("lost", None, type(error).__name__)
                 raise
+            turn.end(found.usage, counts=isinstance(found, _Answer) or found.lost)
+            if isinstance(found, _Answer):
+                end("answered", found.usage, None)
+                return found.value
+            problem = self._without_key(found.why)
+            step = tries.after(found)
+            end("lost" if found.lost else "retried" if step.pause is not None else "failed", found.usage, problem)
+            if step.pause is None:
+                raise GenerationError(f"{where}: {url}: {step.before}{problem}{step.behind}")
+            if found.status == 429:
+                # Every request waits before its next call, this one too.
+                self._pace.pause(step.pause)
             else:
-                outcome = self._judge(status, content, read)
-                if not isinstance(outcome, _Problem):
-                    call.end("answered", None, outcome[1])
-                    return outcome[0]
-                problem = self._without_key(outcome.why)
-                if not outcome.transient:
-                    call.end("lost" if outcome.lost else "failed", problem, outcome.usage)
-                    raise GenerationError(f"request {request_id!r}: {url}: {problem}")
-                pause = _retry_after(headers) if status in RETRIED else None
-                told_to_wait = pause is not None and waited + pause <= MAX_WAIT
-                beyond = pause is not None and not told_to_wait
-                ending: CallOutcome = "failed" if beyond else "retried" if told_to_wait and status == 429 else unusable
-                call.end("lost" if outcome.lost else ending, problem, outcome.usage)
-                if pause is not None:
-                    waited += pause
-                    if waited > MAX_WAIT:
-                        raise GenerationError(
-                            f"request {request_id!r}: {url}: {problem}; the server asks to wait {pause:,.0f} s, more "
-                            f"than {MAX_WAIT:,.0f} s in all"
-                        )
-                    # Waiting as told costs no attempt: a busy hour must not fail the rows of that hour.
-                    await self._rest(pause, together=status == 429)
-                    attempt += status != 429
-                    continue
-                if status == 429:
-                    await self._backoff(FIRST_PAUSE_BUSY, attempt, together=True)
-                    attempt += 1
-                    continue
-            await self._backoff(FIRST_PAUSE, attempt)
-            attempt += 1
-        tries = f"{self._attempts} attempt" + "s" * (self._attempts > 1)
-        problem = self._without_key(problem)
-        raise GenerationError(f"request {request_id!r}: {url}: gave up after {tries}: {problem}")
+                await asyncio.sleep(step.pause)
+
+    async def _call(
+        self, url: str, body: bytes | None, read: Callable[[Mapping[str, Any]], T] | None
+    ) -> _Answer[T] | _Problem:
+        """One call, and what came of it."""
+        try:
+            status, headers, content = await self._exchange(url, body)
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            return _Problem(f"{type(error).__name__}: {error}")
+        except (httpx.TimeoutException, TimeoutError):
+            return _Problem(f"no answer within {self._timeout:g} s", lost=True)
+        except httpx.DecodingError as error:
+            return _Problem(f"the body does not decompress: {error}", lost=True)
+        except UnusableError as error:
+            return _Problem(str(error), lost=True)
+        except httpx.RequestError as error:
+            return _Problem(f"{type(error).__name__}: {error}", lost=True)
+        if 200 <= status < 300:
+            self._pace.heed(headers)
+            return self._read(status, content, read)
+        return _refused(status, headers, content)
 
     async def _exchange(self, url: str, body: bytes | None) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and decoded body of one call."""
@@ -205,14 +197,10 @@ class Transport:
                 parts.append(part)
             return response.status_code, response.headers, b"".join(parts)
 
-    def _judge(
+    def _read(
         self, status: int, content: bytes, read: Callable[[Mapping[str, Any]], T] | None
-    ) -> tuple[T, Usage | None] | _Problem:
-        if not 200 <= status < 300:
-            message = _message(content, status)
-            empty = status == 429 and any(word in message.lower() for word in EMPTY)
-            # Behind a gateway that waits no longer the model goes on, and so does the bill.
-            return _Problem(f"status {status}: {message}", status in RETRIED and not empty, lost=status == 504)
+    ) -> _Answer[T] | _Problem:
+        """What the body of a success holds."""
         usage: Usage | None = None
         try:
             answer = decode(content)
@@ -222,22 +210,10 @@ class Transport:
             result: Any = answer if read is None else read(answer)
         except UnusableError as error:
             lost = usage is None and not error.told
-            return _Problem(f"status {status}, but {error}", error.transient, usage, lost)
+            return _Problem(f"status {status}, but {error}", status, error.transient, usage, lost)
         except RecursionError:
-            return _Problem(f"status {status}, but the answer is nested too deeply", True, usage, usage is None)
-        return result, usage
-
-    async def _backoff(self, first: float, attempt: int, *, together: bool = False) -> None:
-        if attempt + 1 < self._attempts:
-            # Jitter, so that clients that failed together do not retry together.
-            await self._rest(min(MAX_PAUSE, first * 2**attempt * random.uniform(0.5, 1.5)), together=together)
-
-    async def _rest(self, seconds: float, *, together: bool) -> None:
-        if together:
-            # Every request waits before its next call, this one too.
-            self._pause.begin(seconds)
-        else:
-            await asyncio.sleep(seconds)
+            return _Problem(f"status {status}, but the answer is nested too deeply", status, True, usage, usage is None)
+        return _Answer(result, usage)
 
     def _without_key(self, message: str) -> str:
         """A server may repeat the key that it refuses."""
@@ -245,43 +221,79 @@ class Transport:
 
 
 @dataclass(frozen=True)
+class _Answer(Generic[T]):
+    value: T
+    usage: Usage | None
+
+
+@dataclass(frozen=True)
 class _Problem:
     why: str
-    transient: bool
+    status: int | None = None
+    transient: bool = True
     usage: Usage | None = None
     lost: bool = False
     """The provider may have billed an answer, and its count cannot be read."""
+    wait: float | None = None
+    """Seconds that the server asks to wait."""
 
 
-class _Pause:
-    """A pause that all requests of a transport keep; they go on one after the other, not all at once."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    def begin(self, seconds: float) -> None:
-        self._until = max(self._until, time.monotonic() + seconds)
-
-    async def over(self) -> None:
-        # While one waits, another may be told to wait longer.
-        until = 0.0
-        while until < self._until and (left := self._until - time.monotonic()) > 0:
-            until = self._until
-            await asyncio.sleep(left + random.uniform(0, min(left, SPREAD)))
+@dataclass(frozen=True)
+class _Step:
+    pause: float | None
+    """Seconds before the request is sent again. None: it is given up."""
+    before: str = ""
+    behind: str = ""
+    """Of the problem in the last message."""
 
 
-class _CallTold:
-    """Tells of a call when it is made, and once more when it has ended."""
+class _Tries:
+    """How often a request is sent: what becomes of it after a problem."""
 
-    def __init__(self, request_id: str, number: int, on_call: OnCall | None, without_key: Callable[[str], str]) -> None:
-        self._request_id, self._number, self._on_call, self._without_key = request_id, number, on_call, without_key
-        if on_call is not None:
-            on_call(Call(request_id, number, "sent"))
+    def __init__(self, attempts: int) -> None:
+        self._attempts, self._made, self._waited = attempts, 0, 0.0
 
-    def end(self, outcome: CallOutcome, reason: str | None, usage: Usage | None = None) -> None:
-        if self._on_call is not None:
-            reason = None if reason is None else self._without_key(reason)
-            self._on_call(Call(self._request_id, self._number, outcome, usage, reason))
+    def after(self, problem: _Problem) -> _Step:
+        if not problem.transient:
+            return _Step(None)
+        if problem.wait is not None:
+            self._waited += problem.wait
+            if self._waited > MAX_WAIT:
+                told = f"; the server asks to wait {problem.wait:,.0f} s, more than {MAX_WAIT:,.0f} s in all"
+                return _Step(None, behind=told)
+            if problem.status == 429:
+                # Waiting as told costs no attempt: a busy hour must not fail the rows of that hour.
+                return _Step(problem.wait)
+        self._made += 1
+        if self._made >= self._attempts:
+            return _Step(None, f"gave up after {self._attempts} attempt{'s' * (self._attempts > 1)}: ")
+        if problem.wait is not None:
+            return _Step(problem.wait)
+        first = FIRST_PAUSE_BUSY if problem.status == 429 else FIRST_PAUSE
+        # Jitter, so that clients that failed together do not retry together.
+        return _Step(min(MAX_PAUSE, first * 2 ** (self._made - 1) * random.uniform(0.5, 1.5)))
+
+
+class Calls:
+    """The calls that are made for one request, numbered; `on_call` is told of each when it is sent and has ended."""
+
+    def __init__(self, request_id: str, on_call: OnCall | None = None) -> None:
+        """Of the request with this id. `on_call` None: nobody is told."""
+        self.request_id = request_id
+        self._on_call = on_call
+        self._made = 0
+
+    def begin(self) -> Callable[[CallOutcome, Usage | None, str | None], None]:
+        """Tell of a call that is sent; gives what is called with its outcome, count and reason when it has ended."""
+        self._made += 1
+        number = self._made
+
+        def tell(outcome: CallOutcome, usage: Usage | None = None, reason: str | None = None) -> None:
+            if self._on_call is not None:
+                self._on_call(Call(self.request_id, number, outcome, usage, reason))
+
+        tell("sent")
+        return tell
 
 
 class AtEndpoint:
@@ -295,6 +307,7 @@ class AtEndpoint:
         concurrency: requests in flight at most.
         timeout: seconds that one attempt may take, from sending to the last byte.
         attempts: tries of one request.
+        pace: when calls start.
         extra_body: further fields for every request.
         on_call: is told of every call that is sent, and of its end.
         transport: replaces the network, for tests.
@@ -310,6 +323,7 @@ class AtEndpoint:
         concurrency: int,
         timeout: float,
         attempts: int,
+        pace: Pace,
         extra_body: Mapping[str, object] | None,
         on_call: OnCall | None,
         transport: httpx.AsyncBaseTransport | None,
@@ -321,6 +335,7 @@ class AtEndpoint:
             connections=concurrency,
             timeout=timeout,
             attempts=attempts,
+            pace=pace,
             transport=transport,
         )
         self._wire = wire
@@ -342,6 +357,19 @@ class AtEndpoint:
         await self._transport.close()
 
 
+def _refused(status: int, headers: httpx.Headers, content: bytes) -> _Problem:
+    """What a status other than a success says."""
+    message = _message(content, status)
+    empty = status == 429 and any(word in message.lower() for word in EMPTY)
+    told = headers.get("x-should-retry")
+    transient = told == "true" or (status in RETRIED and told != "false" and not empty)
+    wait = told_wait(headers) if transient else None
+    if wait is None and status == 429:
+        wait = reset_wait(headers) or None
+    # Behind a gateway that waits no longer the model goes on, and so does the bill.
+    return _Problem(f"status {status}: {message}", status, transient, lost=status == 504, wait=wait)
+
+
 def _message(content: bytes, status: int) -> str:
     """What the server says is wrong: OpenAI's `error.message` where there is one, else the body's beginning."""
     try:
@@ -353,19 +381,3 @@ def _message(content: bytes, status: int) -> str:
     code = error.get("code") if isinstance(error, dict) else None
     said = str(message if message is not None else body)[:1000]
     return f"{said} ({code})" if isinstance(code, str) and code not in said else said
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Seconds to wait by the Retry-After header (seconds or a date); None: it says nothing that can be read."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-        return max(0.0, seconds) if math.isfinite(seconds) else None
-    except ValueError:
-        pass
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None

@@ -1,24 +1,23 @@
-"""Teachers that are language models: on vLLM engines in this cluster, or behind an API."""
+"""Teachers that are language models: what they have in common, and those on vLLM engines in this cluster.
+
+Those behind an API are in `endpoints`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator
 
-from s1ray.config import HTTPAddress
 from s1ray.generation.base import Call, GenerationError, GenerationRequest, Generator, OnCall, Usage, request_seed
 from s1ray.generation.blocking import BlockingGenerator
 from s1ray.generation.engine import check_engine, engine_actor_options, engine_identity
-from s1ray.models import EngineConfig, FormatRef
+from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
-from s1ray.traces.bill import Prices
-from s1ray.traces.keys import read_key, refuse_secrets
 from s1ray.traces.teachers import Ask, Placement, Response, RunningTeacher, Teacher
 
 TEMPLATE_TOKENS = 512
@@ -28,12 +27,17 @@ TEMPLATE_TOKENS = 512
 class LanguageModelTeacher(Teacher):
     """What teachers that are language models have in common."""
 
+    seeded: ClassVar[bool] = True
+    """Whether a request can say the seed of its sampling."""
+
     prompt: str = "{question}"
     """The user's message. s1 asks the question and nothing else."""
     thinking: ThinkingBudget | None = None
     """How long to think. None: the teacher decides."""
-    temperature: float = Field(default=0.6, ge=0)
-    top_p: float = Field(default=0.95, gt=0, le=1)
+    temperature: float | None = Field(default=0.6, ge=0)
+    """0: greedy. None: the provider's default; of a vLLM engine, 1."""
+    top_p: float | None = Field(default=0.95, gt=0, le=1)
+    """None: the provider's default; of a vLLM engine, 1."""
     top_k: int | None = Field(default=None, ge=1)
     """None: all tokens, or the provider's default."""
     max_tokens: int | None = Field(default=32768, ge=1)
@@ -69,7 +73,7 @@ class LanguageModelTeacher(Teacher):
             top_p=self.top_p,
             top_k=self.top_k,
             max_tokens=self.max_tokens,
-            seed=request_seed(seed, ask.id),
+            seed=self._seed_of(ask.id, seed),
         )
 
     def sampling(self, ask: str, seed: int) -> dict[str, JsonValue] | None:
@@ -81,9 +85,12 @@ class LanguageModelTeacher(Teacher):
             "top_k": self.top_k,
             "max_tokens": self.max_tokens,
             "budget": budget,
-            "seed": request_seed(seed, ask),
+            "seed": self._seed_of(ask, seed),
             "prompt": self.prompt,
         }
+
+    def _seed_of(self, ask: str, seed: int) -> int | None:
+        return request_seed(seed, ask) if self.seeded else None
 
 
 class VLLMTeacher(LanguageModelTeacher):
@@ -126,90 +133,6 @@ class VLLMTeacher(LanguageModelTeacher):
         from s1ray.generation.vllm import VLLMGenerator
 
         return RunningModel(lambda calls: VLLMGenerator(self.engine), self, seed, self.engine.max_num_seqs)
-
-
-class OpenAITeacher(LanguageModelTeacher):
-    """A reasoning model behind an OpenAI-compatible API that returns its reasoning apart (`reasoning_content`)."""
-
-    incidental: ClassVar[frozenset[str]] = frozenset(
-        {
-            *("concurrency", "requests_per_minute", "timeout", "attempts", "prices"),
-            *("api_key_variable", "api_key_file"),
-        }
-    )
-
-    base_url: HTTPAddress
-    """The address with its `/v1`."""
-    model: str
-    api_key_variable: str | None = None
-    """Environment variable that holds the key. None: no key is sent, or that of `api_key_file`."""
-    api_key_file: str | None = None
-    """File that holds the key and that nobody else may read (mode 0600)."""
-    thinking_format: FormatRef | None = None
-    """Splits the reasoning from the answer where both come within the text: a preset ("deepseek_r1": `<think>`), or a
-    mapping with strings of your own."""
-    concurrency: int = Field(default=32, ge=1)
-    """Requests in flight at once."""
-    requests_per_minute: float | None = Field(default=None, gt=0)
-    """Requests started per minute. None: no limit of ours; after a 429 a request waits as long as the provider says, or
-    longer each time."""
-    timeout: float = Field(default=3600, gt=0)
-    """Seconds of one attempt."""
-    attempts: int = Field(default=6, ge=1)
-    """Tries of one request."""
-    extra_body: dict[str, str | int | float | bool | None] = Field(default_factory=dict)
-    """Further fields of every request."""
-    prices: Prices | None = None
-    """The provider's, for a million tokens. None: tokens are counted, money is not."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, data: object) -> object:
-        # Before the fields are validated: an error about a field shows its value.
-        if isinstance(data, Mapping):
-            refuse_secrets(data)
-        return data
-
-    @property
-    def label(self) -> str:
-        """The model."""
-        return self.model
-
-    @property
-    def price_list(self) -> Prices | None:
-        """The configured prices."""
-        return self.prices
-
-    def sampling(self, ask: str, seed: int) -> dict[str, JsonValue] | None:
-        """With the further fields of the request."""
-        return (super().sampling(ask, seed) or {}) | ({"extra_body": dict(self.extra_body)} if self.extra_body else {})
-
-    def check(self) -> None:
-        """Look whether the API key is there."""
-        self._api_key()
-
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
-        """Open the connections."""
-        return RunningModel(self._generator, self, seed, self.concurrency)
-
-    def _generator(self, calls: OnCall) -> Generator:
-        from s1ray.generation.http import HTTPGenerator
-
-        generator = HTTPGenerator(
-            self.base_url,
-            self.model,
-            api_key=self._api_key(),
-            concurrency=self.concurrency,
-            timeout=self.timeout,
-            attempts=self.attempts,
-            thinking_format=self.thinking_format,
-            extra_body=self.extra_body,
-            on_call=calls,
-        )
-        return generator if self.requests_per_minute is None else RateLimited(generator, self.requests_per_minute)
-
-    def _api_key(self) -> str | None:
-        return read_key(self.api_key_variable, self.api_key_file, self.base_url)
 
 
 class RunningModel:
@@ -260,28 +183,6 @@ class _Reporting:
         return completion
 
     async def close(self) -> None:
-        await self._generator.close()
-
-
-class RateLimited:
-    """A generator that starts at most a number of requests per minute, evenly spread."""
-
-    def __init__(self, generator: Generator, requests_per_minute: float):
-        """Wrap `generator`; `close` closes it."""
-        self._generator = generator
-        self._interval = 60 / requests_per_minute
-        self._next = 0.0
-
-    async def complete(self, request: GenerationRequest) -> Completion:
-        """Wait for the request's turn, then generate."""
-        now = asyncio.get_running_loop().time()
-        turn = max(now, self._next)
-        self._next = turn + self._interval
-        await asyncio.sleep(turn - now)
-        return await self._generator.complete(request)
-
-    async def close(self) -> None:
-        """Close the generator."""
         await self._generator.close()
 
 

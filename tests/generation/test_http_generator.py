@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from s1ray.errors import InputError
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
+from s1ray.generation import pace as pace_module
 from s1ray.generation import transport as transport_module
 from s1ray.generation.base import Call
 from s1ray.generation.http import HTTPGenerator
@@ -29,9 +30,10 @@ Handler = Callable[[httpx.Request], httpx.Response]
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Sleeps are recorded, not slept."""
+    """Sleeps are recorded, not slept; the clock of pauses goes on by them."""
     slept: list[float] = []
     awake, here = asyncio.sleep, threading.get_ident()
+    monkeypatch.setattr(pace_module, "monotonic", lambda: 1000 + sum(slept))
 
     async def sleep(seconds: float) -> None:
         if threading.get_ident() != here:

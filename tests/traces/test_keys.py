@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from s1ray.config import ConfigError, load_config
 from s1ray.traces.config import TracesConfig
+from s1ray.traces.endpoints import OpenAITeacher
 from s1ray.traces.keys import read_key, refuse_secrets
-from s1ray.traces.language_models import OpenAITeacher
 
 ADDRESS = "https://api.example.com/v1"
 
@@ -127,5 +127,5 @@ def test_a_teacher_refuses_a_secret_in_its_config_and_reads_its_key_from_a_file(
     file.chmod(0o600)
     teacher = OpenAITeacher(kind="openai", base_url="https://api.test/v1", model="m", api_key_file=str(file))
     teacher.check()
-    assert teacher._api_key() == "sk-1234"
+    assert teacher.api_key() == "sk-1234"
     assert "sk-1234" not in teacher.model_dump_json()

@@ -117,7 +117,7 @@ def _raw_reason(answer: Mapping[str, Any]) -> str | None:
         details = mapping(answer.get("incomplete_details"), "incomplete_details")
         return word(details.get("reason"), "incomplete_details.reason") or status
     if status in ("failed", "cancelled", "queued", "in_progress"):
-        raise UnusableError(f"the response's status is {status!r}")
+        raise UnusableError(f"the response's status is {status!r}", told=status == "failed")
     return status
 
 

@@ -1,0 +1,213 @@
+"""Teachers behind an API: any OpenAI-compatible one, Anthropic's Messages API, OpenAI's Responses API.
+
+They differ in their wire format and in what it can say; a mistake in that is found when the config is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, JsonValue, model_validator
+
+from s1ray.config import HTTPAddress
+from s1ray.errors import InputError
+from s1ray.generation.base import GenerationRequest, Generator, OnCall
+from s1ray.generation.wires import AnthropicMessages, ChatCompletions, OpenAIResponses, Wire
+from s1ray.generation.wires.openai_responses import Summary
+from s1ray.models import FormatRef
+from s1ray.schemas import Question
+from s1ray.traces.bill import Prices
+from s1ray.traces.keys import read_key, refuse_secrets
+from s1ray.traces.language_models import LanguageModelTeacher, RunningModel
+from s1ray.traces.teachers import Ask, RunningTeacher
+
+RETRIED_REASONS = ("abort", "error", "insufficient_system_resource")
+"""Finish reasons that are the server's fault."""
+UNREADABLE = ("stream", "n", "best_of", "background")
+"""Fields of a request that make an answer of another form, or several answers of which one is read."""
+WITH_VERSION = ("api.openai.com", "api.anthropic.com")
+"""Hosts whose API is under `/v1`."""
+
+
+class EndpointTeacher(LanguageModelTeacher):
+    """What teachers behind an API have in common."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {
+            *("concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "attempts"),
+            *("retry_finish_reasons", "prices", "api_key_variable", "api_key_file"),
+        }
+    )
+
+    base_url: HTTPAddress
+    """The address with its `/v1`."""
+    model: str
+    api_key_variable: str | None = None
+    """Environment variable that holds the key. None: no key is sent, or that of `api_key_file`."""
+    api_key_file: str | None = None
+    """File that holds the key and that nobody else may read (mode 0600)."""
+    reasoning_effort: str | None = None
+    """How long to think, in the provider's words ("low", "high", ...). None: not said."""
+    thinking_format: FormatRef | None = None
+    """Splits the reasoning from the answer where both come within the text: a preset ("deepseek_r1": `<think>`), or a
+    mapping with strings of your own."""
+    concurrency: int = Field(default=32, ge=1)
+    """Requests in flight at once."""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """Requests started per minute. None: no limit of ours; after a 429 all requests wait as long as the provider says,
+    or longer each time."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    """Tokens per minute, of prompts and responses together: estimated when a request starts, and corrected by the
+    provider's count. None: no limit of ours."""
+    timeout: float = Field(default=3600, gt=0)
+    """Seconds of one attempt."""
+    attempts: int = Field(default=6, ge=1)
+    """Tries of one request."""
+    retry_finish_reasons: tuple[str, ...] = RETRIED_REASONS
+    """Finish reasons, ours or in the provider's words, whose requests are sent again as far as `attempts` go. The last
+    response stays as it is."""
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further fields of every request; they win over the others, and an object is merged into theirs."""
+    prices: Prices | None = None
+    """The provider's, for a million tokens. None: tokens are counted, money is not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, data: object) -> object:
+        # Before the fields are validated: an error about a field shows its value.
+        if isinstance(data, Mapping):
+            refuse_secrets(data)
+        return data
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        for name in UNREADABLE:
+            if self.extra_body.get(name) not in (None, False):
+                raise ValueError(f"extra_body.{name}: whole answers are read, one a request; leave it out")
+        if "stop" in self.retry_finish_reasons:
+            raise ValueError('retry_finish_reasons: "stop" is how whole responses end; leave it out')
+        address = urlsplit(self.base_url)
+        if address.hostname in WITH_VERSION and not address.path.endswith("/v1"):
+            raise ValueError(f"base_url: the API is under /v1: write https://{address.hostname}/v1")
+        example = Ask(Question(id="", question=""), 0)
+        try:
+            self.wire.body(self.request(example, 0), self.model, self.extra_body)
+        except InputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def wire(self) -> Wire:
+        """The API's format."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement wire")
+
+    @property
+    def label(self) -> str:
+        """The model."""
+        return self.model
+
+    @property
+    def price_list(self) -> Prices | None:
+        """The configured prices."""
+        return self.prices
+
+    def api_key(self) -> str | None:
+        """The key, read where the config says. None: none is sent.
+
+        Raises:
+            ConfigError: it is not there, or no key.
+        """
+        return read_key(self.api_key_variable, self.api_key_file, self.base_url)
+
+    def request(self, ask: Ask, seed: int) -> GenerationRequest:
+        """With the effort."""
+        return replace(super().request(ask, seed), reasoning_effort=self.reasoning_effort)
+
+    def sampling(self, ask: str, seed: int) -> dict[str, JsonValue] | None:
+        """With the effort and the further fields of the request."""
+        further: dict[str, JsonValue] = {"reasoning_effort": self.reasoning_effort, "extra_body": self.extra_body}
+        return (super().sampling(ask, seed) or {}) | {name: value for name, value in further.items() if value}
+
+    def check(self) -> None:
+        """Look whether the API key is there."""
+        self.api_key()
+
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
+        """Open the connections."""
+        return RunningModel(self._generator, self, seed, self.concurrency)
+
+    def _generator(self, calls: OnCall) -> Generator:
+        from s1ray.generation.http import HTTPGenerator
+
+        return HTTPGenerator(
+            self.base_url,
+            self.model,
+            wire=self.wire,
+            api_key=self.api_key(),
+            concurrency=self.concurrency,
+            timeout=self.timeout,
+            attempts=self.attempts,
+            retried_reasons=self.retry_finish_reasons,
+            requests_per_minute=self.requests_per_minute,
+            tokens_per_minute=self.tokens_per_minute,
+            thinking_format=self.thinking_format,
+            extra_body=self.extra_body,
+            on_call=calls,
+        )
+
+
+class OpenAITeacher(EndpointTeacher):
+    """A reasoning model behind an OpenAI-compatible API that returns its reasoning apart (`reasoning_content`).
+
+    A budget (`thinking`) is for our own server, which alone takes it in this format.
+    """
+
+    @property
+    def wire(self) -> Wire:
+        """Chat completions."""
+        return ChatCompletions()
+
+
+class AnthropicTeacher(EndpointTeacher):
+    """A model behind Anthropic's Messages API; `thinking.max_tokens` is its budget, "auto" its adaptive thinking.
+
+    Without `thinking` a model of Anthropic's does not think, and its traces are dropped.
+    """
+
+    seeded: ClassVar[bool] = False
+
+    temperature: float | None = Field(default=None, ge=0, le=1)
+    """None: the provider's default, 1, which is the only one while a model thinks."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """None: the provider's default; at least 0.95 while a model thinks."""
+
+    @property
+    def wire(self) -> Wire:
+        """The Messages API."""
+        return AnthropicMessages()
+
+
+class ResponsesTeacher(EndpointTeacher):
+    """A model behind OpenAI's Responses API, or a server that speaks it.
+
+    OpenAI's own models give a summary of their reasoning, and the trace has that in place of the reasoning; others
+    (gpt-oss on vLLM) give the reasoning itself.
+    """
+
+    seeded: ClassVar[bool] = False
+
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    """None: the provider's default, which is the only one of OpenAI's reasoning models."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    """None: the provider's default."""
+    reasoning_summary: Summary | None = "auto"
+    """How detailed a summary of the reasoning is asked for. None: none is."""
+
+    @property
+    def wire(self) -> Wire:
+        """The Responses API."""
+        return OpenAIResponses(self.reasoning_summary)

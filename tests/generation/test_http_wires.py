@@ -1,0 +1,164 @@
+"""The HTTP engine in the formats of other providers, against a server on this machine that answers by script."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from s1ray.generation import GenerationError, GenerationRequest
+from s1ray.generation.base import Call
+from s1ray.generation.http import HTTPGenerator
+from s1ray.generation.wires import AnthropicMessages, OpenAIResponses, Wire
+from s1ray.schemas import Completion
+
+MESSAGE = {
+    "type": "message",
+    "model": "claude-1",
+    "content": [{"type": "thinking", "thinking": "two and two", "signature": "s"}, {"type": "text", "text": "4"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 9, "output_tokens": 30},
+}
+RESPONSE = {
+    "object": "response",
+    "status": "completed",
+    "error": None,
+    "model": "gpt-1",
+    "output": [
+        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "two and two"}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "4"}]},
+    ],
+    "usage": {"input_tokens": 9, "output_tokens": 30},
+}
+
+
+@dataclass
+class Provider:
+    """Gives its answers (status, headers, body) in order, and keeps what it was asked."""
+
+    answers: list[tuple[int, dict[str, str], Any]]
+    asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+    url: str = ""
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    script = Provider([])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            script.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
+            status, headers, answer = script.answers.pop(0)
+            content = json.dumps(answer).encode()
+            self.send_response(status)
+            for name, value in (headers | {"content-length": str(len(content))}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    script.url = f"http://127.0.0.1:{server.server_port}/v1"
+    yield script
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def ask(provider: Provider, wire: Wire, told: list[Call] | None = None, **settings: Any) -> Completion:
+    request = GenerationRequest(
+        id="q-0", messages=[{"role": "user", "content": "2 + 2?"}], temperature=None, top_p=None, max_tokens=2048
+    )
+
+    async def run() -> Completion:
+        on_call = None if told is None else told.append
+        async with HTTPGenerator(
+            provider.url, "m", wire=wire, api_key="sk-1", on_call=on_call, **settings
+        ) as generator:
+            return await generator.complete(request)
+
+    return asyncio.run(run())
+
+
+def test_anthropics_api_is_asked_again_while_it_is_overloaded(provider: Provider) -> None:
+    overloaded = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}
+    provider.answers = [(529, {"retry-after-ms": "1"}, overloaded), (200, {}, overloaded), (200, {}, MESSAGE)]
+    told: list[Call] = []
+    row = ask(provider, AnthropicMessages(), told)
+    assert (row.thinking, row.answer, row.model_version) == ("two and two", "4", "claude-1")
+    path, headers, body = provider.asked[0]
+    assert (path, headers["x-api-key"], headers["anthropic-version"]) == ("/v1/messages", "sk-1", "2023-06-01")
+    assert "authorization" not in headers
+    assert body == {"model": "m", "max_tokens": 2048, "messages": [{"role": "user", "content": "2 + 2?"}]}
+    assert [call.outcome for call in told] == ["sent", "retried", "sent", "retried", "sent", "answered"]
+    assert told[-1].usage is not None
+    assert (told[-1].usage.prompt_tokens, told[-1].usage.completion_tokens) == (9, 30)
+
+
+def test_the_responses_api_is_asked_again_after_a_failed_response_whose_tokens_count(provider: Provider) -> None:
+    failed = RESPONSE | {"status": "failed", "output": [], "error": {"code": "server_error", "message": "sorry"}}
+    provider.answers = [(200, {}, failed), (200, {}, RESPONSE)]
+    told: list[Call] = []
+    row = ask(provider, OpenAIResponses("auto"), told)
+    assert (row.thinking, row.answer) == ("two and two", "4")
+    path, headers, body = provider.asked[1]
+    assert (path, headers["authorization"]) == ("/v1/responses", "Bearer sk-1")
+    assert (body["reasoning"], body["store"], body["max_output_tokens"]) == ({"summary": "auto"}, False, 2048)
+    assert [call.outcome for call in told] == ["sent", "retried", "sent", "answered"]
+    assert told[1].usage is not None
+    assert told[1].usage.completion_tokens == 30
+
+
+def test_a_response_that_never_ends_is_no_answer_and_may_be_billed(provider: Provider) -> None:
+    provider.answers = [(200, {}, {"status": "queued", "output": []})]
+    told: list[Call] = []
+    with pytest.raises(GenerationError, match="the response's status is 'queued'"):
+        ask(provider, OpenAIResponses(), told, attempts=1)
+    assert told[-1].outcome == "lost"
+
+
+def test_finish_reasons_in_either_ones_words_are_asked_again_and_the_last_answer_stays(provider: Provider) -> None:
+    cut = MESSAGE | {"stop_reason": "max_tokens"}
+    for reason in ("length", "max_tokens"):
+        provider.answers = [(200, {}, cut), (200, {}, MESSAGE)]
+        assert ask(provider, AnthropicMessages(), retried_reasons=[reason]).finish_reason == "stop"
+    provider.answers = [(200, {}, cut)]
+    assert ask(provider, AnthropicMessages(), retried_reasons=["length"], attempts=1).finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("status", "should", "asked"), [(400, "true", 2), (500, "false", 1), (400, "", 1), (409, "", 2), (500, "", 2)]
+)
+def test_the_server_knows_best_whether_asking_again_helps(
+    provider: Provider, status: int, should: str, asked: int
+) -> None:
+    error = {"type": "error", "error": {"type": "api_error", "message": "told"}}
+    headers = {"retry-after-ms": "1"} | ({"x-should-retry": should} if should else {})
+    provider.answers = [(status, headers, error), (200, {}, MESSAGE)]
+    if asked == 2:
+        assert ask(provider, AnthropicMessages()).answer == "4"
+    else:
+        with pytest.raises(GenerationError, match=f"status {status}: told"):
+            ask(provider, AnthropicMessages())
+    assert len(provider.asked) == asked
+
+
+def test_a_request_that_the_format_cannot_write_is_that_requests_error(provider: Provider) -> None:
+    async def run() -> None:
+        async with HTTPGenerator(provider.url, "m", wire=AnthropicMessages()) as generator:
+            await generator.complete(GenerationRequest(id="q-0", prompt_ids=[1]))
+
+    with pytest.raises(GenerationError, match="request 'q-0': prompt_ids: Anthropic's Messages API takes messages"):
+        asyncio.run(run())
+    assert not provider.asked

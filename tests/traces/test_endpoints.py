@@ -1,0 +1,115 @@
+"""Teachers behind an API: what their configs take, refuse, and ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import JsonValue
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.schemas import Question
+from s1ray.traces.config import TracesConfig
+from s1ray.traces.endpoints import AnthropicTeacher, EndpointTeacher, ResponsesTeacher
+from s1ray.traces.teachers import Ask
+
+ASK = Ask(Question(id="q", question="2 + 2?"), 0)
+KINDS: dict[str, dict[str, JsonValue]] = {
+    "openai": {"base_url": "https://api.deepseek.com/v1", "model": "deepseek-reasoner"},
+    "anthropic": {"base_url": "https://api.anthropic.com/v1", "model": "claude", "thinking": {"max_tokens": 16_000}},
+    "responses": {"base_url": "https://api.openai.com/v1", "model": "gpt", "reasoning_effort": "high"},
+}
+
+
+def teacher(kind: str, **changes: JsonValue) -> EndpointTeacher:
+    mapping: dict[str, JsonValue] = {"kind": kind, **KINDS[kind], **changes}
+    data = {"output": "unused", "questions": "unused.parquet", "teacher": mapping, "tokenizer": "unused"}
+    found = validate_config(TracesConfig, data, "test").teacher
+    assert isinstance(found, EndpointTeacher)
+    return found
+
+
+def body(found: EndpointTeacher) -> dict[str, Any]:
+    return found.wire.body(found.request(ASK, 0), found.model, found.extra_body)
+
+
+def test_each_kind_asks_in_its_own_format_without_further_settings() -> None:
+    messages = [{"role": "user", "content": "2 + 2?"}]
+    openai = body(teacher("openai"))
+    assert (openai["temperature"], openai["top_p"], openai["max_tokens"]) == (0.6, 0.95, 32768)
+    assert openai["seed"] is not None
+    assert body(teacher("anthropic")) == {
+        "model": "claude",
+        "max_tokens": 32768,
+        "messages": messages,
+        "thinking": {"type": "enabled", "budget_tokens": 16_000},
+    }
+    assert body(teacher("responses")) == {
+        "model": "gpt",
+        "input": messages,
+        "max_output_tokens": 32768,
+        "reasoning": {"effort": "high", "summary": "auto"},
+        "store": False,
+    }
+
+
+def test_an_openai_endpoint_whose_models_take_no_temperature_is_sent_none() -> None:
+    written = body(teacher("openai", temperature=None, top_p=None, reasoning_effort="low"))
+    assert not {"temperature", "top_p"} & set(written)
+    assert written["reasoning_effort"] == "low"
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "why"),
+    [
+        (
+            "anthropic",
+            {"thinking": {"max_tokens": 1000}},
+            "thinking.max_tokens: Anthropic's Messages API takes at least",
+        ),
+        ("anthropic", {"max_tokens": 16_000}, "thinking.max_tokens: .* raise max_tokens"),
+        ("anthropic", {"max_tokens": None}, "max_tokens: Anthropic's Messages API needs a number"),
+        ("anthropic", {"temperature": 0.6}, "temperature: must be 1 or null"),
+        ("anthropic", {"thinking": None, "temperature": 0.6, "top_p": 0.9}, "temperature, top_p: .* takes one of them"),
+        ("anthropic", {"thinking": {"waits": 2}}, "thinking.waits: .* take a model on vLLM"),
+        ("anthropic", {"base_url": "https://api.anthropic.com"}, "base_url: .* write https://api.anthropic.com/v1"),
+        ("responses", {"base_url": "https://api.openai.com/v2"}, "base_url: .* write https://api.openai.com/v1"),
+        ("responses", {"thinking": {"max_tokens": 2048}}, "thinking.max_tokens: the Responses API has no such"),
+        ("responses", {"top_k": 5}, "top_k: the Responses API has no such parameter"),
+        ("responses", {"reasoning_summary": "long"}, "reasoning_summary"),
+        ("openai", {"extra_body": {"stream": True}}, "extra_body.stream: whole answers are read"),
+        ("openai", {"extra_body": {"n": 4}}, "extra_body.n: "),
+        ("openai", {"retry_finish_reasons": ["stop"]}, "retry_finish_reasons: "),
+        ("openai", {"tokens_per_minute": 0}, "tokens_per_minute: .*greater than 0"),
+        ("openai", {"extra_body": {"headers": {"Authorization": "Bearer x"}}}, "looks like a secret"),
+    ],
+)
+def test_what_an_api_cannot_take_is_refused_when_the_config_is_read(
+    kind: str, changes: dict[str, JsonValue], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        teacher(kind, **changes)
+
+
+def test_rows_say_how_they_were_sampled_and_no_seed_where_none_is_sent() -> None:
+    for kind, seeded in (("openai", True), ("anthropic", False), ("responses", False)):
+        found = teacher(kind, extra_body={"service_tier": "flex"})
+        sampling = found.sampling(ASK.id, 0)
+        assert sampling is not None
+        assert (sampling["seed"] is not None) == seeded == (found.request(ASK, 0).seed is not None)
+        assert sampling["extra_body"] == {"service_tier": "flex"}
+        assert sampling.get("reasoning_effort") == found.reasoning_effort
+
+
+def test_settings_of_the_connection_do_not_change_what_is_written() -> None:
+    for kind in KINDS:
+        changed = teacher(
+            kind, requests_per_minute=5, tokens_per_minute=9, attempts=2, retry_finish_reasons=["length"], timeout=5
+        )
+        assert changed.fingerprint() == teacher(kind).fingerprint()
+        assert teacher(kind, extra_body={"a": [1]}).fingerprint() != teacher(kind).fingerprint()
+
+
+def test_the_kinds_are_what_they_are_registered_as() -> None:
+    assert isinstance(teacher("anthropic"), AnthropicTeacher)
+    assert isinstance(teacher("responses"), ResponsesTeacher)
