@@ -9,7 +9,7 @@ import itertools
 import os
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from s1ray.errors import S1rayError
@@ -109,7 +109,7 @@ class VLLMGenerator:
             # Not this request's failure: every one after it would fail, too.
             raise EngineError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
         response = outputs[-1].outputs[0]
-        return completion_from_ids(
+        completion = completion_from_ids(
             request.id,
             self._tokenized,
             plan,
@@ -118,6 +118,8 @@ class VLLMGenerator:
             response.finish_reason or "stop",
             room=room,
         )
+        cached_tokens, completion_tokens = outputs[-1].num_cached_tokens or 0, len(response.token_ids)
+        return replace(completion, cached_tokens=cached_tokens, completion_tokens=completion_tokens)
 
     async def close(self) -> None:
         """Stop the engine."""

@@ -193,7 +193,12 @@ def _response(completion: Completion) -> Response:
     cut = completion.end_forced == "context"
     usage = None
     if completion.completion_tokens is not None:
-        usage = Usage(completion.prompt_tokens, completion.cached_tokens, completion.completion_tokens)
+        usage = Usage(
+            completion.prompt_tokens,
+            completion.cached_tokens,
+            completion.completion_tokens,
+            completion.thinking_tokens or None,
+        )
     return Response(
         completion.thinking,
         completion.answer,

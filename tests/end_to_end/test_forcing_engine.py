@@ -132,6 +132,8 @@ def check(row: Completion, request: GenerationRequest, tokenized: TokenizedForma
     assert row.error is None
     assert request.prompt_ids is not None
     output, budget = list(row.output_ids or ()), request.budget
+    assert (row.prompt_tokens, row.completion_tokens) == (len(request.prompt_ids), len(output))
+    assert 0 <= row.cached_tokens <= row.prompt_tokens
     assert max(output) < tokenized.vocab_size or budget is None
     if budget is None:
         return

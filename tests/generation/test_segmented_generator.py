@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
+from s1ray.generation.base import Call
 from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.schemas import Completion
@@ -70,6 +71,25 @@ def ask(server: Server, request: GenerationRequest | None = None, **settings: An
             return await generator.complete(request or GenerationRequest(id="q-0", messages=MESSAGES))
 
     return asyncio.run(run())
+
+
+def test_every_segment_is_a_call_that_is_told_with_its_number_and_count() -> None:
+    class Metered(Server):
+        def __call__(self, request: httpx.Request) -> httpx.Response:
+            answer = super().__call__(request).json()
+            body = json.loads(request.content) if request.content else {}
+            usage = {"prompt_tokens": len(body.get("prompt", ())), "completion_tokens": 3}
+            return httpx.Response(200, json=answer | {"usage": usage})
+
+    told: list[Call] = []
+    server = Metered("one two<|im_start|> three<|im_start|>\nfour<|im_end|>")
+    request = GenerationRequest(id="q-0", messages=MESSAGES, budget=ThinkingBudget(max_tokens=90, waits=1))
+    assert ask(server, request, on_call=told.append).answer == "four"
+    assert [(call.number, call.outcome) for call in told] == [
+        (number, outcome) for number in (1, 2, 3) for outcome in ("sent", "answered")
+    ]
+    counted = [(call.usage.prompt_tokens, call.usage.completion_tokens) for call in told if call.usage is not None]
+    assert counted == [(len(body["prompt"]), 3) for body in server.bodies]
 
 
 def test_a_wait_and_an_answer_are_three_calls() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ import pytest
 from pydantic import JsonValue
 
 from s1ray.config import Config, ConfigError, to_yaml, validate_config
-from s1ray.generation.base import Call, GenerationError, GenerationRequest, OnCall
+from s1ray.generation.base import Call, GenerationError, GenerationRequest, OnCall, Usage
 from s1ray.generation.http import HTTPGenerator
 from s1ray.miniature.pool import build_pool
 from s1ray.miniature.registration import ProceduralTeacher
@@ -100,6 +101,15 @@ def test_a_language_model_gives_one_response_per_ask_in_order_and_failures_say_w
     assert echo.closed
     seeds = {request.id: request.seed for request in echo.requests}
     assert len(set(seeds.values())) == len(asks), "samples of one question must not be copies"
+
+
+def test_an_engines_own_count_of_tokens_comes_with_the_response() -> None:
+    class Counting(Echo):
+        async def complete(self, request: GenerationRequest) -> Completion:
+            return replace(await super().complete(request), prompt_tokens=9, cached_tokens=4, completion_tokens=7)
+
+    (found,) = responses(RunningModel(lambda calls: Counting(), openai(), seed=0, concurrency=1), [Ask(question(), 0)])
+    assert found.usage == Usage(prompt_tokens=9, cached_tokens=4, completion_tokens=7, reasoning_tokens=3)
 
 
 def test_request_seeds_do_not_depend_on_the_other_asks() -> None:

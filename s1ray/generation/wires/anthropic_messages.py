@@ -12,7 +12,17 @@ from typing import Any
 from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
-from s1ray.generation.wires.base import completion_of, counts, effort_of, joined, listed, merged, refuse_unsaid, word
+from s1ray.generation.wires.base import (
+    completion_of,
+    counts,
+    effort_of,
+    joined,
+    listed,
+    merged,
+    optional,
+    refuse_unsaid,
+    word,
+)
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 
@@ -98,14 +108,13 @@ class AnthropicMessages:
         if usage is None:
             return None
         details = mapping(usage.get("output_tokens_details"), "output_tokens_details")
-        thinking = details.get("thinking_tokens")
         read = whole(usage.get("cache_read_input_tokens"), "cache_read_input_tokens")
         written = whole(usage.get("cache_creation_input_tokens"), "cache_creation_input_tokens")
         return Usage(
             prompt_tokens=whole(usage.get("input_tokens"), "input_tokens") + read + written,
             cached_tokens=read,
             completion_tokens=whole(usage.get("output_tokens"), "output_tokens"),
-            reasoning_tokens=None if thinking is None else whole(thinking, "thinking_tokens"),
+            reasoning_tokens=optional(details.get("thinking_tokens"), "thinking_tokens"),
             cache_write_tokens=written,
         )
 

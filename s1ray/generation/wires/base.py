@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from s1ray.errors import InputError
-from s1ray.generation.answers import UnusableError, mapping, storable
+from s1ray.generation.answers import UnusableError, mapping, storable, whole
 from s1ray.generation.base import GenerationRequest, Usage
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
@@ -88,6 +88,38 @@ def counts(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
         UnusableError: it is something else.
     """
     return mapping(answer.get("usage"), "usage") or None
+
+
+def usage_of(
+    *, prompt: int, cached: int, cache_write: int, completion: int, reasoning: int | None, total: int
+) -> Usage:
+    """A count in which the prompt's tokens and the completion's are all of them, whatever a server says.
+
+    Args:
+        prompt: cached ones included.
+        cached: of the prompt.
+        cache_write: of the prompt.
+        completion: reasoning included. Some providers (xAI, Gemini) leave it out here, and not in the total.
+        reasoning: None: not said.
+        total: of prompt and completion. 0: not said.
+    """
+    cached = min(prompt, cached)
+    return Usage(
+        prompt_tokens=prompt,
+        cached_tokens=cached,
+        completion_tokens=max(completion, total - prompt),
+        reasoning_tokens=reasoning,
+        cache_write_tokens=min(prompt - cached, cache_write),
+    )
+
+
+def optional(value: object, field: str) -> int | None:
+    """A count that may be left out.
+
+    Raises:
+        UnusableError: it is no whole number, or negative.
+    """
+    return None if value is None else whole(value, field)
 
 
 def listed(value: object, field: str) -> list[Mapping[str, Any]]:

@@ -12,8 +12,9 @@ from typing import Any
 
 from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
-from s1ray.generation.wires.base import bearer, completion_of, counts, listed, merged, word
+from s1ray.generation.wires.base import bearer, completion_of, counts, listed, merged, optional, usage_of, word
 from s1ray.schemas import Completion
+from s1ray.thinking.budget import ThinkingBudget
 from s1ray.thinking.format import ThinkingFormat
 
 FINISH_REASONS = {
@@ -64,6 +65,12 @@ class ChatCompletions:
         else:
             thinking = text_of(ours.get("text"), "thinking.text")
             text = text_of(ours.get("answer", choice.get("text")), "text")
+        if "thinking_tokens" not in ours and request.budget not in (None, ThinkingBudget()):
+            raise UnusableError(
+                "it says nothing about the budget, so the server does not control its thinking; leave `thinking` out, "
+                "or serve the model with s1ray",
+                transient=False,
+            )
         raw, ids = word(choice.get("finish_reason"), "finish_reason"), choice.get("token_ids")
         completion = completion_of(
             request,
@@ -79,19 +86,20 @@ class ChatCompletions:
         return replace(completion, **_accounting(ours, completion)) if ours else completion
 
     def usage(self, answer: Mapping[str, Any]) -> Usage | None:
-        """Reasoning is counted within the completion's tokens."""
+        """Of OpenAI's form, with DeepSeek's name for cached tokens."""
         usage = counts(answer)
         if usage is None:
             return None
         details = mapping(usage.get("completion_tokens_details"), "completion_tokens_details")
-        cached = mapping(usage.get("prompt_tokens_details"), "prompt_tokens_details")
-        reasoning = details.get("reasoning_tokens")
-        return Usage(
-            prompt_tokens=whole(usage.get("prompt_tokens"), "prompt_tokens"),
-            cached_tokens=whole(cached.get("cached_tokens", usage.get("prompt_cache_hit_tokens")), "cached_tokens"),
-            completion_tokens=whole(usage.get("completion_tokens"), "completion_tokens"),
-            reasoning_tokens=None if reasoning is None else whole(reasoning, "reasoning_tokens"),
-            cache_write_tokens=whole(cached.get("cache_write_tokens"), "cache_write_tokens"),
+        prompt = mapping(usage.get("prompt_tokens_details"), "prompt_tokens_details")
+        cached = prompt.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))
+        return usage_of(
+            prompt=whole(usage.get("prompt_tokens"), "prompt_tokens"),
+            cached=whole(cached, "cached_tokens"),
+            cache_write=whole(prompt.get("cache_write_tokens"), "cache_write_tokens"),
+            completion=whole(usage.get("completion_tokens"), "completion_tokens"),
+            reasoning=optional(details.get("reasoning_tokens"), "reasoning_tokens"),
+            total=whole(usage.get("total_tokens"), "total_tokens"),
         )
 
 

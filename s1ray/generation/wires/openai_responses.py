@@ -20,7 +20,9 @@ from s1ray.generation.wires.base import (
     joined,
     listed,
     merged,
+    optional,
     refuse_unsaid,
+    usage_of,
     word,
 )
 from s1ray.schemas import Completion
@@ -96,13 +98,13 @@ class OpenAIResponses:
             return None
         prompt = mapping(usage.get("input_tokens_details"), "input_tokens_details")
         details = mapping(usage.get("output_tokens_details"), "output_tokens_details")
-        reasoning = details.get("reasoning_tokens")
-        return Usage(
-            prompt_tokens=whole(usage.get("input_tokens"), "input_tokens"),
-            cached_tokens=whole(prompt.get("cached_tokens"), "cached_tokens"),
-            completion_tokens=whole(usage.get("output_tokens"), "output_tokens"),
-            reasoning_tokens=None if reasoning is None else whole(reasoning, "reasoning_tokens"),
-            cache_write_tokens=whole(prompt.get("cache_write_tokens"), "cache_write_tokens"),
+        return usage_of(
+            prompt=whole(usage.get("input_tokens"), "input_tokens"),
+            cached=whole(prompt.get("cached_tokens"), "cached_tokens"),
+            cache_write=whole(prompt.get("cache_write_tokens"), "cache_write_tokens"),
+            completion=whole(usage.get("output_tokens"), "output_tokens"),
+            reasoning=optional(details.get("reasoning_tokens"), "reasoning_tokens"),
+            total=whole(usage.get("total_tokens"), "total_tokens"),
         )
 
 
