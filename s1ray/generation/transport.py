@@ -40,6 +40,9 @@ FIRST_PAUSE_BUSY = 5.0
 MAX_PAUSE = 60.0
 """Most seconds between two attempts, where the server does not say how long to wait."""
 
+MIN_WAIT = 1.0
+"""Least seconds between two attempts after a 429, even where the server says that none need pass."""
+
 MAX_WAIT = 3600.0
 """Seconds that one request waits in all because the server says so; then it fails, in words."""
 
@@ -152,15 +155,15 @@ class Transport:
                 end("answered", found.usage, None)
                 return found.value
             problem = self._without_key(found.why)
-            step = tries.after(found)
-            end("lost" if found.lost else "retried" if step.pause is not None else "failed", found.usage, problem)
-            if step.pause is None:
-                raise GenerationError(f"{where}: {url}: {step.before}{problem}{step.behind}")
+            pause = tries.after(found)
+            end("lost" if found.lost else "failed" if isinstance(pause, str) else "retried", found.usage, problem)
+            if isinstance(pause, str):
+                raise GenerationError(f"{where}: {url}: {pause.format(problem)}")
             if found.status == 429:
                 # Every request waits before its next call, this one too.
-                self._pace.pause(step.pause)
+                self._pace.pause(pause)
             else:
-                await asyncio.sleep(step.pause)
+                await asyncio.sleep(pause)
 
     async def _call(
         self, url: str, body: bytes | None, read: Callable[[Mapping[str, Any]], T] | None
@@ -238,40 +241,33 @@ class _Problem:
     """Seconds that the server asks to wait."""
 
 
-@dataclass(frozen=True)
-class _Step:
-    pause: float | None
-    """Seconds before the request is sent again. None: it is given up."""
-    before: str = ""
-    behind: str = ""
-    """Of the problem in the last message."""
-
-
 class _Tries:
-    """How often a request is sent: what becomes of it after a problem."""
+    """How often a request is sent."""
 
     def __init__(self, attempts: int) -> None:
         self._attempts, self._made, self._waited = attempts, 0, 0.0
 
-    def after(self, problem: _Problem) -> _Step:
+    def after(self, problem: _Problem) -> float | str:
+        """Seconds before the request is sent again; or, where it is given up, the message, with {} for the problem."""
         if not problem.transient:
-            return _Step(None)
-        if problem.wait is not None:
-            self._waited += problem.wait
+            return "{}"
+        wait = problem.wait
+        if wait is not None:
+            wait = max(wait, MIN_WAIT) if problem.status == 429 else wait
+            self._waited += wait
             if self._waited > MAX_WAIT:
-                told = f"; the server asks to wait {problem.wait:,.0f} s, more than {MAX_WAIT:,.0f} s in all"
-                return _Step(None, behind=told)
+                return f"{{}}; the server asks to wait {wait:,.0f} s, more than {MAX_WAIT:,.0f} s in all"
             if problem.status == 429:
                 # Waiting as told costs no attempt: a busy hour must not fail the rows of that hour.
-                return _Step(problem.wait)
+                return wait
         self._made += 1
         if self._made >= self._attempts:
-            return _Step(None, f"gave up after {self._attempts} attempt{'s' * (self._attempts > 1)}: ")
-        if problem.wait is not None:
-            return _Step(problem.wait)
+            return f"gave up after {self._attempts} attempt{'s' * (self._attempts > 1)}: {{}}"
+        if wait is not None:
+            return wait
         first = FIRST_PAUSE_BUSY if problem.status == 429 else FIRST_PAUSE
         # Jitter, so that clients that failed together do not retry together.
-        return _Step(min(MAX_PAUSE, first * 2 ** (self._made - 1) * random.uniform(0.5, 1.5)))
+        return min(MAX_PAUSE, first * 2.0 ** (self._made - 1) * random.uniform(0.5, 1.5))
 
 
 class Calls:

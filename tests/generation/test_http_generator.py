@@ -214,6 +214,40 @@ def test_no_more_requests_are_in_flight_than_asked() -> None:
     assert state["most"] == 3
 
 
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [
+        ({"requests_per_minute": 60}, 3),
+        # Each needs 19 by the server's count, 0.19 s of a minute's.
+        ({"tokens_per_minute": 6000}, 0.57),
+        ({}, 0),
+    ],
+)
+def test_requests_start_at_the_pace_of_the_limits(limits: Any, seconds: float, pauses: list[float]) -> None:
+    async def run() -> list[Completion]:
+        requests = [GenerationRequest(id=str(i), messages=MESSAGES, max_tokens=50) for i in range(4)]
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, json=chat_answer()))
+        async with HTTPGenerator(URL, "m", transport=transport, concurrency=1, **limits) as generator:
+            return [row async for row in complete_all(generator, requests, concurrency=4)]
+
+    assert len(asyncio.run(run())) == 4
+    assert sum(pauses) == pytest.approx(seconds, rel=0.02)
+
+
+def test_an_answer_that_says_that_nothing_is_left_holds_the_next(pauses: list[float]) -> None:
+    headers = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20s"}
+
+    async def run() -> None:
+        transport = httpx.MockTransport(lambda request: httpx.Response(200, json=chat_answer(), headers=headers))
+        async with HTTPGenerator(URL, "m", transport=transport) as generator:
+            for number in range(2):
+                await generator.complete(GenerationRequest(id=str(number), messages=MESSAGES))
+
+    asyncio.run(run())
+    (pause,) = pauses
+    assert 20 <= pause <= 25
+
+
 def test_one_failure_does_not_stop_the_others() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         content = json.loads(request.content)["messages"][0]["content"]
@@ -306,6 +340,15 @@ def test_being_told_to_wait_costs_no_attempt_up_to_an_hour() -> None:
     assert ask(lambda request: next(answers), attempts=2).answer == "4"
     with pytest.raises(GenerationError, match="asks to wait 5,000 s, more than 3,600 s in all"):
         ask(lambda request: httpx.Response(429, headers={"retry-after": "5000"}))
+
+
+def test_a_server_that_is_always_busy_and_says_not_to_wait_is_given_up(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_module, "MAX_WAIT", 30.0)
+    with pytest.raises(GenerationError, match=r"status 429: .*asks to wait 1 s, more than 30 s in all"):
+        ask(lambda request: httpx.Response(429, headers={"retry-after": "0"}))
+    assert len(pauses) == 30
 
 
 def test_every_call_is_told_when_it_is_sent_and_when_it_has_ended_with_the_providers_count() -> None:

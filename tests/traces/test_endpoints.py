@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import JsonValue
 
 from s1ray.config import ConfigError, validate_config
+from s1ray.generation.http import HTTPGenerator
+from s1ray.generation.wires import AnthropicMessages
 from s1ray.schemas import Question
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.endpoints import AnthropicTeacher, EndpointTeacher, ResponsesTeacher
@@ -108,6 +111,27 @@ def test_settings_of_the_connection_do_not_change_what_is_written() -> None:
         )
         assert changed.fingerprint() == teacher(kind).fingerprint()
         assert teacher(kind, extra_body={"a": [1]}).fingerprint() != teacher(kind).fingerprint()
+
+
+def test_the_config_reaches_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: dict[str, Any] = {}
+
+    class Recorded(HTTPGenerator):
+        def __init__(self, base_url: str, model: str, **settings: Any) -> None:
+            made.update(settings)
+            super().__init__(base_url, model, **settings)
+
+    monkeypatch.setattr("s1ray.generation.http.HTTPGenerator", Recorded)
+    monkeypatch.setenv("KEY", "sk-1")
+    settings: dict[str, JsonValue] = {
+        **{"requests_per_minute": 5.0, "tokens_per_minute": 9.0, "attempts": 2, "timeout": 7.0, "concurrency": 3},
+        "extra_body": {"service_tier": "flex"},
+    }
+    found = teacher("anthropic", api_key_variable="KEY", retry_finish_reasons=["length"], **settings)
+    found.start(0, Path("unused")).close()
+    assert {name: made[name] for name in settings} == settings
+    assert (made["api_key"], made["retried_reasons"]) == ("sk-1", ("length",))
+    assert isinstance(made["wire"], AnthropicMessages)
 
 
 def test_the_kinds_are_what_they_are_registered_as() -> None:
