@@ -15,7 +15,7 @@ import hashlib
 import os
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,7 +66,7 @@ class Trace:
     sample: int
     question: str
     answer: str | None = None
-    """The reference answer that the attempt is graded against."""
+    """What the attempt is graded against."""
     domain: str | None = None
     thinking: str
     attempt: str
@@ -79,6 +79,8 @@ class Trace:
     correct: bool | None = None
     """None: not graded, or nobody can say."""
     graded_by: str | None = None
+    """The grader's rule; ending in "by majority answer" where that is what `answer` is, and beginning with "judge:" and
+    the judge's label where it helped."""
     verdict: str | None = None
     """One of `s1ray.grading.Verdict`. None: not graded, or written by an older version."""
     sampling: str | None = None
@@ -91,6 +93,9 @@ class Trace:
     """Of the prompt's, read from a cache."""
     completion_tokens: int | None = None
     """Reasoning included."""
+    answer_source: str | None = None
+    """Where `answer` comes from: "reference", or "majority 3/4" (the answer of 3 of the question's 4 attempts). None:
+    there is none, or an older version wrote the row."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -244,10 +249,15 @@ RESULTS = {"Question": "questions.parquet", "Trace": "traces.parquet"}
 """Row type -> the file in a run folder that holds a stage's result."""
 
 
-def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
+def read_table(path: str | os.PathLike[str], row_type: type, *, without: Collection[str] = ()) -> pa.Table:
     """Read a Parquet file, or a folder of them, and check it against `row_type`.
 
     Columns that `row_type` does not have are left out; nullable columns that the file lacks are filled with null.
+
+    Args:
+        path: the file or folder.
+        row_type: the dataclass of the rows.
+        without: nullable columns that are not read, but filled with null.
 
     Raises:
         MissingError: nothing is there.
@@ -259,7 +269,9 @@ def read_table(path: str | os.PathLike[str], row_type: type) -> pa.Table:
 
     files = table_files(path, row_type)
     try:
-        table = ds.dataset([str(f) for f in files], format="parquet").to_table()
+        data = ds.dataset([str(f) for f in files], format="parquet")
+        known = {field.name for field in dataclasses.fields(row_type)} - set(without)
+        table = data.to_table([name for name in data.schema.names if name in known])
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
     return conform(table, row_type, path)

@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import logging
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from s1ray.logs import heartbeat, log_to, relayed, without_lines
 from s1ray.runs import RunError
 from s1ray.schemas import Question
 from s1ray.shards import RESTARTS, quiet_ray_data
-from s1ray.traces.config import TracesConfig
 from s1ray.traces.ledger import TOLD, Ledger, Writer
 from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher, TeacherError
 
@@ -35,43 +35,80 @@ ASKED = ("question", "answer", "domain", "metadata")
 """Columns of a question, besides its id, that the teacher and the grader get."""
 
 
-def collect(asks: pa.Table, config: TracesConfig, folder: Path) -> Ledger:
+def asks_of(rows: pa.Table) -> list[Ask]:
+    """The asks of a part (`Asks.part`) whose rows are questions."""
+    return [
+        Ask(Question(id=row["id"], **{name: row[name] for name in ASKED}), sample)
+        for row in rows.to_pylist()
+        for sample in row["samples"]
+    ]
+
+
+@dataclass(frozen=True)
+class Asks:
+    """What is to be asked: rows, and which samples of each."""
+
+    rows: pa.Table
+    """With the column `id`, of which the first half of an ask's id is, and what `read` reads."""
+    samples: Sequence[tuple[int, int]]
+    """Row and sample of each ask."""
+    read: Callable[[pa.Table], list[Ask]] = asks_of
+    """Makes the asks of a part, in the actor that asks; pickled."""
+
+    def ids(self) -> list[str]:
+        """Keys of the asks."""
+        ids = self.rows.column("id").to_pylist()
+        return [f"{ids[row]}-{sample}" for row, sample in self.samples]
+
+    def part(self, places: Sequence[int]) -> pa.Table:
+        """Some of the asks, by their places in `samples`: each row once, with its `samples`."""
+        import pyarrow as pa
+
+        chosen: dict[int, list[int]] = {}
+        for place in places:
+            row, sample = self.samples[place]
+            chosen.setdefault(row, []).append(sample)
+        rows = self.rows.take(pa.array(chosen, type=pa.int64()))
+        return rows.append_column("samples", pa.array(chosen.values(), type=pa.list_(pa.int64())))
+
+
+def collect(asks: Asks, teacher: Teacher, ledger: Ledger, *, seed: int, max_failed: int, what: str = "traces") -> None:
     """Ask for everything that has no answer yet, in a pool of Ray Data's actors. Ray is connected.
 
     Args:
-        asks: with the columns id, question_id, sample and `ASKED`.
-        config: the stage's.
-        folder: of the ledger, on storage that every node sees.
+        asks: what must have been asked afterwards.
+        teacher: who is asked.
+        ledger: where the answers are; on storage that every node sees. It has been read afterwards.
+        seed: the stage's.
+        max_failed: so many asks may stay without an answer.
+        what: begins the lines of progress and the messages.
 
     Raises:
         RunError: the teacher could not be started, or the ledger could not be written.
-        UnreachableError: an actor stopped asking, as nothing was answered any more, or more failed than
-            `max_failed_share` allows. What came is kept.
+        UnreachableError: an actor stopped asking, as nothing was answered any more, or too many failed. What came is
+            kept.
     """
-    ledger = Ledger(folder.absolute())
     ledger.wait_until_closed()
     ledger.read()
-    ids = asks.column("id").to_pylist()
+    ids = asks.ids()
     wanted = [place for place, ask in enumerate(ids) if ask not in ledger.answers]
     if len(wanted) < len(ids):
-        log.info("traces: %d of %d are there already", len(ids) - len(wanted), len(ids))
+        log.info("%s: %d of %d are there already", what, len(ids) - len(wanted), len(ids))
     if wanted:
-        _run(asks.take(wanted), config, ledger, len(ids))
+        _run(asks, wanted, teacher, ledger, seed, what)
         ledger.read()
     failures = {ask: ledger.failures.get(ask) for ask in ids if ask not in ledger.answers}
     first = next(filter(None, failures.values()), "no reason was given")
     if None in failures.values():
         raise UnreachableError(
-            f"traces: {config.teacher.hopeless_after} questions in a row got no answer, and no more were asked; the "
-            f"first failure: {first}. What came is kept: run again to ask for the rest"
+            f"{what}: {teacher.hopeless_after} questions in a row got no answer, and no more were asked; the first "
+            f"failure: {first}. What came is kept: run again to ask for the rest"
         )
-    if len(failures) > config.max_failed_share * len(ids):
+    if len(failures) > max_failed:
         raise UnreachableError(
-            f"traces: {len(failures)} of {len(ids)} requests failed, more than max_failed_share "
-            f"({config.max_failed_share:g}) allows; the first: {first}. What came is kept: run again to ask for the "
-            "rest"
+            f"{what}: {len(failures)} of {len(ids)} requests failed, and max_failed_share allows {max_failed}; the "
+            f"first: {first}. What came is kept: run again to ask for the rest"
         )
-    return ledger
 
 
 def ask_all(
@@ -231,8 +268,16 @@ class _Actor:
     An exception comes back as text: raised, it would reach the user wrapped in Ray's and Ray Data's own.
     """
 
-    def __init__(self, config: TracesConfig, folder: Path, known: frozenset[str]) -> None:
-        self._config, self._folder, self._known = config, folder, known
+    def __init__(
+        self,
+        teacher: Teacher,
+        seed: int,
+        read: Callable[[pa.Table], list[Ask]],
+        folder: Path,
+        known: frozenset[str],
+    ) -> None:
+        self._teacher, self._seed, self._read = teacher, seed, read
+        self._folder, self._known = folder, known
         self._running: RunningTeacher | None = None
         log_to(folder / LOG)
 
@@ -242,8 +287,8 @@ class _Actor:
         problem = None
         try:
             if self._running is None:
-                self._running = self._config.teacher.start(self._config.seed, self._folder / TEACHER)
-            ask_all(self._running, self._config.teacher, _asks(batch), self._folder, self._known)
+                self._running = self._teacher.start(self._seed, self._folder / TEACHER)
+            ask_all(self._running, self._teacher, self._read(batch), self._folder, self._known)
         except TeacherError as error:
             problem = _words(error)
         except Exception as error:
@@ -260,36 +305,37 @@ class _Actor:
             self._running.close()
 
 
-def _run(wanted: pa.Table, config: TracesConfig, ledger: Ledger, total: int) -> None:
+def _run(asks: Asks, wanted: Sequence[int], teacher: Teacher, ledger: Ledger, seed: int, what: str) -> None:
     import ray
 
-    placement = config.teacher.placement()
+    placement, total = teacher.placement(), len(asks.samples)
     actors = min(placement.actors, len(wanted))
     # Each actor has its part from the start, and all of it in one call: at the end of a block nothing runs dry.
-    parts = [wanted.take(list(range(first, len(wanted), actors))) for first in range(actors)]
+    parts = [asks.part(wanted[first::actors]) for first in range(actors)]
     ledger.folder.mkdir(parents=True, exist_ok=True)
     known = frozenset(path.name for path in ledger.folder.glob("*.jsonl"))
-    began, tokens_before = len(ledger.answers), ledger.tally(closed=False).completion_tokens
+    before, began = total - len(wanted), len(ledger.answers)
+    tokens_before = ledger.tally(closed=False).completion_tokens
 
     def line(seconds: float) -> str:
         ledger.read()
-        tally, done = ledger.tally(closed=False), len(ledger.answers)
-        parts = [f"traces: {done:,} of {total:,} after {seconds:.0f} s"]
-        if done > began:
-            parts.append(f"{(done - began) * 60 / seconds:,.1f} a minute")
+        tally, done = ledger.tally(closed=False), before + len(ledger.answers) - began
+        parts = [f"{what}: {done:,} of {total:,} after {seconds:.0f} s"]
+        if done > before:
+            parts.append(f"{(done - before) * 60 / seconds:,.1f} a minute")
         if tally.completion_tokens > tokens_before:
             parts.append(f"{(tally.completion_tokens - tokens_before) / seconds:,.0f} tokens/s")
-        if (prices := config.teacher.price_list) is not None:
+        if (prices := teacher.price_list) is not None:
             parts.append(f"{prices.spent(tally):,.2f} {prices.currency} so far")
-        if done > began:
-            parts.append(f"about {(total - done) * seconds / (done - began):,.0f} s left")
+        if done > before:
+            parts.append(f"about {(total - done) * seconds / (done - before):,.0f} s left")
         return ", ".join(parts)
 
     options: Mapping[str, object] = {"num_cpus": 1, **placement.options}
     with quiet_ray_data(), without_lines(RESTARTS), heartbeat(line), relayed(ledger.folder / LOG):
         results = ray.data.from_arrow(parts).map_batches(
             _Actor,
-            fn_constructor_args=(config, ledger.folder, known),
+            fn_constructor_args=(teacher, seed, asks.read, ledger.folder, known),
             batch_size=None,
             batch_format="pyarrow",
             # One at a time: an actor that starts first must not take the part of another one.
@@ -305,15 +351,8 @@ def _run(wanted: pa.Table, config: TracesConfig, ledger: Ledger, total: int) -> 
             problem = f"{type(error).__name__}: {error}"
     if problem is not None:
         raise RunError(
-            f"traces: a worker failed: {problem}; what came is kept in {ledger.folder}, run again to go on from there"
+            f"{what}: a worker failed: {problem}; what came is kept in {ledger.folder}, run again to go on from there"
         )
-
-
-def _asks(rows: pa.Table) -> list[Ask]:
-    return [
-        Ask(Question(id=row["question_id"], **{name: row[name] for name in ASKED}), row["sample"])
-        for row in rows.to_pylist()
-    ]
 
 
 def _problem(response: Response) -> str | None:

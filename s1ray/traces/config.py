@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny
+from pydantic import Field, SerializeAsAny, model_validator
 
 from s1ray.config import StageConfig
 from s1ray.grading import RULES, GraderName
 from s1ray.models import ModelPath
 from s1ray.registry import TEACHERS, registered
 from s1ray.traces.teachers import Teacher
+
+PerQuestion = Literal["all", "first", "shortest", "longest", "best"]
 
 
 class TracesConfig(StageConfig):
@@ -26,19 +28,43 @@ class TracesConfig(StageConfig):
     """The student's tokenizer (a folder or Hub id with a `tokenizer.json`): lengths are counted in its tokens."""
     samples: int = Field(default=1, ge=1)
     """Traces per question."""
+    max_samples: int | None = Field(default=None, ge=1)
+    """A question with a reference answer that has no correct trace to keep is asked again, `samples` more a round, up
+    to so many in all. An undecided attempt is not a correct one. None: every question is asked `samples` times."""
     limit: int | None = Field(default=None, ge=1)
     """Only this many questions, the first by id."""
     grader: GraderName = RULES
     """Grades the attempts: a registered grader, or "module:attribute"."""
+    judge: Annotated[SerializeAsAny[Teacher] | None, registered(TEACHERS, Teacher)] = None
+    """A language model that is asked about attempts which the grader leaves undecided or unparsable although there is a
+    reference answer; its fields are a teacher's. It is first asked for the answer that the attempt states, without the
+    reference. None: such attempts stay as they are."""
+    majority_answers: bool = False
+    """Where a question has no reference answer, the one that more attempts give than any other, and at least two, takes
+    its place; `answer_source` says so."""
     wrong: Literal["keep", "drop"] = "keep"
     """Traces whose answer is wrong. s1 keeps them: nearly half of its thousand are wrong, and they still teach."""
+    ungraded: Literal["keep", "drop"] = "keep"
+    """Traces of which nobody can say whether they are right: undecided, or nothing to compare them with."""
     truncated: Literal["keep", "drop"] = "drop"
     """Traces that the teacher's token limit cut: they teach the student to stop in mid-sentence. Refusals, and traces
     that are incomplete for other reasons, are dropped in any case."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longer traces (thinking and attempt, in the student's tokens) are dropped."""
+    per_question: PerQuestion = "all"
+    """Which of a question's traces stay, of those that are left after all that is above: all, or one. Lengths are those
+    of `max_tokens`. "best": a correct one before an undecided or ungraded one before a wrong one; then one whose answer
+    most attempts give; then the shortest."""
     shard_rows: int = Field(default=256, ge=1)
-    """Traces that are counted and graded together."""
+    """Traces that are counted and graded together; more where one question has more."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
     """Share of requests that may have failed three times; above it, the run fails, and the next one repeats them. Below
-    it, they are dropped."""
+    it, they are dropped. The judge may fail for the same share of the traces, which then stay as they are."""
+
+    @model_validator(mode="after")
+    def _has_enough_samples(self) -> TracesConfig:
+        if self.max_samples is not None and self.max_samples <= self.samples:
+            raise ValueError(f"max_samples: must be more than samples ({self.samples}), got {self.max_samples}")
+        if self.majority_answers and self.samples < 2:
+            raise ValueError("majority_answers: needs samples of 2 or more, as one attempt is no majority")
+        return self

@@ -224,7 +224,7 @@ def test_a_killed_trace_run_ends_with_the_bytes_of_an_undisturbed_one(
 
     config = trace_config(tmp_path / "killed", questions, tokenizer)
     with monkeypatch.context() as patch:
-        patch.setattr(traces_pipeline, "_finished", killed)
+        patch.setattr(traces_pipeline, "write_traces", killed)
         with pytest.raises(Killed):
             generate_traces(config)
     folder = tmp_path / "killed" / "responses"

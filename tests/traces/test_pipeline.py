@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
 import pytest
 from pydantic import JsonValue
 
@@ -14,9 +15,12 @@ from s1ray.generation.base import request_seed
 from s1ray.grading import Grade
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.traces import pipeline
+from s1ray.traces.collect import ASKED
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.ledger import Ledger, Writer
-from s1ray.traces.pipeline import finish, plan
+from s1ray.traces.finishing import Attempt, FinishBlock, Finished, Folders, finish
+from s1ray.traces.ledger import Answer, Writer
+from s1ray.traces.pipeline import plan
+from s1ray.traces.rounds import RESPONSES, Collection
 
 
 def config(**changes: JsonValue) -> TracesConfig:
@@ -42,49 +46,57 @@ def student_tokenizer(tmp_path: Path) -> str:
     return str(folder)
 
 
-def written(**changes: JsonValue) -> pa.Table:
-    """One row as a shard has it."""
-    row: dict[str, JsonValue] = {"id": "q-0", "question_id": "q", "sample": 0, "question": "What is 2 + 2?"}
-    row |= {"answer": "4", "domain": "sums", "metadata": "{}", "thinking": "two and two", "attempt": "Answer: 4"}
-    row |= {"finish_reason": "stop", "error": None} | changes
-    schema = pa.schema([(name, pa.int64() if name == "sample" else pa.string()) for name in row])
-    return pa.Table.from_pylist([row], schema=schema)
+def attempt(sample: int = 0, text: str = "Answer: 4", **changes: Any) -> Attempt:
+    """An answer as it is in the ledger."""
+    fields = {"thinking": "two and two", "attempt": text, "finish_reason": "stop", "raw_finish_reason": None}
+    answer = Answer(**fields | {"model_version": None, "usage": None} | changes)
+    return Attempt(sample, answer)
+
+
+def finished(settings: TracesConfig, *attempts: Attempt, answer: str | None = "4") -> list[Finished]:
+    """What becomes of the attempts at one question, "q"."""
+    asked = Question(id="q", question="What is 2 + 2?", answer=answer, domain="sums")
+    (found,) = finish([(asked, attempts or (attempt(),))], settings)
+    return found
 
 
 def test_traces_are_counted_in_the_students_tokens_and_graded(student_tokenizer: str) -> None:
-    (trace,) = finish(written(), config(tokenizer=student_tokenizer)).to_pylist()
-    assert (trace["thinking_tokens"], trace["attempt_tokens"]) == (3, 3)
-    assert (trace["correct"], trace["graded_by"], trace["reason"]) == (True, "exact", None)
-    assert trace.keys() == {*arrow_schema(Trace).names, "error", "reason"}
-    (trace,) = finish(written(answer=None), config(tokenizer=student_tokenizer)).to_pylist()
-    assert trace["correct"] is None
+    (found,) = finished(config(tokenizer=student_tokenizer))
+    trace = found.trace
+    assert (trace.id, trace.thinking_tokens, trace.attempt_tokens) == ("q-0", 3, 3)
+    assert (trace.correct, trace.graded_by, found.reason) == (True, "exact", None)
+    assert (trace.answer, trace.answer_source) == ("4", "reference")
+    for nothing in (None, " "):
+        (found,) = finished(config(tokenizer=student_tokenizer), answer=nothing)
+        assert (found.trace.correct, found.trace.verdict, found.trace.answer_source) == (None, None, None)
 
 
 def test_rows_say_how_they_were_sampled_and_what_they_used(student_tokenizer: str, tmp_path: Path) -> None:
     usage = {"prompt_tokens": 9, "cached_tokens": 4, "completion_tokens": 7, "reasoning_tokens": None}
-    with contextlib.closing(Writer(tmp_path)) as writer:
+    with contextlib.closing(Writer(tmp_path / RESPONSES)) as writer:
         fields: dict[str, object] = {"thinking": "two and two", "attempt": "4", "finish_reason": "stop", "usage": usage}
         writer.add("answered", "q-0", call=None, raw_finish_reason="end", model_version="m-0528", **fields)
-    ledger = Ledger(tmp_path)
-    ledger.read()
-    asks = written().drop_columns(["thinking", "attempt", "finish_reason", "error"])
-    asks = pa.concat_tables([asks, asks.set_column(0, "id", pa.array(["q-1"]))])
-    place = ledger.answers["q-0"]
-    for name in place._fields:
-        asks = asks.append_column(name, pa.array([getattr(place, name), None]))
-    asks = asks.append_column("error", pa.array([None, "503"]))
+        writer.add("unanswered", "q-1", reason="503", details=None)
+    questions = to_table([Question(id="q", question="2 + 2?", answer="4", domain="sums")], Question)
     teacher: dict[str, JsonValue] = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
-    settings = config(tokenizer=student_tokenizer, teacher=teacher | {"temperature": 0.7})
-    answered, failed = finish(pipeline.answered(asks, tmp_path), settings).to_pylist()
+    settings = config(tokenizer=student_tokenizer, samples=2, teacher=teacher | {"temperature": 0.7})
+    collection = Collection(questions.select(["id", *ASKED]), settings, tmp_path)
+    collection.responses.read()
+    (block,) = collection._blocks(collection.samples())
+    rows = FinishBlock(Folders(tmp_path / RESPONSES, tmp_path), settings)(block)
+    assert rows.column_names == [*arrow_schema(Trace).names, "error", "reason"]
+    answered, failed = rows.to_pylist()
     assert (answered["prompt_tokens"], answered["cached_tokens"], answered["completion_tokens"]) == (9, 4, 7)
     assert (answered["model_version"], answered["verdict"], answered["reason"]) == ("m-0528", "correct", None)
     sampling = json.loads(answered["sampling"])
     assert (sampling["temperature"], sampling["seed"]) == (0.7, request_seed(settings.seed, "q-0"))
-    assert (failed["thinking"], failed["completion_tokens"], failed["reason"]) == ("", None, "request failed")
+    assert (failed["thinking"], failed["completion_tokens"]) == ("", None)
+    assert (failed["error"], failed["reason"]) == ("503", "request failed")
 
 
 def test_files_of_older_versions_read(tmp_path: Path) -> None:
-    new = ("verdict", "sampling", "model_version", "prompt_tokens", "cached_tokens", "completion_tokens")
+    counts = ("prompt_tokens", "cached_tokens", "completion_tokens")
+    new = ("verdict", "sampling", "model_version", *counts, "answer_source")
     texts = {"thinking": "a", "attempt": "b", "teacher": "t", "finish_reason": "stop", "question": "c"}
     row = {"id": "q-0", "question_id": "q", "sample": 0, "thinking_tokens": 1, "attempt_tokens": 1, **texts}
     write_table(to_table([row], Trace).drop_columns(list(new)), tmp_path / "traces.parquet")
@@ -103,8 +115,8 @@ def strict(gold: str, text: str, *, kind: str | None = None) -> Grade:
 
 def test_a_grader_of_ones_own_grades_the_attempts(student_tokenizer: str) -> None:
     settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:strict", wrong="drop")
-    (trace,) = finish(written(), settings).to_pylist()
-    assert (trace["correct"], trace["graded_by"], trace["reason"]) == (False, "strict", "wrong")
+    (found,) = finished(settings)
+    assert (found.trace.correct, found.trace.graded_by, found.reason) == (False, "strict", "wrong")
 
 
 def undecided(gold: str, text: str, *, kind: str | None = None) -> Grade:
@@ -113,8 +125,10 @@ def undecided(gold: str, text: str, *, kind: str | None = None) -> Grade:
 
 def test_what_nobody_can_decide_is_not_dropped_as_wrong(student_tokenizer: str) -> None:
     settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:undecided", wrong="drop")
-    (trace,) = finish(written(), settings).to_pylist()
-    assert (trace["correct"], trace["verdict"], trace["reason"]) == (None, "undecided", None)
+    (found,) = finished(settings)
+    assert (found.trace.correct, found.trace.verdict, found.reason) == (None, "undecided", None)
+    (found,) = finished(settings.model_copy(update={"ungraded": "drop"}))
+    assert found.reason == "ungraded"
 
 
 def refusing(gold: str, text: str, *, kind: str | None = None) -> Grade:
@@ -123,34 +137,113 @@ def refusing(gold: str, text: str, *, kind: str | None = None) -> Grade:
 
 def test_what_a_grader_refuses_is_kept_ungraded(student_tokenizer: str) -> None:
     settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:refusing", wrong="drop")
-    (trace,) = finish(written(), settings).to_pylist()
-    assert (trace["correct"], trace["graded_by"], trace["reason"]) == (None, None, None)
+    (found,) = finished(settings)
+    assert (found.trace.correct, found.trace.graded_by, found.reason) == (None, None, None)
 
 
 @pytest.mark.parametrize(
-    ("row", "setting", "reason"),
+    ("response", "setting", "reason"),
     [
-        ({}, {}, None),
-        ({"attempt": "Answer: 5"}, {}, None),
-        ({"attempt": "Answer: 5"}, {"wrong": "drop"}, "wrong"),
-        ({"finish_reason": "length"}, {}, "truncated"),
-        ({"finish_reason": "length"}, {"truncated": "keep"}, None),
-        ({"finish_reason": "refusal"}, {"truncated": "keep"}, "refused"),
-        ({"finish_reason": "content_filter"}, {}, "refused"),
-        ({"finish_reason": "unknown"}, {"truncated": "keep"}, "incomplete"),
-        ({"finish_reason": "abort"}, {}, "incomplete"),
-        ({"thinking": " "}, {}, "no thinking"),
-        ({"attempt": ""}, {}, "no answer"),
-        ({"error": "500"}, {}, "request failed"),
-        ({}, {"max_tokens": 5}, "longer than max_tokens"),
-        ({}, {"max_tokens": 6}, None),
+        (attempt(), {}, None),
+        (attempt(text="Answer: 5"), {}, None),
+        (attempt(text="Answer: 5"), {"wrong": "drop"}, "wrong"),
+        (attempt(finish_reason="length"), {}, "truncated"),
+        (attempt(finish_reason="length"), {"truncated": "keep"}, None),
+        (attempt(finish_reason="refusal"), {"truncated": "keep"}, "refused"),
+        (attempt(finish_reason="content_filter"), {}, "refused"),
+        (attempt(finish_reason="unknown"), {"truncated": "keep"}, "incomplete"),
+        (attempt(finish_reason="abort"), {}, "incomplete"),
+        (attempt(thinking=" "), {}, "no thinking"),
+        (attempt(text=""), {}, "no answer"),
+        (Attempt(0, error="500"), {}, "request failed"),
+        (attempt(), {"ungraded": "drop"}, None),
+        (attempt(text="Answer: 5"), {"ungraded": "drop"}, None),
+        (attempt(), {"max_tokens": 5}, "longer than max_tokens"),
+        (attempt(), {"max_tokens": 6}, None),
     ],
 )
 def test_reasons_for_dropping_a_trace(
-    student_tokenizer: str, row: dict[str, JsonValue], setting: dict[str, JsonValue], reason: str | None
+    student_tokenizer: str, response: Attempt, setting: dict[str, JsonValue], reason: str | None
 ) -> None:
-    (trace,) = finish(written(**row), config(tokenizer=student_tokenizer, **setting)).to_pylist()
-    assert trace["reason"] == reason
+    (found,) = finished(config(tokenizer=student_tokenizer, **setting), response)
+    assert found.reason == reason
+
+
+def test_the_most_given_answer_takes_the_place_of_a_reference_that_is_missing(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, samples=4, majority_answers=True, wrong="drop")
+    texts = ("Answer: 1/2", "Answer: 7", r"so it is \boxed{0.5}", "Answer: 0.5")
+    attempts = [attempt(sample, text) for sample, text in enumerate(texts)]
+    found = finished(settings, *attempts, answer=None)
+    assert {(each.trace.answer, each.trace.answer_source) for each in found} == {("1/2", "majority 3/4")}
+    assert [each.reason for each in found] == [None, "wrong", None, None]
+    assert {each.trace.graded_by for each in found} == {"exact, by majority answer", "numeric, by majority answer"}
+    # A reference stays one, whatever most attempts say.
+    found = finished(settings, *attempts, answer="7")
+    assert [each.reason for each in found] == ["wrong", None, "wrong", "wrong"]
+    assert {each.trace.answer_source for each in found} == {"reference"}
+
+
+def test_attempts_that_are_not_whole_have_no_vote(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, samples=3, majority_answers=True)
+    for second in (attempt(1, finish_reason="length"), attempt(1, finish_reason="refusal"), Attempt(1, error="503")):
+        found = finished(settings, attempt(0), second, attempt(2, "Answer: 9"), answer=None)
+        assert {(each.trace.answer, each.trace.correct) for each in found} == {(None, None)}
+
+
+def test_one_trace_a_question_is_chosen_from_those_that_are_left(student_tokenizer: str) -> None:
+    long = "two and two " * 3
+    attempts = [
+        attempt(0, "Answer: 5"),
+        attempt(1, finish_reason="length"),
+        attempt(2, thinking=long),
+        attempt(3, thinking=long * 2),
+    ]
+    reasons = {
+        rule: [
+            each.reason
+            for each in finished(config(tokenizer=student_tokenizer, samples=4, per_question=rule), *attempts)
+        ]
+        for rule in ("first", "longest", "best")
+    }
+    assert reasons == {
+        "first": [None, "truncated", "not the first", "not the first"],
+        "longest": ["not the longest", "truncated", "not the longest", None],
+        "best": ["not the best", "truncated", None, "not the best"],
+    }
+    settings = config(tokenizer=student_tokenizer, samples=4, per_question="shortest", wrong="drop")
+    assert [each.reason for each in finished(settings, *attempts)] == ["wrong", "truncated", None, "not the shortest"]
+
+
+def test_without_a_reference_the_best_trace_has_the_answer_of_most(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, samples=3, per_question="best")
+    attempts = [attempt(0, "Answer: 5", thinking="two"), attempt(1), attempt(2)]
+    found = finished(settings, *attempts, answer=None)
+    assert [each.reason for each in found] == ["not the best", None, "not the best"]
+    assert found[1].trace.answer is None
+
+
+def test_the_plan_says_the_most_that_rounds_and_the_judge_can_take(tmp_path: Path, student_tokenizer: str) -> None:
+    path = tmp_path / "questions.parquet"
+    write_table(to_table([question("a?"), replace(question("b?"), answer=None)], Question), path)
+    model: dict[str, JsonValue] = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "model": "m"}
+    settings = config(
+        questions=str(path),
+        tokenizer=student_tokenizer,
+        teacher=model | {"max_tokens": 1000},
+        judge=model | {"max_tokens": 100, "model": "j"},
+        samples=2,
+        max_samples=16,
+    )
+    lines = plan(settings)
+    assert "questions without a correct trace are asked up to 16 times" in lines
+    assert "at most 18,000 tokens generated" in lines
+    assert "judge: j, at most 2 calls for each of 16 attempts, 3,200 tokens generated" in lines
+    (warning,) = [
+        line
+        for line in plan(config(questions=str(path), tokenizer=student_tokenizer, per_question="best"))
+        if "no eff" in line
+    ]
+    assert warning == "warning: per_question has no effect, as a question has one trace"
 
 
 def test_the_plan_reads_the_questions_and_counts(tmp_path: Path, student_tokenizer: str) -> None:
@@ -197,12 +290,3 @@ def test_a_run_folder_gives_its_result_and_not_what_it_dropped(tmp_path: Path) -
     assert len(read_table(tmp_path, Question)) == 2
     (tmp_path / "manifest.json").write_text("{}")
     assert read_table(tmp_path, Question).equals(kept)
-
-
-def test_traces_are_sorted_in_pieces_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = pa.table({"id": [f"{n * 7919 % 1000}" for n in range(1000)], "thinking": ["x"] * 1000, "n": range(1000)})
-    monkeypatch.setattr(pipeline, "PIECE", 64)
-    found = pipeline._sorted(pa.concat_tables([rows.slice(0, 300), rows.slice(300)]))
-    assert found.equals(rows.sort_by("id"))
-    assert found.schema == rows.schema
-    assert len(pipeline._sorted(rows.slice(0, 0))) == 0
