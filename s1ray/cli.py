@@ -189,6 +189,24 @@ def train_convert(
         typer.echo(f"{output}: {converted.rows:,} rows of {converted.kind}")
 
 
+@stage_apps["traces"].command("export")
+def traces_export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `s1ray traces`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .parquet or .jsonl file to write.")],
+    layout: Annotated[str, typer.Option("--as", help="Columns: s1k, s1k-1.1, or rows (s1ray's own).")] = "rows",
+) -> None:
+    """Write a run's traces with the columns of s1K, of s1K-1.1, or of s1ray."""
+    with user_errors():
+        from s1ray.traces.export import export
+
+        exported = export(run, layout, output)
+        if exported.lost_questions is not None:
+            typer.echo(f"warning: {exported.lost_questions}: the run's questions are not there any more", err=True)
+        if exported.unknown:
+            typer.echo(f"null, because nobody knows: {', '.join(exported.unknown)}", err=True)
+        typer.echo(f"{output}: {exported.rows:,} rows as {layout}")
+
+
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],

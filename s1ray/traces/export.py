@@ -1,0 +1,205 @@
+"""`s1ray traces export`: the traces of a run with the columns of s1's own sets, or of ours, as Parquet or JSON Lines.
+
+`solution` is the reference working, or the reference answer where the source has no working; `metadata` is JSON. What
+s1's sets have and a run does not know is null: `cot` (as in s1K), `cot_type` unless a question's metadata has it, and
+in s1K-1.1 Gemini's columns. The grades' reasons are the rules that gave them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s1ray.errors import InputError, MissingError
+from s1ray.runs import InputEntry, digest, read_manifest
+from s1ray.schemas import Question, Trace, arrow_schema, conform, read_table
+from s1ray.storage import writing
+from s1ray.traces.finishing import MAJORITY
+from s1ray.traces.outputs import GROUP_ROWS, TRACES, RowGroups
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Row = dict[str, Any]
+GRADES = {True: "Yes", False: "No", None: None}
+"""s1K-1.1's words for `correct`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a question has that a trace does not."""
+
+    solution: str | None = None
+    source: str | None = None
+    metadata: str | None = None
+
+    @property
+    def cot_type(self) -> str | None:
+        """s1's word for the kind of question, where the source had it."""
+        if not self.metadata or "cot_type" not in self.metadata:
+            return None
+        try:
+            found = json.loads(self.metadata)["cot_type"]
+        except (ValueError, KeyError, TypeError):
+            return None
+        return found if isinstance(found, str) else None
+
+
+def _common(trace: Row, source: Source) -> Row:
+    # Older versions knew reference answers only, and do not say so.
+    reference = None if (trace["answer_source"] or "").startswith(MAJORITY) else trace["answer"]
+    return {
+        "solution": source.solution or reference,
+        "question": trace["question"],
+        "cot_type": source.cot_type,
+        "source_type": source.source,
+        "metadata": source.metadata,
+    }
+
+
+def _s1k(trace: Row, source: Source) -> Row:
+    found = {"cot": None, "thinking_trajectories": [trace["thinking"]], "attempt": trace["attempt"]}
+    return _common(trace, source) | found
+
+
+def _s1k_1_1(trace: Row, source: Source) -> Row:
+    """The trace is in the columns of DeepSeek R1, whoever the teacher was: they are the ones that are read first."""
+    return _common(trace, source) | {
+        "deepseek_thinking_trajectory": trace["thinking"],
+        "deepseek_attempt": trace["attempt"],
+        "deepseek_grade": GRADES[trace["correct"]],
+        "deepseek_grade_reason": trace["graded_by"],
+    }
+
+
+def _s1k_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    first = ("solution", "question", "cot_type", "source_type", "metadata")
+    trajectories = ("thinking_trajectories", pa.list_(pa.string()))
+    return pa.schema(
+        [*((name, pa.string()) for name in first), ("cot", pa.null()), trajectories, ("attempt", pa.string())]
+    )
+
+
+def _s1k_1_1_schema() -> pa.Schema:
+    import pyarrow as pa
+
+    first = ("solution", "question", "cot_type", "source_type", "metadata")
+    texts = [f"{who}_{what}" for who in ("gemini", "deepseek") for what in ("thinking_trajectory", "attempt")]
+    grades = [f"{who}_{what}" for who in ("gemini", "deepseek") for what in ("grade", "grade_reason")]
+    return pa.schema([(name, pa.string()) for name in (*first, *texts, *grades)])
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows are written."""
+
+    schema: Callable[[], pa.Schema]
+    row: Callable[[Row, Source], Row]
+    """From a trace's row; columns that it leaves out are null."""
+    needs_questions: bool = True
+
+
+LAYOUTS = {
+    "s1k": Layout(_s1k_schema, _s1k),
+    "s1k-1.1": Layout(_s1k_1_1_schema, _s1k_1_1),
+    "rows": Layout(lambda: arrow_schema(Trace), lambda trace, source: trace, needs_questions=False),
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote."""
+
+    rows: int
+    unknown: list[str]
+    """Columns that are null in every row."""
+    lost_questions: Path | None
+    """Where the run's questions were, if they are not there any more; what only they know is null."""
+
+
+def export(run: Path, layout: str, output: Path) -> Exported:
+    """Write the traces of a complete run, whole or not at all.
+
+    Args:
+        run: the run folder.
+        layout: one of `LAYOUTS`.
+        output: the file; its ending says the format.
+
+    Raises:
+        InputError: there is no such layout or format, or this is no complete run of `s1ray traces`.
+        MissingError: there is no such run.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"--as {layout}: give one of {', '.join(LAYOUTS)}")
+    if output.suffix not in SINKS:
+        raise InputError(f"{output}: must end in {' or '.join(SINKS)}")
+    chosen, questions = LAYOUTS[layout], _questions_of(run)
+    sources = _sources(Path(questions["path"]), questions["digest"]) if chosen.needs_questions else {}
+    schema, rows, known = chosen.schema(), 0, Counter[str]()
+    try:
+        with writing(output) as temporary, SINKS[output.suffix](temporary, schema) as write:
+            for batch in _batches(run / TRACES):
+                made = [chosen.row(trace, (sources or {}).get(trace["question_id"], Source())) for trace in batch]
+                write([{name: row.get(name) for name in schema.names} for row in made])
+                rows += len(made)
+                known.update(name for row in made for name, value in row.items() if value is not None)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written: {error.strerror or error}") from error
+    lost = Path(questions["path"]) if sources is None else None
+    return Exported(rows, [name for name in schema.names if not known[name]], lost)
+
+
+def _questions_of(run: Path) -> InputEntry:
+    """Where the questions of a run were."""
+    manifest = read_manifest(run)
+    if manifest is None:
+        raise MissingError(f"{run}: no run folder; give the output of `s1ray traces`")
+    stage, status = manifest.get("stage"), manifest.get("status")
+    if (stage, status) != ("traces", "complete"):
+        raise InputError(f"{run}: holds a {status} {stage!r} run; give a complete one of `s1ray traces`")
+    return manifest["inputs"]["questions"]
+
+
+def _sources(questions: Path, known_digest: str) -> dict[str, Source] | None:
+    """By question id; None where the questions are not there any more."""
+    if not questions.exists() or digest(questions) != known_digest:
+        return None
+    table = read_table(questions, Question, without=("answer", "domain", "length", "solved_by", "selected_by"))
+    columns = (table.column(name).to_pylist() for name in ("id", "solution", "source", "metadata"))
+    return {key: Source(*values) for key, *values in zip(*columns, strict=True)}
+
+
+def _batches(file: Path) -> Iterator[list[Row]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(GROUP_ROWS):
+            yield conform(pa.Table.from_batches([batch]), Trace, file).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(f"{file}: damaged, or cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _parquet(path: Path, schema: pa.Schema) -> Iterator[Callable[[list[Row]], None]]:
+    import pyarrow as pa
+
+    with RowGroups(path, schema) as groups:
+        yield lambda rows: groups.add(pa.Table.from_pylist(rows, schema=schema))
+
+
+@contextlib.contextmanager
+def _json_lines(path: Path, schema: pa.Schema) -> Iterator[Callable[[list[Row]], None]]:
+    with path.open("w", encoding="utf-8") as stream:
+        yield lambda rows: stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+SINKS = {".parquet": _parquet, ".jsonl": _json_lines}
+"""By the file's ending: opens it for rows."""
