@@ -8,6 +8,7 @@ Imported in the child process only (`child`): sympy takes a second to import, an
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from fractions import Fraction
@@ -40,8 +41,13 @@ _COUNTERS = frozenset("nmkjNMK")
 _DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?!\d)")
 _REPEATING = re.compile(r"\d*\.\d*\\(?:overline|bar)\{\d+\}")
 _DEGREES = re.compile(r"(\([^()]*\)|\\frac\{[^{}]*\}\{[^{}]*\}|[\d.]+|\\?[A-Za-z]+)\^\{\\circ\}")
-_BASED = re.compile(r"\d_")
-"""A numeral with a base, which the parser would drop."""
+_NO_NUMERAL = re.compile(r"\d_|(?<![_\d])\d+ +\d|\d\.\d+\.\d|!!")
+"""A numeral with a base, which the parser would drop; "1 2", which it would add; "1.2.3"."""
+_CIS = re.compile(r"\\?cis ?(?:\(([^()]*)\)|((?:\\frac\{[^{}]*\}\{[^{}]*\}|[\d.]+|\\?[A-Za-z]+)(?:\^\{\\circ\})?))")
+_CASED = re.compile(r"\\[A-Za-z]+|(?<!_)(?<!_\{)I")
+_CASED_SYMBOLS = {"\\gamma": "g_{gamma}", "\\Gamma": "G_{gamma}", "I": "I_{i}"}
+"""Letters that the parser takes for constants: Euler's, the imaginary unit."""
+_DOUBLE_FACTORIAL = re.compile(r"(?<![\d.!)}])(\d{1,3})!!(?!!)")
 _THOUSANDS = re.compile(r"(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,])")
 
 
@@ -59,6 +65,14 @@ class Algebra:
         except UnreadableError:
             return False
         return _same(one, other) or _rounded(gold, other) or _rounded(answer, one)
+
+    def near(self, one: str, other: str) -> bool:
+        """Whether two values differ by a hundredth at most."""
+        try:
+            first, second = _value(expression(one), {}), _value(expression(other), {})
+        except UnreadableError:
+            return False
+        return first is not None and second is not None and bool(abs(first - second) <= abs(first) / 100)
 
     def multiples(self, gold: tuple[str, str], answer: tuple[str, str], *, positive: bool) -> bool:
         """Whether the difference of two sides is that of two others times a constant (a positive one, if asked)."""
@@ -95,10 +109,13 @@ def expression(text: str) -> Any:
     text = _REPEATING.sub(_as_fraction, text)
     text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     text = _DECIMAL.sub(_as_fraction, text)
+    text = _CIS.sub(lambda match: f"e^{{i\\cdot ({match[1] or match[2]})}}", text)
     text = _DEGREES.sub(r"(\1\\cdot \\frac{\\pi}{180})", text).replace("\\$", "")
     text = re.sub(r"(?<=[\d}\)])%", "\\\\cdot \\\\frac{1}{100}", text)
     text = re.sub(r"(?<=[A-Za-z])'+", lambda match: "_{" + "p" * len(match[0]) + "}", text)
-    if not text.strip() or "\\ldots" in text or _BASED.search(text):
+    text = _CASED.sub(lambda match: _CASED_SYMBOLS.get(match[0], match[0]), text)
+    text = _double_factorials(text)
+    if not text.strip() or "\\ldots" in text or _NO_NUMERAL.search(text):
         raise UnreadableError(text)
     try:
         read = latex2sympy(text, normalization_config=None, conversion_config=_READING)
@@ -108,6 +125,11 @@ def expression(text: str) -> Any:
         raise UnreadableError(text)
     symbol = sympy.Symbol("i")
     return read.subs(symbol, sympy.I) if symbol in read.free_symbols else read
+
+
+def _double_factorials(text: str) -> str:
+    """With the product that "7!!" is in its place."""
+    return _DOUBLE_FACTORIAL.sub(lambda match: str(math.prod(range(int(match[1]), 1, -2))), text)
 
 
 def _as_fraction(match: re.Match[str]) -> str:

@@ -70,7 +70,7 @@ def _serve(comparison: object) -> None:
 
 def _compare_one(comparison: object, gold: str, answer: str) -> bool:
     from s1ray.grading.equality import Comparison
-    from s1ray.grading.values import read
+    from s1ray.grading.reading import read
 
     assert isinstance(comparison, Comparison)
     return comparison.same(read(gold), read(answer))

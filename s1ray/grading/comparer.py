@@ -22,7 +22,9 @@ from s1ray.errors import S1rayError
 from s1ray.grading.equality import Comparison
 from s1ray.grading.notation import canonical
 from s1ray.grading.numbers import parse_number, same_number
-from s1ray.grading.values import Named, Scalar, Value, read, spelling, trivial
+from s1ray.grading.reading import read
+from s1ray.grading.splitting import spelling, trivial
+from s1ray.grading.values import Named, Scalar, Value, Words
 
 WALL_SECONDS = 600.0
 """For a start and for one comparison, whose processor time is bounded by the child itself."""
@@ -49,6 +51,12 @@ class _Arithmetic:
             raise NeedsAlgebraError
         return same_number(one, other)
 
+    def near(self, one: str, other: str) -> bool:
+        first, second = parse_number(one), parse_number(other)
+        if first is None or second is None:
+            raise NeedsAlgebraError
+        return abs(first.value - second.value) <= abs(first.value) / 100
+
     def multiples(self, gold: tuple[str, str], answer: tuple[str, str], *, positive: bool) -> bool:
         raise NeedsAlgebraError
 
@@ -67,14 +75,15 @@ def compare(gold: str, answer: str, kind: str | None = None) -> tuple[bool | Non
     Raises:
         GradingError: the child process does not start.
     """
-    one, other = canonical(gold), _as_meant(canonical(gold), canonical(answer))
+    one, other = canonical(gold), canonical(answer)
+    one, other = _with_point(one, other), _with_point(other, one)
     if (as_list := _THOUSANDS.fullmatch(one)) is not None and ", " in other:
         # "58,500" may be two answers; what is spelled as two can only be meant so.
         one = ", ".join(as_list[0].split(","))
     if one == other:
         return (not trivial(other) or trivial(one)), "exact"
     if kind == "text":
-        return spelling(one) == spelling(other), "exact"
+        return spelling(one) == spelling(other) or _same_words(one, other), "exact"
     return _equal(one, other)
 
 
@@ -95,10 +104,18 @@ def _equal(gold: str, answer: str) -> tuple[bool | None, str]:
         return comparer.equal(gold, answer) if verdict is None else verdict, "symbolic"
 
 
-def _as_meant(gold: str, answer: str) -> str:
-    """An answer with a decimal comma where the reference is a decimal."""
-    number = parse_number(gold)
-    return answer.replace(",", ".") if number is not None and number.places and _COMMA.fullmatch(answer) else answer
+def _with_point(text: str, other: str) -> str:
+    """A number with a decimal comma, written with a point where the other is a decimal."""
+    if not _COMMA.fullmatch(text) or _THOUSANDS.fullmatch(text):
+        return text
+    number = parse_number(other)
+    return text.replace(",", ".") if number is not None and number.places else text
+
+
+def _same_words(gold: str, answer: str) -> bool:
+    """Whether two texts are the same words, or the same date."""
+    one, other = read(gold), read(answer)
+    return isinstance(one, Words) and one == other
 
 
 def _rule(gold: Value, answer: Value) -> str:

@@ -7,11 +7,17 @@ must agree, units must measure the same thing; where one side has none, the othe
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from s1ray.grading.bounds import as_reals
+from s1ray.grading.congruences import reduced
+from s1ray.grading.matrices import unit_vectors
 from s1ray.grading.numbers import same_number
-from s1ray.grading.units import DEGREE, RADIAN, Unit
+from s1ray.grading.reading import read
+from s1ray.grading.splitting import spaces_free
+from s1ray.grading.units import DEGREE, RADIAN, Unit, same_kind
 from s1ray.grading.values import (
     Based,
     Chain,
@@ -22,15 +28,14 @@ from s1ray.grading.values import (
     Piece,
     Ratio,
     Reals,
+    Residues,
     Scalar,
     Value,
     Words,
-    as_reals,
-    read,
-    spaces_free,
 )
 
 T = TypeVar("T")
+_SUM = re.compile(r"[a-z](?:_\{?\w\}?)?(?: ?\+ ?[a-z](?:_\{?\w\}?)?){1,5}")
 
 
 class Leaves(Protocol):
@@ -38,6 +43,9 @@ class Leaves(Protocol):
 
     def equal(self, gold: str, answer: str) -> bool:
         """Whether two expressions have the same value, whatever their variables are."""
+
+    def near(self, one: str, other: str) -> bool:
+        """Whether two values differ by a hundredth at most."""
 
     def multiples(self, gold: tuple[str, str], answer: tuple[str, str], *, positive: bool) -> bool:
         """Whether the difference of two sides is that of two others times a constant (a positive one, if asked)."""
@@ -51,12 +59,15 @@ class Comparison:
 
     def same(self, gold: Value, answer: Value) -> bool:
         """Whether an answer says what the reference says."""
+        gold, answer = _as_vectors(gold, answer)
         if isinstance(gold, Named) or isinstance(answer, Named):
             return self._named(gold, answer)
         if isinstance(gold, Chain) or isinstance(answer, Chain):
             return self._chains(gold, answer)
         if isinstance(gold, Inequality) or isinstance(answer, Inequality):
             return self._inequalities(gold, answer)
+        if isinstance(gold, Residues) or isinstance(answer, Residues):
+            return _residues(gold, answer)
         if isinstance(gold, Matrix) or isinstance(answer, Matrix):
             return self._matrices(gold, answer)
         if isinstance(gold, Reals) or isinstance(answer, Reals):
@@ -110,8 +121,16 @@ class Comparison:
             # "0 = 0" is true of every answer.
             return False
         if answer.approximate:
-            return _near(sides) and any(self.same(gold, side) for side in (sides[0], sides[-1]))
+            return self._near(sides) and any(self.same(gold, side) for side in (sides[0], sides[-1]))
+        if isinstance(gold, Scalar) and gold.number is not None and len(sides) == 2 and _SUM.fullmatch(answer.sides[0]):
+            # "m+n = 113"
+            return self.same(gold, sides[1])
         return self.same(gold, sides[-1]) and all(self.same(sides[-1], side) for side in sides[:-1])
+
+    def _near(self, sides: list[Value]) -> bool:
+        """Whether all sides of a calculation with approximations are about the same."""
+        texts = [side.text for side in sides if isinstance(side, Scalar)]
+        return len(texts) == len(sides) and all(self._leaves.near(texts[0], text) for text in texts[1:])
 
     def _inequalities(self, gold: Value, answer: Value) -> bool:
         one, other = _inequality(gold), _inequality(answer)
@@ -166,14 +185,11 @@ class Comparison:
                 return single.text == "none"
             # "-b + 2 or 2 - b" is one answer, spelled twice.
             once = len(listed.items) == 1 or (listed.brackets == "" and isinstance(gold, Scalar))
-            return (
-                bool(once and listed.items)
-                and listed.brackets != "{}"
-                and all(self.same(item, single) for item in listed.items)
-            )
+            once = once and (listed.brackets != "{}" or isinstance(single, Scalar))
+            return bool(once and listed.items) and all(self.same(item, single) for item in listed.items)
         if not _brackets_agree(gold, answer):
             return False
-        if "{}" in (gold.brackets, answer.brackets):
+        if "{}" in (gold.brackets, answer.brackets) or (_of_tuples(gold) and _of_tuples(answer)):
             return self._covers(gold.items, answer.items) and self._covers(answer.items, gold.items)
         if len(gold.items) != len(answer.items):
             return False
@@ -206,10 +222,12 @@ class Comparison:
             if len(ratio.parts) != 2 or not isinstance(single, Scalar) or _is_time(ratio):
                 return False
             return self._leaves.equal(f"\\frac{{{ratio.parts[0]}}}{{{ratio.parts[1]}}}", single.text)
+        if _is_time(gold) and _is_time(answer):
+            return bool(_times(gold, answer) & _times(answer, gold))
         if not _units_agree(gold.unit, answer.unit) or len(gold.parts) != len(answer.parts):
             return False
         if _is_time(gold) or _is_time(answer):
-            return [part.lstrip("0") for part in gold.parts] == [part.lstrip("0") for part in answer.parts]
+            return False
         first, second = gold.parts[0], answer.parts[0]
         return all(
             self._leaves.equal(f"\\frac{{{left}}}{{{first}}}", f"\\frac{{{right}}}{{{second}}}")
@@ -223,9 +241,9 @@ class Comparison:
             angles = {gold.unit.dimension, answer.unit.dimension}
             if angles == {DEGREE, RADIAN}:
                 return self._leaves.equal(_in_radians(gold), _in_radians(answer))
-            if gold.unit.dimension != answer.unit.dimension:
+            if not same_kind(gold.unit.dimension, answer.unit.dimension):
                 return False
-            if gold.unit.factor != answer.unit.factor:
+            if gold.unit.dimension == answer.unit.dimension and gold.unit.factor != answer.unit.factor:
                 return self._leaves.equal(_in_base(gold), _in_base(answer))
         if gold.number is not None and answer.number is not None:
             return same_number(gold.number, answer.number)
@@ -306,6 +324,11 @@ def _without_names(items: tuple[Value, ...]) -> tuple[Value, ...]:
     return items
 
 
+def _of_tuples(items: Items) -> bool:
+    """Whether a list holds tuples alone, like solutions of a system: one that is there twice says no more."""
+    return items.brackets == "" and all(isinstance(item, Items) and item.brackets == "()" for item in items.items)
+
+
 def _dotted(items: tuple[Value, ...]) -> bool:
     return any(isinstance(item, Scalar) and "\\ldots" in item.text for item in items)
 
@@ -324,8 +347,23 @@ def _is_time(ratio: Ratio) -> bool:
     return len(ratio.parts) == 2 and len(ratio.parts[1]) == 2 and all(part.isdigit() for part in ratio.parts)
 
 
+def _times(time: Ratio, other: Ratio) -> set[tuple[int, str]]:
+    """What a time of day can mean beside another one: "2:30 p.m." is 14:30, or 2:30 if the other says no half."""
+    hour, minute = int(time.parts[0]), time.parts[1]
+    half = _half_of_day(time)
+    if half is None:
+        return {(hour, minute)}
+    of_day = (hour % 12 + (12 if half == "pm" else 0), minute)
+    return {of_day} if _half_of_day(other) else {of_day, (hour, minute)}
+
+
+def _half_of_day(time: Ratio) -> str | None:
+    half = time.unit.dimension[0][0] if time.unit is not None else ""
+    return half if half in ("am", "pm") else None
+
+
 def _units_agree(gold: Unit | None, answer: Unit | None) -> bool:
-    return gold is None or answer is None or gold.dimension == answer.dimension
+    return gold is None or answer is None or same_kind(gold.dimension, answer.dimension)
 
 
 def _in_base(scalar: Scalar) -> str:
@@ -339,6 +377,32 @@ def _in_radians(scalar: Scalar) -> str:
     return f"({scalar.text})\\cdot \\frac{{\\pi}}{{180}}" if is_degrees else scalar.text
 
 
-def _near(sides: list[Value]) -> bool:
-    numbers = [side.number.value for side in sides if isinstance(side, Scalar) and side.number is not None]
-    return all(abs(a - b) <= abs(a) / 100 for a in numbers for b in numbers)
+def _as_vectors(gold: Value, answer: Value) -> tuple[Value, Value]:
+    """Two values, of which one may be a sum of unit vectors if the other is a vector."""
+    if isinstance(answer, Scalar) and (size := _vector_size(gold)):
+        return gold, unit_vectors(answer.text, size) or answer
+    if isinstance(gold, Scalar) and (size := _vector_size(answer)):
+        return unit_vectors(gold.text, size) or gold, answer
+    return gold, answer
+
+
+def _vector_size(value: Value) -> int:
+    """The entries of a vector; 0: the value is none."""
+    if isinstance(value, Items) and value.brackets == "()":
+        return len(value.items)
+    if isinstance(value, Matrix) and (len(value.rows) == 1 or all(len(row) == 1 for row in value.rows)):
+        return max(len(value.rows), len(value.rows[0])) if value.rows else 0
+    return 0
+
+
+def _residues(gold: Value, answer: Value) -> bool:
+    """The answer may omit the reference's modulus, but not contradict it."""
+    if isinstance(gold, Residues) and isinstance(answer, Residues):
+        if gold.modulus != answer.modulus or (None not in (gold.name, answer.name) and gold.name != answer.name):
+            return False
+        return bool(gold.residues) and reduced(gold) == reduced(answer)
+    classes, other = (gold, answer) if isinstance(gold, Residues) else (answer, gold)
+    assert isinstance(classes, Residues)
+    items = other.items if isinstance(other, Items) else (other,)
+    numbers = {str(item.number.value) for item in items if isinstance(item, Scalar) and item.number is not None}
+    return bool(numbers) and len(numbers) == len(items) and numbers == set(classes.residues)

@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from s1ray.grading.notation import MAX_CHARACTERS, canonical, matching, unwrap
-from s1ray.grading.values import Scalar, read
+from s1ray.grading.phrases import yes_or_no
+from s1ray.grading.reading import read
+from s1ray.grading.values import Scalar
 
 How = Literal["boxed", "label", "whole", "last_line"]
 """How an answer was found. "whole": the text is one short line; "last_line": a guess, and the grade says so."""
@@ -41,15 +43,20 @@ _LABEL = re.compile(
     r"(?:\b(?:answer|ans)\b|(?<![^\n])(?:A|Solution|Result)(?=[ \t]{0,4}[:：])|答案|答え)"
     r"[ \t]{0,9}(?:\*\*|__)?[ \t]{0,9}"
     r"(?:(?P<colon>[:：=](?:[ \t]{0,9}(?:\*\*|__))?)|(?P<is>(?:is|would be|must be|should be|seems to be|是|为)"
-    r"(?![a-z])(?:[ \t]{0,9}[:：])?)|(?P<heading>(?=\n)))"
+    r"(?![a-z])(?![ \t]{1,9}not\b)(?:[ \t]{0,9}[:：])?)|(?P<heading>(?=\n)))"
     r"|(?P<hashes>(?<![^\n])####[ \t]{1,9})",
     re.IGNORECASE,
 )
+_LABEL_ELSEWHERE = re.compile(
+    r"(?:\b(?:R[ée]ponse|Respuesta|Resposta|Risposta|Antwort|Ответ)|정답|답)[ \t]{0,4}(?P<is>[:：])", re.IGNORECASE
+)
+"""In other languages; looked for where there is no other label."""
 _FINAL = re.compile(r"\bfinal answer\b[ \t*_]{0,9}(?:is\b|[:：])", re.IGNORECASE)
 _BETWEEN_BOXES = re.compile(
     r"(?:[\s$,;]|\\[()\[\],;: ]|\\q?quad\b|\\(?:text|mbox)\s{0,9}\{[\s,]{0,9}(?:and|or)?[\s,]{0,9}\}"
     r"|\b(?:and|or)\b){0,40}"
 )
+_SERIES = re.compile(r"[,;&]|\b(?:and|or)\b")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _MATH_SPAN = re.compile(
     r"\$\$(?P<a>.{1,2000}?)\$\$|\\\[(?P<b>.{1,2000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)|(?<!\\)\$(?P<d>[^$]{1,2000}?)(?<!\\)\$",
@@ -67,9 +74,19 @@ _NUMBER = re.compile(
     r"[-−]?(?:(?:[$€£]|\\\$)\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|,\d{1,2}(?![\d,]))?(?:/\d+)?(?:[eE][-+]?\d{1,3})?%?|[-−]?\.\d+"
 )
 _JOINED = re.compile(r"\s*(?:,\s*)?(?:\b(?:to|or|and|through)\b|–|—|-|,)\s*$")
+_NOT_EXACTLY = re.compile(
+    r"(?:\bnot|n't|\bnever|\b(?:rather|other|less|more|fewer|greater|larger|smaller|higher|lower) than"
+    r"|\bat (?:least|most)|\binstead of|\bexcept)(?: be| equal to| exactly)?\s*[$(\\]*$",
+    re.IGNORECASE,
+)
+"""Words before a number that say that it is not the answer."""
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+POLAR = "yes or no"
+"""How a text is read whose reference is yes or no."""
 _LETTER = rf"[{CHOICES}]"
 _OPTION = re.compile(
-    rf"(?:\b(?:option|choice|pick|choose|select|answer)\b(?:\s+is)?\s*[:：]?\s*\(?|\()(?P<letter>{_LETTER})(?=\)|[\s.,;:—–-]|$)",
+    rf"(?:\b(?P<named>option|choice|pick|choose|select|answer)\b(?:\s+is)?\s*[:：]?\s*[(\[]?|[(\[]|[选選](?:择|擇|项|項)?\s*)"
+    rf"(?P<letter>{_LETTER})(?=[)\]]|[\s.,;:。，—–-]|$)",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(
@@ -91,7 +108,7 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
 
     Args:
         text: at most `MAX_TEXT` characters; a longer one has no answer.
-        kind: of the reference: "number" and "choice" let prose be read. None: not known.
+        kind: of the reference: "number", "choice" and `POLAR` let prose be read. None: not known.
 
     Returns:
         The answer without wrapping (dollar signs, bold, a final full stop), or None.
@@ -120,6 +137,8 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
     last = lines[-1][-4000:]
     if kind == "choice":
         return _option_in(lines)
+    if kind == POLAR and (said := yes_or_no(last)):
+        return Extraction(said, "whole" if len(lines) == 1 else "last_line")
     if len(lines) == 1 and len(last) <= _WHOLE_MAX:
         value = _of_line(last)
         if kind == "number" and not _is_number(value):
@@ -143,7 +162,7 @@ def last_boxed(text: str) -> str | None:
     """
     answer: list[tuple[int, int, str]] = []
     cut: tuple[int, int, str] | None = None
-    end = len(text)
+    end, empty = len(text), False
     for _ in range(_BOXES):
         start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end), text.rfind("\\box", 0, end))
         if start < 0:
@@ -157,6 +176,10 @@ def last_boxed(text: str) -> str | None:
                 if "\n" not in rest and match.end() + 1 + len(rest) == len(text) and "\\boxed" not in rest:
                     cut = (start, len(text), unwrap(rest))
             continue
+        if not box[2]:
+            # "I put it in \\boxed{}": it holds no answer, but another may.
+            empty = True
+            continue
         if answer and start <= answer[0][0] and answer[0][1] <= box[1]:
             # It encloses what was found: a box in a box.
             answer[0] = box if len(answer) == 1 else answer[0]
@@ -165,8 +188,25 @@ def last_boxed(text: str) -> str | None:
             break
         answer.insert(0, box)
     if not answer:
-        return cut[2] if cut and cut[2] else None
+        return cut[2] if cut and cut[2] else "" if empty else None
     return ", ".join(dict.fromkeys(content for _, _, content in answer))
+
+
+def boxes_of_last_line(text: str) -> list[str]:
+    """What is in the boxes of the last line that has any, with a comma, "and" or "or" between two; at most eight."""
+    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    if last < 0:
+        return []
+    begin = max(text.rfind("\n", 0, last) + 1, last - 4000)
+    found: list[tuple[int, int, str]] = []
+    for match in _BOX.finditer(text, begin, last + 10):
+        box = _box_at(text, match)
+        if box is None or not box[2]:
+            continue
+        if found and not _SERIES.search(text, found[-1][1], box[0]):
+            return []
+        found.append(box)
+    return list(dict.fromkeys(content for _, _, content in found)) if len(found) <= 8 else []
 
 
 def choice_letter(value: str) -> str | None:
@@ -176,10 +216,15 @@ def choice_letter(value: str) -> str | None:
     """
     cleaned = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mathit|rm|bf)\b\s*", "", unwrap(value[:MAX_CHARACTERS]))
     cleaned = unwrap(cleaned.replace("{", "").replace("}", "").replace("*", "").replace("\\", " ").strip())
+    named_so = re.match(
+        rf"(?:the\s+)?(?:option|choice)\s+\(?({_LETTER})\)?\s+(?:is|because|since)\b(?! (?:not|wrong))", cleaned, re.I
+    )
+    if named_so:
+        return named_so[1].upper()
     cleaned = re.sub(
         r"^(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)(?:\s+is)?\s*[:：]?\s+", "", cleaned, flags=re.IGNORECASE
     )
-    whole = re.fullmatch(rf"\(?\s*({_LETTER})\s*[).:]?", cleaned, flags=re.IGNORECASE)
+    whole = re.fullmatch(rf"[(\[]?\s*({_LETTER})\s*[)\].:]?", cleaned, flags=re.IGNORECASE)
     if whole:
         return whole.group(1).upper()
     named = {
@@ -226,7 +271,8 @@ def _box_at(text: str, match: re.Match[str]) -> tuple[int, int, str] | None:
 
 
 def _last_labelled(text: str, kind: str | None) -> str | None:
-    for match in reversed([*_LABEL.finditer(text)][-50:]):
+    found = [*_LABEL.finditer(text)] or [*_LABEL_ELSEWHERE.finditer(text)]
+    for match in reversed(found[-50:]):
         rest = text[match.end() : match.end() + 4000].lstrip(" \t*")
         if not rest.strip():
             continue
@@ -236,7 +282,7 @@ def _last_labelled(text: str, kind: str | None) -> str | None:
             value = value[: end.start()] if end else value
         if kind == "choice":
             return unwrap(value)
-        value = _of_line(value)
+        value = value if kind == POLAR and yes_or_no(value) else _of_line(value)
         if kind == "number" and value and not _is_number(value):
             value = _leading_number(value) or value
         if value:
@@ -325,10 +371,13 @@ def _number_in(line: str) -> str | None:
     """The last number of a line of prose, unless it is one of several that the line offers ("5 or 7", "4 to 6") or part
     of a formula.
     """
+    line = _BOLD.sub(r"\1", line)
     found = [*_NUMBER.finditer(line)][-3:]
     if not found or not _has_words(line):
         return None
     last = found[-1]
+    if _NOT_EXACTLY.search(line[: last.start()][-40:]):
+        return None
     before, after = line[: last.start()], line[last.end() : last.end() + 2]
     # "x2", "H2O", "2^5", "\\frac{1}{3}" and "(9+1)" hold no number that stands alone.
     if re.search(r"[A-Za-z^_{/*+\\(]\s?$", before[-2:].lstrip()) and not before.endswith((" ", "\\(", "\\$")):
@@ -355,7 +404,9 @@ def _option_in(lines: list[str]) -> Extraction | None:
         named = [
             match
             for match in named
-            if match["letter"] != "A" or not re.match(r"A\s+[a-z]", line[match.start("letter") :])
+            if match["letter"] != "A"
+            or (match["named"] or "").lower() in ("option", "choice")
+            or not re.match(r"A\s+[a-z]", line[match.start("letter") :])
         ]
         letters = {match["letter"] for match in named}
         if len(letters) == 1:

@@ -17,9 +17,11 @@ from pydantic import AfterValidator
 
 from s1ray.errors import InputError
 from s1ray.grading.comparer import compare
-from s1ray.grading.extraction import MAX_TEXT, choice_letter, extract_answer, last_boxed
+from s1ray.grading.extraction import MAX_TEXT, POLAR, boxes_of_last_line, choice_letter, extract_answer, last_boxed
 from s1ray.grading.notation import MAX_CHARACTERS, canonical, unwrap
-from s1ray.grading.values import MEANINGS, Scalar, Words, read
+from s1ray.grading.phrases import MEANINGS, yes_or_no
+from s1ray.grading.reading import read
+from s1ray.grading.values import Items, Scalar, Words
 from s1ray.registry import GRADERS
 
 KINDS = ("number", "choice", "math", "text")
@@ -30,6 +32,8 @@ if the spelling differs."""
 Verdict = Literal["correct", "incorrect", "unparsable", "undecided", "no gold"]
 """What grading can come to. "unparsable": no answer can be read off the text. "undecided": the comparison ended at a
 limit of time, memory or length, twice. "no gold": there is no reference answer to compare with."""
+SHORT_REFERENCE = 300
+"""Characters of a reference all of whose boxes are its answer; of a longer one, a solution, the last."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -110,11 +114,18 @@ def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
     gold = _checked(gold)
     _check_kind(kind)
     kind = kind or infer_kind(gold)
-    extraction = extract_answer(text, kind)
+    polar = _is_polar(gold, kind)
+    extraction = extract_answer(text, POLAR if polar else kind)
     if extraction is None:
         rule = "no answer" if len(text) <= MAX_TEXT else f"longer than {MAX_TEXT:,} characters"
         return Grade("unparsable", None, rule)
-    verdict, extracted, rule = _compare(gold, extraction.value, kind)
+    answer = (polar and yes_or_no(unwrap(canonical(extraction.value[:MAX_CHARACTERS])))) or extraction.value
+    verdict, extracted, rule = _compare(gold, answer, kind)
+    if verdict == "incorrect" and extraction.how == "boxed" and (parts := _boxed_parts(gold, text)):
+        # "a = \\boxed{1} and b = \\boxed{2}"
+        joined, extracted_too, rule_too = _compare(gold, parts, kind)
+        if joined == "correct":
+            verdict, extracted, rule = joined, extracted_too, rule_too
     return Grade(verdict, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
 
 
@@ -170,8 +181,23 @@ def _check_kind(kind: str | None) -> None:
         raise InputError(f"metadata gives answer_kind {kind!r}; it must be one of {', '.join(KINDS)}")
 
 
+def _is_polar(gold: str, kind: str) -> bool:
+    value = read(canonical(gold)) if kind in ("math", "text") and len(gold) < 30 else None
+    return isinstance(value, Words) and value.text in ("yes", "no")
+
+
+def _boxed_parts(gold: str, text: str) -> str | None:
+    """The boxes of the text's last line with boxes as a list, where the reference is a list of as many answers."""
+    value = read(canonical(gold)) if len(gold) <= MAX_CHARACTERS else None
+    if not isinstance(value, Items) or value.brackets != "":
+        return None
+    boxes = boxes_of_last_line(text)
+    return ", ".join(boxes) if len(boxes) == len(value.items) > 1 else None
+
+
 def _checked(gold: str) -> str:
-    reference = last_boxed(gold) or unwrap(gold)
+    boxes = boxes_of_last_line(gold) if len(gold) < SHORT_REFERENCE and "\n" not in gold.strip() else []
+    reference = ", ".join(boxes) if len(boxes) > 1 else last_boxed(gold) or unwrap(gold)
     if not reference:
         raise InputError(f"the reference answer {gold!r} is empty: a response cannot be graded against it")
     return reference

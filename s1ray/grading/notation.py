@@ -11,141 +11,23 @@ import re
 import unicodedata
 from functools import lru_cache
 
+from s1ray.grading.symbols import (
+    CHARACTERS,
+    COMMANDS,
+    DROPPED,
+    SUBSCRIPTS,
+    SUPERSCRIPTS,
+    VULGAR,
+    WORDS,
+    WRAPPERS,
+)
+
 MAX_CHARACTERS = 2000
 """Longer answers are not final answers; comparing them would only use up the time."""
 
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufe00-\ufe0f\ufeff]")
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ", "0123456789+-()nix")
-_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖₓ", "0123456789+-()nkx")
 _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿⁱˣ]+")
 _LOWERED = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎ₙₖₓ]+")
-_VULGAR = {"½": "1/2", "⅓": "1/3", "⅔": "2/3", "¼": "1/4", "¾": "3/4", "⅕": "1/5", "⅖": "2/5", "⅗": "3/5", "⅘": "4/5"}
-_VULGAR |= {"⅙": "1/6", "⅚": "5/6", "⅐": "1/7", "⅛": "1/8", "⅜": "3/8", "⅝": "5/8", "⅞": "7/8", "⅑": "1/9", "⅒": "1/10"}
-_SYMBOLS = {
-    "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "﹣": "-", "×": r"\cdot ", "·": r"\cdot ", "⋅": r"\cdot ",
-    "∙": r"\cdot ", "•": r"\cdot ", "∗": r"\cdot ", "÷": r"\div ", "∕": "/", "⁄": "/", "±": r"\pm ", "∓": r"\mp ",
-    "≤": r"\le ", "≥": r"\ge ", "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "≡": r"\equiv ",
-    "∞": r"\infty ", "∅": r"\emptyset ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "∖": r"\setminus ",
-    "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}", "ℂ": r"\mathbb{C}",
-    "°": r"^{\circ}", "˚": r"^{\circ}", "º": r"^{\circ}", "…": r"\ldots ", "⋯": r"\ldots ", "⟨": r"\langle ",
-    "⟩": r"\rangle ", "′": "'", "’": "'", "‘": "'", "→": r"\to ", "∑": r"\sum ", "∏": r"\prod ", "∫": r"\int ",
-    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ",
-}  # fmt: skip
-_GREEK = {unicodedata.lookup(f"GREEK SMALL LETTER {name.upper()}"): f"\\{name} " for name in (
-    "alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "mu", "nu", "xi", "pi", "rho",
-    "sigma", "tau", "phi", "chi", "psi", "omega",
-)}  # fmt: skip
-_GREEK |= {
-    "λ": r"\lambda ",
-    "µ": r"\mu ",
-    "Δ": r"\Delta ",
-    "Ω": r"\Omega ",
-    "Σ": r"\Sigma ",
-    "Π": r"\Pi ",
-    "ϕ": r"\phi ",
-}
-_CHARACTERS = str.maketrans(_SYMBOLS | _GREEK)
-
-_COMMANDS = {
-    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "sfrac": "frac", "nicefrac": "frac", "xfrac": "frac",
-    "dbinom": "binom", "tbinom": "binom", "times": "cdot", "ast": "cdot", "leq": "le", "leqslant": "le", "geq": "ge",
-    "geqslant": "ge", "neq": "ne", "varnothing": "emptyset", "dots": "ldots", "cdots": "ldots", "dotsc": "ldots",
-    "dotsb": "ldots", "dotso": "ldots", "colon": ":", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "lt": "<",
-    "gt": ">", "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "backslash": "setminus", "bigcup": "cup",
-    "degree": "^{\\circ}", "degrees": "^{\\circ}", "euro": "€", "pounds": "£", "land": " and ", "lor": " or ",
-    "R": "mathbb{R}", "Z": "mathbb{Z}", "N": "mathbb{N}", "Q": "mathbb{Q}", "arcsec": "arcsec", "rightarrow": "to",
-    "thickapprox": "approx", "varepsilon": "epsilon", "varphi": "phi", "lg": "log_{10}", "imath": "i", "infin": "infty",
-}  # fmt: skip
-"""Commands with another name of the same meaning; what does not begin with a letter stands for itself."""
-_DROPPED = frozenset(
-    [
-        "left",
-        "right",
-        "middle",
-        "big",
-        "Big",
-        "bigg",
-        "Bigg",
-        "bigl",
-        "bigr",
-        "Bigl",
-        "Bigr",
-        "biggl",
-        "biggr",
-        "Biggl",
-        "Biggr",
-        "displaystyle",
-        "textstyle",
-        "scriptstyle",
-        "limits",
-        "nolimits",
-        "quad",
-        "qquad",
-        "thinspace",
-        "medspace",
-        "thickspace",
-        "enspace",
-        "space",
-        "hfill",
-        "hspace",
-        "phantom",
-        "boldmath",
-        "nobreak",
-        "mathstrut",
-        "strut",
-        "bf",
-        "rm",
-        "it",
-        "sf",
-        "tt",
-    ]
-)
-"""Commands that only set how something looks; a space takes their place."""
-_WRAPPERS = frozenset(
-    [
-        "text",
-        "textbf",
-        "textit",
-        "textrm",
-        "textsf",
-        "texttt",
-        "textnormal",
-        "mathrm",
-        "mathbf",
-        "mathit",
-        "mathsf",
-        "mathtt",
-        "mathnormal",
-        "boldsymbol",
-        "bm",
-        "operatorname",
-        "mbox",
-        "hbox",
-        "emph",
-        "underline",
-        "boxed",
-        "fbox",
-        "displaylines",
-        "ensuremath",
-    ]
-)
-"""Commands whose argument is what they say."""
-_WORDS = frozenset(
-    [
-        "text",
-        "textbf",
-        "textit",
-        "textrm",
-        "textsf",
-        "texttt",
-        "textnormal",
-        "mathrm",
-        "operatorname",
-        "mbox",
-        "hbox",
-        "emph",
-    ]
-)
 _NAMES = ("arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc", "ln", "log",
           "exp", "max", "min", "gcd", "lcm")  # fmt: skip
 _BARE_NAME = re.compile(rf"(?<![\\A-Za-z])({'|'.join(_NAMES)})(?=\s*[\d(\\^_]|\s+[a-zA-Z](?![A-Za-z]))")
@@ -163,7 +45,15 @@ _APOSTROPHES = re.compile(r"(?<!\d)\d{1,3}(?:'\d{3})+(?!\d)")
 _DOTS = re.compile(r"(?<![\d.])\d{1,3}(?:\.\d{3}){2,}(?![\d.])")
 _PERCENT = re.compile(r"(?<=[\d}) ])\s*(?:percent|per cent|pct\.?)(?![A-Za-z])", re.IGNORECASE)
 _TIGHT = re.compile(r" ?([\^_=+<>/\-]) ?| (?=[)}\],{])|(?<=[({\[]) ")
-_DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
+_DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|(?<=\d)\s?\^\s*(?:\{\s*[oO]\s*\}|[oO](?![A-Za-z]))")
+_TIMES_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10\s*\^)")
+_HALF_OF_DAY = re.compile(r"(?<=\d)\s*([ap])\.? ?m\b\.?(?![A-Za-z])", re.IGNORECASE)
+# What only sets a look, with its argument: "\color{blue}", "\hspace{1cm}", "\phantom{-}".
+_LOOKS = re.compile(
+    r"\\(?:color|[hv]?phantom|[hv]space\*?|tag|label|vphantom)\s?\{[^{}]{0,40}\}|\\textcolor\s?\{[^{}]{0,40}\}"
+)
+_CHOOSE = re.compile(r"\{([^{}]{1,40})\\choose(?![A-Za-z])([^{}]{1,40})\}")
+_ROW_GAP = re.compile(r"\\\\\s?\[-?[\d.]{1,6}\s?(?:pt|ex|em|mm|cm)\]")
 
 
 @lru_cache(maxsize=4096)
@@ -178,6 +68,9 @@ def canonical(text: str) -> str:
     if "\\begin" not in text:
         # Escaped twice, as in JSON; in a matrix it begins a row.
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
+    text = _LOOKS.sub(" ", text)
+    text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
+    text = _ROW_GAP.sub(r"\\\\", text)
     text = _THIN_COMMA.sub(",", text)
     text = _THOUSANDS_BRACED.sub(",", text)
     text = _DECIMAL_BRACED.sub(".", text)
@@ -192,6 +85,8 @@ def canonical(text: str) -> str:
     text = re.sub(r"\\log(?!\s*_)(?![A-Za-z])", r"\\ln", text)
     text = _DEGREES.sub(r"^{\\circ}", text)
     text = _PERCENT.sub("%", text)
+    text = _TIMES_TEN.sub(r"\\cdot ", text)
+    text = _HALF_OF_DAY.sub(lambda match: f" {match[1].lower()}m", text)
     text = _E_NOTATION.sub(r"\1\\cdot 10^{\2}", text)
     text = _POWER.sub(r"^{\1}", text)
     text = text.replace("*", r"\cdot ")
@@ -206,6 +101,9 @@ def unwrap(value: str) -> str:
         value = value.strip()
         if value and value[-1] in ".,;:。，．" and value[-2:-1] != ".":
             value = value[:-1].strip()
+        if value.endswith("\\"):
+            # A line break, or a space that was stripped.
+            value = value.rstrip("\\ ")
         for left, right in _PAIRS:
             inner = value[len(left) : -len(right)]
             if (
@@ -257,15 +155,15 @@ def _characters(text: str) -> str:
     text = _INVISIBLE.sub("", text)
     if text.isascii():
         return text
-    text = _RAISED.sub(lambda match: f"^{{{match[0].translate(_SUPERSCRIPTS)}}}", text)
-    text = _LOWERED.sub(lambda match: f"_{{{match[0].translate(_SUBSCRIPTS)}}}", text)
-    for character, fraction in _VULGAR.items():
+    text = _RAISED.sub(lambda match: f"^{{{match[0].translate(SUPERSCRIPTS)}}}", text)
+    text = _LOWERED.sub(lambda match: f"_{{{match[0].translate(SUBSCRIPTS)}}}", text)
+    for character, fraction in VULGAR.items():
         over, under = fraction.split("/")
         text = text.replace(character, f"\\frac{{{over}}}{{{under}}}")
     text = re.sub(r"√\s*(\d+(?:\.\d+)?|[a-z]|(?=\())", lambda m: f"\\sqrt{{{m[1]}}}" if m[1] else r"\sqrt", text)
     text = re.sub(r"∛\s*(\d+|[a-z])", r"\\sqrt[3]{\1}", text)
     text = text.replace("√", r"\sqrt")
-    text = text.translate(_CHARACTERS)
+    text = text.translate(CHARACTERS)
     # Full-width digits and letters, mathematical alphabets, spaces of other widths: letter by letter, so that nothing
     # merges with its neighbours.
     return "".join(unicodedata.normalize("NFKC", c) if not c.isascii() else c for c in text)
@@ -302,22 +200,22 @@ def _commands(text: str) -> str:
                 parts[-1] = match[0]
             elif (symbol in _SPACING and symbol != "!") or symbol in "()[]":
                 parts[-1] = " "
-        elif name in _WRAPPERS:
+        elif name in WRAPPERS:
             end = matching(text, place) if text[place : place + 1] == "{" else None
             if end is None:
                 parts.append(" ")
                 continue
             # "\mathrm{e}" is e; words keep their distance from what stands beside them.
-            gap = " " if name in _WORDS and end - place > 2 else ""
+            gap = " " if name in WORDS and end - place > 2 else ""
             parts.append(gap)
             closing[end] = gap
             place += 1
-        elif name in _DROPPED:
+        elif name in DROPPED:
             if text[place : place + 1] == "." and name in ("left", "right"):
                 place += 1
             parts.append(" ")
         else:
-            renamed = _COMMANDS.get(name, name)
+            renamed = COMMANDS.get(name, name)
             parts.append(f"\\{renamed} " if renamed[0].isalpha() and renamed[-1].isalpha() else
                          f"\\{renamed}" if renamed[0].isalpha() else renamed)  # fmt: skip
     return "".join(parts)

@@ -21,8 +21,9 @@ _SIGN = re.compile(r"[-+]")
 _RATIO = re.compile(rf"({_PLAIN})/([-+]?)({_PLAIN})")
 _FRACTION = re.compile(rf"\\frac\{{([-+]?)({_PLAIN})\}}\{{([-+]?)({_PLAIN})\}}")
 _MIXED = re.compile(r"(\d+)(?: ?\\frac\{(\d+)\}\{(\d+)\}| (\d+)/(\d+))")
-_REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\overline\{(\d+)\}|\\bar\{(\d+)\}|\\dot\{(\d+)\}|\((\d+)\))")
-_DOTTED = re.compile(r"(\d*)\.(\d*?)(\d)\3{2,} ?\\ldots")
+_REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\overline\{(\d+)\}|\\bar\{(\d+)\}|\((\d+)\))")
+_DOTS_ABOVE = re.compile(r"(\d*)\.(\d*)\\dot ?\{?(\d)\}?(?:(\d*)\\dot ?\{?(\d)\}?)?")
+_DOTTED = re.compile(r"(\d*)\.(\d*?)(?:(\d)\3{2,}|(\d{2,8})\4+) ?\\ldots")
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,8 @@ def _close(gold_value: Fraction, gold: Number | None, answer_value: Fraction, an
 
 
 def _unsigned(text: str) -> Number | None:
+    if "\\ldots" in text and (match := _DOTTED.fullmatch(text)):
+        return _repeating(match[1], match[2], match[3] or match[4])
     if match := _DECIMAL.fullmatch(text):
         return _decimal(match[1])
     if (match := _RATIO.fullmatch(text)) and (under := _rational(match[3])):
@@ -200,8 +203,8 @@ def _unsigned(text: str) -> Number | None:
         return Number(factor.value * Fraction(10) ** int(match[2]))
     if match := _REPEATING.fullmatch(text):
         return _repeating(match[1], match[2], next(group for group in match.groups()[2:] if group))
-    if match := _DOTTED.fullmatch(text):
-        return _repeating(match[1], match[2], match[3])
+    if match := _DOTS_ABOVE.fullmatch(text):
+        return _repeating(match[1], match[2], match[3] + (match[4] or "") + (match[5] or ""))
     return None
 
 

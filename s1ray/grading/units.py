@@ -4,10 +4,13 @@ agree in one of them. A word that is no unit ("apples", "ways") says nothing abo
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+UNSPECIFIED = "unit"
+"""What "square units" are of: they measure what any square measures."""
 DEGREE = (("degree", 1),)
 RADIAN = (("radian", 1),)
 
@@ -28,7 +31,7 @@ metre 1: m meter meters metre metres
 metre 1/100: cm centimeter centimeters centimetre centimetres
 metre 1/1000: mm millimeter millimeters millimetre millimetres
 metre 1000: km kilometer kilometers kilometre kilometres
-metre 127/5000: inch inches
+metre 127/5000: inch inches in
 metre 381/1250: ft foot feet
 metre 1143/1250: yd yard yards
 metre 201168/125: mi mile miles
@@ -67,6 +70,7 @@ pascal 1: pa pascal pascals
 mole 1: mol mole moles
 litre 1: l liter liters litre litres
 litre 1/1000: ml milliliter milliliters millilitre millilitres
+unit 1: unit units
 am 1: am
 pm 1: pm
 """
@@ -85,12 +89,15 @@ _CURRENCIES = {"\\$": "dollar", "$": "dollar", "€": "euro", "£": "sterling", 
 _CURRENCY_FIRST = re.compile(r"([-+]?)\s*(\\\$|[$€£¥])\s*(?=[-+]?[\d.\\])")
 _CURRENCY_LAST = re.compile(r"\s*(\\\$|[$€£¥])$")
 _DEGREES_LAST = re.compile(r"\^\{\\circ\}\s*(?:([CF])|celsius|fahrenheit|)$")
-_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)")
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)|cis")
 _WORD = r"[A-Za-z]+(?:\^\{-?\d\})?\.?"
 _UNIT_LAST = re.compile(
     rf"(?<=[\d}})\w%])(?: (?={_WORD})|(?<=\d)(?=[A-Za-z]{{2,}}|m\^\{{))"
     rf"({_WORD}(?:(?: ?/ ?|\\cdot ?| |-){_WORD}){{0,5}})$"
 )
+_PART = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)\.?")
+_COMPOUND = re.compile(rf"{_PART.pattern}(?:,? (?:and )?{_PART.pattern}){{1,3}}")
+_ARC = re.compile(r"(\d{1,4})\^\{\\circ\} ?(\d{1,2})'(?: ?(\d{1,2})(?:''|\"))?")
 _FACTOR = re.compile(r"(?P<over>/|per\b|)\s*(?P<name>[A-Za-z]+)\.?(?:\^\{(?P<power>-?\d)\})?")
 
 
@@ -115,6 +122,31 @@ def split_unit(text: str) -> tuple[str, Unit | None]:
         # One letter that is no unit is a variable.
         return text, None
     return value, unit
+
+
+def same_kind(one: Dimension, other: Dimension) -> bool:
+    """Whether two units measure the same thing; "square units" measure whatever is squared."""
+    if one == other:
+        return True
+    powers = [dimension[0][1] for dimension in (one, other) if len(dimension) == 1]
+    return len(powers) == 2 and powers[0] == powers[1] and UNSPECIFIED in (one[0][0], other[0][0])
+
+
+def compound(text: str) -> tuple[Fraction, Unit] | None:
+    r"""A quantity in several units, each smaller than the one before, in the first of them: "3 hours 30 minutes"."""
+    if match := _ARC.fullmatch(text):
+        minutes, seconds = int(match[2]), int(match[3] or 0)
+        return int(match[1]) + Fraction(minutes, 60) + Fraction(seconds, 3600), Unit(Fraction(1), DEGREE)
+    if not text[:1].isdigit() or not _COMPOUND.fullmatch(text):
+        return None
+    parts = [(Fraction(value), parse_unit(name)) for value, name in _PART.findall(text)]
+    units = [unit for _, unit in parts if unit is not None]
+    if len(units) < len(parts) or len({unit.dimension for unit in units}) > 1:
+        return None
+    if any(left.factor <= right.factor for left, right in itertools.pairwise(units)):
+        return None
+    total = sum((value * unit.factor for value, unit in parts if unit is not None), Fraction(0))
+    return total / units[0].factor, units[0]
 
 
 def parse_unit(words: str) -> Unit | None:

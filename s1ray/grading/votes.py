@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from s1ray.grading.comparer import compare
 from s1ray.grading.notation import MAX_CHARACTERS, canonical
 from s1ray.grading.numbers import parse_number
-from s1ray.grading.values import spaces_free
+from s1ray.grading.splitting import spaces_free
 
 
 def same_answer(a: str, b: str) -> bool | None:
