@@ -20,9 +20,16 @@ LASTING = (
     "insufficient_quota",
     "billing",
     "context_length",
-    "_policy",
 )
 """Words in an error's type, code or message that say it will not pass."""
+
+FILTERED = (
+    *("content_filter", "content_policy", "bio_policy", "misalignment_policy", "data_inspection_failed"),
+    *("flagged as potentially violating", "content filtering policy", "content management policy"),
+    *("content exists risk", "violates usage guidelines", "inappropriate content"),
+)
+"""Words in an error's type, code or message that say a filter does not allow the question or its answer (OpenAI, Azure,
+Anthropic, DeepSeek, xAI, DashScope)."""
 
 WITHOUT_TEXT = ("text", "redacted", "encrypted", "summary", "signature")
 """In the type of a part that may be empty."""
@@ -34,12 +41,14 @@ class UnusableError(Exception):
     Attributes:
         transient: asking again may help.
         told: the server itself says that it failed.
+        refused: it says that its filter does not allow the question or the answer.
     """
 
-    def __init__(self, why: str, *, transient: bool = True, told: bool = False) -> None:
+    def __init__(self, why: str, *, transient: bool = True, told: bool = False, refused: bool = False) -> None:
         super().__init__(why)
         self.transient = transient
         self.told = told
+        self.refused = refused
 
 
 def decode(body: bytes) -> dict[str, Any]:
@@ -72,11 +81,24 @@ def refuse_error(answer: Mapping[str, Any]) -> None:
     told = answer.get("error")
     if not told:
         return
-    fields = told if isinstance(told, dict) else {"message": told}
-    message = str(fields.get("message") or told)[:1000]
-    words = " ".join(str(fields.get(name) or "") for name in ("type", "code", "message")).lower()
-    lasting = any(word in words for word in LASTING) and not any(word in words for word in ("rate_limit", "overloaded"))
-    raise UnusableError(f"an error in the answer: {message}", transient=not lasting, told=True)
+    message = str((told.get("message") if isinstance(told, dict) else None) or told)[:1000]
+    words, refused = words_of(told), is_refusal(told)
+    passing = any(word in words for word in ("rate_limit", "overloaded"))
+    lasting = refused or (not passing and any(word in words for word in LASTING))
+    raise UnusableError(f"an error in the answer: {message}", transient=not lasting, told=True, refused=refused)
+
+
+def is_refusal(error: object) -> bool:
+    """Whether an error (an object with type, code and message, or a text) says that a filter stopped it."""
+    words = words_of(error)
+    return any(word in words for word in FILTERED)
+
+
+def words_of(error: object) -> str:
+    """What an error says, in lower case."""
+    if not isinstance(error, dict):
+        return str(error).lower()
+    return " ".join(str(error.get(name) or "") for name in ("type", "code", "message")).lower()
 
 
 def text_of(value: object, field: str) -> str:

@@ -21,6 +21,18 @@ class GenerationError(S1rayError):
     """A request got no completion; the message names the request and says why."""
 
 
+class RefusedError(GenerationError):
+    """The provider's filter does not allow the question or its answer.
+
+    Attributes:
+        reason: in the provider's words.
+    """
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """One prompt, and how to answer it. Several samples of a question are several requests."""

@@ -12,10 +12,12 @@ import httpx
 
 from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError
-from s1ray.generation.base import GenerationError, GenerationRequest, OnCall
+from s1ray.generation.base import GenerationError, GenerationRequest, OnCall, RefusedError
+from s1ray.generation.endpoint import AtEndpoint
 from s1ray.generation.pace import Pace
-from s1ray.generation.transport import AtEndpoint, Calls
+from s1ray.generation.transport import Calls
 from s1ray.generation.wires import ChatCompletions, Wire
+from s1ray.generation.wires.base import refusal
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 
@@ -80,7 +82,7 @@ class HTTPGenerator(AtEndpoint):
         self._retried = frozenset(retried_reasons)
 
     async def complete(self, request: GenerationRequest) -> Completion:
-        """Generate one response."""
+        """Generate one response. One that a filter of the provider's does not allow is a refusal without text."""
         try:
             body = self._wire.body(request, self._model, self._extra)
         except InputError as error:
@@ -98,6 +100,8 @@ class HTTPGenerator(AtEndpoint):
         async with self._free:
             try:
                 return await self._transport.ask(calls, self._wire.path(request), body, read, request.max_tokens)
+            except RefusedError as error:
+                return refusal(request, error.reason)
             except GenerationError:
                 # An incomplete answer says more than none.
                 if last:

@@ -19,9 +19,10 @@ import httpx
 
 from s1ray.errors import InputError
 from s1ray.generation.base import GenerationError, GenerationRequest, OnCall
+from s1ray.generation.endpoint import AtEndpoint
 from s1ray.generation.pace import Pace
 from s1ray.generation.prompts import prompt_ids_of
-from s1ray.generation.transport import AtEndpoint, Calls, Transport
+from s1ray.generation.transport import Calls, Transport
 from s1ray.generation.wires import ChatCompletions
 from s1ray.models import resolve_model
 from s1ray.schemas import Completion

@@ -15,14 +15,13 @@ import socket
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import httpx
 
 from s1ray.errors import InputError
-from s1ray.generation.answers import MAX_BODY, UnusableError, decode, refuse_error
-from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, Usage
+from s1ray.generation.answers import MAX_BODY, UnusableError, decode, is_refusal, refuse_error
+from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, RefusedError, Usage
 from s1ray.generation.pace import Pace, reset_wait, told_wait
 from s1ray.generation.wires.base import Wire
 
@@ -135,6 +134,7 @@ class Transport:
 
         Raises:
             GenerationError: no answer could be had.
+            RefusedError: a filter of the provider's does not allow one.
         """
         url, tries = f"{self.base_url}{path}", _Tries(self._attempts)
         where = f"request {calls.request_id!r}"
@@ -158,7 +158,8 @@ class Transport:
             pause = tries.after(found)
             end("lost" if found.lost else "failed" if isinstance(pause, str) else "retried", found.usage, problem)
             if isinstance(pause, str):
-                raise GenerationError(f"{where}: {url}: {pause.format(problem)}")
+                message = f"{where}: {url}: {pause.format(problem)}"
+                raise RefusedError(message, problem) if found.refused else GenerationError(message)
             if found.status == 429:
                 # Every request waits before its next call, this one too.
                 self._pace.pause(pause)
@@ -184,7 +185,7 @@ class Transport:
         if 200 <= status < 300:
             self._pace.heed(headers)
             return self._read(status, content, read)
-        return _refused(status, headers, content)
+        return _unsuccessful(status, headers, content)
 
     async def _exchange(self, url: str, body: bytes | None) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and decoded body of one call."""
@@ -213,7 +214,8 @@ class Transport:
             result: Any = answer if read is None else read(answer)
         except UnusableError as error:
             lost = usage is None and not error.told
-            return _Problem(f"status {status}, but {error}", status, error.transient, usage, lost)
+            why = f"status {status}, but {error}"
+            return _Problem(why, status, error.transient, usage, lost, refused=error.refused)
         except RecursionError:
             return _Problem(f"status {status}, but the answer is nested too deeply", status, True, usage, usage is None)
         return _Answer(result, usage)
@@ -239,6 +241,8 @@ class _Problem:
     """The provider may have billed an answer, and its count cannot be read."""
     wait: float | None = None
     """Seconds that the server asks to wait."""
+    refused: bool = False
+    """By a filter of the provider's."""
 
 
 class _Tries:
@@ -292,88 +296,36 @@ class Calls:
         return tell
 
 
-class AtEndpoint:
-    """What generators over HTTP share: connections to one address, requests in flight at most, and `async with`.
-
-    Args:
-        base_url: the address with its `/v1`.
-        model: the model's name there.
-        wire: the API's format.
-        api_key: None: none is sent.
-        concurrency: requests in flight at most.
-        timeout: seconds that one attempt may take, from sending to the last byte.
-        attempts: tries of one request.
-        pace: when calls start.
-        extra_body: further fields for every request.
-        on_call: is told of every call that is sent, and of its end.
-        transport: replaces the network, for tests.
-    """
-
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        *,
-        wire: Wire,
-        api_key: str | None,
-        concurrency: int,
-        timeout: float,
-        attempts: int,
-        pace: Pace,
-        extra_body: Mapping[str, object] | None,
-        on_call: OnCall | None,
-        transport: httpx.AsyncBaseTransport | None,
-    ) -> None:
-        self._transport = Transport(
-            base_url,
-            wire=wire,
-            api_key=api_key,
-            connections=concurrency,
-            timeout=timeout,
-            attempts=attempts,
-            pace=pace,
-            transport=transport,
-        )
-        self._wire = wire
-        self._model = model
-        self._on_call = on_call
-        self._extra = dict(extra_body or {})
-        self._free = asyncio.Semaphore(concurrency)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await self._transport.close()
-
-
-def _refused(status: int, headers: httpx.Headers, content: bytes) -> _Problem:
+def _unsuccessful(status: int, headers: httpx.Headers, content: bytes) -> _Problem:
     """What a status other than a success says."""
-    message = _message(content, status)
+    error = _error(content)
+    message = _message(error, content, status)
     empty = status == 429 and any(word in message.lower() for word in EMPTY)
+    refused = 400 <= status < 500 and status not in RETRIED and is_refusal(error)
     told = headers.get("x-should-retry")
-    transient = told == "true" or (status in RETRIED and told != "false" and not empty)
+    transient = not refused and (told == "true" or (status in RETRIED and told != "false" and not empty))
     wait = told_wait(headers) if transient else None
     if wait is None and status == 429:
         wait = reset_wait(headers) or None
     # Behind a gateway that waits no longer the model goes on, and so does the bill.
-    return _Problem(f"status {status}: {message}", status, transient, lost=status == 504, wait=wait)
+    lost = status == 504
+    return _Problem(f"status {status}: {message}", status, transient, lost=lost, wait=wait, refused=refused)
 
 
-def _message(content: bytes, status: int) -> str:
-    """What the server says is wrong: OpenAI's `error.message` where there is one, else the body's beginning."""
+def _error(content: bytes) -> object:
+    """What the body of an error holds: its `error` where there is one, or all of it. None: no JSON."""
     try:
         body = json.loads(content)
     except (ValueError, RecursionError):
+        return None
+    return body.get("error", body) if isinstance(body, dict) else body
+
+
+def _message(error: object, content: bytes, status: int) -> str:
+    """What the server says is wrong: the error's message where there is one, else the body's beginning."""
+    if error is None:
         return content[:300].decode("utf-8", "replace") or httpx.codes.get_reason_phrase(status)
-    error = body.get("error", body) if isinstance(body, dict) else body
     message = error.get("message") if isinstance(error, dict) else error
     code = error.get("code") if isinstance(error, dict) else None
-    said = str(message if message is not None else body)[:1000]
+    said = str(message if message is not None else error)[:1000]
     return f"{said} ({code})" if isinstance(code, str) and code not in said else said

@@ -154,6 +154,54 @@ def test_the_server_knows_best_whether_asking_again_helps(
     assert len(provider.asked) == asked
 
 
+REFUSALS = [
+    (
+        400,
+        {
+            "error": {
+                "code": "invalid_prompt",
+                "message": "Invalid prompt: your prompt was flagged as potentially violating our policy",
+            }
+        },
+    ),
+    (
+        400,
+        {"error": {"message": "Content Exists Risk", "type": "invalid_request_error", "code": "invalid_request_error"}},
+    ),
+    (400, {"error": {"code": "content_filter", "message": "The response was filtered"}}),
+    (400, {"code": "data_inspection_failed", "message": "Output data may contain inappropriate content."}),
+    (403, {"code": "The caller does not have permission", "error": "Content violates usage guidelines."}),
+    (
+        400,
+        {
+            "type": "error",
+            "error": {"type": "invalid_request_error", "message": "Output blocked by content filtering policy"},
+        },
+    ),
+    (
+        200,
+        RESPONSE | {"status": "failed", "error": {"code": "bio_policy", "message": "flagged as potentially violating"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("status", "error"), REFUSALS)
+def test_an_error_of_a_filter_is_a_refusal_and_no_failed_request(provider: Provider, status: int, error: Any) -> None:
+    provider.answers = [(status, {}, error)]
+    told: list[Call] = []
+    row = ask(provider, OpenAIResponses(), told)
+    assert (row.finish_reason, row.thinking, row.answer, row.error) == ("content_filter", "", "", None)
+    assert row.raw_finish_reason is not None
+    assert row.raw_finish_reason.startswith(f"status {status}")
+    assert [call.outcome for call in told] == ["sent", "failed"]
+
+
+def test_words_of_a_filter_in_a_busy_servers_error_do_not_end_the_request(provider: Provider) -> None:
+    busy = {"error": {"message": "the content_filter service is overloaded"}}
+    provider.answers = [(503, {"retry-after-ms": "1"}, busy), (200, {}, RESPONSE)]
+    assert ask(provider, OpenAIResponses()).answer == "4"
+
+
 def test_a_request_that_the_format_cannot_write_is_that_requests_error(provider: Provider) -> None:
     async def run() -> None:
         async with HTTPGenerator(provider.url, "m", wire=AnthropicMessages()) as generator:

@@ -186,6 +186,24 @@ def completion_of(
     )
 
 
+def refusal(request: GenerationRequest, reason: str) -> Completion:
+    """What there is of a request that a filter of the provider's does not allow, and that got an error for an answer.
+
+    Args:
+        request: what was asked.
+        reason: in the provider's words.
+    """
+    return completion_of(
+        request,
+        ("", ""),
+        None,
+        finish_reason="content_filter",
+        raw_finish_reason=reason,
+        model_version=None,
+        thinking_format=None,
+    )
+
+
 def joined(parts: Sequence[str]) -> str:
     """Texts that something else stood between, as paragraphs; empty ones are left out."""
     return "\n\n".join(part for part in parts if part)
