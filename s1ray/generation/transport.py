@@ -144,7 +144,11 @@ class Transport:
             raise GenerationError(f"{where}: it cannot be written as JSON in UTF-8: {error}") from None
         while True:
             turn = await self._pace.turn(len(sent or b""), max_tokens)
-            end = calls.begin()
+            try:
+                end = calls.begin()
+            except BaseException:
+                turn.end(None, counts=False)  # it is not made
+                raise
             try:
                 found = await self._call(url, sent, read)
             except BaseException as error:

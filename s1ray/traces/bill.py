@@ -7,7 +7,8 @@ from typing import Any
 from pydantic import Field
 
 from s1ray.config import Config
-from s1ray.traces.ledger import Tally
+from s1ray.generation.base import Usage
+from s1ray.traces.tally import Tally
 
 MILLION = 1_000_000
 
@@ -18,25 +19,50 @@ class Prices(Config):
     prompt: float = Field(ge=0)
     cached_prompt: float | None = Field(default=None, ge=0)
     """Of prompt tokens that were read from a cache. None: they cost the same."""
+    cache_write: float | None = Field(default=None, ge=0)
+    """Of prompt tokens that were written to a cache. None: they cost the same."""
     completion: float = Field(ge=0)
     """Reasoning included."""
     currency: str = "USD"
 
-    def money(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
+    def money(
+        self, prompt_tokens: int, cached_tokens: int, completion_tokens: int, cache_write_tokens: int = 0
+    ) -> float:
         """What tokens cost.
 
         Args:
-            prompt_tokens: cached ones included.
-            cached_tokens: of the prompt.
+            prompt_tokens: all of them.
+            cached_tokens: of the prompt, read from a cache.
             completion_tokens: reasoning included.
+            cache_write_tokens: of the prompt, written to a cache.
         """
-        cached_price = self.prompt if self.cached_prompt is None else self.cached_prompt
-        fresh = (prompt_tokens - cached_tokens) * self.prompt
-        return (fresh + cached_tokens * cached_price + completion_tokens * self.completion) / MILLION
+        read, written = (self.prompt if price is None else price for price in (self.cached_prompt, self.cache_write))
+        fresh = prompt_tokens - cached_tokens - cache_write_tokens
+        prompt = fresh * self.prompt + cached_tokens * read + cache_write_tokens * written
+        return (prompt + completion_tokens * self.completion) / MILLION
+
+    def of(self, usage: Usage) -> float:
+        """What one answer cost."""
+        return self.money(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.cache_write_tokens)
+
+    def money_at_most(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What tokens can cost, whatever a cache does."""
+        dearest = max(self.prompt, self.cached_prompt or 0, self.cache_write or 0)
+        return (prompt_tokens * dearest + completion_tokens * self.completion) / MILLION
 
     def spent(self, tally: Tally) -> float:
         """What the calls whose tokens the provider counted cost."""
-        return self.money(tally.prompt_tokens, tally.cached_tokens, tally.completion_tokens)
+        return self.money(tally.prompt_tokens, tally.cached_tokens, tally.completion_tokens, tally.cache_write_tokens)
+
+    def spent_at_most(self, tally: Tally, max_tokens: int) -> float:
+        """With what lost calls and answers without a count can have cost.
+
+        Args:
+            tally: calls and tokens.
+            max_tokens: of one response.
+        """
+        prompts = tally.lost_prompt_tokens + tally.unmetered_prompt_tokens
+        return self.spent(tally) + self.money_at_most(prompts, (tally.lost + tally.unmetered) * max_tokens)
 
 
 def bill(tally: Tally, prices: Prices | None, max_tokens: int | None) -> dict[str, Any]:
@@ -49,16 +75,25 @@ def bill(tally: Tally, prices: Prices | None, max_tokens: int | None) -> dict[st
 
     Returns:
         `calls` by outcome, `tokens` by kind, `answers_without_a_count`, and with prices `money`: `counted` is what the
-        provider's counts cost, `lost_at_most` what calls without an answer can have cost besides (null: not known).
+        provider's counts cost; besides it, calls without an answer can have cost `lost_at_most`, and answers without a
+        count `without_a_count_at_most` (null: not known).
     """
     calls = {name: getattr(tally, name) for name in ("sent", "answered", "retried", "failed", "lost")}
-    kinds = ("prompt", "cached", "completion", "reasoning")
+    kinds = ("prompt", "cached", "cache_write", "completion", "reasoning")
     tokens = {kind: getattr(tally, f"{kind}_tokens") for kind in kinds}
     found: dict[str, Any] = {"calls": calls, "tokens": tokens, "answers_without_a_count": tally.unmetered}
     if prices is None:
         return found
-    at_most = None
-    if max_tokens is not None or not tally.lost:
-        at_most = round(prices.money(tally.lost_prompt_tokens, 0, tally.lost * (max_tokens or 0)), 6)
-    money = {"counted": round(prices.spent(tally), 6), "lost_at_most": at_most, "currency": prices.currency}
+
+    def at_most(count: int, prompt_tokens: int) -> float | None:
+        if count and max_tokens is None:
+            return None
+        return round(prices.money_at_most(prompt_tokens, count * (max_tokens or 0)), 6)
+
+    money = {
+        "counted": round(prices.spent(tally), 6),
+        "lost_at_most": at_most(tally.lost, tally.lost_prompt_tokens),
+        "without_a_count_at_most": at_most(tally.unmetered, tally.unmetered_prompt_tokens),
+        "currency": prices.currency,
+    }
     return found | {"money": money}

@@ -3,33 +3,74 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.errors import UnreachableError
-from s1ray.generation.base import Call, Usage
 from s1ray.logs import heartbeat, log_to, relayed, without_lines
 from s1ray.runs import RunError
+from s1ray.schemas import Question
 from s1ray.shards import RESTARTS, quiet_ray_data
-from s1ray.traces.asks import Asks
-from s1ray.traces.ledger import TOLD, Ledger, Writer
-from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher, TeacherError
+from s1ray.traces.asking import ask_all, in_words
+from s1ray.traces.ledger import Ledger
+from s1ray.traces.progress import Progress
+from s1ray.traces.spending import Allowance, allowance, exhausted
+from s1ray.traces.teachers import Ask, RunningTeacher, Teacher
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger("s1ray")
 
-PASSES = 3
-"""How often an ask that fails is asked in one run."""
+CALLS_EACH = 8
+"""That each of several actors must be able to pay for."""
 LOG = "log.txt"
 """File within the ledger's folder: log lines of the actors, which have no terminal."""
 TEACHER = "teacher"
 """Folder within the ledger's: what the teacher keeps for its next start."""
+ASKED = ("question", "answer", "domain", "metadata")
+"""Columns of a question, besides its id, that the teacher and the grader get."""
+
+
+def asks_of(rows: pa.Table) -> list[Ask]:
+    """The asks of a part (`Asks.part`) whose rows are questions."""
+    return [
+        Ask(Question(id=row["id"], **{name: row[name] for name in ASKED}), sample)
+        for row in rows.to_pylist()
+        for sample in row["samples"]
+    ]
+
+
+@dataclass(frozen=True)
+class Asks:
+    """What is to be asked: rows, and which samples of each."""
+
+    rows: pa.Table
+    """With the column `id`, of which the first half of an ask's id is, and what `read` reads."""
+    samples: Sequence[tuple[int, int]]
+    """Row and sample of each ask."""
+    read: Callable[[pa.Table], list[Ask]] = asks_of
+    """Makes the asks of a part, in the actor that asks; pickled."""
+
+    def ids(self) -> list[str]:
+        """Keys of the asks."""
+        ids = self.rows.column("id").to_pylist()
+        return [f"{ids[row]}-{sample}" for row, sample in self.samples]
+
+    def part(self, places: Sequence[int]) -> pa.Table:
+        """Some of the asks, by their places in `samples`: each row once, with its `samples`."""
+        import pyarrow as pa
+
+        chosen: dict[int, list[int]] = {}
+        for place in places:
+            row, sample = self.samples[place]
+            chosen.setdefault(row, []).append(sample)
+        rows = self.rows.take(pa.array(chosen, type=pa.int64()))
+        return rows.append_column("samples", pa.array(chosen.values(), type=pa.list_(pa.int64())))
 
 
 def collect(asks: Asks, teacher: Teacher, ledger: Ledger, *, seed: int, max_failed: int, what: str = "traces") -> None:
@@ -44,7 +85,8 @@ def collect(asks: Asks, teacher: Teacher, ledger: Ledger, *, seed: int, max_fail
         what: begins the lines of progress and the messages.
 
     Raises:
-        RunError: the teacher could not be started, or the ledger could not be written.
+        RunError: the teacher could not be started, the ledger could not be written, or more than the teacher's
+            `max_spend` could be spent.
         UnreachableError: an actor stopped asking, as nothing was answered any more, or too many failed. What came is
             kept.
     """
@@ -55,8 +97,7 @@ def collect(asks: Asks, teacher: Teacher, ledger: Ledger, *, seed: int, max_fail
     if len(wanted) < len(ids):
         log.info("%s: %d of %d are there already", what, len(ids) - len(wanted), len(ids))
     if wanted:
-        _run(asks, wanted, teacher, ledger, seed, what)
-        ledger.read()
+        _ask(asks, wanted, teacher, ledger, seed, what)
     failures = {ask: ledger.failures.get(ask) for ask in ids if ask not in ledger.answers}
     first = next(filter(None, failures.values()), "no reason was given")
     if None in failures.values():
@@ -71,155 +112,19 @@ def collect(asks: Asks, teacher: Teacher, ledger: Ledger, *, seed: int, max_fail
         )
 
 
-def ask_all(
-    running: RunningTeacher, teacher: Teacher, asks: Sequence[Ask], folder: Path, known: frozenset[str] = frozenset()
-) -> None:
-    """Ask a running teacher, those that fail again, and write everything to a new file of the ledger.
-
-    Args:
-        running: started by `teacher`.
-        teacher: the config.
-        asks: with different ids.
-        folder: of the ledger.
-        known: files of the ledger that have no answer to these asks. After the loss of an actor Ray hands its asks to
-            another one, and the other files say which of them had been answered.
+def _ask(asks: Asks, wanted: Sequence[int], teacher: Teacher, ledger: Ledger, seed: int, what: str) -> None:
+    """Ask for some of the asks, within `max_spend`, and read on in the ledger.
 
     Raises:
-        RunError: the ledger cannot be written.
-        TeacherError: asking has to stop.
+        RunError: some asks could cost more than is left, or a worker failed.
     """
-    earlier = Ledger(folder, ignored=known)
-    earlier.read()
-    with contextlib.closing(Writer(folder)) as writer:
-        answered = set(earlier.answers)
-        for _ in range(PASSES):
-            left = [ask for ask in asks if ask.id not in answered]
-            asking, before = _Asking(running, teacher, writer, answered), len(answered)
-            try:
-                asking.run(left)
-            except _HopelessError:
-                return
-            if len(answered) == before:
-                return
-
-
-class _HopelessError(Exception):
-    """There is no use in asking on."""
-
-
-class _Asking:
-    """One pass over asks."""
-
-    def __init__(self, running: RunningTeacher, teacher: Teacher, writer: Writer, answered: set[str]) -> None:
-        """`answered` gets the ids of asks that have an answer."""
-        self._running, self._teacher, self._writer, self._answered = running, teacher, writer, answered
-        self._prompts: dict[str, int] = {}
-        self._sent: set[str] = set()
-        """Asks whose calls are told of."""
-        self._told: dict[str, Call] = {}
-        """Ask -> the call that was answered, until its response comes."""
-        self._unanswered: set[str] = set()
-        """Questions that failed since the last answer."""
-        self._broken: RunError | None = None
-
-    def run(self, asks: Sequence[Ask]) -> None:
-        """Ask; what the teacher raises ends nothing but the ask that it raises it for.
-
-        Raises:
-            RunError: the ledger cannot be written.
-            TeacherError: asking has to stop.
-            _HopelessError: too many in a row failed.
-        """
-        left = {ask.id: ask for ask in asks}
-        for ask in asks:
-            self._prompts[ask.id] = self._teacher.prompt_tokens_at_most(ask.question.question)
-        problem, details = "the teacher gave no response", None
-        try:
-            self._take_all(asks, left)
-        except (_HopelessError, TeacherError):
-            raise
-        except Exception as error:
-            if self._broken is not None:
-                raise self._broken from None
-            problem, details = f"{type(error).__name__}: {_words(error)}", traceback.format_exc()
-        if details is not None and len(left) > 1:
-            # Which of them it was about is not known: halves find it.
-            rest = list(left.values())
-            self.run(rest[: len(rest) // 2])
-            self.run(rest[len(rest) // 2 :])
-            return
-        for ask in left.values():
-            self._fail(ask, problem, details)
-
-    def _take_all(self, asks: Sequence[Ask], left: dict[str, Ask]) -> None:
-        responses = self._running.respond(asks, self._call)
-        try:
-            for ask, response in responses:
-                if left.pop(ask.id, None) is None:
-                    log.warning("traces: a response to %.100r, which was not asked or has one, is left out", ask.id)
-                else:
-                    self._take(ask, response)
-        finally:
-            # Left early, it must stop what is in flight.
-            if (close := getattr(responses, "close", None)) is not None:
-                close()
-
-    def _take(self, ask: Ask, response: Response) -> None:
-        if (problem := _problem(response)) is not None:
-            self._fail(ask, problem, None)
-            return
-        call = self._told.pop(ask.id, None)
-        usage = response.usage if call is None or call.usage is None else call.usage
-        self._add(
-            "answered",
-            ask.id,
-            call=call.number if call is not None else TOLD if ask.id in self._sent else None,
-            usage=_counts(usage),
-            thinking=response.thinking,
-            attempt=response.attempt,
-            finish_reason=response.finish_reason,
-            raw_finish_reason=_text_or_none(response.raw_finish_reason),
-            model_version=_text_or_none(response.model_version),
-        )
-        self._answered.add(ask.id)
-        self._unanswered.clear()
-
-    def _fail(self, ask: Ask, reason: str, details: str | None) -> None:
-        if (call := self._told.pop(ask.id, None)) is not None:
-            self._add_call(dataclasses.replace(call, outcome="failed", reason=reason))
-        self._add("unanswered", ask.id, reason=reason, details=details)
-        self._unanswered.add(ask.question.id)
-        if len(self._unanswered) >= self._teacher.hopeless_after:
-            raise _HopelessError
-
-    def _call(self, call: Call) -> None:
-        """What the teacher tells its calls to; in any thread."""
-        if call.outcome == "sent":
-            self._sent.add(call.request_id)
-            self._add_call(call, prompt=self._prompts.get(call.request_id, 0))
-        elif call.outcome == "answered":
-            # Written together with the response, as one line: killed in between, the call is a lost one.
-            if (former := self._told.pop(call.request_id, None)) is not None:
-                self._add_call(dataclasses.replace(former, outcome="retried", reason="another call followed"))
-            self._told[call.request_id] = call
-        elif call.key is not None:
-            self._add_call(call, prompt=self._prompts.get(call.request_id, 0))
-        else:
-            self._add_call(call)
-
-    def _add_call(self, call: Call, **fields: object) -> None:
-        try:
-            self._writer.call(dataclasses.replace(call, reason=_text_or_none(call.reason)), **fields)
-        except RunError as error:
-            self._broken = error
-            raise
-
-    def _add(self, event: str, ask: str, **fields: object) -> None:
-        try:
-            self._writer.add(event, ask, **fields)
-        except RunError as error:
-            self._broken = error
-            raise
+    allowed, held_back = allowance(teacher), len(wanted)
+    if allowed is None or allowed.after(ledger.tally(closed=True)).calls():
+        held_back = _run(asks, wanted, teacher, ledger, seed, what, allowed)
+        ledger.read()
+    if allowed is not None and held_back:
+        answered = sum(ask in ledger.answers for ask in asks.ids())
+        raise exhausted(what, allowed, ledger.tally(closed=True), answered, len(asks.samples))
 
 
 class _Actor:
@@ -235,29 +140,32 @@ class _Actor:
         read: Callable[[pa.Table], list[Ask]],
         folder: Path,
         known: frozenset[str],
+        allowed_each: Allowance | None,
     ) -> None:
         self._teacher, self._seed, self._read = teacher, seed, read
-        self._folder, self._known = folder, known
+        self._folder, self._known, self._allowed_each = folder, known, allowed_each
         self._running: RunningTeacher | None = None
         log_to(folder / LOG)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         import pyarrow as pa
 
-        problem = None
+        problem, held_back = None, 0
         try:
             if self._running is None:
                 self._running = self._teacher.start(self._seed, self._folder / TEACHER)
-            ask_all(self._running, self._teacher, self._read(batch), self._folder, self._known)
-        except TeacherError as error:
-            problem = _words(error)
+            asks = self._read(batch)
+            allowed = None if self._allowed_each is None else self._allowed_each.times(len(asks))
+            held_back = ask_all(self._running, self._teacher, asks, self._folder, self._known, allowed)
+        except RunError as error:
+            problem = in_words(error)
         except Exception as error:
             # A worker's standard error reaches the user's terminal; the way there belongs in a file.
             details = self._folder / "error.txt"
             with contextlib.suppress(OSError):
                 details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-            problem = f"{type(error).__name__}: {_words(error)} (details: {details})"
-        return pa.table({"error": pa.array([problem], type=pa.string())})
+            problem = f"{type(error).__name__}: {in_words(error)} (details: {details})"
+        return pa.table({"error": pa.array([problem], type=pa.string()), "held_back": [held_back]})
 
     def __del__(self) -> None:
         # Ray Data drops its reference when the actor is done; an engine's processes must not outlive it.
@@ -265,90 +173,54 @@ class _Actor:
             self._running.close()
 
 
-def _run(asks: Asks, wanted: Sequence[int], teacher: Teacher, ledger: Ledger, seed: int, what: str) -> None:
+def _run(
+    asks: Asks,
+    wanted: Sequence[int],
+    teacher: Teacher,
+    ledger: Ledger,
+    seed: int,
+    what: str,
+    allowed: Allowance | None,
+) -> int:
+    """Ask; gives how many asks were held back, as they could have cost more than is allowed."""
     import ray
 
-    placement, total = teacher.placement(), len(asks.samples)
-    actors = min(placement.actors, len(wanted))
+    placement = teacher.placement()
+    actors, each = min(placement.actors, len(wanted)), None
+    if allowed is not None:
+        left = allowed.after(ledger.tally(closed=True))
+        # Near the limit one actor asks alone: a share must be enough for a call.
+        actors, each = min(actors, max(1, left.calls() // CALLS_EACH)), left.times(1 / len(wanted))
     # Each actor has its part from the start, and all of it in one call: at the end of a block nothing runs dry.
     parts = [asks.part(wanted[first::actors]) for first in range(actors)]
     ledger.folder.mkdir(parents=True, exist_ok=True)
     known = frozenset(path.name for path in ledger.folder.glob("*.jsonl"))
-    before, began = total - len(wanted), len(ledger.answers)
-    tokens_before = ledger.tally(closed=False).completion_tokens
-
-    def line(seconds: float) -> str:
-        ledger.read()
-        tally, done = ledger.tally(closed=False), before + len(ledger.answers) - began
-        parts = [f"{what}: {done:,} of {total:,} after {seconds:.0f} s"]
-        if done > before:
-            parts.append(f"{(done - before) * 60 / seconds:,.1f} a minute")
-        if tally.completion_tokens > tokens_before:
-            parts.append(f"{(tally.completion_tokens - tokens_before) / seconds:,.0f} tokens/s")
-        if (prices := teacher.price_list) is not None:
-            parts.append(f"{prices.spent(tally):,.2f} {prices.currency} so far")
-        if done > before:
-            parts.append(f"about {(total - done) * seconds / (done - before):,.0f} s left")
-        return ", ".join(parts)
-
+    ids = asks.ids()
+    progress = Progress(ledger, [ids[place] for place in wanted], len(ids), teacher, what)
     options: Mapping[str, object] = {"num_cpus": 1, **placement.options}
-    with quiet_ray_data(), without_lines(RESTARTS), heartbeat(line), relayed(ledger.folder / LOG):
+    with quiet_ray_data(), without_lines(RESTARTS), heartbeat(progress.line), relayed(ledger.folder / LOG):
         results = ray.data.from_arrow(parts).map_batches(
             _Actor,
-            fn_constructor_args=(teacher, seed, asks.read, ledger.folder, known),
+            fn_constructor_args=(teacher, seed, asks.read, ledger.folder, known, each),
             batch_size=None,
             batch_format="pyarrow",
             # One at a time: an actor that starts first must not take the part of another one.
             compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
             **options,
         )
+        problem, held_back = None, 0
         batches = iter(results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
         try:
             # Closed, the iterator stops the actors; left to the garbage collector, they would go on after a failure.
             with contextlib.closing(batches):
-                problem = next((e for batch in batches for e in batch.column("error").to_pylist() if e), None)
+                for row in (row for batch in batches for row in batch.to_pylist()):
+                    held_back += row["held_back"]
+                    if (problem := row["error"]) is not None:
+                        break
         except ray.exceptions.RayError as error:
             problem = f"{type(error).__name__}: {error}"
     if problem is not None:
         raise RunError(
             f"{what}: a worker failed: {problem}; what came is kept in {ledger.folder}, run again to go on from there"
         )
-
-
-def _problem(response: Response) -> str | None:
-    """Why a response is none, or None."""
-    if not isinstance(response, Response):
-        return f"the teacher gave {type(response).__name__} in place of a Response"
-    if response.error is not None:
-        return _words(response.error) or "the teacher gave no reason"
-    for name in ("thinking", "attempt", "finish_reason"):
-        text = getattr(response, name)
-        if not isinstance(text, str):
-            return f"the response's {name} is {type(text).__name__}, not text"
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            return f"the response's {name} cannot be written as UTF-8: {error}"
-    return None
-
-
-def _counts(usage: Usage | None) -> dict[str, int | None] | None:
-    """The counts of a usage that has them; None for anything else."""
-    if not isinstance(usage, Usage):
-        return None
-    counts = dataclasses.asdict(usage)
-    numbers = [value for name, value in counts.items() if value is not None or name != "reasoning_tokens"]
-    return counts if all(type(number) is int and 0 <= number < 2**63 for number in numbers) else None
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None else _words(value)
-
-
-def _words(value: object) -> str:
-    """A value as text that can be written, whatever it is."""
-    try:
-        text = str(value)
-    except Exception:
-        text = type(value).__name__
-    return text.encode(errors="backslashreplace").decode()
+    return held_back

@@ -5,6 +5,7 @@ They differ in their wire format and in what it can say; a mistake in that is fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,12 +24,15 @@ from s1ray.schemas import Question
 from s1ray.traces.bill import Prices
 from s1ray.traces.keys import read_key, refuse_secrets
 from s1ray.traces.language_models import LanguageModelTeacher, RunningModel
+from s1ray.traces.spending import allowance
 from s1ray.traces.teachers import Ask, RunningTeacher
 
 RETRIED_REASONS = ("abort", "error", "insufficient_system_resource")
 """Finish reasons that are the server's fault."""
 UNREADABLE = ("stream", "n", "best_of", "background")
 """Fields of a request that make an answer of another form, or several answers of which one is read."""
+MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""Fields of a request that limit its answer."""
 WITH_VERSION = ("api.openai.com", "api.anthropic.com")
 """Hosts whose API is under `/v1`."""
 
@@ -39,7 +43,7 @@ class EndpointTeacher(LanguageModelTeacher):
     incidental: ClassVar[frozenset[str]] = frozenset(
         {
             *("concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "attempts"),
-            *("retry_finish_reasons", "prices", "api_key_variable", "api_key_file"),
+            *("retry_finish_reasons", "prices", "max_spend", "api_key_variable", "api_key_file"),
         }
     )
 
@@ -74,6 +78,10 @@ class EndpointTeacher(LanguageModelTeacher):
     """Further fields of every request; they win over the others, and an object is merged into theirs."""
     prices: Prices | None = None
     """The provider's, for a million tokens. None: tokens are counted, money is not."""
+    max_spend: float | None = Field(default=None, ge=0)
+    """Money that all starts of a run may cost together, by `prices`. A call counts with the most that it can cost until
+    its answer says what it did; what could exceed the limit is not sent, and the run ends and goes on when the limit is
+    raised. None: no limit."""
 
     @model_validator(mode="before")
     @classmethod
@@ -115,6 +123,28 @@ class EndpointTeacher(LanguageModelTeacher):
         """The configured prices."""
         return self.prices
 
+    @property
+    def max_response_tokens(self) -> int | None:
+        """The configured maximum, or that of `extra_body`, which wins."""
+        named = [self.extra_body[name] for name in MAX_TOKENS if name in self.extra_body]
+        if not named:
+            return self.max_tokens
+        return max((most for most in named if isinstance(most, int)), default=None)
+
+    @property
+    def spending_limit(self) -> float | None:
+        """The configured limit."""
+        return self.max_spend
+
+    @property
+    def tells_before_sending(self) -> bool:
+        """Each HTTP call is."""
+        return True
+
+    def duration(self, requests: int, seconds: float) -> float | None:
+        """By the requests in flight at once, and by those that may be started a minute."""
+        return requests * max(seconds / self.concurrency, 60 / (self.requests_per_minute or math.inf))
+
     def api_key(self) -> str | None:
         """The key, read where the config says. None: none is sent.
 
@@ -133,7 +163,8 @@ class EndpointTeacher(LanguageModelTeacher):
         return (super().sampling(ask, seed) or {}) | {name: value for name, value in further.items() if value}
 
     def check(self) -> None:
-        """Look whether the API key is there."""
+        """Look whether the API key is there, and `max_spend` can be held."""
+        allowance(self)
         self.api_key()
 
     def start(self, seed: int, folder: Path) -> RunningTeacher:

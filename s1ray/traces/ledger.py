@@ -33,13 +33,14 @@ import threading
 import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from s1ray.generation.base import Call, Usage
 from s1ray.runs import RunError
 from s1ray.storage import writing
+from s1ray.traces.tally import ENDINGS, CallCount, Tally
 
 log = logging.getLogger("s1ray")
 
@@ -47,16 +48,13 @@ SYNC_S = 1.0
 """Seconds that a line may be in the operating system's memory alone."""
 CLOSING_S = 60.0
 """Seconds that a killed run's processes may take to end before a new run gives up."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""Errors of a disk that takes nothing more."""
 QUARANTINE = "quarantine"
-ENDINGS = ("answered", "retried", "failed", "lost")
-"""Outcomes of a call."""
-TOLD = 0
-"""In place of a call's number: the answer of a call that has been told as retried or failed, and counted, is kept after
-all, as the last one there was (an aborted response, say)."""
 
 
 class Writer:
-    """Appends events to a new file; may be used from several threads."""
+    """Appends events to a new file, and counts its calls; may be used from several threads."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Open the file, which is locked until this process ends or closes it."""
@@ -66,6 +64,7 @@ class Writer:
         with contextlib.suppress(OSError):  # some storage has no locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._lock, self._problem = threading.Lock(), ""
+        self._calls = CallCount()
         self._dirty, self._closed = threading.Event(), threading.Event()
         self._syncing = threading.Thread(target=self._sync, name="ledger", daemon=True)
         self._syncing.start()
@@ -77,7 +76,8 @@ class Writer:
             RunError: nothing can be written (the disk is full, say); the file ends in a line that is cut short.
         """
         # ASCII: a lone surrogate, which UTF-8 cannot write, must not end the run here.
-        line = json.dumps({"event": event, "id": ask, **fields}, ensure_ascii=True).encode() + b"\n"
+        content = {"event": event, "id": ask, **fields}
+        line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
         with self._lock:
             if self._closed.is_set():
                 raise RunError(f"{self.path}: is closed already")
@@ -88,9 +88,14 @@ class Writer:
                     line = line[written:] if written else b""
             except OSError as error:
                 self._problem = error.strerror or str(error)
-            if self._problem:
-                raise RunError(f"{self.path}: cannot be written: {self._problem}; make room, then run again")
+            self._raise_problem()
+            self._calls.take(content)
         self._dirty.set()
+
+    def tally(self) -> Tally:
+        """Calls and tokens of this file; those that have not ended are counted as lost."""
+        with self._lock:
+            return self._calls.tally(closed=True)
 
     def call(self, call: Call, **fields: object) -> None:
         """Append what happened to a call."""
@@ -101,7 +106,11 @@ class Writer:
         self.add(call.outcome, call.request_id, call=call.number if call.key is None else None, **fields)
 
     def close(self) -> None:
-        """Write everything to the disk and close the file."""
+        """Write everything to the disk and close the file.
+
+        Raises:
+            RunError: something could not be written.
+        """
         with self._lock:
             if self._closed.is_set():
                 return
@@ -109,14 +118,27 @@ class Writer:
         self._dirty.set()
         self._syncing.join()
         os.close(self._file)
+        self._raise_problem()
+
+    def _raise_problem(self) -> None:
+        if self._problem:
+            raise RunError(f"{self.path}: cannot be written: {self._problem}; make room there")
 
     def _sync(self) -> None:
         while not self._closed.is_set():
             self._dirty.wait()
             self._dirty.clear()
-            os.fsync(self._file)
+            self._to_disk()
             self._closed.wait(SYNC_S)
-        os.fsync(self._file)
+        self._to_disk()
+
+    def _to_disk(self) -> None:
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            # Some file systems find out only here that they are full.
+            if error.errno in FULL:
+                self._problem = error.strerror or str(error)
 
 
 class Place(NamedTuple):
@@ -129,50 +151,6 @@ class Place(NamedTuple):
     """In bytes, without the line's end."""
 
 
-@dataclass
-class Tally:
-    """Calls and tokens, summed."""
-
-    sent: int = 0
-    answered: int = 0
-    retried: int = 0
-    failed: int = 0
-    lost: int = 0
-    """Those of killed processes included."""
-    unmetered: int = 0
-    """Answers without a count of tokens."""
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    lost_prompt_tokens: int = 0
-    """Of lost calls, at most."""
-
-    def end(self, outcome: str, usage: Mapping[str, int | None] | None, prompt: int) -> None:
-        """Count a call that has ended.
-
-        Args:
-            outcome: one of `ENDINGS`.
-            usage: the provider's count, as `Usage`'s fields.
-            prompt: tokens of its prompt at most.
-        """
-        setattr(self, outcome, getattr(self, outcome) + 1)
-        if usage is not None:
-            for name in ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens"):
-                setattr(self, name, getattr(self, name) + (usage.get(name) or 0))
-        elif outcome == "answered":
-            self.unmetered += 1
-        if outcome == "lost":
-            self.lost_prompt_tokens += prompt
-
-
-@dataclass
-class _File:
-    position: int = 0
-    open_calls: dict[tuple[str, int | None], int] = field(default_factory=dict)
-    """Calls that were sent and have not ended -> tokens of the prompt at most."""
-
-
 class Ledger:
     """What the files of a folder say so far; `read` reads on.
 
@@ -182,24 +160,36 @@ class Ledger:
         damaged: lines in quarantine.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], ignored: Collection[str] = ()) -> None:
-        """Read nothing yet; files with the names in `ignored` are never read."""
+    def __init__(
+        self, folder: str | os.PathLike[str], ignored: Collection[str] = (), asks: Collection[str] | None = None
+    ) -> None:
+        """Read nothing yet.
+
+        Args:
+            folder: of the files.
+            ignored: names of files that are never read.
+            asks: events of others are not counted. None: all are.
+        """
         self.folder = Path(folder)
         self._ignored = frozenset(ignored)
+        self._asks = asks
         self.answers: dict[str, Place] = {}
         self.failures: dict[str, str] = {}
         self.damaged = 0
-        self._ended = Tally()
-        self._files: dict[str, _File] = {}
-        self._keys: set[str] = set()
-        """Of calls that are counted."""
+        self._calls = CallCount()
+        self._positions: dict[str, int] = {}
+        """File -> bytes that have been read."""
         self._lock = threading.Lock()
 
     def read(self) -> None:
-        """Read what has been appended since the last time."""
+        """Read what has been appended since the last time.
+
+        Raises:
+            RunError: a damaged line cannot be put aside.
+        """
         with self._lock:
             for path in sorted(path for path in self.folder.glob("*.jsonl") if path.name not in self._ignored):
-                self._read(path, self._files.setdefault(path.name, _File()))
+                self._read(path)
 
     def tally(self, *, closed: bool) -> Tally:
         """Calls and tokens so far.
@@ -208,16 +198,12 @@ class Ledger:
             closed: nobody is writing, so that calls which have not ended are lost.
         """
         with self._lock:
-            total = dataclasses.replace(self._ended)
-            for prompt in (prompt for file in self._files.values() for prompt in file.open_calls.values()):
-                if closed:
-                    total.end("lost", None, prompt)
-        return total
+            return self._calls.tally(closed=closed)
 
     def in_flight(self) -> int:
         """Calls that have not ended."""
         with self._lock:
-            return sum(len(file.open_calls) for file in self._files.values())
+            return self._calls.in_flight()
 
     def wait_until_closed(self) -> None:
         """Wait until the processes of an earlier run have ended.
@@ -232,54 +218,43 @@ class Ledger:
                     raise RunError(f"{path}: an earlier run's process still writes there; stop it, then run again")
                 time.sleep(0.2)
 
-    def _read(self, path: Path, file: _File) -> None:
+    def _read(self, path: Path) -> None:
         with path.open("rb") as stream:
-            stream.seek(file.position)
+            position = self._positions.get(path.name, 0)
+            stream.seek(position)
             for line in stream:
                 if not line.endswith(b"\n"):
-                    return
+                    break
                 try:
-                    self._take(json.loads(line), Place(path.name, file.position, len(line) - 1), file)
+                    self._take(json.loads(line), Place(path.name, position, len(line) - 1))
                 except (ValueError, KeyError, TypeError, AttributeError):
-                    self._put_aside(path, file.position, line)
-                file.position += len(line)
+                    self._put_aside(path, position, line)
+                position += len(line)
+                self._positions[path.name] = position
 
-    def _take(self, event: dict[str, Any], place: Place, file: _File) -> None:
-        name, ask, call = event["event"], event["id"], event.get("call")
-        if not isinstance(ask, str):
-            raise ValueError("no id")
-        if name == "sent":
-            prompt = int(event["prompt"])
-            if (ask, call) in file.open_calls:  # numbers begin again when an ask is asked again
-                self._ended.end("lost", None, file.open_calls[ask, call])
-            self._ended.sent += 1
-            file.open_calls[ask, call] = prompt
-        elif name == "unanswered":
-            if ask not in self.answers:
-                self.failures[ask] = str(event["reason"])
-        elif name in ENDINGS:
-            if name == "answered":
-                answer_of(event)
-            if (key := event.get("key")) is not None:
-                if key in self._keys:
-                    return
-                self._keys.add(key)
-            if call is None:
-                self._ended.sent += 1
-            if call != TOLD:
-                prompt = file.open_calls.pop((ask, call), event.get("prompt", 0))
-                self._ended.end(name, event["usage"], prompt)
-            if name == "answered":
-                self.answers.setdefault(ask, place)
-                self.failures.pop(ask, None)
-        else:
-            raise ValueError(f"no such event: {name}")
+    def _take(self, event: dict[str, Any], place: Place) -> None:
+        name, ask = event["event"], event["id"]
+        if not isinstance(ask, str) or name not in ("sent", "unanswered", *ENDINGS):
+            raise ValueError("no such event")
+        if self._asks is not None and ask not in self._asks:
+            return
+        if name == "answered":
+            answer_of(event)
+        self._calls.take(event, place.file)
+        if name == "answered":
+            self.answers.setdefault(ask, place)
+            self.failures.pop(ask, None)
+        elif name == "unanswered" and ask not in self.answers:
+            self.failures[ask] = str(event["reason"])
 
     def _put_aside(self, path: Path, offset: int, line: bytes) -> None:
         self.damaged += 1
         aside = self.folder / QUARANTINE / f"{path.stem}-{offset}.txt"
-        with writing(aside) as temporary:
-            temporary.write_bytes(line)
+        try:
+            with writing(aside) as temporary:
+                temporary.write_bytes(line)
+        except OSError as error:
+            raise RunError(f"{aside}: cannot be written: {error.strerror}; make room there") from None
         log.warning("%s: the line at byte %d is damaged and was copied to %s", path, offset, aside)
 
 
@@ -293,6 +268,8 @@ class Answer:
     raw_finish_reason: str | None
     model_version: str | None
     usage: Usage | None
+    seconds: float | None = None
+    """That the call took. None: not known."""
 
 
 def answer_of(event: Mapping[str, Any]) -> Answer:
@@ -313,6 +290,7 @@ def answer_of(event: Mapping[str, Any]) -> Answer:
         raw_finish_reason=event["raw_finish_reason"],
         model_version=event["model_version"],
         usage=None if usage is None else Usage(**usage),
+        seconds=event.get("seconds"),
     )
 
 

@@ -75,7 +75,7 @@ class RunningTeacher(Protocol):
         Args:
             asks: some of the run's, with different ids.
             calls: may be told of every call to a provider, with the ask's id, when it is sent and when it has ended, in
-                any thread; "answered" before the response is given.
+                any thread; "answered" before the response is given. Where it raises, the call must not be sent.
 
         Raises:
             TeacherError: nothing more may be asked. Of any other exception only the ask that it is raised for fails.
@@ -119,9 +119,26 @@ class Teacher(Config):
         return None
 
     @property
+    def spending_limit(self) -> float | None:
+        """Money, by `price_list`, that all starts of a run may cost together. None: there is no limit."""
+        return None
+
+    @property
+    def tells_before_sending(self) -> bool:
+        """Whether every call is told of before it goes out, so that `spending_limit` can hold it back.
+
+        Where it is not, no more is asked at a time than can be paid for at the most that it can cost.
+        """
+        return False
+
+    @property
     def hopeless_after(self) -> int:
         """Questions in a row without an answer after which an actor stops asking."""
         return HOPELESS
+
+    def duration(self, requests: int, seconds: float) -> float | None:
+        """Seconds that many requests take, where one takes `seconds`. None: it cannot be told from that."""
+        return None
 
     def prompt_tokens_at_most(self, question: str) -> int:
         """Tokens that the prompt for a question can have: no tokenizer makes more of them than there are bytes."""

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 
 from s1ray.generation.base import Call, OnCall, Usage
 from s1ray.runs import RunError
-from s1ray.schemas import Question, question_id
-from s1ray.traces.collect import PASSES, ask_all
+from s1ray.schemas import Question, question_id, to_table
+from s1ray.traces.asking import PASSES, ask_all
+from s1ray.traces.collect import Asks, _Actor, asks_of
 from s1ray.traces.ledger import QUARANTINE, Ledger, Place, Writer, read_answers
 from s1ray.traces.teachers import HOPELESS, Ask, Response, Teacher, TeacherError
+from tests.support.mounts import available, small_disk
 
 TEACHER = Teacher(kind="scripted")
 
@@ -63,7 +65,7 @@ def test_a_killed_run_asks_again_only_for_what_was_in_flight(tmp_path: Path) -> 
     script = f"""
         import time
         from pathlib import Path
-        from s1ray.traces.collect import ask_all
+        from s1ray.traces.asking import ask_all
         from tests.traces.test_collect import TEACHER, Scripted, asks, good
 
         def slowly(ask):
@@ -268,6 +270,36 @@ def test_a_full_disk_ends_the_run_and_is_not_taken_for_the_teachers_fault(
     assert len(read(tmp_path).answers) == 3
 
 
+@pytest.mark.skipif(not available(), reason="needs root, to mount a small file system")
+def test_a_run_goes_on_after_a_full_disk(tmp_path: Path) -> None:
+    def long(ask: Ask) -> Response:
+        return replace(good(ask), thinking="two and two " * 1000)
+
+    with small_disk(tmp_path, mebibytes=1):
+        (filler := tmp_path / "filler").write_bytes(b"x" * (700 << 10))
+        with pytest.raises(RunError, match=r"\.jsonl: cannot be written: No space left on device; make room there"):
+            ask_all(Scripted(long), TEACHER, asks(50), tmp_path / "responses")
+        came = set(read(tmp_path / "responses").answers)
+        assert 10 < len(came) < 50
+        filler.unlink()
+        again = Scripted(long)
+        ask_all(again, TEACHER, asks(50), tmp_path / "responses")
+        assert set(again.asked) == {ask.id for ask in asks(50)} - came
+        ledger = read(tmp_path / "responses")
+        assert (len(ledger.answers), ledger.damaged) == (50, 0)
+
+
+def test_a_disk_that_is_found_full_only_when_it_is_synced_ends_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(RunError, match="No space left on device; make room"):
+        ask_all(Scripted(good), TEACHER, asks(5), tmp_path)
+
+
 class Calling(Scripted):
     """Tells its calls: the first of each ask is of no use, the second is answered; the last ask's never comes."""
 
@@ -346,3 +378,32 @@ def test_answers_are_where_the_ledger_says(tmp_path: Path) -> None:
     first, second = read(tmp_path).answers.values()
     assert first == Place(file.name, 0, file.read_bytes().index(b"\n"))
     assert second.offset == first.length + 1
+
+
+def test_an_actor_says_in_words_what_kept_it_from_asking(tmp_path: Path) -> None:
+    table = to_table([ask.question for ask in asks(3)], Question)
+    part = Asks(table, [(row, 0) for row in range(3)]).part([0, 2])
+
+    def asked(teacher: Teacher, folder: Path) -> tuple[str | None, int]:
+        actor = _Actor(teacher, 0, asks_of, folder, frozenset(), None)
+        (row,) = actor(part).to_pylist()
+        return row["error"], row["held_back"]
+
+    (tmp_path / "a").mkdir()
+    assert asked(Obliging(kind="obliging"), tmp_path / "a") == (None, 0)
+    assert set(read(tmp_path / "a").answers) == {asks(3)[0].id, asks(3)[2].id}
+    (tmp_path / "b").mkdir()
+    problem, _ = asked(Teacher(kind="base"), tmp_path / "b")
+    assert str(problem).startswith("NotImplementedError: Teacher does not implement start (details: ")
+    problem, _ = asked(Stopping(kind="stopping"), tmp_path / "b")
+    assert problem == "nothing more may be asked"
+
+
+class Obliging(Teacher):
+    def start(self, seed: int, folder: Path) -> Scripted:
+        return Scripted(good)
+
+
+class Stopping(Teacher):
+    def start(self, seed: int, folder: Path) -> Scripted:
+        return Scripted(raising(TeacherError("nothing more may be asked")))
