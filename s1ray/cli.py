@@ -9,6 +9,7 @@ laptop do the same thing.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -143,6 +144,27 @@ def add_stage(name: str) -> None:
 stage_apps: dict[str, typer.Typer] = {}
 for _name in STAGES:
     add_stage(_name)
+
+
+@stage_apps["traces"].command("probe")
+def traces_probe(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    questions: Annotated[int, typer.Option("--questions", "-n", min=1, help="How many to ask.")] = 10,
+    address: AddressOption = None,
+    root: RootOption = None,
+) -> None:
+    """Ask a few of the questions for real; tell tokens, money and hours of the whole run, which keeps the answers."""
+    with user_errors():
+        from s1ray.cluster import connected
+        from s1ray.traces.config import TracesConfig
+        from s1ray.traces.probe import probe
+
+        resolved = load_stage_config("traces", config, overrides, root)
+        assert isinstance(resolved, TracesConfig)
+        with connected(address) if address is not None else contextlib.nullcontext():
+            for line in probe(resolved, questions):
+                typer.echo(f"probe: {line}")
 
 
 @stage_apps["train"].command("inspect")
@@ -411,6 +433,12 @@ def user_errors() -> Iterator[None]:
         raise typer.Exit(130) from None
     except S1rayError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(2) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        typer.secho(f"error: {where}the disk is full; make room, then run the same command again", err=True, fg="red")
         raise typer.Exit(2) from None
 
 

@@ -117,6 +117,7 @@ class Run:
         rows: row counts to record, for example {"in": 20000, "out": 1000}.
         drops: rows dropped, by reason.
         figures: anything else worth recording that is not a row (numbers, file names).
+        unfinished: set, it leaves a run that the next start resumes, as one that was killed.
     """
 
     def __init__(
@@ -146,6 +147,7 @@ class Run:
         self.rows: dict[str, int] = {}
         self.drops: dict[str, int] = {}
         self.figures: dict[str, Any] = {}
+        self.unfinished = False
         resolved = config.model_dump(mode="json")
         decisive = without(resolved, config.incidental_fields())
         self._manifest: Manifest = {
@@ -201,7 +203,7 @@ class Run:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            if self.skipped or kind is not None:
+            if self.skipped or self.unfinished or kind is not None:
                 return
             self._manifest["status"] = "complete"
             self._manifest["seconds"] = round(time.time() - self._started, 1)

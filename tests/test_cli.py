@@ -77,6 +77,15 @@ def test_a_users_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.output) == (2, "error: rows.parquet: row 3 has no question\n")
 
 
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = fails_with(OSError(28, "No space left on device", "runs/x/traces.parquet"), monkeypatch)
+    assert result.exit_code == 2
+    assert result.output == (
+        "error: runs/x/traces.parquet: the disk is full; make room, then run the same command again\n"
+    )
+    assert isinstance(fails_with(OSError(5, "Input/output error"), monkeypatch).exception, OSError)
+
+
 def test_a_bug_keeps_its_traceback() -> None:
     """Also one whose exception is a ValueError, as those of a user's mistakes are."""
     code = (

@@ -11,10 +11,8 @@ driver holds a piece at a time. Both outputs are sorted by question and sample.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +22,10 @@ from s1ray.grading import check_references
 from s1ray.runs import Run
 from s1ray.schemas import Question, read_table
 from s1ray.stages import Stage
-from s1ray.traces.asks import ASKED
 from s1ray.traces.bill import bill
+from s1ray.traces.collect import ASKED
 from s1ray.traces.config import TracesConfig
+from s1ray.traces.estimate import sampled_line
 from s1ray.traces.ledger import Ledger
 from s1ray.traces.outputs import TRACES, Counts, write_traces
 from s1ray.traces.rounds import Collection
@@ -51,30 +50,21 @@ def plan(config: TracesConfig) -> list[str]:
     if config.judge is not None:
         config.judge.check()
     length_counter(config.tokenizer)
-    questions = _questions(config)
+    questions = read_questions(config)
     lines = [f"{len(questions):,} questions, {config.samples} trace(s) each, by {config.teacher.label}"]
     if config.max_samples is not None:
         lines.append(f"questions without a correct trace are asked up to {config.max_samples} times")
     return [
         *lines,
         *_cost(questions, config),
+        *sampled_line(config, inputs(config), len(questions) * config.samples),
         *_judge_cost(questions, config),
-        *(f"warning: {name} has no effect, as {why}" for name, why in _without_effect(questions, config)),
+        *([_NO_CHOICE] if config.per_question != "all" and (config.max_samples or config.samples) == 1 else []),
         f"output: {Path(config.output) / TRACES}",
     ]
 
 
-def _without_effect(questions: pa.Table, config: TracesConfig) -> Iterator[tuple[str, str]]:
-    """Options that change nothing, and why."""
-    with_reference = sum(bool(answer and answer.strip()) for answer in questions.column("answer").to_pylist())
-    if config.per_question != "all" and (config.max_samples or config.samples) == 1:
-        yield "per_question", "a question has one trace"
-    if config.majority_answers and with_reference == len(questions):
-        yield "majority_answers", "every question has a reference answer"
-    if not with_reference:
-        for name, value in (("max_samples", config.max_samples), ("judge", config.judge)):
-            if value is not None:
-                yield name, "no question has a reference answer"
+_NO_CHOICE = "warning: per_question has no effect, as a question has one trace"
 
 
 def _cost(questions: pa.Table, config: TracesConfig) -> list[str]:
@@ -87,7 +77,7 @@ def _cost(questions: pa.Table, config: TracesConfig) -> list[str]:
         prompts = sum(
             config.teacher.prompt_tokens_at_most(text) * times for text, times in zip(texts, asks, strict=True)
         )
-        money = prices.money(prompts, 0, sum(asks) * tokens)
+        money = prices.money_at_most(prompts, sum(asks) * tokens)
         lines.append(f"at most {money:,.2f} {prices.currency}, and more for calls that have to be repeated")
     return lines
 
@@ -126,13 +116,11 @@ def work(config: TracesConfig, run: Run) -> None:
     """
     from s1ray.cluster import connected
 
-    collection = Collection(_questions(config), config, run.path)
+    collection = Collection(read_questions(config), config, run.path)
     with connected():
         collection.collect()
         log.info("traces: counting tokens, grading and keeping")
-        # Closed, it stops the workers; left to the garbage collector, they would go on after a failure.
-        with contextlib.closing(collection.finished()) as finished:
-            counts = write_traces(finished, run.path)
+        counts = write_traces(collection.finished(), run.path)
     run.drops = dict(sorted(counts.drops.items()))
     run.rows = {"in": len(collection.questions), "asked": sum(collection.asked), "out": counts.kept}
     figures = counts.figures() | _options_figures(collection, counts)
@@ -160,7 +148,7 @@ def _bill(ledger: Ledger, teacher: Teacher) -> dict[str, Any]:
     return bill(ledger.tally(closed=True), teacher.price_list, teacher.max_response_tokens)
 
 
-def _questions(config: TracesConfig) -> pa.Table:
+def read_questions(config: TracesConfig) -> pa.Table:
     """The questions, as far as they are asked and graded with, sorted by id.
 
     Raises:
