@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import textwrap
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 
-from s1ray.schemas import Question, Trace, question_id, read_table, to_table, write_table
+from s1ray.schemas import Trace, read_table
+from tests.support.trace_runs import command, environment, write_questions
 
 pytestmark = [pytest.mark.end_to_end]
 
@@ -70,8 +68,7 @@ def asked(notes: Path) -> Counter[str]:
 def test_a_killed_run_of_actors_goes_on_where_it_was(tmp_path: Path) -> None:
     (tmp_path / "slow_teacher.py").write_text(textwrap.dedent(TEACHER))
     (notes := tmp_path / "notes").mkdir()
-    rows = [Question(id=question_id(f"{n}?"), question=f"{n}?", answer=str(n), domain="d") for n in range(COUNT)]
-    write_table(to_table(rows, Question), tmp_path / "questions.parquet")
+    write_questions(tmp_path / "questions.parquet", {f"{n}?": str(n) for n in range(COUNT)})
     config = {
         "output": str(tmp_path / "run"),
         "questions": str(tmp_path / "questions.parquet"),
@@ -79,18 +76,8 @@ def test_a_killed_run_of_actors_goes_on_where_it_was(tmp_path: Path) -> None:
         "teacher": {"kind": "slow_teacher:Slow", "notes": str(notes), "seconds": 0.1},
         "shard_rows": 64,
     }
-    (tmp_path / "traces.yaml").write_text(yaml.safe_dump(config))
-    command = [
-        sys.executable,
-        "-c",
-        "from s1ray.cli import app; app()",
-        "traces",
-        "--config",
-        str(tmp_path / "traces.yaml"),
-    ]
-    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": paths}
-    first = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    line = command(config, tmp_path)
+    first = subprocess.Popen(line, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 120
     while sum(asked(notes).values()) < 30:
         assert first.poll() is None, first.communicate()[1]
@@ -98,8 +85,8 @@ def test_a_killed_run_of_actors_goes_on_where_it_was(tmp_path: Path) -> None:
         time.sleep(0.1)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    faster = [*command, "--set", "teacher.seconds=0.005"]
-    second = subprocess.run(faster, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    faster = [*line, "--set", "teacher.seconds=0.005"]
+    second = subprocess.run(faster, env=environment(tmp_path), capture_output=True, text=True, timeout=240, check=False)
     assert second.returncode == 0, second.stderr
     assert "are there already" in second.stderr
     traces = read_table(tmp_path / "run" / "traces.parquet", Trace)
