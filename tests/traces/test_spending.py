@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from s1ray.traces.spending import Allowance, SpendingError, allowance, exhausted
 from s1ray.traces.tally import Tally
 from s1ray.traces.teachers import Ask, Response, Teacher
 from tests.traces.test_collect import asks
+from tests.traces.test_teachers import with_transport
 
 PRICES = Prices(prompt=0, completion=1_000_000)
 """One a token."""
@@ -195,6 +198,47 @@ def test_a_teacher_whose_calls_can_cost_anything_is_refused() -> None:
         api(max_spend=3).check()
     with pytest.raises(ConfigError, match=r"max_spend: .* give its max_tokens"):
         api(prices=prices, max_spend=3, max_tokens=None).check()
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({"max_tokens": 10}, 10),
+        ({"max_tokens": 10, "extra_body": {"max_completion_tokens": 70}}, 70),
+        ({"max_tokens": 10, "extra_body": {"max_tokens": None}}, None),
+    ],
+)
+def test_what_the_further_fields_say_of_the_maximum_wins(fields: dict[str, JsonValue], most: int | None) -> None:
+    assert api(**fields).max_response_tokens == most
+
+
+@pytest.mark.parametrize("answers", [itertools.cycle([200]), itertools.cycle([200, 500])], ids=["good", "faulty"])
+def test_no_http_call_is_made_that_could_exceed_the_limit(
+    answers: Iterator[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came = Counter[int]()
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        status = next(answers)
+        came[status] += 1
+        # The prompt costs nothing, the answer's token 1.
+        choice = {"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}
+        body = {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
+        return httpx.Response(status, json=body if status == 200 else {}, headers={"retry-after": "0"})
+
+    monkeypatch.setattr("s1ray.generation.transport.FIRST_PAUSE", 0.001)
+    transport = httpx.MockTransport(handler)
+    monkeypatch.setattr("s1ray.generation.http.HTTPGenerator", with_transport(transport))
+    prices: JsonValue = {"prompt": 0, "completion": 1_000_000}
+    teacher = api(prices=prices, max_spend=40, max_tokens=MOST, concurrency=4, attempts=9)
+    running = teacher.start(0, tmp_path)
+    held_back = ask_all(running, teacher, asks(100), tmp_path, allowance=allowance(teacher))
+    running.close()
+    assert came[200] == 31, "another answer could make 41"
+    assert held_back == 100 - 31
+    tally = read(tmp_path).tally(closed=True)
+    assert (tally.sent, tally.answered, tally.lost) == (came.total(), 31, 0)
+    assert not read(tmp_path).failures
 
 
 def test_the_limit_can_be_raised_in_the_same_run_folder() -> None:
