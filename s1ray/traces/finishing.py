@@ -1,36 +1,26 @@
-"""From the answers of a block of questions to finished traces: counted, graded, and kept or dropped.
-
-A block holds whole questions, so that what depends on all attempts at one (majority answers, `per_question`) is decided
-within it, wherever it is worked on.
-"""
+"""From the attempts at some questions to finished traces: counted, graded, and kept or dropped."""
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import InputError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import Grade, extract_answer, find_grader, kind_of
 from s1ray.grading.extraction import choice_letter
-from s1ray.schemas import Question, Trace, arrow_schema
+from s1ray.schemas import Question, Trace
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.judging import UNCLEAR, Judgements, Step, settle
 from s1ray.traces.keeping import Majority, chosen, drop_reason, majority
-from s1ray.traces.ledger import Answer, Place, read_answers
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from s1ray.traces.ledger import Answer
 
 REFERENCE, MAJORITY = "reference", "majority"
 """What `Trace.answer_source` says, or begins with."""
 BY_MAJORITY = "by majority answer"
 """Ends `graded_by` where the answer that a trace was graded against is the attempts' own."""
-
 JUDGED = (None, "wrong", "ungraded")
 """Reasons with which the judge is asked: its verdict does not change the others."""
 
@@ -124,8 +114,10 @@ def _majority(question: Question, attempts: Sequence[Attempt]) -> Majority | Non
 
 
 def _final_answer(text: str, kind: str | None) -> str | None:
+    """The answer that a text states. None: there is none."""
     extraction = extract_answer(text, kind)
-    if extraction is None:
+    if extraction is None or extraction.how == "last_line":
+        # A guess: attempts that all end in the same pleasantry do not agree on an answer.
         return None
     return choice_letter(extraction.value) if kind == "choice" else extraction.value
 
@@ -185,98 +177,3 @@ def _trace(
         cached_tokens=None if usage is None else usage.cached_tokens,
         completion_tokens=None if usage is None else usage.completion_tokens,
     )
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Of the ledgers."""
-
-    responses: Path
-    judgements: Path
-
-
-@dataclass(frozen=True)
-class FinishBlock:
-    """For Ray Data: from a block (`blocks.block_of`) to rows of Trace with `error` and `reason`."""
-
-    folders: Folders
-    config: TracesConfig
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Finish a block."""
-        import pyarrow as pa
-
-        finished = finish(read_block(rows, self.folders), self.config)
-        records = [vars(each.trace) | {"error": each.error, "reason": each.reason} for one in finished for each in one]
-        return pa.Table.from_pylist(records, schema=finished_schema())
-
-
-@dataclass(frozen=True)
-class ExamineBlock:
-    """For Ray Data: from a block to what decides which asks come next, without the texts.
-
-    The columns are `row` (of the question), `sample`, `usable` (correct, and not dropped by itself) and `step` (what
-    the judge must be asked).
-    """
-
-    folders: Folders
-    config: TracesConfig
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        """Examine a block."""
-        import pyarrow as pa
-
-        # What one trace is dropped for in favour of another says nothing about it.
-        config = self.config.model_copy(update={"per_question": "all"})
-        finished = finish(read_block(rows, self.folders), config)
-        numbers = rows.column("row").to_pylist()
-        records = [
-            {
-                "row": row,
-                "sample": each.trace.sample,
-                "usable": each.trace.correct is True and each.reason is None,
-                "step": each.step,
-            }
-            for row, one in zip(numbers, finished, strict=True)
-            for each in one
-        ]
-        types = {"row": pa.int64(), "sample": pa.int64(), "usable": pa.bool_(), "step": pa.int64()}
-        return pa.Table.from_pylist(records, schema=pa.schema(types))
-
-
-def read_block(rows: pa.Table, folders: Folders) -> list[tuple[Question, list[Attempt]]]:
-    """The questions of a block, and the attempts at them, read from the ledgers."""
-    records = rows.to_pylist()
-    attempts = [attempt for record in records for attempt in record["attempts"]]
-    answers = _reader(folders.responses, [attempt["answer"] for attempt in attempts])
-    stated = _reader(folders.judgements, [attempt["stated"] for attempt in attempts])
-    compared = _reader(folders.judgements, [attempt["compared"] for attempt in attempts])
-    names = [name for name in rows.column_names if name not in ("row", "attempts")]
-    return [
-        (
-            Question(**{name: record[name] for name in names}),
-            [
-                Attempt(each["sample"], answers(), each["error"], Judgements(stated(), compared()))
-                for each in record["attempts"]
-            ],
-        )
-        for record in records
-    ]
-
-
-def _reader(folder: Path, places: Sequence[Mapping[str, Any] | None]) -> Callable[[], Answer | None]:
-    """Gives the answers one after another; None where there is no place."""
-    found = iter(read_answers(folder, [Place(**place) for place in places if place is not None]))
-
-    def each() -> Iterator[Answer | None]:
-        for place in places:
-            yield None if place is None else next(found)
-
-    return functools.partial(next, each())
-
-
-def finished_schema() -> pa.Schema:
-    """Of a finished trace: Trace has no place for what a dropped row needs."""
-    import pyarrow as pa
-
-    return pa.schema([*arrow_schema(Trace), pa.field("error", pa.string()), pa.field("reason", pa.string())])

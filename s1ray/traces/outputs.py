@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from s1ray.runs import RunError
 from s1ray.schemas import Trace, arrow_schema
 from s1ray.storage import writing
-from s1ray.traces.finishing import MAJORITY, REFERENCE, finished_schema
+from s1ray.traces.blocks import finished_schema
+from s1ray.traces.finishing import MAJORITY, REFERENCE
 from s1ray.traces.judging import BY
 
 if TYPE_CHECKING:

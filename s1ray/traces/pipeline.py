@@ -11,8 +11,10 @@ driver holds a piece at a time. Both outputs are sorted by question and sample.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +24,8 @@ from s1ray.grading import check_references
 from s1ray.runs import Run
 from s1ray.schemas import Question, read_table
 from s1ray.stages import Stage
+from s1ray.traces.asks import ASKED
 from s1ray.traces.bill import bill
-from s1ray.traces.collect import ASKED
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.estimate import sampled_line
 from s1ray.traces.ledger import Ledger
@@ -59,12 +61,22 @@ def plan(config: TracesConfig) -> list[str]:
         *_cost(questions, config),
         *sampled_line(config, inputs(config), len(questions) * config.samples),
         *_judge_cost(questions, config),
-        *([_NO_CHOICE] if config.per_question != "all" and (config.max_samples or config.samples) == 1 else []),
+        *(f"warning: {name} has no effect, as {why}" for name, why in _without_effect(questions, config)),
         f"output: {Path(config.output) / TRACES}",
     ]
 
 
-_NO_CHOICE = "warning: per_question has no effect, as a question has one trace"
+def _without_effect(questions: pa.Table, config: TracesConfig) -> Iterator[tuple[str, str]]:
+    """Options that change nothing, and why."""
+    with_reference = sum(bool(answer and answer.strip()) for answer in questions.column("answer").to_pylist())
+    if config.per_question != "all" and (config.max_samples or config.samples) == 1:
+        yield "per_question", "a question has one trace"
+    if config.majority_answers and with_reference == len(questions):
+        yield "majority_answers", "every question has a reference answer"
+    if not with_reference:
+        for name, value in (("max_samples", config.max_samples), ("judge", config.judge)):
+            if value is not None:
+                yield name, "no question has a reference answer"
 
 
 def _cost(questions: pa.Table, config: TracesConfig) -> list[str]:
@@ -120,7 +132,9 @@ def work(config: TracesConfig, run: Run) -> None:
     with connected():
         collection.collect()
         log.info("traces: counting tokens, grading and keeping")
-        counts = write_traces(collection.finished(), run.path)
+        # Closed, it stops the workers; left to the garbage collector, they would go on after a failure.
+        with contextlib.closing(collection.finished()) as finished:
+            counts = write_traces(finished, run.path)
     run.drops = dict(sorted(counts.drops.items()))
     run.rows = {"in": len(collection.questions), "asked": sum(collection.asked), "out": counts.kept}
     figures = counts.figures() | _options_figures(collection, counts)

@@ -12,7 +12,8 @@ from s1ray.errors import UnreachableError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import find_grader, kind_of
 from s1ray.grading.interval import wilson_interval
-from s1ray.traces.collect import Asks, collect
+from s1ray.traces.asks import Asks
+from s1ray.traces.collect import collect
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.estimate import rounded, run_line
 from s1ray.traces.ledger import Answer, read_answers

@@ -9,22 +9,19 @@ are read where they are needed, in workers.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.errors import S1rayError
 from s1ray.logs import heartbeat
-from s1ray.runs import RunError
-from s1ray.shards import quiet_ray_data
-from s1ray.traces.collect import Asks, collect
+from s1ray.traces.asks import Asks
+from s1ray.traces.blocks import ExamineBlock, FinishBlock, Folders, block_of, in_workers, place_type
+from s1ray.traces.collect import collect
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.finishing import ExamineBlock, FinishBlock, Folders
 from s1ray.traces.judging import COMPARED, STATED, Step, judge_asks
 from s1ray.traces.ledger import Ledger
 
@@ -91,7 +88,7 @@ class Collection:
         """How many attempts the judge was asked about, in all starts of the run."""
         return sum(key.endswith(f"-{STATED}") for key in (*self.judgements.answers, *self.judgements.failures))
 
-    def finished(self) -> Iterator[pa.Table]:
+    def finished(self) -> Generator[pa.Table]:
         """Finished traces in order, in pieces.
 
         Raises:
@@ -183,7 +180,7 @@ class Collection:
             ("attempt", [self.responses.answers[key] for key in keys]),
             ("stated", [self.judgements.answers.get(f"{key}-{STATED}") for key in keys]),
         ):
-            rows = rows.append_column(name, pa.array([place and place._asdict() for place in found], type=_place()))
+            rows = rows.append_column(name, pa.array([place and place._asdict() for place in found], type=place_type()))
         read = functools.partial(judge_asks, responses=self.responses.folder, judgements=self.judgements.folder)
         asks = Asks(rows, list(enumerate(steps.values())), read)
         allowed = int(self.config.max_failed_share * sum(self.asked))
@@ -191,7 +188,7 @@ class Collection:
 
     def _over(
         self, function: Callable[[pa.Table], pa.Table], samples: Sequence[Sample], what: str
-    ) -> Iterator[pa.Table]:
+    ) -> Generator[pa.Table]:
         """What a function makes of the blocks of some samples, a row for each; `what` has happened to them then."""
         done, total = 0, len(samples)
         with heartbeat(lambda seconds: f"traces: {done:,} of {total:,} {what} after {seconds:.0f} s"):
@@ -200,26 +197,17 @@ class Collection:
                 done += len(table)
 
     def _blocks(self, samples: Iterable[Sample]) -> Iterator[pa.Table]:
-        """Blocks of whole questions, with some `shard_rows` of these samples each (in order): a row per question, with
-        `row` (its place) and `attempts` (where the answers are).
-        """
+        """Blocks of questions with these samples, which are in order; some `shard_rows` samples in each."""
         rows: list[int] = []
         attempts: list[list[dict[str, Any]]] = []
         for row, group in groupby(samples, itemgetter(0)):
             rows.append(row)
             attempts.append([self._attempt(sample) for sample in group])
             if sum(map(len, attempts)) >= self.config.shard_rows:
-                yield self._block(rows, attempts)
+                yield block_of(self.questions, rows, attempts)
                 rows, attempts = [], []
         if rows:
-            yield self._block(rows, attempts)
-
-    def _block(self, rows: list[int], attempts: list[list[dict[str, Any]]]) -> pa.Table:
-        import pyarrow as pa
-
-        places = pa.array(rows, type=pa.int64())
-        block = self.questions.take(places).append_column("row", places)
-        return block.append_column("attempts", pa.array(attempts, type=pa.list_(_attempt())))
+            yield block_of(self.questions, rows, attempts)
 
     def _attempt(self, sample: Sample) -> dict[str, Any]:
         key = self._key(sample)
@@ -232,45 +220,3 @@ class Collection:
             "stated": stated and stated._asdict(),
             "compared": compared and compared._asdict(),
         }
-
-
-def in_workers(function: Callable[[pa.Table], pa.Table], blocks: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """What a function makes of blocks, in their order, in pieces of any size.
-
-    Raises:
-        RunError: a worker could not do it, and says what a user can mend.
-    """
-    import ray
-
-    with quiet_ray_data():
-        options = ray.data.DataContext.get_current().execution_options
-        before, options.preserve_order = options.preserve_order, True
-        try:
-            data = ray.data.from_arrow(list(blocks)).map_batches(function, batch_size=None, batch_format="pyarrow")
-            tables = iter(data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
-            with contextlib.closing(tables):
-                yield from tables
-        except ray.exceptions.RayError as error:
-            if isinstance(error.__cause__, S1rayError):
-                raise RunError(f"traces: {error.__cause__}") from error
-            raise
-        finally:
-            options.preserve_order = before
-
-
-def _place() -> pa.DataType:
-    import pyarrow as pa
-
-    return pa.struct([("file", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
-
-
-def _attempt() -> pa.DataType:
-    import pyarrow as pa
-
-    return pa.struct(
-        [
-            ("sample", pa.int64()),
-            ("error", pa.string()),
-            *((name, _place()) for name in ("answer", "stated", "compared")),
-        ]
-    )

@@ -13,11 +13,15 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from s1ray.errors import InputError
+from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, question_id, read_table, to_table, write_table
+from s1ray.traces.blocks import in_workers
 
 pytestmark = [pytest.mark.end_to_end]
 
@@ -90,6 +94,24 @@ ANSWERS = {
     "hard": "SECRET {n}",
 }
 """Kind of question -> its reference answer."""
+
+
+def slowest_first(rows: pa.Table) -> pa.Table:
+    """A block of one row, whose number says how long it takes."""
+    time.sleep(rows.column("n")[0].as_py() / 10)
+    return rows
+
+
+def refused(rows: pa.Table) -> pa.Table:
+    """Whoever calls this can mend it."""
+    raise InputError("no tokenizer is here")
+
+
+def test_blocks_come_back_in_order_and_errors_as_one_sentence(ray_session: None) -> None:
+    blocks = [pa.table({"n": [n]}) for n in range(9, -1, -1)]
+    assert [table.column("n")[0].as_py() for table in in_workers(slowest_first, blocks)] == [*range(9, -1, -1)]
+    with pytest.raises(RunError, match=r"^traces: no tokenizer is here$"):
+        list(in_workers(refused, blocks))
 
 
 def prepare(tmp_path: Path) -> list[str]:

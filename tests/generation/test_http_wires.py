@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -17,63 +13,13 @@ from s1ray.generation.base import Call
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.wires import AnthropicMessages, OpenAIResponses, Wire
 from s1ray.schemas import Completion
-
-MESSAGE = {
-    "type": "message",
-    "model": "claude-1",
-    "content": [{"type": "thinking", "thinking": "two and two", "signature": "s"}, {"type": "text", "text": "4"}],
-    "stop_reason": "end_turn",
-    "usage": {"input_tokens": 9, "output_tokens": 30},
-}
-RESPONSE = {
-    "object": "response",
-    "status": "completed",
-    "error": None,
-    "model": "gpt-1",
-    "output": [
-        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "two and two"}]},
-        {"type": "message", "content": [{"type": "output_text", "text": "4"}]},
-    ],
-    "usage": {"input_tokens": 9, "output_tokens": 30},
-}
-
-
-@dataclass
-class Provider:
-    """Gives its answers (status, headers, body) in order, and keeps what it was asked."""
-
-    answers: list[tuple[int, dict[str, str], Any]]
-    asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
-    url: str = ""
+from tests.support.provider import MESSAGE, RESPONSE, Provider, running_provider
 
 
 @pytest.fixture
 def provider() -> Iterator[Provider]:
-    script = Provider([])
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            script.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}, body))
-            status, headers, answer = script.answers.pop(0)
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            for name, value in (headers | {"content-length": str(len(content))}).items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    script.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield script
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with running_provider() as running:
+        yield running
 
 
 def ask(provider: Provider, wire: Wire, told: list[Call] | None = None, **settings: Any) -> Completion:

@@ -21,7 +21,8 @@ from s1ray.generation.base import Call, OnCall, Usage
 from s1ray.runs import RunError
 from s1ray.schemas import Question, question_id, to_table
 from s1ray.traces.asking import PASSES, ask_all
-from s1ray.traces.collect import Asks, _Actor, asks_of
+from s1ray.traces.asks import Asks, asks_of
+from s1ray.traces.collect import _Actor
 from s1ray.traces.ledger import QUARANTINE, Ledger, Place, Writer, read_answers
 from s1ray.traces.teachers import HOPELESS, Ask, Response, Teacher, TeacherError
 from tests.support.mounts import available, small_disk

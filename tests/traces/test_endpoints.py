@@ -9,12 +9,14 @@ import pytest
 from pydantic import JsonValue
 
 from s1ray.config import ConfigError, validate_config
+from s1ray.generation.base import Call, Usage
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.wires import AnthropicMessages
 from s1ray.schemas import Question
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.endpoints import AnthropicTeacher, EndpointTeacher, ResponsesTeacher
 from s1ray.traces.teachers import Ask
+from tests.support.provider import CHAT, MESSAGE, RESPONSE, running_provider
 
 ASK = Ask(Question(id="q", question="2 + 2?"), 0)
 KINDS: dict[str, dict[str, JsonValue]] = {
@@ -132,6 +134,31 @@ def test_the_config_reaches_the_generator(monkeypatch: pytest.MonkeyPatch) -> No
     assert {name: made[name] for name in settings} == settings
     assert (made["api_key"], made["retried_reasons"]) == ("sk-1", ("length",))
     assert isinstance(made["wire"], AnthropicMessages)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "path"),
+    [
+        ("openai", CHAT, "/v1/chat/completions"),
+        ("anthropic", MESSAGE, "/v1/messages"),
+        ("responses", RESPONSE, "/v1/responses"),
+    ],
+)
+def test_a_teacher_of_each_kind_answers_over_http_and_tells_its_calls(
+    kind: str, answer: dict[str, Any], path: str
+) -> None:
+    told: list[Call] = []
+    with running_provider() as provider:
+        provider.answers = [(200, {}, answer)]
+        running = teacher(kind, base_url=provider.url).start(0, Path("unused"))
+        ((ask, response),) = running.respond([ASK], told.append)
+        running.close()
+    assert [asked[0] for asked in provider.asked] == [path]
+    assert (ask, response.thinking, response.attempt, response.finish_reason) == (ASK, "two and two", "4", "stop")
+    assert response.model_version == answer["model"]
+    assert response.usage == Usage(prompt_tokens=9, completion_tokens=30)
+    assert [(call.request_id, call.outcome) for call in told] == [(ASK.id, "sent"), (ASK.id, "answered")]
+    assert told[1].usage == response.usage
 
 
 def test_the_kinds_are_what_they_are_registered_as() -> None:

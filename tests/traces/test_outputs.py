@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from s1ray.runs import RunError
 from s1ray.schemas import Trace, read_table
-from s1ray.traces.finishing import finished_schema
+from s1ray.traces.blocks import finished_schema
 from s1ray.traces.outputs import GROUP_ROWS, write_traces
 
 COUNT = 700
@@ -61,6 +61,11 @@ def test_every_row_is_in_one_file_in_order_and_counted(tmp_path: Path) -> None:
         "max_thinking_tokens": COUNT - 1,
         "truncated": 0,
     }
+
+
+def test_where_nothing_is_dropped_the_file_has_no_rows(tmp_path: Path) -> None:
+    write_traces([rows([None] * 3)], tmp_path)
+    assert pq.read_table(tmp_path / "dropped.parquet").equals(finished_schema().empty_table())
 
 
 def test_a_run_without_a_trace_writes_nothing(tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ from s1ray.generation.base import request_seed
 from s1ray.grading import Grade
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.traces import pipeline
-from s1ray.traces.collect import ASKED
+from s1ray.traces.asks import ASKED
+from s1ray.traces.blocks import PROBLEM, FinishBlock, Folders, Telling, block_of
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.finishing import Attempt, FinishBlock, Finished, Folders, finish
+from s1ray.traces.finishing import Attempt, Finished, finish
 from s1ray.traces.ledger import Answer, Writer
 from s1ray.traces.pipeline import plan
 from s1ray.traces.rounds import RESPONSES, Collection
@@ -92,6 +93,16 @@ def test_rows_say_how_they_were_sampled_and_what_they_used(student_tokenizer: st
     assert (sampling["temperature"], sampling["seed"]) == (0.7, request_seed(settings.seed, "q-0"))
     assert (failed["thinking"], failed["completion_tokens"]) == ("", None)
     assert (failed["error"], failed["reason"]) == ("503", "request failed")
+
+
+def test_a_worker_without_the_ledger_says_where_it_must_be(student_tokenizer: str, tmp_path: Path) -> None:
+    questions = to_table([question()], Question).select(["id", *ASKED])
+    place = {"file": "1.jsonl", "offset": 0, "length": 1}
+    block = block_of(questions, [0], [[{"sample": 0, "answer": place}]])
+    work = FinishBlock(Folders(tmp_path / "gone", tmp_path), config(tokenizer=student_tokenizer))
+    (problem,) = Telling(work)(block).column(PROBLEM).to_pylist()
+    assert "gone: a worker on" in problem
+    assert problem.endswith("the run folder must be on storage that every node sees")
 
 
 def test_files_of_older_versions_read(tmp_path: Path) -> None:
@@ -190,6 +201,13 @@ def test_attempts_that_are_not_whole_have_no_vote(student_tokenizer: str) -> Non
         assert {(each.trace.answer, each.trace.correct) for each in found} == {(None, None)}
 
 
+def test_a_guess_has_no_vote(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, samples=2, majority_answers=True)
+    texts = ("So it is 4.\n\nI hope this helps!", "It is 5, then.\n\nI hope this helps!")
+    found = finished(settings, *(attempt(sample, text) for sample, text in enumerate(texts)), answer=None)
+    assert [each.trace.answer for each in found] == [None, None]
+
+
 def test_one_trace_a_question_is_chosen_from_those_that_are_left(student_tokenizer: str) -> None:
     long = "two and two " * 3
     attempts = [
@@ -238,12 +256,22 @@ def test_the_plan_says_the_most_that_rounds_and_the_judge_can_take(tmp_path: Pat
     assert "questions without a correct trace are asked up to 16 times" in lines
     assert "at most 18,000 tokens generated" in lines
     assert "judge: j, at most 2 calls for each of 16 attempts, 3,200 tokens generated" in lines
-    (warning,) = [
-        line
-        for line in plan(config(questions=str(path), tokenizer=student_tokenizer, per_question="best"))
-        if "no eff" in line
-    ]
-    assert warning == "warning: per_question has no effect, as a question has one trace"
+
+
+def test_the_plan_warns_of_options_that_change_nothing(tmp_path: Path, student_tokenizer: str) -> None:
+    judge: dict[str, JsonValue] = {"kind": "procedural"}
+    data: dict[str, JsonValue] = {"tokenizer": student_tokenizer, "questions": str(tmp_path / "questions.parquet")}
+
+    def warned(answers: list[str | None], **changes: JsonValue) -> list[str]:
+        rows = [replace(question(f"{n}?"), answer=answer) for n, answer in enumerate(answers)]
+        write_table(to_table(rows, Question), tmp_path / "questions.parquet")
+        return [line.split()[1] for line in plan(config(**data, **changes)) if line.startswith("warning")]
+
+    assert warned(["4"], per_question="best") == ["per_question"]
+    assert warned(["4"], per_question="best", max_samples=2) == []
+    assert warned(["4"], samples=2, majority_answers=True) == ["majority_answers"]
+    assert warned(["4", " "], samples=2, majority_answers=True, judge=judge) == []
+    assert warned([None], max_samples=3, judge=judge) == ["max_samples", "judge"]
 
 
 def test_the_plan_reads_the_questions_and_counts(tmp_path: Path, student_tokenizer: str) -> None:

@@ -15,7 +15,7 @@ from pydantic import JsonValue
 from s1ray.config import ConfigError, validate_config
 from s1ray.schemas import Question, to_table
 from s1ray.traces import rounds
-from s1ray.traces.collect import ASKED, Asks, asks_of
+from s1ray.traces.asks import ASKED, Asks, asks_of
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.judging import STATED
 from s1ray.traces.ledger import Ledger, Writer
