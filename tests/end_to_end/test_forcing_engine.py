@@ -132,8 +132,6 @@ def check(row: Completion, request: GenerationRequest, tokenized: TokenizedForma
     assert row.error is None
     assert request.prompt_ids is not None
     output, budget = list(row.output_ids or ()), request.budget
-    assert (row.prompt_tokens, row.completion_tokens) == (len(request.prompt_ids), len(output))
-    assert 0 <= row.cached_tokens <= row.prompt_tokens
     assert max(output) < tokenized.vocab_size or budget is None
     if budget is None:
         return
@@ -208,7 +206,10 @@ def test_every_response_of_a_real_engine_obeys_its_own_budget(model_folder: str,
     rows, groups = run(config, requests, tokenized)
     assert len(rows) == len(requests)
     for request in requests:
-        check(rows[request.id], request, tokenized)
+        row = rows[request.id]
+        check(row, request, tokenized)
+        assert row.prompt_tokens == len(request.prompt_ids or ()) >= row.cached_tokens >= 0
+        assert row.completion_tokens == len(row.output_ids or ())
         for row in groups.get(request.id, ()):
             check(row, request, tokenized)
     assert any(len({tuple(row.output_ids or ()) for row in group}) == 4 for group in groups.values())
