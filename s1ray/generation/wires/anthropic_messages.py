@@ -47,7 +47,8 @@ FINISH_REASONS = {
 class AnthropicMessages:
     """`/messages`.
 
-    A budget's `max_tokens` is the API's `budget_tokens`, 0 turns thinking off, and "auto" is its adaptive thinking.
+    A budget's `max_tokens` is the API's `budget_tokens`, and 0 turns thinking off. "auto" and an `effort` ask for its
+    adaptive thinking.
     """
 
     def path(self, request: GenerationRequest) -> str:
@@ -125,10 +126,12 @@ def _thinking(request: GenerationRequest, max_tokens: int) -> dict[str, Any] | N
     Raises:
         InputError: it does not take the budget.
     """
-    budget = None if request.budget is None else request.budget.max_tokens
-    if budget is None:
+    if request.budget is None:
         return None
-    if budget == "auto":
+    budget = request.budget.max_tokens
+    if budget is None and request.budget.effort is None:
+        return None
+    if budget is None or budget == "auto":
         # Models from Opus 4.7 on give no text unless they are asked to.
         return {"type": "adaptive", "display": "summarized"}
     if budget == 0:

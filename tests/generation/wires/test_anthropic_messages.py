@@ -85,6 +85,7 @@ def test_system_messages_stand_apart() -> None:
         (ThinkingBudget(max_tokens=31_999), {"type": "enabled", "budget_tokens": 31_999}),
         (ThinkingBudget(max_tokens=0), {"type": "disabled"}),
         (ThinkingBudget(max_tokens="auto"), {"type": "adaptive", "display": "summarized"}),
+        (ThinkingBudget(effort="high"), {"type": "adaptive", "display": "summarized"}),
         (ThinkingBudget(), None),
     ],
 )
