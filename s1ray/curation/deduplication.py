@@ -1,13 +1,11 @@
 """Removing duplicates of earlier questions.
 
-Three rules, the first always on: equal text; equal normal form (ignoring case, spacing and punctuation); and near
-equality: one question only adds words to the other (no number, symbol or single letter), and the Jaccard similarity of
-their word triples reaches a given value. A replaced word makes another problem, however similar the rest is: "the sum
-of 3 and 5" and "of 3 and 7", "arrange the letters of MADAM" and "of RADII".
+Three rules, the first always on: equal text; equal normal form (`text.normal`); and near equality, where one question
+only adds words to the other (`near_duplicates`). Of a group of duplicates, the row that comes first in the sources
+stays. Groups are sets, so neither the order of rows in a batch nor the number of workers matters.
 
-Near-equal pairs are found by MinHash (Broder, 1997) with bands and then checked exactly, so no result depends on a hash
-alone. Of a group of duplicates, the row that comes first in the sources stays. Groups are connected components, so
-neither the order of rows in a batch nor the number of workers matters.
+Rows that look equal while their answers differ are not duplicates: one of the answers is wrong, or the questions differ
+in something that the normal form drops. They all stay, and are listed as conflicts.
 
 s1's code has one more rule, which the paper does not mention: each accepted source joins the benchmarks for the sources
 after it. `cross_source` is that rule, an option; it depends on the order of the sources.
@@ -15,117 +13,67 @@ after it. `cross_source` is that rule, an option; it depends on the order of the
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from s1ray.curation.text import normal_form, numbers, tokens
-
-SHINGLE = 3
-"""Words in a row that near equality compares."""
-BANDS, BAND_ROWS = 16, 4
-"""Pairs of similarity s share a band with probability 1 - (1 - s**4)**16: 0.9998 at 0.8, 0.64 at 0.5."""
-_PRIME = (1 << 61) - 1
-_COEFFICIENTS = np.random.Generator(np.random.PCG64(20250131)).integers(
-    1, 1 << 29, size=(2, BANDS * BAND_ROWS), dtype=np.uint64
-)
+from s1ray.curation.text.blocks import Hashes, text_hash
 
 Keys = npt.NDArray[np.int64]
-"""63-bit hashes."""
+"""64-bit hashes."""
 
 
-def text_key(question: str, *, normalised: bool) -> int:
-    """A 63-bit key that equal questions share."""
-    return _hash(normal_form(question) if normalised else question)
+@dataclass(frozen=True)
+class EqualRows:
+    """Rows whose keys are equal."""
+
+    kept: dict[int, int] = field(default_factory=dict)
+    """Order of each row that repeats another -> order of the row that it repeats, which stays."""
+    conflicts: list[tuple[int, int]] = field(default_factory=list)
+    """Orders of the first row with a key, and of the first row with the same key and another answer; by order."""
 
 
-def bands(question: str) -> Keys:
-    """The MinHash bands of a question, shape (BANDS,). Two questions with an entry in common are candidates.
+def equal_rows(
+    orders: npt.NDArray[np.int64], keys: npt.NDArray[np.int64] | Hashes, answers: Hashes | None = None
+) -> EqualRows:
+    """Rows that repeat an earlier row's key, and rows that would if their answers did not differ.
 
-    The question's numbers enter every band, so questions with different numbers are never candidates.
-    """
-    words = tokens(question)
-    hashes = np.array([_hash(shingle) & 0xFFFFFFFF for shingle in shingles(words)], dtype=np.uint64)
-    signature = ((hashes[:, None] * _COEFFICIENTS[0] + _COEFFICIENTS[1]) % np.uint64(_PRIME)).min(axis=0)
-    salt = "|".join(numbers(words))
-    return np.array(
-        [
-            _hash(f"{band}|{rows.tobytes().hex()}|{salt}")
-            for band, rows in enumerate(signature.reshape(BANDS, BAND_ROWS))
-        ],
-        dtype=np.int64,
-    )
-
-
-def shingles(words: Sequence[str]) -> set[str]:
-    """The word triples of a token list; a shorter list is one shingle."""
-    if len(words) < SHINGLE:
-        return {" ".join(words)}
-    return {" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
-
-
-def near_equal(first: str, second: str, jaccard: float) -> bool:
-    """Whether one question only adds words (no number, symbol or letter), and their triples overlap by `jaccard`."""
-    one, other = tokens(first), tokens(second)
-    added, left_out = Counter(one) - Counter(other), Counter(other) - Counter(one)
-    if (added and left_out) or not all(len(token) > 1 and token.isalpha() for token in added + left_out):
-        return False
-    a, b = shingles(one), shingles(other)
-    return len(a & b) >= jaccard * len(a | b)
-
-
-def same_key(orders: npt.NDArray[np.int64], keys: Keys) -> dict[int, int]:
-    """Rows that repeat an earlier row's key.
+    A row without an answer repeats whatever has its key.
 
     Args:
         orders: position of each row in the sources, unique; shape (N,).
         keys: shape (N,).
-
-    Returns:
-        Order of each repeated row -> order of the first row with its key.
+        answers: keys of the answers, 0 where there is none (`answer_keys`); shape (N,). None: answers do not count.
     """
-    by_key = np.lexsort((orders, keys))
-    orders, keys = orders[by_key], keys[by_key]
-    starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1]))) if len(keys) else np.array([], dtype=int)
-    firsts = np.repeat(orders[starts], np.diff(np.append(starts, len(keys))))
-    repeated = orders != firsts
-    return dict(zip(orders[repeated].tolist(), firsts[repeated].tolist(), strict=True))
+    if not len(orders):
+        return EqualRows()
+    said = np.zeros(len(orders), dtype=np.uint64) if answers is None else answers.copy()
+    order = np.lexsort((orders, keys))
+    starts = np.flatnonzero(np.concatenate(([True], keys[order][1:] != keys[order][:-1])))
+    group = np.empty(len(orders), dtype=np.int64)
+    group[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+    # Rows without an answer count as rows with the first answer of their group.
+    first_answer = np.zeros(len(starts), dtype=np.uint64)
+    answered = order[said[order] != 0][::-1]
+    first_answer[group[answered]] = said[answered]
+    said = np.where(said == 0, first_answer[group], said)
 
-
-def near_duplicates(
-    orders: npt.NDArray[np.int64], questions: Sequence[str], band_rows: Keys, jaccard: float
-) -> dict[int, int]:
-    """Rows that are near-equal to an earlier one, directly or through others.
-
-    Args:
-        orders: position of each row in the sources, unique; shape (N,).
-        questions: their texts.
-        band_rows: their `bands`; shape (N, BANDS).
-        jaccard: similarity at which two questions are duplicates.
-
-    Returns:
-        Order of each such row -> order of the first row of its group.
-    """
-    parent = list(range(len(orders)))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    checked: set[tuple[int, int]] = set()
-    for first, second in _candidates(band_rows):
-        if (first, second) in checked:
-            continue
-        checked.add((first, second))
-        one, other = root(first), root(second)
-        if one != other and near_equal(questions[first], questions[second], jaccard):
-            parent[other if orders[one] < orders[other] else one] = one if orders[one] < orders[other] else other
-    return {int(orders[row]): int(orders[root(row)]) for row in range(len(orders)) if root(row) != row}
+    order = np.lexsort((orders, said, group))
+    firsts = np.flatnonzero(
+        np.concatenate(([True], (np.diff(group[order]) != 0) | (said[order][1:] != said[order][:-1])))
+    )
+    kept = np.repeat(order[firsts], np.diff(np.append(firsts, len(order))))
+    repeated = order != kept
+    first_of_group = orders[np.lexsort((orders, keys))[starts]]
+    heads = order[firsts]
+    conflicts = [
+        (int(first_of_group[group[row]]), int(orders[row]))
+        for row in heads[orders[heads] != first_of_group[group[heads]]]
+    ]
+    copies = dict(zip(orders[order[repeated]].tolist(), orders[kept[repeated]].tolist(), strict=True))
+    return EqualRows(copies, sorted(conflicts))
 
 
 def cross_source(orders: npt.NDArray[np.int64], sources: Sequence[int], grams: Sequence[Keys]) -> set[int]:
@@ -150,23 +98,5 @@ def cross_source(orders: npt.NDArray[np.int64], sources: Sequence[int], grams: S
 
 
 def gram_hashes(grams: Sequence[str]) -> Keys:
-    """63-bit hashes of n-grams."""
-    return np.array([_hash(gram) for gram in grams], dtype=np.int64)
-
-
-def _candidates(band_rows: Keys) -> Iterator[tuple[int, int]]:
-    """Pairs of rows with a band entry in common."""
-    for band in range(band_rows.shape[1] if band_rows.size else 0):
-        column = band_rows[:, band]
-        order = np.argsort(column, kind="stable")
-        ordered = column[order]
-        starts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-        for start, end in zip(starts, np.append(starts[1:], len(ordered)), strict=True):
-            group = order[start:end].tolist()
-            for i, first in enumerate(group):
-                for second in group[i + 1 :]:
-                    yield first, second
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+    """Hashes of n-grams."""
+    return np.array([text_hash(gram) for gram in grams], dtype=np.uint64).view(np.int64)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
-from s1ray.curation.deduplication import bands, gram_hashes, text_key
+from s1ray.curation.deduplication import gram_hashes
+from s1ray.curation.near_duplicates import minhash_bands
 from s1ray.curation.quality import quality_reason
 from s1ray.curation.staging import StagedRow
-from s1ray.curation.text import word_ngrams
+from s1ray.curation.text import TokenBlock, answer_keys, text_keys, word_ngrams
 from s1ray.generation.lengths import length_counter
 from s1ray.logs import heartbeat
 from s1ray.schemas import arrow_schema, to_table
@@ -53,6 +54,8 @@ class Features:
     """Which one."""
     exact_key: int
     normal_key: int
+    answer_key: int
+    """0: no answer."""
     bands: list[int] | None
     """None: near-duplicates are not looked for."""
     grams: list[int] | None
@@ -63,9 +66,14 @@ def row_features(rows: pa.Table, config: CurationConfig, index: BenchmarkIndex) 
     """The `Features` of staged rows; a pure function of each row."""
     staged = [StagedRow(**row) for row in rows.to_pylist()]
     lengths = length_counter(config.length.tokenizer)([row.solution or "" for row in staged])
-    return to_table(
-        [_features(row, length, config, index) for row, length in zip(staged, lengths, strict=True)], Features
-    )
+    questions = [row.question for row in staged]
+    block = TokenBlock.of(questions)
+    keys = (*text_keys(questions, block), answer_keys([row.answer for row in staged]))
+    exact, normal, answers = ([int(key) for key in each.view("int64")] for each in keys)
+    near = config.deduplication.jaccard is not None
+    bands = minhash_bands(questions, block).tolist() if near else [None] * len(staged)
+    made = zip(staged, lengths, exact, normal, answers, bands, strict=True)
+    return to_table([_features(row, config, index, *computed) for row, *computed in made], Features)
 
 
 def compute_features(parts: Sequence[Path], config: CurationConfig, index: BenchmarkIndex) -> pa.Table:
@@ -101,9 +109,18 @@ def _fetched(index: ray.ObjectRef) -> BenchmarkIndex:
     return fetched
 
 
-def _features(row: StagedRow, length: int, config: CurationConfig, index: BenchmarkIndex) -> Features:
+def _features(
+    row: StagedRow,
+    config: CurationConfig,
+    index: BenchmarkIndex,
+    length: int,
+    exact: int,
+    normal: int,
+    answer: int,
+    bands: list[int] | None,
+) -> Features:
     leak, label = index.leak(row.question) or (None, None)
-    near, cross = config.deduplication.jaccard is not None, config.deduplication.cross_source_ngrams
+    cross = config.deduplication.cross_source_ngrams
     return Features(
         order=row.order,
         source_index=row.source_index,
@@ -118,8 +135,9 @@ def _features(row: StagedRow, length: int, config: CurationConfig, index: Benchm
         quality=quality_reason(row, config.quality),
         leak=leak,
         leak_label=label,
-        exact_key=text_key(row.question, normalised=False),
-        normal_key=text_key(row.question, normalised=True),
-        bands=bands(row.question).tolist() if near else None,
+        exact_key=exact,
+        normal_key=normal,
+        answer_key=answer,
+        bands=bands,
         grams=gram_hashes(word_ngrams(row.question, S1_NGRAM)).tolist() if cross else None,
     )

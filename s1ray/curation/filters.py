@@ -6,6 +6,7 @@ Quality comes before duplicates, so that a broken copy never replaces a sound on
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -13,11 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, DeduplicationConfig
-from s1ray.curation.deduplication import cross_source, near_duplicates, same_key
+from s1ray.curation.deduplication import cross_source, equal_rows
 from s1ray.curation.funnel import Funnel
+from s1ray.curation.near_duplicates import near_duplicates
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger("s1ray")
 
 
 def cheap_filters(features: pa.Table, config: CurationConfig, seed: int) -> Funnel:
@@ -73,15 +77,20 @@ def _deduplicate(funnel: Funnel, features: pa.Table, config: DeduplicationConfig
             drops.setdefault(row, (reason, f"kept {ids[kept]}"))
 
     rows, table = alive()
-    mark("same text", same_key(rows, table.column("exact_key").to_numpy()))
+    answers = table.column("answer_key").to_numpy().view(np.uint64)
+    found = [("same text", equal_rows(rows, table.column("exact_key").to_numpy(), answers))]
     if config.normalised:
-        mark("same text but for case, spacing, punctuation", same_key(rows, table.column("normal_key").to_numpy()))
+        found.append(("same text but for spelling", equal_rows(rows, table.column("normal_key").to_numpy(), answers)))
+    for reason, equal in found:
+        mark(reason, equal.kept)
+    for one, other in found[-1][1].conflicts:
+        log.warning("curate: %s and %s look equal and have different answers; both stay", ids[one], ids[other])
     left = np.array([row not in drops for row in rows.tolist()], dtype=bool)
     rows, table = rows[left], table.filter(pa.array(left))
     if config.jaccard is not None and len(rows):
         band_rows = np.array(table.column("bands").to_pylist(), dtype=np.int64)
         questions = table.column("question").to_pylist()
-        mark("near duplicate", near_duplicates(rows, questions, band_rows, config.jaccard))
+        mark("near duplicate", near_duplicates(rows, questions, band_rows, config.jaccard).kept)
     if config.cross_source_ngrams:
         grams = [np.array(row, dtype=np.int64) for row in table.column("grams").to_pylist()]
         shared = cross_source(rows, table.column("source_index").to_pylist(), grams)

@@ -1,27 +1,11 @@
 import random
-from collections.abc import Sequence
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.curation.deduplication import (
-    bands,
-    cross_source,
-    gram_hashes,
-    near_duplicates,
-    near_equal,
-    same_key,
-    text_key,
-)
-from s1ray.curation.text import normal_form, word_ngrams
-
-SENTENCE = "A train leaves the old station at noon and travels 40 miles in 2 hours before it stops to take on water"
-
-
-def near(questions: Sequence[str], orders: Sequence[int] | None = None, jaccard: float = 0.8) -> dict[int, int]:
-    positions = np.array(range(len(questions)) if orders is None else orders)
-    return near_duplicates(positions, questions, np.stack([bands(question) for question in questions]), jaccard)
+from s1ray.curation.deduplication import cross_source, equal_rows, gram_hashes
+from s1ray.curation.text import answer_keys, text_keys, word_ngrams
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 999))
@@ -30,50 +14,43 @@ def test_the_first_row_of_a_key_stays_whatever_the_order(keys: list[int], seed: 
     shuffled = orders.copy()
     random.Random(seed).shuffle(shuffled)
     expected = {i: keys.index(key) for i, key in enumerate(keys) if keys.index(key) != i}
-    assert same_key(np.array(shuffled), np.array([keys[i] for i in shuffled], dtype=np.int64)) == expected
+    equal = equal_rows(np.array(shuffled), np.array([keys[i] for i in shuffled], dtype=np.int64))
+    assert equal.kept == expected
+    assert equal.conflicts == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=14), st.integers(0, 999))
+def test_rows_with_other_answers_stay_and_are_listed(rows: list[tuple[int, int]], seed: int) -> None:
+    kept, conflicts = {}, []
+    for key in {key for key, _ in rows}:
+        group = [(order, answer) for order, (each, answer) in enumerate(rows) if each == key]
+        known = next((answer for _, answer in group if answer), 0)
+        first: dict[int, int] = {}
+        for order, answer in group:
+            kept_row = first.setdefault(answer or known, order)
+            if kept_row != order:
+                kept[order] = kept_row
+        conflicts += [(group[0][0], order) for order in first.values() if order != group[0][0]]
+    shuffled = list(range(len(rows)))
+    random.Random(seed).shuffle(shuffled)
+    keys = np.array([rows[i][0] for i in shuffled], dtype=np.int64)
+    equal = equal_rows(np.array(shuffled), keys, np.array([rows[i][1] for i in shuffled], dtype=np.uint64))
+    assert equal.kept == kept
+    assert equal.conflicts == sorted(conflicts)
 
 
 def test_no_rows_have_no_duplicates() -> None:
-    assert same_key(np.array([], dtype=np.int64), np.array([], dtype=np.int64)) == {}
+    equal = equal_rows(np.array([], dtype=np.int64), np.array([], dtype=np.int64))
+    assert (equal.kept, equal.conflicts) == ({}, [])
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(st.integers(0, 3), min_size=2, max_size=12), st.integers(0, 999))
-def test_near_duplicates_are_found_whatever_the_order(variants: list[int], seed: int) -> None:
-    texts = [SENTENCE, f"Please: {SENTENCE}", SENTENCE.replace("40", "50"), SENTENCE.replace("train", "ship")]
-    questions = [texts[variant] for variant in variants]
-    expected = near(questions)
-    shuffled = list(range(len(questions)))
-    random.Random(seed).shuffle(shuffled)
-    assert near([questions[i] for i in shuffled], shuffled) == expected
-
-
-def test_another_number_or_word_makes_another_question() -> None:
-    for changed in (
-        SENTENCE.replace("40", "50"),
-        SENTENCE.replace("train", "ship"),
-        SENTENCE + " or 3",
-        f"{SENTENCE} + x",
-    ):
-        assert near([SENTENCE, changed]) == {}
-        assert not near_equal(SENTENCE, changed, 0.1)
-
-
-def test_a_few_words_more_make_no_other_question() -> None:
-    assert near([SENTENCE, f"Please: {SENTENCE}", "Something else altogether with 40 and 2"]) == {1: 0}
-
-
-def test_groups_keep_their_first_row() -> None:
-    chain = [SENTENCE, f"Now {SENTENCE}", f"Right Now {SENTENCE}"]
-    assert near(chain, jaccard=0.85) == {1: 0, 2: 0}
-
-
-def test_normal_forms() -> None:
-    same = ["What is  3+4 ?", "what is 3 + 4", "WHAT IS $3 + 4$.", "What is \\[3+4\\]"]
-    assert len({text_key(text, normalised=True) for text in same}) == 1
-    assert len({text_key(text, normalised=False) for text in same}) == 4
-    for one, other in (("5,3", "53"), ("1 23", "12 3"), ("x - 1", "x + 1"), ("x_1", "x1y"), ("2.5", "25")):
-        assert normal_form(one) != normal_form(other)
+def test_keys_of_texts_and_answers() -> None:
+    exact, normal = text_keys(["What is $3+4$?", "what is 3 + 4", "What is 3-4?", ""])
+    assert len(set(exact.tolist())) == 4
+    assert normal[0] == normal[1] != normal[2]
+    answers = answer_keys(["$\\frac{1}{2}$", "1/2", "1/3", None, ""])
+    assert answers[0] == answers[1] != answers[2]
+    assert answers[3:].tolist() == [0, 0]
 
 
 def test_later_sources_lose_what_earlier_ones_have() -> None:

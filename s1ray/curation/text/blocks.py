@@ -1,0 +1,146 @@
+"""Texts of a block as arrays of hashes, so that what is said of every row costs no Python loop over its tokens.
+
+A token's hash is 64 bits of BLAKE2b of the token in lower case. Its two lowest bits say what kind of token it is, so
+that numbers and words can be told apart in arrays: `NUMBER`, `WORD` (two letters or more), or neither.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from s1ray.curation.text.normal import tokens
+
+Hashes = npt.NDArray[np.uint64]
+Places = npt.NDArray[np.int64]
+
+KIND, WORD, NUMBER = np.uint64(3), np.uint64(1), np.uint64(2)
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_SHIFT = np.uint64(32)
+_CACHE_SIZE = 1 << 19
+
+
+def text_hash(text: str) -> int:
+    """64 bits of BLAKE2b; lone surrogates have bytes of their own."""
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
+
+
+class TokenHashes(dict[str, int]):
+    """Hashes of tokens, kept; bounded in memory."""
+
+    def __missing__(self, token: str) -> int:
+        kind = NUMBER if token[0].isdigit() else WORD if len(token) > 1 and token.isalpha() else 0
+        value = text_hash(token.lower()) & ~3 | int(kind)
+        if len(self) >= _CACHE_SIZE:
+            self.clear()
+        self[token] = value
+        return value
+
+
+_HASHES = TokenHashes()
+
+
+@dataclass(frozen=True)
+class TokenBlock:
+    """The tokens of texts, one text after another."""
+
+    hashes: Hashes
+    """Of all tokens, case ignored; shape (T,)."""
+    starts: Places
+    """Where each text begins, and the end; shape (N + 1,)."""
+    forms: Sequence[str]
+    """The texts in normal form, case kept; N of them."""
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> TokenBlock:
+        """The block of some texts."""
+        lists = [tokens(text) for text in texts]
+        return cls(*flat_hashes(lists, _HASHES), [" ".join(each) for each in lists])
+
+    def __len__(self) -> int:
+        return len(self.forms)
+
+    def words(self, row: int) -> list[str]:
+        """The tokens of a text, in lower case."""
+        return self.forms[row].lower().split()
+
+
+def flat_hashes(lists: Sequence[Sequence[str]], hashes: dict[str, int]) -> tuple[Hashes, Places]:
+    """The hashes of the words of several texts, one after another, and where each text begins, with the end."""
+    starts = np.zeros(len(lists) + 1, dtype=np.int64)
+    np.cumsum([len(each) for each in lists], out=starts[1:])
+    flat = np.fromiter(map(hashes.__getitem__, chain.from_iterable(lists)), dtype=np.uint64, count=int(starts[-1]))
+    return flat, starts
+
+
+def rows_of(starts: Places) -> Places:
+    """The row of each token."""
+    return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+
+
+def ngrams(hashes: Hashes, starts: Places, n: int) -> tuple[Hashes, Places]:
+    """Hashes of all runs of `n` tokens within a row, and the place of each run's first token."""
+    count = len(hashes) - n + 1
+    if count <= 0:
+        return np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.int64)
+    rows = rows_of(starts)
+    places = np.flatnonzero(rows[:count] == rows[n - 1 :])
+    total = hashes[:count].copy()
+    for offset in range(1, n):
+        total *= _FACTOR
+        total += hashes[offset : offset + count]
+    return mixed(total[places]), places
+
+
+def mixed(values: Hashes) -> Hashes:
+    """The same values with their bits spread (a multiplication keeps low bits low)."""
+    values = values ^ (values >> _SHIFT)
+    values = values * _FACTOR
+    return values ^ (values >> _SHIFT)
+
+
+def row_sums(values: Hashes, starts: Places) -> Hashes:
+    """The sum of each row's values, modulo 2**64."""
+    sums = np.zeros(len(values) + 1, dtype=np.uint64)
+    np.cumsum(values, out=sums[1:])
+    return sums[starts[1:]] - sums[starts[:-1]]
+
+
+def sequence_keys(hashes: Hashes, starts: Places, chosen: npt.NDArray[np.bool_]) -> Hashes:
+    """A key of the chosen tokens of each row, in order.
+
+    Args:
+        hashes: of tokens; shape (T,).
+        starts: of rows; shape (N + 1,).
+        chosen: which tokens count; shape (T,).
+    """
+    before = np.zeros(len(hashes) + 1, dtype=np.uint64)
+    np.cumsum(chosen, out=before[1:])
+    number = before[:-1] - np.repeat(before[starts[:-1]], np.diff(starts))
+    return mixed(row_sums(np.where(chosen, mixed(hashes + number * _FACTOR), np.uint64(0)), starts))
+
+
+def text_keys(questions: Sequence[str], block: TokenBlock | None = None) -> tuple[Hashes, Hashes]:
+    """Keys of texts to the letter, and in normal form.
+
+    Args:
+        questions: N texts.
+        block: theirs, where it is there.
+
+    Returns:
+        Two arrays of shape (N,).
+    """
+    forms = (block or TokenBlock.of(questions)).forms
+    exact = np.fromiter(map(text_hash, questions), dtype=np.uint64, count=len(questions))
+    return exact, np.fromiter(map(text_hash, forms), dtype=np.uint64, count=len(forms))
+
+
+def answer_keys(answers: Sequence[str | None]) -> Hashes:
+    """Keys of answers in normal form, shape (N,); 0 where there is none."""
+    forms = [" ".join(tokens(answer)) if answer else "" for answer in answers]
+    return np.fromiter((text_hash(form) if form else 0 for form in forms), dtype=np.uint64, count=len(forms))
