@@ -69,7 +69,8 @@ meaning, however they are written. Do not judge whether they are right.
 ## Your response
 End with one line that has only "Yes" (they say the same) or "No" (they do not)."""
 
-_FINAL = re.compile(r"^\W*final answer\W*?:[*_\s]*(.*)\Z", re.IGNORECASE | re.MULTILINE | re.DOTALL)
+_FINAL = re.compile(r"\W*final answer\W*?:[*_\s]*(.*)", re.IGNORECASE)
+"""A line that states an answer; the answer may be on a later one."""
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,8 @@ def stated_answer(answer: Answer) -> str | None:
     start = max((match.start() for match in re.finditer("final answer", text, re.IGNORECASE)), default=None)
     if answer.finish_reason != "stop" or start is None:
         return None
-    found = _FINAL.search(text, text.rfind("\n", 0, start) + 1)
-    lines = found[1].strip().splitlines() if found else []
-    stated = lines[0].strip(' *"') if lines else ""
+    found = _FINAL.match(text, text.rfind("\n", 0, start) + 1)
+    stated = found[1].strip(' *"\t\r') if found else ""
     return None if not stated or stated.strip("().").lower() == _NOT_STATED else stated
 
 

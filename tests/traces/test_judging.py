@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s1ray.grading import Grade, grade
 from s1ray.traces.judging import (
@@ -68,6 +71,21 @@ def test_the_stated_answer_stands_after_its_label(text: str, stated: str | None)
 def test_only_a_clear_yes_or_no_counts(text: str, same: bool | None) -> None:
     assert said_same(said(text)) is same
     assert said_same(said(text, "length")) is None
+
+
+@given(st.text(st.sampled_from('final answer:*\n"YESno. NT4'), max_size=60) | st.text())
+def test_any_words_of_a_judge_can_be_read(text: str) -> None:
+    stated = stated_answer(said(text))
+    assert stated is None or (stated.strip() and "\n" not in stated and stated in text)
+    assert said_same(said(text)) in (True, False, None)
+
+
+def test_long_words_of_a_judge_are_read_in_no_time() -> None:
+    began = time.process_time()
+    for tail in ("\n" * 200_000, "*" * 200_000, " :" * 100_000):
+        assert stated_answer(said("The final answer" + tail)) is None
+        stated_answer(said(tail + "Final Answer:" + tail))
+    assert time.process_time() - began < 2
 
 
 RULES = Grade("unparsable", None, "no answer")
