@@ -172,24 +172,24 @@ class Transport:
 
     async def _call(
         self, url: str, body: bytes | None, read: Callable[[Mapping[str, Any]], T] | None
-    ) -> _Answer[T] | _Problem:
+    ) -> _Answer[T] | Problem:
         """One call, and what came of it."""
         try:
             status, headers, content = await self._exchange(url, body)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return _Problem(f"{type(error).__name__}: {error}")
+            return Problem(f"{type(error).__name__}: {error}")
         except (httpx.TimeoutException, TimeoutError):
-            return _Problem(f"no answer within {self._timeout:g} s", lost=True)
+            return Problem(f"no answer within {self._timeout:g} s", lost=True)
         except httpx.DecodingError as error:
-            return _Problem(f"the body does not decompress: {error}", lost=True)
+            return Problem(f"the body does not decompress: {error}", lost=True)
         except UnusableError as error:
-            return _Problem(str(error), lost=True)
+            return Problem(str(error), lost=True)
         except httpx.RequestError as error:
-            return _Problem(f"{type(error).__name__}: {error}", lost=True)
+            return Problem(f"{type(error).__name__}: {error}", lost=True)
         if 200 <= status < 300:
             self._pace.heed(headers)
             return self._read(status, content, read)
-        return _unsuccessful(status, headers, content)
+        return unsuccessful(status, headers, content)
 
     async def _exchange(self, url: str, body: bytes | None) -> tuple[int, httpx.Headers, bytes]:
         """Status, headers and decoded body of one call."""
@@ -205,9 +205,7 @@ class Transport:
                 parts.append(part)
             return response.status_code, response.headers, b"".join(parts)
 
-    def _read(
-        self, status: int, content: bytes, read: Callable[[Mapping[str, Any]], T] | None
-    ) -> _Answer[T] | _Problem:
+    def _read(self, status: int, content: bytes, read: Callable[[Mapping[str, Any]], T] | None) -> _Answer[T] | Problem:
         """What the body of a success holds."""
         usage: Usage | None = None
         try:
@@ -219,9 +217,9 @@ class Transport:
         except UnusableError as error:
             lost = usage is None and not error.told
             why = f"status {status}, but {error}"
-            return _Problem(why, status, error.transient, usage, lost, refused=error.refused)
+            return Problem(why, status, error.transient, usage, lost, refused=error.refused)
         except RecursionError:
-            return _Problem(f"status {status}, but the answer is nested too deeply", status, True, usage, usage is None)
+            return Problem(f"status {status}, but the answer is nested too deeply", status, True, usage, usage is None)
         return _Answer(result, usage)
 
     def _without_key(self, message: str) -> str:
@@ -236,10 +234,13 @@ class _Answer(Generic[T]):
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
+    """Why a call gave nothing of use."""
+
     why: str
     status: int | None = None
     transient: bool = True
+    """The same call may succeed later."""
     usage: Usage | None = None
     lost: bool = False
     """The provider may have billed an answer, and its count cannot be read."""
@@ -255,7 +256,7 @@ class _Tries:
     def __init__(self, attempts: int) -> None:
         self._attempts, self._made, self._waited = attempts, 0, 0.0
 
-    def after(self, problem: _Problem) -> float | str:
+    def after(self, problem: Problem) -> float | str:
         """Seconds before the request is sent again; or, where it is given up, the message, with {} for the problem."""
         if not problem.transient:
             return "{}"
@@ -300,7 +301,7 @@ class Calls:
         return tell
 
 
-def _unsuccessful(status: int, headers: httpx.Headers, content: bytes) -> _Problem:
+def unsuccessful(status: int, headers: httpx.Headers, content: bytes) -> Problem:
     """What a status other than a success says."""
     error = _error(content)
     message = _message(error, content, status)
@@ -313,7 +314,7 @@ def _unsuccessful(status: int, headers: httpx.Headers, content: bytes) -> _Probl
         wait = reset_wait(headers) or None
     # Behind a gateway that waits no longer the model goes on, and so does the bill.
     lost = status == 504
-    return _Problem(f"status {status}: {message}", status, transient, lost=lost, wait=wait, refused=refused)
+    return Problem(f"status {status}: {message}", status, transient, lost=lost, wait=wait, refused=refused)
 
 
 def _error(content: bytes) -> object:

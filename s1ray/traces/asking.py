@@ -14,7 +14,7 @@ from pathlib import Path
 
 from s1ray.generation.base import Call, CallOutcome, Usage
 from s1ray.runs import RunError
-from s1ray.traces.ledger import Ledger, Writer
+from s1ray.traces.ledger import TEACHER, Ledger, Writer
 from s1ray.traces.spending import Allowance, SpendingError
 from s1ray.traces.tally import TOLD
 from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher, TeacherError
@@ -56,6 +56,9 @@ def ask_all(
     if allowance is not None:
         allowance = allowance.after(earlier.tally(closed=True))
     answered, tries, held_back = set(earlier.answers), Counter[str](), set[str]()
+    # What will be paid for in any case has the first claim on what is left.
+    under_way = teacher.under_way(folder / TEACHER)
+    asks = sorted(asks, key=lambda ask: ask.id not in under_way)
     with contextlib.closing(Writer(folder)) as writer:
         while left := [ask for ask in asks if ask.id not in answered and tries[ask.id] < PASSES]:
             chosen = left if allowance is None else allowance.first_that_fit(left, teacher, writer.tally())
@@ -68,7 +71,7 @@ def ask_all(
             tries.update(asked)
             held_back |= asking.held_back | {ask.id for ask in left[len(chosen) :]}
             # What was held back may fit as soon as calls in flight have turned out cheaper.
-            if len(answered) == before and not (asked and held_back):
+            if len(answered) == before and not asking.stale and not (asked and held_back):
                 break
     return len(held_back - answered)
 
@@ -95,6 +98,8 @@ class _Asking:
         """Asks whose calls are told of."""
         self.held_back: set[str] = set()
         """Asks with a call that was not made, as it could cost more than is left."""
+        self.stale = False
+        """A call of an earlier start failed."""
         self._prompts: dict[str, int] = {}
         self._sending = threading.Lock()
         self._began: dict[tuple[str, int], float] = {}
@@ -152,6 +157,7 @@ class _Asking:
     def _take(self, ask: Ask, response: Response) -> None:
         problem = _problem(response)
         if problem is not None:
+            self.stale = self.stale or (isinstance(response, Response) and response.stale is True)
             if ask.id not in self.held_back:
                 self._fail(ask, problem, None)
             return

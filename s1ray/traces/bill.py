@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from s1ray.config import Config
 from s1ray.generation.base import Usage
@@ -24,6 +24,19 @@ class Prices(Config):
     completion: float = Field(ge=0)
     """Reasoning included."""
     currency: str = "USD"
+    _share: float = PrivateAttr(1.0)
+
+    @property
+    def share(self) -> float:
+        """Of the price list's prices."""
+        return self._share
+
+    def times(self, share: float) -> Prices:
+        """A share of each price."""
+        scaled = {name: None if price is None else price * share for name, price in self if name != "currency"}
+        prices = self.model_copy(update=scaled)
+        prices._share = self._share * share
+        return prices
 
     def money(
         self, prompt_tokens: int, cached_tokens: int, completion_tokens: int, cache_write_tokens: int = 0
@@ -96,4 +109,6 @@ def bill(tally: Tally, prices: Prices | None, max_tokens: int | None) -> dict[st
         "without_a_count_at_most": at_most(tally.unmetered, tally.unmetered_prompt_tokens),
         "currency": prices.currency,
     }
+    if prices.share != 1:
+        money["share_of_list_price"] = prices.share
     return found | {"money": money}

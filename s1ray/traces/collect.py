@@ -15,7 +15,7 @@ from s1ray.runs import RunError
 from s1ray.shards import RESTARTS, quiet_ray_data
 from s1ray.traces.asking import ask_all, in_words
 from s1ray.traces.asks import Asks
-from s1ray.traces.ledger import Ledger
+from s1ray.traces.ledger import TEACHER, Ledger
 from s1ray.traces.progress import Progress
 from s1ray.traces.spending import Allowance, allowance, exhausted
 from s1ray.traces.teachers import Ask, RunningTeacher, Teacher
@@ -29,8 +29,6 @@ CALLS_EACH = 8
 """That each of several actors must be able to pay for."""
 LOG = "log.txt"
 """File within the ledger's folder: log lines of the actors, which have no terminal."""
-TEACHER = "teacher"
-"""Folder within the ledger's: what the teacher keeps for its next start."""
 
 
 def collect(asks: Asks, teacher: Teacher, ledger: Ledger, *, seed: int, max_failed: int, what: str = "traces") -> None:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
@@ -21,11 +21,18 @@ from s1ray.generation.wires import AnthropicMessages, ChatCompletions, OpenAIRes
 from s1ray.generation.wires.openai_responses import Summary
 from s1ray.models import FormatRef
 from s1ray.schemas import Question
+from s1ray.traces.batches.config import BatchConfig
+from s1ray.traces.batches.exchange import Exchange
+from s1ray.traces.batches.records import read_records, refuse_open_batches
 from s1ray.traces.bill import Prices
 from s1ray.traces.keys import read_key, refuse_secrets
 from s1ray.traces.language_models import LanguageModelTeacher, RunningModel
 from s1ray.traces.spending import allowance
 from s1ray.traces.teachers import Ask, RunningTeacher
+
+if TYPE_CHECKING:
+    from s1ray.traces.batches.client import Client
+    from s1ray.traces.batches.provider import Provider
 
 RETRIED_REASONS = ("abort", "error", "insufficient_system_resource")
 """Finish reasons that are the server's fault."""
@@ -44,6 +51,7 @@ class EndpointTeacher(LanguageModelTeacher):
         {
             *("concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "attempts"),
             *("retry_finish_reasons", "prices", "max_spend", "api_key_variable", "api_key_file"),
+            "batch",
         }
     )
 
@@ -82,6 +90,9 @@ class EndpointTeacher(LanguageModelTeacher):
     """Money that all starts of a run may cost together, by `prices`. A call counts with the most that it can cost until
     its answer says what it did; what could exceed the limit is not sent, and the run ends and goes on when the limit is
     raised. None: no limit."""
+    batch: BatchConfig | None = None
+    """Ask through the provider's batch API, at a share of the price and within a day. The fields about calls
+    (concurrency, limits a minute, timeout, attempts) then say nothing. None: one by one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -120,8 +131,13 @@ class EndpointTeacher(LanguageModelTeacher):
 
     @property
     def price_list(self) -> Prices | None:
-        """The configured prices."""
-        return self.prices
+        """The configured prices, or the share of them that a batch costs."""
+        return self.prices if self.prices is None or self.batch is None else self.prices.times(self.batch.price_share)
+
+    @property
+    def hopeless_after(self) -> int:
+        """What is in one batch has been asked, however much of it fails."""
+        return super().hopeless_after if self.batch is None else max(super().hopeless_after, self.batch.requests + 1)
 
     @property
     def max_response_tokens(self) -> int | None:
@@ -138,11 +154,21 @@ class EndpointTeacher(LanguageModelTeacher):
 
     @property
     def tells_before_sending(self) -> bool:
-        """Each HTTP call is."""
-        return True
+        """Each HTTP call is. A request in a batch is told of when the batch has ended."""
+        return self.batch is None
+
+    def under_way(self, folder: Path) -> frozenset[str]:
+        """What is in batches that have not ended.
+
+        Raises:
+            RunError: a record of one cannot be read.
+        """
+        return frozenset(ask for record in read_records(folder) if record.failed is None for ask in record.asks)
 
     def duration(self, requests: int, seconds: float) -> float | None:
-        """By the requests in flight at once, and by those that may be started a minute."""
+        """By the requests in flight at once, and by those that may be started a minute. None: batches take a while."""
+        if self.batch is not None:
+            return None
         return requests * max(seconds / self.concurrency, 60 / (self.requests_per_minute or math.inf))
 
     def api_key(self) -> str | None:
@@ -168,8 +194,35 @@ class EndpointTeacher(LanguageModelTeacher):
         self.api_key()
 
     def start(self, seed: int, folder: Path) -> RunningTeacher:
-        """Open the connections."""
-        return RunningModel(self._generator, self, seed, self.concurrency)
+        """Open the connections.
+
+        Raises:
+            TeacherError: batches of an earlier start are under way, and `batch` is not given any more.
+            RunError: their records cannot be used.
+        """
+        if self.batch is None:
+            refuse_open_batches(folder)
+            return RunningModel(self._generator, self, seed, self.concurrency)
+        from s1ray.traces.batches.client import Client
+        from s1ray.traces.batches.running import RunningBatches
+
+        key = self.api_key()
+        exchange = Exchange(
+            wire=self.wire,
+            model=self.model,
+            extra_body=self.extra_body,
+            thinking_format=self.thinking_format,
+            retried_reasons=self.retry_finish_reasons,
+            request=lambda ask: self.request(ask, seed),
+        )
+        provider = self.batch_api(Client(self.base_url, self.wire.headers(key), key))
+        return RunningBatches(provider, exchange, self.batch, folder)
+
+    def batch_api(self, client: Client) -> Provider:
+        """The provider's batch API."""
+        from s1ray.traces.batches.openai import OpenAIBatches
+
+        return OpenAIBatches(client)
 
     def _generator(self, calls: OnCall) -> Generator:
         from s1ray.generation.http import HTTPGenerator
@@ -220,6 +273,12 @@ class AnthropicTeacher(EndpointTeacher):
     def wire(self) -> Wire:
         """The Messages API."""
         return AnthropicMessages()
+
+    def batch_api(self, client: Client) -> Provider:
+        """Message Batches."""
+        from s1ray.traces.batches.anthropic import AnthropicBatches
+
+        return AnthropicBatches(client)
 
 
 class ResponsesTeacher(EndpointTeacher):

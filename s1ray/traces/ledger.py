@@ -51,6 +51,8 @@ CLOSING_S = 60.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """Errors of a disk that takes nothing more."""
 QUARANTINE = "quarantine"
+TEACHER = "teacher"
+"""Folder within the ledger's: what the teacher keeps for its next start."""
 
 
 class Writer:

@@ -64,6 +64,8 @@ class Response:
     """What the provider says has answered."""
     raw_finish_reason: str | None = None
     """In the provider's words."""
+    stale: bool = False
+    """The error is of a call that an earlier start made, and says nothing about calls of this one."""
 
 
 class RunningTeacher(Protocol):
@@ -147,6 +149,14 @@ class Teacher(Config):
     def sampling(self, ask: str, seed: int) -> dict[str, JsonValue] | None:
         """How the trace of an ask is sampled, for the row. None: there is nothing to say."""
         return None
+
+    def under_way(self, folder: Path) -> frozenset[str]:
+        """Ids of asks that an earlier start has asked, and that are paid for whether their answers are taken or not.
+
+        Args:
+            folder: that `start` gets.
+        """
+        return frozenset()
 
     def check(self) -> None:
         """Find mistakes before anything is started.

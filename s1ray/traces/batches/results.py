@@ -1,0 +1,67 @@
+"""What came of a batch: the file of its results, read line by line."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from s1ray.generation.answers import UnusableError
+from s1ray.traces.batches.exchange import Exchange, Failure
+from s1ray.traces.batches.provider import Provider, State
+from s1ray.traces.batches.records import Record
+from s1ray.traces.teachers import Ask, Response
+
+log = logging.getLogger("s1ray")
+
+
+def outcomes(
+    file: Path, record: Record, wanted: Mapping[str, Ask], state: State, provider: Provider, exchange: Exchange
+) -> Iterator[tuple[str, Ask, Response | Failure]]:
+    """What came of the wanted asks of a batch, each once: those with a result first, then those without.
+
+    Args:
+        file: the results.
+        record: the batch.
+        wanted: asks by id.
+        state: of the batch, which has ended.
+        provider: knows the form of the lines.
+        exchange: reads the answers.
+
+    Yields:
+        The custom id of an ask, the ask, and what came of it.
+    """
+    left = {record.custom_id(place): wanted[ask] for place, ask in enumerate(record.asks) if ask in wanted}
+    ours = {record.custom_id(place) for place in range(len(record.asks))}
+    damaged = strange = 0
+    with file.open("rb") as stream:
+        for line in stream:
+            if not line.strip():
+                continue
+            try:
+                result = provider.result(_object(line))
+            except (UnusableError, ValueError, RecursionError):
+                damaged += 1
+                continue
+            strange += result.custom_id not in ours
+            if (ask := left.pop(result.custom_id, None)) is not None:
+                yield result.custom_id, ask, exchange.outcome(ask, result)
+    if damaged or strange:
+        log.warning(
+            "traces: %s: of its results, %d lines cannot be read and %d are of no request of ours",
+            *(record.name, damaged, strange),
+        )
+    missing = Failure("lost", "its result is missing or damaged")
+    if state.cut and not damaged:
+        missing = Failure("failed", f"the batch ended before it was asked: {state.words}")
+    for custom_id, ask in left.items():
+        yield custom_id, ask, missing
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    found = json.loads(line.decode("utf-8"))
+    if not isinstance(found, dict):
+        raise UnusableError("not an object")
+    return found
