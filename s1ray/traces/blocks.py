@@ -70,7 +70,7 @@ class ExamineBlock:
 
         # What one trace is dropped for in favour of another says nothing about it.
         config = self.config.model_copy(update={"per_question": "all"})
-        finished = finish(read_block(rows, self.folders), config)
+        finished = finish(read_block(rows, self.folders), config, counted=config.max_tokens is not None)
         numbers = rows.column("row").to_pylist()
         records = [
             {

@@ -60,14 +60,17 @@ class Finished:
     """What the judge must be asked before the verdict is final."""
 
 
-def finish(questions: Sequence[tuple[Question, Sequence[Attempt]]], config: TracesConfig) -> list[list[Finished]]:
+def finish(
+    questions: Sequence[tuple[Question, Sequence[Attempt]]], config: TracesConfig, *, counted: bool = True
+) -> list[list[Finished]]:
     """Count, grade, and keep or drop the attempts at some questions.
 
     Args:
         questions: each with all of its attempts.
         config: the stage's.
+        counted: whether tokens are counted, which takes longer than all the rest. False: they are 0.
     """
-    count = _counter(config.tokenizer)
+    count = _counter(config.tokenizer) if counted else _uncounted
     answers = [attempt.answer for _, attempts in questions for attempt in attempts]
     thinking = count(["" if answer is None else answer.thinking for answer in answers])
     written = count(["" if answer is None else answer.attempt for answer in answers])
@@ -76,6 +79,10 @@ def finish(questions: Sequence[tuple[Question, Sequence[Attempt]]], config: Trac
         _finish_question(question, attempts, [next(lengths) for _ in attempts], config)
         for question, attempts in questions
     ]
+
+
+def _uncounted(texts: Sequence[str]) -> list[int]:
+    return [0] * len(texts)
 
 
 def _finish_question(
