@@ -13,12 +13,13 @@ after it. `cross_source` is that rule, an option; it depends on the order of the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from s1ray.curation.funnel import Rows
 from s1ray.curation.text.blocks import Hashes, text_hash
 
 Keys = npt.NDArray[np.int64]
@@ -29,72 +30,89 @@ Keys = npt.NDArray[np.int64]
 class EqualRows:
     """Rows whose keys are equal."""
 
-    kept: dict[int, int] = field(default_factory=dict)
-    """Order of each row that repeats another -> order of the row that it repeats, which stays."""
-    conflicts: list[tuple[int, int]] = field(default_factory=list)
-    """Orders of the first row with a key, and of the first row with the same key and another answer; by order."""
+    copies: Rows
+    """Those that repeat another, ascending; shape (M,)."""
+    kept: Rows
+    """The row that each repeats, which stays; shape (M,)."""
+    conflicts: Rows
+    """The first row with a key, and the first with the same key and another answer; ascending, shape (C, 2)."""
 
 
-def equal_rows(
-    orders: npt.NDArray[np.int64], keys: npt.NDArray[np.int64] | Hashes, answers: Hashes | None = None
-) -> EqualRows:
+def equal_rows(rows: Rows, keys: npt.NDArray[np.int64] | Hashes, answers: Hashes | None = None) -> EqualRows:
     """Rows that repeat an earlier row's key, and rows that would if their answers did not differ.
 
     A row without an answer repeats whatever has its key.
 
     Args:
-        orders: position of each row in the sources, unique; shape (N,).
+        rows: positions in the sources, ascending; shape (N,).
         keys: shape (N,).
         answers: keys of the answers, 0 where there is none (`answer_keys`); shape (N,). None: answers do not count.
     """
-    if not len(orders):
-        return EqualRows()
-    said = np.zeros(len(orders), dtype=np.uint64) if answers is None else answers.copy()
-    order = np.lexsort((orders, keys))
-    starts = np.flatnonzero(np.concatenate(([True], keys[order][1:] != keys[order][:-1])))
-    group = np.empty(len(orders), dtype=np.int64)
-    group[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
-    # Rows without an answer count as rows with the first answer of their group.
-    first_answer = np.zeros(len(starts), dtype=np.uint64)
-    answered = order[said[order] != 0][::-1]
-    first_answer[group[answered]] = said[answered]
-    said = np.where(said == 0, first_answer[group], said)
+    if not len(rows):
+        return EqualRows(rows, rows, np.empty((0, 2), np.int64))
+    order, starts = _grouped(keys)
+    group = np.empty(len(rows), np.int64)
+    group[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
+    first_of_group = order[starts]
+    said = np.zeros(len(rows), np.uint64) if answers is None else _with_first_answer(answers, group, len(starts))
 
-    order = np.lexsort((orders, said, group))
-    firsts = np.flatnonzero(
-        np.concatenate(([True], (np.diff(group[order]) != 0) | (said[order][1:] != said[order][:-1])))
-    )
-    kept = np.repeat(order[firsts], np.diff(np.append(firsts, len(order))))
-    repeated = order != kept
-    first_of_group = orders[np.lexsort((orders, keys))[starts]]
-    heads = order[firsts]
-    conflicts = [
-        (int(first_of_group[group[row]]), int(orders[row]))
-        for row in heads[orders[heads] != first_of_group[group[heads]]]
-    ]
-    copies = dict(zip(orders[order[repeated]].tolist(), orders[kept[repeated]].tolist(), strict=True))
-    return EqualRows(copies, sorted(conflicts))
+    order = np.lexsort((said, group))
+    changes = (np.diff(group[order]) != 0) | (said[order][1:] != said[order][:-1])
+    firsts = np.flatnonzero(np.concatenate(([True], changes)))
+    kept = np.empty(len(rows), np.int64)
+    kept[order] = np.repeat(order[firsts], np.diff(np.append(firsts, len(rows))))
+    copies = np.flatnonzero(kept != np.arange(len(rows)))
+    heads = np.sort(order[firsts])
+    others = heads[first_of_group[group[heads]] != heads]
+    conflicts = np.stack([rows[first_of_group[group[others]]], rows[others]], axis=1)
+    return EqualRows(rows[copies], rows[kept[copies]], conflicts[np.lexsort((conflicts[:, 1], conflicts[:, 0]))])
 
 
-def cross_source(orders: npt.NDArray[np.int64], sources: Sequence[int], grams: Sequence[Keys]) -> set[int]:
+def repeated(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Where a key stands more than once; shape (N,)."""
+    order, starts = _grouped(keys)
+    counts = np.diff(np.append(starts, len(keys)))
+    found = np.empty(len(keys), np.bool_)
+    found[order] = np.repeat(counts > 1, counts)
+    return found
+
+
+def _grouped(keys: npt.NDArray[np.int64] | Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The places of keys in groups of equal ones, in each group ascending; and where each group begins."""
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    changes = np.concatenate(([True], ordered[1:] != ordered[:-1])) if len(keys) else np.empty(0, np.bool_)
+    return order, np.flatnonzero(changes)
+
+
+def _with_first_answer(answers: Hashes, group: npt.NDArray[np.int64], groups: int) -> Hashes:
+    """The answers, those of rows without one replaced by the first answer of their group."""
+    first = np.zeros(groups, np.uint64)
+    answered = np.flatnonzero(answers)[::-1]
+    first[group[answered]] = answers[answered]
+    return np.where(answers == 0, first[group], answers)
+
+
+def cross_source(rows: Rows, sources: npt.NDArray[np.int32], grams: Callable[[Rows], Sequence[Keys]]) -> Rows:
     """s1's rule: rows that share an n-gram with an accepted row of an earlier source.
 
     Args:
-        orders: position of each row in the sources; shape (N,).
-        sources: index of each row's source.
-        grams: hashes of each row's n-grams (`gram_hashes`).
+        rows: positions in the sources, ascending; shape (N,).
+        sources: index of each row's source; shape (N,).
+        grams: gives the hashes of the n-grams of each of some rows (`gram_hashes`).
     """
-    dropped: set[int] = set()
+    dropped: list[int] = []
     seen = np.array([], dtype=np.int64)
-    for source in sorted(set(sources)):
+    for source in np.unique(sources).tolist():
+        own = rows[sources == source]
         accepted = []
-        for row in (row for row, its_source in enumerate(sources) if its_source == source):
-            if len(seen) and (seen[np.searchsorted(seen, grams[row]).clip(max=len(seen) - 1)] == grams[row]).any():
-                dropped.add(int(orders[row]))
+        for row, hashes in zip(own.tolist(), grams(own), strict=True):
+            if len(seen) and (seen[np.searchsorted(seen, hashes).clip(max=len(seen) - 1)] == hashes).any():
+                dropped.append(row)
             else:
-                accepted.append(grams[row])
+                accepted.append(hashes)
         seen = np.unique(np.concatenate([seen, *accepted]))
-    return dropped
+    return np.array(dropped, np.int64)
 
 
 def gram_hashes(grams: Sequence[str]) -> Keys:

@@ -1,110 +1,110 @@
-"""The filters in order, on the features of all rows: quality, duplicates, leaks, domains, the cap, difficulty.
+"""The filters in order, on the features of all rows: quality, leaks, duplicates, domains, the cap, difficulty.
 
-Quality comes before duplicates, so that a broken copy never replaces a sound one.
+Broken rows go first, so that a broken copy never replaces a sound one, and leaks before duplicates, so that a leak does
+not take a clean row with it.
 """
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, DeduplicationConfig
-from s1ray.curation.deduplication import cross_source, equal_rows
-from s1ray.curation.funnel import Funnel
-from s1ray.curation.near_duplicates import near_duplicates
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from s1ray.curation.deduplication import cross_source, equal_rows, repeated
+from s1ray.curation.features import NO_LABEL, SOLVED, Features, band_name
+from s1ray.curation.funnel import Drops, Funnel, Rows
+from s1ray.curation.near_duplicates import BANDS, near_duplicates
 
 log = logging.getLogger("s1ray")
 
+Texts = Callable[[Rows], Sequence[str]]
+"""From rows to their questions."""
 
-def cheap_filters(features: pa.Table, config: CurationConfig, seed: int) -> Funnel:
+
+def cheap_filters(features: Features, texts: Texts, config: CurationConfig) -> Funnel:
     """Every filter before difficulty.
 
     Args:
-        features: `Features`, sorted by order, where row i has order i.
-        config: the stage's config.
-        seed: of the cap's draws.
+        features: of all rows.
+        texts: reads questions, for the few rows whose keys are not enough.
+        config: the stage's.
     """
-    columns = {
-        name: features.column(name).to_pylist() for name in ("id", "quality", "leak", "leak_label", "domain", "source")
-    }
-    funnel = Funnel(range(len(features)))
-    funnel.drop("quality", {i: (why, "") for i, why in enumerate(columns["quality"]) if why})
-    _deduplicate(funnel, features, config.deduplication, columns["id"])
-    leaks = zip(columns["leak"], columns["leak_label"], strict=True)
-    funnel.drop("decontamination", {i: (why, label) for i, (why, label) in enumerate(leaks) if why})
-    funnel.drop("domains", {i: ("no domain", "") for i, domain in enumerate(columns["domain"]) if domain is None})
+    funnel = Funnel(len(features))
+    funnel.drop("quality", _by_word(*features.codes("quality")))
+    funnel.drop("decontamination", _by_word(*features.codes("leak")))
+    _deduplicate(funnel, features, texts, config.deduplication)
+    domains, _ = features.codes("domain")
+    funnel.drop("domains", [Drops("no domain", np.flatnonzero(domains < 0))])
     if config.cap_per_domain is not None:
-        funnel.drop("cap", _over_cap(funnel.alive, columns["id"], columns["domain"], config.cap_per_domain, seed))
+        over = _over_cap(funnel.left, domains, features.column("draw"), config.cap_per_domain)
+        funnel.drop("cap", [Drops("over cap_per_domain", over)])
     return funnel
 
 
-def difficulty_filter(funnel: Funnel, solved_by: Mapping[int, Sequence[str] | None]) -> None:
+def difficulty_filter(funnel: Funnel, solved: npt.NDArray[np.uint8]) -> None:
     """Drop what a difficulty model answered correctly (s1, step C), and what has no label.
 
     Args:
         funnel: after the cheap filters.
-        solved_by: row -> models that answered correctly; None where difficulty was not measured.
+        solved: for each row one of `features.NO_LABEL`, `UNSOLVED`, `SOLVED`; shape (N,).
     """
-    drops = {}
-    for row in funnel.alive:
-        models = solved_by[row]
-        if models is None:
-            drops[row] = ("difficulty not measured", "")
-        elif models:
-            drops[row] = ("too easy", ", ".join(models))
-    funnel.drop("difficulty", drops)
+    too_easy, unmeasured = np.flatnonzero(solved == SOLVED), np.flatnonzero(solved == NO_LABEL)
+    funnel.drop("difficulty", [Drops("too easy", too_easy), Drops("difficulty not measured", unmeasured)])
 
 
-def _deduplicate(funnel: Funnel, features: pa.Table, config: DeduplicationConfig, ids: Sequence[str]) -> None:
-    import pyarrow as pa
+def _by_word(codes: npt.NDArray[np.int32], words: Sequence[str]) -> Iterator[Drops]:
+    for code, word in enumerate(words):
+        yield Drops(word, np.flatnonzero(codes == code))
 
-    def alive() -> tuple[npt.NDArray[np.int64], pa.Table]:
-        rows = np.array(funnel.alive, dtype=np.int64)
-        return rows, features.take(pa.array(rows))
 
-    drops: dict[int, tuple[str, str]] = {}
+def _deduplicate(funnel: Funnel, features: Features, texts: Texts, config: DeduplicationConfig) -> None:
+    rows, drops = funnel.left, list[Drops]()
 
-    def mark(reason: str, copies: Mapping[int, int]) -> None:
-        for row, kept in copies.items():
-            drops.setdefault(row, (reason, f"kept {ids[kept]}"))
+    def mark(reason: str, copies: Rows, kept: Rows) -> None:
+        nonlocal rows
+        drops.append(Drops(reason, copies, kept))
+        rows = np.setdiff1d(rows, copies, assume_unique=True)
 
-    rows, table = alive()
-    answers = table.column("answer_key").to_numpy().view(np.uint64)
-    found = [("same text", equal_rows(rows, table.column("exact_key").to_numpy(), answers))]
+    answers = features.column("answer_key")
+    equal = equal_rows(rows, features.column("exact_key")[rows], answers[rows])
+    mark("same text", equal.copies, equal.kept)
     if config.normalised:
-        found.append(("same text but for spelling", equal_rows(rows, table.column("normal_key").to_numpy(), answers)))
-    for reason, equal in found:
-        mark(reason, equal.kept)
-    for one, other in found[-1][1].conflicts:
-        log.warning("curate: %s and %s look equal and have different answers; both stay", ids[one], ids[other])
-    left = np.array([row not in drops for row in rows.tolist()], dtype=bool)
-    rows, table = rows[left], table.filter(pa.array(left))
-    if config.jaccard is not None and len(rows):
-        band_rows = np.array(table.column("bands").to_pylist(), dtype=np.int64)
-        questions = table.column("question").to_pylist()
-        mark("near duplicate", near_duplicates(rows, questions, band_rows, config.jaccard).kept)
+        equal = equal_rows(rows, features.column("normal_key")[rows], answers[rows])
+        mark("same text but for spelling", equal.copies, equal.kept)
+    funnel.conflicts = equal.conflicts
+    if config.jaccard is not None:
+        mark("near duplicate", *_near_duplicates(rows, features, texts, config.jaccard))
     if config.cross_source_ngrams:
-        grams = [np.array(row, dtype=np.int64) for row in table.column("grams").to_pylist()]
-        shared = cross_source(rows, table.column("source_index").to_pylist(), grams)
-        for row in sorted(shared):
-            drops.setdefault(row, ("shares 8 words in a row with an earlier source", ""))
+        grams = functools.partial(features.lists, "grams")
+        shared = cross_source(rows, features.column("source_index")[rows], grams)
+        drops.append(Drops("shares 8 words in a row with an earlier source", shared))
     funnel.drop("deduplication", drops)
 
 
-def _over_cap(
-    rows: Sequence[int], ids: Sequence[str], domains: Sequence[str], cap: int, seed: int
-) -> dict[int, tuple[str, str]]:
+def _near_duplicates(rows: Rows, features: Features, texts: Texts, jaccard: float) -> tuple[Rows, Rows]:
+    """Rows that are near-equal to an earlier one, and the first row of each one's group."""
+    names = [band_name(band) for band in range(BANDS)]
+    candidate = np.zeros(len(rows), np.bool_)
+    for name in names:
+        candidate |= repeated(features.column(name)[rows])
+    rows = rows[candidate]
+    bands = np.stack([features.column(name)[rows] for name in names], axis=1)
+    found = near_duplicates(rows, texts(rows), bands, jaccard)
+    if found.bounded:
+        log.warning("curate: %d rows were compared with some of the rows like them only", found.bounded)
+    copies = np.array(sorted(found.kept), np.int64)
+    return copies, np.array([found.kept[copy] for copy in copies.tolist()], np.int64)
+
+
+def _over_cap(rows: Rows, domains: npt.NDArray[np.int32], draws: npt.NDArray[np.uint64], cap: int) -> Rows:
     """All but `cap` rows of each domain; which ones stay depends on seed and id alone."""
-    by_domain: dict[str, list[tuple[bytes, int]]] = {}
-    for row in rows:
-        draw = hashlib.sha256(f"{seed}:{ids[row]}".encode()).digest()
-        by_domain.setdefault(domains[row], []).append((draw, row))
-    return {row: ("over cap_per_domain", "") for drawn in by_domain.values() for _, row in sorted(drawn)[cap:]}
+    order = np.lexsort((draws[rows], domains[rows]))
+    grouped = domains[rows][order]
+    first = np.concatenate(([True], grouped[1:] != grouped[:-1])) if len(rows) else np.array([], bool)
+    starts = np.flatnonzero(first)
+    rank = np.arange(len(rows)) - np.repeat(starts, np.diff(np.append(starts, len(rows))))
+    return np.sort(rows[order[rank >= cap]])

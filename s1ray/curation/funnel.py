@@ -1,20 +1,26 @@
-"""Which rows each stage of a curation run dropped, and why."""
+"""Which rows each stage of a curation run dropped, and why: six bytes a row, for millions of rows."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+"""Positions of rows in all sources together; shape (M,)."""
+NOBODY = -1
+
 
 @dataclass(frozen=True)
-class Drop:
-    """Why a row is not in the result."""
+class Drops:
+    """Rows that go for one reason."""
 
-    stage: str
     reason: str
-    detail: str = ""
-    """The evidence: the benchmark question, the row that was kept instead, ..."""
+    rows: Rows
+    because_of: Rows | None = None
+    """The row that each repeats or contradicts. None: no row is to blame."""
 
 
 @dataclass(frozen=True)
@@ -28,42 +34,54 @@ class StageCount:
 
 
 class Funnel:
-    """The rows that are left after each stage. The first stage that drops a row decides."""
+    """The rows that are left after each stage. The first stage, and in it the first reason, that takes a row decides.
 
-    def __init__(self, rows: Iterable[int]):
-        """Start with all rows, by their position in the sources."""
-        self._alive = dict.fromkeys(rows)
-        self.drops: dict[int, Drop] = {}
+    Attributes:
+        causes: (stage, reason) of every group of drops, in their order.
+        cause: for each row the position in `causes`, plus 1; 0: the row is left. Shape (N,).
+        because_of: for each row the row that it repeats or contradicts, or `NOBODY`. Shape (N,).
+        counts: what each stage did.
+        conflicts: rows that look equal and have different answers; shape (C, 2). They stay.
+    """
+
+    def __init__(self, rows: int) -> None:
+        """Start with `rows` rows."""
+        self.causes: list[tuple[str, str]] = []
+        self.cause = np.zeros(rows, np.uint16)
+        self.because_of = np.full(rows, NOBODY, np.int32)
         self.counts: list[StageCount] = []
+        self.conflicts: Rows = np.empty((0, 2), np.int64)
 
     @property
-    def alive(self) -> list[int]:
-        """Rows that no stage has dropped, in the order they came."""
-        return list(self._alive)
+    def left(self) -> Rows:
+        """Rows that no stage has dropped, in their order."""
+        return np.flatnonzero(self.cause == 0)
 
-    def __contains__(self, row: int) -> bool:
-        return row in self._alive
-
-    def drop(self, stage: str, drops: Mapping[int, tuple[str, str]]) -> None:
+    def drop(self, stage: str, drops: Iterable[Drops]) -> None:
         """Record a stage.
 
         Args:
             stage: its name.
-            drops: row -> (reason, detail); rows that are gone already are ignored.
+            drops: rows that are gone already are ignored.
         """
-        rows_in, reasons = len(self._alive), Counter[str]()
-        for row, (reason, detail) in drops.items():
-            if row in self._alive:
-                del self._alive[row]
-                self.drops[row] = Drop(stage, reason, detail)
-                reasons[reason] += 1
-        self.counts.append(StageCount(stage, rows_in, len(self._alive), dict(sorted(reasons.items()))))
+        rows_in, reasons = int((self.cause == 0).sum()), dict[str, int]()
+        for group in drops:
+            still_there = self.cause[group.rows] == 0
+            rows = group.rows[still_there]
+            if not len(rows):
+                continue
+            self.causes.append((stage, group.reason))
+            self.cause[rows] = len(self.causes)
+            if group.because_of is not None:
+                self.because_of[rows] = group.because_of[still_there]
+            reasons[group.reason] = reasons.get(group.reason, 0) + len(rows)
+        self.counts.append(StageCount(stage, rows_in, rows_in - sum(reasons.values()), dict(sorted(reasons.items()))))
 
     def rows(self) -> dict[str, int]:
         """Row counts for the manifest: "in", "after <stage>" ..., "out"."""
-        counts = {"in": self.counts[0].rows_in if self.counts else len(self._alive)}
+        counts = {"in": len(self.cause)}
         counts |= {f"after {count.stage}": count.rows_out for count in self.counts}
-        return counts | {"out": len(self._alive)}
+        return counts | {"out": int((self.cause == 0).sum())}
 
     def reasons(self) -> dict[str, int]:
         """Drops by "stage: reason" for the manifest."""
@@ -71,8 +89,8 @@ class Funnel:
 
     def table(self) -> str:
         """The funnel as lines of text."""
-        lines = [f"{'stage':<18}{'in':>10}{'out':>10}   dropped"]
+        lines = [f"{'stage':<18}{'in':>12}{'out':>12}   dropped"]
         for count in self.counts:
-            why = ", ".join(f"{number} {reason}" for reason, number in count.reasons.items()) or "-"
-            lines.append(f"{count.stage:<18}{count.rows_in:>10,}{count.rows_out:>10,}   {why}")
+            why = ", ".join(f"{number:,} {reason}" for reason, number in count.reasons.items()) or "-"
+            lines.append(f"{count.stage:<18}{count.rows_in:>12,}{count.rows_out:>12,}   {why}")
         return "\n".join(lines)

@@ -1,64 +1,48 @@
 """The curation stage, from sources to `questions.parquet`.
 
-    sources -> staged parts -> features (Ray Data) -> filters -> difficulty (Ray Data, vLLM) -> selection ->
-    questions.parquet, dropped.parquet
+    sources -> rows in parts -> features (Ray Data) -> filters -> difficulty (Ray Data, vLLM) -> selection ->
+    questions.parquet, dropped/
 
-Both outputs are sorted (the questions by id, the dropped rows as the sources have them), so the same config and input
-give the same bytes.
+Texts stay in the parts; the driver knows of each row some numbers. Both results have the order of the sources, so the
+same config and input give the same bytes.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
+import functools
 import logging
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import JsonValue
 
 from s1ray.benchmarks import is_file
 from s1ray.cluster import connected
 from s1ray.config import ConfigError
-from s1ray.curation.config import CurationConfig, ModelDifficulty
+from s1ray.curation.config import CurationConfig, ModelDifficulty, SelectionConfig
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.curation.difficulty import measure, solvers
-from s1ray.curation.features import compute_features
+from s1ray.curation.features import Features, part_features, solved_code
 from s1ray.curation.filters import cheap_filters, difficulty_filter
-from s1ray.curation.funnel import Funnel
-from s1ray.curation.records import SourceRow
-from s1ray.curation.selection import Candidate, select, unmatched
+from s1ray.curation.funnel import Drops, Funnel, Rows
+from s1ray.curation.outcome import FEATURES, QUESTIONS, SolvedBy, write_outcome
+from s1ray.curation.parts import map_parts, read_rows
+from s1ray.curation.selection import HOW, Chosen, Pool, select, unmatched
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.engine import check_engine
 from s1ray.generation.lengths import length_counter
 from s1ray.logs import heartbeat
 from s1ray.runs import Run
-from s1ray.schemas import Question, arrow_schema, to_table, write_table
+from s1ray.schemas import write_table
 from s1ray.stages import Stage
-from s1ray.storage import writing
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 log = logging.getLogger("s1ray")
 
-QUESTIONS = "questions.parquet"
-DROPPED = "dropped.parquet"
 DIFFICULTY = "difficulty.parquet"
 WORK, ANSWERS = "work", "answers"
 """Folders that a finished run does not keep."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class DroppedRow(SourceRow):
-    """A row that is not in the result: which stage dropped it, and why."""
-
-    stage: str
-    reason: str
-    detail: str
 
 
 def plan(config: CurationConfig) -> list[str]:
@@ -114,111 +98,97 @@ def inputs(config: CurationConfig) -> dict[str, str]:
 
 def work(config: CurationConfig, run: Run) -> None:
     """Curate, in an open run folder."""
-    staged = run.path / WORK
-    shutil.rmtree(staged, ignore_errors=True)
+    folder = run.path / WORK
     log.info("curate: reading %d source(s)", len(config.sources))
-    parts = stage(config.sources, staged)
-    index = BenchmarkIndex.load(config.decontamination)
+    parts = stage(config.sources, folder / "rows")
+    # Without the sources, so that workers need not import the classes of other packages.
+    settings, index = config.model_copy(update={"sources": []}), BenchmarkIndex.load(config.decontamination)
     with connected():
-        log.info("curate: looking at every row: quality, leaks, duplicates, length")
-        features = compute_features(parts, config, index)
+        files = map_parts("looking at every row", part_features, parts, folder / FEATURES, config=settings, index=index)
+        features = Features(files)
+        texts = functools.partial(_questions, parts, features)
         with heartbeat(lambda seconds: f"curate: filtering {len(features):,} rows ({seconds:.0f} s)"):
-            funnel = cheap_filters(features, config, config.seed)
-        if not funnel.alive:
+            funnel = cheap_filters(features, texts, config)
+        if not len(funnel.left):
             raise ConfigError(f"no question is left: loosen the filter that dropped them\n{funnel.table()}")
-        log.info("curate: %d of %d rows are left before difficulty", len(funnel.alive), len(features))
-        solved_by = _difficulty(config, run, features, funnel)
-    chosen = _select(config, features, funnel)
-    log.info("curate: the funnel\n%s", funnel.table())
-    run.rows, run.drops = funnel.rows(), funnel.reasons()
-    run.figures = _figures(features, chosen)
-    _write(run.path, parts, features, funnel, chosen, solved_by)
-    for folder in (staged, run.path / ANSWERS):
-        shutil.rmtree(folder, ignore_errors=True)
+        log.info("curate: %d of %d rows are left before difficulty", len(funnel.left), len(features))
+        measured = _difficulty(config, run, parts, features, funnel)
+        chosen = _select(config, features, funnel)
+        log.info("curate: the funnel\n%s", funnel.table())
+        run.rows, run.drops = funnel.rows(), funnel.reasons()
+        run.figures = _figures(features, chosen)
+        write_outcome(run.path, folder, parts, features, funnel, chosen, measured)
+    for done in (folder, run.path / ANSWERS):
+        shutil.rmtree(done, ignore_errors=True)
 
 
-def _difficulty(config: CurationConfig, run: Run, features: pa.Table, funnel: Funnel) -> Mapping[int, list[str] | None]:
-    """Measure or read difficulty and drop what is too easy; row -> models that solved it."""
-    given = dict(enumerate(features.column("solved_by").to_pylist()))
+def _questions(parts: Sequence[Path], features: Features, rows: Rows) -> list[str]:
+    questions: list[str] = read_rows(parts, features.starts, rows, ["question"]).column(0).to_pylist()
+    return questions
+
+
+def _difficulty(
+    config: CurationConfig, run: Run, parts: Sequence[Path], features: Features, funnel: Funnel
+) -> SolvedBy:
+    """Measure or read difficulty and drop what is too easy; what was measured."""
     if config.difficulty is None:
-        return given
+        return {}
     if not isinstance(config.difficulty, ModelDifficulty):
-        difficulty_filter(funnel, given)
-        return given
-    rows = funnel.alive
-    questions = features.take(rows).select(["id", "question", "answer", "metadata"])
+        difficulty_filter(funnel, features.column("solved"))
+        return {}
+    rows = funnel.left
+    questions = read_rows(parts, features.starts, rows, ["id", "question", "answer", "metadata"])
     answers = measure(questions, config.difficulty, run.path / ANSWERS, seed=config.seed)
     write_table(answers, run.path / DIFFICULTY)
     labels = solvers(answers)
-    solved_by = {row: labels[question] for row, question in zip(rows, questions.column("id").to_pylist(), strict=True)}
-    difficulty_filter(funnel, solved_by)
-    return solved_by
+    measured = dict(zip(rows.tolist(), map(labels.__getitem__, questions.column("id").to_pylist()), strict=True))
+    solved = np.zeros(len(features), np.uint8)
+    solved[rows] = [solved_code(models) for models in measured.values()]
+    difficulty_filter(funnel, solved)
+    return measured
 
 
-def _select(config: CurationConfig, features: pa.Table, funnel: Funnel) -> dict[int, str]:
-    """Choose among the rows that are left; row -> what chose it."""
-    import pyarrow as pa
-
-    row_of: dict[str, int] = {}
-    candidates = []
-    columns = ["order", "id", "domain", "length", "source", "metadata"]
-    for row in features.select(columns).take(pa.array(funnel.alive, pa.int64())).to_pylist():
-        row_of[row["id"]] = row["order"]
-        metadata = json.loads(row["metadata"])
-        candidates.append(Candidate(row["id"], row["domain"], row["length"], row["source"], metadata))
-    for line in unmatched(candidates, config.selection):
+def _select(config: CurationConfig, features: Features, funnel: Funnel) -> Chosen:
+    """Choose among the rows that are left; positions are those of all rows."""
+    rows = funnel.left
+    pool = pool_of(features, rows, config.selection)
+    for line in unmatched(pool, config.selection):
         log.warning("curate: %s", line)
     try:
-        selected = select(candidates, config.selection, config.seed)
+        selected = select(pool, config.selection, config.seed)
     except ConfigError as error:
         raise ConfigError(f"{error}\n{funnel.table()}") from None
-    chosen = {row_of[question]: how for question, how in selected.items()}
-    funnel.drop("selection", {row: ("not selected", "") for row in funnel.alive if row not in chosen})
+    chosen = Chosen(rows[selected.rows], selected.how)
+    funnel.drop("selection", [Drops("not selected", np.setdiff1d(rows, chosen.rows, assume_unique=True))])
     return chosen
 
 
-def _figures(features: pa.Table, chosen: Mapping[int, str]) -> dict[str, JsonValue]:
+def pool_of(features: Features, rows: Rows, config: SelectionConfig) -> Pool:
+    """What selection needs to know about some rows."""
+    codes, names = features.codes("domain")
+    bits = features.column("from_weight_source")[rows] if config.weight_sources else np.empty(0, np.uint8)
+    return Pool(
+        ids=features.ids[rows],
+        lengths=features.column("length")[rows],
+        domains=codes[rows],
+        domain_names=names,
+        trusted=features.column("trusted")[rows] if config.trusted else None,
+        weight_sources=[(bits >> place & 1).astype(bool) for place in range(len(config.weight_sources))],
+    )
+
+
+def _figures(features: Features, chosen: Chosen) -> dict[str, JsonValue]:
     """Numbers on the result: what chose how many, rows per domain, lengths."""
-    table = features.select(["domain", "length"]).take(sorted(chosen))
-    domains, lengths = table.column("domain").to_pylist(), table.column("length").to_pylist()
+    codes, names = features.codes("domain")
+    domains = np.bincount(codes[chosen.rows], minlength=len(names)).tolist()
+    how = np.bincount(chosen.how, minlength=len(HOW)).tolist()
     return {
-        "selected_by": dict(sorted(Counter(chosen.values()).items())),
-        "domains": dict(sorted(Counter(domains).items())),
-        "mean_length": round(sum(lengths) / len(lengths), 2),
+        "selected_by": {name: count for name, count in sorted(zip(HOW, how, strict=True)) if count},
+        "domains": {name: count for name, count in zip(names, domains, strict=True) if count},
+        "mean_length": round(float(features.column("length")[chosen.rows].mean()), 2),
     }
 
 
-def _write(
-    folder: Path,
-    parts: Sequence[Path],
-    features: pa.Table,
-    funnel: Funnel,
-    chosen: Mapping[int, str],
-    solved_by: Mapping[int, list[str] | None],
-) -> None:
-    """Write both outputs from the staged parts, one part in memory at a time."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = arrow_schema(DroppedRow)
-    kept: list[dict[str, object]] = []
-    with writing(folder / DROPPED) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for part in parts:
-            rows = pq.read_table(part).to_pylist()
-            annotations = features.select(["domain", "length"]).slice(rows[0]["order"], len(rows)).to_pylist()
-            dropped: list[dict[str, object]] = []
-            for row, annotation in zip(rows, annotations, strict=True):
-                order = row["order"]
-                row |= annotation | {"solved_by": solved_by.get(order), "selected_by": chosen.get(order)}
-                if order in chosen:
-                    kept.append(row)
-                else:
-                    dropped.append(row | vars(funnel.drops[order]))
-            writer.write_table(pa.Table.from_pylist(dropped, schema=schema))
-    kept.sort(key=lambda row: str(row["id"]))
-    write_table(to_table(kept, Question), folder / QUESTIONS)
-
-
 curate = Stage(name="curate", config=CurationConfig, plan=plan, inputs=inputs, work=work)
-"""The stage. Its run folder gets `questions.parquet` (Question rows, sorted by id) and `dropped.parquet` (`DroppedRow`:
-all others)."""
+"""The stage. Its run folder gets `questions.parquet` (Question rows) and `dropped/` (`DroppedRow`: all
+others)."""

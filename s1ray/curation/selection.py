@@ -9,94 +9,126 @@ removes it from the pool.
 s1 never seeds its generator. Here every draw comes from Python's Mersenne Twister under the configured seed, whose
 floats are the same on every machine and version, and rows are ordered by length and id before any draw. So the same
 rows in any order give the same set.
+
+Rows are columns of numbers, some thirty bytes a row, so that millions fit on the driver.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections import Counter
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
 from s1ray.config import ConfigError
-from s1ray.curation.config import SelectionConfig, TrustedRule
+from s1ray.curation.config import SelectionConfig
+
+HOW = ("trusted", "uniform", "weighted", "random", "longest", "diverse", "all")
+"""What can choose a row; `Chosen.how` holds positions in it."""
+REACH = 64
+"""Ranks that a geometric draw can have: below 2^-53 its random numbers have no more steps."""
+
+Rank = Callable[[random.Random, int], int]
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What selection knows about a question."""
+class Pool:
+    """What selection knows about N rows that passed every filter; all arrays have the shape (N,)."""
 
-    id: str
-    domain: str
-    length: int
-    source: str = ""
-    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
+    ids: npt.NDArray[np.uint64]
+    """The question ids as numbers; unique."""
+    lengths: npt.NDArray[np.int32]
+    domains: npt.NDArray[np.int32]
+    """Positions in `domain_names`."""
+    domain_names: Sequence[str]
+    trusted: npt.NDArray[np.uint64] | None = None
+    """Bit i: the row fits `SelectionConfig.trusted[i]`. None: there are no rules."""
+    weight_sources: Sequence[npt.NDArray[np.bool_]] = field(default=())
+    """For each of `SelectionConfig.weight_sources`, the rows that come from it."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
-def select(candidates: Sequence[Candidate], config: SelectionConfig, seed: int) -> dict[str, str]:
+@dataclass(frozen=True)
+class Chosen:
+    """Rows that selection took, in the order in which it took them; both arrays have the shape (M,)."""
+
+    rows: npt.NDArray[np.int64]
+    """Positions in the pool."""
+    how: npt.NDArray[np.uint8]
+    """Positions in `HOW`."""
+
+
+def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:
     """Choose rows.
 
     Args:
-        candidates: rows that passed every filter, with unique ids, in any order.
+        pool: rows that passed every filter, in any order.
         config: method and size.
         seed: of all draws.
 
-    Returns:
-        Id of each chosen row -> what chose it ("trusted", "uniform", "weighted", "random", "longest", "diverse",
-        "all").
-
     Raises:
-        ConfigError: there are fewer rows than asked for.
+        ConfigError: there are fewer rows than asked for, or more trusted ones.
     """
-    if config.method == "all" and candidates:
-        return {row.id: "all" for row in sorted(candidates, key=_by_length)}
-    if len(candidates) < config.size or not candidates:
+    if config.method == "all" and len(pool):
+        return _all_by("all", by_length(pool))
+    if len(pool) < config.size or not len(pool):
         raise ConfigError(
-            f"selection.size asks for {config.size} questions, but {len(candidates)} are left after the filters; "
+            f"selection.size asks for {config.size} questions, but {len(pool)} are left after the filters; "
             "ask for fewer, loosen a filter (the funnel shows where rows went), or set selection.method=all"
         )
-    rng = random.Random(seed)
-    ordered = sorted(candidates, key=_by_length)
+    rng, ordered = random.Random(seed), by_length(pool)
     match config.method:
         case "random":
-            return dict.fromkeys((row.id for row in rng.sample(ordered, config.size)), "random")
+            return _all_by("random", ordered[rng.sample(range(len(pool)), config.size)])
         case "longest":
-            return dict.fromkeys((row.id for row in ordered[: config.size]), "longest")
+            return _all_by("longest", ordered[: config.size])
         case "diverse":
-            return dict.fromkeys(_draw(ordered, config.size, config.size, {}, {}, rng, uniform_rank), "diverse")
+            return _all_by("diverse", _draw(pool, ordered, config.size, config.size, {}, [], rng, uniform_rank).rows)
         case _:
-            trusted = {row.id: "trusted" for row in ordered if any(_trusted(row, rule) for rule in config.trusted)}
+            trusted = [] if pool.trusted is None else ordered[pool.trusted[ordered] != 0].tolist()
             if len(trusted) > config.size:
                 raise ConfigError(
                     f"selection.trusted takes {len(trusted)} questions, more than selection.size ({config.size}); "
                     "narrow the rules, for example with a higher min_length"
                 )
-            weights = config.weights or benchmark_weights(ordered, config.weight_sources)
+            weights = config.weights or benchmark_weights(pool)
             uniform = round(config.uniform_share * config.size)
-            return _draw(ordered, config.size, uniform, weights, trusted, rng, geometric_rank)
+            return _draw(pool, ordered, config.size, uniform, weights, trusted, rng, geometric_rank)
 
 
-def unmatched(candidates: Sequence[Candidate], config: SelectionConfig) -> list[str]:
+def unmatched(pool: Pool, config: SelectionConfig) -> list[str]:
     """Parts of the config that match no row, one line each: trusted rules, weight sources, weighted domains."""
     if config.method != "s1":
         return []
-    domains = {row.domain for row in candidates}
+    fitting = 0 if pool.trusted is None else int(np.bitwise_or.reduce(pool.trusted, initial=0))
+    there = {pool.domain_names[domain] for domain in np.unique(pool.domains).tolist()}
     found = [
         f"selection.trusted.{index}: matches no row that is left ({rule.model_dump(exclude_defaults=True)})"
         for index, rule in enumerate(config.trusted)
-        if not any(_trusted(row, rule) for row in candidates)
+        if not fitting >> index & 1
     ]
     found += [
         f"selection.weight_sources: {source!r} is in the name of no source that is left"
-        for source in ([] if config.weights else config.weight_sources)
-        if not any(source in row.source for row in candidates)
+        for source, rows in zip(config.weight_sources, pool.weight_sources, strict=False)
+        if not config.weights and not rows.any()
     ]
     return found + [
         f"selection.weights: no row that is left has the domain {domain!r}"
         for domain in config.weights
-        if domain not in domains
+        if domain not in there
     ]
+
+
+def by_length(pool: Pool) -> npt.NDArray[np.int64]:
+    """Positions of the rows, the longest first and equally long ones by id."""
+    order: npt.NDArray[np.int64] = np.lexsort((pool.ids, -pool.lengths))
+    return order
 
 
 def geometric_rank(rng: random.Random, n: int) -> int:
@@ -111,64 +143,80 @@ def uniform_rank(rng: random.Random, n: int) -> int:
     return int(rng.random() * n)
 
 
-def benchmark_weights(candidates: Sequence[Candidate], sources: Sequence[str]) -> dict[str, float]:
+def benchmark_weights(pool: Pool) -> dict[str, float]:
     """Weights of domains by how often rows of benchmark-like sources have them.
 
     s1's formula: with counts a of the first source (AIME) and g of the second (GPQA), the weight of a domain is a +
     int(g * ratio), where ratio makes the second count half as much as the first in all.
 
     Args:
-        candidates: rows that passed the filters.
-        sources: one or two parts of source names; empty gives no weights.
+        pool: with one or two `weight_sources`; none gives no weights.
     """
-    if not sources:
+    if not pool.weight_sources:
         return {}
-    first = Counter(row.domain for row in candidates if sources[0] in row.source)
-    second = Counter(row.domain for row in candidates if len(sources) > 1 and sources[1] in row.source)
-    ratio = 0.5 * sum(first.values()) / sum(second.values()) if second else 0.0
-    weights = {domain: float(first[domain] + int(second[domain] * ratio)) for domain in first.keys() | second.keys()}
+    kinds = len(pool.domain_names)
+    counts = [np.bincount(pool.domains[rows], minlength=kinds).tolist() for rows in pool.weight_sources]
+    first, second = counts[0], counts[1] if len(counts) > 1 else [0] * kinds
+    ratio = 0.5 * sum(first) / sum(second) if sum(second) else 0.0
+    weights = {domain: float(a + int(g * ratio)) for domain, a, g in zip(pool.domain_names, first, second, strict=True)}
     return {domain: weight for domain, weight in sorted(weights.items()) if weight > 0}
 
 
+class _DomainRows:
+    """The rows of one domain that have not been drawn, the longest first."""
+
+    def __init__(self, rows: npt.NDArray[np.int64], reach: int | None) -> None:
+        """Keep the first `reach` rows, as no draw goes further; None: all."""
+        self.left = len(rows)
+        self._rows = array("q", rows[:reach].tobytes())
+
+    def pop(self, rank: int) -> int:
+        self.left -= 1
+        return self._rows.pop(rank)
+
+
 def _draw(
-    ordered: Sequence[Candidate],
+    pool: Pool,
+    ordered: npt.NDArray[np.int64],
     size: int,
     uniform: int,
     weights: Mapping[str, float],
-    preselected: Mapping[str, str],
+    preselected: Sequence[int],
     rng: random.Random,
-    rank: Callable[[random.Random, int], int],
-) -> dict[str, str]:
+    rank: Rank,
+) -> Chosen:
     """Fill a set to `size`: domains uniformly below `uniform` rows (or when no weighted domain is left), then by
     weight.
     """
-    pools: dict[str, list[str]] = {}
-    for row in ordered:
-        pools.setdefault(row.domain, []).append(row.id)
-    domains = sorted(pools)
-    weighted = {domain: weight for domain, weight in sorted(weights.items()) if domain in pools}
-    chosen = dict(preselected)
+    # A draw adds a row or repeats a preselected one, so that no domain gives more rows than both together.
+    reach = size + len(preselected) + REACH if rank is geometric_rank else None
+    rows_of = _by_domain(pool, ordered, reach)
+    domains = sorted(rows_of)
+    weighted = {domain: weight for domain, weight in sorted(weights.items()) if domain in rows_of}
+    chosen = dict.fromkeys(preselected, HOW.index("trusted"))
     while len(chosen) < size:
         if len(chosen) < uniform or not weighted:
             how, domain = "uniform", domains[uniform_rank(rng, len(domains))]
         else:
             how, domain = "weighted", rng.choices(list(weighted), list(weighted.values()))[0]
-        pool = pools[domain]
-        picked = pool.pop(rank(rng, len(pool)))
-        chosen.setdefault(picked, how)
-        if not pool:
+        rows = rows_of[domain]
+        chosen.setdefault(rows.pop(rank(rng, rows.left)), HOW.index(how))
+        if not rows.left:
             domains.remove(domain)
             weighted.pop(domain, None)
-    return chosen
+    return Chosen(np.fromiter(chosen, np.int64), np.fromiter(chosen.values(), np.uint8))
 
 
-def _by_length(row: Candidate) -> tuple[int, str]:
-    return -row.length, row.id
+def _by_domain(pool: Pool, ordered: npt.NDArray[np.int64], reach: int | None) -> dict[str, _DomainRows]:
+    domains = pool.domains[ordered]
+    grouped = ordered[np.argsort(domains, kind="stable")]
+    counts = np.bincount(domains, minlength=len(pool.domain_names))
+    ends = np.cumsum(counts)
+    return {
+        pool.domain_names[domain]: _DomainRows(grouped[ends[domain] - counts[domain] : ends[domain]], reach)
+        for domain in np.flatnonzero(counts).tolist()
+    }
 
 
-def _trusted(row: Candidate, rule: TrustedRule) -> bool:
-    return (
-        rule.source in row.source
-        and (rule.min_length is None or row.length > rule.min_length)
-        and all(row.metadata.get(key) == value for key, value in rule.metadata.items())
-    )
+def _all_by(how: str, rows: npt.NDArray[np.int64]) -> Chosen:
+    return Chosen(rows, np.full(len(rows), HOW.index(how), np.uint8))

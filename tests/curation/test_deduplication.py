@@ -1,26 +1,28 @@
-import random
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.curation.deduplication import cross_source, equal_rows, gram_hashes
+from s1ray.curation.deduplication import EqualRows, cross_source, equal_rows, gram_hashes, repeated
 from s1ray.curation.text import answer_keys, text_keys, word_ngrams
 
 
-@given(st.lists(st.integers(0, 6), min_size=1, max_size=40), st.integers(0, 999))
-def test_the_first_row_of_a_key_stays_whatever_the_order(keys: list[int], seed: int) -> None:
-    orders = list(range(len(keys)))
-    shuffled = orders.copy()
-    random.Random(seed).shuffle(shuffled)
-    expected = {i: keys.index(key) for i, key in enumerate(keys) if keys.index(key) != i}
-    equal = equal_rows(np.array(shuffled), np.array([keys[i] for i in shuffled], dtype=np.int64))
-    assert equal.kept == expected
-    assert equal.conflicts == []
+def kept_rows(equal: EqualRows) -> dict[int, int]:
+    return dict(zip(equal.copies.tolist(), equal.kept.tolist(), strict=True))
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=14), st.integers(0, 999))
-def test_rows_with_other_answers_stay_and_are_listed(rows: list[tuple[int, int]], seed: int) -> None:
+@given(st.lists(st.integers(0, 6), max_size=40), st.integers(1, 9))
+def test_the_first_row_of_a_key_stays(keys: list[int], step: int) -> None:
+    expected = {i * step: keys.index(key) * step for i, key in enumerate(keys) if keys.index(key) != i}
+    found = np.array(keys, dtype=np.int64)
+    equal = equal_rows(np.arange(len(keys)) * step, found)
+    assert kept_rows(equal) == expected
+    assert equal.copies.tolist() == sorted(equal.copies.tolist())
+    assert equal.conflicts.tolist() == []
+    assert repeated(found).tolist() == [keys.count(key) > 1 for key in keys]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=14))
+def test_rows_with_other_answers_stay_and_are_listed(rows: list[tuple[int, int]]) -> None:
     kept, conflicts = {}, []
     for key in {key for key, _ in rows}:
         group = [(order, answer) for order, (each, answer) in enumerate(rows) if each == key]
@@ -31,17 +33,10 @@ def test_rows_with_other_answers_stay_and_are_listed(rows: list[tuple[int, int]]
             if kept_row != order:
                 kept[order] = kept_row
         conflicts += [(group[0][0], order) for order in first.values() if order != group[0][0]]
-    shuffled = list(range(len(rows)))
-    random.Random(seed).shuffle(shuffled)
-    keys = np.array([rows[i][0] for i in shuffled], dtype=np.int64)
-    equal = equal_rows(np.array(shuffled), keys, np.array([rows[i][1] for i in shuffled], dtype=np.uint64))
-    assert equal.kept == kept
-    assert equal.conflicts == sorted(conflicts)
-
-
-def test_no_rows_have_no_duplicates() -> None:
-    equal = equal_rows(np.array([], dtype=np.int64), np.array([], dtype=np.int64))
-    assert (equal.kept, equal.conflicts) == ({}, [])
+    keys, answers = np.array([key for key, _ in rows], np.int64), np.array([answer for _, answer in rows], np.uint64)
+    equal = equal_rows(np.arange(len(rows)), keys, answers)
+    assert kept_rows(equal) == kept
+    assert [tuple(pair) for pair in equal.conflicts.tolist()] == sorted(conflicts)
 
 
 def test_keys_of_texts_and_answers() -> None:
@@ -58,4 +53,5 @@ def test_later_sources_lose_what_earlier_ones_have() -> None:
     shared = "one two three four five six seven eight"
     texts = [shared, f"{shared} nine", f"ten {shared} b c d e f g h", "b c d e f g h i j", "a b"]
     grams = [gram_hashes(word_ngrams(text, 8)) for text in texts]
-    assert cross_source(np.arange(5), [0, 0, 1, 2, 2], grams) == {2}
+    sources = np.array([0, 0, 1, 2, 2], np.int32)
+    assert cross_source(np.arange(5), sources, lambda rows: [grams[row] for row in rows]).tolist() == [2]

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from s1ray.config import validate_config
-from s1ray.curation.config import CurationConfig
+from s1ray.curation.config import CurationConfig, SelectionConfig
 from s1ray.curation.filters import difficulty_filter
-from s1ray.curation.funnel import Funnel
-from s1ray.curation.selection import Candidate, select
-from tests.support.curation import filtered
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from s1ray.curation.funnel import Rows
+from s1ray.curation.pipeline import pool_of
+from s1ray.curation.selection import select
+from tests.support.curation import Filtered, filtered
 
 SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
 MATH = SHARED / "math_12500.parquet"
@@ -53,47 +49,47 @@ def math_config(**changes: object) -> CurationConfig:
 
 
 @pytest.fixture(scope="module")
-def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[pa.Table, list[int], Funnel]:
-    """The features, the rows before the difficulty filter, and the funnel after it."""
-    features, funnel = filtered(math_config(), tmp_path_factory.mktemp("staged"))
-    easy_and_hard = funnel.alive
-    difficulty_filter(funnel, dict(enumerate(features.column("solved_by").to_pylist())))
-    return features, easy_and_hard, funnel
+def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Filtered, Rows]:
+    """The pool after the difficulty filter, and the rows before it."""
+    pool = filtered(math_config(), tmp_path_factory.mktemp("staged"))
+    easy_and_hard = pool.funnel.left
+    difficulty_filter(pool.funnel, pool.features.column("solved"))
+    return pool, easy_and_hard
 
 
-def candidates(features: pa.Table, rows: Sequence[int]) -> list[Candidate]:
-    table = features.select(["id", "domain", "length", "source", "metadata"]).take(rows).to_pylist()
-    return [Candidate(**{**row, "metadata": json.loads(row["metadata"])}) for row in table]
+@pytest.fixture(scope="module")
+def levels(outcome: tuple[Filtered, Rows]) -> list[float]:
+    """MATH's level of every row; a few have none."""
+    found = [json.loads(str(row["metadata"]))["level"] for row in outcome[0].rows(["metadata"])]
+    return [float("nan") if level is None else float(level) for level in found]
 
 
-def level_and_entropy(rows: Sequence[Candidate], chosen: Collection[str]) -> tuple[float, float]:
-    picked = [row for row in rows if row.id in chosen]
-    subjects = Counter(row.domain for row in picked)
-    shares = [count / len(picked) for count in subjects.values()]
-    levels = [row.metadata["level"] for row in picked]
-    mean = sum(level for level in levels if isinstance(level, int)) / len(picked)
-    return mean, -sum(p * math.log(p) for p in shares)
+def level_and_entropy(
+    pool: Filtered, rows: Rows, levels: Sequence[float], config: SelectionConfig, seed: int
+) -> tuple[float, float]:
+    """Mean level, and entropy of the subjects, of what a config chooses from some rows."""
+    chosen = rows[select(pool_of(pool.features, rows, config), config, seed).rows]
+    subjects = np.bincount(pool.features.codes("domain")[0][chosen])
+    shares = subjects[subjects > 0] / len(chosen)
+    return float(np.nanmean(np.array(levels)[chosen])), float(-np.sum(shares * np.log(shares)))
 
 
-def test_the_funnel_loses_figures_leaks_and_what_small_models_solve(
-    outcome: tuple[pa.Table, list[int], Funnel],
-) -> None:
-    features, _, funnel = outcome
-    assert len(features) == 7500
-    reasons = funnel.reasons()
+def test_the_funnel_loses_figures_leaks_and_what_small_models_solve(outcome: tuple[Filtered, Rows]) -> None:
+    pool, _ = outcome
+    assert len(pool.features) == 7500
+    reasons = pool.funnel.reasons()
     assert reasons["quality: figure in Asymptote code"] > 300
     assert 0.06 < sum(n for why, n in reasons.items() if why.startswith("decontamination")) / 7500 < 0.09
-    assert 400 < len(funnel.alive) < 905
+    assert 400 < len(pool.funnel.left) < 905
     assert reasons["difficulty: too easy"] > 4000
 
 
-def test_hard_and_spread_against_the_ablations(outcome: tuple[pa.Table, list[int], Funnel]) -> None:
-    features, easy_and_hard, funnel = outcome
-    hard, everything = candidates(features, funnel.alive), candidates(features, easy_and_hard)
-    of_s1 = [level_and_entropy(hard, select(hard, math_config().selection, seed)) for seed in range(3)]
+def test_hard_and_spread_against_the_ablations(outcome: tuple[Filtered, Rows], levels: list[float]) -> None:
+    pool, everything = outcome
+    of_s1 = [level_and_entropy(pool, pool.funnel.left, levels, math_config().selection, seed) for seed in range(3)]
     by = {
         method: level_and_entropy(
-            everything, select(everything, math_config(selection={"method": method, "size": 200}).selection, 0)
+            pool, everything, levels, math_config(selection={"method": method, "size": 200}).selection, 0
         )
         for method in ("random", "longest", "diverse")
     }

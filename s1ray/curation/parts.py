@@ -1,0 +1,142 @@
+"""A pass over the rows of a run: one function on every part file, through Ray Data, resumable part by part.
+
+Parts are numbered Parquet files of bounded size. Workers read one, and write one or several of the same number, each
+whole or not at all; the driver sees neither, only how many rows there were.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from s1ray.curation.funnel import Rows
+from s1ray.logs import heartbeat
+from s1ray.runs import RunError
+from s1ray.shards import quiet_ray_data
+from s1ray.storage import writing
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import ray
+
+log = logging.getLogger("s1ray")
+
+Function = Callable[..., "pa.Table"]
+"""From the rows of a part, its name and keyword arguments to the rows of the result."""
+
+
+def map_parts(
+    what: str,
+    function: Function,
+    parts: Sequence[Path],
+    folder: Path,
+    **common: object,
+) -> list[Path]:
+    """Apply a function to every part that has no result yet. Ray is connected.
+
+    Args:
+        what: is done, for the progress log ("looking at every row").
+        function: pure; called with the rows of a part, its file's name, and `common`.
+        parts: Parquet files.
+        folder: of the results, named as their parts.
+        common: keyword arguments of every call; stored once in Ray's object store.
+
+    Returns:
+        The files of the results, in the order of the parts.
+
+    Raises:
+        RunError: a call raised; what is done stays.
+    """
+    import ray
+
+    folder.mkdir(parents=True, exist_ok=True)
+    results = [folder / part.name for part in parts]
+    tasks = [
+        {"part": str(part), "result": str(result)}
+        for part, result in zip(parts, results, strict=True)
+        if not result.exists()
+    ]
+    if not tasks:
+        return results
+    done = 0
+    with quiet_ray_data(), heartbeat(lambda seconds: f"curate: {what}: {done:,} rows in {seconds:.0f} s"):
+        shared = ray.put(common)
+        rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+            _apply, fn_kwargs={"function": function, "common": [shared]}, batch_size=1, batch_format="pyarrow"
+        )
+        for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+            for task in batch.to_pylist():
+                if task["error"]:
+                    raise RunError(f"curate: {what}: {task['error']}; what is done is kept, run again to go on")
+                done += task["rows"]
+    return results
+
+
+def _apply(batch: pa.Table, function: Function, common: Sequence[ray.ObjectRef]) -> pa.Table:
+    import pyarrow as pa
+
+    counts, errors = [], list[str]()
+    for task in batch.to_pylist():
+        rows, error = _do(Path(task["part"]), Path(task["result"]), function, _fetched(common[0]))
+        counts.append(rows)
+        errors.append(error)
+    return pa.table({"rows": pa.array(counts, pa.int64()), "error": pa.array(errors, pa.string())})
+
+
+def _do(part: Path, result: Path, function: Function, common: Mapping[str, object]) -> tuple[int, str]:
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(part)
+        write_part(function(rows, part.name, **common), result)
+    except Exception as error:
+        # A worker's standard error reaches the user's terminal; the way there belongs in a file.
+        details = result.with_suffix(".error.txt")
+        details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+        return 0, f"{type(error).__name__}: {error} (details: {details})"
+    return len(rows), ""
+
+
+@lru_cache(maxsize=1)
+def _fetched(common: ray.ObjectRef) -> Mapping[str, object]:
+    # Once per worker process, not per part.
+    import ray
+
+    fetched: Mapping[str, object] = ray.get(common)
+    return fetched
+
+
+def write_part(rows: pa.Table, path: Path) -> None:
+    """Write a part, whole or not at all; quick to write and read rather than small."""
+    import pyarrow.parquet as pq
+
+    with writing(path) as temporary:
+        pq.write_table(rows, os.fspath(temporary), compression="lz4", write_statistics=False)
+
+
+def read_rows(parts: Sequence[Path], starts: npt.NDArray[np.int64], rows: Rows, columns: Sequence[str]) -> pa.Table:
+    """Some columns of some rows.
+
+    Args:
+        parts: of all rows.
+        starts: position of each part's first row, and the number of rows.
+        rows: positions, ascending.
+        columns: their names.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    part_of = np.searchsorted(starts, rows, side="right") - 1
+    found = [pq.read_schema(parts[0]).empty_table().select(list(columns))]
+    for number in np.unique(part_of).tolist():
+        inside = rows[part_of == number] - starts[number]
+        found.append(pq.read_table(parts[number], columns=list(columns)).take(pa.array(inside)))
+    return pa.concat_tables(found)
