@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,8 @@ QUESTIONS, DROPPED, CONFLICTS = "questions.parquet", "dropped", "conflicts.parqu
 """In the run folder; the second is a folder of parts."""
 FEATURES, DECISIONS, TAKEN = "features", "decisions", "taken"
 """Folders of parts that a finished run does not keep."""
+GROUP_ROWS = 4096
+"""Rows of a row group of the questions."""
 
 SolvedBy = Mapping[int, list[str] | None]
 """Row -> models that solved it."""
@@ -86,8 +88,8 @@ def write_outcome(
     holding = np.unique(np.searchsorted(features.starts, chosen.rows, side="right") - 1).tolist()
     taken = map_parts("writing chosen rows", taken_rows, [parts[number] for number in holding], work / TAKEN, **beside)
     with writing(folder / QUESTIONS) as temporary, pq.ParquetWriter(temporary, arrow_schema(Question)) as writer:
-        for file in taken:
-            writer.write_table(pq.read_table(file))
+        for group in _regrouped(map(pq.read_table, taken)):
+            writer.write_table(group)
 
 
 def dropped_rows(
@@ -150,6 +152,20 @@ def _in_schema(rows: pa.Table, row_type: type, further: Mapping[str, pa.Array]) 
     schema = arrow_schema(row_type)
     columns = [further[name] if name in further else rows.column(name) for name in schema.names]
     return pa.table(columns, schema=schema)
+
+
+def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of `GROUP_ROWS`, so that the file's bytes do not depend on the parts."""
+    import pyarrow as pa
+
+    waiting = arrow_schema(Question).empty_table()
+    for table in tables:
+        waiting = pa.concat_tables([waiting, table])
+        while len(waiting) >= GROUP_ROWS:
+            yield waiting.slice(0, GROUP_ROWS).combine_chunks()
+            waiting = waiting.slice(GROUP_ROWS)
+    if len(waiting):
+        yield waiting.combine_chunks()
 
 
 def _detail(stage: str, kept: int | None, label: str | None, solved_by: Sequence[str] | None) -> str:
