@@ -27,7 +27,7 @@ from s1ray.curation.difficulty import measure, solvers
 from s1ray.curation.features import Features, part_features, solved_code
 from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Drops, Funnel, Rows
-from s1ray.curation.outcome import FEATURES, QUESTIONS, SolvedBy, write_outcome
+from s1ray.curation.outcome import CONFLICTS, FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
 from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.selection import HOW, Chosen, Pool, select, unmatched
 from s1ray.curation.staging import check_sources, stage
@@ -112,11 +112,18 @@ def work(config: CurationConfig, run: Run) -> None:
         if not len(funnel.left):
             raise ConfigError(f"no question is left: loosen the filter that dropped them\n{funnel.table()}")
         log.info("curate: %d of %d rows are left before difficulty", len(funnel.left), len(features))
+        if len(funnel.conflicts):
+            write_conflicts(run.path, parts, features, funnel.conflicts)
+            log.warning(
+                "curate: %d pairs of questions look equal and have different answers; they stay, and are in %s",
+                len(funnel.conflicts),
+                run.path / CONFLICTS,
+            )
         measured = _difficulty(config, run, parts, features, funnel)
         chosen = _select(config, features, funnel)
         log.info("curate: the funnel\n%s", funnel.table())
         run.rows, run.drops = funnel.rows(), funnel.reasons()
-        run.figures = _figures(features, chosen)
+        run.figures = _figures(features, chosen) | {"conflicts": len(funnel.conflicts)}
         write_outcome(run.path, folder, parts, features, funnel, chosen, measured)
     for done in (folder, run.path / ANSWERS):
         shutil.rmtree(done, ignore_errors=True)
@@ -190,5 +197,5 @@ def _figures(features: Features, chosen: Chosen) -> dict[str, JsonValue]:
 
 
 curate = Stage(name="curate", config=CurationConfig, plan=plan, inputs=inputs, work=work)
-"""The stage. Its run folder gets `questions.parquet` (Question rows) and `dropped/` (`DroppedRow`: all
-others)."""
+"""The stage. Its run folder gets `questions.parquet` (Question rows) `dropped/` (`DroppedRow`: all
+others), and where there are some `conflicts.parquet` (rows that look equal and have different answers)."""
