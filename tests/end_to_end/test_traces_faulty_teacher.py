@@ -88,6 +88,7 @@ def _run_and_kill(line: list[str], folder: Path) -> list[float]:
     each = 0.9 * QUESTIONS * SAMPLES / len(victims)
     moments = [(place + draw.uniform(0.3, 0.9)) * each for place in range(len(victims))]
     kills: list[float] = []
+    every: list[Processes] = []
     answered, starts, until = Answered(folder / "server"), 0, time.monotonic() + 800
     while True:
         starts += 1
@@ -101,10 +102,12 @@ def _run_and_kill(line: list[str], folder: Path) -> list[float]:
             time.sleep(0.1)
             if len(kills) < len(victims) and answered.count() >= moments[len(kills)]:
                 kills.append(_kill(victims[len(kills)], run, processes))
-        assert not processes.left(60), "processes go on after the run"
+        assert not processes.left(30, agents=False), "processes go on after the run"
+        every.append(processes)
         if run.returncode == 0:
             break
     assert len(kills) == len(victims)
+    assert not any(processes.left(180, agents=True) for processes in every), "Ray's processes go on after the run"
     print(f"killed: {', '.join(victims)}; starts: {starts}")
     return kills
 

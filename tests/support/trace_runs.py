@@ -16,6 +16,7 @@ import yaml
 
 from s1ray.schemas import Question, question_id, to_table, write_table
 
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 RUN = """
 from s1ray.cli import app
 from s1ray.cluster import own_cluster
@@ -61,12 +62,20 @@ class Processes:
         """Those whose command line has these words."""
         return [process for process in self.look() if words in _line(process)]
 
-    def left(self, seconds: float) -> list[str]:
-        """Those that go on so long after the run has ended."""
+    def left(self, seconds: float, *, agents: bool) -> list[str]:
+        """Those that go on so long after the run has ended.
+
+        Args:
+            seconds: that they have.
+            agents: Ray's own of a node, which notice within some minutes that it is gone, too.
+        """
         until = time.monotonic() + seconds
-        while (alive := self.look()) and time.monotonic() < until:
+        while True:
+            lines = [_line(process) for process in self.look()]
+            lines = [line for line in lines if agents or line not in AGENTS]
+            if not lines or time.monotonic() > until:
+                return lines
             time.sleep(0.1)
-        return [_line(process) for process in alive]
 
 
 def wait_until_gone(processes: Sequence[psutil.Process], seconds: float) -> None:
