@@ -19,6 +19,7 @@ from s1ray.traces.teachers import Teacher
 
 SAMPLE = 500
 """Answers that an estimate is made from at most."""
+UNITS = ((3600, "hours"), (60, "minutes"), (1, "seconds"))
 LARGEST_LOG = 700.0
 """Of a number that a float can hold."""
 FEWEST = 3
@@ -129,13 +130,16 @@ def sampled_line(config: TracesConfig, inputs: Mapping[str, str], asks: int) -> 
     return [] if line is None else [line]
 
 
-def run_line(answers: Sequence[Answer], teacher: Teacher, asks: int) -> str | None:
+def run_line(
+    answers: Sequence[Answer], teacher: Teacher, asks: int, lengths: Sequence[int] | None = None
+) -> str | None:
     """What a whole run takes, as far as it can be said. None: nothing can.
 
     Args:
         answers: some of the run's.
         teacher: who gave them.
         asks: traces of the run.
+        lengths: of the answers in the student's tokens, for a teacher that does not count. None: not known.
     """
     counted = [answer.usage for answer in answers if answer.usage is not None]
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
@@ -149,11 +153,14 @@ def run_line(answers: Sequence[Answer], teacher: Teacher, asks: int) -> str | No
             most = None if limit is None else prices.money_at_most(longest, limit)
             money = estimate([prices.of(usage) for usage in counted], most)
             parts.append(f"{_span(money.times(asks))} {prices.currency}")
+    elif lengths:
+        parts.append(f"{_span(estimate(lengths).times(asks))} tokens of the student's generated")
     if seconds:
         one = estimate(seconds)
-        hours = [(teacher.duration(asks, each) or 0) / 3600 for each in (one.mean, one.low, one.high)]
-        if hours[0]:
-            parts.append(f"{_span(Estimate(*hours))} hours")
+        times = [teacher.duration(asks, each) or 0 for each in (one.mean, one.low, one.high)]
+        if times[0]:
+            seconds_each, unit = next(each for each in UNITS if times[0] >= each[0] or each[0] == 1)
+            parts.append(f"{_span(Estimate(*times).times(1 / seconds_each))} {unit}")
     return f"as sampled from {len(answers):,} answers: about " + ", ".join(parts) if parts else None
 
 

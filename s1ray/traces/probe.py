@@ -59,36 +59,42 @@ def probe(config: TracesConfig, questions: int = QUESTIONS) -> list[str]:
     answers = read_answers(ledger.folder, [ledger.answers[ask] for ask, _ in answered])
     lines = [f"{len(answers)} of {len(asks.samples)} requests answered, of {len(samples):,} that the run makes"]
     lines += [f"the first failure: {failed[0]}"] if failed else []
-    about = _answers_lines([row for _, row in answered], answers, config)
-    return [*lines, *about, *_whole(answers, config, len(samples))]
+    lines += describe([row for _, row in answered], answers, config)
+    line = run_line(answers, config.teacher, len(samples), _lengths(answers, config))
+    lines += [f"the whole run, {line}"] if line is not None else []
+    return [*lines, "the answers are kept: the run of this config finds them in its folder and does not ask again"]
 
 
-def _whole(answers: Sequence[Answer], config: TracesConfig, asks: int) -> list[str]:
-    line = run_line(answers, config.teacher, asks)
-    known = ["the whole run, " + line] if line is not None else []
-    return [*known, "the answers are kept: the run of this config finds them in its folder and does not ask again"]
+def describe(rows: Sequence[Mapping[str, str | None]], answers: Sequence[Answer], config: TracesConfig) -> list[str]:
+    """What some answers are like, one line each.
 
-
-def _answers_lines(rows: Sequence[Mapping[str, str]], answers: Sequence[Answer], config: TracesConfig) -> list[str]:
-    """What the answers are like."""
+    Args:
+        rows: their questions, with `answer` and `metadata`.
+        answers: one at least.
+        config: the stage's.
+    """
     counted = [answer.usage for answer in answers if answer.usage is not None]
     if counted:
         prompts, written = [usage.prompt_tokens for usage in counted], [usage.completion_tokens for usage in counted]
         lines = [f"tokens a trace, as the provider counts: prompt {_range(prompts)}, generated {_range(written)}"]
     else:
-        count = length_counter(config.tokenizer)
-        thinking, attempts = (count([getattr(a, part) for a in answers]) for part in ("thinking", "attempt"))
-        lengths = [sum(both) for both in zip(thinking, attempts, strict=True)]
-        lines = [f"tokens a trace, as the student counts: generated {_range(lengths)}"]
+        lines = [f"tokens a trace, as the student counts: generated {_range(_lengths(answers, config))}"]
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
     lines += [f"seconds a request: {_range(seconds)}"] if seconds else []
     lines.append(f"cut by the token limit: {_share([a.finish_reason == 'length' for a in answers])}")
     grade, verdicts = find_grader(config.grader), list[bool]()
     for row, answer in zip(rows, answers, strict=True):
-        if row["answer"] and row["answer"].strip():
-            correct = grade(row["answer"], answer.attempt, kind=kind_of(row["metadata"])).correct
+        if (gold := row["answer"]) and gold.strip():
+            correct = grade(gold, answer.attempt, kind=kind_of(row["metadata"])).correct
             verdicts += [] if correct is None else [correct]
     return [*lines, f"correct: {_share(verdicts)}" if verdicts else "correct: none can be graded"]
+
+
+def _lengths(answers: Sequence[Answer], config: TracesConfig) -> list[int]:
+    """In the student's tokens."""
+    count = length_counter(config.tokenizer)
+    thinking, attempts = (count([getattr(answer, part) for answer in answers]) for part in ("thinking", "attempt"))
+    return [sum(both) for both in zip(thinking, attempts, strict=True)]
 
 
 def _range(values: Sequence[float]) -> str:

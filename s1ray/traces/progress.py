@@ -48,7 +48,8 @@ class Progress:
             parts.append(f"{came * 60 / busy:,.1f} a minute")
             if tally.completion_tokens > self._tokens:
                 parts.append(f"{(tally.completion_tokens - self._tokens) / busy:,.0f} tokens/s")
-        parts.append(f"{self._ledger.in_flight() - self._earlier_in_flight:,} in flight")
+        if (in_flight := self._ledger.in_flight() - self._earlier_in_flight) > 0:
+            parts.append(f"{in_flight:,} in flight")
         parts += self._money()
         if came and busy > 0:
             parts.append(f"about {_duration(left * busy / came)} left")

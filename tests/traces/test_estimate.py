@@ -87,6 +87,8 @@ def test_a_line_says_tokens_money_and_hours_of_the_whole_run() -> None:
     )
     slow = teacher(concurrency=4, requests_per_minute=10)
     assert "12.0 (12.0 to 12.0) hours" in str(run_line(same, slow, 7200))
+    assert "6.00 (6.00 to 6.00) minutes" in str(run_line(same, api, 180))
+    assert "40.0 (40.0 to 40.0) seconds" in str(run_line(same, api, 20))
     spread_out = run_line([answer(tokens) for tokens in (100, 500, 900, 1900, 2000)], api, 1000)
     assert "1,080,000 (32,600 to 2,000,000) tokens generated, 1,180 (133 to 2,100) EUR" in str(spread_out)
 
@@ -94,6 +96,8 @@ def test_a_line_says_tokens_money_and_hours_of_the_whole_run() -> None:
 def test_nothing_is_said_where_nobody_counted() -> None:
     assert run_line([], teacher(), 10) is None
     assert run_line([answer(None)], teacher(), 10) is None
+    uncounted = run_line([answer(None)] * 3, teacher(), 10, [9, 9, 9])
+    assert uncounted == "as sampled from 3 answers: about 90.0 (90.0 to 90.0) tokens of the student's generated"
     # How long an engine of our own takes when it is full, a few requests cannot tell.
     assert "hours" not in str(run_line([answer(5, 1.0)], Teacher(kind="any"), 10))
 

@@ -44,7 +44,7 @@ def test_rates_are_of_this_start_and_money_is_of_all(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     ledger.read()
     progress = Progress(ledger, ["c-0", "d-0", "e-0", "f-0"], 6, Priced())
-    assert progress.line(30) == "traces: 2 of 6 after 30 s, 0 in flight, 3,000.00 USD so far of 9,000.00"
+    assert progress.line(30) == "traces: 2 of 6 after 30 s, 3,000.00 USD so far of 9,000.00"
     with contextlib.closing(Writer(tmp_path)) as writer:
         answer(writer, "c-0")
         answer(writer, "d-0")
@@ -62,7 +62,7 @@ def test_rates_are_of_this_start_and_money_is_of_all(tmp_path: Path) -> None:
 def test_a_teacher_without_prices_or_calls_has_a_line_as_well(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     progress = Progress(ledger, ["a-0"], 1, Teacher(kind="free"), "judge")
-    assert progress.line(10) == "judge: 0 of 1 after 10 s, 0 in flight"
+    assert progress.line(10) == "judge: 0 of 1 after 10 s"
 
 
 def test_long_times_are_in_minutes_and_hours(tmp_path: Path) -> None:
