@@ -29,6 +29,7 @@ from rich.table import Table
 from benchmarks.grading.accuracy import Score, markdown, measure, wrong_rows
 from benchmarks.grading.arms import ARMS
 from benchmarks.grading.load import ROWS, compare_under_load
+from benchmarks.grading.plot import plot_extraction
 from benchmarks.grading.sets import SETS
 from benchmarks.grading.speed import compare_speed, extraction_times
 from s1ray import logs
@@ -90,12 +91,14 @@ def main(
 @app.command()
 def speed(
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each.")] = 3,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for speed.json.")] = HERE,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for speed.json and extraction.png.")] = HERE,
 ) -> None:
     """Time grading on two cores against math-verify one by one, and reading answers off long texts."""
-    figures = {"grading": compare_speed(rounds), "extraction": extraction_times()}
+    extraction = extraction_times()
+    figures = {"grading": compare_speed(rounds), "extraction": extraction}
     Console(width=160).print(figures)
     write_json(output / "speed.json", figures)
+    plot_extraction(extraction, output / "extraction.png")
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +26,8 @@ HARD_ON_ALGEBRA = (
     ("\\sin(10^{10^{10}})", "\\boxed{\\cos(10^{10^{10}})}"),
 )
 """Gold and text of comparisons that come near a limit, or reach it."""
+RISING_S = 120.0
+"""Seconds that the load average, of a minute, may take to come near the number of busy loops."""
 
 
 @contextlib.contextmanager
@@ -43,12 +46,14 @@ def compare_under_load(loops: int, rows: int = ROWS, workers: int = 2) -> dict[s
     """Grade rows twice.
 
     Returns:
-        How many verdicts differ, and which; seconds of both.
+        How many verdicts differ, and which; of both runs the seconds, and the machine's load average when it began and
+        when it ended.
     """
     pairs = [*HARD_ON_ALGEBRA, *((case.gold, case.text) for case in mixed_rows())][:rows]
-    idle, idle_seconds = _graded(pairs, workers)
+    idle, idle_run = _graded(pairs, workers)
     with busy(loops):
-        loaded, loaded_seconds = _graded(pairs, workers)
+        _wait_for_load(loops / 2)
+        loaded, loaded_run = _graded(pairs, workers)
     differing = [
         {"gold": gold[:200], "text": text[-200:], "idle": a, "loaded": b}
         for (gold, text), a, b in zip(pairs, idle, loaded, strict=True)
@@ -60,14 +65,24 @@ def compare_under_load(loops: int, rows: int = ROWS, workers: int = 2) -> dict[s
         "workers": workers,
         "verdicts": dict(Counter(verdict for verdict, _ in idle)),
         "differing": differing,
-        "seconds": round(idle_seconds, 1),
-        "seconds_under_load": round(loaded_seconds, 1),
+        "idle": idle_run,
+        "under_load": loaded_run,
     }
 
 
-def _graded(pairs: list[tuple[str, str]], workers: int) -> tuple[list[tuple[str, str]], float]:
-    began = time.perf_counter()
+def _wait_for_load(least: float) -> None:
+    until = time.monotonic() + RISING_S
+    while os.getloadavg()[0] < least and time.monotonic() < until:
+        time.sleep(1.0)
+
+
+def _graded(pairs: list[tuple[str, str]], workers: int) -> tuple[list[tuple[str, str]], dict[str, object]]:
+    began, load = time.perf_counter(), os.getloadavg()[0]
     with Pool(workers) as pool:
         found = list(pool.map(pairs))
     verdicts = [(g.verdict, g.graded_by) if isinstance(g, Grade) else ("refused", g) for g in found]
-    return verdicts, time.perf_counter() - began
+    figures = {
+        "seconds": round(time.perf_counter() - began, 1),
+        "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
+    }
+    return verdicts, figures

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.grading import accuracy, arms, load, sets
 from benchmarks.grading.accuracy import markdown, measure, wrong_rows
 from benchmarks.grading.arms import ARMS, Arm, judge
+from benchmarks.grading.plot import plot_extraction
 from benchmarks.grading.sets import Case
 from benchmarks.grading.speed import TEXTS, extraction_times, slope
 
@@ -81,8 +82,16 @@ def test_growth_is_the_slope_of_the_logarithms() -> None:
     assert times.keys() == TEXTS.keys()
 
 
+def test_the_plot_of_extraction_is_a_picture(tmp_path: Path) -> None:
+    seconds = {"1024": 0.001, "4096": 0.004}
+    kinds = {f"kind {number}": {"seconds": seconds, "slope": 1.0} for number in range(8)}
+    plot_extraction(kinds, tmp_path / "extraction.png")
+    assert (tmp_path / "extraction.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_verdicts_are_compared_under_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "HARD_ON_ALGEBRA", [("x+1", "1+x")])
     monkeypatch.setattr(load, "mixed_rows", lambda: CASES)
+    monkeypatch.setattr(load, "RISING_S", 0.0)
     figures = load.compare_under_load(1, rows=3, workers=1)
     assert (figures["rows"], figures["verdicts"], figures["differing"]) == (3, {"correct": 2, "incorrect": 1}, [])
