@@ -39,13 +39,18 @@ def test_lines_with_a_text_are_kept_off_standard_error_and_no_others(capfd: pyte
 def test_lines_of_other_processes_are_relayed_those_of_earlier_blocks_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("s1ray"), "propagate", True)
-    path = tmp_path / "responses" / "log.txt"
-    with caplog.at_level(logging.INFO, "s1ray"):
-        for word in ("one", "two"):
-            with logs.relayed(path):
-                script = f"import logging, pathlib; from s1ray import logs; logs.log_to(pathlib.Path({str(path)!r})); "
-                script += f"logging.getLogger('s1ray').info('batch %s', {word!r})"
-                subprocess.run([sys.executable, "-c", script], check=True)
-    assert caplog.messages == ["batch one", "batch two"]
+    path, lines = tmp_path / "responses" / "log.txt", list[str]()
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    logger = logging.getLogger("s1ray")
+    monkeypatch.setattr(logger, "handlers", [Kept()])
+    for word in ("one", "two"):
+        with caplog.at_level(logging.INFO, "s1ray"), logs.relayed(path):
+            script = f"import logging, pathlib; from s1ray import logs; logs.log_to(pathlib.Path({str(path)!r})); "
+            script += f"logging.getLogger('s1ray').info('batch %s', {word!r})"
+            subprocess.run([sys.executable, "-c", script], check=True)
+    assert lines == ["batch one", "batch two"]
     assert not any(thread.name == "relay" for thread in threading.enumerate())
