@@ -5,8 +5,9 @@ They differ in their wire format and in what it can say; a mistake in that is fo
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -30,12 +31,16 @@ from s1ray.traces.language_models import LanguageModelTeacher, RunningModel
 from s1ray.traces.spending import allowance
 from s1ray.traces.teachers import Ask, RunningTeacher
 
+log = logging.getLogger("s1ray")
+
 if TYPE_CHECKING:
     from s1ray.traces.batches.client import Client
     from s1ray.traces.batches.provider import Provider
 
 RETRIED_REASONS = ("abort", "error", "insufficient_system_resource")
 """Finish reasons that are the server's fault."""
+OF_CALLS = ("concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "attempts")
+"""Fields about calls one by one."""
 UNREADABLE = ("stream", "n", "best_of", "background")
 """Fields of a request that make an answer of another form, or several answers of which one is read."""
 MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
@@ -91,8 +96,8 @@ class EndpointTeacher(LanguageModelTeacher):
     its answer says what it did; what could exceed the limit is not sent, and the run ends and goes on when the limit is
     raised. None: no limit."""
     batch: BatchConfig | None = None
-    """Ask through the provider's batch API, at a share of the price and within a day. The fields about calls
-    (concurrency, limits a minute, timeout, attempts) then say nothing. None: one by one."""
+    """Ask through the provider's batch API, at a share of the price and within a day; `concurrency`, `timeout`,
+    `attempts` and the limits a minute have no effect then. None: one by one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -192,6 +197,12 @@ class EndpointTeacher(LanguageModelTeacher):
         """Look whether the API key is there, and `max_spend` can be held."""
         allowance(self)
         self.api_key()
+        if self.batch is not None and (given := self._differ(OF_CALLS)):
+            log.warning("teacher.%s: no effect in batches", ", ".join(given))
+
+    def _differ(self, names: Collection[str]) -> list[str]:
+        """Which fields do not have their defaults."""
+        return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
     def start(self, seed: int, folder: Path) -> RunningTeacher:
         """Open the connections.

@@ -90,7 +90,8 @@ def _cost(questions: pa.Table, config: TracesConfig) -> list[str]:
             config.teacher.prompt_tokens_at_most(text) * times for text, times in zip(texts, asks, strict=True)
         )
         money = prices.money_at_most(prompts, sum(asks) * tokens)
-        lines.append(f"at most {money:,.2f} {prices.currency}, and more for calls that have to be repeated")
+        share = f" ({prices.share:g} of the list prices)" if prices.share != 1 else ""
+        lines.append(f"at most {money:,.2f} {prices.currency}{share}, and more for calls that have to be repeated")
     return lines
 
 

@@ -33,6 +33,7 @@ class Batch:
     """What it ends with, in OpenAI's words; "" as its results say."""
     metadata: dict[str, str] = field(default_factory=dict)
     file: str = ""
+    endpoint: str = ""
     lines: list[bytes] | None = None
     """Of its results, once it has ended."""
     errors: list[dict[str, Any]] = field(default_factory=list)
@@ -122,7 +123,7 @@ class BatchServer:
             assert all(re.fullmatch("[a-zA-Z0-9_-]{1,64}", name) for name, _ in batch.requests)
         else:
             assert body["completion_window"] == "24h"
-            batch.metadata, batch.file = body["metadata"], body["input_file_id"]
+            batch.metadata, batch.file, batch.endpoint = body["metadata"], body["input_file_id"], body["endpoint"]
             for line in self.files[batch.file].splitlines():
                 request = json.loads(line)
                 assert (request["method"], request["url"]) == ("POST", body["endpoint"])
@@ -193,6 +194,9 @@ class BatchServer:
             "metadata": batch.metadata,
             "input_file_id": batch.file,
             "created_at": int(batch.created),
+            "object": "batch",
+            "completion_window": "24h",
+            "endpoint": batch.endpoint,
             "request_counts": {"total": len(batch.requests), "completed": 0, "failed": 0},
             "errors": {"data": batch.errors},
         }
@@ -286,13 +290,18 @@ def batch_server() -> Iterator[BatchServer]:
 def _anthropic(batch: Batch) -> dict[str, Any]:
     counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
     counts["succeeded" if batch.ended else "processing"] = len(batch.requests)
+    created, expires = (
+        datetime.fromtimestamp(batch.created + seconds, UTC).isoformat().replace("+00:00", "Z")
+        for seconds in (0, 86400)
+    )
     return {
         "id": batch.id,
         "type": "message_batch",
         "processing_status": "ended" if batch.ended else "in_progress",
-        "created_at": datetime.fromtimestamp(batch.created, UTC).isoformat().replace("+00:00", "Z"),
+        "created_at": created,
+        "expires_at": expires,
         "request_counts": counts,
-        "results_url": "http://elsewhere.invalid/results",
+        "results_url": "http://elsewhere.invalid/results" if batch.ended else None,
     }
 
 

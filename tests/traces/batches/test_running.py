@@ -477,3 +477,13 @@ def test_max_spend_holds_whatever_an_earlier_start_has_under_way(server: BatchSe
     assert len(ledger.answers) > fit
     assert server.asked.total() == len(server.asked) + server.asked[broken] - 1
     billed(server, ledger)
+
+
+def test_settings_of_calls_one_by_one_have_no_effect_and_are_named(
+    server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = teacher(server).model_copy(update={"concurrency": 7, "attempts": 2})
+    config.check()
+    teacher(server).check()
+    config.model_copy(update={"batch": None}).check()
+    assert caplog.messages == ["teacher.concurrency, attempts: no effect in batches"]
