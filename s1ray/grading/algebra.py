@@ -24,6 +24,7 @@ from s1ray.grading.numbers import parse_number, rounds
 DIGITS = 60
 """Of evaluation; `AGREE` of them must agree."""
 AGREE = sympy.Float(10, DIGITS) ** -45
+HUGE = 10**15
 POINTS = 10
 STEP_POINTS = 80
 """The same for functions with steps, which agree at most points."""
@@ -41,11 +42,12 @@ _COUNTERS = frozenset("nmkjNMK")
 _DECIMAL = re.compile(r"(?<![\w.])(\d*)\.(\d+)(?!\d)")
 _REPEATING = re.compile(r"\d*\.\d*\\(?:overline|bar)\{\d+\}")
 _DEGREES = re.compile(r"(\([^()]*\)|\\frac\{[^{}]*\}\{[^{}]*\}|[\d.]+|\\?[A-Za-z]+)\^\{\\circ\}")
-_NO_NUMERAL = re.compile(r"\d_|(?<![_\d])\d+ +\d|\d\.\d+\.\d|!!")
-"""A numeral with a base, which the parser would drop; "1 2", which it would add; "1.2.3"."""
+_NO_NUMERAL = re.compile(r"\d_|(?<![_\d])\d+ +\d|!!")
+"""A numeral with a base, which the parser would drop; "1 2", which it would add."""
+_SEVERAL_POINTS = re.compile(r"\d\.\d+\.\d")
 _CIS = re.compile(r"\\?cis ?(?:\(([^()]*)\)|((?:\\frac\{[^{}]*\}\{[^{}]*\}|[\d.]+|\\?[A-Za-z]+)(?:\^\{\\circ\})?))")
 _CASED = re.compile(r"\\[A-Za-z]+|(?<!_)(?<!_\{)I")
-_CASED_SYMBOLS = {"\\gamma": "g_{gamma}", "\\Gamma": "G_{gamma}", "I": "I_{i}"}
+_CASED_SYMBOLS = {"\\gamma": "g_{gamma}", "\\Gamma": "G_{gamma}", "I": "\\iota "}
 """Letters that the parser takes for constants: Euler's, the imaginary unit."""
 _DOUBLE_FACTORIAL = re.compile(r"(?<![\d.!)}])(\d{1,3})!!(?!!)")
 _THOUSANDS = re.compile(r"(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,])")
@@ -106,6 +108,8 @@ def expression(text: str) -> Any:
     Raises:
         UnreadableError: it is none.
     """
+    if _SEVERAL_POINTS.search(text):
+        raise UnreadableError(text)
     text = _REPEATING.sub(_as_fraction, text)
     text = _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text)
     text = _DECIMAL.sub(_as_fraction, text)
@@ -180,7 +184,13 @@ def _same_constant(one: Any, other: Any) -> bool:
     if 0 in exact and max(abs(left), abs(right)) < AGREE:
         # Digits that cancel look like a small number; so does a small number.
         return bool((one - other).equals(0))
-    return _agree(left, right)
+    return _agree(left, right) and (abs(left) < HUGE or _no_difference(one, other))
+
+
+def _no_difference(one: Any, other: Any) -> bool:
+    """Whether two huge values, whose first digits agree, agree in what stands behind the point, too."""
+    difference = (one - other).evalf(15, maxn=500)
+    return bool(abs(difference) < AGREE)
 
 
 def _exact(expr: Any) -> Any:

@@ -6,7 +6,7 @@ import re
 
 from s1ray.grading.bounds import NAME
 from s1ray.grading.splitting import spaces_free
-from s1ray.grading.values import Residues
+from s1ray.grading.values import Items, Residues, Scalar, Value
 
 _MODULUS = re.compile(
     r"(?P<left>.*[^\s(,]) ?,? ?\(? ?(?:\\[pb]?mod|(?<![a-zA-Z\\])mod(?:ulo)?)(?![a-zA-Z])"
@@ -38,10 +38,23 @@ def read_residues(text: str) -> Residues | None:
     if power is None or not _WHOLE.fullmatch(modulus) or int(modulus) < 1:
         return None
     value = pow(int(power["base"]), int(power["exponent"] or 1), int(modulus))
-    return Residues(residues if reduced(Residues(residues, modulus)) == {str(value)} else (), modulus)
+    return Residues(residues if _reduced(Residues(residues, modulus)) == {str(value)} else (), modulus)
 
 
-def reduced(value: Residues) -> set[str]:
+def same_residues(gold: Value, answer: Value) -> bool:
+    """The answer may omit the reference's modulus, but not contradict it."""
+    if isinstance(gold, Residues) and isinstance(answer, Residues):
+        if gold.modulus != answer.modulus or (None not in (gold.name, answer.name) and gold.name != answer.name):
+            return False
+        return bool(gold.residues) and _reduced(gold) == _reduced(answer)
+    classes, other = (gold, answer) if isinstance(gold, Residues) else (answer, gold)
+    assert isinstance(classes, Residues)
+    items = other.items if isinstance(other, Items) else (other,)
+    numbers = {str(item.number.value) for item in items if isinstance(item, Scalar) and item.number is not None}
+    return bool(numbers) and len(numbers) == len(items) and numbers == set(classes.residues)
+
+
+def _reduced(value: Residues) -> set[str]:
     """The residues, from 0 up to the modulus where they are whole numbers."""
     if not _WHOLE.fullmatch(value.modulus) or int(value.modulus) < 1:
         return set(value.residues)

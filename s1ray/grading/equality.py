@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from s1ray.grading.bounds import as_reals
-from s1ray.grading.congruences import reduced
-from s1ray.grading.matrices import unit_vectors
+from s1ray.grading.congruences import same_residues
+from s1ray.grading.matrices import as_vectors, flat_vector, rows_of
 from s1ray.grading.numbers import same_number
 from s1ray.grading.reading import read
 from s1ray.grading.splitting import spaces_free
@@ -59,7 +59,7 @@ class Comparison:
 
     def same(self, gold: Value, answer: Value) -> bool:
         """Whether an answer says what the reference says."""
-        gold, answer = _as_vectors(gold, answer)
+        gold, answer = as_vectors(gold, answer)
         if isinstance(gold, Named) or isinstance(answer, Named):
             return self._named(gold, answer)
         if isinstance(gold, Chain) or isinstance(answer, Chain):
@@ -67,7 +67,7 @@ class Comparison:
         if isinstance(gold, Inequality) or isinstance(answer, Inequality):
             return self._inequalities(gold, answer)
         if isinstance(gold, Residues) or isinstance(answer, Residues):
-            return _residues(gold, answer)
+            return same_residues(gold, answer)
         if isinstance(gold, Matrix) or isinstance(answer, Matrix):
             return self._matrices(gold, answer)
         if isinstance(gold, Reals) or isinstance(answer, Reals):
@@ -147,12 +147,12 @@ class Comparison:
         )
 
     def _matrices(self, gold: Value, answer: Value) -> bool:
-        one, other = _rows(gold), _rows(answer)
+        one, other = rows_of(gold), rows_of(answer)
         if one is None or other is None:
             return False
         if not (isinstance(gold, Matrix) and isinstance(answer, Matrix)):
             # A vector may be written as a row, as a column or as a tuple.
-            one, other = _flat_vector(one), _flat_vector(other)
+            one, other = flat_vector(one), flat_vector(other)
         return [len(row) for row in one] == [len(row) for row in other] and all(
             self.same(left, right)
             for left_row, right_row in zip(one, other, strict=True)
@@ -293,20 +293,6 @@ def _ascending(value: Inequality) -> tuple[str, str]:
     return (left, right) if value.signs[0] in ("<", "\\le") else (right, left)
 
 
-def _rows(value: Value) -> tuple[tuple[Value, ...], ...] | None:
-    if isinstance(value, Matrix):
-        return value.rows
-    if not isinstance(value, Items) or value.brackets not in ("", "()", "[]"):
-        return None
-    if value.items and all(isinstance(item, Items) and item.brackets in ("()", "[]") for item in value.items):
-        return tuple(item.items for item in value.items if isinstance(item, Items))
-    return (value.items,)
-
-
-def _flat_vector(rows: tuple[tuple[Value, ...], ...]) -> tuple[tuple[Value, ...], ...]:
-    return (tuple(row[0] for row in rows),) if all(len(row) == 1 for row in rows) else rows
-
-
 def _brackets_agree(gold: Items, answer: Items) -> bool:
     if gold.brackets == answer.brackets:
         return True
@@ -375,34 +361,3 @@ def _in_base(scalar: Scalar) -> str:
 def _in_radians(scalar: Scalar) -> str:
     is_degrees = scalar.unit is not None and scalar.unit.dimension == DEGREE
     return f"({scalar.text})\\cdot \\frac{{\\pi}}{{180}}" if is_degrees else scalar.text
-
-
-def _as_vectors(gold: Value, answer: Value) -> tuple[Value, Value]:
-    """Two values, of which one may be a sum of unit vectors if the other is a vector."""
-    if isinstance(answer, Scalar) and (size := _vector_size(gold)):
-        return gold, unit_vectors(answer.text, size) or answer
-    if isinstance(gold, Scalar) and (size := _vector_size(answer)):
-        return unit_vectors(gold.text, size) or gold, answer
-    return gold, answer
-
-
-def _vector_size(value: Value) -> int:
-    """The entries of a vector; 0: the value is none."""
-    if isinstance(value, Items) and value.brackets == "()":
-        return len(value.items)
-    if isinstance(value, Matrix) and (len(value.rows) == 1 or all(len(row) == 1 for row in value.rows)):
-        return max(len(value.rows), len(value.rows[0])) if value.rows else 0
-    return 0
-
-
-def _residues(gold: Value, answer: Value) -> bool:
-    """The answer may omit the reference's modulus, but not contradict it."""
-    if isinstance(gold, Residues) and isinstance(answer, Residues):
-        if gold.modulus != answer.modulus or (None not in (gold.name, answer.name) and gold.name != answer.name):
-            return False
-        return bool(gold.residues) and reduced(gold) == reduced(answer)
-    classes, other = (gold, answer) if isinstance(gold, Residues) else (answer, gold)
-    assert isinstance(classes, Residues)
-    items = other.items if isinstance(other, Items) else (other,)
-    numbers = {str(item.number.value) for item in items if isinstance(item, Scalar) and item.number is not None}
-    return bool(numbers) and len(numbers) == len(items) and numbers == set(classes.residues)

@@ -16,7 +16,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from s1ray.grading.notation import MAX_CHARACTERS, canonical, matching, unwrap
+from s1ray.grading.boxes import last_boxed
+from s1ray.grading.choices import option_in
+from s1ray.grading.notation import canonical, unwrap
 from s1ray.grading.phrases import yes_or_no
 from s1ray.grading.reading import read
 from s1ray.grading.values import Scalar
@@ -24,26 +26,19 @@ from s1ray.grading.values import Scalar
 How = Literal["boxed", "label", "whole", "last_line"]
 """How an answer was found. "whole": the text is one short line; "last_line": a guess, and the grade says so."""
 
-CHOICES = "ABCDEFGHIJ"
-"""Letters that multiple-choice options may have."""
 MAX_TEXT = 8_000_000
 """Characters of a text that is read at all."""
 WINDOW = 50_000
 """Characters at the end of a text in which an answer without a box is looked for."""
-_BOXES = 64
-"""Boxes at most that are tried, from the last one on, to find one that is complete."""
-_BOX_CONTENT = 4 * MAX_CHARACTERS
-"""Characters in which a box must close."""
-
-_BOX = re.compile(r"\\f?box(?:ed)?(?![a-zA-Z])")
 _TAGGED = re.compile(r"<answer>(?P<value>.{0,4000}?)</answer>", re.IGNORECASE | re.DOTALL)
 _JSON = re.compile(r'"(?:final_)?answer"\s{0,9}:\s{0,9}(?P<value>"[^"\n]{1,500}"|[^\s",}\]]{1,500})', re.IGNORECASE)
 # "Final Answer: 4", "**Answer:** 4", "the answer is 4", "### Final Answer" on a line of its own, "Ans: 5", "#### 18".
 _LABEL = re.compile(
     r"(?:\b(?:answer|ans)\b|(?<![^\n])(?:A|Solution|Result)(?=[ \t]{0,4}[:：])|答案|答え)"
     r"[ \t]{0,9}(?:\*\*|__)?[ \t]{0,9}"
-    r"(?:(?P<colon>[:：=](?:[ \t]{0,9}(?:\*\*|__))?)|(?P<is>(?:is|would be|must be|should be|seems to be|是|为)"
-    r"(?![a-z])(?![ \t]{1,9}not\b)(?:[ \t]{0,9}[:：])?)|(?P<heading>(?=\n)))"
+    r"(?:(?P<colon>[:：=](?:[ \t]{0,9}(?:\*\*|__))?)"
+    r"|(?P<is>(?:(?:is|would be|must be|should be|seems to be)(?![a-z])|是|为)(?![ \t]{1,9}not\b)(?:[ \t]{0,9}[:：])?)"
+    r"|(?P<heading>(?=\n)))"
     r"|(?P<hashes>(?<![^\n])####[ \t]{1,9})",
     re.IGNORECASE,
 )
@@ -52,11 +47,6 @@ _LABEL_ELSEWHERE = re.compile(
 )
 """In other languages; looked for where there is no other label."""
 _FINAL = re.compile(r"\bfinal answer\b[ \t*_]{0,9}(?:is\b|[:：])", re.IGNORECASE)
-_BETWEEN_BOXES = re.compile(
-    r"(?:[\s$,;]|\\[()\[\],;: ]|\\q?quad\b|\\(?:text|mbox)\s{0,9}\{[\s,]{0,9}(?:and|or)?[\s,]{0,9}\}"
-    r"|\b(?:and|or)\b){0,40}"
-)
-_SERIES = re.compile(r"[,;&]|\b(?:and|or)\b")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _MATH_SPAN = re.compile(
     r"\$\$(?P<a>.{1,2000}?)\$\$|\\\[(?P<b>.{1,2000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)|(?<!\\)\$(?P<d>[^$]{1,2000}?)(?<!\\)\$",
@@ -65,13 +55,15 @@ _MATH_SPAN = re.compile(
 _DISPLAY = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
 # What a few-shot prompt of the Minerva kind teaches models to add, and control tokens that a cut left as text.
 _EPILOGUE = re.compile(
-    r"(?:I hope (?:it|this) is correct\.?|<\|[a-z_]{1,30}\|>(?:[ \t]{0,9}\n?[ \t]{0,9}(?:user|assistant|system))?"
+    r"(?:I hope (?:it|this|that) (?:is correct|helps)[.!]?|Let me know if [^\n.!?]{0,120}[.!?]"
+    r"|<\|[a-z_]{1,30}\|>(?:[ \t]{0,9}\n?[ \t]{0,9}(?:user|assistant|system))?"
     r"|</s>)\s{0,99}$"
 )
 _WHOLE_MAX = 200
 """Characters of a line that may be an answer as a whole."""
 _NUMBER = re.compile(
-    r"[-−]?(?:(?:[$€£]|\\\$)\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|,\d{1,2}(?![\d,]))?(?:/\d+)?(?:[eE][-+]?\d{1,3})?%?|[-−]?\.\d+"
+    r"[-−]?(?:(?:[$€£]|\\\$)\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|,\d{1,2}(?![\d,]))?(?:/\d+)?"
+    r"(?:[eE][-+]?\d{1,3})?%?(?:\s(?:hundred|thousand|million|billion|trillion)\b)?|[-−]?\.\d+"
 )
 _JOINED = re.compile(r"\s*(?:,\s*)?(?:\b(?:to|or|and|through)\b|–|—|-|,)\s*$")
 _NOT_EXACTLY = re.compile(
@@ -83,16 +75,6 @@ _NOT_EXACTLY = re.compile(
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 POLAR = "yes or no"
 """How a text is read whose reference is yes or no."""
-_LETTER = rf"[{CHOICES}]"
-_OPTION = re.compile(
-    rf"(?:\b(?P<named>option|choice|pick|choose|select|answer)\b(?:\s+is)?\s*[:：]?\s*[(\[]?|[(\[]|[选選](?:择|擇|项|項)?\s*)"
-    rf"(?P<letter>{_LETTER})(?=[)\]]|[\s.,;:。，—–-]|$)",
-    re.IGNORECASE,
-)
-_NEGATED = re.compile(
-    r"\b(?:not|isn't|rather than|instead of|over|eliminate|exclude|rule out|than)\s*(?:option|choice)?\s*\(?$",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -136,7 +118,9 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
         return None
     last = lines[-1][-4000:]
     if kind == "choice":
-        return _option_in(lines)
+        option = option_in(lines)
+        how: How = "whole" if len(lines) == 1 and option == unwrap(lines[0][-2000:]) else "last_line"
+        return None if option is None else Extraction(option, how)
     if kind == POLAR and (said := yes_or_no(last)):
         return Extraction(said, "whole" if len(lines) == 1 else "last_line")
     if len(lines) == 1 and len(last) <= _WHOLE_MAX:
@@ -153,96 +137,6 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
     return Extraction(value, "last_line") if value else None
 
 
-def last_boxed(text: str) -> str | None:
-    r"""The content of the last complete `\boxed{...}` or `\fbox{...}`, or of `\boxed 7` up to the end of the formula.
-
-    Braces are balanced, and `\{` counts as text. A box that the end of the text cuts off is ignored in favour of an
-    earlier one; if there is none, its one line is the content. Boxes separated only by "and", "or" or commas are one
-    answer, joined by commas. None: no box.
-    """
-    answer: list[tuple[int, int, str]] = []
-    cut: tuple[int, int, str] | None = None
-    end, empty = len(text), False
-    for _ in range(_BOXES):
-        start = max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end), text.rfind("\\box", 0, end))
-        if start < 0:
-            break
-        end = start
-        match = _BOX.match(text, start)
-        box = None if match is None else _box_at(text, match)
-        if box is None:
-            if match is not None and cut is None and text[match.end() : match.end() + 1] == "{":
-                rest = text[match.end() + 1 : match.end() + 1 + _WHOLE_MAX]
-                if "\n" not in rest and match.end() + 1 + len(rest) == len(text) and "\\boxed" not in rest:
-                    cut = (start, len(text), unwrap(rest))
-            continue
-        if not box[2]:
-            # "I put it in \\boxed{}": it holds no answer, but another may.
-            empty = True
-            continue
-        if answer and start <= answer[0][0] and answer[0][1] <= box[1]:
-            # It encloses what was found: a box in a box.
-            answer[0] = box if len(answer) == 1 else answer[0]
-            continue
-        if answer and not _BETWEEN_BOXES.fullmatch(text[box[1] : answer[0][0]][:400]):
-            break
-        answer.insert(0, box)
-    if not answer:
-        return cut[2] if cut and cut[2] else "" if empty else None
-    return ", ".join(dict.fromkeys(content for _, _, content in answer))
-
-
-def boxes_of_last_line(text: str) -> list[str]:
-    """What is in the boxes of the last line that has any, with a comma, "and" or "or" between two; at most eight."""
-    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
-    if last < 0:
-        return []
-    begin = max(text.rfind("\n", 0, last) + 1, last - 4000)
-    found: list[tuple[int, int, str]] = []
-    for match in _BOX.finditer(text, begin, last + 10):
-        box = _box_at(text, match)
-        if box is None or not box[2]:
-            continue
-        if found and not _SERIES.search(text, found[-1][1], box[0]):
-            return []
-        found.append(box)
-    return list(dict.fromkeys(content for _, _, content in found)) if len(found) <= 8 else []
-
-
-def choice_letter(value: str) -> str | None:
-    """The option that an extracted answer names ("C", "(c)", "C) 42", "option C", "D, not B"), in upper case.
-
-    None: it names none, or several.
-    """
-    cleaned = re.sub(r"\\(?:text|mathrm|mathbf|textbf|mathit|rm|bf)\b\s*", "", unwrap(value[:MAX_CHARACTERS]))
-    cleaned = unwrap(cleaned.replace("{", "").replace("}", "").replace("*", "").replace("\\", " ").strip())
-    named_so = re.match(
-        rf"(?:the\s+)?(?:option|choice)\s+\(?({_LETTER})\)?\s+(?:is|because|since)\b(?! (?:not|wrong))", cleaned, re.I
-    )
-    if named_so:
-        return named_so[1].upper()
-    cleaned = re.sub(
-        r"^(?:the\s+)?(?:correct\s+)?(?:option|choice|answer)(?:\s+is)?\s*[:：]?\s+", "", cleaned, flags=re.IGNORECASE
-    )
-    whole = re.fullmatch(rf"[(\[]?\s*({_LETTER})\s*[)\].:]?", cleaned, flags=re.IGNORECASE)
-    if whole:
-        return whole.group(1).upper()
-    named = {
-        match[1] for match in re.finditer(rf"\(({_LETTER})\)", cleaned) if not _NEGATED.search(cleaned[: match.start()])
-    }
-    if named:
-        return named.pop() if len(named) == 1 else None
-    opened = re.match(rf"\(?({_LETTER})(?:[).:](?=\s|$|[^A-Za-z])|\s*[,;—–]\s|\s+-\s)(.*)", cleaned, re.DOTALL)
-    if opened is None:
-        reason = re.match(rf"({_LETTER})\s+(?:because|since|as|is|for|due)\b", cleaned)
-        if reason is None or (reason[1] == "A" and re.match(r"A\s+(?:is|for|as)\s+(?:a|an|the)\b", cleaned)):
-            return None
-        return reason[1]
-    # "A, C" names two; "D, not B" one.
-    several = re.match(r"\s*(?:and |or )?[A-J]\s*(?:,|and|or|$)", opened[2].strip() or "x")
-    return None if several else opened[1]
-
-
 def _without_epilogue(text: str) -> str:
     """The text without what follows the answer of itself; from the end, each piece once."""
     end = len(text)
@@ -254,20 +148,6 @@ def _without_epilogue(text: str) -> str:
         if match is None or match.end() != end - begin:
             return text[:end]
         end = begin + match.start()
-
-
-def _box_at(text: str, match: re.Match[str]) -> tuple[int, int, str] | None:
-    """Start, end and content of the box that `match` opens."""
-    start = match.end()
-    limit = min(len(text), start + 100)
-    while start < limit and text[start].isspace():
-        start += 1
-    if text.startswith("{", start):
-        window = text[start : start + _BOX_CONTENT]
-        end = matching(window, 0)
-        return None if end is None else (match.start(), start + end + 1, unwrap(window[1:end]))
-    token = re.compile(r"[^\s$]{1,200}").match(text, start)
-    return (match.start(), token.end(), unwrap(token.group())) if token and start > match.end() else None
 
 
 def _last_labelled(text: str, kind: str | None) -> str | None:
@@ -304,7 +184,8 @@ def _one_line(rest: str) -> str:
 
 def _of_line(line: str) -> str:
     """The answer in a line: a formula at its end, or what follows "is", if words precede it; else the whole line."""
-    line = unwrap(line[-4000:])
+    # A list's bullet before bold is no minus sign.
+    line = unwrap(re.sub(r"^\s*[-*•]\s+(?=\*\*)", "", line[-4000:]))
     spans = [*_MATH_SPAN.finditer(line)]
     before_formula = [match for match in spans if not line[match.end() :].strip(" .,!*")]
     if before_formula and _has_words(line[: before_formula[-1].start()]):
@@ -388,32 +269,6 @@ def _number_in(line: str) -> str | None:
     if joined and len(found) > 1 and not before[found[-2].end() : joined.start()].strip(" $"):
         return None
     return last.group().strip()
-
-
-def _option_in(lines: list[str]) -> Extraction | None:
-    """The option that the last lines name: a line that is nothing else, "(C) is correct", "I would pick B"."""
-    for line in (lines[-1], *reversed(lines[-3:-1])):
-        line = line[-2000:]
-        if choice_letter(line) is not None:
-            return Extraction(unwrap(line), "whole" if len(lines) == 1 else "last_line")
-        named = [
-            match
-            for match in _OPTION.finditer(line)
-            if match["letter"].isupper() and not _NEGATED.search(line[: match.start("letter")])
-        ]
-        named = [
-            match
-            for match in named
-            if match["letter"] != "A"
-            or (match["named"] or "").lower() in ("option", "choice")
-            or not re.match(r"A\s+[a-z]", line[match.start("letter") :])
-        ]
-        letters = {match["letter"] for match in named}
-        if len(letters) == 1:
-            return Extraction(letters.pop(), "last_line")
-        if letters:
-            return None
-    return None
 
 
 def _has_words(text: str) -> bool:

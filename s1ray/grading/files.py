@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import glob
 import hashlib
@@ -76,7 +77,7 @@ def grade_file(job: Job, workers: int | None = None, *, on_ray: bool = False) ->
     if job.output.exists() and job.output.samefile(job.source):
         raise RunError(f"{job.output}: is the file to grade; give another output")
     check_folder(job.output.parent)
-    with _parts_folder(job) as parts:
+    with _room_for(job.output), _parts_folder(job) as parts:
         missing = [index for index in range(part_count(job.source)) if not parts.is_done(index)]
         if on_ray:
             _on_cluster(parts, missing, workers)
@@ -84,6 +85,19 @@ def grade_file(job: Job, workers: int | None = None, *, on_ray: bool = False) ->
             _here(parts, missing, workers or len(os.sched_getaffinity(0)))
         summary = parts.merge()
     return summary
+
+
+@contextlib.contextmanager
+def _room_for(output: Path) -> Iterator[None]:
+    """Turns what a full or failing disk raises into words."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+            raise
+        raise RunError(
+            f"{output}: cannot be written: {os.strerror(error.errno)}; what is done is kept: make room and run again"
+        ) from error
 
 
 @dataclasses.dataclass(frozen=True)

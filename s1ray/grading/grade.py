@@ -16,8 +16,10 @@ from typing import Annotated, Literal, Protocol, get_args
 from pydantic import AfterValidator
 
 from s1ray.errors import InputError
+from s1ray.grading.boxes import boxes_of_last_line, last_boxed
+from s1ray.grading.choices import choice_letter
 from s1ray.grading.comparer import compare
-from s1ray.grading.extraction import MAX_TEXT, POLAR, boxes_of_last_line, choice_letter, extract_answer, last_boxed
+from s1ray.grading.extraction import MAX_TEXT, POLAR, extract_answer
 from s1ray.grading.notation import MAX_CHARACTERS, canonical, unwrap
 from s1ray.grading.phrases import MEANINGS, yes_or_no
 from s1ray.grading.reading import read

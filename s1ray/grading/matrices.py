@@ -59,6 +59,40 @@ def unit_vectors(text: str, size: int) -> Items | None:
     return Items(tuple(Scalar(entry, parse_number(entry)) for entry in texts), "()")
 
 
+def as_vectors(gold: Value, answer: Value) -> tuple[Value, Value]:
+    """Two values, of which one may be a sum of unit vectors if the other is a vector."""
+    if isinstance(answer, Scalar) and (size := _vector_size(gold)):
+        return gold, unit_vectors(answer.text, size) or answer
+    if isinstance(gold, Scalar) and (size := _vector_size(answer)):
+        return unit_vectors(gold.text, size) or gold, answer
+    return gold, answer
+
+
+def rows_of(value: Value) -> tuple[tuple[Value, ...], ...] | None:
+    """The rows of a matrix, or of what may be written for one; None: it is none."""
+    if isinstance(value, Matrix):
+        return value.rows
+    if not isinstance(value, Items) or value.brackets not in ("", "()", "[]"):
+        return None
+    if value.items and all(isinstance(item, Items) and item.brackets in ("()", "[]") for item in value.items):
+        return tuple(item.items for item in value.items if isinstance(item, Items))
+    return (value.items,)
+
+
+def flat_vector(rows: tuple[tuple[Value, ...], ...]) -> tuple[tuple[Value, ...], ...]:
+    """A column as a row."""
+    return (tuple(row[0] for row in rows),) if all(len(row) == 1 for row in rows) else rows
+
+
+def _vector_size(value: Value) -> int:
+    """The entries of a vector; 0: the value is none."""
+    if isinstance(value, Items) and value.brackets == "()":
+        return len(value.items)
+    if isinstance(value, Matrix) and (len(value.rows) == 1 or all(len(row) == 1 for row in value.rows)):
+        return max(len(value.rows), len(value.rows[0])) if value.rows else 0
+    return 0
+
+
 def _transposed(value: Value) -> Value | None:
     if isinstance(value, Items) and value.brackets in ("()", "[]"):
         return Items(value.items, "()")

@@ -47,6 +47,8 @@ _PERCENT = re.compile(r"(?<=[\d}) ])\s*(?:percent|per cent|pct\.?)(?![A-Za-z])",
 _TIGHT = re.compile(r" ?([\^_=+<>/\-]) ?| (?=[)}\],{])|(?<=[({\[]) ")
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?|(?<=\d)\s?\^\s*(?:\{\s*[oO]\s*\}|[oO](?![A-Za-z]))")
 _TIMES_TEN = re.compile(r"(?<=\d) ?[xX] ?(?=10\s*\^)")
+_SCALE = re.compile(r"(?<=\d)\s*(hundred|thousand|million|billion|trillion)(?![A-Za-z])", re.IGNORECASE)
+_ZEROS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 _HALF_OF_DAY = re.compile(r"(?<=\d)\s*([ap])\.? ?m\b\.?(?![A-Za-z])", re.IGNORECASE)
 # What only sets a look, with its argument: "\color{blue}", "\hspace{1cm}", "\phantom{-}".
 _LOOKS = re.compile(
@@ -86,6 +88,7 @@ def canonical(text: str) -> str:
     text = _DEGREES.sub(r"^{\\circ}", text)
     text = _PERCENT.sub("%", text)
     text = _TIMES_TEN.sub(r"\\cdot ", text)
+    text = _SCALE.sub(lambda match: f"\\cdot 10^{{{_ZEROS[match[1].lower()]}}}", text)
     text = _HALF_OF_DAY.sub(lambda match: f" {match[1].lower()}m", text)
     text = _E_NOTATION.sub(r"\1\\cdot 10^{\2}", text)
     text = _POWER.sub(r"^{\1}", text)

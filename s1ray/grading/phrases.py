@@ -32,7 +32,7 @@ _INTEGERS = re.compile(r"(?:the )?(?:set of )?(?:all )?integers", re.IGNORECASE)
 _NO_SUCH = re.compile(
     r"(?:[a-z]+ [a-z]+ )?(?:(?:is|are|has|have|exists?) )?no(?: such)?"
     r"(?: (?:real|integer|valid|possible|positive|rational|whole|natural))*"
-    r" (?:solutions?|integers?|numbers?|values?|roots?|pairs?|triples?|functions?|triangles?|points?|primes?)"
+    r" (?:solutions?|integers?|numbers?|values?|roots?|pairs?|triples?|functions?|triangles?|points?|primes?|[a-z])"
     r"(?: (?:exists?|is possible|are possible|works?))?"
 )
 _POLAR = re.compile(
@@ -83,6 +83,8 @@ def read_phrase(text: str) -> Value | None:
         return date
     if not re.fullmatch(r"[A-Za-z][A-Za-z' \-]+[.!]?", text) and not re.fullmatch(r"\d{1,9} ?(?:st|nd|rd|th)", text):
         return None
+    if " " not in text and mixed_case(text):
+        return None
     number = number_in_words(text)
     if number is not None:
         return Scalar(text, number)
@@ -100,6 +102,11 @@ def read_phrase(text: str) -> Value | None:
     if len(bare) == 2 or (len(bare) == 3 and not set(bare) & set("aeiou ")):
         return None
     return Words(bare)
+
+
+def mixed_case(word: str) -> bool:
+    """Whether a word is rather a product of variables: "abC"."""
+    return len(word) < 6 and re.search(r"[a-z][A-Z]", word) is not None
 
 
 def yes_or_no(text: str) -> str | None:

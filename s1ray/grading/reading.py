@@ -13,7 +13,7 @@ from s1ray.grading.bounds import NAME, all_but, as_reals, inequality, points, te
 from s1ray.grading.congruences import read_residues
 from s1ray.grading.matrices import read_matrix
 from s1ray.grading.numbers import Number, number_in_words, parse_number
-from s1ray.grading.phrases import read_phrase
+from s1ray.grading.phrases import mixed_case, read_phrase
 from s1ray.grading.splitting import OPENING, cut, encloses, items_of, outside, peeled, spaces_free, split_command
 from s1ray.grading.units import compound, split_unit
 from s1ray.grading.values import (
@@ -44,11 +44,13 @@ _QUANTITY = re.compile(r"(?:\\angle ?|\\frac|\\overline|\\cup ?|\\cap ?|[|{}/:()
 # "f(3)", "f^{-1}(2)", "P(A | B)", "E[X]".
 _ASKED = re.compile(
     r"(?:[fghpqrstuvwFGHNST](?:_\{?\w{1,6}\}?|'{1,2}|\^\{-1\}|\^\{\(\d\)\})?\((?:-?[\d., /]+|\\frac\{-?\d+\}\{\d+\})\)"
+    r"|[a-zA-Z]_\{\\?(?:max|min) ?\}|\\(?:max|min) ?[a-zA-Z](?:\([a-z]\))?|\[[A-Z]{3,6}\]"
+    r"|\\(?:vec|hat|bar|overline|overrightarrow) ?\{?[a-zA-Z]{1,3}\}?"
     r"|(?:[PE]|\\Pr|\\mathbb\{[PE]\}|Var|Cov) ?[(\[][^=()\[\]]{1,60}[)\]])"
 )
 _CONSTANTS = ("\\pi", "\\infty")
 _SIGNS = re.compile(r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|<|>")
-_BUILDER = re.compile(r" ?([a-zA-Z])(?:\\in ?\\mathbb\{R\})? ?(?::|\||\\text\{:\}) ?(.*)")
+_BUILDER = re.compile(r" ?([a-zA-Z]) ?(?:\\in ?\\mathbb\{R\})? ?(?::|\||\\text\{:\}) ?(.*)")
 _COMMAND = re.compile(r"\\[A-Za-z]+")
 _LABEL = re.compile(
     r"(?:(?:the )?(?:final |correct )?answer(?: is)?|(?:we )?(?:get|have)) ?:? ?(?=[^A-Za-z])", re.IGNORECASE
@@ -293,7 +295,7 @@ def _quantity(text: str) -> Value:
 
 
 def _is_prose(text: str) -> bool:
-    return any(len(word) >= 4 for word in re.findall(r"[A-Za-z]+", _COMMAND.sub(" ", text)))
+    return any(len(word) >= 4 and not mixed_case(word) for word in re.findall(r"[A-Za-z]+", _COMMAND.sub(" ", text)))
 
 
 def _as_items(value: Value) -> tuple[Value, ...]:

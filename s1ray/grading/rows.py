@@ -12,6 +12,7 @@ import json
 import math
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -106,6 +107,8 @@ def check(job: Job) -> None:
             names = next((list(record.row[1]) for record in _lines(job, 0, None) if record.row[1] is not None), [])
         if not names:
             raise InputError(f"{job.source}: no line of it is a JSON object; each line must be one")
+    if doubled := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"{job.source}: has two columns {doubled[0]!r}; rename one")
     for option, column in (("--gold", job.gold), ("--response", job.response), ("--kind", job.kind)):
         if column is not None and column not in names:
             raise InputError(f"{job.source}: no column {column!r}; name it with {option}. It has {', '.join(names)}")
@@ -192,7 +195,8 @@ def _pieces(stream: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
 
 def _of_line(job: Job, number: int, line: bytes) -> Record:
     try:
-        row = json.loads(line)
+        # Bytes would be taken for UTF-16, too, and the output's lines are UTF-8.
+        row = json.loads(line.decode("utf-8", "surrogatepass"))
     except (ValueError, RecursionError) as error:
         return Record(number, (line, None), None, f"no JSON: {error}")
     if not isinstance(row, dict):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from s1ray.grading.comparer import compare
 from s1ray.grading.notation import MAX_CHARACTERS, canonical
-from s1ray.grading.numbers import parse_number
+from s1ray.grading.numbers import ROUNDED_DIGITS, parse_number
 from s1ray.grading.splitting import spaces_free
 
 
@@ -26,6 +26,12 @@ def spelling_free(answer: str) -> str:
     return spaces_free(text) if number is None else f"{number.value}{'%' if number.percent else ''}"
 
 
+def _is_plain(answer: str) -> bool:
+    """Whether an answer is a number that no other number equals: no percentage, and no decimal that may be rounded."""
+    number = parse_number(canonical(answer)) if len(answer) <= MAX_CHARACTERS else None
+    return number is not None and not number.percent and (number.places is None or number.digits < ROUNDED_DIGITS)
+
+
 def vote_classes(
     answers: Sequence[str | None], same: Callable[[str, str], bool | None] = same_answer
 ) -> list[int | None]:
@@ -40,6 +46,8 @@ def vote_classes(
     """
     numbers: dict[str, int] = {}
     firsts: list[str] = []
+    comparable: list[int] = []
+    """Numbers of the answers that a plain number must be compared with."""
     classes: list[int | None] = []
     for answer in answers:
         if answer is None:
@@ -47,8 +55,12 @@ def vote_classes(
             continue
         key = spelling_free(answer)
         if key not in numbers:
-            numbers[key] = next((n for n, first in enumerate(firsts) if same(first, answer) is True), len(firsts))
+            plain = same is same_answer and _is_plain(answer)
+            others = comparable if plain else range(len(firsts))
+            numbers[key] = next((n for n in others if same(firsts[n], answer) is True), len(firsts))
             if numbers[key] == len(firsts):
                 firsts.append(answer)
+                if not plain:
+                    comparable.append(numbers[key])
         classes.append(numbers[key])
     return classes

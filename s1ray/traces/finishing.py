@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from s1ray.errors import InputError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import Grade, extract_answer, find_grader, kind_of
-from s1ray.grading.extraction import choice_letter
+from s1ray.grading.choices import choice_letter
 from s1ray.schemas import Question, Trace
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.judging import UNCLEAR, Judgements, Step, settle

@@ -2,7 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.grading.extraction import choice_letter, extract_answer, last_boxed
+from s1ray.grading.boxes import last_boxed
+from s1ray.grading.choices import choice_letter
+from s1ray.grading.extraction import extract_answer
 
 WORDS = st.text(alphabet="abcdefgh .,\n$()", max_size=60)
 ATOM = st.text(alphabet="0123456789xyz+-", min_size=1, max_size=6)

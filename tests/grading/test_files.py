@@ -3,6 +3,8 @@ from __future__ import annotations
 import fcntl
 import gzip
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -257,6 +259,42 @@ def test_a_damaged_file_is_refused_in_words(tmp_path: Path, name: str) -> None:
         source.write_bytes(data)
     with pytest.raises(S1rayError, match=r"cannot be read"):
         run(source)
+    assert not output_of(source).exists()
+
+
+def test_a_column_that_is_there_twice_is_refused_in_words(tmp_path: Path) -> None:
+    source = tmp_path / "a.parquet"
+    pq.write_table(pa.table([["5"], ["5"], ["6"]], names=["gold", "response", "gold"]), source)
+    with pytest.raises(InputError, match="has two columns 'gold'"):
+        grade_file(Job(source, output_of(source)))
+
+
+def test_a_line_in_utf_16_is_set_aside(tmp_path: Path) -> None:
+    source = tmp_path / "a.jsonl"
+    row = '{"gold": "5", "response": "5"}\n'
+    source.write_bytes(row.encode() + row.encode("utf-16-le"))
+    summary = grade_file(Job(source, output_of(source)), workers=1)
+    assert (summary.rows, summary.quarantined) == (1, 2)
+    assert json.loads(output_of(source).read_text(encoding="utf-8"))["verdict"] == "correct"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_disk_without_room_is_told_in_words_and_nothing_is_half_written(tmp_path: Path, name: str) -> None:
+    source = tmp_path / name
+    if name == "a.jsonl":
+        lines(source, ['{"gold": "5", "response": "\\\\boxed{5}"}'] * 500)
+    else:
+        pq.write_table(pa.table({"gold": ["5"] * 4000, "response": [str(k) for k in range(4000)]}), source)
+    # No file may become larger: as on a full disk, writing fails.
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000)); "
+        "from s1ray.cli import app; app(sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "grade", str(source), "--workers", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode > 0
+    assert "cannot be written: File too large" in done.stderr
+    assert "Traceback" not in done.stderr
     assert not output_of(source).exists()
 
 
