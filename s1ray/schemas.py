@@ -94,8 +94,8 @@ class Trace:
     completion_tokens: int | None = None
     """Reasoning included."""
     answer_source: str | None = None
-    """Where `answer` comes from: "reference", or "majority 3/4" (the answer of 3 of the question's 4 attempts). None:
-    there is none, or an older version wrote the row."""
+    """Where `answer` comes from: "reference", or "majority 3/4" (the answer of 3 of the question's 4 whole attempts).
+    None: there is none, or an older version wrote the row."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
