@@ -82,6 +82,18 @@ def test_a_killed_run_is_resumed(tmp_path: Path) -> None:
         assert (second.path / "part").exists()
 
 
+def test_a_run_that_is_left_unfinished_is_resumed(tmp_path: Path) -> None:
+    config = Toy(output=str(tmp_path / "r"), size=3)
+    with Run("toy", config) as run:
+        run.unfinished = True
+    assert (read_manifest(tmp_path / "r") or {})["status"] == "running"
+    with pytest.raises(RunError, match="differs in size"):
+        Run("toy", Toy(output=str(tmp_path / "r"), size=4))
+    again = finish(config)
+    assert (again.resumed, again.skipped) == (True, False)
+    assert (read_manifest(tmp_path / "r") or {})["status"] == "complete"
+
+
 def test_another_config_is_refused_by_field_and_replaced_only_by_force(tmp_path: Path) -> None:
     finish(Toy(output=str(tmp_path / "r"), size=1))
     with pytest.raises(RunError, match=r"differs in size.*--force"):

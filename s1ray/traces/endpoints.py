@@ -170,6 +170,10 @@ class EndpointTeacher(LanguageModelTeacher):
         """
         return frozenset(ask for record in read_records(folder) if record.failed is None for ask in record.asks)
 
+    def at_once(self) -> EndpointTeacher:
+        """Without batches."""
+        return self if self.batch is None else self.model_copy(update={"batch": None})
+
     def duration(self, requests: int, seconds: float) -> float | None:
         """By the requests in flight at once, and by those that may be started a minute. None: batches take a while."""
         if self.batch is not None:

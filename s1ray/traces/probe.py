@@ -5,6 +5,7 @@ The answers go into the run's own ledger, in its run folder: the run finds them 
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 
@@ -12,6 +13,8 @@ from s1ray.errors import UnreachableError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import find_grader, kind_of
 from s1ray.grading.interval import wilson_interval
+from s1ray.runs import RunError
+from s1ray.schemas import MANIFEST
 from s1ray.traces.asks import Asks
 from s1ray.traces.collect import collect
 from s1ray.traces.config import TracesConfig
@@ -44,13 +47,18 @@ def probe(config: TracesConfig, questions: int = QUESTIONS) -> list[str]:
 
     traces.check(config)
     with traces.open(config) as run:
+        if run.skipped:
+            raise RunError(f"{run.path}: the run is complete, and its {MANIFEST} has the bill; nothing is asked")
         run.unfinished = True
         collection = Collection(read_questions(config), config, run.path)
         samples, ledger = collection.samples(), collection.responses
         asks = Asks(collection.questions, [samples[place] for place in spread(questions, len(samples))])
-        with connected():
+        ledger.read()
+        with contextlib.nullcontext() if ledger.answers.keys() >= set(asks.ids()) else connected():
             # How many fail is a result here.
-            collect(asks, config.teacher, ledger, seed=config.seed, max_failed=len(asks.samples), what="probe")
+            collect(
+                asks, config.teacher.at_once(), ledger, seed=config.seed, max_failed=len(asks.samples), what="probe"
+            )
     rows = zip(asks.ids(), (row for row, _ in asks.samples), strict=True)
     answered = [(ask, collection.questions.slice(row, 1).to_pylist()[0]) for ask, row in rows if ask in ledger.answers]
     failed = [ledger.failures[ask] for ask in asks.ids() if ask not in ledger.answers]

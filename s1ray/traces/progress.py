@@ -26,7 +26,6 @@ class Progress:
         self._ledger, self._wanted, self._total = ledger, wanted, total
         self._teacher, self._what = teacher, what
         self._tokens = ledger.tally(closed=False).completion_tokens
-        self._earlier_in_flight = ledger.in_flight()
         self._idle_s = 0.0
         """Seconds before the first answer: a teacher's start is not its rate."""
 
@@ -48,8 +47,6 @@ class Progress:
             parts.append(f"{came * 60 / busy:,.1f} a minute")
             if tally.completion_tokens > self._tokens:
                 parts.append(f"{(tally.completion_tokens - self._tokens) / busy:,.0f} tokens/s")
-        if (in_flight := self._ledger.in_flight() - self._earlier_in_flight) > 0:
-            parts.append(f"{in_flight:,} in flight")
         parts += self._money()
         if came and busy > 0:
             parts.append(f"about {_duration(left * busy / came)} left")

@@ -87,6 +87,7 @@ def test_a_probe_is_paid_once_and_a_limit_holds_until_it_is_raised(tmp_path: Pat
         assert billed(tmp_path) == spent, "nothing more is asked"
 
         assert s1ray("--set", "teacher.max_spend=1000").exit_code == 0
+        assert "the run is complete" in s1ray("probe").output
     useful = Counter(
         (call.question, call.seed) for call in Journal(tmp_path / "server").calls if call.sent and call.kind in USABLE
     )

@@ -96,6 +96,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 def _line(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline()) or process.name()
+        # A process that gives itself a name leaves the rest of its line blank.
+        return " ".join(process.cmdline()).strip() or process.name()
     except psutil.NoSuchProcess:
         return ""

@@ -164,3 +164,10 @@ def test_a_teacher_of_each_kind_answers_over_http_and_tells_its_calls(
 def test_the_kinds_are_what_they_are_registered_as() -> None:
     assert isinstance(teacher("anthropic"), AnthropicTeacher)
     assert isinstance(teacher("responses"), ResponsesTeacher)
+
+
+def test_a_few_questions_to_begin_with_are_not_asked_in_a_batch() -> None:
+    batched = teacher("openai", batch={"requests": 10})
+    assert batched.at_once() == teacher("openai")
+    assert batched.at_once().fingerprint() == batched.fingerprint()
+    assert (batched.duration(10, 1), batched.at_once().duration(320, 1)) == (None, 10)

@@ -51,8 +51,7 @@ def test_rates_are_of_this_start_and_money_is_of_all(tmp_path: Path) -> None:
         writer.call(Call("e-0", 1, "sent"), prompt=0)
         # The thirty seconds before the first answer are the teacher's start.
         assert progress.line(40) == (
-            "traces: 4 of 6 after 40 s, 12.0 a minute, 2 tokens/s, 1 in flight, 3,020.00 USD so far of 9,000.00, "
-            "about 10 s left"
+            "traces: 4 of 6 after 40 s, 12.0 a minute, 2 tokens/s, 3,020.00 USD so far of 9,000.00, about 10 s left"
         )
         writer.call(Call("e-0", 1, "lost", None, "no answer within 1 s"))
         answer(writer, "f-0", None)
