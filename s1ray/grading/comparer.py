@@ -76,7 +76,7 @@ def compare(gold: str, answer: str, kind: str | None = None) -> tuple[bool | Non
         GradingError: the child process does not start.
     """
     one, other = canonical(gold), canonical(answer)
-    one, other = _with_point(one, other), _with_point(other, one)
+    other = _with_point(other, one)
     if (as_list := _THOUSANDS.fullmatch(one)) is not None and ", " in other:
         # "58,500" may be two answers; what is spelled as two can only be meant so.
         one = ", ".join(as_list[0].split(","))
@@ -104,12 +104,10 @@ def _equal(gold: str, answer: str) -> tuple[bool | None, str]:
         return comparer.equal(gold, answer) if verdict is None else verdict, "symbolic"
 
 
-def _with_point(text: str, other: str) -> str:
-    """A number with a decimal comma, written with a point where the other is a decimal."""
-    if not _COMMA.fullmatch(text) or _THOUSANDS.fullmatch(text):
-        return text
-    number = parse_number(other)
-    return text.replace(",", ".") if number is not None and number.places else text
+def _with_point(answer: str, gold: str) -> str:
+    """An answer with a decimal comma where the reference is a decimal; the other way round "1,2" is a list."""
+    number = parse_number(gold)
+    return answer.replace(",", ".") if number is not None and number.places and _COMMA.fullmatch(answer) else answer
 
 
 def _same_words(gold: str, answer: str) -> bool:

@@ -68,7 +68,8 @@ _NUMBER = re.compile(
 _JOINED = re.compile(r"\s*(?:,\s*)?(?:\b(?:to|or|and|through)\b|–|—|-|,)\s*$")
 _NOT_EXACTLY = re.compile(
     r"(?:\bnot|n't|\bnever|\b(?:rather|other|less|more|fewer|greater|larger|smaller|higher|lower) than"
-    r"|\bat (?:least|most)|\binstead of|\bexcept)(?: be| equal to| exactly)?\s*[$(\\]*$",
+    r"|\bat (?:least|most)|\binstead of|\bexcept)(?: be| equal to| exactly)?\s*[$(\\]*$"
+    r"|(?:[<>≤≥≠]=?|\\(?:le|ge|ne|lt|gt)q?)\s*$",
     re.IGNORECASE,
 )
 """Words before a number that say that it is not the answer."""

@@ -101,6 +101,18 @@ def _matrix(text: str, depth: int) -> Value | None:
     return read_matrix(text, lambda part: read(part, depth + 1))
 
 
+def _named_matrix(text: str, depth: int) -> Value | None:
+    """A matrix or a system with its name, whose signs and commas are its own."""
+    left, equals, right = text.partition("=")
+    if not equals or not re.match(r" ?(?:\\\{|[(\[])? ?\\begin", right):
+        return None
+    left = left.strip()
+    if not (NAME.fullmatch(left) or _ASKED.fullmatch(left) or re.fullmatch(r"[A-Z]\^(?:\{-?\w{1,3}\}|\w)", left)):
+        return None
+    value = read_matrix(right.strip(), lambda part: read(part, depth + 1))
+    return None if value is None else Named(spaces_free(left), value)
+
+
 def _compound(text: str, depth: int) -> Value | None:
     """Several units: "3 hours 30 minutes", degrees with minutes."""
     found = compound(text)
@@ -311,6 +323,7 @@ _READERS = (
     _based,
     _residues,
     _matrix,
+    _named_matrix,
     _compound,
     _union,
     _joined,

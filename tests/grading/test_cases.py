@@ -18,7 +18,6 @@ def test_verdicts(kind: str) -> None:
         f"{case['gold']!r} and {case['text']!r}: {found.verdict} ({found.graded_by}), but {case['why']}"
         for case in CASES
         if case["kind"] == kind
-        # Undecided is no verdict: neither a right nor a wrong answer may be.
         and (found := grade(case["gold"], case["text"])).correct is not case["correct"]
     ]
     assert not wrong, "\n".join(wrong)
