@@ -17,8 +17,7 @@ def test_verdicts(kind: str) -> None:
     wrong = [
         f"{case['gold']!r} and {case['text']!r}: {found.verdict} ({found.graded_by}), but {case['why']}"
         for case in CASES
-        if case["kind"] == kind
-        and (found := grade(case["gold"], case["text"])).correct is not case["correct"]
+        if case["kind"] == kind and (found := grade(case["gold"], case["text"])).correct is not case["correct"]
     ]
     assert not wrong, "\n".join(wrong)
 
