@@ -202,11 +202,6 @@ class Ledger:
         with self._lock:
             return self._calls.tally(closed=closed)
 
-    def in_flight(self) -> int:
-        """Calls that have not ended."""
-        with self._lock:
-            return self._calls.in_flight()
-
     def wait_until_closed(self) -> None:
         """Wait until the processes of an earlier run have ended.
 

@@ -99,10 +99,6 @@ class CallCount:
                 total.end("lost", None, prompt)
         return total
 
-    def in_flight(self) -> int:
-        """Calls that have not ended."""
-        return len(self._open)
-
     def _end(self, event: Mapping[str, Any], call: tuple[str, str, int | None]) -> None:
         usage = event["usage"]
         if (key := event.get("key")) is not None:
