@@ -53,13 +53,17 @@ class BlockingGenerator:
     def stream(self, requests: Sequence[GenerationRequest]) -> collections.abc.Generator[Completion]:
         """Completions in the order in which they finish.
 
-        Leaving the loop early cancels what is in flight and waits for its end.
+        One that the caller has not dealt with keeps the place of its request, so that a slow caller (a ledger on a slow
+        disk) never has more than `concurrency` to lose. Leaving the loop early cancels what is in flight and waits for
+        its end.
         """
         found: queue.SimpleQueue[Completion | None] = queue.SimpleQueue()
-        work = asyncio.run_coroutine_threadsafe(self._complete(requests, found), self._loop)
+        dealt_with = asyncio.Event()
+        work = asyncio.run_coroutine_threadsafe(self._complete(requests, found, dealt_with), self._loop)
         try:
             while (completion := found.get()) is not None:
                 yield completion
+                self._loop.call_soon_threadsafe(dealt_with.set)
             work.result()
         finally:
             # What the requests tell of their end must not come later than this.
@@ -83,11 +87,16 @@ class BlockingGenerator:
         self.close()
 
     async def _complete(
-        self, requests: Sequence[GenerationRequest], found: queue.SimpleQueue[Completion | None]
+        self,
+        requests: Sequence[GenerationRequest],
+        found: queue.SimpleQueue[Completion | None],
+        dealt_with: asyncio.Event,
     ) -> None:
         try:
             async for completion in complete_all(self._generator, requests, concurrency=self._concurrency):
                 found.put(completion)
+                await dealt_with.wait()
+                dealt_with.clear()
         finally:
             found.put(None)
 
