@@ -21,7 +21,7 @@ from s1ray.curation.config import ModelDifficulty
 from s1ray.errors import InputError
 from s1ray.generation.base import GenerationRequest, Generator, request_seed
 from s1ray.generation.blocking import BlockingGenerator
-from s1ray.generation.engine import engine_actor_options, engine_identity
+from s1ray.generation.engine import engine_actor_options, engine_identity, requests_in_flight
 from s1ray.generation.vllm import VLLMGenerator
 from s1ray.grading import find_grader, kind_of
 from s1ray.models import EngineConfig
@@ -156,7 +156,7 @@ class DifficultyWorker:
         self._config = config
         self._seed = seed
         self._grade = find_grader(config.grader)
-        self._generator = BlockingGenerator(functools.partial(make_engine, engine), engine.max_num_seqs)
+        self._generator = BlockingGenerator(functools.partial(make_engine, engine), requests_in_flight(engine))
 
     def __call__(self, rows: pa.Table) -> pa.Table:
         """The `Attempt` rows of a shard of questions."""

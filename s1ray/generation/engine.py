@@ -122,6 +122,15 @@ def engine_identity(engine: EngineConfig) -> dict[str, JsonValue]:
     return identity | {name.rpartition(".")[2]: digest(folder) for name, folder in engine.inputs("model").items()}
 
 
+def requests_in_flight(config: EngineConfig) -> int:
+    """Requests to hand to an engine at once: twice what it decodes.
+
+    The next one is then there when another has ended. With no more than it decodes, its place would be empty while the
+    finished response goes out and a request comes in.
+    """
+    return 2 * config.max_num_seqs
+
+
 def engine_actor_options(config: EngineConfig) -> dict[str, int]:
     """Ray options of an actor that holds an engine: a GPU per tensor-parallel rank, or CPUs where the cluster has none.
 

@@ -73,7 +73,8 @@ class VLLMGenerator:
         from vllm.usage.usage_lib import UsageContext
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        settings = AsyncEngineArgs(**kwargs).create_engine_config(UsageContext.ENGINE_CONTEXT)
+        # Many prompts at once, as for `vllm.LLM`: others default to a quarter or an eighth of its tokens a step.
+        settings = AsyncEngineArgs(**kwargs).create_engine_config(UsageContext.LLM_CLASS)
         keep_worker_inside(settings)
         self._engine = AsyncLLM.from_vllm_config(settings, disable_log_stats=kwargs["disable_log_stats"])
         self._context = self._engine.model_config.max_model_len

@@ -14,7 +14,7 @@ from pydantic import Field, JsonValue, field_validator
 
 from s1ray.generation.base import Call, GenerationError, GenerationRequest, Generator, OnCall, Usage, request_seed
 from s1ray.generation.blocking import BlockingGenerator
-from s1ray.generation.engine import check_engine, engine_actor_options, engine_identity
+from s1ray.generation.engine import check_engine, engine_actor_options, engine_identity, requests_in_flight
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
@@ -132,7 +132,7 @@ class VLLMTeacher(LanguageModelTeacher):
         """Start an engine."""
         from s1ray.generation.vllm import VLLMGenerator
 
-        return RunningModel(lambda calls: VLLMGenerator(self.engine), self, seed, self.engine.max_num_seqs)
+        return RunningModel(lambda calls: VLLMGenerator(self.engine), self, seed, requests_in_flight(self.engine))
 
 
 class RunningModel:
@@ -191,14 +191,12 @@ def _response(completion: Completion) -> Response:
         return Response(finish_reason="error", error=completion.error)
     # A response that reached the end of the context is as incomplete as one that ran out of tokens.
     cut = completion.end_forced == "context"
+    tokens = completion.completion_tokens
+    if tokens is None and completion.output_ids is not None:
+        tokens = len(completion.output_ids)  # of an engine here
     usage = None
-    if completion.completion_tokens is not None:
-        usage = Usage(
-            completion.prompt_tokens,
-            completion.cached_tokens,
-            completion.completion_tokens,
-            completion.thinking_tokens or None,
-        )
+    if tokens is not None:
+        usage = Usage(completion.prompt_tokens, completion.cached_tokens, tokens, completion.thinking_tokens or None)
     return Response(
         completion.thinking,
         completion.answer,

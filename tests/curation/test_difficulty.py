@@ -1,3 +1,4 @@
+import asyncio
 import dataclasses
 
 import pytest
@@ -119,3 +120,26 @@ def test_a_question_is_not_hard_because_grading_ran_out_of_time() -> None:
         worker.close()
     assert solvers(graded) == {"open": None, "solved": ["small"], "hard": []}
     assert count_undecided(graded) == 2
+
+
+def test_an_engine_has_the_next_requests_before_there_is_a_place_for_them() -> None:
+    class Busy(Echo):
+        """Counts the requests that it has at once."""
+
+        def __init__(self) -> None:
+            self.now = self.most = 0
+
+        async def complete(self, request: GenerationRequest) -> Completion:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            await asyncio.sleep(0.01)
+            self.now -= 1
+            return await super().complete(request)
+
+    engine, config = Busy(), EngineConfig(model="some/model", max_num_seqs=3)
+    worker = DifficultyWorker("small", config, difficulty(), 0, lambda config: engine)
+    try:
+        worker(to_table([Question(id=str(n), question="Say 1") for n in range(20)], Question))
+    finally:
+        worker.close()
+    assert engine.most == 6

@@ -112,6 +112,15 @@ def test_an_engines_own_count_of_tokens_comes_with_the_response() -> None:
     assert found.usage == Usage(prompt_tokens=9, cached_tokens=4, completion_tokens=7, reasoning_tokens=3)
 
 
+def test_the_tokens_of_an_engine_in_this_process_are_counted_from_its_ids() -> None:
+    class Engine(Echo):
+        async def complete(self, request: GenerationRequest) -> Completion:
+            return replace(await super().complete(request), prompt_tokens=9, output_ids=[5, 6, 7, 8])
+
+    (found,) = responses(RunningModel(lambda calls: Engine(), openai(), seed=0, concurrency=1), [Ask(question(), 0)])
+    assert found.usage == Usage(prompt_tokens=9, completion_tokens=4, reasoning_tokens=3)
+
+
 def test_request_seeds_do_not_depend_on_the_other_asks() -> None:
     def seed_of_b(*texts: str) -> int | None:
         echo = Echo()

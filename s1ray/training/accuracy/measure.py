@@ -37,12 +37,13 @@ def measure(settings: dict[str, object], model: str, step: int, questions: Seque
         step: the finished steps of the model.
     """
     from s1ray.generation.blocking import BlockingGenerator
+    from s1ray.generation.engine import requests_in_flight
     from s1ray.generation.vllm import VLLMGenerator
 
     config = TrainingConfig.model_validate(settings)
     engine = engine_config(config, Path(model))
     started = time.monotonic()
-    with BlockingGenerator(lambda: VLLMGenerator(engine), engine.max_num_seqs) as generator:
+    with BlockingGenerator(lambda: VLLMGenerator(engine), requests_in_flight(engine)) as generator:
         completions = generator.complete([_request(question, config) for question in questions])
     return graded(config, step, questions, completions, time.monotonic() - started)
 
