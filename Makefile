@@ -8,7 +8,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all test-clients unit bench-forcing bench-training bench-serving bench-autoscaling lint format docs lock clean
+.PHONY: setup demo test test-all test-clients unit bench-forcing bench-training bench-serving bench-autoscaling bench-traces lint format docs lock clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -42,6 +42,9 @@ bench-serving: setup
 
 bench-autoscaling: setup
 	@$(BIN)/python -m benchmarks.autoscaling
+
+bench-traces: setup
+	@$(BIN)/python -m benchmarks.traces
 
 lint: setup
 	@$(BIN)/ruff check .
