@@ -1,6 +1,6 @@
 r"""How often graders of mathematical answers are right, on public labelled sets.
 
-    python -m benchmarks.grading                                   # all arms on all sets, about ten minutes
+    python -m benchmarks.grading -o benchmarks/grading             # all arms on all sets, about ten minutes
     python -m benchmarks.grading --arms ours --sets "hard cases"   # some of them
     python -m benchmarks.grading --wrong FILE                      # also lists the rows that an arm gets wrong
     python -m benchmarks.grading speed                             # on two cores against math-verify; long texts
@@ -26,7 +26,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.grading.accuracy import Score, markdown, measure, wrong_rows
+from benchmarks.grading.accuracy import Score, markdown, measure, merged, wrong_rows
 from benchmarks.grading.arms import ARMS
 from benchmarks.grading.load import ROWS, compare_under_load
 from benchmarks.grading.plot import plot_extraction
@@ -65,7 +65,7 @@ def main(
     arms: Annotated[str | None, typer.Option(help=f"Of {', '.join(ARMS)}; comma between them.")] = None,
     sets: Annotated[str | None, typer.Option(help=f"Of {', '.join(SETS)}; comma between them.")] = None,
     graders: Annotated[Path, typer.Option(help="Folder of the other graders' virtual environments.")] = Path("graders"),
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder for accuracy.json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of accuracy.json, to add to.")] = None,
     wrong: Annotated[Path | None, typer.Option(help="Write the rows that ours gets wrong here (Markdown).")] = None,
     markdown_table: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
@@ -85,7 +85,7 @@ def main(
     if wrong is not None:
         write_text(wrong, wrong_rows(scores))
     if output is not None:
-        write_json(output / "accuracy.json", [score.figures() for score in scores])
+        write_json(output / "accuracy.json", merged(output / "accuracy.json", scores))
 
 
 @app.command()

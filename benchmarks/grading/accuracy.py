@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,14 @@ def measure(name: str, arm: Arm, graders: Path) -> Score:
     if verdicts is None:
         return Score(name, arm.name, (), f"no environment {graders / str(arm.environment)}")
     return Score(name, arm.name, list(zip(cases, verdicts, strict=True)))
+
+
+def merged(path: Path, scores: Sequence[Score]) -> list[dict[str, object]]:
+    """The figures of scores, and those of other sets and arms that a file has."""
+    figures = [score.figures() for score in scores]
+    done = {(row["set"], row["grader"]) for row in figures}
+    former = json.loads(path.read_text()) if path.exists() else []
+    return [row for row in former if (row["set"], row["grader"]) not in done] + figures
 
 
 def wrong_rows(scores: Sequence[Score]) -> str:

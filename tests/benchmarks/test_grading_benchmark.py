@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.grading import accuracy, arms, load, sets
-from benchmarks.grading.accuracy import markdown, measure, wrong_rows
+from benchmarks.grading.accuracy import Score, markdown, measure, merged, wrong_rows
 from benchmarks.grading.arms import ARMS, Arm, judge
 from benchmarks.grading.plot import plot_extraction
 from benchmarks.grading.sets import Case
@@ -57,6 +57,15 @@ def test_rows_are_counted_against_their_labels(grader: Arm, tmp_path: Path, monk
     assert "| any | odd | a \\| b | '3' | '3' | incorrect | correct | 3 |" in wrong_rows([score])
     assert "| any | 5 | 1 / 1 / 2 |" in markdown([score])
     assert json.loads(json.dumps(score.figures()))["right"] == 1
+
+
+def test_figures_are_added_to_those_of_other_graders(tmp_path: Path) -> None:
+    path = tmp_path / "accuracy.json"
+    path.write_text(
+        json.dumps([{"set": "a", "grader": "odd", "right": 7}, {"set": "a", "grader": "other", "right": 8}])
+    )
+    rows = merged(path, [Score("a", "odd", ())])
+    assert [(row["grader"], row["right"]) for row in rows] == [("other", 8), ("odd", 0)]
 
 
 def test_what_is_not_here_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
