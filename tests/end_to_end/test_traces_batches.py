@@ -12,7 +12,7 @@ import pytest
 
 from s1ray.schemas import Trace, read_table
 from tests.support.batch_server import batch_server
-from tests.support.trace_runs import command, environment, write_questions
+from tests.support.trace_runs import Processes, command, environment, wait_until_gone, write_questions
 
 pytestmark = [pytest.mark.end_to_end]
 
@@ -42,13 +42,16 @@ def test_a_run_that_is_killed_while_it_waits_takes_the_answers_it_has_paid_for(k
         server.result = lambda text, times: "error" if (text, times) == (first, 1) else f"So it is {questions[text]}."
         line = command(config, tmp_path)
         killed = subprocess.Popen(line, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
+        processes = Processes(killed)
         until = time.monotonic() + 120
         while server.calls["GET /v1/batches/*"] + server.calls["GET /v1/messages/batches/*"] < 4:
             assert killed.poll() is None, killed.communicate()[1]
             assert time.monotonic() < until
             time.sleep(0.1)
+        started = processes.look()
         killed.kill()
         said = killed.communicate()[1]
+        wait_until_gone(started, 60)
         assert said.count(f"was submitted to {server.url}") == 2
         server.looks = 1
         for batch in server.batches.values():

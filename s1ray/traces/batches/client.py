@@ -10,12 +10,14 @@ from typing import Any
 
 import httpx
 
-from s1ray.generation.answers import UnusableError, decode
+from s1ray.generation.answers import MAX_BODY, UnusableError, decode
 from s1ray.generation.transport import Problem, unsuccessful
 from s1ray.storage import writing
 
 GONE = frozenset({404, 410})
 """Statuses that say that there is nothing, or nothing for this key."""
+MAX_JSON = 16 << 20
+"""Bytes of a JSON object, which is no list of results, that are read."""
 TIMEOUT = httpx.Timeout(300, connect=30)
 """Seconds without a byte."""
 
@@ -54,7 +56,6 @@ class Client:
         base_url: str,
         headers: Mapping[str, str],
         api_key: str | None,
-        transport: httpx.BaseTransport | None = None,
     ) -> None:
         """Connect at the first call.
 
@@ -62,11 +63,10 @@ class Client:
             base_url: the address with its `/v1`.
             headers: of every call.
             api_key: is kept out of messages.
-            transport: replaces the network, for tests.
         """
         self.base_url = base_url.rstrip("/")
         self._key = api_key
-        self._client = httpx.Client(headers=dict(headers), timeout=TIMEOUT, transport=transport)
+        self._client = httpx.Client(headers=dict(headers), timeout=TIMEOUT)
 
     def get(self, path: str, **parameters: str | int) -> dict[str, Any]:
         """The JSON object at a path.
@@ -118,7 +118,7 @@ class Client:
         with self._stream("GET", path) as response:
             for part in response.iter_bytes():
                 line += part
-                if b"\n" in line:
+                if b"\n" in line or len(line) > MAX_BODY:
                     break
         return line.partition(b"\n")[0]
 
@@ -127,8 +127,12 @@ class Client:
         self._client.close()
 
     def _json(self, method: str, path: str, **content: Any) -> dict[str, Any]:
+        body = b""
         with self._stream(method, path, **content) as response:
-            body = response.read()
+            for part in response.iter_bytes():
+                body += part
+                if len(body) > MAX_JSON:
+                    break
         try:
             return decode(body)
         except UnusableError as error:

@@ -53,8 +53,8 @@ class Records:
         """Read them, and keep other processes from writing.
 
         Raises:
-            TeacherError: another process has them.
-            RunError: one cannot be read, or nothing can be written.
+            TeacherError: another process has them, or nothing can be written.
+            RunError: one cannot be read.
         """
         self.folder = folder
         self._lock: IO[str] | None = None
@@ -73,7 +73,7 @@ class Records:
         """Write a record to the disk.
 
         Raises:
-            RunError: it cannot be written.
+            TeacherError: it cannot be written.
         """
         with _told(self.folder):
             with writing(self.path(record)) as temporary, temporary.open("w", encoding="utf-8") as stream:
@@ -87,7 +87,7 @@ class Records:
         """Forget a batch that does not exist, or of which nothing was asked.
 
         Raises:
-            RunError: the file cannot be deleted.
+            TeacherError: the file cannot be deleted.
         """
         with _told(self.folder):
             self.path(record).unlink(missing_ok=True)
@@ -171,4 +171,6 @@ def _told(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written: {error.strerror or error}; make room, then run again") from None
+        raise TeacherError(
+            f"{folder}: cannot be written: {error.strerror or error}; make room, then run again"
+        ) from None

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s1ray.generation.base import OnCall
-from s1ray.runs import RunError
 from s1ray.traces.batches.client import GONE, NoAnswerError, StatusError
 from s1ray.traces.batches.config import BatchConfig
 from s1ray.traces.batches.exchange import Exchange, Failure
@@ -81,8 +80,7 @@ class RunningBatches:
         """Traces, batch by batch: those that were answered first.
 
         Raises:
-            TeacherError: a batch is gone, was refused, or takes too long; the key is refused.
-            RunError: the disk cannot be written.
+            TeacherError: a batch is gone, was refused, or takes too long; the key is refused; the disk is full.
         """
         wanted = {ask.id: ask for ask in asks}
         waiting, fresh = self._sorted(wanted)
@@ -202,7 +200,8 @@ class RunningBatches:
             try:
                 self._provider.client.download(state.paths, results)
             except OSError as error:
-                raise RunError(f"{results}: cannot be written: {error.strerror or error}") from None
+                why = error.strerror or error
+                raise TeacherError(f"{results}: cannot be written: {why}; make room, then run again") from None
 
     def _find(self, one: _Waiting) -> bool:
         """Look for a batch that was perhaps created. False: it was not."""

@@ -69,7 +69,7 @@ def submit(pack: Pack, provider: Provider, records: Records) -> Record:
 
     Raises:
         StatusError, NoAnswerError: it was certainly not created.
-        RunError: its record could not be written; it was not created.
+        TeacherError: its record could not be written.
     """
     file = provider.upload(pack.key, pack.requests)
     asks = [ask.id for ask in pack.asks]

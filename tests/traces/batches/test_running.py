@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -487,3 +489,22 @@ def test_settings_of_calls_one_by_one_have_no_effect_and_are_named(
     teacher(server).check()
     config.model_copy(update={"batch": None}).check()
     assert caplog.messages == ["teacher.concurrency, attempts: no effect in batches"]
+
+
+def test_a_full_disk_ends_the_run_at_once_and_nothing_is_asked_twice(
+    server: BatchServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced, times = os.replace, itertools.count()
+
+    def full(source: str, target: str) -> None:
+        if next(times) == 1:
+            raise OSError(28, "No space left on device")
+        replaced(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(TeacherError, match="No space left on device; make room"):
+        run(teacher(server), asks(3), tmp_path)
+    assert len(server.batches) == 1, "its id could not be noted"
+    ledger = run(teacher(server), asks(3), tmp_path)
+    assert set(server.asked.values()) == {1}
+    billed(server, ledger)
