@@ -48,10 +48,10 @@ def test_a_run_that_is_killed_while_it_waits_takes_the_answers_it_has_paid_for(k
             assert killed.poll() is None, killed.communicate()[1]
             assert time.monotonic() < until
             time.sleep(0.1)
-        started = processes.look()
+        actors = processes.named("ray::MapWorker")
         killed.kill()
         said = killed.communicate()[1]
-        wait_until_gone(started, 60)
+        wait_until_gone(actors, 60)
         assert said.count(f"was submitted to {server.url}") == 2
         server.looks = 1
         for batch in server.batches.values():

@@ -95,6 +95,8 @@ class BatchServer:
             return self._create(json.loads(body), anthropic)
         if path == "/batches":
             return self._list(query, anthropic)
+        if (found := re.fullmatch(r"/files/(\w+)", path)) and found[1] in self.files:
+            return _json({"id": found[1], "object": "file", "purpose": "batch"})
         if found := re.fullmatch(r"/files/(\w+)/content", path):
             return _content(self.files.get(found[1]))
         if (found := re.fullmatch(r"/batches/(\w+)/results", path)) and found[1] in self.batches:

@@ -6,8 +6,18 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from s1ray.generation.answers import UnusableError, is_refusal, mapping
-from s1ray.traces.batches.client import Client
-from s1ray.traces.batches.provider import Limits, Result, State, count, encoded, message_in, pages, text_at
+from s1ray.traces.batches.client import GONE, Client, StatusError
+from s1ray.traces.batches.provider import (
+    Limits,
+    Result,
+    State,
+    UncertainError,
+    count,
+    encoded,
+    message_in,
+    pages,
+    text_at,
+)
 from s1ray.traces.batches.records import Record
 
 MARK = "s1ray"
@@ -47,12 +57,23 @@ class OpenAIBatches:
         return text_at(self.client.post("/batches", encoded(body)), "id")
 
     def find(self, record: Record, others: Collection[str]) -> str | None:
-        """By its file, which has no other batch, or by its mark."""
+        """By its file, which has no other batch, or by its mark.
+
+        Where neither is in the list, the file shows whether the list is that of the account which was asked.
+        """
         for entry in pages(self.client, "/batches", "after", 100):
             metadata = entry.get("metadata")
             marked = isinstance(metadata, dict) and metadata.get(MARK) == record.key
             if marked or (record.file is not None and entry.get("input_file_id") == record.file):
                 return text_at(entry, "id")
+        try:
+            self.client.get(f"/files/{record.file}")
+        except StatusError as error:
+            if error.status not in GONE:
+                raise
+            raise UncertainError(
+                "its requests are not there; the key may be of another account", lasting=True
+            ) from None
         return None
 
     def state(self, batch: str) -> State:

@@ -225,6 +225,7 @@ class RunningBatches:
                 f"If it was, write its id into {self._records.path(record)} (`batch`); if not, delete that file"
             ) from None
         if record.batch is None:
+            one.tell(logging.INFO, f"looking for {LISTED_S:.0f} s whether it was created")
             return time.monotonic() < one.since + LISTED_S
         self._records.save(record)
         log.info("traces: %s had been created", record.name)

@@ -279,6 +279,25 @@ def test_a_batch_that_may_be_ours_and_cannot_be_read_ends_the_run_in_words(serve
     billed(server, run(teacher(server, "anthropic"), asks(3), tmp_path))
 
 
+def test_the_key_of_another_account_does_not_hide_a_batch(server: BatchServer, tmp_path: Path) -> None:
+    broken = at_first(server, "POST", "/batches", BROKEN)
+    server.after = broken
+
+    def other(method: str, path: str) -> Answered | None:
+        if method == "GET" and not path.endswith("/batches"):
+            return 404, {}, b'{"error": "no such file"}'
+        return (200, {}, b'{"data": [], "has_more": false}') if method == "GET" else None
+
+    server.before = other
+    for _ in range(2):
+        with pytest.raises(TeacherError, match=r"not certain whether it was created: .* key may be of another account"):
+            run(teacher(server), asks(3), tmp_path)
+    server.before = lambda method, path: None
+    ledger = run(teacher(server), asks(3), tmp_path)
+    assert set(server.asked.values()) == {1}
+    billed(server, ledger)
+
+
 def test_a_server_without_a_list_ends_the_run_in_words(server: BatchServer, tmp_path: Path) -> None:
     unlisted: Answered = (404, {}, b"no list")
 
