@@ -154,7 +154,7 @@ class RunningModel:
         requests = [self._config.request(ask, self._seed) for ask in asks]
         with contextlib.closing(self._generator.stream(requests)) as completions:
             for completion in completions:
-                yield by_id[completion.id], _response(completion)
+                yield by_id[completion.id], response_of(completion)
 
     def close(self) -> None:
         """Stop the engine, or close the connections."""
@@ -186,7 +186,8 @@ class _Reporting:
         await self._generator.close()
 
 
-def _response(completion: Completion) -> Response:
+def response_of(completion: Completion) -> Response:
+    """What a completion is for its ask."""
     if completion.error is not None:
         return Response(finish_reason="error", error=completion.error)
     # A response that reached the end of the context is as incomplete as one that ran out of tokens.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from s1ray.generation.answers import UnusableError
 from s1ray.generation.base import Call, GenerationRequest, Usage
 from s1ray.generation.wires import Wire
 from s1ray.generation.wires.base import refusal
-from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 
 if TYPE_CHECKING:
     from s1ray.traces.batches.provider import Result
+from s1ray.traces.language_models import response_of
 from s1ray.traces.teachers import Ask, Response
 
 
@@ -77,21 +77,8 @@ class Exchange:
             return Failure("lost" if usage is None and not told else "failed", str(error), usage)
         if not {completion.finish_reason, completion.raw_finish_reason}.isdisjoint(self.retried_reasons):
             return Failure("failed", f"it ended with {completion.raw_finish_reason!r}", usage)
-        return _response(completion, usage)
+        return replace(response_of(completion), usage=usage)
 
     def _refusal(self, ask: Ask, reason: str, usage: Usage | None = None) -> Response:
         # What a filter stops is not counted, so it has cost nothing.
-        return _response(refusal(self.request(ask), reason), usage or Usage())
-
-
-def _response(completion: Completion, usage: Usage | None) -> Response:
-    # A response that reached the end of the context is as incomplete as one that ran out of tokens.
-    cut = completion.end_forced == "context"
-    return Response(
-        completion.thinking,
-        completion.answer,
-        "length" if cut else completion.finish_reason,
-        usage=usage,
-        model_version=completion.model_version,
-        raw_finish_reason=completion.raw_finish_reason,
-    )
+        return replace(response_of(refusal(self.request(ask), reason)), usage=usage or Usage())
