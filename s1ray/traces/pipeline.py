@@ -92,6 +92,8 @@ def _cost(questions: pa.Table, config: TracesConfig) -> list[str]:
         money = prices.money_at_most(prompts, sum(asks) * tokens)
         share = f" ({prices.share:g} of the list prices)" if prices.share != 1 else ""
         lines.append(f"at most {money:,.2f} {prices.currency}{share}, and more for calls that have to be repeated")
+        if (limit := config.teacher.spending_limit) is not None and limit < money:
+            lines.append(f"max_spend ends the run at {limit:,.2f} {prices.currency}")
     return lines
 
 

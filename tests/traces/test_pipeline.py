@@ -289,6 +289,10 @@ def test_the_plan_says_what_a_run_costs_at_most(tmp_path: Path, student_tokenize
     lines = plan(config(questions=str(path), tokenizer=student_tokenizer, samples=5, teacher=teacher))
     # 10 calls, each of 488 + 512 prompt tokens for 0.05 and 10,000 others for 0.03.
     assert "at most 0.80 EUR, and more for calls that have to be repeated" in lines
+    assert not any("max_spend" in line for line in lines)
+    limited: dict[str, JsonValue] = teacher | {"max_spend": 0.5}
+    lines = plan(config(questions=str(path), tokenizer=student_tokenizer, samples=5, teacher=limited))
+    assert "max_spend ends the run at 0.50 EUR" in lines
 
 
 @pytest.mark.parametrize(
