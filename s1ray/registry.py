@@ -137,7 +137,7 @@ def registered(
 SOURCES: Registry[type[BaseModel]] = Registry(
     "source",
     "s1ray.sources",
-    {"files": "s1ray.curation.sources:FileSource", "hub": "s1ray.curation.sources:HubSource"},
+    {"files": "s1ray.curation.file_source:FileSource", "hub": "s1ray.curation.hub_source:HubSource"},
 )
 """Where questions come from: config classes derived from `s1ray.curation.sources.Source`."""
 

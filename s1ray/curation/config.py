@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.curation.reading.where import WhereConfig
 from s1ray.curation.sources import Source
 from s1ray.grading import RULES, GraderName
 from s1ray.models import EngineConfig, ModelPath
@@ -51,8 +52,8 @@ class Benchmark(Config):
     """What dropped rows call it. None: the file's or folder's name."""
     question: str = "question"
     """A file's column of the question."""
-    where: dict[str, str | int | bool | None] = Field(default_factory=dict)
-    """Only a file's rows whose columns have these values."""
+    where: WhereConfig = Field(default_factory=dict)
+    """Only a file's rows whose columns fulfil these conditions, as in a source of kind `files`."""
 
     @property
     def label(self) -> str:
@@ -225,3 +226,8 @@ class CurationConfig(StageConfig):
     difficulty: Difficulty | None = None
     """None: nothing is dropped as too easy."""
     selection: SelectionConfig = SelectionConfig()
+
+    @property
+    def needed_metadata(self) -> list[str]:
+        """The fields of the metadata that graders and the rules of the selection look at."""
+        return sorted({"answer_kind", *(name for rule in self.selection.trusted for name in rule.metadata)})

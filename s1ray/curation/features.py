@@ -24,7 +24,7 @@ from s1ray.curation.funnel import Rows
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
 from s1ray.curation.parts import read_rows
 from s1ray.curation.quality import quality_reason
-from s1ray.curation.staging import StagedRow
+from s1ray.curation.tasks import StagedRow
 from s1ray.curation.text import TokenBlock, answer_keys, text_keys, word_ngrams
 from s1ray.generation.lengths import length_counter
 

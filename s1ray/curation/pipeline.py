@@ -29,6 +29,7 @@ from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Drops, Funnel, Rows
 from s1ray.curation.outcome import CONFLICTS, FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
 from s1ray.curation.parts import map_parts, read_rows
+from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.selection import HOW, Chosen, Pool, select, unmatched
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.engine import check_engine
@@ -99,11 +100,12 @@ def inputs(config: CurationConfig) -> dict[str, str]:
 def work(config: CurationConfig, run: Run) -> None:
     """Curate, in an open run folder."""
     folder = run.path / WORK
-    log.info("curate: reading %d source(s)", len(config.sources))
-    parts = stage(config.sources, folder / "rows")
     # Without the sources, so that workers need not import the classes of other packages.
     settings, index = config.model_copy(update={"sources": []}), BenchmarkIndex.load(config.decontamination)
     with connected():
+        log.info("curate: reading %d source(s)", len(config.sources))
+        staged = stage(config.sources, folder / "rows", run.path / QUARANTINE, needed=config.needed_metadata)
+        parts = staged.parts
         files = map_parts("looking at every row", part_features, parts, folder / FEATURES, config=settings, index=index)
         features = Features(files)
         texts = functools.partial(_questions, parts, features)
@@ -123,7 +125,7 @@ def work(config: CurationConfig, run: Run) -> None:
         chosen = _select(config, features, funnel)
         log.info("curate: the funnel\n%s", funnel.table())
         run.rows, run.drops = funnel.rows(), funnel.reasons()
-        run.figures = _figures(features, chosen) | {"conflicts": len(funnel.conflicts)}
+        run.figures = _figures(features, chosen) | {"conflicts": len(funnel.conflicts), "sources": staged.read}
         write_outcome(run.path, folder, parts, features, funnel, chosen, measured)
     for done in (folder, run.path / ANSWERS):
         shutil.rmtree(done, ignore_errors=True)

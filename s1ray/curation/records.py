@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from decimal import Decimal
-from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue, model_validator
 
 from s1ray.config import Config, ConfigError
-from s1ray.errors import MissingError
-from s1ray.schemas import Question, parquet_files, question_id
+from s1ray.curation.reading.fields import (
+    ABSENT,
+    ColumnPath,
+    Expression,
+    Template,
+    cell_text,
+    is_missing,
+    opened_json,
+    parse_expression,
+)
+from s1ray.curation.reading.files import find_files
+from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, Record, Unusable, close_names
+from s1ray.curation.reading.pieces import ReadOptions, pieces_of, read_piece
+from s1ray.curation.reading.where import Where
+from s1ray.schemas import Question, question_id
 
-BATCH_ROWS = 4096
-"""Rows of a Parquet file that are in memory at once."""
-
-Record = dict[str, object]
-"""A row of a file or data set, by column."""
+METADATA = "metadata"
+"""Column in which data sets of questions keep their other fields, as an object, as JSON, or as printed Python."""
+_TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,14 +41,22 @@ class SourceRow(Question):
 
 
 class ColumnMapping(Config):
-    """Which of a source's columns hold what. Columns that are not named here go into `metadata`."""
+    r"""Which of a source's columns hold what.
+
+    A field names a column ("answer"), a place in one ("reward_model.ground_truth", "options[0]"), or is a template that
+    joins several ("{passage}\n{question}\n{options:letters}"; `s1ray.curation.reading.fields` has all of it).
+    """
 
     question: str = "question"
+    """A row without it cannot be used. Of a conversation: "{messages:user}"."""
     solution: str | None = None
+    """Of a list the first element, as s1 reads OlympiadBench. Of a conversation: "{messages:assistant}"."""
     answer: str | None = None
     domain: str | None = None
+    """Of a list the first element."""
     source: str | None = None
-    """Column that says where a row comes from; it is added to the source's name ("math/Algebra")."""
+    """Column that says where a row comes from; it is added to the source's name ("math/Algebra"). Of a list the first
+    element."""
     length: str | None = None
     """Column with a trace's token count, where one has been measured."""
     error: str | None = None
@@ -47,176 +65,290 @@ class ColumnMapping(Config):
     """Difficulty model -> column that is true where it answered correctly."""
     unsolved_by: dict[str, str] = Field(default_factory=dict)
     """Difficulty model -> column that is true where it did not."""
+    metadata: list[str] | Literal["all"] = Field(default_factory=list)
+    """Columns that come along as metadata; "all": every column that is not named above. What the selection's rules and
+    the graders need comes along by itself."""
+
+    @model_validator(mode="after")
+    def _parses(self) -> ColumnMapping:
+        for field, text in self.expressions():
+            try:
+                parse_expression(text)
+            except ValueError as error:
+                raise ValueError(f"{field}: {error}") from None
+        return self
+
+    def expressions(self) -> list[tuple[str, str]]:
+        """Field and expression of everything that is mapped, metadata aside."""
+        names = ("question", "solution", "answer", "domain", "source", "length", "error")
+        single = [(name, text) for name in names if (text := getattr(self, name)) is not None]
+        labels = [
+            (f"{name}.{model}", text) for name in ("solved_by", "unsolved_by") for model, text in self._labels(name)
+        ]
+        return single + labels
+
+    def _labels(self, name: str) -> list[tuple[str, str]]:
+        return list(getattr(self, name).items())
 
 
-def matching(records: Iterable[Record], where: Mapping[str, object], origin: str) -> Iterator[Record]:
-    """The records whose columns have the values of `where`.
+class RowMaker:
+    """Makes questions of one source's records, and notes which of the columns that it needs are there.
+
+    Attributes:
+        absent: columns and places that no record had so far.
+        names: columns that there are.
+    """
+
+    def __init__(self, columns: ColumnMapping, where: Where, label: str, needed: Collection[str] = ()) -> None:
+        """Compile a mapping.
+
+        Args:
+            columns: which column holds what.
+            where: which rows are wanted; its columns must be there, too.
+            label: of the source.
+            needed: fields of the metadata that come along where there are some, whatever the mapping says.
+        """
+        self._columns, self._label, self._needed = columns, label, sorted(needed)
+        self._fields = {field: parse_expression(text) for field, text in columns.expressions()}
+        self._solved = self._labels("solved_by", True) + self._labels("unsolved_by", False)
+        self._paths = {path.name: path for field in self._fields.values() for path in _paths(field)}
+        self._paths |= {path.name: path for path in where.paths}
+        self._metadata = [] if columns.metadata == "all" else [ColumnPath.parse(name) for name in columns.metadata]
+        self._paths |= {path.name: path for path in self._metadata}
+        self.absent = set(self._paths)
+        self.names: set[str] = set()
+
+    def _labels(self, name: str, solved: bool) -> list[tuple[str, Expression, bool]]:
+        labels: Mapping[str, str] = getattr(self._columns, name)
+        return [(model, self._fields[f"{name}.{model}"], solved) for model in labels]
+
+    @property
+    def columns(self) -> set[str] | None:
+        """The columns to read; None: all."""
+        if self._columns.metadata == "all":
+            return None
+        roots = {str(path.steps[0]) for path in self._paths.values()}
+        return roots | set(self._paths) | {*self._needed, METADATA}
+
+    def note_columns(self, names: Iterable[str]) -> None:
+        """Note the columns that a whole file has."""
+        names = list(names)
+        self.names.update(names)
+        self.absent = {name for name in self.absent if self._paths[name].root(names) is None}
+
+    def note_record(self, record: Record) -> None:
+        """Note the columns that a record has."""
+        if self.absent:
+            self.names.update(record)
+            self.absent = {name for name in self.absent if self._paths[name].find(record) is ABSENT}
+
+    def row(self, record: Record) -> SourceRow:
+        """A record as a question.
+
+        Raises:
+            Unusable: it has no question, or a field holds what cannot be used.
+        """
+        question = self._text("question", record)
+        if question is None:
+            raise self._without_question(record)
+        detail = self._text("source", record, first=True)
+        return SourceRow(
+            id=question_id(question),
+            question=question,
+            solution=self._text("solution", record, first=True),
+            answer=self._text("answer", record),
+            source=f"{self._label}/{detail}" if detail else self._label,
+            domain=self._text("domain", record, first=True),
+            metadata=self._metadata_of(record),
+            length=self._whole(record),
+            solved_by=self._solvers(record),
+            error=self._text("error", record) or None,
+        )
+
+    def _text(self, field: str, record: Record, *, first: bool = False) -> str | None:
+        expression = self._fields.get(field)
+        if expression is None:
+            return None
+        if isinstance(expression, Template):
+            text = expression.text(record)
+        else:
+            text = cell_text(expression.find(record), expression.name, first=first)
+        return text if text is None else sound(text, field)
+
+    def _without_question(self, record: Record) -> Unusable:
+        expression = self._fields["question"]
+        lacking = [path.name for path in _paths(expression) if path.find(record) is ABSENT]
+        if not lacking:
+            return Unusable("no question", f"{self._columns.question!r} is empty")
+        hint = ""
+        if chat := next((name for name in ("messages", "conversations") if name in record), None):
+            hint = f'; of a conversation take `question: "{{{chat}:user}}"` and `solution: "{{{chat}:assistant}}"`'
+        return Unusable("missing column", f"{close_names(lacking[0], record)}{hint}")
+
+    def _whole(self, record: Record) -> int | None:
+        expression = self._fields.get("length")
+        if not isinstance(expression, ColumnPath):
+            return None
+        value = expression.find(record)
+        if value is ABSENT or is_missing(value):
+            return None
+        try:
+            number = Decimal(str(value))
+            if number == int(number):
+                return int(number)
+        except (ArithmeticError, ValueError):
+            pass
+        raise Unusable("wrong type", f"column {expression.name!r} must be a whole number, not {value!r:.80}")
+
+    def _solvers(self, record: Record) -> list[str] | None:
+        solvers = []
+        for model, expression, meaning in self._solved:
+            label = _label(expression, record)
+            if label is None:
+                return None
+            if label is meaning:
+                solvers.append(model)
+        return sorted(solvers) if self._solved else None
+
+    def _metadata_of(self, record: Record) -> str:
+        found: dict[str, object] = {}
+        if self._columns.metadata == "all":
+            used = {str(path.steps[0]) for path in self._paths.values()}
+            found = _own_metadata(record) | {k: v for k, v in record.items() if k not in used | {METADATA}}
+        for path in self._metadata:
+            value = path.find(record)
+            if path.name == METADATA:
+                found |= _own_metadata(record)
+            elif value is not ABSENT:
+                found[path.name] = value
+        if self._needed:
+            inner = record.get(METADATA)
+            # Opening every row's metadata is slow; most have none of what is needed.
+            own = _own_metadata(record) if any(name in str(inner) for name in self._needed) and inner else {}
+            found |= {name: place[name] for name in self._needed for place in (own, record) if name in place}
+        if not found:
+            return "{}"
+        try:
+            return sound(json.dumps(found, ensure_ascii=False, sort_keys=True, default=_plain), METADATA)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise Unusable("wrong type", f"the metadata cannot be written as JSON: {error}") from None
+
+
+def sound(text: str, field: str) -> str:
+    """A text, if every file can hold it.
+
+    Raises:
+        Unusable: it cannot.
+    """
+    if "\0" in text:
+        raise Unusable("NUL", f"{field} has the character NUL")
+    if len(text) > MAX_BYTES:
+        raise Unusable("too long", f"{field} has {len(text):,} characters")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        what = "bytes that are no text, or half a surrogate pair"
+        raise Unusable("broken text", f"{field} has {what} at character {error.start}") from None
+    return text
+
+
+def _paths(expression: Expression) -> list[ColumnPath]:
+    return expression.paths if isinstance(expression, Template) else [expression]
+
+
+def _label(expression: Expression, record: Record) -> bool | None:
+    if isinstance(expression, Template):
+        raise Unusable("wrong type", "a label is a column, not a template")
+    value = expression.find(record)
+    if value is ABSENT or is_missing(value):
+        return None
+    # What Parquet, JSON lines, CSV and data frames make of a column of truth values, some missing.
+    if isinstance(value, str):
+        value = _TRUTHS.get(value.strip().lower(), value)
+    if value in (0, 1):
+        return bool(value)
+    raise Unusable("wrong type", f"column {expression.name!r} must be true or false (or 1 or 0), not {value!r:.80}")
+
+
+def _own_metadata(record: Record) -> dict[str, object]:
+    """A source's own metadata: a mapping, JSON, or the printed dict that s1's data sets have."""
+    value = opened_json(record.get(METADATA))
+    if isinstance(value, dict):
+        return value
+    return {} if value is None or value == "" else {METADATA: value}
+
+
+def _plain(value: object) -> object:
+    """A value that JSON does not know."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() and abs(value) < 2**53 else float(value)
+    return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
+
+
+def file_records(path: str) -> Iterator[Record]:
+    """All records at a path: of a file, a folder or a glob, in any format that a source reads.
+
+    Raises:
+        MissingError: nothing is there.
+        ConfigError: a file cannot be read, or a record cannot be used; the message names file and line.
+    """
+    for file in find_files(path).files:
+        for piece in pieces_of(file, "utf-8"):
+            try:
+                for place, item in read_piece(piece, ReadOptions()):
+                    if isinstance(item, Bad):
+                        raise ConfigError(f"{file.path}: {piece.unit} {place + piece.places_before()}: {item.reason}")
+                    yield item
+            except BadFile as error:
+                raise ConfigError(f"{file.path}: {error}") from None
+
+
+def matching(records: Iterable[Record], where: Mapping[str, JsonValue], origin: str) -> Iterator[Record]:
+    """The records that fulfil `where`.
 
     Args:
         records: by column.
-        where: column -> value.
+        where: conditions (`s1ray.curation.reading.where`).
         origin: of the records, for the message.
 
     Raises:
-        ConfigError: a record has no such column.
+        ConfigError: no record has such a column, or a cell cannot be compared.
     """
+    conditions, rows = Where.of(where), 0
+    absent, names = {path.name: path for path in conditions.paths}, set[str]()
     for record in records:
-        if all(column_of(record, column, origin) == value for column, value in where.items()):
-            yield record
+        rows += 1
+        if absent:
+            absent = {name: path for name, path in absent.items() if path.find(record) is ABSENT}
+            names.update(record)
+        try:
+            if conditions.holds(record):
+                yield record
+        except Unusable as error:
+            raise ConfigError(f"{origin}: {error.bad.reason}") from None
+    if rows and absent:
+        raise ConfigError(f"{origin}: {close_names(next(iter(absent)), names)}")
 
 
 def column_of(record: Record, column: str, origin: str) -> object:
-    """A record's value in a column.
+    """A record's value in a column, or at a place in one.
 
     Raises:
         ConfigError: it has no such column.
     """
-    if column not in record:
-        raise ConfigError(f"{origin}: no column {column!r}; there are {', '.join(sorted(record))}")
-    return record[column]
-
-
-def file_records(path: str) -> Iterator[Record]:
-    """The rows of a Parquet or JSON-lines file, or of a folder of them.
-
-    Raises:
-        MissingError: nothing is there.
-        ConfigError: a file is neither.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for file in _files(Path(path)):
-        if file.suffix in (".jsonl", ".ndjson", ".json"):
-            yield from _json_lines(file)
-            continue
-        try:
-            parquet = pq.ParquetFile(file)
-        except pa.ArrowInvalid as error:
-            raise ConfigError(f"{file}: neither Parquet nor .jsonl: {error}") from None
-        with parquet:
-            for batch in parquet.iter_batches(batch_size=BATCH_ROWS):
-                yield from batch.to_pylist()
-
-
-def count_rows(path: str) -> str:
-    """How many rows the files at `path` have, as far as that can be told without reading them."""
-    import pyarrow.parquet as pq
-
-    files = _files(Path(path))
-    if any(file.suffix != ".parquet" for file in files):
-        return f"{len(files)} file(s)"
-    return f"{sum(pq.read_metadata(file).num_rows for file in files):,} rows"
-
-
-def _files(path: Path) -> list[Path]:
-    if path.is_dir():
-        lines = sorted(file for file in path.rglob("*.jsonl") if not file.name.startswith("."))
-        return lines or parquet_files(path)
-    if not path.is_file():
-        raise MissingError(f"{path}: no such file or folder")
-    return [path]
-
-
-def _json_lines(file: Path) -> Iterator[Record]:
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise ConfigError(f"{file}:{number}: not JSON ({error}); one object per line is needed") from None
-            if not isinstance(record, dict):
-                raise ConfigError(f"{file}:{number}: a JSON object is needed, not a {type(record).__name__}")
-            yield record
-
-
-def to_row(record: Record, columns: ColumnMapping, name: str, origin: str) -> SourceRow:
-    """A record as a question.
-
-    Args:
-        record: by column.
-        columns: which of them hold what.
-        name: of the source.
-        origin: of the record, for the message.
-
-    Raises:
-        ConfigError: a column is missing, or holds something else than the mapping says.
-    """
-
-    def value(column: str | None) -> object:
-        return None if column is None else column_of(record, column, origin)
-
-    question = text_of(value(columns.question)) or ""
-    detail = text_of(value(columns.source))
-    used = {columns.question, columns.solution, columns.answer, columns.domain, columns.source, columns.length}
-    rest = {key: rest for key, rest in record.items() if key not in used | {"metadata"}}
-    return SourceRow(
-        id=question_id(question),
-        question=question,
-        solution=text_of(value(columns.solution)),
-        answer=text_of(value(columns.answer)),
-        source=f"{name}/{detail}" if detail else name,
-        domain=text_of(value(columns.domain)),
-        metadata=json.dumps(_metadata(record.get("metadata")) | rest, ensure_ascii=False, sort_keys=True, default=str),
-        length=_whole(value(columns.length), columns.length, origin),
-        solved_by=_labels(columns, record, origin),
-        error=text_of(value(columns.error)) or None,
-    )
-
-
-def _labels(columns: ColumnMapping, record: Record, origin: str) -> list[str] | None:
-    labels = {model: _label(record, column, origin) for model, column in columns.solved_by.items()}
-    for model, column in columns.unsolved_by.items():
-        label = _label(record, column, origin)
-        labels[model] = None if label is None else not label
-    if not labels or None in labels.values():
-        return None
-    return sorted(model for model, solved in labels.items() if solved)
-
-
-def _label(record: Record, column: str, origin: str) -> bool | None:
-    value = column_of(record, column, origin)
-    # What Parquet, JSON lines and data frames make of a column of truth values, some missing.
-    if value is None or value != value:
-        return None
-    if value in (0, 1):
-        return bool(value)
-    raise ConfigError(f"{origin}: column {column!r} must be true or false (or 1 or 0), not {value!r}")
-
-
-def _whole(value: object, column: str | None, origin: str) -> int | None:
-    if value is None or value != value:
-        return None
-    try:
-        if isinstance(value, str | int | float | Decimal):
-            return int(value)
-    except (ValueError, OverflowError):
-        pass
-    raise ConfigError(f"{origin}: column {column!r} must be a whole number, not {value!r}")
+    value = ColumnPath.parse(column).find(record)
+    if value is ABSENT:
+        raise ConfigError(f"{origin}: {close_names(column, record)}")
+    return value
 
 
 def text_of(value: object) -> str | None:
-    """A cell as text; of a list the first element, as s1 reads OlympiadBench."""
-    if isinstance(value, list):
-        value = value[0] if value else None
-    if value is None or isinstance(value, str):
-        return value
-    return str(value)
+    """A cell as text; of a list the first element.
 
-
-def _metadata(value: object) -> dict[str, object]:
-    """A source's own metadata: a mapping, JSON, or the printed dict that s1's data sets have."""
-    if isinstance(value, dict):
-        return value
-    if not isinstance(value, str):
-        return {} if value is None else {"metadata": value}
-    for read in (json.loads, ast.literal_eval):
-        try:
-            parsed = read(value)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            continue
-        if isinstance(parsed, dict):
-            return parsed
-    return {"metadata": value} if value else {}
+    Raises:
+        ConfigError: it is an object.
+    """
+    try:
+        return cell_text(value, "cell", first=True)
+    except Unusable as error:
+        raise ConfigError(error.bad.reason) from None

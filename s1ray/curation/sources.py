@@ -13,18 +13,21 @@ A source is a config class with a method that gives its questions. A new one is 
 
 With the default settings, a row without a solution or a domain is dropped (`quality.require`, `domains.otherwise`). It
 is used as `kind: my_module:PutnamSource`, or under a name of its own with an entry point (`s1ray/registry.py`).
+
+A source that can be read in several places at once derives from `RecordSource` and gives its `pieces` (staging.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Collection, Generator, Iterator, Sequence
 
 from pydantic import Field
 
 from s1ray.config import Config, ConfigError
-from s1ray.curation.records import ColumnMapping, Record, count_rows, file_records, matching, to_row
-from s1ray.errors import UnreachableError
+from s1ray.curation.reading.items import Bad, Items, Unusable, beginning, close_names
+from s1ray.curation.reading.pieces import Piece, ReadOptions
+from s1ray.curation.reading.where import Where, WhereConfig
+from s1ray.curation.records import ColumnMapping, RowMaker, SourceRow
 from s1ray.schemas import Question
 
 
@@ -37,6 +40,9 @@ class Source(Config):
     """What `Question.source` calls the source. None: its own name."""
     limit: int | None = Field(default=None, ge=1)
     """Read no more rows than this. None: all."""
+    max_bad_share: float = Field(default=0.01, ge=0, le=1)
+    """The run fails where more than this share of the rows, and more than ten, cannot be used (0: any). Bad rows are
+    in `quarantine.jsonl`, with file, line and reason."""
 
     @property
     def label(self) -> str:
@@ -67,25 +73,49 @@ class Source(Config):
 
 
 class RecordSource(Source):
-    """What sources with records of named columns have in common."""
+    """What sources with records of named columns have in common; they are read piece by piece, on workers."""
 
-    path: str
     columns: ColumnMapping = ColumnMapping()
-    where: dict[str, str | int | bool | None] = Field(default_factory=dict)
-    """Only rows whose columns have these values."""
+    where: WhereConfig = Field(default_factory=dict)
+    """Only rows whose columns fulfil these conditions: `level: 5`, `type: [algebra, geometry]`, `year: {le: 2021}`,
+    `source: {matches: "^AoPS"}`, `picture: {missing: true}`. Comparisons are eq, ne, gt, ge, lt, le, in, not_in,
+    matches (a regular expression, searched) and missing."""
 
-    def records(self) -> Iterable[Record]:
-        """The records, one after another."""
-        raise NotImplementedError(f"{type(self).__name__}.records")
+    def pieces(self) -> Sequence[Piece]:
+        """What can be read apart, in order."""
+        raise NotImplementedError(f"{type(self).__name__}.pieces")
 
-    def rows(self) -> Iterator[Question]:
-        """The records that match `where`, as questions.
+    def records(self, piece: Piece, options: ReadOptions) -> Items:
+        """The records of a piece that match, and those that cannot be used.
 
         Raises:
-            ConfigError: a column is missing, or holds something else than the mapping says.
+            S1rayError: they cannot be read.
         """
-        for record in matching(self.records(), self.where, self.path):
-            yield to_row(record, self.columns, self.label, self.path)
+        raise NotImplementedError(f"{type(self).__name__}.records")
+
+    def reader(self, needed: Collection[str] = ()) -> Reader:
+        """Reads pieces; one per worker.
+
+        Args:
+            needed: fields of the metadata that come along where there are some.
+        """
+        return Reader(self, RowMaker(self.columns, Where.of(self.where), self.label, needed))
+
+    def rows(self) -> Iterator[Question]:
+        """Its questions.
+
+        Raises:
+            ConfigError: a row cannot be used (a run would quarantine it), or no row has a column that is named.
+        """
+        reader = self.reader()
+        for piece in self.pieces():
+            for place, item in reader.read(piece):
+                if isinstance(item, Bad):
+                    where = f"{piece.file.path}: {piece.unit} {place + piece.places_before()}"
+                    raise ConfigError(f"{where}: {item.reason}")
+                yield item
+        if reader.read_rows and reader.maker.absent:
+            raise ConfigError(f"{self.label}: {close_names(min(reader.maker.absent), reader.maker.names)}")
 
     def check(self, require: Collection[str]) -> str:
         """Check that the required fields are mapped.
@@ -102,67 +132,45 @@ class RecordSource(Source):
         return super().check(require)
 
 
-class FileSource(RecordSource):
-    """Parquet or JSON-lines files."""
+class Reader:
+    """Reads pieces of a source, and notes which of its columns there are.
 
-    path: str
-    """A .parquet, .jsonl, .ndjson or .json file (one object per line), or a folder of .jsonl or .parquet files."""
+    Attributes:
+        maker: makes questions of records, and knows the columns.
+        read_rows: records that were read, those that `where` does not want among them.
+    """
 
-    @property
-    def label(self) -> str:
-        """The source's name, or the file's or folder's own."""
-        return self.name or Path(self.path).stem
+    def __init__(self, source: RecordSource, maker: RowMaker) -> None:
+        self._source, self.maker, self.read_rows = source, maker, 0
+        self._options = ReadOptions(
+            encoding=getattr(source, "encoding", "utf-8"),
+            delimiter=getattr(source, "delimiter", None),
+            columns=maker.columns,
+            where=Where.of(source.where),
+            on_columns=maker.note_columns,
+            on_record=self._on_record,
+        )
 
-    def records(self) -> Iterable[Record]:
-        """The rows of the files, in the order of their names."""
-        return file_records(self.path)
+    def _on_record(self, record: dict[str, object]) -> None:
+        self.read_rows += 1
+        self.maker.note_record(record)
 
-    def check(self, require: Collection[str]) -> str:
-        """Read the first row, and count the others where that costs nothing."""
-        next(self.rows(), None)
-        super().check(require)
-        return f"source {self.path}: {count_rows(self.path)}"
-
-    def inputs(self) -> list[str]:
-        """The file or folder."""
-        return [self.path]
-
-
-class HubSource(RecordSource):
-    """A data set of the Hugging Face Hub, for example one of s1's (`simplescaling/...`)."""
-
-    path: str
-    """Repository of the data set."""
-    subset: str | None = None
-    split: str = "train"
-    revision: str | None = None
-    """Commit or tag. None: the newest, so a later run may read other rows."""
-    columns: ColumnMapping = ColumnMapping(solution="solution", source="source_type")
-
-    @property
-    def label(self) -> str:
-        """The source's name, or the repository's."""
-        return self.name or self.path
-
-    def records(self) -> Iterator[Record]:
-        """The rows of the split, streamed.
+    def read(self, piece: Piece) -> Generator[tuple[int, SourceRow | Bad]]:
+        """The questions of a piece and what cannot be one, each with its line or row within the piece.
 
         Raises:
-            UnreachableError: the Hub does not give them.
+            BadFile: the file is damaged; what came before is sound.
+            S1rayError: it cannot be read.
         """
-        import datasets
-
-        try:
-            yield from datasets.load_dataset(
-                self.path, self.subset, split=self.split, revision=self.revision, streaming=True
-            )
-        except Exception as error:  # the library raises its own errors, httpx's, OSError and ValueError
-            raise UnreachableError(
-                f"{self.path!r} (split {self.split!r}) cannot be read from the Hugging Face Hub: {error}; without "
-                "network, export it to Parquet and use a source of kind `files`"
-            ) from error
-
-    def check(self, require: Collection[str]) -> str:
-        """Check the mapping; the Hub is not asked."""
-        super().check(require)
-        return f"source {self.path} ({self.split}): from the Hugging Face Hub"
+        columnar = piece.file.format in ("parquet", "arrow")
+        self.read_rows += (piece.stop or 0) - piece.start if columnar else 0
+        for place, item in self._source.records(piece, self._options):
+            if isinstance(item, Bad):
+                # Of a text file it is no record; the other formats' rows are counted already.
+                self.read_rows += not columnar
+                yield place, item
+                continue
+            try:
+                yield place, self.maker.row(item)
+            except Unusable as error:
+                yield place, Bad(error.bad.kind, error.bad.detail, beginning(item))

@@ -37,6 +37,7 @@ def math_config(**changes: object) -> CurationConfig:
                     "solution": "solution",
                     "answer": "answer",
                     "domain": "subject",
+                    "metadata": ["level"],
                     "unsolved_by": {"qwen7b": "qwen7b_zero_correct", "tulu8b": "tulu8b_zero_of_70"},
                 },
             }

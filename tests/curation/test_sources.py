@@ -62,8 +62,10 @@ def rows_of(path: Path, **changes: object) -> list[Question]:
     return list(only.rows())
 
 
-def test_columns_are_mapped_and_the_rest_is_metadata(jsonl: Path) -> None:
-    rows = rows_of(jsonl, name="pool")
+def test_columns_are_mapped_and_metadata_comes_along_where_it_is_asked_for(jsonl: Path) -> None:
+    assert {row.metadata for row in rows_of(jsonl)} == {"{}"}
+    mapped = {"question": "problem", "solution": "solution", "metadata": "all"}
+    rows = rows_of(jsonl, name="pool", columns=mapped)
     assert [row.question for row in rows] == ["One?", "Two?", "Three?"]
     assert [row.solution for row in rows] == ["1", None, "3"], "of a list the first element counts"
     assert rows[0].id == question_id("One?")
@@ -72,6 +74,26 @@ def test_columns_are_mapped_and_the_rest_is_metadata(jsonl: Path) -> None:
     assert metadata[0] == {"level": 3, "year": 1983, "easy": True}
     assert metadata[1]["year"] == 1984
     assert metadata[2]["metadata"] == "no dict"
+    named = rows_of(jsonl, columns=mapped | {"metadata": ["level", "metadata.year"]})
+    assert [json.loads(row.metadata) for row in named] == [
+        {"level": 3, "metadata.year": 1983},
+        {"level": 4, "metadata.year": 1984},
+        {"level": 5},
+    ]
+
+
+def test_what_later_steps_need_of_the_metadata_comes_along_by_itself(jsonl: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    staged = stage(config(sources=[source(jsonl)]).sources, tmp_path / "work", needed=["year", "level", "nothing"])
+    (metadata,) = (pq.read_table(part).column("metadata").to_pylist() for part in staged.parts)
+    assert [json.loads(each) for each in metadata] == [
+        {"level": 3, "year": 1983},
+        {"level": 4, "year": 1984},
+        {"level": 5},
+    ]
+    rule = {"source": "pool", "metadata": {"year": 1983}}
+    assert config(selection={"trusted": [rule]}).needed_metadata == ["answer_kind", "year"]
 
 
 def test_labels_say_who_solved_it(jsonl: Path) -> None:
@@ -102,7 +124,7 @@ def test_a_cell_that_cannot_be_read_is_named(
 
 def test_where_and_limit(jsonl: Path) -> None:
     assert [row.question for row in rows_of(jsonl, where={"level": 4})] == ["Two?"]
-    with pytest.raises(ConfigError, match="no column 'split'; there are"):
+    with pytest.raises(ConfigError, match="no column 'split'"):
         rows_of(jsonl, where={"split": "train"})
 
 
@@ -120,31 +142,22 @@ def test_mistakes_name_the_file_the_line_and_the_column(tmp_path: Path, jsonl: P
         rows_of(tmp_path / "nowhere")
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"problem": "a", "solution": "b"}\n{"problem"\n', encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"broken.jsonl:2: not JSON"):
+    with pytest.raises(ConfigError, match=r"broken.jsonl: line 2: not JSON"):
         rows_of(broken)
-    with pytest.raises(ConfigError, match=r"sources.0: .*pool.jsonl: no column 'qestion'"):
-        plan(config(sources=[source(jsonl, columns={"question": "qestion"})]))
+    with pytest.raises(ConfigError, match=r"sources.0: .*pool.jsonl: no column 'probem'; did you mean 'problem'"):
+        plan(config(sources=[source(jsonl, columns={"question": "probem", "solution": "solution"})]))
     text = tmp_path / "pool.txt"
     text.write_text("words")
-    with pytest.raises(ConfigError, match=r"pool.txt: neither Parquet nor .jsonl"):
+    with pytest.raises(ConfigError, match=r"pool.txt: not a file of rows; rows are read from .parquet, "):
         rows_of(text)
+    several = [source(tmp_path / "nowhere"), source(jsonl), source(text)]
+    with pytest.raises(ConfigError, match=r"(?s)2 problems.*sources.0: .*nowhere.*sources.2: .*pool.txt"):
+        plan(config(sources=several))
 
 
 def test_required_fields_must_be_mapped(jsonl: Path) -> None:
     with pytest.raises(ConfigError, match=r"sources.0: columns.answer: not set, but quality.require"):
         plan(config(sources=[source(jsonl)], quality={"require": ["answer"]}))
-
-
-def test_staging_numbers_rows_over_all_sources(jsonl: Path, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
-    sources = config(sources=[source(jsonl, limit=2), {"kind": "miniature", "size": 5}]).sources
-    (part,) = stage(sources, tmp_path / "staged")
-    table = pq.read_table(part)
-    assert table.column("order").to_pylist() == list(range(7))
-    assert table.column("source_index").to_pylist() == [0] * 2 + [1] * 5
-    with pytest.raises(ConfigError, match="none of them has a row"):
-        stage(config(sources=[source(jsonl, where={"level": 99})]).sources, tmp_path / "empty")
 
 
 class TwoQuestions(Source):
@@ -166,9 +179,10 @@ def test_a_source_of_ones_own_is_one_class(tmp_path: Path) -> None:
 
     data = {"kind": OWN, "words": ["a ring", "a field", "a set"], "limit": 2, "name": "mine"}
     loaded = config(sources=[data])
-    assert loaded.model_dump(mode="json")["sources"] == [data], "a manifest has all of its fields"
+    dumped = loaded.model_dump(mode="json")["sources"]
+    assert dumped == [data | {"max_bad_share": 0.01}], "a manifest has all of its fields"
     assert check_sources(loaded.sources, []) == ["source mine"]
-    (part,) = stage(loaded.sources, tmp_path)
+    (part,) = stage(loaded.sources, tmp_path / "work").parts
     assert pq.read_table(part).column("question").to_pylist() == ["What is a ring?", "What is a field?"]
     assert set(pq.read_table(part).column("source").to_pylist()) == {"mine"}
 
@@ -215,7 +229,9 @@ def test_hub_data_sets_go_through_the_same_mapping(monkeypatch: pytest.MonkeyPat
     hub = {"kind": "hub", "path": "simplescaling/openaimath", "revision": "abc", "columns": columns}
     (row,) = config(sources=[hub]).sources[0].rows()
     assert (row.source, row.domain) == ("simplescaling/openaimath/Algebra", "Algebra")
-    assert json.loads(row.metadata) == {"level": 2}
+    (row,) = config(sources=[hub | {"where": {"level": {"ge": 2}}}]).sources[0].rows()
+    with pytest.raises(ConfigError, match="no column 'lvel'; did you mean 'level'"):
+        list(config(sources=[hub | {"where": {"lvel": {"missing": True}}}]).sources[0].rows())
 
 
 def test_an_unreachable_hub_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

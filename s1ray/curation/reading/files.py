@@ -1,0 +1,176 @@
+"""Which files of rows there are at a path, each with its format, and what lies beside them and is not read."""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from s1ray.config import ConfigError
+from s1ray.errors import MissingError
+from s1ray.schemas import visible_files
+
+Format = Literal["parquet", "arrow", "json lines", "json", "csv", "tsv"]
+
+FORMATS: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".jsonl": "json lines",
+    ".ndjson": "json lines",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+READABLE = f"rows are read from {', '.join(FORMATS)}, text also with {' or '.join(COMPRESSIONS)}"
+DATASET, DATASET_DICT = "state.json", "dataset_dict.json"
+"""What `datasets` writes into the folder of a data set, and of one with several splits (`save_to_disk`)."""
+_NOT_ROWS = {DATASET, DATASET_DICT, "dataset_info.json", "dataset_infos.json", "manifest.json"}
+_NAMED = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFile:
+    """A file of rows."""
+
+    path: str
+    """As the config leads to it."""
+    format: Format
+    compression: str | None = None
+    """A codec of pyarrow's, or None."""
+    absolute: str = ""
+    """Where it is, also for a worker with another working directory."""
+
+    @property
+    def size(self) -> int:
+        """Bytes on the disk."""
+        return os.path.getsize(self.absolute)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What is at a path."""
+
+    files: list[DataFile]
+    """In the order in which they are read."""
+    ignored: list[str]
+    """Paths that are no files of rows."""
+
+    def describe(self) -> str:
+        """One line: how many files of which formats, and what is not read."""
+        formats = Counter(file.format for file in self.files)
+        kinds = ", ".join(f"{count} {name}" for name, count in sorted(formats.items()))
+        line = f"{len(self.files)} file(s) ({kinds})"
+        if self.ignored:
+            names = ", ".join(os.path.basename(path) for path in self.ignored[:_NAMED])
+            more = ", ..." if len(self.ignored) > _NAMED else ""
+            line += f"; {len(self.ignored)} file(s) not read: {names}{more}"
+        return line
+
+
+def find_files(paths: str | Sequence[str]) -> Found:
+    """The files of rows at paths, globs and folders, each once; of a folder in the order of their names.
+
+    Args:
+        paths: one or several. A folder is searched with its subfolders; what is hidden is left out. A folder that
+            `datasets` has saved gives its Arrow files.
+
+    Raises:
+        MissingError: nothing is there.
+        ConfigError: a file is of no known format, a folder has no file of rows, or holds several splits.
+    """
+    files: dict[str, DataFile] = {}
+    ignored: dict[str, None] = {}
+    for path in [paths] if isinstance(paths, str) else paths:
+        found = _at(path)
+        files |= {file.path: file for file in found.files}
+        ignored |= dict.fromkeys(found.ignored)
+    return Found(list(files.values()), [path for path in ignored if path not in files])
+
+
+def label_of(path: str) -> str:
+    """What a source at a path is called: the name of the file or folder without its endings; of a glob the folder's."""
+    there = Path(path)
+    while glob.has_magic(str(there)) and not there.exists() and there.name:
+        there = there.parent
+    name = there.name
+    for suffix in (*COMPRESSIONS, *FORMATS):
+        if name.lower().endswith(suffix) and not there.is_dir():
+            name = name[: -len(suffix)]
+    return name or there.absolute().name
+
+
+def _at(path: str) -> Found:
+    path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        return _in_folder(Path(path))
+    if os.path.isfile(path):
+        if (file := _data_file(path) or _by_content(path)) is None:
+            raise ConfigError(f"{path}: not a file of rows; {READABLE}")
+        return Found([file], [])
+    if not glob.has_magic(path):
+        raise MissingError(f"{path}: no such file or folder")
+    matches = sorted(glob.glob(path, recursive=True))
+    if not matches:
+        raise MissingError(f"{path}: no file matches")
+    parts = [_in_folder(Path(match), needed=False) for match in matches if os.path.isdir(match)]
+    singles = [match for match in matches if os.path.isfile(match)]
+    files = [file for match in singles if (file := _data_file(match)) is not None]
+    ignored = [match for match in singles if _data_file(match) is None]
+    found = Found(
+        [*files, *(f for part in parts for f in part.files)], [*ignored, *(i for p in parts for i in p.ignored)]
+    )
+    if not found.files:
+        raise MissingError(f"{path}: none of the {len(matches)} matches holds a file of rows; {READABLE}")
+    return Found(sorted(found.files, key=lambda file: file.path), found.ignored)
+
+
+def _in_folder(folder: Path, *, needed: bool = True) -> Found:
+    there = visible_files(folder)
+    for marker in (path for path in there if path.name == DATASET_DICT):
+        splits = json.loads(marker.read_text(encoding="utf-8")).get("splits", [])
+        if len(splits) > 1:
+            raise ConfigError(
+                f"{marker.parent}: a data set with the splits {', '.join(splits)}; give the path of one, for example "
+                f"{marker.parent / splits[0]}"
+            )
+    saved = {path.parent: _saved(path) for path in there if path.name == DATASET}
+    files, ignored = [], []
+    for path in there:
+        if path.name in _NOT_ROWS or (path.parent in saved and path not in saved[path.parent]):
+            continue
+        file = _data_file(str(path))
+        files.append(file) if file is not None else ignored.append(str(path))
+    if needed and not files:
+        raise MissingError(f"{folder}: no file of rows here ({len(ignored)} others); {READABLE}")
+    return Found(files, ignored)
+
+
+def _saved(state: Path) -> set[Path]:
+    """The files of rows of a folder that `datasets` has saved; it may hold caches as well."""
+    entries = json.loads(state.read_text(encoding="utf-8")).get("_data_files", [])
+    return {state.parent / entry["filename"] for entry in entries}
+
+
+def _data_file(path: str) -> DataFile | None:
+    stem, suffix = os.path.splitext(path.lower())
+    compression = COMPRESSIONS.get(suffix)
+    if compression is not None:
+        suffix = os.path.splitext(stem)[1]
+    format_ = FORMATS.get(suffix)
+    if format_ is None or (compression is not None and format_ in ("parquet", "arrow")):
+        return None
+    return DataFile(path, format_, compression, os.path.abspath(path))
+
+
+def _by_content(path: str) -> DataFile | None:
+    with open(path, "rb") as stream:
+        begin = stream.read(6)
+    format_: Format = "parquet" if begin.startswith(b"PAR1") else "arrow"
+    known = begin.startswith((b"PAR1", b"ARROW1"))
+    return DataFile(path, format_, absolute=os.path.abspath(path)) if known else None

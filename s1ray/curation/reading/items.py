@@ -1,0 +1,69 @@
+"""What readers give: records by column, and records that cannot be used."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Iterator
+
+from s1ray.errors import InputError
+
+MAX_BYTES = 32 << 20
+"""A longer line or cell is no question: a file in which a newline or a quote is missing, or an image."""
+SHOWN = 200
+"""Characters of a bad record that are kept."""
+
+Record = dict[str, object]
+"""A row of a file or data set, by column."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bad:
+    """A record that cannot be used."""
+
+    kind: str
+    """What is wrong, in words that many records share ("not JSON"): they are counted by it."""
+    detail: str = ""
+    """What is wrong with this one."""
+    text: str = ""
+    """The beginning of the record."""
+
+    @property
+    def reason(self) -> str:
+        """Kind and detail."""
+        return f"{self.kind}: {self.detail}" if self.detail else self.kind
+
+
+Items = Iterator[tuple[int, Record | Bad]]
+"""Records with their places: lines or rows, counted from 1 where the piece begins."""
+
+
+class Unusable(Exception):
+    """Raised inside a record that cannot be used; `bad` says why."""
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(kind, detail)
+        self.bad = Bad(kind, detail)
+
+
+class BadFile(InputError):
+    """A whole file that cannot be read, or not to its end; the message does not name it."""
+
+
+def beginning(value: object) -> str:
+    """The first characters of a record, as text that any file can hold."""
+    if isinstance(value, bytes):
+        text = value[: 4 * SHOWN].decode("utf-8", "backslashreplace")
+    elif isinstance(value, dict):
+        text = ", ".join(f"{name}: {str(cell)[:SHOWN]}" for name, cell in list(value.items())[:8])
+    else:
+        text = str(value)[: 4 * SHOWN]
+    return text[:SHOWN].replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def close_names(name: str, names: Iterable[str]) -> str:
+    """For the message that there is no such column: what was meant, and which columns there are."""
+    there = sorted(names)
+    close = difflib.get_close_matches(name, there, n=1)
+    meant = f"; did you mean {close[0]!r}?" if close else ";"
+    return f"no column {name!r}{meant} there are {', '.join(there) or 'none'}"
