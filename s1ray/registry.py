@@ -137,7 +137,26 @@ def registered(
 SOURCES: Registry[type[BaseModel]] = Registry(
     "source",
     "s1ray.sources",
-    {"files": "s1ray.curation.file_source:FileSource", "hub": "s1ray.curation.hub_source:HubSource"},
+    {
+        "files": "s1ray.curation.file_source:FileSource",
+        "hub": "s1ray.curation.hub_source:HubSource",
+        "s1_math": "s1ray.curation.s1_sources.mathematics:Math",
+        "numina_math": "s1ray.curation.s1_sources.mathematics:NuminaMath",
+        "omni_math": "s1ray.curation.s1_sources.mathematics:OmniMath",
+        "olympiad_bench": "s1ray.curation.s1_sources.mathematics:OlympiadBench",
+        "aime_1983_2021": "s1ray.curation.s1_sources.mathematics:AIME",
+        "theorem_qa": "s1ray.curation.s1_sources.mathematics:TheoremQA",
+        "s1_prob": "s1ray.curation.s1_sources.mathematics:S1Prob",
+        "s1_teasers": "s1ray.curation.s1_sources.mathematics:S1Teasers",
+        "olympic_arena": "s1ray.curation.s1_sources.science:OlympicArena",
+        "sci_eval": "s1ray.curation.s1_sources.science:SciEval",
+        "jee_bench": "s1ray.curation.s1_sources.science:JEEBench",
+        "agieval": "s1ray.curation.s1_sources.science:AGIEval",
+        "gpqa_extended": "s1ray.curation.s1_sources.science:GPQA",
+        "xword": "s1ray.curation.s1_sources.science:Crosswords",
+        "usaco": "s1ray.curation.s1_sources.science:USACO",
+        "live_code_bench": "s1ray.curation.s1_sources.science:LiveCodeBench",
+    },
 )
 """Where questions come from: config classes derived from `s1ray.curation.sources.Source`."""
 

@@ -148,8 +148,12 @@ class Reader:
             columns=maker.columns,
             where=Where.of(source.where),
             on_columns=maker.note_columns,
+            on_rows=self._on_rows,
             on_record=self._on_record,
         )
+
+    def _on_rows(self, rows: int) -> None:
+        self.read_rows += rows
 
     def _on_record(self, record: dict[str, object]) -> None:
         self.read_rows += 1
@@ -163,7 +167,6 @@ class Reader:
             S1rayError: it cannot be read.
         """
         columnar = piece.file.format in ("parquet", "arrow")
-        self.read_rows += (piece.stop or 0) - piece.start if columnar else 0
         for place, item in self._source.records(piece, self._options):
             if isinstance(item, Bad):
                 # Of a text file it is no record; the other formats' rows are counted already.

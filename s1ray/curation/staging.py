@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from s1ray.config import ConfigError
-from s1ray.curation.file_source import FileSource
 from s1ray.curation.quarantine import QUARANTINE, collect, excess
 from s1ray.curation.reading.items import close_names
 from s1ray.curation.reading.pieces import PIECE_BYTES, Piece
@@ -191,7 +190,7 @@ def _ray_is_connected() -> bool:
 def _problems(source: Source, records: Sequence[TaskRecord]) -> list[str]:
     """Why a source's rows cannot be used for a run."""
     problems = [record.problem for record in records if record.problem is not None]
-    if isinstance(source, FileSource) and source.on_bad_file == "fail":
+    if getattr(source, "on_bad_file", "fail") == "fail":
         advice = "mend or remove it, or set `on_bad_file: skip` to go on with what could be read"
         bad_files = {file: why for record in records for file, why in record.bad_files.items()}
         problems += [f"{file}: {why}; {advice}" for file, why in bad_files.items()]
@@ -213,7 +212,7 @@ def _bad(records: Sequence[TaskRecord]) -> Counter[str]:
 def _counts(records: Sequence[TaskRecord]) -> dict[str, Any]:
     rows, staged, bad = sum(r.rows for r in records), sum(sum(r.parts) for r in records), _bad(records)
     counts: dict[str, Any] = {"read": rows, "staged": staged, "quarantined": dict(sorted(bad.items()))}
-    if not_wanted := rows - staged - bad.total():
+    if (not_wanted := rows - staged - bad.total()) > 0:
         counts["not wanted"] = not_wanted
     if bad_files := sorted({file for record in records for file in record.bad_files}):
         counts["bad files"] = bad_files

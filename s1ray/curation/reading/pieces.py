@@ -61,7 +61,9 @@ class ReadOptions:
     """The only ones that are needed. None: all."""
     where: Where = dataclasses.field(default_factory=Where)
     on_columns: Callable[[Iterable[str]], None] = lambda names: None
-    """Is told the columns that a file or a record has, for every record of a text file."""
+    """Is told the columns of a Parquet or Arrow file."""
+    on_rows: Callable[[int], None] = lambda rows: None
+    """Is told how many rows such a file has in the piece, before `where`."""
     on_record: Callable[[Record], None] = lambda record: None
     """Is told every record of a text file before `where`."""
 
@@ -137,11 +139,13 @@ def _read_rows(piece: Piece, options: ReadOptions) -> Items:
         with parquet_file(path) as file:
             options.on_columns(file.schema_arrow.names)
             stop = file.metadata.num_rows if stop is None else stop
+        options.on_rows(stop - piece.start)
         yield from read_parquet(path, piece.start, stop, options.columns, options.where)
         return
     with arrow_batches(path) as (schema, batches):
         options.on_columns(schema.names)
         stop = sum(batch.num_rows for batch in batches) if stop is None else stop
+    options.on_rows(stop - piece.start)
     yield from read_arrow(path, piece.start, stop, options.columns, options.where)
 
 
