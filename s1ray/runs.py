@@ -44,7 +44,7 @@ VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm
 """Packages whose versions can change a result; those that are installed are recorded."""
 
 
-DATA_SUFFIXES = (".parquet", ".jsonl", ".ndjson", ".gz")
+DATA_SUFFIXES = (".parquet", ".arrow", ".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".gz", ".zst")
 """Files of rows."""
 
 
