@@ -281,7 +281,9 @@ def _own_metadata(record: Record) -> dict[str, object]:
 def _plain(value: object) -> object:
     """A value that JSON does not know."""
     if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() and abs(value) < 2**53 else float(value)
+        if abs(value) < 2**53 and value == value.to_integral_value():
+            return int(value)
+        return float(value) if abs(value.adjusted()) < 300 else str(value)
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
 
 

@@ -14,6 +14,7 @@ alone, so neither depends on how many workers there are.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -30,6 +31,7 @@ from s1ray.errors import S1rayError
 from s1ray.logs import heartbeat
 from s1ray.runs import RunError
 
+log = logging.getLogger("s1ray")
 PART_ROWS = 4096
 """Rows of a staged part: a block of Ray Data."""
 
@@ -81,6 +83,10 @@ def stage(sources: Sequence[Source], folder: Path, *, needed: Collection[str] = 
         raise ConfigError("sources: none of them has a row; check their `where` and `limit`")
     rows = sum(sum(record.parts) for _, record in pairs)
     read = {f"{index} ({sources[index].label})": _counts(own) for index, own in enumerate(by_source)}
+    if aside:
+        log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, target)
+    for name in (name for name, counts in read.items() if not counts["staged"]):
+        log.warning("curate: source %s gives no row", name)
     return Staged(parts, rows, read)
 
 
@@ -150,7 +156,7 @@ def _run(tasks: Sequence[Task], folder: Path) -> Iterator[tuple[int, TaskRecord]
         else:
             yield task.index, record
     remote = [task for task in pending if task.pieces is not None]
-    if len(remote) > 1 and _ray_is_connected():
+    if remote and _ray_is_connected():
         yield from _on_ray(remote, folder, [task for task in pending if task.pieces is None])
         return
     for task in pending:

@@ -122,12 +122,38 @@ def do(task: Task, folder: Path) -> TaskRecord:
 def _copy_own_rows(task: Task, parts: _Parts, quarantine: QuarantineWriter) -> None:
     for place, row in enumerate(itertools.islice(task.source.rows(), task.source.limit), start=1):
         try:
-            for field in ("question", "solution", "answer", "source", "domain", "metadata"):
-                sound(getattr(row, field) or "", field)
+            _check(row)
         except Unusable as error:
             quarantine.add(None, place, dataclasses.replace(error.bad, text=beginning(row.question)))
             continue
         parts.add(row)
+
+
+def _check(row: Question) -> None:
+    """Check a row that another package made.
+
+    Raises:
+        Unusable: a field is of another type than it says, or holds what no file can.
+    """
+    for field, (kind, optional) in _TYPES.items():
+        value = getattr(row, field)
+        if not isinstance(value, kind) and not (optional and value is None):
+            raise Unusable("wrong type", f"{field} is a {type(value).__name__}, not {kind.__name__}")
+        if isinstance(value, str):
+            sound(value, field)
+
+
+_TYPES: dict[str, tuple[type, bool]] = {
+    "question": (str, False),
+    "solution": (str, True),
+    "answer": (str, True),
+    "source": (str, False),
+    "domain": (str, True),
+    "metadata": (str, False),
+    "length": (int, True),
+    "solved_by": (list, True),
+}
+"""Of each field the type, and whether it may be None."""
 
 
 def _copy_records(task: Task, reader: Reader, parts: _Parts, quarantine: QuarantineWriter) -> dict[str, str]:

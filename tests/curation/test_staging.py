@@ -227,6 +227,7 @@ class OddQuestions(Source):
     def rows(self) -> Iterator[Question]:
         for text in ("fine?", "a\0b?", "half \ud800?", "fine again?"):
             yield Question(id=question_id(text.replace("\ud800", "")), question=text, source=self.label)
+        yield Question(id="x", question="of what?", source=self.label, domain=["a", "b"])  # type: ignore[arg-type]
         if self.fails:
             raise InputError("the archive is closed")
 
@@ -238,8 +239,22 @@ def test_rows_of_other_packages_are_checked_too(tmp_path: Path) -> None:
     assert [(entry["row"], entry["reason"].split(":")[0]) for entry in quarantined(tmp_path)] == [
         (2, "NUL"),
         (3, "broken text"),
+        (5, "wrong type"),
     ]
     (counts,) = done.read.values()
-    assert counts == {"read": 4, "staged": 2, "quarantined": {"NUL": 1, "broken text": 1}}
+    assert counts == {"read": 5, "staged": 2, "quarantined": {"NUL": 1, "broken text": 1, "wrong type": 1}}
     with pytest.raises(ConfigError, match=r"sources.0: the archive is closed"):
         staged(tmp_path / "again", own | {"fails": True})
+
+
+def test_a_file_that_goes_away_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = jsonl(tmp_path / "pool.jsonl", good(3))
+
+    def gone(task: tasks.Task, folder: Path, do: Any = tasks.do) -> tasks.TaskRecord:
+        path.unlink(missing_ok=True)
+        record: tasks.TaskRecord = do(task, folder)
+        return record
+
+    monkeypatch.setattr(staging, "do", gone)
+    with pytest.raises(ConfigError, match=r"pool.jsonl: No such file or directory on .*where every node can read them"):
+        staged(tmp_path, files(path))

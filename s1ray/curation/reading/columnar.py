@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from s1ray.curation.reading.items import Bad, BadFile, Items, Record, beginning
+from s1ray.curation.reading.items import Bad, BadFile, Items, Record, beginning, reading_error
 from s1ray.curation.reading.where import Where
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def parquet_file(path: str) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with told():
+    with told(path):
         try:
             file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
         except pa.ArrowInvalid as error:
@@ -46,7 +46,7 @@ def arrow_batches(path: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatc
     """
     import pyarrow as pa
 
-    with told(), pa.memory_map(path) as source:
+    with told(path), pa.memory_map(path) as source:
         if source.read(6) == b"ARROW1":
             file = pa.ipc.open_file(source)
             yield file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
@@ -57,16 +57,14 @@ def arrow_batches(path: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatc
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Turn what pyarrow raises on a damaged file into `BadFile`."""
+def told(path: str) -> Iterator[None]:
+    """Turn what pyarrow raises on a damaged file into `BadFile`, and on one that is not there into `InputError`."""
     import pyarrow as pa
 
     try:
         yield
     except (pa.ArrowInvalid, pa.ArrowException, OSError, EOFError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        raise BadFile(f"cut or damaged ({error})") from None
+        raise reading_error(path, error) from None
 
 
 def read_parquet(path: str, start: int, stop: int, columns: Collection[str] | None, where: Where) -> Items:

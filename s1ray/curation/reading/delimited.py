@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator
 from typing import IO
 
@@ -29,14 +30,16 @@ def read_table(stream: IO[bytes], delimiter: str | None, encoding: str) -> Items
     if header_line is None:
         return
     delimiter = delimiter or max(_DELIMITERS, key=header_line.count)
-    header = next(csv.reader([header_line], delimiter=delimiter))
-    header = [name.strip() for name in header]
+    # Strict: a quote in the wrong place is an error, not a guess.
+    reader = csv.reader(itertools.chain([header_line], text), delimiter=delimiter, strict=True)
+    try:
+        header = [name.strip() for name in next(reader)]
+    except csv.Error as error:
+        raise BadFile(f"line 1: the header cannot be read ({error})") from None
     twice = {name for name in header if header.count(name) > 1}
     if twice or not all(header):
         what = f"names a column twice ({', '.join(sorted(twice))})" if twice - {""} else "has a column without a name"
         raise BadFile(f"line 1: the header {what}")
-    # Strict: a quote in the wrong place is an error, not a guess.
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
     while True:
         place = text.number + 1
         try:

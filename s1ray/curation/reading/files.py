@@ -13,7 +13,7 @@ from typing import Literal
 
 from s1ray.config import ConfigError
 from s1ray.errors import MissingError
-from s1ray.schemas import visible_files
+from s1ray.schemas import MANIFEST, RESULTS, visible_files
 
 Format = Literal["parquet", "arrow", "json lines", "json", "csv", "tsv"]
 
@@ -30,7 +30,7 @@ COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 READABLE = f"rows are read from {', '.join(FORMATS)}, text also with {' or '.join(COMPRESSIONS)}"
 DATASET, DATASET_DICT = "state.json", "dataset_dict.json"
 """What `datasets` writes into the folder of a data set, and of one with several splits (`save_to_disk`)."""
-_NOT_ROWS = {DATASET, DATASET_DICT, "dataset_info.json", "dataset_infos.json", "manifest.json"}
+_NOT_ROWS = {DATASET, DATASET_DICT, "dataset_info.json", "dataset_infos.json", MANIFEST}
 _NAMED = 5
 
 
@@ -132,6 +132,10 @@ def _at(path: str) -> Found:
 
 def _in_folder(folder: Path, *, needed: bool = True) -> Found:
     there = visible_files(folder)
+    result = folder / RESULTS["Question"]
+    if (folder / MANIFEST).is_file() and result in there:
+        # A run folder of ours: what it dropped is no part of its result.
+        return Found([DataFile(str(result), "parquet", absolute=os.path.abspath(result))], [])
     for marker in (path for path in there if path.name == DATASET_DICT):
         splits = json.loads(marker.read_text(encoding="utf-8")).get("splits", [])
         if len(splits) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import platform
 from collections.abc import Iterable, Iterator
 
 from s1ray.errors import InputError
@@ -48,6 +49,14 @@ class Unusable(Exception):
 
 class BadFile(InputError):
     """A whole file that cannot be read, or not to its end; the message does not name it."""
+
+
+def reading_error(path: str, error: Exception) -> InputError:
+    """What a file does that cannot be read: it is damaged, or it is not there for this process."""
+    if isinstance(error, FileNotFoundError | PermissionError):
+        where = f"{error.strerror} on {platform.node()}"
+        return InputError(f"{path}: {where}; sources must lie where every node can read them")
+    return BadFile(f"cut or damaged ({error})")
 
 
 def beginning(value: object) -> str:

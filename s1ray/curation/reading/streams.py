@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from s1ray.curation.reading.files import DataFile
-from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, beginning
+from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, beginning, reading_error
 
 _BUFFER = 1 << 20
 _COMPRESSED_BUFFER = 1 << 16
@@ -30,6 +30,7 @@ def opened(file: DataFile, encoding: str, start: int = 0) -> Iterator[IO[bytes]]
 
     Raises:
         BadFile: the file is cut or damaged, or obviously of another encoding.
+        InputError: it is not there.
     """
     import pyarrow as pa
 
@@ -46,9 +47,7 @@ def opened(file: DataFile, encoding: str, start: int = 0) -> Iterator[IO[bytes]]
             else:
                 yield io.BufferedReader(_Transcoded(raw, encoding), _BUFFER)  # type: ignore[type-var]
     except (OSError, pa.ArrowInvalid, UnicodeError) as error:
-        if isinstance(error, FileNotFoundError | PermissionError):
-            raise
-        raise BadFile(f"cut or damaged ({error})") from None
+        raise reading_error(file.path, error) from None
 
 
 def _skip_mark(raw: IO[bytes], start: int, file: DataFile) -> None:

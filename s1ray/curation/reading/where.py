@@ -90,22 +90,34 @@ class Condition:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        if self.operator not in ("eq", "in", *_ORDERS) or not self.path.is_plain:
+        if not self.path.is_plain or self.operator not in ("eq", "in", *_ORDERS):
             return None
         wanted = self.operand if self.operator == "in" else [self.operand]
-        text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
-        number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        if text and self.operator in ("eq", "in") and all(isinstance(each, str) for each in wanted):
-            mask = pc.is_in(column, value_set=pa.array(wanted, column.type))
-        elif number and all(isinstance(each, int | float) and not isinstance(each, bool) for each in wanted):
+        kind = column.type
+        if pa.types.is_floating(kind):
+            column, kind = column.cast(pa.float64()), pa.float64()
+        text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+        if not (_fits(wanted, kind) or (text and all(isinstance(each, str) for each in wanted))):
+            return None
+        try:
             if self.operator in _ORDERS:
-                mask = getattr(pc, _COMPUTE[self.operator])(column, self.operand)
+                mask = getattr(pc, _COMPUTE[self.operator])(column, pa.scalar(self.operand, kind))
             else:
-                mask = pc.is_in(column.cast(pa.float64()), value_set=pa.array(wanted, pa.float64()))
-        else:
+                mask = pc.is_in(column, value_set=pa.array(wanted, kind))
+        except (pa.ArrowInvalid, OverflowError):
+            # A number that the column's type cannot hold.
             return None
         found: npt.NDArray[np.bool_] = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
         return found
+
+
+def _fits(wanted: list[Any], kind: pa.DataType) -> bool:
+    """Whether values are numbers of a numeric column's kind."""
+    import pyarrow as pa
+
+    types: tuple[type, ...] = (int, float) if pa.types.is_floating(kind) else (int,)
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return numeric and all(isinstance(each, types) and not isinstance(each, bool) for each in wanted)
 
 
 @dataclasses.dataclass(frozen=True)

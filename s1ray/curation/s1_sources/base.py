@@ -96,11 +96,11 @@ class S1Source(RecordSource):
         super().check(require)
         if self.path is None:
             return f"source {self.label}: from the Hugging Face Hub{'' if self.revision else ', newest revision'}"
-        pieces = self.pieces()
+        pieces = self._undrawn().pieces()
         for piece in pieces:
             self._subset(piece)
         for piece in pieces[:1]:
-            with contextlib.closing(self.reader().read(piece)) as rows:
+            with contextlib.closing(self._undrawn().reader().read(piece)) as rows:
                 try:
                     first = list(itertools.islice(rows, SAMPLE_ROWS))
                 except BadFile as error:
@@ -109,6 +109,10 @@ class S1Source(RecordSource):
             if bad and len(bad) == len(first):
                 raise ConfigError(f"{piece.file.path}: {piece.unit} {bad[0][0]}: {bad[0][1].reason}")
         return f"source {self.label}: {find_files(self.path).describe()}"
+
+    def _undrawn(self) -> S1Source:
+        """The source with all its rows, of which the first are at hand at once."""
+        return self
 
     def inputs(self) -> list[str]:
         """The exported files."""
@@ -155,6 +159,9 @@ class DrawnSource(S1Source):
     def share(self, record: Record) -> tuple[str, ...]:
         """What the draw is balanced over, from the coarsest on: each value has the same share of those before it."""
         return ()
+
+    def _undrawn(self) -> S1Source:
+        return self.model_copy(update={"size": None})
 
     def pieces(self) -> Sequence[Piece]:
         """One piece, which stands for all."""

@@ -286,3 +286,11 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     except BadFile:
         return
     assert all(isinstance(value, dict | Bad) for value in values)
+
+
+def test_a_run_folder_gives_its_result_and_not_what_it_dropped(tmp_path: Path) -> None:
+    (tmp_path / "questions.parquet").write_bytes(parquet(ROWS))
+    (tmp_path / "dropped.parquet").write_bytes(parquet(ROWS))
+    assert len(find_files(str(tmp_path)).files) == 2
+    (tmp_path / "manifest.json").write_text("{}")
+    assert [Path(file.path).name for file in find_files(str(tmp_path)).files] == ["questions.parquet"]

@@ -102,3 +102,18 @@ def test_a_batch_is_filtered_as_its_records_are(cells: list[Any], operand: Any) 
         except Unusable:
             assert index in bad
             assert not mask[index]
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint64", "int64", "float16", "float32", "float64", "large_string", "bool_"])
+@pytest.mark.parametrize("operand", [{"ge": -1}, {"lt": 300}, [1, 300], 2**60 + 1, 1.5, "1", True])
+def test_every_type_of_column_is_compared(kind: str, operand: Any) -> None:
+    import pyarrow as pa
+
+    cells: dict[str, list[Any]]
+    cells = {"uint64": [1, 2**60 + 1], "int64": [-1, 2**60 + 1], "large_string": ["1", "300"], "bool_": [True, False]}
+    column = pa.array([*cells.get(kind, [1, 2]), None], getattr(pa, kind)())
+    batch, where = pa.RecordBatch.from_arrays([column], ["x"]), Where.of({"x": operand})
+    mask, bad = where.mask(batch)
+    assert mask is not None
+    assert not bad
+    assert mask.tolist() == [where.holds(record) for record in batch.to_pylist()]
