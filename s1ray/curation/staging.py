@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from s1ray.config import ConfigError
-from s1ray.curation.quarantine import QUARANTINE, collect, excess
+from s1ray.curation.quarantine import collect, excess
 from s1ray.curation.reading.items import close_names
 from s1ray.curation.reading.pieces import PIECE_BYTES, Piece
 from s1ray.curation.sources import RecordSource, Source
@@ -47,12 +47,13 @@ class Staged:
     """Source -> rows that were read, are staged, are not wanted by `where`, cannot be used (by kind), and bad files."""
 
 
-def stage(sources: Sequence[Source], folder: Path, *, needed: Collection[str] = ()) -> Staged:
-    """Write all rows of all sources as numbered parts, and what cannot be used as `quarantine.jsonl` above the folder.
+def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: Collection[str] = ()) -> Staged:
+    """Write all rows of all sources as numbered parts, and those that cannot be used beside them.
 
     Args:
         sources: in order.
         folder: of the parts. What another call with the same sources and files has finished there is taken up.
+        quarantine: file of what cannot be used (`s1ray.curation.quarantine`).
         needed: fields of the metadata that come along where there are some.
 
     Raises:
@@ -72,19 +73,18 @@ def stage(sources: Sequence[Source], folder: Path, *, needed: Collection[str] = 
         for index, record in _run(tasks, folder):
             done[index] = record
     pairs = [(task, done[task.index]) for task in tasks]
-    target = folder.parent / QUARANTINE
-    aside = collect([bad_rows_file(folder, task.index) for task, record in pairs if record.has_bad], target)
+    aside = collect([bad_rows_file(folder, task.index) for task, record in pairs if record.has_bad], quarantine)
     by_source = [[record for task, record in pairs if task.source_index == index] for index in range(len(sources))]
     problems += [(index, problem) for index, own in enumerate(by_source) for problem in _problems(sources[index], own)]
     if problems:
-        raise _error(sorted(problems), f"\n{aside:,} rows and files are in {target}" if aside else "")
+        raise _error(sorted(problems), f"\n{aside:,} rows and files are in {quarantine}" if aside else "")
     parts = [part_file(folder, task.index, number) for task, record in pairs for number in range(len(record.parts))]
     if not parts:
         raise ConfigError("sources: none of them has a row; check their `where` and `limit`")
     rows = sum(sum(record.parts) for _, record in pairs)
     read = {f"{index} ({sources[index].label})": _counts(own) for index, own in enumerate(by_source)}
     if aside:
-        log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, target)
+        log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, quarantine)
     for name in (name for name, counts in read.items() if not counts["staged"]):
         log.warning("curate: source %s gives no row", name)
     return Staged(parts, rows, read)

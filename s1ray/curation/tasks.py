@@ -13,13 +13,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s1ray.curation.parts import write_part
 from s1ray.curation.quarantine import QuarantineWriter, quarantine_writer
 from s1ray.curation.reading.items import Bad, BadFile, Unusable, beginning
 from s1ray.curation.reading.pieces import Piece
 from s1ray.curation.records import SourceRow, sound
 from s1ray.curation.sources import Reader, RecordSource, Source
 from s1ray.errors import S1rayError
-from s1ray.schemas import Question, arrow_schema, write_table
+from s1ray.schemas import Question, arrow_schema
 from s1ray.storage import write_json
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class _Parts:
 
     def flush(self) -> None:
         if self._held:
-            write_table(self._table(), part_file(self._folder, self._task.index, len(self.rows)))
+            write_part(self._table(), part_file(self._folder, self._task.index, len(self.rows)))
             self.rows.append(len(self._held))
             self._held, self._characters = [], 0
 

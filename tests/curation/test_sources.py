@@ -85,7 +85,12 @@ def test_columns_are_mapped_and_metadata_comes_along_where_it_is_asked_for(jsonl
 def test_what_later_steps_need_of_the_metadata_comes_along_by_itself(jsonl: Path, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    staged = stage(config(sources=[source(jsonl)]).sources, tmp_path / "work", needed=["year", "level", "nothing"])
+    staged = stage(
+        config(sources=[source(jsonl)]).sources,
+        tmp_path / "work",
+        tmp_path / "quarantine.jsonl",
+        needed=["year", "level", "nothing"],
+    )
     (metadata,) = (pq.read_table(part).column("metadata").to_pylist() for part in staged.parts)
     assert [json.loads(each) for each in metadata] == [
         {"level": 3, "year": 1983},
@@ -182,7 +187,7 @@ def test_a_source_of_ones_own_is_one_class(tmp_path: Path) -> None:
     dumped = loaded.model_dump(mode="json")["sources"]
     assert dumped == [data | {"max_bad_share": 0.01}], "a manifest has all of its fields"
     assert check_sources(loaded.sources, []) == ["source mine"]
-    (part,) = stage(loaded.sources, tmp_path / "work").parts
+    (part,) = stage(loaded.sources, tmp_path / "work", tmp_path / "quarantine.jsonl").parts
     assert pq.read_table(part).column("question").to_pylist() == ["What is a ring?", "What is a field?"]
     assert set(pq.read_table(part).column("source").to_pylist()) == {"mine"}
 

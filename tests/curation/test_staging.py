@@ -95,13 +95,13 @@ def test_parts_are_bounded_by_rows_and_by_text(tmp_path: Path, monkeypatch: pyte
 
     path = jsonl(tmp_path / "pool.jsonl", good(25))
     monkeypatch.setattr(staging, "PART_ROWS", 10)
-    assert [pq.read_metadata(part).num_rows for part in stage(sources_of(files(path)), tmp_path / "rows").parts] == [
+    assert [pq.read_metadata(part).num_rows for part in staged(tmp_path / "rows", files(path))[1].parts] == [
         10,
         10,
         5,
     ]
     monkeypatch.setattr(tasks, "PART_CHARACTERS", 40)
-    assert all(pq.read_metadata(part).num_rows <= 4 for part in stage(sources_of(files(path)), tmp_path / "text").parts)
+    assert all(pq.read_metadata(part).num_rows <= 4 for part in staged(tmp_path / "text", files(path))[1].parts)
 
 
 def test_too_many_bad_rows_fail_and_say_where_they_are(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_second_call_does_again_only_what_was_not_finished(tmp_path: Path, mon
 
     monkeypatch.setattr(staging, "do", until_killed)
     with pytest.raises(Killed):
-        stage(sources_of(files(path)), folder)
+        stage(sources_of(files(path)), folder, tmp_path / "quarantine.jsonl")
     finished = {file.name: file.stat().st_mtime_ns for file in folder.glob("task-*.json")}
     assert len(finished) == 3
     rows, done = staged(tmp_path / "b", files(path))
@@ -212,10 +212,10 @@ def test_sources_without_rows(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
     with pytest.raises(ConfigError, match="none of them has a row"):
-        stage(sources_of(files(empty)), tmp_path / "work")
+        staged(tmp_path, files(empty))
     path = jsonl(tmp_path / "pool.jsonl", good(3))
     with pytest.raises(ConfigError, match="none of them has a row"):
-        stage(sources_of(files(path, where={"answer": 99})), tmp_path / "work")
+        staged(tmp_path, files(path, where={"answer": 99}))
     assert len(staged(tmp_path, files(empty), files(path))[0]) == 3
 
 
