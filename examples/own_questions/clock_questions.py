@@ -1,7 +1,7 @@
 """Questions of your own: a source to curate from, and a benchmark to measure on.
 
 The questions are arithmetic on a clock, made by a small program. Read yours from wherever they are: a database, an API,
-another format of file. For Parquet and JSON lines, `kind: files` of s1ray is enough.
+another format of file. For Parquet, JSON, CSV and the like, `kind: files` of s1ray is enough.
 """
 
 from __future__ import annotations

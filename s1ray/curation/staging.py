@@ -42,7 +42,6 @@ class Staged:
 
     parts: list[Path]
     """In the order of the rows."""
-    rows: int
     read: dict[str, dict[str, Any]]
     """Source -> rows that were read, are staged, are not wanted by `where`, cannot be used (by kind), and bad files."""
 
@@ -81,13 +80,12 @@ def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: 
     parts = [part_file(folder, task.index, number) for task, record in pairs for number in range(len(record.parts))]
     if not parts:
         raise ConfigError("sources: none of them has a row; check their `where` and `limit`")
-    rows = sum(sum(record.parts) for _, record in pairs)
     read = {f"{index} ({sources[index].label})": _counts(own) for index, own in enumerate(by_source)}
     if aside:
         log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, quarantine)
     for name in (name for name, counts in read.items() if not counts["staged"]):
         log.warning("curate: source %s gives no row", name)
-    return Staged(parts, rows, read)
+    return Staged(parts, read)
 
 
 def check_sources(sources: Sequence[Source], require: Sequence[str]) -> list[str]:

@@ -44,7 +44,6 @@ def test_rows_grow_in_order_over_sources_files_and_lines(tmp_path: Path) -> None
     assert [row["source_index"] for row in rows] == [0] * 2 + [1] * 3 + [2] * 5
     orders = [row["order"] for row in rows]
     assert orders == sorted(set(orders))
-    assert done.rows == 10
     assert done.read["1 (pool)"] == {"read": 3, "staged": 3, "quarantined": {}}
 
 

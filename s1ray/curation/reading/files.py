@@ -85,12 +85,15 @@ def find_files(paths: str | Sequence[str]) -> Found:
         ConfigError: a file is of no known format, a folder has no file of rows, or holds several splits.
     """
     files: dict[str, DataFile] = {}
-    ignored: dict[str, None] = {}
+    ignored: dict[str, str] = {}
     for path in [paths] if isinstance(paths, str) else paths:
         found = _at(path)
-        files |= {file.path: file for file in found.files}
-        ignored |= dict.fromkeys(found.ignored)
-    return Found(list(files.values()), [path for path in ignored if path not in files])
+        # One file may be written in two ways ("./a" and "a").
+        for file in found.files:
+            files.setdefault(file.absolute, file)
+        for each in found.ignored:
+            ignored.setdefault(os.path.abspath(each), each)
+    return Found(list(files.values()), [each for absolute, each in ignored.items() if absolute not in files])
 
 
 def label_of(path: str) -> str:

@@ -130,6 +130,14 @@ def test_globs_and_lists_give_each_file_once_in_order(tmp_path: Path) -> None:
         staged(tmp_path, {"kind": "files", "path": [pattern, pattern]})
 
 
+def test_a_file_that_is_written_in_two_ways_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.jsonl").write_bytes(LINES)
+    monkeypatch.chdir(tmp_path)
+    (file,) = find_files(["./**/*", "a", "a/1.jsonl", str(tmp_path)]).files
+    assert file.absolute == str(tmp_path / "a" / "1.jsonl")
+
+
 def test_a_name_with_glob_characters_is_a_file(tmp_path: Path) -> None:
     path = tmp_path / "pool [1].jsonl"
     path.write_bytes(LINES)
