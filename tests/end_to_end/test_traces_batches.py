@@ -41,18 +41,19 @@ def test_a_run_that_is_killed_while_it_waits_takes_the_answers_it_has_paid_for(k
         first = "What is 3 + 0?"
         server.result = lambda text, times: "error" if (text, times) == (first, 1) else f"So it is {questions[text]}."
         line = command(config, tmp_path)
-        killed = subprocess.Popen(line, env=environment(tmp_path), stderr=subprocess.PIPE, text=True)
+        with (said := tmp_path / "said.txt").open("w") as stderr:
+            killed = subprocess.Popen(line, env=environment(tmp_path), stderr=stderr, text=True)
         processes = Processes(killed)
         until = time.monotonic() + 120
-        while server.calls["GET /v1/batches/*"] + server.calls["GET /v1/messages/batches/*"] < 4:
-            assert killed.poll() is None, killed.communicate()[1]
+        while said.read_text().count(f"was submitted to {server.url}") < 2:
+            assert killed.poll() is None, said.read_text()
             assert time.monotonic() < until
+            processes.look()
             time.sleep(0.1)
         actors = processes.named("ray::MapWorker")
         killed.kill()
-        said = killed.communicate()[1]
+        killed.wait()
         wait_until_gone(actors, 60)
-        assert said.count(f"was submitted to {server.url}") == 2
         server.looks = 1
         for batch in server.batches.values():
             batch.looks = 1
