@@ -16,6 +16,8 @@ from s1ray.storage import writing
 
 GONE = frozenset({404, 410})
 """Statuses that say that there is nothing, or nothing for this key."""
+MAX_PAUSE = 3600.0
+"""Seconds of a pause that the server asks for."""
 MAX_JSON = 16 << 20
 """Bytes of a JSON object, which is no list of results, that are read."""
 TIMEOUT = httpx.Timeout(300, connect=30)
@@ -27,7 +29,10 @@ class NoAnswerError(Exception):
 
     Attributes:
         arrived: whether the request may have arrived.
+        pause: as that of a `StatusError`.
     """
+
+    pause = 0.0
 
     def __init__(self, why: str, *, arrived: bool) -> None:
         super().__init__(why)
@@ -39,13 +44,13 @@ class StatusError(Exception):
 
     Attributes:
         status: the HTTP status.
-        pause: seconds that the server asks to wait. None: it does not say.
+        pause: seconds that the server asks to wait, `MAX_PAUSE` at most.
         passing: the same call may succeed later.
     """
 
     def __init__(self, status: int, problem: Problem, words: str) -> None:
         super().__init__(words)
-        self.status, self.pause, self.passing = status, problem.wait, problem.transient
+        self.status, self.pause, self.passing = status, min(problem.wait or 0.0, MAX_PAUSE), problem.transient
 
 
 class Client:

@@ -153,7 +153,7 @@ class RunningBatches:
                 raise TeacherError(
                     f"{self._address} took no batch for {self._config.hours:g} hours: {error}; mend that. {AGAIN}"
                 ) from None
-            pause = max(self._submit_pause, getattr(error, "pause", None) or 0)
+            pause = max(self._submit_pause, error.pause)
             log.warning("traces: no batch could be submitted: %s; again in %.0f s", error, pause)
             self._submit_at = time.monotonic() + pause
             self._submit_pause = min(self._submit_pause * SLOWER, self._config.poll * SLOWEST)
@@ -182,7 +182,7 @@ class RunningBatches:
                 return self._gone(record, error)
             if not error.passing and error.status not in GONE:
                 raise TeacherError(f"{record.name} at {self._address}: {error}; mend that. {AGAIN}") from None
-            one.look_at = max(one.look_at, time.monotonic() + (error.pause or 0))
+            one.look_at = max(one.look_at, time.monotonic() + error.pause)
             one.tell(logging.WARNING, f"it cannot be looked at ({error}); trying on")
         except NoAnswerError as error:
             one.tell(logging.WARNING, f"it cannot be looked at ({error}); trying on")

@@ -179,13 +179,16 @@ def test_requests_that_fail_for_good_fail_after_all_passes(server: BatchServer, 
     billed(server, again)
 
 
-def test_busy_servers_are_asked_on(server: BatchServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_busy_servers_are_asked_on(
+    server: BatchServer, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     troubles = iter([429, 503, 500, 0, 429, 0] + [502] * 3)
+    monkeypatch.setattr("s1ray.traces.batches.client.MAX_PAUSE", 0.01)
     busy = {"error": {"message": "try later"}}
 
     def trouble(method: str, path: str) -> Answered | None:
         status = next(troubles, 0)
-        return (status, {"Retry-After": "0"}, json.dumps(busy).encode()) if status else None
+        return (status, {"Retry-After": "1e300"}, json.dumps(busy).encode()) if status else None
 
     server.before = trouble
     with caplog.at_level(logging.INFO, "s1ray"):
