@@ -61,17 +61,39 @@ class Benchmark(Config):
         return self.name or Path(self.path).stem
 
 
+Tier = Literal["whole", "letters", "s1_ngrams", "ngrams", "template", "overlap"]
+"""A way in which a row can be like a benchmark question; see `s1ray.curation.decontamination`."""
+
+
 class DecontaminationConfig(Config):
     """What counts as a leak of a benchmark question."""
 
     benchmarks: list[Benchmark] = Field(default_factory=list)
+    recipe: Literal["tiers", "s1_code"] = "tiers"
+    """`s1_code`: a question that shares `ngram` words in a row with a benchmark question is dropped, boilerplate too,
+    and nothing else is looked for. `tiers`: the fields below."""
+    drop: list[Tier] = Field(default=["whole", "letters"])
+    """Tiers that drop a row. A row has one reason: the first tier of `whole`, `letters`, `ngrams`, `template`,
+    `overlap`, `s1_ngrams` that finds something."""
+    review: list[Tier] = Field(default=["s1_ngrams", "ngrams", "template", "overlap"])
+    """Tiers whose finds are listed, with the text of both sides."""
     ngram: int = Field(default=8, ge=1)
-    """A question that shares this many words in a row with a benchmark question is dropped (s1: 8)."""
-    whole_questions: bool = True
-    """Also drop what contains a whole benchmark question, ignoring case, spacing and punctuation. A question of fewer
-    words than `ngram` has no n-gram, and punctuation attached to a word hides one."""
-    boilerplate: int | None = Field(default=None, ge=2)
-    """n-grams that this many benchmark questions share are stock phrases and do not count. None: they do (s1)."""
+    """Words in a row of `s1_ngrams` (s1: 8)."""
+    normal_ngram: int = Field(default=13, ge=2)
+    """Words, letters and numbers in a row of `ngrams`."""
+    boilerplate: int | None = Field(default=3, ge=2)
+    """n-grams that this many benchmark questions share are stock phrases and do not count, nor do those of a short list
+    of phrases. None: all count."""
+    overlap: float = Field(default=0.6, gt=0, le=1)
+    """Share of the weight of a question's tokens and pairs of tokens that `overlap` asks for."""
+    solutions: bool = True
+    """Also look for whole benchmark questions in the rows' solutions."""
+
+    def tiers(self) -> tuple[frozenset[Tier], frozenset[Tier]]:
+        """The tiers that drop, and those that are reviewed only."""
+        if self.recipe == "s1_code":
+            return frozenset({"s1_ngrams"}), frozenset()
+        return frozenset(self.drop), frozenset(self.review) - frozenset(self.drop)
 
 
 class GivenDifficulty(Config):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, TrustedRule
-from s1ray.curation.decontamination import BenchmarkIndex
+from s1ray.curation.decontamination import BenchmarkIndex, leak_reason
 from s1ray.curation.deduplication import gram_hashes
 from s1ray.curation.funnel import Rows
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
@@ -85,13 +85,14 @@ def part_features(rows: pa.Table, part: str, *, config: CurationConfig, index: B
     questions = [row.question for row in staged]
     block = TokenBlock.of(questions)
     exact, normal = text_keys(questions, block)
-    leaks = [index.leak(row.question) or (None, None) for row in staged]
+    findings = index.find(questions, block, [row.solution for row in staged])
+    drops = [finding.drop for finding in findings]
     columns: dict[str, Any] = {
         "id": [int(row.id, 16) for row in staged],
         "source_index": [row.source_index for row in staged],
         "quality": [quality_reason(row, config.quality) for row in staged],
-        "leak": [leak for leak, _ in leaks],
-        "leak_label": [label for _, label in leaks],
+        "leak": [leak_reason(drop) if drop else None for drop in drops],
+        "leak_label": [drop.label if drop else None for drop in drops],
         "exact_key": exact,
         "normal_key": normal,
         "answer_key": answer_keys([row.answer for row in staged]),

@@ -8,18 +8,28 @@ from typing import Any
 
 import pytest
 
-from s1ray.curation.config import DecontaminationConfig
-from s1ray.curation.decontamination import BenchmarkIndex
-from s1ray.curation.text import word_ngrams
+from s1ray.curation.config import DecontaminationConfig, Tier
+from s1ray.curation.decontamination import BenchmarkIndex, Finding, Hit
+from s1ray.curation.text import TokenBlock, word_ngrams
 from s1ray.schemas import question_id
 
 SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-S1_RULE = DecontaminationConfig(whole_questions=False)
+S1_RULE = DecontaminationConfig(recipe="s1_code")
+ALL: list[Tier] = ["whole", "letters", "s1_ngrams", "ngrams", "template", "overlap"]
+REVIEWED = DecontaminationConfig(drop=[], review=ALL)
 ASKED = "One two three four five six seven eight, nine ten"
 
 
-def leaks(question: str, config: DecontaminationConfig = S1_RULE, asked: str = ASKED) -> tuple[str, str] | None:
-    return BenchmarkIndex.build([("bench/0", asked)], config).leak(question)
+def found(question: str, asked: str, config: DecontaminationConfig = REVIEWED) -> Finding:
+    return BenchmarkIndex.build([("bench/0", asked)], config).find([question])[0]
+
+
+def tiers(question: str, asked: str) -> set[str]:
+    return {hit.tier for hit in found(question, MILL).review}
+
+
+def dropped(question: str, asked: str, config: DecontaminationConfig | None = None) -> Hit | None:
+    return found(question, asked, config or DecontaminationConfig()).drop
 
 
 @cache
@@ -34,32 +44,129 @@ def rows(name: str) -> list[dict[str, Any]]:
 
 
 def test_seven_words_are_never_flagged_by_the_rule() -> None:
-    assert leaks("one two three four five six seven", asked="one two three four five six seven") is None
+    words = "one two three four five six seven"
+    assert found(words, words, S1_RULE) == Finding()
 
 
 def test_eight_words_of_other_case_and_spacing_are_flagged() -> None:
-    found = leaks("  ONE two\tthree four\n five SIX seven eight,  and more")
-    assert found == ("shares 8 words in a row with a benchmark question", "bench/0")
+    hit = dropped("  ONE two\tthree four\n five SIX seven eight,  and more", ASKED, S1_RULE)
+    assert hit == Hit("s1_ngrams", "bench/0", "one two three four five six seven eight,", ASKED)
 
 
-def test_punctuation_glued_to_a_word_hides_a_run() -> None:
-    assert leaks("one two three four five six seven eight nine ten") is None
+def test_punctuation_glued_to_a_word_hides_a_run_from_the_rule() -> None:
+    question = "one two three four five six seven eight nine ten"
+    assert dropped(question, ASKED, S1_RULE) is None
+    assert dropped(question, ASKED) is not None
 
 
 def test_seven_common_words_are_not_enough() -> None:
-    assert leaks("one two three four five six seven and eight, nine ten") is None
+    assert dropped("one two three four five six seven and eight, nine ten", ASKED, S1_RULE) is None
 
 
-def test_whole_questions_are_found_where_the_rule_is_blind() -> None:
-    config = DecontaminationConfig()
-    assert leaks("Homework: what is gcd( 77,56 )? Show work.", config, "What is gcd(77, 56)?") == (
-        "contains a benchmark question",
-        "bench/0",
+LONG = "Let $x$ be a positive integer with $x^2 + 3x = 40$. What is the value of $\\frac{x}{2}$ in lowest terms?"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        LONG,
+        LONG.upper(),
+        LONG.lower().replace(" ", "  "),
+        LONG.replace("$", ""),
+        f"Solve the following problem.\n\n{LONG}\nPut your answer in \\boxed{{}}.",
+        f"{LONG}\n(A) 1 (B) 5/2 (C) 3 (D) 4",
+        LONG.replace("\\frac{x}{2}", "x/2"),
+        LONG.replace("\\frac{x}{2}", "\\dfrac x2").replace("x^2", "x²"),
+        LONG.replace("\\frac", "frac").replace("$", ""),
+        LONG.replace("\\frac{x}{2}", "  x  2 "),
+    ],
+)
+def test_a_whole_question_is_dropped_however_it_is_written(question: str) -> None:
+    hit = dropped(question, LONG)
+    assert hit is not None
+    assert (hit.label, hit.asked) == ("bench/0", LONG)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        LONG.replace("3x", "4x"),
+        LONG.replace("+ 3x", "- 3x"),
+        LONG.replace("lowest terms?", "lowest terms, if $x > 3$?"),
+        LONG.replace("value", "cube"),
+        "What is the value of $\\frac{x}{2}$ in lowest terms?",
+        "Something else altogether about trees.",
+    ],
+)
+def test_another_question_is_not_dropped(question: str) -> None:
+    assert dropped(question, LONG) is None
+
+
+def test_a_question_does_not_end_within_a_formula() -> None:
+    asked = "If a number $x$ is four more than twice another number $y$, and their sum is ten, find $x$."
+    assert dropped(asked.replace("find $x$", "find $x + y$"), asked) is None
+    assert dropped(asked.replace("find $x$.", "find $x^2$."), asked) is None
+    assert dropped(f"{asked} Then find $y$.", asked) is not None
+
+
+def test_short_questions_are_sentences_of_their_own() -> None:
+    asked = "What is gcd(77, 56)?"
+    assert dropped("Homework: what is gcd( 77,56 )? Show work.", asked) is not None
+    assert dropped("What is gcd(77, 57)?", asked) is None
+    assert dropped("Tell me: what is gcd(77, 56) + 3?", asked) is None
+    # A very short one is the whole text.
+    assert dropped("Two?", "two") is not None
+    assert dropped("One. Two. Three.", "two") is None
+    assert dropped("Why is 2 + 2 even?", "2 + 2") is None
+
+
+def test_parts_of_a_question_are_known_by_themselves() -> None:
+    asked = (
+        "A farmer has a field of wheat and some geese. (a) How many geese can the farmer feed for forty days with the "
+        "grain of this field? (b) How much grain is left over when the farmer sells half of all the geese in March?"
     )
-    assert leaks("What is gcd(77, 57)?", config, "What is gcd(77, 56)?") is None
-    # A very short question is found by equality alone.
-    assert leaks("2+2?", config, "2 + 2") is not None
-    assert leaks("Why is 2 + 2 even?", config, "2 + 2") is None
+    hit = dropped("How much grain is left over when the farmer sells half of all the geese in March?", asked)
+    assert hit is not None
+    assert hit.label == "bench/0, part 2"
+    assert dropped("How much grain is left over when the farmer sells none of the geese in March?", asked) is None
+
+
+def test_a_question_in_a_solution_is_dropped_too() -> None:
+    index = BenchmarkIndex.build([("bench/0", LONG)], DecontaminationConfig())
+    solutions = [
+        f"We recall the problem: {LONG} It has the answer 5/2.",
+        "It is 5.",
+        None,
+        "Let x be a positive integer with it.",
+    ]
+    findings = index.find(["What?"] * 4, solutions=solutions)
+    assert [finding.drop is not None for finding in findings] == [True, False, False, False]
+    assert findings[0].drop is not None
+    assert findings[0].drop.place == "solution"
+    off = BenchmarkIndex.build([("bench/0", LONG)], DecontaminationConfig(solutions=False))
+    assert off.find(["What?"], solutions=solutions[:1]) == [Finding()]
+
+
+MILL = "Tom walks to the old mill at noon. He meets 5 dogs and 7 cats on his way. How many animals does he meet in all?"
+
+
+def test_what_is_like_a_question_is_reviewed_with_both_texts() -> None:
+    assert "template" in tiers(MILL.replace("5", "6").replace("7", "9"), MILL)
+    other = MILL.replace("Tom walks to the old", "Ann runs to a new").replace("meets 5", "meets, 5")
+    assert "ngrams" in tiers(other, MILL)
+    moved = MILL.removeprefix("Tom walks to the old mill at noon. ") + " Tom walks to the old mill at noon."
+    assert {"overlap", "s1_ngrams"} <= tiers(moved, MILL)
+    half = "Tom walks to the old mill at noon. He meets 5 dogs and"
+    hits = {hit.tier: hit for hit in found(half, MILL).review}
+    assert hits["overlap"] == Hit("overlap", "bench/0", half, MILL, 1.0)
+
+
+def test_what_is_dropped_of_the_likeness_is_configured() -> None:
+    other = MILL.replace("5", "6")
+    assert dropped(other, MILL) is None
+    hit = dropped(other, MILL, DecontaminationConfig(drop=["whole", "template"]))
+    assert hit is not None
+    assert hit.tier == "template"
 
 
 def test_boilerplate_is_left_out_when_asked() -> None:
@@ -67,9 +174,21 @@ def test_boilerplate_is_left_out_when_asked() -> None:
         (f"aime/{i}", f"Problem {i} where m and n are relatively prime positive integers find m+n") for i in range(3)
     ]
     question = "Another one where m and n are relatively prime positive integers find it"
-    assert BenchmarkIndex.build(asked, S1_RULE).leak(question) is not None
-    lenient = DecontaminationConfig(whole_questions=False, boilerplate=3)
-    assert BenchmarkIndex.build(asked, lenient).leak(question) is None
+    assert BenchmarkIndex.build(asked, S1_RULE).find([question])[0].drop is not None
+    lenient = DecontaminationConfig(review=["s1_ngrams", "ngrams"])
+    assert BenchmarkIndex.build(asked, lenient).find([question])[0] == Finding()
+    # Phrases that the benchmark has once.
+    assert BenchmarkIndex.build(asked[:1], DecontaminationConfig(review=["ngrams"])).find([question])[0] == Finding()
+
+
+def test_a_row_s_finding_does_not_depend_on_the_rows_beside_it() -> None:
+    questions = [LONG, "", "2 + 2", LONG.replace("3x", "4x"), "x", f"Well. {LONG} Right?", "What is the value of it?"]
+    index = BenchmarkIndex.build([("a", LONG), ("b", "2 + 2"), ("c", "What is the value of it?")], REVIEWED)
+    together = index.find(questions)
+    assert together == [index.find([question])[0] for question in questions]
+    assert together == index.find(questions, TokenBlock.of(questions))
+    assert index.find([]) == []
+    assert BenchmarkIndex.build([], REVIEWED).find(questions, solutions=questions) == [Finding()] * len(questions)
 
 
 def test_normalisation_is_that_of_s1() -> None:
@@ -91,52 +210,43 @@ def test_math_loses_seven_percent_to_the_rule() -> None:
         index = BenchmarkIndex.build([("m", test[i]) for i in sorted(held_out)], S1_RULE)
         pool = [row["problem"] for row in problems if row["split"] == "train"]
         pool += [problem for i, problem in enumerate(test) if i not in held_out]
-        lost.append(sum(index.leak(problem) is not None for problem in pool) / len(pool))
+        lost.append(sum(finding.drop is not None for finding in index.find(pool)) / len(pool))
     assert all(0.06 < share < 0.085 for share in lost), lost
 
 
-def test_the_training_row_that_equals_a_math500_question_is_found() -> None:
+def test_the_training_row_that_differs_from_a_math500_question_in_a_sign_is_reviewed() -> None:
     problems = rows("math_12500.parquet")
     math500 = [(row["unique_id"], row["problem"]) for row in rows("math500.parquet")]
-    leaked = [row["problem"] for row in problems if row["split"] == "train" and row["math500_id"]]
-    assert len(leaked) == 1
-    index = BenchmarkIndex.build(math500, DecontaminationConfig())
-    assert index.leak(leaked[0]) is not None
+    marked = [row["problem"] for row in problems if row["split"] == "train" and row["math500_id"]]
+    assert len(marked) == 1
+    assert "z^4 - z^2 + 1" in marked[0]
+    finding = BenchmarkIndex.build(math500, DecontaminationConfig()).find(marked)[0]
+    assert finding.drop is None
+    assert {hit.tier for hit in finding.review} >= {"ngrams", "overlap"}
+    assert all("z^4 + z^2 + 1" in hit.asked for hit in finding.review)
+
+
+def pairs(**wanted: str) -> list[dict[str, Any]]:
+    return [row for row in rows("contamination_pairs.parquet") if wanted.items() <= row.items()]
+
+
+def found_in(pair: dict[str, Any]) -> Finding:
+    return found(pair["train_problem"], pair["math500_problem"], DecontaminationConfig())
 
 
 def test_the_one_question_that_s1k_and_math500_share_is_found_among_the_look_alikes() -> None:
-    pairs = [row for row in rows("contamination_pairs.parquet") if row["project"] == "s1"]
-    found = []
-    for row in pairs:
-        index = BenchmarkIndex.build([("b", row["math500_problem"])], DecontaminationConfig())
-        leak = index.leak(row["train_problem"])
-        if leak and leak[0] == "contains a benchmark question":
-            found.append(row["math500_problem"])
-    assert len(found) == 1
-    assert found[0].startswith("Steve says to Jon")
-
-
-def test_rewritten_problems_are_the_rules_blind_spot() -> None:
-    # People judged these pairs to be the same problem; hardly one shares eight words in a row. A rule on words cannot
-    # do better.
-    pairs = [row for row in rows("contamination_pairs.parquet") if row["contamination_type"] == "c_sem"]
-    found = sum(
-        BenchmarkIndex.build([("b", row["math500_problem"])], DecontaminationConfig()).leak(row["train_problem"])
-        is not None
-        for row in pairs
-    )
-    assert (found, len(pairs)) == (1, 53)
+    leaks = [pair["math500_problem"] for pair in pairs(project="s1") if found_in(pair).drop]
+    assert len(leaks) == 1
+    assert leaks[0].startswith("Steve says to Jon")
 
 
 def test_aime_boilerplate_is_a_third_of_what_the_rule_flags() -> None:
     problems = rows("aime_1983_2024.parquet")
     asked = [(str(i), row["problem"]) for i, row in enumerate(problems) if row["year"] >= 2022]
     pool = [row["problem"] for row in problems if row["year"] < 2022]
-    indexes = [
-        BenchmarkIndex.build(asked, settings)
-        for settings in (S1_RULE, DecontaminationConfig(whole_questions=False, boilerplate=3))
-    ]
-    flagged = [sum(index.leak(problem) is not None for problem in pool) for index in indexes]
+    lenient = DecontaminationConfig(drop=["s1_ngrams"], review=[])
+    indexes = [BenchmarkIndex.build(asked, settings) for settings in (S1_RULE, lenient)]
+    flagged = [sum(finding.drop is not None for finding in index.find(pool)) for index in indexes]
     assert flagged == [255, 163]
 
 
@@ -144,5 +254,4 @@ def test_whole_questions_find_the_aime_problems_that_math500_asks() -> None:
     problems = [row["problem"] for row in rows("aime_1983_2024.parquet") if row["year"] < 2022]
     math500 = [(row["unique_id"], row["problem"]) for row in rows("math500.parquet")]
     index = BenchmarkIndex.build(math500, DecontaminationConfig())
-    leaks = [index.leak(problem) for problem in problems]
-    assert sum(leak is not None and leak[0] == "contains a benchmark question" for leak in leaks) == 6
+    assert sum(finding.drop is not None for finding in index.find(problems)) == 7

@@ -42,7 +42,10 @@ def math_config(**changes: object) -> CurationConfig:
                 },
             }
         ],
-        "decontamination": {"benchmarks": [{"path": str(SHARED / "math500.parquet"), "question": "problem"}]},
+        "decontamination": {
+            "recipe": "s1_code",
+            "benchmarks": [{"path": str(SHARED / "math500.parquet"), "question": "problem"}],
+        },
         "difficulty": {"kind": "given"},
         "selection": {"size": 200, "uniform_share": 1.0},
     }

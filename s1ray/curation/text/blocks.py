@@ -1,7 +1,7 @@
 """Texts of a block as arrays of hashes, so that what is said of every row costs no Python loop over its tokens.
 
 A token's hash is 64 bits of BLAKE2b of the token in lower case. Its two lowest bits say what kind of token it is, so
-that numbers and words can be told apart in arrays: `NUMBER`, `WORD` (two letters or more), or neither.
+that numbers and words can be told apart in arrays: `NUMBER`, `WORD` (two letters or more), `LETTER` (one), or a sign.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from s1ray.curation.text.normal import tokens
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
 
-KIND, WORD, NUMBER = np.uint64(3), np.uint64(1), np.uint64(2)
+KIND, SIGN, WORD, NUMBER, LETTER = np.uint64(3), np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _CACHE_SIZE = 1 << 19
@@ -34,12 +34,17 @@ class TokenHashes(dict[str, int]):
     """Hashes of tokens, kept; bounded in memory."""
 
     def __missing__(self, token: str) -> int:
-        kind = NUMBER if token[0].isdigit() else WORD if len(token) > 1 and token.isalpha() else 0
-        value = text_hash(token.lower()) & ~3 | int(kind)
+        value = text_hash(token.lower()) & ~3 | int(_kind(token))
         if len(self) >= _CACHE_SIZE:
             self.clear()
         self[token] = value
         return value
+
+
+def _kind(token: str) -> np.uint64:
+    if token.isalpha():
+        return WORD if len(token) > 1 else LETTER
+    return NUMBER if token[0].isdigit() else SIGN
 
 
 _HASHES = TokenHashes()
@@ -83,6 +88,18 @@ def rows_of(starts: Places) -> Places:
     return np.repeat(np.arange(len(starts) - 1), np.diff(starts))
 
 
+def masked(hashes: Hashes, kind: np.uint64) -> Hashes:
+    """The same hashes with one for all tokens of a kind."""
+    return np.where((hashes & KIND) == kind, kind, hashes)
+
+
+def only(hashes: Hashes, starts: Places, chosen: npt.NDArray[np.bool_]) -> tuple[Hashes, Places, Places]:
+    """The chosen tokens, where each row begins among them, and their places in the block."""
+    before = np.zeros(len(hashes) + 1, dtype=np.int64)
+    np.cumsum(chosen, out=before[1:])
+    return hashes[chosen], before[starts], np.flatnonzero(chosen)
+
+
 def ngrams(hashes: Hashes, starts: Places, n: int) -> tuple[Hashes, Places]:
     """Hashes of all runs of `n` tokens within a row, and the place of each run's first token."""
     count = len(hashes) - n + 1
@@ -111,14 +128,16 @@ def row_sums(values: Hashes, starts: Places) -> Hashes:
     return sums[starts[1:]] - sums[starts[:-1]]
 
 
-def sequence_keys(hashes: Hashes, starts: Places, chosen: npt.NDArray[np.bool_]) -> Hashes:
-    """A key of the chosen tokens of each row, in order.
+def sequence_keys(hashes: Hashes, starts: Places, chosen: npt.NDArray[np.bool_] | None = None) -> Hashes:
+    """A key of the tokens of each row, in order.
 
     Args:
         hashes: of tokens; shape (T,).
         starts: of rows; shape (N + 1,).
-        chosen: which tokens count; shape (T,).
+        chosen: which tokens count; shape (T,). None: all.
     """
+    if chosen is None:
+        chosen = np.ones(len(hashes), dtype=np.bool_)
     before = np.zeros(len(hashes) + 1, dtype=np.uint64)
     np.cumsum(chosen, out=before[1:])
     number = before[:-1] - np.repeat(before[starts[:-1]], np.diff(starts))

@@ -41,9 +41,9 @@ from s1ray.curation.text.tables import (
 _TOKEN = re.compile(
     # A word with its hyphens and apostrophes.
     r"[^\W\d_]+(?:['-][^\W\d_]+)*'*"
-    r"|\\(?:[A-Za-z]+|[^A-Za-z]|$)"
-    # A number; separators of thousands, but not those of a list in brackets; the hyphen of "10-sided".
-    r"|(?<![\d{,.])(?<!(?<!\\)[(\[])\d{1,3}(?:,\d{3})+(?!,?\d)(?:\.\d+)?|\d+(?:\.\d+)?(?:-(?=[A-Za-z]{4}))?|(?<![\d.])\.\d+"
+    r"|\\(?:[A-Za-z]+|[^A-Za-z\d-]|$)"
+    # A number; separators of thousands, but not those of a list in brackets; "10-sided".
+    r"|(?<![\d{,.])(?<!(?<!\\)[(\[])\d{1,3}(?:,\d{3})+(?!,?\d)(?:\.\d+)?|\d+(?:\.\d+)?(?:-[A-Za-z]{4,})?|(?<![\d.])\.\d+"
     r"|<=|>=|->|=>|\.\.+|--+|__+|\*\*+|[^\w\s$\"`'!#@~]|_"
     r"|(?<![^\W\d_][^\W\d_])(?<=[\w)\]}])!+|(?<=[)\]}\d])'+"
 )
@@ -58,7 +58,7 @@ _TABLES = ("matrix}", "{array}", "{cases}", "{tabular}")
 _VECTORS = ("\\vec", "mathbf", "boldsymbol", "matrix}", "vector", "overrightarrow")
 _VOWELS = frozenset("aeiouyäöüéè")
 _BREAKS = frozenset([LINE, ".", "?"])
-_STARTS = _BREAKS | {":"}
+_STARTS = _BREAKS | {":", ""}
 _SEPARATORS = frozenset([",", ";", ":"])
 _ENDS = _BREAKS | _SEPARATORS | {"-"}
 _CACHE_SIZE, _CACHED_LENGTH = 1 << 18, 40
@@ -101,7 +101,9 @@ def tokens(text: str, *, breaks: bool = False) -> list[str]:
         text = _THIN.sub(",", text)
     if "*" in text:
         text = _EMPHASIS.sub(" ", text)
-    latex = "\\" in text or "$" in text or "^" in text or "_" in text or "sqrt" in text or "**" in text
+    latex = (
+        "\\" in text or "$" in text or "^" in text or "_" in text or "sqrt" in text or "frac" in text or "**" in text
+    )
     if latex and ("frac" in text or "binom" in text):
         text = _FRACTION_OF_DIGITS.sub(r"\1{\2}", text)
     chunks = text.replace("\n", f" {LINE} ").split() if breaks else text.split()
@@ -142,9 +144,10 @@ def _spell(token: str) -> str:
         return COMMANDS.get(name, token)
     if first.isalpha():
         return _word(token)
-    if first.isdigit() or (first == "." and token[-1].isdigit()) or (first == "." and token[-1] == "-"):
-        number = token.rstrip("-").replace(",", "")
-        return f"0{number}" if number[0] == "." else number
+    if first.isdigit() or (first == "." and token[-1].isdigit()):
+        number, hyphen, word = token.replace(",", "").partition("-")
+        number = f"0{number}" if number[0] == "." else number
+        return f"{number}{' ' if _is_prose(word) else ' - '}{_word(word)}" if hyphen else number
     if first == "!":
         return " ".join([FACTORIAL] * len(token))
     if first == "'":
@@ -173,7 +176,7 @@ def _word(token: str) -> str:
 
 def _is_prose(word: str) -> bool:
     lower = word.lower().rstrip("'")
-    if lower in FUNCTIONS or lower in GREEK_WORDS or lower == "sqrt":
+    if lower in FUNCTIONS or lower in GREEK_WORDS or lower in _NAMED:
         return False
     return len(lower) > 3 or lower in SHORT_WORDS or (len(lower) == 3 and not _VOWELS.isdisjoint(lower))
 
@@ -195,7 +198,11 @@ def _fold(word: str) -> str:
     return lower
 
 
-_NAMED = {"sqrt": "\\sqrt", "infinity": "\\infty"}
+_NAMED = {
+    "sqrt": "\\sqrt", "infinity": "\\infty", "infty": "\\infty", "frac": "\\frac", "dfrac": "\\frac", "tfrac": "\\frac",
+    "binom": "\\binom", "circ": "\\circ", "cdot": "*", "leq": "<=", "geq": ">=", "neq": "\\ne", "ldots": "\\ldots",
+}  # fmt: skip
+"""Names of commands that are no words."""
 
 
 _CHUNKS, _WORDS = _Cache(_spelled), _Cache(_spell)
@@ -207,32 +214,42 @@ def _separated(parts: list[str], breaks: bool) -> list[str]:
     done = 0
     for place in [place for place, part in enumerate(parts) if part in _JUDGED]:
         kept += parts[done:place]
-        judged = _judged(parts[place], parts, place, kept, breaks)
+        judged = _judged(parts[place], parts, place, _last(kept), breaks)
         if judged:
             kept.append(judged)
         done = place + 1
     return kept + parts[done:] if done else parts
 
 
+def _last(kept: list[str]) -> str:
+    """The last token that is not a break."""
+    return next((part for part in reversed(kept) if part not in _BREAKS), "")
+
+
 _JUDGED = _ENDS | {"degrees", "degree", "percent", "A"}
 
 
-def _judged(part: str, parts: list[str], place: int, kept: list[str], breaks: bool) -> str:
+def _judged(part: str, parts: list[str], place: int, before: str, breaks: bool) -> str:
     """What becomes of a token that means one thing in prose and another in mathematics; empty: it is dropped."""
     if part in _BREAKS:
         return part if breaks else ""
     if part == "-":
-        return "" if kept and _dash(kept[-1], _at(parts, place + 1)) else part
+        return "" if _dash(before, _neighbour(parts, place, 1)) else part
     if part in _SEPARATORS:
-        return part if _divides(parts, place) else ""
+        return part if _divides(parts, place) else "." if breaks and part != "," else ""
     if part == "A":
-        return "a" if (place == 0 or parts[place - 1] in _STARTS) and _prose(_at(parts, place + 1)) else part
-    if kept and kept[-1][0].isdigit():
+        starts = _neighbour(parts, place, -1) in _STARTS
+        return "a" if starts and _prose(_neighbour(parts, place, 1)) else part
+    if before[:1].isdigit():
         return "%" if part == "percent" else DEGREE
     return part
 
 
-def _at(parts: list[str], place: int) -> str:
+def _neighbour(parts: list[str], place: int, step: int) -> str:
+    """The token before or after one, past the ends of lines; empty: there is none."""
+    place += step
+    while 0 <= place < len(parts) and parts[place] == LINE:
+        place += step
     return parts[place] if 0 <= place < len(parts) else ""
 
 
@@ -247,7 +264,7 @@ def _dash(left: str, right: str) -> bool:
 
 def _divides(parts: list[str], place: int) -> bool:
     """Whether a separator stands between things of mathematics."""
-    left, right = _at(parts, place - 1), _at(parts, place + 1)
+    left, right = _neighbour(parts, place, -1), _neighbour(parts, place, 1)
     return bool(left and right) and not (
         _prose(left) or _prose(right) or left in _ENDS or (right in _ENDS and right != "-")
     )

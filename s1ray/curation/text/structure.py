@@ -13,6 +13,8 @@ from s1ray.curation.text.tables import AND, DEGREE, FACTORIAL, FUNCTION_SIGNS, L
 MAX_DEPTH = 40
 """Groups below are not followed: their braces are dropped. Bounds the time, which is linear in the text."""
 _ARGUMENTS = {"^": 1, "_": 1, "\\frac": 2, "\\binom": 2, "\\sqrt": 1, "\\pmod": 1} | dict.fromkeys(WRAPPERS, 1)
+NOTHING = "\\relax"
+"""Stands where a command should have an argument and has none."""
 _SCRIPTS = frozenset("^_")
 TABLE_CELLS = {"&": "\\cell", "\\\\": "\\row"}
 """What separates the cells and the rows of a matrix."""
@@ -26,7 +28,7 @@ _FACTORS = frozenset(["\\sqrt", PRIME, FACTORIAL, "\\infty"])
 """Commands that may stand in a numerator without brackets."""
 _BINDS = frozenset(["^", "_", "(", "[", PRIME, FACTORIAL, "{", DEGREE])
 _OPEN, _CLOSE = frozenset(["(", "[", "\\{"]), frozenset([")", "]", "\\}"])
-_NO_ARGUMENT = _CLOSE | frozenset(["(", "=", "+", *TABLE_CELLS])
+_NO_ARGUMENT = _CLOSE | frozenset(["(", "=", "+", "/", "*", "<", ">", "<=", ">=", NOTHING, *TABLE_CELLS])
 _PUNCTUATION = frozenset([LINE, ".", "?", ",", ";", ":"])
 
 
@@ -121,9 +123,9 @@ class _Walk:
         if self.skipped:
             self.skipped -= 1
             return
-        while self.frames[-1].needed:
-            self.close()
-        if len(self.frames) > 1:
+        if any(frame.name == "{" for frame in self.frames):
+            while self.frames[-1].needed:
+                self.close()
             self.close()
 
     def argument(self, part: str, top: _Frame) -> None:
@@ -141,19 +143,26 @@ class _Walk:
         elif part in _PUNCTUATION:
             return
         elif part in _NO_ARGUMENT:
-            self.close()
-            self.special(part, self.frames[-1])
+            self.close(bare=part != "(")
+            if part != NOTHING:
+                self.special(part, self.frames[-1])
         else:
             self.deliver([part])
 
-    def close(self) -> None:
-        """End the innermost frame as it is, and hand what it holds to the one around it."""
+    def close(self, *, bare: bool = True) -> None:
+        """End the innermost frame as it is, and hand what it holds to the one around it.
+
+        Args:
+            bare: a command without arguments keeps its distance from what follows.
+        """
         frame = self.frames.pop()
         if not frame.needed:
             self.deliver(self.group(frame))
             return
         out = [frame.name] if frame.name not in WRAPPERS else []
         out += frame.out if frame.index is None else ["[", *frame.index]
+        if (bare or self.frames[-1].needed) and out and not frame.arguments and frame.index is None:
+            out.append(NOTHING)
         for argument in frame.arguments:
             out += ["(", *argument, ")"]
         self.deliver([*out, *frame.sign])
@@ -205,8 +214,8 @@ class _Walk:
         return [name, *frame.out, *_bracketed(first)]
 
     def next(self) -> str:
-        for place in range(self.place + 1, min(self.place + 4, len(self.parts))):
-            if self.parts[place] != "}":
+        for place in range(self.place + 1, min(self.place + 6, len(self.parts))):
+            if self.parts[place] not in ("}", LINE):
                 return self.parts[place]
         return ""
 

@@ -129,15 +129,15 @@ CHARACTERS.update({ord(character): "" for character in _INVISIBLE})
 CHARACTERS.update({ord("°"): " ° ", ord(LINE): ""})
 
 _SHORT = (
-    "am an as at be by do go he if in is it me my no of oh ok on or so to up us we mr ms dr st vs "
-    "act add age ago aid air all and any are arm art ask bad bag bar bat bed bet big bit bow box boy bus but buy bye "
-    "can cap car cat cop cow cry cup cut day did die dig dog dot dry due ear eat egg eye fan far fat few fit fix flu "
-    "fly for fox fun gas get got gun gym guy had has hat her hid him his hit hop hot how ice ill ink its jam jar jet "
-    "job key kid lap law lay leg let lie lip lot low man map may men met mix mom mud net new nor not now nut odd "
-    "off oil old one our out own pan pay pen per pet pie pig pin pit pop pot put ran rat raw red rid row run sad sat "
-    "saw say sea see set she shy sit six sky son spy sum sun tax tea ten the tie tin tip toe top toy try two use van "
-    "via war was way web wet who why win won yes yet you zoo mod yen sue tom ann bob jim joe ted amy kim lee pam ron "
-    "sam ben dan jon jen ray roy tim zoe"
+    "le ge ne pm mp th nd rd am an as at be by do go he if in is it me my no of oh ok on or so to up us we mr ms dr "
+    "st vs act add age ago aid air all and any are arm art ask bad bag bar bat bed bet big bit bow box boy bus but "
+    "buy bye can cap car cat cop cow cry cup cut day did die dig dog dot dry due ear eat egg eye fan far fat few "
+    "fit fix flu fly for fox fun gas get got gun gym guy had has hat her hid him his hit hop hot how ice ill ink "
+    "its jam jar jet job key kid lap law lay leg let lie lip lot low man map may men met mix mom mud net new nor "
+    "not now nut odd off oil old one our out own pan pay pen per pet pie pig pin pit pop pot put ran rat raw red "
+    "rid row run sad sat saw say sea see set she shy sit six sky son spy sum sun tax tea ten the tie tin tip toe "
+    "top toy try two use van via war was way web wet who why win won yes yet you zoo mod yen sue tom ann bob jim "
+    "joe ted amy kim lee pam ron sam ben dan jon jen ray roy tim zoe"
 )
 SHORT_WORDS: frozenset[str] = frozenset(_SHORT.split())
 """Words of two or three letters that are words; other runs of two letters are products of variables."""

@@ -1,0 +1,1 @@
+"""Measures the curation stage: what its decontamination finds."""

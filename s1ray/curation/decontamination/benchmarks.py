@@ -1,0 +1,28 @@
+"""The questions of the benchmarks that must not be trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from s1ray.benchmarks import check_there, is_file, load_benchmark
+from s1ray.curation.config import Benchmark
+from s1ray.curation.records import column_of, file_records, matching, text_of
+
+
+def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
+    """(label, question) of every question of a benchmark.
+
+    Raises:
+        MissingError: it is neither a file nor a registered name.
+        InputError: its file has no such column, or its function gives no Question rows.
+    """
+    name = benchmark.label
+    if not is_file(benchmark.path):
+        yield from ((f"{name}/{question.id}", question.question) for question in load_benchmark(benchmark.path))
+        return
+    check_there(benchmark.path)
+    origin = f"decontamination.benchmarks: {benchmark.path}"
+    for number, record in enumerate(matching(file_records(benchmark.path), benchmark.where, origin)):
+        question = text_of(column_of(record, benchmark.question, origin))
+        if question:
+            yield f"{name}/{number}", question
