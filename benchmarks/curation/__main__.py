@@ -47,7 +47,7 @@ def rewrites(
     hits: Annotated[Path | None, typer.Option(help="Write hits of the clean pool here, for reading.")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for rewrites.json.")] = HERE,
 ) -> None:
-    """Rewrite benchmark questions in sixteen ways and count what each tier finds, beside what it finds in a clean pool."""
+    """Rewrite benchmark questions in sixteen ways; count what each tier finds of them, and in a clean pool."""
     asked = benchmark()
     rows = recall(asked, count)
     figures, found = precision(asked)
