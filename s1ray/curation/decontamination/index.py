@@ -9,7 +9,6 @@ from s1ray.curation.config import DecontaminationConfig
 from s1ray.curation.decontamination.benchmarks import benchmark_questions
 from s1ray.curation.decontamination.hits import Finding, Hit
 from s1ray.curation.decontamination.likeness import NormalRuns, Overlap, Templates, WordRuns
-from s1ray.curation.decontamination.screen import WINDOWS
 from s1ray.curation.decontamination.whole import WholeQuestions
 from s1ray.curation.text.blocks import TokenBlock
 
@@ -94,7 +93,7 @@ class BenchmarkIndex:
     def _in_solutions(self, solutions: Sequence[str | None]) -> dict[int, Hit]:
         """Whole questions in solutions; only those that have a run of its prose are looked at."""
         given = [row for row, solution in enumerate(solutions) if solution]
-        likely = self.whole.prose.rows([solutions[row] or "" for row in given], least=WINDOWS[0])
+        likely = self.whole.plain.rows([solutions[row] or "" for row in given], long=True)
         chosen = [given[number] for number in sorted(likely)]
         texts = [solutions[row] or "" for row in chosen]
         return {chosen[row]: hit for row, hit in self.whole.find(texts, TokenBlock.of(texts), "solution").items()}

@@ -20,7 +20,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from s1ray.curation.decontamination.hits import Hit, shown
 from s1ray.curation.decontamination.screen import Screen
@@ -42,7 +41,6 @@ from s1ray.curation.text.blocks import (
 )
 from s1ray.curation.text.normal import tokens
 
-Weights = npt.NDArray[np.float64]
 Questions = Sequence[tuple[str, str]]
 """(label, question) pairs."""
 PHRASES = (
@@ -217,11 +215,8 @@ class Overlap:
         for begin in range(0, len(block), step):
             size = min(step, len(block) - begin)
             low, high = np.searchsorted(rows, [begin, begin + size])
-            table, own = self._shared(rows[low:high] - begin, ids[low:high], size)
-            own += self.most * unknown[begin : begin + size]
-            likely = table >= self.LIKELY * self.least * np.minimum(self.rare_totals, own[:, None])
-            for row, number in zip(*np.nonzero(likely & (table > 0)), strict=True):
-                self._judge(int(row) + begin, int(number), texts, block, hits)
+            for row, number in self._likely(rows[low:high] - begin, ids[low:high], unknown[begin : begin + size]):
+                self._judge(row + begin, number, texts, block, hits)
         return hits
 
     def _rare_features(self, block: TokenBlock) -> tuple[Places, Places, Places]:
@@ -239,17 +234,19 @@ class Overlap:
         keys = np.unique(rows[hit] * len(self.known) + ids[hit])
         return keys // len(self.known), keys % len(self.known), unknown
 
-    def _shared(self, rows: Places, ids: Places, count: int) -> tuple[Weights, Weights]:
-        """Weight of rare features that each row shares with each question, and that it shares with any."""
+    def _likely(self, rows: Places, ids: Places, unknown: Places) -> Iterator[tuple[int, int]]:
+        """Rows and questions whose shared rare features weigh enough for a closer look."""
+        count = len(self.questions)
         sizes = self.first[ids + 1] - self.first[ids]
         begins = np.repeat(self.first[ids] - np.cumsum(sizes) + sizes, sizes)
         postings = begins + np.arange(int(sizes.sum()))
-        cells = np.repeat(rows, sizes) * len(self.questions) + self.numbers[postings]
-        table = np.bincount(cells, self.rare_weights[postings], minlength=count * len(self.questions)).astype(
-            np.float64
-        )
-        own = np.bincount(rows, self.rare_weights[self.first[ids]], minlength=count).astype(np.float64)
-        return table.reshape(count, -1), own
+        cells = np.repeat(rows, sizes) * count + self.numbers[postings]
+        table = np.bincount(cells, self.rare_weights[postings], minlength=1)
+        own = np.bincount(rows, self.rare_weights[self.first[ids]], minlength=len(unknown)) + self.most * unknown
+        found = np.flatnonzero(table)
+        least = self.LIKELY * self.least * np.minimum(self.rare_totals[found % count], own[found // count])
+        found = found[table[found] >= least]
+        return zip((found // count).tolist(), (found % count).tolist(), strict=True)
 
     def _judge(self, row: int, number: int, texts: Sequence[str], block: TokenBlock, hits: dict[int, Hit]) -> None:
         words = block.words(row)

@@ -12,10 +12,11 @@ import numpy.typing as npt
 from s1ray.curation.text.blocks import Hashes, mixed
 
 _BITS = 20
-WINDOWS = (16, 8, 4)
-"""Letters in a row by which a question's prose is known; the fewer where there are no more."""
-_LETTER = np.zeros(256, dtype=np.bool_)
-_LETTER[list(b"abcdefghijklmnopqrstuvwxyz")] = True
+_LETTERS, _DIGITS = np.zeros((2, 256), dtype=np.bool_)
+_LETTERS[list(b"abcdefghijklmnopqrstuvwxyz")] = True
+_DIGITS[list(b"0123456789")] = True
+_RUNS = ((_LETTERS, 16), (_LETTERS, 8), (_DIGITS, 4))
+"""Which characters, and how many in a row, a question is known by: the first that it has."""
 _NO_PROSE = re.compile(
     r"\$[^$]*\$|\\\(.*?\\\)|\\\[.*?\\\]|\[asy\].*?\[/asy\]|\\[a-zA-Z]+|[^a-zA-Z\s,.;:?!'\"-]", re.DOTALL
 )
@@ -57,37 +58,40 @@ def windows(data: npt.NDArray[np.uint8], length: int) -> Hashes:
     return mixed(mixed(values))
 
 
-class ProseRuns:
-    """Texts that have a run of letters of a question's prose, whatever was done to its formulas.
+class PlainRuns:
+    """Texts that have a run of letters of a question's prose, or else of its digits, whatever was done to its formulas.
 
     Works on bytes, without tokens, so that long texts cost little.
     """
 
     def __init__(self, questions: Sequence[str]) -> None:
-        """Choose of each question the run that the fewest others have; one without any prose is not found."""
-        self.screens = {length: Screen() for length in WINDOWS}
-        prose = [[_letters([piece])[0] for piece in _NO_PROSE.split(question)] for question in questions]
+        """Choose of each question the run that the fewest others have; one without any run is not found."""
+        self.screens = [Screen() for _ in _RUNS]
         left = list(range(len(questions)))
-        for length, screen in self.screens.items():
-            runs = [[value for piece in each for value in windows(piece, length).tolist()] for each in prose]
+        for screen, (characters, length) in zip(self.screens, _RUNS, strict=True):
+            pieces = [_NO_PROSE.split(each) if characters is _LETTERS else [each] for each in questions]
+            runs = [
+                [value for piece in each for value in windows(_only([piece], characters)[0], length).tolist()]
+                for each in pieces
+            ]
             frequency = Counter(value for each in runs for value in set(each))
             for number in left:
                 if runs[number]:
                     screen.add(min(runs[number], key=lambda value: (frequency[value], value)), number)
             left = [number for number in left if not runs[number]]
 
-    def rows(self, texts: Sequence[str], least: int = 0) -> dict[int, list[int]]:
+    def rows(self, texts: Sequence[str], *, long: bool = False) -> dict[int, list[int]]:
         """The texts that may have a question, and which.
 
         Args:
             texts: N texts.
-            least: letters by which a question has to be known; in long texts few say too little.
+            long: only questions known by their longest runs; in long texts the others say too little.
         """
         found: dict[int, list[int]] = {}
-        data, starts = _letters(texts)
-        for length, screen in self.screens.items():
-            if not len(screen) or length < least:
+        for screen, (characters, length) in zip(self.screens, _RUNS[:1] if long else _RUNS, strict=not long):
+            if not len(screen):
                 continue
+            data, starts = _only(texts, characters)
             for place, numbers in screen.find(windows(data, length)):
                 row = int(np.searchsorted(starts, place, side="right")) - 1
                 known = found.setdefault(row, [])
@@ -95,11 +99,13 @@ class ProseRuns:
         return found
 
 
-def _letters(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """The letters a to z of texts, one text after another, and where each begins."""
+def _only(
+    texts: Sequence[str], characters: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Some of the characters of texts in lower case, one text after another, and where each text begins."""
     raw = [text.lower().encode("utf-8", "replace") for text in texts]
     data = np.frombuffer(b"".join(raw), dtype=np.uint8)
-    kept = _LETTER[data]
+    kept = characters[data]
     before = np.zeros(len(data) + 1, dtype=np.int64)
     np.cumsum(kept, out=before[1:])
     starts = np.zeros(len(raw) + 1, dtype=np.int64)

@@ -21,7 +21,7 @@ import numpy as np
 from s1ray.curation.config import Tier
 from s1ray.curation.decontamination.hits import Hit, shown
 from s1ray.curation.decontamination.letters import LETTERS_OF, letters_of
-from s1ray.curation.decontamination.screen import ProseRuns, Screen
+from s1ray.curation.decontamination.screen import PlainRuns, Screen
 from s1ray.curation.text.blocks import TokenBlock, ngrams
 from s1ray.curation.text.normal import tokens
 from s1ray.curation.text.tables import FACTORIAL, FUNCTION_SIGNS, GREEK_WORDS, LINE
@@ -65,7 +65,7 @@ class WholeQuestions:
         self.anchors = {n: Screen() for n in _ANCHORS}
         self.offsets: dict[int, int] = {}
         """Place of each question's anchor in it."""
-        self.prose = ProseRuns([asked.text for asked in self.asked])
+        self.plain = PlainRuns([asked.text for asked in self.asked])
         block = TokenBlock.of([asked.text for asked in self.asked])
         frequency = {n: Counter(ngrams(block.hashes, block.starts, n)[0].tolist()) for n in _ANCHORS}
         for number, asked in enumerate(self.asked):
@@ -107,7 +107,7 @@ class WholeQuestions:
                         continue
                     if _stands_alone(search.marked(row), start, start + len(wanted)):
                         hits[row] = self._hit("whole", number, " ".join(wanted), place)
-        for row, numbers in self.prose.rows(texts).items():
+        for row, numbers in self.plain.rows(texts).items():
             if row not in hits:
                 hit = self._in_letters(search, row, numbers)
                 if hit is not None:
