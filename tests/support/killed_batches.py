@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -62,7 +63,10 @@ def main() -> None:
 
 def work(job: Job) -> None:
     """Ask, and die at the step."""
-    running_batches.LISTED_S = 0.1
+    running_batches.LISTED_S = 0.05
+    # A kill of the process loses nothing that was written; reading certificates takes most of a start's time.
+    os.fsync = lambda fd: None
+    ssl.create_default_context = lambda *arguments, **named: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     steps = 0
 
     def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
