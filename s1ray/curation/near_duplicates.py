@@ -1,9 +1,9 @@
 """Questions that only add words to another one.
 
-The rule: leaving words out of one question (two letters or more; no number, sign or single letter) gives the other one,
-and the Jaccard similarity of their word triples reaches a given value. A replaced or a moved word makes another
-problem, however similar the rest is: "the sum of 3 and 5" and "of 3 and 7", "Ann is older than Tom" and "Tom is older
-than Ann".
+The rule: leaving words out of one question (two letters or more, and the article "a"; no number, sign or single letter)
+gives the other one, and the Jaccard similarity of their word triples reaches a given value. A replaced or a moved word
+makes another problem, however similar the rest is: "the sum of 3 and 5" and "of 3 and 7", "Ann is older than Tom" and
+"Tom is older than Ann".
 
 So near duplicates have the same numbers, signs and letters in the same order. Each band's key is made of these and of
 one MinHash (Broder, 1997) of the word triples; two near-duplicates of similarity s share a key with probability
@@ -21,6 +21,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
@@ -34,9 +35,11 @@ from s1ray.curation.text.blocks import (
     mixed,
     ngrams,
     sequence_keys,
+    token_hash,
 )
 from s1ray.curation.text.normal import tokens
 
+_ARTICLE_HASH = np.uint64(token_hash("a"))
 BANDS = 4
 """Keys of a row."""
 SHINGLE = 3
@@ -68,7 +71,7 @@ def minhash_bands(questions: Sequence[str], block: TokenBlock | None = None) -> 
     """
     block = block or TokenBlock.of(questions)
     hashes, starts = _padded(block)
-    salt = sequence_keys(block.hashes, block.starts, (block.hashes & KIND) != WORD)
+    salt = sequence_keys(block.hashes, block.starts, ~_word_places(block))
     triples, _ = ngrams(hashes, starts, SHINGLE)
     counts = np.diff(starts) - SHINGLE + 1
     firsts = np.cumsum(counts) - counts
@@ -78,6 +81,20 @@ def minhash_bands(questions: Sequence[str], block: TokenBlock | None = None) -> 
             smallest = np.minimum.reduceat(mixed(triples ^ seed), firsts)
             bands[:, band] = mixed(smallest + salt + seed).view(np.int64)
     return bands
+
+
+def _word_places(block: TokenBlock) -> npt.NDArray[np.bool_]:
+    """Which tokens of a block are words; `_words` for many texts at once."""
+    words: npt.NDArray[np.bool_] = (block.hashes & KIND) == WORD
+    count = len(words)
+    articles = np.flatnonzero(block.hashes == _ARTICLE_HASH)
+    if len(articles):
+        starts = np.zeros(count + 1, dtype=np.bool_)
+        starts[block.starts] = True
+        before = starts[articles] | words[articles - 1]
+        after = ~starts[articles + 1] & words[np.minimum(articles + 1, count - 1)]
+        words[articles[before & after]] = True
+    return words
 
 
 def _padded(block: TokenBlock) -> tuple[Hashes, Places]:
@@ -170,7 +187,9 @@ class _Text:
     def of(cls, row: int, question: str) -> _Text:
         """Of a question."""
         found = tokens(question)
-        return cls(row, found, frozenset(filter(_is_word, found)), frozenset(shingles(found)), question.isupper())
+        return cls(
+            row, found, frozenset(compress(found, _words(found))), frozenset(shingles(found)), question.isupper()
+        )
 
 
 def shingles(words: Sequence[str]) -> set[str]:
@@ -180,8 +199,17 @@ def shingles(words: Sequence[str]) -> set[str]:
     return {" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1)}
 
 
-def _is_word(token: str) -> bool:
-    return len(token) > 1 and token.isalpha()
+def _words(found: Sequence[str]) -> list[bool]:
+    """Which tokens are words: two letters or more, or an article, "a" within prose."""
+    words = [len(token) > 1 and token.isalpha() for token in found]
+    articles = [
+        place
+        for place, token in enumerate(found[:-1])
+        if token in "aA" and words[place + 1] and (not place or words[place - 1])
+    ]
+    for place in articles:
+        words[place] = True
+    return words
 
 
 def _near_pairs(texts: Sequence[_Text], jaccard: float) -> tuple[list[tuple[int, int]], int]:
@@ -223,9 +251,9 @@ def _near(shorter: _Text, longer: _Text, jaccard: float) -> bool:
 def _only_adds_words(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether `other` is `one` with words put in. Greedy: a token that fits is never better left out."""
     place = 0
-    for token in other:
+    for token, is_word in zip(other, _words(other), strict=True):
         if place < len(one) and token == one[place]:
             place += 1
-        elif not _is_word(token):
+        elif not is_word:
             return False
     return place == len(one)

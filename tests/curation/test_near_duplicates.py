@@ -50,7 +50,8 @@ def test_another_number_word_or_order_makes_another_question(changed: str) -> No
 
 
 def test_a_few_words_more_make_no_other_question() -> None:
-    assert near([SENTENCE, f"Please: {SENTENCE}", "Something else altogether with 40 and 2"]) == {1: 0}
+    more = [f"Please: {SENTENCE}", f"Here is a question. {SENTENCE}"]
+    assert near([SENTENCE, *more, "Something else altogether with 40 and 2"]) == {1: 0, 2: 0}
 
 
 def test_a_text_in_capitals_is_no_other_question() -> None:
@@ -63,7 +64,7 @@ def test_groups_keep_their_first_row() -> None:
     assert near(chain, jaccard=0.85) == {1: 0, 2: 0}
 
 
-WORDS = ["alpha", "boat", "car", "dog", "and", "the", "x", "3", "+", "tree", "house"]
+WORDS = ["a", "boat", "car", "dog", "and", "the", "x", "3", "+", "tree", "house"]
 
 
 @settings(max_examples=150, deadline=None)
@@ -77,9 +78,16 @@ def test_the_rule_is_exact(data: st.DataObject) -> None:
     one, two = " ".join(base), " ".join(other)
     shorter, longer = sorted((tokens(one), tokens(two)), key=len)
     a, b = shingles(shorter), shingles(longer)
-    places = [place for place in range(len(longer)) if len(longer[place]) > 1 and longer[place].isalpha()]
+    places = [place for place in range(len(longer)) if is_word(longer, place)]
     expected = len(a & b) >= 0.3 * len(a | b) and _left_out(longer, places, len(longer) - len(shorter), shorter)
     assert near_equal(one, two, 0.3) == near_equal(two, one, 0.3) == expected
+
+
+def is_word(found: list[str], place: int) -> bool:
+    def long(at: int) -> bool:
+        return at < len(found) and len(found[at]) > 1 and found[at].isalpha()
+
+    return long(place) or (found[place] == "a" and long(place + 1) and (place == 0 or long(place - 1)))
 
 
 def _left_out(longer: list[str], places: list[int], count: int, shorter: list[str]) -> bool:

@@ -50,6 +50,11 @@ def _kind(token: str) -> np.uint64:
 _HASHES = TokenHashes()
 
 
+def token_hash(token: str) -> int:
+    """The hash that a token has in blocks."""
+    return _HASHES[token]
+
+
 @dataclass(frozen=True)
 class TokenBlock:
     """The tokens of texts, one text after another."""
