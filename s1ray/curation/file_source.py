@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import itertools
-import logging
 import os
 from collections.abc import Collection
 from typing import Annotated, Literal
@@ -20,7 +19,6 @@ from s1ray.curation.reading.where import Where
 from s1ray.curation.records import RowMaker
 from s1ray.curation.sources import RecordSource
 
-log = logging.getLogger("s1ray")
 SAMPLE_FILES, SAMPLE_ROWS = 20, 100
 """How many files, and records of each, are looked at before anything starts."""
 
@@ -77,10 +75,7 @@ class FileSource(RecordSource):
 
     def pieces(self) -> list[Piece]:
         """The pieces of all files, in the order of the paths and of their names."""
-        found = self.found()
-        if found.ignored:
-            log.warning("curate: source %s: %s", self.label, found.describe())
-        return [piece for file in found.files for piece in pieces_of(file, self.encoding)]
+        return [piece for file in self.found().files for piece in pieces_of(file, self.encoding)]
 
     def records(self, piece: Piece, options: ReadOptions) -> Items:
         """The records of a piece of a file."""

@@ -302,3 +302,24 @@ def test_a_run_folder_gives_its_result_and_not_what_it_dropped(tmp_path: Path) -
     assert len(find_files(str(tmp_path)).files) == 2
     (tmp_path / "manifest.json").write_text("{}")
     assert [Path(file.path).name for file in find_files(str(tmp_path)).files] == ["questions.parquet"]
+
+
+def test_parquet_files_of_one_folder_may_differ_in_their_columns_and_types(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    tables = [
+        {"question": ["a"], "answer": pa.nulls(1)},
+        {"question": ["b"], "answer": [5], "extra": [1]},
+        {"question": pa.array(["c"]).dictionary_encode(), "answer": [2.0]},
+        {"question": pa.array([], pa.string()), "answer": pa.array([], pa.string())},
+        {"question": ["d"]},
+        {"question": pa.array(["e"], pa.large_string()), "answer": [[7]], "image": [b"\x89PNG"]},
+    ]
+    for number, table in enumerate(tables):
+        pq.write_table(pa.table(table), folder / f"{number}.parquet")
+    rows, _ = staged(tmp_path, COLUMNS | {"kind": "files", "path": str(folder)})
+    assert {row["question"]: row["answer"] for row in rows} == {"a": None, "b": "5", "c": "2", "d": None, "e": "7"}
+    assert not quarantined(tmp_path)
