@@ -98,10 +98,11 @@ class FileSource(RecordSource):
             raise ConfigError(f"{where}: {close_names(absent[0], sample.maker.names)}")
         if absent:
             note = f"; the first rows have no column {', '.join(absent)}"
-        if sample.problem is not None:
-            if not sample.good:
-                raise ConfigError(sample.problem)
-            note += f"; {sample.problem}"
+        if sample.damaged is not None and (self.on_bad_file == "fail" or len(found.files) == 1):
+            raise ConfigError(sample.damaged)
+        if sample.bad is not None and not sample.sound:
+            raise ConfigError(sample.bad)
+        note += "".join(f"; {problem}" for problem in (sample.damaged, sample.bad) if problem is not None)
         return f"source {self.label}: {_rows(found)}{note}"
 
     def inputs(self) -> list[str]:
@@ -109,11 +110,11 @@ class FileSource(RecordSource):
         inputs: list[str] = []
         for path in self.paths:
             there = os.path.expanduser(path)
-            alone = not os.path.exists(there)
+            each = not os.path.exists(there)
             if os.path.isdir(there):
                 formats = {file.format for file in find_files(path).files}
-                alone = "parquet" in formats and len(formats) > 1
-            inputs += [file.path for file in find_files(path).files] if alone else [there]
+                each = "parquet" in formats and len(formats) > 1
+            inputs += [file.path for file in find_files(path).files] if each else [there]
         return inputs
 
 
@@ -122,9 +123,10 @@ class _Sample:
 
     Attributes:
         maker: knows which columns there are.
-        good: rows that can be used.
+        sound: how many records can be used, or are not wanted.
         whole: whether all columns of the files are known.
-        problem: the first thing that cannot be used.
+        bad: the first record that cannot be used.
+        damaged: the first file that cannot be read.
     """
 
     def __init__(self, source: FileSource) -> None:
@@ -136,8 +138,9 @@ class _Sample:
             on_columns=self.maker.note_columns,
             on_record=self.maker.note_record,
         )
-        self.good, self.whole = 0, True
-        self.problem: str | None = None
+        self.sound, self.whole = 0, True
+        self.bad: str | None = None
+        self.damaged: str | None = None
 
     def look(self, pieces: list[Piece]) -> None:
         """Look at the first records of a file, also at those that `where` does not want."""
@@ -148,7 +151,7 @@ class _Sample:
                     seen += 1
                     self._judge(piece, place, item)
             except BadFile as error:
-                self.problem = self.problem or f"{piece.file.path}: {error}"
+                self.damaged = self.damaged or f"{piece.file.path}: {error}"
         columnar = all(piece.unit == "row" and piece.file.format != "json" for piece in pieces)
         self.whole &= columnar or (len(pieces) <= 1 and seen < SAMPLE_ROWS)
 
@@ -158,9 +161,9 @@ class _Sample:
                 raise Unusable(item.kind, item.detail)
             if self._where.holds(item):
                 self.maker.row(item)
-                self.good += 1
+            self.sound += 1
         except Unusable as error:
-            self.problem = self.problem or f"{piece.file.path}: {piece.unit} {place}: {error.bad.reason}"
+            self.bad = self.bad or f"{piece.file.path}: {piece.unit} {place}: {error.bad.reason}"
 
 
 def _rows(found: Found) -> str:

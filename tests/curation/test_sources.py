@@ -160,6 +160,29 @@ def test_mistakes_name_the_file_the_line_and_the_column(tmp_path: Path, jsonl: P
         plan(config(sources=several))
 
 
+def test_the_plan_looks_at_the_first_rows(tmp_path: Path) -> None:
+    path = tmp_path / "pool.jsonl"
+    path.write_text('{"problem": "a?", "solution": "s", "lang": "ZH"}\n{"prob\n')
+    (line,) = check_sources(config(sources=[source(path, where={"lang": "EN"})]).sources, [])
+    assert line.startswith("source pool: 1 file(s) (1 json lines); ")
+    assert "line 2: not JSON" in line
+    path.write_text('{"prob\n')
+    with pytest.raises(ConfigError, match="line 1: not JSON"):
+        check_sources(config(sources=[source(path)]).sources, [])
+    many = "".join(json.dumps({"problem": f"{i}?", "solution": "s"}) + "\n" for i in range(200))
+    path.write_text(many + '{"problem": "last?", "solution": "s", "late": 1}\n')
+    (line,) = check_sources(config(sources=[source(path, where={"late": {"missing": True}})]).sources, [])
+    assert line.endswith("; the first rows have no column late")
+    folder = tmp_path / "pool"
+    folder.mkdir()
+    path.rename(folder / "a.jsonl")
+    (folder / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ConfigError, match=r"b.parquet: cannot be read as Parquet"):
+        check_sources(config(sources=[source(folder)]).sources, [])
+    (line,) = check_sources(config(sources=[source(folder, on_bad_file="skip")]).sources, [])
+    assert "b.parquet: cannot be read as Parquet" in line
+
+
 def test_required_fields_must_be_mapped(jsonl: Path) -> None:
     with pytest.raises(ConfigError, match=r"sources.0: columns.answer: not set, but quality.require"):
         plan(config(sources=[source(jsonl)], quality={"require": ["answer"]}))
