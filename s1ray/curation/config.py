@@ -47,11 +47,11 @@ class Benchmark(Config):
     """A benchmark whose questions must not be trained on."""
 
     path: str
-    """A registered benchmark's name ("miniature"), or a Parquet or JSON-lines file or folder."""
+    """A registered benchmark's name ("miniature"), or a file or folder in any format that a source reads."""
     name: str | None = None
     """What dropped rows call it. None: the file's or folder's name."""
     question: str = "question"
-    """A file's column of the question."""
+    """A file's column of the question, or a template, as in a source of kind `files`."""
     where: WhereConfig = Field(default_factory=dict)
     """Only a file's rows whose columns fulfil these conditions, as in a source of kind `files`."""
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Literal
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import Field, model_validator
 
-from s1ray.config import Config, ConfigError
+from s1ray.config import Config
 from s1ray.curation.reading.fields import (
     ABSENT,
     ColumnPath,
@@ -21,14 +21,13 @@ from s1ray.curation.reading.fields import (
     opened_json,
     parse_expression,
 )
-from s1ray.curation.reading.files import find_files
-from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, Record, Unusable, close_names
-from s1ray.curation.reading.pieces import ReadOptions, pieces_of, read_piece
+from s1ray.curation.reading.items import MAX_BYTES, Record, Unusable, close_names
 from s1ray.curation.reading.where import Where
 from s1ray.schemas import Question, question_id
 
 METADATA = "metadata"
 """Column in which data sets of questions keep their other fields, as an object, as JSON, or as printed Python."""
+_NO_TEXTS = ("length", "solved_by", "unsolved_by", "metadata")
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -71,11 +70,14 @@ class ColumnMapping(Config):
 
     @model_validator(mode="after")
     def _parses(self) -> ColumnMapping:
-        for field, text in self.expressions():
+        metadata = [("metadata", name) for name in self.metadata] if self.metadata != "all" else []
+        for field, text in self.expressions() + metadata:
             try:
-                parse_expression(text)
+                expression = parse_expression(text)
             except ValueError as error:
                 raise ValueError(f"{field}: {error}") from None
+            if isinstance(expression, Template) and field.partition(".")[0] in _NO_TEXTS:
+                raise ValueError(f"{field}: takes a column, not a template")
         return self
 
     def expressions(self) -> list[tuple[str, str]]:
@@ -257,8 +259,7 @@ def _paths(expression: Expression) -> list[ColumnPath]:
 
 
 def _label(expression: Expression, record: Record) -> bool | None:
-    if isinstance(expression, Template):
-        raise Unusable("wrong type", "a label is a column, not a template")
+    assert isinstance(expression, ColumnPath), "the mapping has no other"
     value = expression.find(record)
     if value is ABSENT or is_missing(value):
         return None
@@ -285,72 +286,3 @@ def _plain(value: object) -> object:
             return int(value)
         return float(value) if abs(value.adjusted()) < 300 else str(value)
     return f"<{len(value)} bytes>" if isinstance(value, bytes) else str(value)
-
-
-def file_records(path: str) -> Iterator[Record]:
-    """All records at a path: of a file, a folder or a glob, in any format that a source reads.
-
-    Raises:
-        MissingError: nothing is there.
-        ConfigError: a file cannot be read, or a record cannot be used; the message names file and line.
-    """
-    for file in find_files(path).files:
-        for piece in pieces_of(file, "utf-8"):
-            try:
-                for place, item in read_piece(piece, ReadOptions()):
-                    if isinstance(item, Bad):
-                        raise ConfigError(f"{file.path}: {piece.unit} {place + piece.places_before()}: {item.reason}")
-                    yield item
-            except BadFile as error:
-                raise ConfigError(f"{file.path}: {error}") from None
-
-
-def matching(records: Iterable[Record], where: Mapping[str, JsonValue], origin: str) -> Iterator[Record]:
-    """The records that fulfil `where`.
-
-    Args:
-        records: by column.
-        where: conditions (`s1ray.curation.reading.where`).
-        origin: of the records, for the message.
-
-    Raises:
-        ConfigError: no record has such a column, or a cell cannot be compared.
-    """
-    conditions, rows = Where.of(where), 0
-    absent, names = {path.name: path for path in conditions.paths}, set[str]()
-    for record in records:
-        rows += 1
-        if absent:
-            absent = {name: path for name, path in absent.items() if path.find(record) is ABSENT}
-            names.update(record)
-        try:
-            if conditions.holds(record):
-                yield record
-        except Unusable as error:
-            raise ConfigError(f"{origin}: {error.bad.reason}") from None
-    if rows and absent:
-        raise ConfigError(f"{origin}: {close_names(next(iter(absent)), names)}")
-
-
-def column_of(record: Record, column: str, origin: str) -> object:
-    """A record's value in a column, or at a place in one.
-
-    Raises:
-        ConfigError: it has no such column.
-    """
-    value = ColumnPath.parse(column).find(record)
-    if value is ABSENT:
-        raise ConfigError(f"{origin}: {close_names(column, record)}")
-    return value
-
-
-def text_of(value: object) -> str | None:
-    """A cell as text; of a list the first element.
-
-    Raises:
-        ConfigError: it is an object.
-    """
-    try:
-        return cell_text(value, "cell", first=True)
-    except Unusable as error:
-        raise ConfigError(error.bad.reason) from None

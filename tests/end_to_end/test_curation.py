@@ -68,6 +68,7 @@ def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated: Run) -> No
     assert manifest is not None
     assert manifest["rows"]["in"] == 1500
     assert manifest["rows"]["out"] == 100
+    assert manifest["figures"]["sources"] == {"0 (miniature)": {"read": 1500, "staged": 1500, "quarantined": {}}}
     assert sum(manifest["drops"].values()) == 1400
     assert not (curated.path / "work").exists()
 

@@ -167,6 +167,12 @@ def test_what_is_no_expression_is_refused_with_the_config(text: str, why: str) -
         validate_config(ColumnMapping, {"question": text}, "test")
 
 
+@pytest.mark.parametrize("columns", [{"length": "{x}"}, {"solved_by": {"a": "{x}"}}, {"metadata": ["{x}"]}])
+def test_what_is_no_text_takes_no_template(columns: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="takes a column, not a template"):
+        validate_config(ColumnMapping, columns, "test")
+
+
 def test_labels_and_lengths() -> None:
     record = {"question": "Q", "csv": "True", "no": "0", "length": "12", "float": 12.0, "half": 12.5, "word": "No"}
     assert row(record, solved_by={"small": "csv"}, unsolved_by={"large": "no"}).solved_by == ["large", "small"]
