@@ -125,6 +125,10 @@ def markdown(scores: Sequence[Score]) -> str:
         found = {score.arm: score for score in scores if score.set == name}
         cells = [_cell(found[arm]) if arm in found else "" for arm in arms]
         lines.append(f"| {name} | {max(score.cases for score in found.values()):,} | " + " | ".join(cells) + " |")
+    sums = [_sums([score for score in scores if score.arm == arm]) for arm in arms]
+    lines.append(
+        f"| all | {sum(score.cases for score in scores if score.arm == arms[0]):,} | " + " | ".join(sums) + " |"
+    )
     seconds = [sum(score.seconds for score in scores if score.arm == arm) for arm in arms]
     lines.append("| seconds for all, one by one | | " + " | ".join(f"{value:.0f}" for value in seconds) + " |")
     return "\n".join(lines)
@@ -133,8 +137,14 @@ def markdown(scores: Sequence[Score]) -> str:
 def _cell(score: Score) -> str:
     if score.missing:
         return "–"
-    counts = f"{score.false_positives:,} / {score.false_negatives:,}"
-    return counts + (f" / {score.undecided:,}" if score.undecided else "")
+    return _sums([score])
+
+
+def _sums(scores: Sequence[Score]) -> str:
+    positives, negatives, undecided = (
+        sum(getattr(score, name) for score in scores) for name in ("false_positives", "false_negatives", "undecided")
+    )
+    return f"{positives:,} / {negatives:,}" + (f" / {undecided:,}" if undecided else "")
 
 
 def _said(verdict: Verdict) -> bool | None:
