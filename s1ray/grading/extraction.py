@@ -46,7 +46,8 @@ _LABEL_ELSEWHERE = re.compile(
     r"(?:\b(?:R[ée]ponse|Respuesta|Resposta|Risposta|Antwort|Ответ)|정답|답)[ \t]{0,4}(?P<is>[:：])", re.IGNORECASE
 )
 """In other languages; looked for where there is no other label."""
-_FINAL = re.compile(r"\bfinal answer\b[ \t*_]{0,9}(?:is\b|[:：])", re.IGNORECASE)
+_FINAL = re.compile(r"\bfinal answer\b[ \t*_]{0,9}(?:(?P<said>is\b)|[:：])", re.IGNORECASE)
+_NO_PROSE = re.compile(r"[\d\\$]|^\(?[A-Z]\)?$")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
 _MATH_SPAN = re.compile(
     r"\$\$(?P<a>.{1,2000}?)\$\$|\\\[(?P<b>.{1,2000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)|(?<!\\)\$(?P<d>[^$]{1,2000}?)(?<!\\)\$",
@@ -105,6 +106,8 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
         later = [*_FINAL.finditer(tail)]
         # "... = \boxed{255} more. Final Answer: 10,455"
         final = _last_labelled(tail[later[-1].start() :], kind) if later else None
+        if final and later[-1]["said"] and not _NO_PROSE.search(final):
+            final = None  # "\boxed{7}. The final answer is positive, because ..."
         return Extraction(final, "label") if final else Extraction(boxed, "boxed") if boxed else None
     text = text[-WINDOW:]
     tagged = [*_TAGGED.finditer(text)] or [*_JSON.finditer(text)]

@@ -65,6 +65,7 @@ def test_the_last_labelled_line_counts(answers: list[str]) -> None:
         ("Answer:\n7 apples", "7 apples"),
         ("Answer: 3\nAnswer: 5\n", "5"),
         ("Final Answer: The final answer is $17$. I hope it is correct.", "17"),
+        (r"$= \boxed{255}$ more. The final answer is 10,455", "10,455"),
         ("Thus the answer is 12.5. We are done.", "12.5"),
         ("Answer: $$\n\\frac{1}{2}\n$$\n", "\\frac{1}{2}"),
         ("Answer: The largest $n$ is 34.", "34"),
@@ -75,6 +76,19 @@ def test_labels(text: str, value: str) -> None:
     found = extract_answer(text)
     assert found is not None
     assert (found.value, found.how) == (value, "label")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"$\boxed{80}$. Rounding before the final answer is a common mistake.",
+        r"So $\boxed{80}$. The final answer is positive, because both factors are.",
+    ],
+)
+def test_a_sentence_about_the_final_answer_does_not_replace_a_box(text: str) -> None:
+    found = extract_answer(text)
+    assert found is not None
+    assert (found.value, found.how) == ("80", "boxed")
 
 
 @pytest.mark.parametrize(
