@@ -18,7 +18,9 @@ PerQuestion = Literal["all", "first", "shortest", "longest", "best"]
 class TracesConfig(StageConfig):
     """The trace stage: questions -> teacher -> grading -> traces."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"output", "questions", "shard_rows", "max_failed_share"})
+    incidental: ClassVar[frozenset[str]] = frozenset(
+        {"output", "questions", "shard_rows", "max_failed_share", "responses_from"}
+    )
 
     questions: str
     """Parquet file or folder of Question rows."""
@@ -40,8 +42,8 @@ class TracesConfig(StageConfig):
     reference answer; its fields are a teacher's. It is first asked for the answer that the attempt states, without the
     reference. None: such attempts stay as they are."""
     majority_answers: bool = False
-    """Where a question has no reference answer, the one that more attempts give than any other, and at least two, takes
-    its place; `answer_source` says so."""
+    """Where a question has no reference answer, the one that more than half of its whole attempts give, at least two,
+    takes its place; `answer_source` says so."""
     wrong: Literal["keep", "drop"] = "keep"
     """Traces whose answer is wrong. s1 keeps them: nearly half of its thousand are wrong, and they still teach."""
     ungraded: Literal["keep", "drop"] = "keep"
@@ -55,6 +57,9 @@ class TracesConfig(StageConfig):
     """Which of a question's traces stay, of those that are left after all that is above: all, or one. Lengths are those
     of `max_tokens`. "best": a correct one before an undecided or ungraded one before a wrong one; then one whose answer
     most attempts give; then the shortest."""
+    responses_from: str | None = None
+    """Run folder of another traces run with the same teacher and seed, whose answers are not asked for again: to change
+    what is kept, graded or judged, or to ask for more samples. They stay in that run's bill. None: none."""
     shard_rows: int = Field(default=256, ge=1)
     """Traces that are counted and graded together; more where one question has more."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)

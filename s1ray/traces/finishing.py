@@ -93,7 +93,7 @@ def _finish_question(
     if config.per_question == "best" or (config.majority_answers and not has_reference):
         most = _majority(question, attempts)
     source = REFERENCE if has_reference else None
-    if not has_reference and config.majority_answers and most is not None:
+    if not has_reference and config.majority_answers and most is not None and most.is_absolute:
         question, source = replace(question, answer=most.answer), f"{MAJORITY} {most.votes}/{most.of}"
     graded = [_grade(question, source, attempt, config) for attempt in attempts]
     traces = [

@@ -80,6 +80,11 @@ class Majority:
     places: frozenset[int]
     """Those of the attempts that give it."""
 
+    @property
+    def is_absolute(self) -> bool:
+        """More than half of the attempts give it."""
+        return 2 * self.votes > self.of
+
 
 def majority(answers: Sequence[str | None]) -> Majority | None:
     """The answer that more attempts give than any other, and at least two. None: there is none, or several.

@@ -31,6 +31,7 @@ from s1ray.traces.estimate import sampled_line
 from s1ray.traces.ledger import Ledger
 from s1ray.traces.outputs import TRACES, Counts, write_traces
 from s1ray.traces.rounds import Collection
+from s1ray.traces.takeover import check_takeover, take_over
 from s1ray.traces.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def plan(config: TracesConfig) -> list[str]:
         *_cost(questions, config),
         *sampled_line(config, inputs(config), len(questions) * config.samples),
         *_judge_cost(questions, config),
+        *_taken(questions, config),
         *(f"warning: {name} has no effect, as {why}" for name, why in _without_effect(questions, config)),
         f"output: {Path(config.output) / TRACES}",
     ]
@@ -97,6 +99,12 @@ def _cost(questions: pa.Table, config: TracesConfig) -> list[str]:
     return lines
 
 
+def _taken(questions: pa.Table, config: TracesConfig) -> list[str]:
+    texts = zip(*(questions.column(name).to_pylist() for name in ("id", "question")), strict=True)
+    line = check_takeover(config, texts)
+    return [] if line is None else [line]
+
+
 def _judge_cost(questions: pa.Table, config: TracesConfig) -> list[str]:
     if config.judge is None:
         return []
@@ -131,6 +139,7 @@ def work(config: TracesConfig, run: Run) -> None:
     """
     from s1ray.cluster import connected
 
+    taken = take_over(config, run.path)
     collection = Collection(read_questions(config), config, run.path)
     with connected():
         collection.collect()
@@ -142,6 +151,8 @@ def work(config: TracesConfig, run: Run) -> None:
     run.rows = {"in": len(collection.questions), "asked": sum(collection.asked), "out": counts.kept}
     figures = counts.figures() | _options_figures(collection, counts)
     run.figures = figures | {"bill": _bill(collection.responses, config.teacher)}
+    if taken:
+        run.figures["taken_over"] = taken
     if config.judge is not None:
         run.figures["judge_bill"] = _bill(collection.judgements, config.judge)
     log.info("traces: %d of %d kept; %s; dropped: %s", counts.kept, run.rows["asked"], figures, run.drops or "none")

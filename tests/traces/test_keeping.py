@@ -87,3 +87,10 @@ def test_a_majority_does_not_depend_on_the_order_of_the_attempts(answers: list[s
     assert (first and (first.answer, first.votes)) == (second and (second.answer, second.votes))
     if first is not None:
         assert all(answers.count(other) < first.votes for other in {"1", "2", "3"} - {first.answer})
+
+
+def test_half_of_the_attempts_is_no_reference() -> None:
+    half, most = majority(["1", "1", "2", None]), majority(["1", "1", "2"])
+    assert half is not None
+    assert most is not None
+    assert (half.is_absolute, most.is_absolute) == (False, True)

@@ -1,0 +1,111 @@
+"""Answers of another run of the traces stage, taken over where nothing that decides them differs.
+
+Keeping, grading and the number of samples can be changed without asking again: another `output`, and `responses_from`
+with the run that has the answers.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.errors import MissingError
+from s1ray.runs import digest, read_manifest
+from s1ray.schemas import question_id
+from s1ray.storage import writing
+from s1ray.traces.config import TracesConfig
+from s1ray.traces.ledger import Ledger, Place
+from s1ray.traces.rounds import JUDGEMENTS, RESPONSES
+from s1ray.traces.tally import TOLD
+from s1ray.traces.teachers import Teacher
+
+log = logging.getLogger("s1ray")
+
+TAKEN = f"{0:020d}-taken.jsonl"
+"""File of a ledger; its answers were paid for in another run, and are in that one's bill."""
+
+
+def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -> str | None:
+    """What `responses_from` gives a run, in a line; None: nothing is to be taken over.
+
+    Args:
+        config: the stage's.
+        questions: id and text of each question.
+
+    Raises:
+        ConfigError: the answers there would not be those of this run's teacher.
+        MissingError: no run is there.
+    """
+    if config.responses_from is None:
+        return None
+    source, where = Path(config.responses_from), "responses_from"
+    if source.absolute() == Path(config.output).absolute():
+        raise ConfigError(f"{where}: {source} is this run's own output; choose another output")
+    manifest = read_manifest(source)
+    if manifest is None or manifest.get("stage") != "traces":
+        raise MissingError(f"{where}: {source} is no run folder of the traces stage")
+    earlier = validate_config(TracesConfig, manifest["config"], f"{where}: {source}")
+    for name, mine, its in (
+        ("teacher", _fingerprint(config.teacher), _fingerprint(earlier.teacher)),
+        ("seed", config.seed, earlier.seed),
+    ):
+        if mine != its:
+            raise ConfigError(f"{where}: {source} has another {name}, so its answers are not this run's; leave it out")
+    if any(question_id(text) != identity for identity, text in questions):
+        there = manifest["inputs"].get("questions")
+        if there is None or there["digest"] != digest(config.questions):
+            raise ConfigError(
+                f"{where}: ids of {config.questions} are not made from the questions' texts, so those of {source} may "
+                "mean other questions; leave it out"
+            )
+    return f"answers are taken over from {source}; they stay in its bill"
+
+
+def take_over(config: TracesConfig, folder: Path) -> int:
+    """Copy the answers of `responses_from` into a run's ledgers, once; how many the teacher's has from there.
+
+    Args:
+        config: the stage's, checked.
+        folder: of the run.
+    """
+    taken = folder / RESPONSES / TAKEN
+    if config.responses_from is not None and not taken.exists():
+        source = Path(config.responses_from)
+        earlier = validate_config(TracesConfig, (read_manifest(source) or {}).get("config", {}), "responses_from")
+        same_judge = None not in (config.judge, earlier.judge) and _fingerprint(config.judge) == _fingerprint(
+            earlier.judge
+        )
+        if same_judge:
+            _copy(Ledger(source / JUDGEMENTS), folder / JUDGEMENTS / TAKEN)
+        _copy(Ledger(source / RESPONSES), taken)
+        log.info("traces: answers of %s were taken over", source)
+    if not taken.exists():
+        return 0
+    with taken.open("rb") as stream:
+        return sum(1 for _ in stream)
+
+
+def _copy(ledger: Ledger, file: Path) -> None:
+    ledger.read()
+    with writing(file) as temporary, temporary.open("wb") as stream:
+        for line in _lines(ledger):
+            event = json.loads(line) | {"call": TOLD}
+            stream.write(json.dumps(event, ensure_ascii=True).encode() + b"\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _lines(ledger: Ledger) -> Iterator[bytes]:
+    places: list[Place] = sorted(ledger.answers.values())
+    for place in places:
+        with (ledger.folder / place.file).open("rb") as stream:
+            stream.seek(place.offset)
+            yield stream.read(place.length)
+
+
+def _fingerprint(teacher: Teacher | None) -> object:
+    return None if teacher is None else teacher.fingerprint()
