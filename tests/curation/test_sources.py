@@ -51,6 +51,31 @@ def test_a_files_name_decides_the_run_and_its_folder_does_not(jsonl: Path, tmp_p
     assert rows_of(other)[0].source == "other"
 
 
+def test_every_file_that_is_read_decides_the_run(jsonl: Path, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    pq.write_table(pa.table({"problem": ["a?"], "solution": ["s"]}), folder / "a.parquet")
+    lines = jsonl.rename(folder / "b.jsonl")
+
+    def runs() -> set[str]:
+        paths = (folder, folder / "*", [str(folder)])
+        found = (
+            source(folder, name="pool") | {"path": path if isinstance(path, list) else str(path)} for path in paths
+        )
+        return {curate.open(config(output=str(tmp_path / "run"), sources=[each])).digest for each in found}
+
+    before = runs()
+    assert inputs(config(sources=[source(folder)])) == {
+        "sources.0 (mixed)": str(folder / "a.parquet"),
+        "sources.0.1 (mixed)": str(lines),
+    }
+    lines.write_text(lines.read_text().replace("Two?", "2?"))
+    assert not before & runs()
+
+
 def test_tokenizers_and_weights_are_inputs_where_they_are_local(tmp_path: Path) -> None:
     models = {"small": {"model": "owner/name", "tokenizer": str(tmp_path)}}
     found = inputs(config(length={"tokenizer": str(tmp_path)}, difficulty={"kind": "model", "models": models}))
