@@ -61,7 +61,7 @@ class Benchmark(Config):
         return self.name or Path(self.path).stem
 
 
-Tier = Literal["whole", "letters", "s1_ngrams", "ngrams", "template", "overlap"]
+Tier = Literal["whole", "letters", "s1_ngrams", "ngrams", "template", "overlap", "embedding"]
 """A way in which a row can be like a benchmark question; see `s1ray.curation.decontamination`."""
 
 
@@ -74,7 +74,7 @@ class DecontaminationConfig(Config):
     and nothing else is looked for. `tiers`: the fields below."""
     drop: list[Tier] = Field(default=["whole", "letters"])
     """Tiers that drop a row. A row has one reason: the first tier of `whole`, `letters`, `ngrams`, `template`,
-    `overlap`, `s1_ngrams` that finds something."""
+    `overlap`, `embedding`, `s1_ngrams` that finds something."""
     review: list[Tier] = Field(default=["s1_ngrams", "ngrams", "template", "overlap"])
     """Tiers whose finds are listed, with the text of both sides."""
     ngram: int = Field(default=8, ge=1)
@@ -86,8 +86,21 @@ class DecontaminationConfig(Config):
     of phrases. None: all count."""
     overlap: float = Field(default=0.6, gt=0, le=1)
     """Share of the weight of a question's tokens and pairs of tokens that `overlap` asks for."""
+    encoder: ModelPath | None = None
+    """Folder of a sentence encoder for the tier `embedding` (config.json, tokenizer.json, model.safetensors), such as
+    all-MiniLM-L6-v2; some ten milliseconds a row on a CPU."""
+    cosine: float = Field(default=0.75, gt=0, le=1)
+    """Closeness of two meanings that `embedding` asks for."""
+    same_numbers: bool = True
+    """`embedding` asks for the same numbers, too."""
     solutions: bool = True
     """Also look for whole benchmark questions in the rows' solutions."""
+
+    @model_validator(mode="after")
+    def _has_encoder(self) -> DecontaminationConfig:
+        if self.encoder is None and "embedding" in {*self.drop, *self.review}:
+            raise ValueError("the tier `embedding` needs `encoder`: the folder of a sentence encoder")
+        return self
 
     def tiers(self) -> tuple[frozenset[Tier], frozenset[Tier]]:
         """The tiers that drop, and those that are reviewed only."""

@@ -94,6 +94,8 @@ def inputs(config: CurationConfig) -> dict[str, str]:
             paths |= engine.inputs(f"difficulty.{label}")
     if config.length.tokenizer is not None and Path(config.length.tokenizer).is_dir():
         paths["length.tokenizer"] = config.length.tokenizer
+    if config.decontamination.encoder is not None and Path(config.decontamination.encoder).is_dir():
+        paths["decontamination.encoder"] = config.decontamination.encoder
     return paths
 
 

@@ -8,6 +8,7 @@
 | `ngrams` | words, letters and numbers in a row in normal form, without signs | reviewed |
 | `template` | the whole question with other numbers | reviewed |
 | `overlap` | most of its tokens and pairs of tokens, weighted, in any order | reviewed |
+| `embedding` | a meaning close to it, by a sentence encoder, with the same numbers | off |
 
 `DecontaminationConfig` says which tiers drop and which are reviewed; `recipe: s1_code` is s1's rule alone. That rule
 has false positives, because stock phrases are long enough to match, and is blind to questions of seven words and to

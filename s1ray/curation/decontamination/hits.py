@@ -49,6 +49,7 @@ _REASONS: dict[Tier, str] = {
     "ngrams": "shares words in a row with a benchmark question, in normal form",
     "template": "a benchmark question with other numbers",
     "overlap": "shares most words with a benchmark question",
+    "embedding": "means nearly the same as a benchmark question",
 }
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from s1ray.curation.config import DecontaminationConfig
 from s1ray.curation.decontamination.benchmarks import benchmark_questions
+from s1ray.curation.decontamination.embeddings import Meanings
 from s1ray.curation.decontamination.hits import Finding, Hit
 from s1ray.curation.decontamination.likeness import NormalRuns, Overlap, Templates, WordRuns
 from s1ray.curation.decontamination.whole import WholeQuestions
@@ -32,6 +34,10 @@ class BenchmarkIndex:
         self.words = WordRuns(questions, config.ngram, boilerplate) if "s1_ngrams" in tiers else None
         self.runs = NormalRuns(questions, prose, config.normal_ngram, boilerplate) if "ngrams" in tiers else None
         self.templates = Templates(questions, block) if "template" in tiers else None
+        self.meanings = None
+        if "embedding" in tiers:
+            folder, same = Path(str(config.encoder)), config.same_numbers
+            self.meanings = Meanings(questions, block, folder, config.cosine, same_numbers=same)
         self.overlap = Overlap(questions, prose, config.overlap) if "overlap" in tiers else None
 
     @classmethod
@@ -75,7 +81,7 @@ class BenchmarkIndex:
         if self.needs_tokens:
             block = block or TokenBlock.of(questions)
             yield self.whole.find(questions, block)
-            for each in (self.runs, self.templates, self.overlap):
+            for each in (self.runs, self.templates, self.overlap, self.meanings):
                 if isinstance(each, NormalRuns):
                     yield each.find(block)
                 elif each is not None:

@@ -1,0 +1,64 @@
+"""The tier of embeddings, with an encoder of random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s1ray.config import ConfigError, validate_config
+from s1ray.curation.config import DecontaminationConfig
+from s1ray.curation.decontamination import BenchmarkIndex
+from s1ray.curation.decontamination.embeddings import Encoder
+
+ASKED = "A man walks 5 miles in 2 hours"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel
+
+    path = tmp_path_factory.mktemp("encoder")
+    words = ["[PAD]", "[UNK]", *ASKED.lower().split(), "6", "woman", "the", "sea"]
+    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(path / "tokenizer.json"))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(path)
+    return path
+
+
+def config(folder: Path, **fields: object) -> DecontaminationConfig:
+    data = {"review": ["embedding"], "encoder": str(folder), "cosine": 0.9, **fields}
+    return validate_config(DecontaminationConfig, data, "test")
+
+
+def test_vectors_do_not_depend_on_the_texts_beside_them(folder: Path) -> None:
+    encoder = Encoder(folder)
+    texts = [ASKED.lower(), "the sea", "", "a " * 300]
+    together = encoder.embed(texts)
+    assert np.allclose(np.linalg.norm(together[:2], axis=1), 1, atol=1e-5)
+    for row, text in enumerate(texts):
+        assert np.allclose(together[row], encoder.embed([text])[0], atol=1e-5)
+
+
+def test_close_meanings_with_the_same_numbers_are_hits(folder: Path) -> None:
+    questions = [ASKED.replace("man", "man the"), ASKED.replace("5", "6"), "the sea"]
+    for same_numbers, found in ((True, [True, False, False]), (False, [True, True, False])):
+        index = BenchmarkIndex.build([("b/0", ASKED)], config(folder, same_numbers=same_numbers))
+        findings = index.find([question.lower() for question in questions])
+        assert [bool(finding.review) for finding in findings] == found
+    hit = findings[0].review[0]
+    assert (hit.tier, hit.label, hit.asked) == ("embedding", "b/0", ASKED)
+    assert 0.9 <= hit.score <= 1
+
+
+def test_an_encoder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs `encoder`"):
+        validate_config(DecontaminationConfig, {"review": ["embedding"]}, "test")
+    with pytest.raises(ConfigError, match=r"decontamination\.encoder: .* must be a folder"):
+        BenchmarkIndex.build([("b/0", ASKED)], config(tmp_path))
