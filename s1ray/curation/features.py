@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, TrustedRule
-from s1ray.curation.decontamination import BenchmarkIndex, leak_reason
+from s1ray.curation.decontamination import BenchmarkIndex, Finding, leak_reason
 from s1ray.curation.deduplication import gram_hashes
 from s1ray.curation.funnel import Rows
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
@@ -45,10 +45,10 @@ def schema(config: CurationConfig) -> pa.Schema:
     """The columns of the features, in a config's run.
 
     id: the question id as a number. quality: why the row is broken, or null. leak, leak_label: how it repeats a
-    benchmark question, and which, or null. solved: one of NO_LABEL, UNSOLVED, SOLVED. trusted: bit i is set where rule
-    i of the selection fits. from_weight_source: bit i where the source is weight source i. draw: the row's place in the
-    lottery of `cap_per_domain`. exact_key and
-    normal_key are of the question to the letter and in normal form, answer_key of the answer, 0 where there is none.
+    benchmark question, and which, or null; hits: all its likenesses to benchmark questions. exact_key, normal_key: of
+    the question to the letter and in normal form; answer_key: of the answer, 0 where there is none. solved: NO_LABEL,
+    UNSOLVED or SOLVED. trusted: bit i is set where rule i of the selection fits; from_weight_source: where the source
+    is weight source i. draw: the row's place in the lottery of `cap_per_domain`.
     """
     import pyarrow as pa
 
@@ -59,6 +59,7 @@ def schema(config: CurationConfig) -> pa.Schema:
         ("quality", words),
         ("leak", words),
         ("leak_label", words),
+        ("hits", pa.list_(hit_type())),
         ("exact_key", pa.uint64()),
         ("normal_key", pa.uint64()),
         ("answer_key", pa.uint64()),
@@ -74,6 +75,14 @@ def schema(config: CurationConfig) -> pa.Schema:
     if config.deduplication.cross_source_ngrams:
         fields.append(("grams", pa.list_(pa.int64())))
     return pa.schema(fields)
+
+
+def hit_type() -> pa.DataType:
+    """A likeness to a benchmark question, as in `decontamination.Hit`; `drops`: it is why the row has to go."""
+    import pyarrow as pa
+
+    texts = ("tier", "label", "found", "asked", "place")
+    return pa.struct([*((name, pa.string()) for name in texts), ("score", pa.float64()), ("drops", pa.bool_())])
 
 
 def part_features(rows: pa.Table, part: str, *, config: CurationConfig, index: BenchmarkIndex) -> pa.Table:
@@ -93,6 +102,7 @@ def part_features(rows: pa.Table, part: str, *, config: CurationConfig, index: B
         "quality": [quality_reason(row, config.quality) for row in staged],
         "leak": [leak_reason(drop) if drop else None for drop in drops],
         "leak_label": [drop.label if drop else None for drop in drops],
+        "hits": [_hits(finding) for finding in findings],
         "exact_key": exact,
         "normal_key": normal,
         "answer_key": answer_keys([row.answer for row in staged]),
@@ -181,6 +191,11 @@ class Features:
         import pyarrow.parquet as pq
 
         return pq.read_table(file, columns=[name]).column(0)
+
+
+def _hits(finding: Finding) -> list[dict[str, object]]:
+    found = [] if finding.drop is None else [vars(finding.drop) | {"drops": True}]
+    return [*found, *(vars(hit) | {"drops": False} for hit in finding.review)]
 
 
 def question_name(number: int) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from s1ray.curation.features import Features, question_name
+from s1ray.curation.features import Features, hit_type, question_name
 from s1ray.curation.funnel import NOBODY, Funnel, Rows
 from s1ray.curation.parts import map_parts, read_rows, write_part
 from s1ray.curation.records import SourceRow
@@ -20,8 +20,9 @@ from s1ray.storage import writing
 if TYPE_CHECKING:
     import pyarrow as pa
 
-QUESTIONS, DROPPED, CONFLICTS = "questions.parquet", "dropped", "conflicts.parquet"
-"""In the run folder; the second is a folder of parts."""
+QUESTIONS, CONFLICTS = "questions.parquet", "conflicts.parquet"
+DROPPED, REVIEW = "dropped", "review"
+"""Folders of parts in the run folder."""
 FEATURES, DECISIONS, TAKEN = "features", "decisions", "taken"
 """Folders of parts that a finished run does not keep."""
 GROUP_ROWS = 4096
@@ -85,6 +86,7 @@ def write_outcome(
     _write_decisions(work / DECISIONS, features, funnel, chosen, measured)
     beside = {"features": work / FEATURES, "decisions": work / DECISIONS}
     map_parts("writing dropped rows", dropped_rows, parts, folder / DROPPED, causes=funnel.causes, **beside)
+    map_parts("writing likenesses to benchmarks", review_rows, parts, folder / REVIEW, causes=funnel.causes, **beside)
     holding = np.unique(np.searchsorted(features.starts, chosen.rows, side="right") - 1).tolist()
     taken = map_parts("writing chosen rows", taken_rows, [parts[number] for number in holding], work / TAKEN, **beside)
     with writing(folder / QUESTIONS) as temporary, pq.ParquetWriter(temporary, arrow_schema(Question)) as writer:
@@ -115,6 +117,26 @@ def dropped_rows(
         pa.string(),
     )
     return _in_schema(rows, DroppedRow, columns)
+
+
+def review_rows(
+    rows: pa.Table, part: str, *, features: Path, decisions: Path, causes: Sequence[tuple[str, str]]
+) -> pa.Table:
+    """What a part's rows have of benchmark questions: a row for each likeness, with the texts of both sides.
+
+    stage is the one that dropped the row; null: the row is among the questions.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    hits = pq.read_table(features / part, columns=["hits"]).column(0).combine_chunks()
+    of_row, found = pc.list_parent_indices(hits), pc.list_flatten(hits)
+    cause = pq.read_table(decisions / part, columns=["cause"]).column(0)
+    stages = pa.array([None, *(stage for stage, _ in causes)], pa.string()).take(cause.combine_chunks())
+    columns = {name: rows.column(name).take(of_row) for name in ("id", "source", "question")}
+    columns |= {name: pc.struct_field(found, name) for name in (field.name for field in hit_type())}
+    return pa.table(columns | {"stage": stages.take(of_row)})
 
 
 def taken_rows(rows: pa.Table, part: str, *, features: Path, decisions: Path) -> pa.Table:

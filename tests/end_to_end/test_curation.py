@@ -73,6 +73,18 @@ def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated: Run) -> No
     assert not (curated.path / "work").exists()
 
 
+def test_likenesses_to_benchmarks_are_listed_with_both_texts(curated: Run) -> None:
+    import pyarrow.parquet as pq
+
+    hits = pq.read_table(curated.path / "review").to_pylist()
+    dropped = {row["id"] for row in pq.read_table(curated.path / "dropped").to_pylist()}
+    leaks = {hit["id"] for hit in hits if hit["drops"]}
+    assert len(leaks) > 10
+    assert leaks <= dropped
+    assert all(hit["found"] and hit["asked"] and hit["label"].startswith("miniature/") for hit in hits)
+    assert {hit["id"] for hit in hits if hit["stage"] is None}.isdisjoint(dropped)
+
+
 def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(
     curated: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,7 +92,7 @@ def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(
 
     monkeypatch.setattr(staging, "PART_ROWS", 400)
     again = curate(curation(tmp_path / "run"))
-    for name in ("questions.parquet", "dropped"):
+    for name in ("questions.parquet", "dropped", "review"):
         first, second = (pq.read_table(run.path / name) for run in (curated, again))
         assert first.equals(second)
     assert (curated.path / "questions.parquet").read_bytes() == (again.path / "questions.parquet").read_bytes()
