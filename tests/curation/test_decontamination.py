@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,14 @@ def test_a_row_s_finding_does_not_depend_on_the_rows_beside_it() -> None:
     assert together == index.find(questions, TokenBlock.of(questions))
     assert index.find([]) == []
     assert BenchmarkIndex.build([], REVIEWED).find(questions, solutions=questions) == [Finding()] * len(questions)
+
+
+def test_a_text_that_repeats_a_question_takes_no_longer_than_its_length() -> None:
+    asked = "Let the number of the trees in the garden be even. How many trees are in the garden, where x is seven"
+    index = BenchmarkIndex.build([("b", asked)], REVIEWED)
+    start = time.process_time()
+    index.find([f"{asked} + 1 and " * 2000])
+    assert time.process_time() - start < 5
 
 
 def test_normalisation_is_that_of_s1() -> None:

@@ -119,13 +119,13 @@ class WholeQuestions:
         letters = letters_of(words)
         for number in numbers:
             asked = self.asked[number]
-            start = letters.find(asked.letters) if asked.letters else -1
-            while start >= 0:
+            start, tried = letters.find(asked.letters) if asked.letters else -1, 0
+            while start >= 0 and tried < _MOST_PLACES:
                 for first, end in _token_spans(words, start, start + len(asked.letters)):
                     span, few = words[first:end], len(asked.letters) < FEW_LETTERS
                     if _same_signs(span, asked.tokens) and _stands_alone(search.marked(row), first, end, few=few):
                         return self._hit("letters", number, " ".join(span), search.place)
-                start = letters.find(asked.letters, start + 1)
+                start, tried = letters.find(asked.letters, start + 1), tried + 1
         return None
 
     def _hit(self, tier: Tier, number: int, found: str, place: str) -> Hit:
@@ -204,7 +204,8 @@ def _token_spans(words: Sequence[str], start: int, end: int) -> list[tuple[int, 
     return [(first, last) for first in firsts for last in lasts][:_MOST_SPANS]
 
 
-_MOST_SPANS = 64
+_MOST_SPANS, _MOST_PLACES = 64, 8
+"""Tries of a question in one text, which bound the time of a text that repeats it."""
 
 
 def _same_signs(words: Iterable[str], asked: Iterable[str]) -> bool:

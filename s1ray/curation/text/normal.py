@@ -214,8 +214,11 @@ def _separated(parts: list[str], breaks: bool) -> list[str]:
     done = 0
     for place in [place for place, part in enumerate(parts) if part in _JUDGED]:
         kept += parts[done:place]
-        judged = _judged(parts[place], parts, place, _last(kept), breaks)
-        if judged:
+        part = parts[place]
+        if part in _BREAKS:
+            if breaks:
+                kept.append(part)
+        elif judged := _judged(part, parts, place, kept, breaks):
             kept.append(judged)
         done = place + 1
     return kept + parts[done:] if done else parts
@@ -223,24 +226,24 @@ def _separated(parts: list[str], breaks: bool) -> list[str]:
 
 def _last(kept: list[str]) -> str:
     """The last token that is not a break."""
+    if kept and kept[-1] not in _BREAKS:
+        return kept[-1]
     return next((part for part in reversed(kept) if part not in _BREAKS), "")
 
 
 _JUDGED = _ENDS | {"degrees", "degree", "percent", "A"}
 
 
-def _judged(part: str, parts: list[str], place: int, before: str, breaks: bool) -> str:
+def _judged(part: str, parts: list[str], place: int, kept: list[str], breaks: bool) -> str:
     """What becomes of a token that means one thing in prose and another in mathematics; empty: it is dropped."""
-    if part in _BREAKS:
-        return part if breaks else ""
-    if part == "-":
-        return "" if _dash(before, _neighbour(parts, place, 1)) else part
     if part in _SEPARATORS:
         return part if _divides(parts, place) else "." if breaks and part != "," else ""
+    if part == "-":
+        return "" if _dash(_last(kept), _neighbour(parts, place, 1)) else part
     if part == "A":
         starts = _neighbour(parts, place, -1) in _STARTS
         return "a" if starts and _prose(_neighbour(parts, place, 1)) else part
-    if before[:1].isdigit():
+    if _last(kept)[:1].isdigit():
         return "%" if part == "percent" else DEGREE
     return part
 
@@ -264,7 +267,8 @@ def _dash(left: str, right: str) -> bool:
 
 def _divides(parts: list[str], place: int) -> bool:
     """Whether a separator stands between things of mathematics."""
-    left, right = _neighbour(parts, place, -1), _neighbour(parts, place, 1)
-    return bool(left and right) and not (
-        _prose(left) or _prose(right) or left in _ENDS or (right in _ENDS and right != "-")
-    )
+    left = _neighbour(parts, place, -1)
+    if not left or _prose(left) or left in _ENDS:
+        return False
+    right = _neighbour(parts, place, 1)
+    return bool(right) and not _prose(right) and (right not in _ENDS or right == "-")
