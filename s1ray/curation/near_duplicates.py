@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -46,6 +46,8 @@ SHINGLE = 3
 """Words in a row that the similarity compares."""
 MAX_COMPARED = 1000
 """Rows that one row is compared with at most."""
+MAX_GROUP = 20_000
+"""Rows that are in memory together where they share bands through others only."""
 _SEEDS = mixed(np.arange(1, BANDS + 1, dtype=np.uint64) * np.uint64(0xD1B54A32D192ED03))
 
 
@@ -143,11 +145,7 @@ def near_duplicates(
         bands: their `minhash_bands`; shape (N, BANDS).
         jaccard: similarity at which two questions are duplicates.
     """
-    labels = shared_bands(bands)
-    by_label = np.argsort(labels, kind="stable")
-    borders = np.flatnonzero(np.diff(labels[by_label])) + 1
-    groups = [group for group in np.split(by_label, borders) if len(group) > 1]
-    parent = {int(row): int(row) for group in groups for row in group}
+    parent: dict[int, int] = {}
 
     def root(row: int) -> int:
         while parent[row] != row:
@@ -156,8 +154,9 @@ def near_duplicates(
         return row
 
     bounded = 0
-    for group in groups:
-        texts = [_Text.of(int(row), questions[row]) for row in group]
+    for group in _groups(bands):
+        parent |= {row: row for row in group if row not in parent}
+        texts = [_Text.of(row, questions[row]) for row in group]
         pairs, cut = _near_pairs(texts, jaccard)
         bounded += cut
         for one, other in pairs:
@@ -165,6 +164,23 @@ def near_duplicates(
             parent[second] = first
     kept = {int(orders[row]): int(orders[root(row)]) for row in parent if root(row) != row}
     return NearDuplicates(kept, bounded)
+
+
+def _groups(bands: npt.NDArray[np.int64]) -> Iterator[list[int]]:
+    """Rows to compare with each other: those that share a band, also through others where they are not too many."""
+    for group in _equal(shared_bands(bands)):
+        if len(group) <= MAX_GROUP:
+            yield group.tolist()
+        else:
+            for band in bands.T:
+                yield from (group[places].tolist() for places in _equal(band[group]))
+
+
+def _equal(values: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.int64]]:
+    """The places of each value that occurs more than once."""
+    order = np.argsort(values, kind="stable")
+    borders = np.flatnonzero(np.diff(values[order])) + 1
+    yield from (places for places in np.split(order, borders) if len(places) > 1)
 
 
 def near_equal(first: str, second: str, jaccard: float) -> bool:

@@ -127,6 +127,13 @@ def test_rows_are_in_one_group_through_others() -> None:
     assert shared_bands(bands).tolist() == [0, 0, 0, 3, 4]
 
 
+def test_large_groups_are_compared_band_by_band(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = [SENTENCE, f"Please: {SENTENCE}", SENTENCE.replace("train", "ship"), f"Look here. {SENTENCE}"]
+    whole = near(questions)
+    monkeypatch.setattr("s1ray.curation.near_duplicates.MAX_GROUP", 1)
+    assert near(questions) == whole == {1: 0, 3: 0}
+
+
 def test_ten_thousand_rows_of_one_template_take_seconds() -> None:
     nouns = [f"{a}{b}" for a in ("apple", "berry", "cherry", "lemon", "melon") for b in "abcdefghijklmnopqrst"]
     template = "Some {} and some {} are on the old table in the kitchen. Which of the two does the cook like best?"
