@@ -17,7 +17,7 @@ from s1ray.curation.config import CurationConfig, DeduplicationConfig
 from s1ray.curation.deduplication import cross_source, equal_rows, repeated
 from s1ray.curation.features import NO_LABEL, SOLVED, Features, band_name
 from s1ray.curation.funnel import Drops, Funnel, Rows
-from s1ray.curation.near_duplicates import BANDS, near_duplicates
+from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates
 
 log = logging.getLogger("s1ray")
 
@@ -77,7 +77,10 @@ def _deduplicate(funnel: Funnel, features: Features, texts: Texts, config: Dedup
         mark("same text but for spelling", equal.copies, equal.kept)
     funnel.conflicts = equal.conflicts
     if config.jaccard is not None:
-        mark("near duplicate", *_near_duplicates(rows, features, texts, config.jaccard))
+        near = _near_duplicates(rows, features, texts, config.jaccard)
+        copies = np.array(sorted(near.kept), np.int64)
+        mark("near duplicate", copies, np.array([near.kept[copy] for copy in copies.tolist()], np.int64))
+        funnel.conflicts = np.concatenate([funnel.conflicts, np.array(near.conflicts, np.int64).reshape(-1, 2)])
     if config.cross_source_ngrams:
         grams = functools.partial(features.lists, "grams")
         shared = cross_source(rows, features.column("source_index")[rows], grams)
@@ -85,19 +88,18 @@ def _deduplicate(funnel: Funnel, features: Features, texts: Texts, config: Dedup
     funnel.drop("deduplication", drops)
 
 
-def _near_duplicates(rows: Rows, features: Features, texts: Texts, jaccard: float) -> tuple[Rows, Rows]:
-    """Rows that are near-equal to an earlier one, and the first row of each one's group."""
+def _near_duplicates(rows: Rows, features: Features, texts: Texts, jaccard: float) -> NearDuplicates:
+    """Rows that are near-equal to an earlier one."""
     names = [band_name(band) for band in range(BANDS)]
     candidate = np.zeros(len(rows), np.bool_)
     for name in names:
         candidate |= repeated(features.column(name)[rows])
     rows = rows[candidate]
     bands = np.stack([features.column(name)[rows] for name in names], axis=1)
-    found = near_duplicates(rows, texts(rows), bands, jaccard)
+    found = near_duplicates(rows, texts(rows), bands, jaccard, features.column("answer_key")[rows])
     if found.bounded:
         log.warning("curate: %d rows were compared with some of the rows like them only", found.bounded)
-    copies = np.array(sorted(found.kept), np.int64)
-    return copies, np.array([found.kept[copy] for copy in copies.tolist()], np.int64)
+    return found
 
 
 def _over_cap(rows: Rows, domains: npt.NDArray[np.int32], draws: npt.NDArray[np.uint64], cap: int) -> Rows:

@@ -57,6 +57,9 @@ class NearDuplicates:
 
     kept: dict[int, int] = field(default_factory=dict)
     """Order of each such row -> order of the first row of its group."""
+    conflicts: list[tuple[int, int]] = field(default_factory=list)
+    """Orders of near-equal rows whose groups have different answers, the earlier first, ascending: a word more may
+    change what is asked ("the smallest number"). They are not in one group for that."""
     bounded: int = 0
     """Rows that have more than `MAX_COMPARED` rows to be compared with."""
 
@@ -134,7 +137,11 @@ def shared_bands(bands: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def near_duplicates(
-    orders: npt.NDArray[np.int64], questions: Sequence[str], bands: npt.NDArray[np.int64], jaccard: float
+    orders: npt.NDArray[np.int64],
+    questions: Sequence[str],
+    bands: npt.NDArray[np.int64],
+    jaccard: float,
+    answers: Hashes | None = None,
 ) -> NearDuplicates:
     """Rows that are near-equal to an earlier one. Of a group the row that comes first in the sources stays.
 
@@ -144,7 +151,10 @@ def near_duplicates(
             left out (see `shared_bands`).
         bands: their `minhash_bands`; shape (N, BANDS).
         jaccard: similarity at which two questions are duplicates.
+        answers: keys of the answers, 0 where there is none (`answer_keys`); shape (N,). None: answers do not count.
     """
+    said = [0] * len(orders) if answers is None else answers.tolist()
+    conflicts: set[tuple[int, int]] = set()
     parent: dict[int, int] = {}
 
     def root(row: int) -> int:
@@ -161,9 +171,14 @@ def near_duplicates(
         bounded += cut
         for one, other in pairs:
             first, second = sorted((root(one), root(other)), key=lambda row: int(orders[row]))
-            parent[second] = first
+            if said[first] and said[second] and said[first] != said[second]:
+                earlier, later = sorted((int(orders[one]), int(orders[other])))
+                conflicts.add((earlier, later))
+            else:
+                parent[second] = first
+                said[first] = said[first] or said[second]
     kept = {int(orders[row]): int(orders[root(row)]) for row in parent if root(row) != row}
-    return NearDuplicates(kept, bounded)
+    return NearDuplicates(kept, sorted(conflicts), bounded)
 
 
 def _groups(bands: npt.NDArray[np.int64]) -> Iterator[list[int]]:

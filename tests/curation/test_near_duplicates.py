@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1ray.curation.near_duplicates import minhash_bands, near_duplicates, near_equal, shared_bands, shingles
-from s1ray.curation.text import tokens
+from s1ray.curation.text import answer_keys, tokens
 
 SENTENCE = "A train leaves the old station at noon and travels 40 miles in 2 hours before it stops to take on water"
 
@@ -57,6 +57,19 @@ def test_a_few_words_more_make_no_other_question() -> None:
 def test_a_text_in_capitals_is_no_other_question() -> None:
     text = "Order the letters K L P U R C Q S of the word. Give number 7."
     assert near([text, text.upper()]) == {1: 0}
+
+
+def test_near_equal_rows_with_different_answers_are_listed() -> None:
+    questions = [SENTENCE, f"Please: {SENTENCE}", f"Now: {SENTENCE}"]
+    answers = answer_keys(["20", "30", None])
+    found = near_duplicates(np.arange(3), questions, minhash_bands(questions), 0.8, answers)
+    assert found.conflicts == [(0, 1)]
+    assert found.kept == {2: 0}
+    # Nor do they come together through a row without an answer.
+    chain = [SENTENCE, f"Now: {SENTENCE}", f"Right now: {SENTENCE}"]
+    found = near_duplicates(np.arange(3), chain, minhash_bands(chain), 0.8, answer_keys(["20", None, "30"]))
+    assert found.kept == {1: 0}
+    assert (0, 2) in found.conflicts
 
 
 def test_groups_keep_their_first_row() -> None:
