@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from s1ray.curation.text.blocks import Hashes, mixed
+from s1ray.curation.text.blocks import Hashes, Places, mixed
 
 _BITS = 20
 _LETTERS, _DIGITS = np.zeros((2, 256), dtype=np.bool_)
 _LETTERS[list(b"abcdefghijklmnopqrstuvwxyz")] = True
 _DIGITS[list(b"0123456789")] = True
+_LOWER = np.arange(256, dtype=np.uint8)
+_LOWER[ord("A") : ord("Z") + 1] += 32
 _RUNS = ((_LETTERS, 16), (_LETTERS, 8), (_DIGITS, 4))
 """Which characters, and how many in a row, a question is known by: the first that it has."""
 _NO_PROSE = re.compile(
@@ -71,7 +73,11 @@ class PlainRuns:
         for screen, (characters, length) in zip(self.screens, _RUNS, strict=True):
             pieces = [_NO_PROSE.split(each) if characters is _LETTERS else [each] for each in questions]
             runs = [
-                [value for piece in each for value in windows(_only([piece], characters)[0], length).tolist()]
+                [
+                    value
+                    for piece in each
+                    for value in windows(_chosen(*_bytes([piece]), characters)[0], length).tolist()
+                ]
                 for each in pieces
             ]
             frequency = Counter(value for each in runs for value in set(each))
@@ -88,10 +94,11 @@ class PlainRuns:
             long: only questions known by their longest runs; in long texts the others say too little.
         """
         found: dict[int, list[int]] = {}
+        raw, borders = _bytes(texts)
         for screen, (characters, length) in zip(self.screens, _RUNS[:1] if long else _RUNS, strict=not long):
             if not len(screen):
                 continue
-            data, starts = _only(texts, characters)
+            data, starts = _chosen(raw, borders, characters)
             for place, numbers in screen.find(windows(data, length)):
                 row = int(np.searchsorted(starts, place, side="right")) - 1
                 known = found.setdefault(row, [])
@@ -99,15 +106,19 @@ class PlainRuns:
         return found
 
 
-def _only(
-    texts: Sequence[str], characters: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Some of the characters of texts in lower case, one text after another, and where each text begins."""
-    raw = [text.lower().encode("utf-8", "replace") for text in texts]
-    data = np.frombuffer(b"".join(raw), dtype=np.uint8)
+def _bytes(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], Places]:
+    """Texts in lower case (of ASCII letters), one after another, and where each begins."""
+    raw = [text.encode("utf-8", "replace") for text in texts]
+    starts = np.zeros(len(raw) + 1, dtype=np.int64)
+    np.cumsum([len(each) for each in raw], out=starts[1:])
+    return _LOWER[np.frombuffer(b"".join(raw), dtype=np.uint8)], starts
+
+
+def _chosen(
+    data: npt.NDArray[np.uint8], starts: Places, characters: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.uint8], Places]:
+    """Some of the characters of texts, and where each text begins among them."""
     kept = characters[data]
     before = np.zeros(len(data) + 1, dtype=np.int64)
     np.cumsum(kept, out=before[1:])
-    starts = np.zeros(len(raw) + 1, dtype=np.int64)
-    np.cumsum([len(each) for each in raw], out=starts[1:])
     return data[kept], before[starts]
