@@ -18,25 +18,26 @@ from s1ray.curation.deduplication import cross_source, equal_rows, repeated
 from s1ray.curation.features import NO_LABEL, SOLVED, Features, band_name
 from s1ray.curation.funnel import Drops, Funnel, Rows
 from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates
+from s1ray.grading import same_answer
 
 log = logging.getLogger("s1ray")
 
-Texts = Callable[[Rows], Sequence[str]]
-"""From rows to their questions."""
+Read = Callable[[Rows, str], Sequence[str]]
+"""From rows (ascending) and the name of a column to the rows' texts in it."""
 
 
-def cheap_filters(features: Features, texts: Texts, config: CurationConfig) -> Funnel:
+def cheap_filters(features: Features, read: Read, config: CurationConfig) -> Funnel:
     """Every filter before difficulty.
 
     Args:
         features: of all rows.
-        texts: reads questions, for the few rows whose keys are not enough.
+        read: reads texts, for the few rows whose keys are not enough.
         config: the stage's.
     """
     funnel = Funnel(len(features))
     funnel.drop("quality", _by_word(*features.codes("quality")))
     funnel.drop("decontamination", _by_word(*features.codes("leak")))
-    _deduplicate(funnel, features, texts, config.deduplication)
+    _deduplicate(funnel, features, read, config.deduplication)
     domains, _ = features.codes("domain")
     funnel.drop("domains", [Drops("no domain", np.flatnonzero(domains < 0))])
     if config.cap_per_domain is not None:
@@ -61,7 +62,7 @@ def _by_word(codes: npt.NDArray[np.int32], words: Sequence[str]) -> Iterator[Dro
         yield Drops(word, np.flatnonzero(codes == code))
 
 
-def _deduplicate(funnel: Funnel, features: Features, texts: Texts, config: DeduplicationConfig) -> None:
+def _deduplicate(funnel: Funnel, features: Features, read: Read, config: DeduplicationConfig) -> None:
     rows, drops = funnel.left, list[Drops]()
 
     def mark(reason: str, copies: Rows, kept: Rows) -> None:
@@ -69,18 +70,26 @@ def _deduplicate(funnel: Funnel, features: Features, texts: Texts, config: Dedup
         drops.append(Drops(reason, copies, kept))
         rows = np.setdiff1d(rows, copies, assume_unique=True)
 
+    def mark_conflicts(pairs: Rows) -> Rows:
+        """Those pairs whose answers are not the same after all; the other rows repeat."""
+        same = _same_answers(pairs, read)
+        _, firsts = np.unique(pairs[same, 1], return_index=True)
+        mark("same text, and the same answer in another notation", *pairs[same][firsts].T[::-1])
+        return pairs[~same]
+
     answers = features.column("answer_key")
     equal = equal_rows(rows, features.column("exact_key")[rows], answers[rows])
     mark("same text", equal.copies, equal.kept)
     if config.normalised:
         equal = equal_rows(rows, features.column("normal_key")[rows], answers[rows])
         mark("same text but for spelling", equal.copies, equal.kept)
-    funnel.conflicts = equal.conflicts
+    funnel.conflicts = mark_conflicts(equal.conflicts)
     if config.jaccard is not None:
-        near = _near_duplicates(rows, features, texts, config.jaccard)
+        near = _near_duplicates(rows, features, read, config.jaccard)
         copies = np.array(sorted(near.kept), np.int64)
         mark("near duplicate", copies, np.array([near.kept[copy] for copy in copies.tolist()], np.int64))
-        funnel.conflicts = np.concatenate([funnel.conflicts, np.array(near.conflicts, np.int64).reshape(-1, 2)])
+        conflicts = mark_conflicts(np.array(near.conflicts, np.int64).reshape(-1, 2))
+        funnel.conflicts = np.unique(np.concatenate([funnel.conflicts, conflicts]), axis=0)
     if config.cross_source_ngrams:
         grams = functools.partial(features.lists, "grams")
         shared = cross_source(rows, features.column("source_index")[rows], grams)
@@ -88,7 +97,14 @@ def _deduplicate(funnel: Funnel, features: Features, texts: Texts, config: Dedup
     funnel.drop("deduplication", drops)
 
 
-def _near_duplicates(rows: Rows, features: Features, texts: Texts, jaccard: float) -> NearDuplicates:
+def _same_answers(pairs: Rows, read: Read) -> npt.NDArray[np.bool_]:
+    """Which pairs of rows have the same answer, by the grading's rules; undecided is not the same."""
+    rows = np.unique(pairs)
+    answers = dict(zip(rows.tolist(), read(rows, "answer"), strict=True))
+    return np.array([same_answer(answers[one], answers[other]) is True for one, other in pairs.tolist()], np.bool_)
+
+
+def _near_duplicates(rows: Rows, features: Features, read: Read, jaccard: float) -> NearDuplicates:
     """Rows that are near-equal to an earlier one."""
     names = [band_name(band) for band in range(BANDS)]
     candidate = np.zeros(len(rows), np.bool_)
@@ -96,7 +112,7 @@ def _near_duplicates(rows: Rows, features: Features, texts: Texts, jaccard: floa
         candidate |= repeated(features.column(name)[rows])
     rows = rows[candidate]
     bands = np.stack([features.column(name)[rows] for name in names], axis=1)
-    found = near_duplicates(rows, texts(rows), bands, jaccard, features.column("answer_key")[rows])
+    found = near_duplicates(rows, read(rows, "question"), bands, jaccard, features.column("answer_key")[rows])
     if found.bounded:
         log.warning("curate: %d rows were compared with some of the rows like them only", found.bounded)
     return found

@@ -110,7 +110,7 @@ def work(config: CurationConfig, run: Run) -> None:
         parts = staged.parts
         files = map_parts("looking at every row", part_features, parts, folder / FEATURES, config=settings, index=index)
         features = Features(files)
-        texts = functools.partial(_questions, parts, features)
+        texts = functools.partial(_texts, parts, features)
         with heartbeat(lambda seconds: f"curate: filtering {len(features):,} rows ({seconds:.0f} s)"):
             funnel = cheap_filters(features, texts, config)
         if not len(funnel.left):
@@ -133,9 +133,9 @@ def work(config: CurationConfig, run: Run) -> None:
         shutil.rmtree(done, ignore_errors=True)
 
 
-def _questions(parts: Sequence[Path], features: Features, rows: Rows) -> list[str]:
-    questions: list[str] = read_rows(parts, features.starts, rows, ["question"]).column(0).to_pylist()
-    return questions
+def _texts(parts: Sequence[Path], features: Features, rows: Rows, column: str) -> list[str]:
+    texts: list[str] = read_rows(parts, features.starts, rows, [column]).column(0).to_pylist()
+    return texts
 
 
 def _difficulty(

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -62,3 +63,17 @@ def test_sound_rows_are_lost_to_the_eight_gram_rule_alone(outcome: Outcome) -> N
     # Phrasings of eight fixed words look like leaks to s1's rule; nothing else may take a sound row.
     assert set(lost) <= {"shares 8 words in a row with a benchmark question"}
     assert sum(lost.values()) < 0.12 * sound
+
+
+def test_answers_in_another_notation_are_no_conflict(tmp_path: Path) -> None:
+    answers = ["0.5", r"\frac{1}{2}", "0.3", "50%"]
+    spellings = ["Find $x$.", "Find x.", r"Find \(x\).", "find x"]
+    pool = tmp_path / "pool.jsonl"
+    rows = zip(spellings, answers, strict=True)
+    pool.write_text("".join(json.dumps({"q": q, "s": "s", "a": a, "d": "d"}) + "\n" for q, a in rows))
+    columns = {"question": "q", "solution": "s", "answer": "a", "domain": "d"}
+    data = {"output": "unused", "sources": [{"kind": "files", "path": str(pool), "columns": columns}]}
+    found = filtered(validate_config(CurationConfig, data, "test"), tmp_path)
+    again = ("deduplication", "same text, and the same answer in another notation")
+    assert [found.cause(row) for row in range(4)] == [None, again, None, again]
+    assert found.funnel.conflicts.tolist() == [[0, 2]]

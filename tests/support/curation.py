@@ -52,8 +52,8 @@ def filtered(config: CurationConfig, folder: Path) -> Filtered:
         )
     features = Features([folder / "features" / part.name for part in parts])
 
-    def texts(rows: Rows) -> list[str]:
-        found: list[str] = read_rows(parts, features.starts, rows, ["question"]).column(0).to_pylist()
+    def texts(rows: Rows, column: str) -> list[str]:
+        found: list[str] = read_rows(parts, features.starts, rows, [column]).column(0).to_pylist()
         return found
 
     return Filtered(parts, features, cheap_filters(features, texts, config))
