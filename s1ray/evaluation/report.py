@@ -21,6 +21,7 @@ from s1ray.evaluation.results import Comparison, EvalResults
 from s1ray.grading import vote_classes
 from s1ray.runs import RunError, check_folder
 from s1ray.storage import write_text
+from s1ray.targets import check_target
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -49,6 +50,8 @@ def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.
     if out_html.is_dir():
         raise RunError(f"{out_html}: is a folder; give the HTML file to write")
     check_folder(out_html.absolute().parent)
+    for run in run_dirs:
+        check_target(out_html, [path for path in Path(run).glob("*") if path.suffix != out_html.suffix], in_runs=True)
     results = load_results(run_dirs)
     write_text(out_html, _render(results, _questions(run_dirs)))
     curves = {

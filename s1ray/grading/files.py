@@ -34,6 +34,7 @@ from s1ray.grading.summary import Summary
 from s1ray.logs import heartbeat, without_lines
 from s1ray.runs import RunError, check_folder
 from s1ray.storage import remove, write_json, writing
+from s1ray.targets import check_target
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -65,7 +66,8 @@ def grade_file(job: Job, workers: int | None = None, *, on_ray: bool = False) ->
 
     Raises:
         MissingError: there is no such file.
-        InputError: it cannot be read, lacks a column, has no row that can be graded, or there is no such grader.
+        InputError: it cannot be read, lacks a column, has no row that can be graded, there is no such grader, or the
+            output would be written over the file or into a run folder.
         RunError: the output cannot be written there, or another process is at it.
         GradingError: a worker does not start, or the grader fails in one.
     """
@@ -74,8 +76,9 @@ def grade_file(job: Job, workers: int | None = None, *, on_ray: bool = False) ->
     job = dataclasses.replace(job, source=job.source.absolute(), output=job.output.absolute())
     if job.output.is_dir():
         raise RunError(f"{job.output}: is a folder; give the file to write")
-    if job.output.exists() and job.output.samefile(job.source):
-        raise RunError(f"{job.output}: is the file to grade; give another output")
+    # Beside its source the result has a name of its own, also in a run folder.
+    for target in (job.output, quarantine_of(job.output)):
+        check_target(target, [job.source], in_runs=job.output == output_of(job.source))
     check_folder(job.output.parent)
     with _room_for(job.output), _parts_folder(job) as parts:
         missing = [index for index in range(part_count(job.source)) if not parts.is_done(index)]

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import InputError, MissingError
 from s1ray.runs import InputEntry, digest, read_manifest
-from s1ray.schemas import Question, Trace, arrow_schema, conform, read_table
+from s1ray.schemas import MANIFEST, Question, Trace, arrow_schema, conform, read_table
 from s1ray.storage import writing
+from s1ray.targets import check_target
 from s1ray.traces.finishing import MAJORITY
 from s1ray.traces.outputs import GROUP_ROWS, TRACES, RowGroups
 
@@ -133,14 +134,17 @@ def export(run: Path, layout: str, output: Path) -> Exported:
         output: the file; its ending says the format.
 
     Raises:
-        InputError: there is no such layout or format, or this is no complete run of `s1ray traces`.
+        InputError: there is no such layout or format, this is no complete run of `s1ray traces`, or the output would
+            be written over what a run reads or holds.
         MissingError: there is no such run.
     """
     if layout not in LAYOUTS:
         raise InputError(f"--as {layout}: give one of {', '.join(LAYOUTS)}")
     if output.suffix not in SINKS:
         raise InputError(f"{output}: must end in {' or '.join(SINKS)}")
-    chosen, questions = LAYOUTS[layout], _questions_of(run)
+    chosen, read = LAYOUTS[layout], _inputs_of(run)
+    questions = read["questions"]
+    check_target(output, (run, *(entry["path"] for entry in read.values())))
     sources = _sources(Path(questions["path"]), questions["digest"]) if chosen.needs_questions else {}
     schema, rows, known = chosen.schema(), 0, Counter[str]()
     try:
@@ -156,15 +160,17 @@ def export(run: Path, layout: str, output: Path) -> Exported:
     return Exported(rows, [name for name in schema.names if not known[name]], lost)
 
 
-def _questions_of(run: Path) -> InputEntry:
-    """Where the questions of a run were."""
+def _inputs_of(run: Path) -> dict[str, InputEntry]:
+    """Where the inputs of a run were; its questions are among them."""
     manifest = read_manifest(run)
     if manifest is None:
         raise MissingError(f"{run}: no run folder; give the output of `s1ray traces`")
     stage, status = manifest.get("stage"), manifest.get("status")
     if (stage, status) != ("traces", "complete"):
         raise InputError(f"{run}: holds a {status} {stage!r} run; give a complete one of `s1ray traces`")
-    return manifest["inputs"]["questions"]
+    if "questions" not in (entries := manifest.get("inputs", {})):
+        raise InputError(f"{run}: its {MANIFEST} does not say where its questions are; it is damaged")
+    return entries
 
 
 def _sources(questions: Path, known_digest: str) -> dict[str, Source] | None:

@@ -240,11 +240,23 @@ def test_places_and_names_that_cannot_be(tmp_path: Path) -> None:
         run(lines(tmp_path / "a.csv"))
     with pytest.raises(InputError, match="rows keep their format"):
         grade_file(Job(source, tmp_path / "a.parquet"))
-    with pytest.raises(RunError, match="is the file to grade"):
+    with pytest.raises(InputError, match="over or into"):
         grade_file(Job(source, source))
+    with pytest.raises(InputError, match="over or into"):
+        grade_file(Job(lines(tmp_path / "b.jsonl.quarantine.jsonl"), tmp_path / "b.jsonl"))
     (tmp_path / "d.jsonl").mkdir()
     with pytest.raises(RunError, match="is a folder"):
         grade_file(Job(source, tmp_path / "d.jsonl"))
+
+
+def test_a_run_folder_gets_no_file_but_one_beside_its_source(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "manifest.json").write_text('{"stage": "traces"}')
+    own = lines(tmp_path / "run" / "own.jsonl")
+    with pytest.raises(InputError, match="lies in the run folder"):
+        grade_file(Job(lines(tmp_path / "a.jsonl"), own))
+    run(own)
+    assert output_of(own).exists()
 
 
 @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.parquet"])

@@ -95,6 +95,16 @@ def test_training_reads_what_was_exported(run: Path, tmp_path: Path, layout: str
         assert texts == (expected.question, expected.thinking, expected.attempt)
 
 
+@pytest.mark.parametrize("target", ["run/traces.parquet", "run/new.jsonl", "questions.parquet", "linked.parquet"])
+def test_neither_the_run_nor_its_questions_are_written_over(run: Path, tmp_path: Path, target: str) -> None:
+    (tmp_path / "linked.parquet").symlink_to(tmp_path / "questions.parquet")
+    before = {file: digest(file) for file in (run / "traces.parquet", tmp_path / "questions.parquet")}
+    with pytest.raises(InputError, match="over or into"):
+        export(run, "s1k" if target.endswith("parquet") else "rows", tmp_path / target)
+    assert {file: digest(file) for file in before} == before
+    assert not (run / "new.jsonl").exists()
+
+
 def test_s1k_has_s1s_types_and_what_the_questions_know(run: Path, tmp_path: Path) -> None:
     exported = export(run, "s1k", tmp_path / "s1k.parquet")
     assert (exported.unknown, exported.lost_questions) == (["cot"], None)
@@ -149,10 +159,11 @@ def test_traces_of_an_older_version_are_exported(run: Path, tmp_path: Path) -> N
     [
         ("s2k", "out.parquet", "--as s2k: give one of s1k, s1k-1.1, rows"),
         ("s1k", "out.csv", r"out\.csv: must end in \.parquet or \.jsonl"),
-        ("s1k", "run/traces.parquet/out.jsonl", "cannot be written"),
+        ("s1k", "a file/out.jsonl", "cannot be written"),
     ],
 )
 def test_what_cannot_be_written_is_refused(run: Path, tmp_path: Path, layout: str, name: str, message: str) -> None:
+    (tmp_path / "a file").write_text("")
     with pytest.raises(InputError, match=message):
         export(run, layout, tmp_path / name)
 

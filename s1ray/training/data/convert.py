@@ -16,6 +16,7 @@ from s1ray.config import ConfigError
 from s1ray.errors import S1rayError
 from s1ray.schemas import ChatRow, Trace, arrow_schema, to_table
 from s1ray.storage import writing
+from s1ray.targets import check_target
 from s1ray.training.config import ColumnsConfig
 from s1ray.training.data.conversations import Conversation, Message
 from s1ray.training.data.examples import Unusable, UnusableRows, explain
@@ -46,6 +47,7 @@ def convert(source: str, output: Path, columns: ColumnsConfig | None = None) -> 
 
     if output.suffix != ".parquet":
         raise ConfigError(f"{output}: must end in .parquet")
+    check_target(output, [source])
     opened, unusable, rows = open_source(source), UnusableRows(), 0
     single = all(is_single(row) for row in _usable(opened, columns, UnusableRows()))
     kind = Trace if single else ChatRow
