@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,7 +76,7 @@ def run_stage(
         with connected(address) if address is not None else contextlib.nullcontext():
             if dry_run:
                 typer.echo(to_yaml(resolved), nl=False)
-                for line in stage.check(resolved):
+                for line in stage.check(resolved, force=force):
                     typer.echo(f"# {line}")
                 return
             run = stage(resolved, force=force)
@@ -431,6 +432,12 @@ def user_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("interrupted; run the same command again to resume", err=True)
         raise typer.Exit(130) from None
+    except SystemExit as error:
+        # Ray's answer to SIGTERM.
+        if error.code != signal.SIGTERM:
+            raise
+        typer.echo("terminated; run the same command again to resume", err=True)
+        raise typer.Exit(128 + signal.SIGTERM) from None
     except S1rayError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None

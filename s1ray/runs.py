@@ -23,20 +23,23 @@ import fcntl
 import hashlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
-import shutil
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, TypedDict
 
 from s1ray import __version__
+from s1ray.aside import Kept
 from s1ray.config import StageConfig
-from s1ray.errors import MissingError, S1rayError
+from s1ray.errors import InputError, MissingError, S1rayError
 from s1ray.schemas import MANIFEST, visible_files
-from s1ray.storage import write_json
+from s1ray.storage import remove, write_json
+
+log = logging.getLogger("s1ray")
 
 LOCK = ".lock"
 """In the run folder: locked by the process that writes there."""
@@ -107,13 +110,20 @@ class Manifest(TypedDict, total=False):
     """Time of completion, UTC."""
 
 
+_SHAPES = {"stage": str, "status": str, "digest": str} | dict.fromkeys(
+    ("config", "inputs", "rows", "drops", "figures"), dict
+)
+"""What fields of a manifest must be, where they are there."""
+
+
 class Run:
     """One stage's run folder, open for writing; use it as a context manager.
 
     Attributes:
         path: the folder (absolute).
         skipped: True if the folder already holds this very run, complete; then write nothing.
-        resumed: True if the folder holds this very run, unfinished.
+        resumed: True if the folder holds this very run, unfinished, or complete but for some of its results.
+        missing: results that a complete run has lost.
         rows: row counts to record, for example {"in": 20000, "out": 1000}.
         drops: rows dropped, by reason.
         figures: anything else worth recording that is not a row (numbers, file names).
@@ -127,6 +137,8 @@ class Run:
         inputs: Mapping[str, str | os.PathLike[str]] | None = None,
         *,
         force: bool = False,
+        results: Collection[str] = (),
+        kept: Callable[[Path], Kept | None] | None = None,
     ):
         """Open (or create) the run folder `config.output`.
 
@@ -135,6 +147,8 @@ class Run:
             config: its resolved config; everything in it but its incidental fields decides the digest.
             inputs: name -> file or folder whose content decides the result.
             force: delete what the folder holds and start again.
+            results: files without which a complete run is taken for an unfinished one.
+            kept: what of a folder is set aside by `force`, and not deleted.
 
         Raises:
             OtherRunError: the folder holds a run of another config or input.
@@ -167,26 +181,26 @@ class Run:
         self.digest = hashlib.sha256(json.dumps([stage, decisive, digests], sort_keys=True).encode()).hexdigest()[:16]
         self._manifest["digest"] = self.digest
         self._lock: IO[str] | None = None
+        self._find_kept = kept
         check_folder(self.path)
         if force and self.path.exists():
             self._clear()
         previous = read_manifest(self.path)
         if previous is None:
-            if self.path.exists() and self._holds_anything():
+            if self.path.exists() and _holds_anything(self.path):
                 raise RunError(
                     f"{self.path}: holds files but no {MANIFEST}, so it is no run folder; choose another `output`"
                 )
         elif previous.get("digest") != self.digest:
-            raise OtherRunError(
-                f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of other config or input"
-                f"{_difference(previous, self._manifest, config.incidental_fields())}; choose another `output`, "
-                f"or pass --force to replace it"
-            )
-        self.skipped = previous is not None and previous.get("status") == "complete"
+            raise self._other(previous, config.incidental_fields())
+        was_complete = previous is not None and previous.get("status") == "complete"
+        self.missing = [name for name in results if was_complete and not (self.path / name).is_file()]
+        self.skipped = was_complete and not self.missing
         self.resumed = previous is not None and not self.skipped
         if self.skipped and previous is not None:
             self._manifest = previous
-            self.rows, self.drops, self.figures = previous["rows"], previous["drops"], previous["figures"]
+            self.rows, self.drops = previous.get("rows", {}), previous.get("drops", {})
+            self.figures = previous.get("figures", {})
 
     def __enter__(self) -> Run:
         self._started = time.time()
@@ -218,7 +232,10 @@ class Run:
         Raises:
             RunError: another one has it.
         """
-        lock = (self.path / LOCK).open("a+")
+        try:
+            lock = (self.path / LOCK).open("a+")
+        except OSError as error:
+            raise RunError(f"{self.path / LOCK}: cannot be opened ({error.strerror}); remove it") from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -241,25 +258,62 @@ class Run:
             self._lock.close()
             self._lock = None
 
-    def _holds_anything(self) -> bool:
-        return any(entry.name != LOCK for entry in self.path.iterdir())
+    def _other(self, previous: Manifest, incidental: Collection[str]) -> OtherRunError:
+        kept = None if self._find_kept is None else self._find_kept(self.path)
+        take, then = "", ""
+        if kept is not None:
+            take = f" and {kept.field}={self.path} to take over its {kept.what}"
+            then = f" ({kept.what} are then set aside in {kept.place(self.path)})"
+        return OtherRunError(
+            f"{self.path}: holds a {previous.get('status')} {previous.get('stage')!r} run of other config or input"
+            f"{_difference(previous, self._manifest, incidental)}; choose another `output`{take}, or pass --force to "
+            f"replace it{then}"
+        )
 
     def _write(self) -> None:
         self._manifest |= Manifest(rows=self.rows, drops=self.drops, figures=self.figures)
         write_json(self.path / MANIFEST, self._manifest)
 
     def _clear(self) -> None:
-        # Only what is recognisably a run folder is ever deleted.
-        if self._holds_anything() and not (self.path / MANIFEST).is_file():
-            raise RunError(
-                f"{self.path}: holds files but no {MANIFEST}; --force deletes run folders only. Choose another `output`"
-            )
+        check_replaceable(self.path)
         self._take()
-        for entry in self.path.iterdir():
-            # The lock stays: on network storage a file that is open cannot be deleted from its folder.
-            if entry.name != LOCK:
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-        self._release()
+        try:
+            kept = None if self._find_kept is None else self._find_kept(self.path)
+            if kept is not None:
+                self._set_aside(kept)
+            for entry in self.path.iterdir():
+                # The lock stays: on network storage a file that is open cannot be deleted from its folder.
+                if entry.name != LOCK:
+                    remove(entry)
+        finally:
+            self._release()
+
+    def _set_aside(self, kept: Kept) -> None:
+        try:
+            place = kept.set_aside(self.path)
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: its {kept.what} cannot be set aside ({error.strerror}), and --force deletes none; "
+                "choose another `output`"
+            ) from None
+        log.info("%s: its %s are kept in %s; %s takes them over", self.path, kept.what, place, kept.field)
+
+
+def _holds_anything(folder: Path) -> bool:
+    return any(entry.name != LOCK for entry in folder.iterdir())
+
+
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Look whether `force` may replace what a folder holds: only what is recognisably a run folder is ever deleted.
+
+    Raises:
+        RunError: it holds something else.
+    """
+    folder = Path(path).absolute()
+    if folder.exists() and _holds_anything(folder) and not (folder / MANIFEST).is_file():
+        raise RunError(
+            f"{folder}: holds files but no {MANIFEST}; --force deletes run folders only. Choose another `output`"
+        )
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
@@ -279,16 +333,28 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
         ) from None
     if not isinstance(manifest, dict):
         raise RunError(f"{file}: not a manifest; --force starts the stage that wrote it again")
+    entries = manifest.get("inputs")
+    inputs = entries.values() if isinstance(entries, dict) else ()
+    wrong = [name for name, kind in _SHAPES.items() if not isinstance(manifest.get(name, kind()), kind)]
+    if not all(isinstance(entry, dict) and {"path", "digest"} <= entry.keys() for entry in inputs):
+        wrong.append("inputs")
+    if wrong:
+        raise RunError(f"{file}: damaged in {', '.join(wrong)}; --force starts the stage that wrote it again")
     return manifest
 
 
-def is_complete(path: str | os.PathLike[str]) -> bool:
+def is_complete(path: str | os.PathLike[str], results: Collection[str] = ()) -> bool:
     """Whether a folder holds a complete run, of whatever config.
+
+    Args:
+        path: the folder.
+        results: files that it must have.
 
     Raises:
         RunError: its manifest cannot be read.
     """
-    return (read_manifest(path) or {}).get("status") == "complete"
+    manifest = read_manifest(path) or Manifest()
+    return manifest.get("status") == "complete" and all((Path(path) / name).is_file() for name in results)
 
 
 def digest(path: str | os.PathLike[str]) -> str:
@@ -299,8 +365,19 @@ def digest(path: str | os.PathLike[str]) -> str:
 
     Raises:
         MissingError: nothing is there.
+        InputError: it cannot be read.
     """
-    path = Path(path)
+    try:
+        return _digest(Path(path))
+    except (OSError, ValueError) as error:
+        if isinstance(error, MissingError):
+            raise
+        # ValueError: no name of a file.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{path}: cannot be read: {why}") from None
+
+
+def _digest(path: Path) -> str:
     if path.is_file():
         files = [path]
     elif path.is_dir() and (tables := visible_files(path, ".parquet")):

@@ -14,10 +14,12 @@ import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from s1ray.aside import Kept
 from s1ray.config import StageConfig
-from s1ray.runs import Run, check_folder, is_complete
+from s1ray.runs import Run, check_folder, check_replaceable, is_complete
 
 log = logging.getLogger("s1ray")
 
@@ -40,14 +42,30 @@ class Stage(Generic[C]):
     afterwards: Callable[[C, Run], None] | None = None
     """Done each time the stage is asked for, after the run is complete: also where it was complete before."""
 
-    def check(self, config: C) -> list[str]:
-        """The plan of a run, whose folder can be written.
+    results: tuple[str, ...] = ()
+    """Files of the run folder without which a run that says it is complete is finished again."""
+    kept: Callable[[Path], Kept | None] | None = None
+    """What of a run folder `force` sets aside instead of deleting it; None: nothing."""
+
+    def check(self, config: C, *, force: bool = False) -> list[str]:
+        """The plan of a run, whose folder can be written and holds no other run; writes nothing.
+
+        Args:
+            config: the stage's config.
+            force: what the run folder holds would be replaced.
 
         Raises:
             S1rayError: whatever would keep the run from succeeding.
         """
-        check_folder(config.output)
-        return self.plan(config)
+        lines = self._plan(config)
+        if force:
+            check_replaceable(config.output)
+            kept = None if self.kept is None else self.kept(Path(config.output))
+            return lines if kept is None else [*lines, f"--force sets aside {kept.what}"]
+        run = self.open(config)
+        if run.skipped:
+            return [*lines, f"{run.path} is already complete, and would be skipped"]
+        return lines
 
     def __call__(self, config: C, *, force: bool = False) -> Run:
         """Run the stage, resume it, or skip it where its run folder already holds the result.
@@ -63,13 +81,15 @@ class Stage(Generic[C]):
             S1rayError: what the plan found, or what kept the run from finishing; RunError where the folder holds
                 something else.
         """
-        if force or not is_complete(config.output):
-            for line in self.check(config):
+        if force or not is_complete(config.output, self.results):
+            for line in self._plan(config):
                 log.info("%s: %s", self.name, line)
         with self.open(config, force=force) as run:
             if run.skipped:
                 log.info("%s: %s is already complete, skipped", self.name, run.path)
             else:
+                if run.missing:
+                    log.info("%s: %s is finished again, as it lacks %s", self.name, run.path, ", ".join(run.missing))
                 self.work(config, run)
         if self.afterwards is not None:
             self.afterwards(config, run)
@@ -77,7 +97,11 @@ class Stage(Generic[C]):
 
     def open(self, config: C, *, force: bool = False) -> Run:
         """The stage's run folder, not entered yet: `skipped` and `resumed` say what it holds."""
-        return Run(self.name, config, self.inputs(config), force=force)
+        return Run(self.name, config, self.inputs(config), force=force, results=self.results, kept=self.kept)
+
+    def _plan(self, config: C) -> list[str]:
+        check_folder(config.output)
+        return self.plan(config)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,12 @@ def test_a_users_mistake_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.exit_code, result.output) == (2, "error: rows.parquet: row 3 has no question\n")
 
 
+def test_a_run_that_is_terminated_can_be_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = fails_with(SystemExit(15), monkeypatch)
+    assert (result.exit_code, result.output) == (143, "terminated; run the same command again to resume\n")
+    assert fails_with(SystemExit(3), monkeypatch).exit_code == 3
+
+
 def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = fails_with(OSError(28, "No space left on device", "runs/x/traces.parquet"), monkeypatch)
     assert result.exit_code == 2

@@ -11,8 +11,10 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import Field
 
+from s1ray.aside import Kept
 from s1ray.config import StageConfig
-from s1ray.runs import Run, RunError, digest, read_manifest
+from s1ray.errors import InputError
+from s1ray.runs import OtherRunError, Run, RunError, digest, is_complete, read_manifest
 from s1ray.schemas import MANIFEST
 
 
@@ -143,6 +145,88 @@ def test_the_digest_of_a_folder_follows_names_and_content(tmp_path: Path) -> Non
     assert digest(tmp_path) != first
     with pytest.raises(FileNotFoundError):
         digest(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("manifest", "field"),
+    [
+        ('{"stage": "toy", "inputs": 5}', "inputs"),
+        ('{"stage": "toy", "inputs": {"a": 1}}', "inputs"),
+        ('{"stage": "toy", "inputs": {"a": {"path": "b"}}}', "inputs"),
+        ('{"stage": 1, "config": []}', "stage, config"),
+    ],
+)
+def test_a_damaged_manifest_is_named_with_its_field(tmp_path: Path, manifest: str, field: str) -> None:
+    (tmp_path / MANIFEST).write_text(manifest)
+    with pytest.raises(RunError, match=f"damaged in {field};"):
+        Run("toy", Toy(output=str(tmp_path)))
+
+
+def test_a_manifest_without_inputs_is_another_run(tmp_path: Path) -> None:
+    (tmp_path / MANIFEST).write_text('{"stage": "toy", "config": {"size": 1}}')
+    with pytest.raises(OtherRunError, match=r"differs in seed, size\)"):
+        Run("toy", Toy(output=str(tmp_path), size=2))
+
+
+def test_a_complete_run_without_its_result_is_finished_again(tmp_path: Path) -> None:
+    config, results = Toy(output=str(tmp_path / "r")), ("data.txt",)
+    finish(config)
+    assert is_complete(config.output, results)
+    assert Run("toy", config, results=results).missing == []
+    (tmp_path / "r" / "data.txt").unlink()
+    assert not is_complete(config.output, results)
+    run = Run("toy", config, results=results)
+    assert (run.skipped, run.resumed, run.missing) == (False, True, ["data.txt"])
+
+
+def test_force_sets_aside_what_must_be_kept(tmp_path: Path) -> None:
+    def kept(folder: Path) -> Kept | None:
+        there = (folder / "paid").is_dir()
+        return Kept("2 answers", ("paid", "paid too"), field="from", suffix="answers") if there else None
+
+    output = tmp_path / "r"
+    for size in (1, 2):
+        with Run("toy", Toy(output=str(output), size=size), force=size == 2, kept=kept):
+            (output / "paid").mkdir()
+            (output / "paid" / "a").write_text(str(size))
+    (tmp_path / "link").symlink_to(output)
+    third = Toy(output=str(tmp_path / "link"), size=3)
+    message = rf"`output` and from={tmp_path}/link to take over its 2 answers.*2 answers .*{output}\.answers-2\)"
+    with pytest.raises(OtherRunError, match=message):
+        Run("toy", third, kept=kept)
+    Run("toy", third, force=True, kept=kept)
+    assert [entry.name for entry in output.iterdir()] == [".lock"]
+    for number in (1, 2):
+        place = tmp_path / f"r.answers-{number}"
+        assert (place / "paid" / "a").read_text() == str(number)
+        assert ((read_manifest(place) or {})["config"])["size"] == number
+
+
+def test_force_deletes_nothing_where_it_cannot_be_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Toy(output=str(tmp_path / "r"))
+    finish(config)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    kept = Kept("2 answers", ("paid",), field="from", suffix="answers")
+    with pytest.raises(RunError, match=r"2 answers cannot be set aside \(Permission denied\)"):
+        Run("toy", config, force=True, kept=lambda folder: kept)
+    assert is_complete(config.output, ("data.txt",))
+
+
+def test_a_lock_that_is_a_folder_is_named(tmp_path: Path) -> None:
+    config = Toy(output=str(tmp_path / "r"))
+    (tmp_path / "r" / ".lock").mkdir(parents=True)
+    with pytest.raises(RunError, match=r"\.lock: cannot be opened \(Is a directory\)"), Run("toy", config):
+        pass
+
+
+@pytest.mark.parametrize(("name", "message"), [("x" * 300, "too long"), ("a\0b", "no such file")])
+def test_an_input_that_is_no_name_of_a_file_is_one_sentence(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises((InputError, FileNotFoundError), match=message):
+        digest(tmp_path / name)
 
 
 def test_two_processes_never_write_one_folder(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def _figures(features: Features, chosen: Chosen) -> dict[str, JsonValue]:
     }
 
 
-curate = Stage(name="curate", config=CurationConfig, plan=plan, inputs=inputs, work=work)
+curate = Stage(name="curate", config=CurationConfig, plan=plan, inputs=inputs, work=work, results=(QUESTIONS,))
 """The stage. Its run folder gets `questions.parquet` (Question rows), `dropped/` (`DroppedRow`: all others), `review/`
 (likenesses to benchmark questions), and where there are some `conflicts.parquet` (rows that look equal and have
 different answers) and `quarantine.jsonl` (what could not be read)."""

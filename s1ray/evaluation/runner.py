@@ -211,6 +211,14 @@ def _figures(config: EvalConfig, rows: list[Evaluation]) -> dict[str, dict[str, 
     return figures
 
 
-evaluate = Stage(name="eval", config=EvalConfig, plan=plan, inputs=inputs, work=work, afterwards=clear_journals)
+evaluate = Stage(
+    name="eval",
+    config=EvalConfig,
+    plan=plan,
+    inputs=inputs,
+    work=work,
+    afterwards=clear_journals,
+    results=(RESULTS,),
+)
 """The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by model, arm, question and sample) and
 `questions.parquet`."""

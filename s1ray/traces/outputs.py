@@ -78,7 +78,7 @@ class Counts:
 
 
 def write_traces(finished: Iterable[pa.Table], folder: Path) -> Counts:
-    """Write both files, each whole or not at all.
+    """Write both files, each whole or not at all; where no trace is left, the dropped ones alone.
 
     Args:
         finished: traces in order, in pieces of any size, of which the files do not depend.
@@ -90,21 +90,22 @@ def write_traces(finished: Iterable[pa.Table], folder: Path) -> Counts:
     import pyarrow.compute as pc
 
     counts, schema = Counts(), arrow_schema(Trace)
-    with (
-        writing(folder / TRACES) as traces,
-        writing(folder / DROPPED) as dropped,
-        RowGroups(traces, schema) as kept_rows,
-        RowGroups(dropped, finished_schema()) as dropped_rows,
-    ):
-        for rows in finished:
-            counts.add(rows)
-            is_kept = rows.column("reason").is_null()
-            kept_rows.add(rows.filter(is_kept).select(schema.names))
-            dropped_rows.add(rows.filter(pc.invert(is_kept)))
+    with writing(folder / TRACES) as traces:
+        with (
+            writing(folder / DROPPED) as dropped,
+            RowGroups(traces, schema) as kept_rows,
+            RowGroups(dropped, finished_schema()) as dropped_rows,
+        ):
+            for rows in finished:
+                counts.add(rows)
+                is_kept = rows.column("reason").is_null()
+                kept_rows.add(rows.filter(is_kept).select(schema.names))
+                dropped_rows.add(rows.filter(pc.invert(is_kept)))
         if not counts.kept:
             raise RunError(
-                f"no trace is left, all were dropped: {dict(sorted(counts.drops.items()))}; the teacher's responses "
-                f"are in {folder}"
+                f"no trace is left, all were dropped: {dict(sorted(counts.drops.items()))}; {folder / DROPPED} has "
+                "them. To drop less without asking again, change the config, give another `output` and "
+                f"responses_from={folder}"
             )
     return counts
 

@@ -31,7 +31,7 @@ from s1ray.traces.estimate import sampled_line
 from s1ray.traces.ledger import Ledger
 from s1ray.traces.outputs import TRACES, Counts, write_traces
 from s1ray.traces.rounds import Collection
-from s1ray.traces.takeover import check_takeover, take_over
+from s1ray.traces.takeover import check_takeover, kept_answers, take_over
 from s1ray.traces.teachers import Teacher
 
 if TYPE_CHECKING:
@@ -197,6 +197,8 @@ def read_questions(config: TracesConfig) -> pa.Table:
     return questions.slice(0, config.limit)
 
 
-traces = Stage(name="traces", config=TracesConfig, plan=plan, inputs=inputs, work=work)
+traces = Stage(
+    name="traces", config=TracesConfig, plan=plan, inputs=inputs, work=work, results=(TRACES,), kept=kept_answers
+)
 """The stage. Its run folder gets `traces.parquet` (Trace rows, sorted by question and sample), `dropped.parquet` (the
 others, with `reason`), `responses/` and, with a judge, `judgements/` (the ledgers)."""

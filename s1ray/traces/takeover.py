@@ -12,13 +12,14 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from s1ray.aside import Kept
 from s1ray.config import ConfigError, validate_config
 from s1ray.errors import MissingError
-from s1ray.runs import digest, read_manifest
+from s1ray.runs import RunError, digest, read_manifest
 from s1ray.schemas import question_id
 from s1ray.storage import writing
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.ledger import Ledger, Place
+from s1ray.traces.ledger import TEACHER, Ledger, Place
 from s1ray.traces.rounds import JUDGEMENTS, RESPONSES
 from s1ray.traces.tally import TOLD
 from s1ray.traces.teachers import Teacher
@@ -27,6 +28,12 @@ log = logging.getLogger("s1ray")
 
 TAKEN = f"{0:020d}-taken.jsonl"
 """File of a ledger; its answers were paid for in another run, and are in that one's bill."""
+
+
+ANSWERED = b'"answered"'
+"""In the beginning of a line that is an answer."""
+FREE = frozenset({"procedural"})
+"""Kinds of teachers whose answers are made by rules, in no time."""
 
 
 def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -> str | None:
@@ -48,7 +55,7 @@ def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -
     manifest = read_manifest(source)
     if manifest is None or manifest.get("stage") != "traces":
         raise MissingError(f"{where}: {source} is no run folder of the traces stage")
-    earlier = validate_config(TracesConfig, manifest["config"], f"{where}: {source}")
+    earlier = validate_config(TracesConfig, manifest.get("config", {}), f"{where}: {source}")
     for name, mine, its in (
         ("teacher", _fingerprint(config.teacher), _fingerprint(earlier.teacher)),
         ("seed", config.seed, earlier.seed),
@@ -56,7 +63,7 @@ def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -
         if mine != its:
             raise ConfigError(f"{where}: {source} has another {name}, so its answers are not this run's; leave it out")
     if any(question_id(text) != identity for identity, text in questions):
-        there = manifest["inputs"].get("questions")
+        there = manifest.get("inputs", {}).get("questions")
         if there is None or there["digest"] != digest(config.questions):
             raise ConfigError(
                 f"{where}: ids of {config.questions} are not made from the questions' texts, so those of {source} may "
@@ -87,6 +94,36 @@ def take_over(config: TracesConfig, folder: Path) -> int:
         return 0
     with taken.open("rb") as stream:
         return sum(1 for _ in stream)
+
+
+def kept_answers(folder: Path) -> Kept | None:
+    """The answers in a run folder, which cost what it takes to ask for them; None: there are none.
+
+    Args:
+        folder: of a run; it may hold another stage's, or nothing.
+    """
+    try:
+        config = (read_manifest(folder) or {}).get("config", {})
+    except RunError:
+        config = {}  # Whose answers they are is not known then; they are kept.
+    teacher = config.get("teacher")
+    if isinstance(teacher, dict) and teacher.get("kind") in FREE:
+        return None
+    files = [file for name in (RESPONSES, JUDGEMENTS) for file in (folder / name).glob("*.jsonl")]
+    answers = sum(map(_answered, files))
+    pending = any((folder / name / TEACHER).is_dir() for name in (RESPONSES, JUDGEMENTS))
+    if not answers and not pending:
+        return None
+    return Kept(f"{answers:,} answers", (RESPONSES, JUDGEMENTS), field="responses_from", suffix="answers")
+
+
+def _answered(file: Path) -> int:
+    """Answers in a file, roughly: a line is not read as what it says."""
+    try:
+        with file.open("rb") as stream:
+            return sum(ANSWERED in line[:100] for line in stream)
+    except OSError:
+        return 0
 
 
 def _copy(ledger: Ledger, file: Path) -> None:

@@ -68,10 +68,15 @@ def test_where_nothing_is_dropped_the_file_has_no_rows(tmp_path: Path) -> None:
     assert pq.read_table(tmp_path / "dropped.parquet").equals(finished_schema().empty_table())
 
 
-def test_a_run_without_a_trace_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"no trace is left, all were dropped: \{'no answer': 1, 'refused': 2\}"):
+def test_a_run_without_a_trace_has_the_dropped_ones_and_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"all were dropped: \{'no answer': 1, 'refused': 2\};.*responses_from="):
         write_traces([rows(["refused", "no answer", "refused"])], tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["dropped.parquet"]
+    assert pq.read_table(tmp_path / "dropped.parquet").column("reason").to_pylist() == [
+        "refused",
+        "no answer",
+        "refused",
+    ]
 
 
 def test_a_failure_on_the_way_leaves_the_former_files(tmp_path: Path) -> None:

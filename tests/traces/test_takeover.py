@@ -9,10 +9,11 @@ import pytest
 from s1ray.config import ConfigError, validate_config
 from s1ray.errors import MissingError
 from s1ray.generation.base import Call, Usage
+from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Question, question_id, to_table, write_table
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.ledger import Ledger, Writer, read_answers
-from s1ray.traces.takeover import check_takeover, take_over
+from s1ray.traces.takeover import check_takeover, kept_answers, take_over
 
 TEXTS = ["What is 1 + 1?", "What is 2 + 2?"]
 IDS = [question_id(text) for text in TEXTS]
@@ -102,3 +103,39 @@ def test_ids_that_may_mean_other_questions_are_refused(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match="no run folder of the traces stage"):
         check_takeover(config_of(tmp_path, "later", responses_from=str(tmp_path / "nowhere")), questions())
+
+
+def test_another_config_is_told_how_to_keep_the_answers(tmp_path: Path) -> None:
+    run = earlier_run(tmp_path)
+    later = config_of(tmp_path, "earlier", samples=3)
+    Path(later.questions).write_bytes(b"")
+    with pytest.raises(OtherRunError, match=rf"another `output` and responses_from={run} to take over its 1 answers"):
+        Run("traces", later, kept=kept_answers)
+    Run("traces", later, force=True, kept=kept_answers)
+    aside = run.with_name("earlier.answers-1")
+    taking = config_of(tmp_path, "earlier", samples=3, responses_from=str(aside))
+    assert "taken over" in str(check_takeover(taking, questions()))
+    assert take_over(taking, run) == 1
+
+
+@pytest.mark.parametrize("manifest", ["{", '{"stage": "traces", "config": {"teacher": 5}}'])
+def test_answers_in_a_damaged_run_are_kept(tmp_path: Path, manifest: str) -> None:
+    run = earlier_run(tmp_path)
+    (run / "manifest.json").write_text(manifest)
+    kept = kept_answers(run)
+    assert kept is not None
+    assert kept.what == "1 answers"
+
+
+def test_what_cost_nothing_is_not_kept(tmp_path: Path) -> None:
+    run = earlier_run(tmp_path)
+    (run / "manifest.json").write_text('{"stage": "traces", "config": {"teacher": {"kind": "procedural"}}}')
+    assert kept_answers(run) is None
+    assert kept_answers(tmp_path / "absent") is None
+
+
+def test_a_batch_that_waits_at_the_provider_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "run" / "responses" / "teacher").mkdir(parents=True)
+    kept = kept_answers(tmp_path / "run")
+    assert kept is not None
+    assert kept.what == "0 answers"
