@@ -21,7 +21,7 @@ from pydantic import JsonValue
 from s1ray.benchmarks import is_file
 from s1ray.cluster import connected
 from s1ray.config import ConfigError
-from s1ray.curation.config import CurationConfig, ModelDifficulty, SelectionConfig
+from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.curation.difficulty import measure, solvers
 from s1ray.curation.features import Features, part_features, solved_code
@@ -30,7 +30,7 @@ from s1ray.curation.funnel import Drops, Funnel, Rows
 from s1ray.curation.outcome import CONFLICTS, FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
 from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.quarantine import QUARANTINE
-from s1ray.curation.selection import HOW, Chosen, Pool, select, unmatched
+from s1ray.curation.selection import HOW, Chosen, pool_of, select, unmatched
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.engine import check_engine
 from s1ray.generation.lengths import length_counter
@@ -172,20 +172,6 @@ def _select(config: CurationConfig, features: Features, funnel: Funnel) -> Chose
     chosen = Chosen(rows[selected.rows], selected.how)
     funnel.drop("selection", [Drops("not selected", np.setdiff1d(rows, chosen.rows, assume_unique=True))])
     return chosen
-
-
-def pool_of(features: Features, rows: Rows, config: SelectionConfig) -> Pool:
-    """What selection needs to know about some rows."""
-    codes, names = features.codes("domain")
-    bits = features.column("from_weight_source")[rows] if config.weight_sources else np.empty(0, np.uint8)
-    return Pool(
-        ids=features.ids[rows],
-        lengths=features.column("length")[rows],
-        domains=codes[rows],
-        domain_names=names,
-        trusted=features.column("trusted")[rows] if config.trusted else None,
-        weight_sources=[(bits >> place & 1).astype(bool) for place in range(len(config.weight_sources))],
-    )
 
 
 def _figures(features: Features, chosen: Chosen) -> dict[str, JsonValue]:

@@ -26,6 +26,8 @@ import numpy.typing as npt
 
 from s1ray.config import ConfigError
 from s1ray.curation.config import SelectionConfig
+from s1ray.curation.features import Features
+from s1ray.curation.funnel import Rows
 
 HOW = ("trusted", "uniform", "weighted", "random", "longest", "diverse", "all")
 """What can choose a row; `Chosen.how` holds positions in it."""
@@ -62,6 +64,20 @@ class Chosen:
     """Positions in the pool."""
     how: npt.NDArray[np.uint8]
     """Positions in `HOW`."""
+
+
+def pool_of(features: Features, rows: Rows, config: SelectionConfig) -> Pool:
+    """What selection needs to know about some rows."""
+    codes, names = features.codes("domain")
+    bits = features.column("from_weight_source")[rows] if config.weight_sources else np.empty(0, np.uint8)
+    return Pool(
+        ids=features.ids[rows],
+        lengths=features.column("length")[rows],
+        domains=codes[rows],
+        domain_names=names,
+        trusted=features.column("trusted")[rows] if config.trusted else None,
+        weight_sources=[(bits >> place & 1).astype(bool) for place in range(len(config.weight_sources))],
+    )
 
 
 def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:

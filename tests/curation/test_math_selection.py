@@ -14,8 +14,7 @@ from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig, SelectionConfig
 from s1ray.curation.filters import difficulty_filter
 from s1ray.curation.funnel import Rows
-from s1ray.curation.pipeline import pool_of
-from s1ray.curation.selection import select
+from s1ray.curation.selection import pool_of, select
 from tests.support.curation import Filtered, filtered
 
 SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
