@@ -252,7 +252,8 @@ RESULTS = {"Question": "questions.parquet", "Trace": "traces.parquet"}
 def read_table(path: str | os.PathLike[str], row_type: type, *, without: Collection[str] = ()) -> pa.Table:
     """Read a Parquet file, or a folder of them, and check it against `row_type`.
 
-    Columns that `row_type` does not have are left out; nullable columns that the file lacks are filled with null.
+    Columns that `row_type` does not have are left out; columns that a file lacks get their default (nullable ones
+    null), whatever other files of the folder have.
 
     Args:
         path: the file or folder.
@@ -261,20 +262,23 @@ def read_table(path: str | os.PathLike[str], row_type: type, *, without: Collect
 
     Raises:
         MissingError: nothing is there.
-        InputError: it is no Parquet, or a column is missing, of another type, or null where it may not be; the message
-            names file and column.
+        InputError: it is no Parquet, or a column is missing, of another type, no text, or null where it may not be; the
+            message names file and column.
     """
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    files = table_files(path, row_type)
-    try:
-        data = ds.dataset([str(f) for f in files], format="parquet")
-        known = {field.name for field in dataclasses.fields(row_type)} - set(without)
-        table = data.to_table([name for name in data.schema.names if name in known])
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise InputError(f"{path}: cannot be read as Parquet: {error}") from error
-    return conform(table, row_type, path)
+    known = {field.name for field in dataclasses.fields(row_type)} - set(without)
+    tables = []
+    for file in table_files(path, row_type):
+        try:
+            data = ds.dataset(str(file), format="parquet")
+            table = data.to_table([name for name in data.schema.names if name in known])
+        except (pa.ArrowException, OSError) as error:
+            # pyarrow tells damaged pages, and files that may not be read, as errors of the system.
+            raise InputError(f"{file}: cannot be read as Parquet: {error}") from error
+        tables.append(conform(table, row_type, file))
+    return pa.concat_tables(tables)
 
 
 def table_files(path: str | os.PathLike[str], row_type: type) -> list[Path]:
@@ -295,7 +299,7 @@ def conform(table: pa.Table, row_type: type, path: str | os.PathLike[str]) -> pa
         path: where it comes from, for messages.
 
     Raises:
-        InputError: a column is missing, of another type, or null where it may not be.
+        InputError: a column is missing, of another type, no text, or null where it may not be.
     """
     import pyarrow as pa
 
@@ -322,8 +326,25 @@ def conform(table: pa.Table, row_type: type, path: str | os.PathLike[str]) -> pa
             raise InputError(
                 f"{path}: column {column.name!r} is null in row {first}; {row_type.__name__} needs a value there"
             )
+        try:
+            # Whoever wrote a file may have called bytes a text.
+            values.validate(full=True)
+        except pa.ArrowInvalid as error:
+            row = _first_unreadable(values)
+            where = "" if row is None else f" in row {row}"
+            raise InputError(f"{path}: column {column.name!r} is damaged{where}: {error}") from error
         columns.append(values)
     return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _first_unreadable(values: pa.ChunkedArray) -> int | None:
+    """The row of the first value that is no UTF-8."""
+    for row, value in enumerate(values):
+        try:
+            value.as_py()
+        except UnicodeDecodeError:
+            return row
+    return None
 
 
 def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
@@ -343,7 +364,14 @@ def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
     path = Path(path)
     if os.path.isfile(path):
         return [path]
-    files = visible_files(path, ".parquet")
+    try:
+        if os.path.isdir(path):
+            os.listdir(path)
+        files = visible_files(path, ".parquet")
+    except (OSError, ValueError) as error:
+        # ValueError: no name of a file.
+        why = error.strerror if isinstance(error, OSError) else error
+        raise MissingError(f"{path}: cannot be read: {why}") from None
     if not files:
         raise MissingError(f"{path}: no Parquet file here; give a .parquet file or a folder that holds some")
     return files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -23,9 +24,9 @@ def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]
     from tokenizers import Tokenizer
 
     path = Path(resolve_model(tokenizer))
-    file = path / "tokenizer.json" if path.is_dir() else path
+    file = path / "tokenizer.json" if os.path.isdir(path) else path
     try:
-        loaded = Tokenizer.from_file(str(file)) if file.is_file() else Tokenizer.from_pretrained(tokenizer)
+        loaded = Tokenizer.from_file(str(file)) if os.path.isfile(file) else Tokenizer.from_pretrained(tokenizer)
     except Exception as error:  # tokenizers raises bare Exception
         raise InputError(
             f"tokenizer: {tokenizer!r} is neither a folder with a tokenizer.json nor a Hugging Face id that can be "
