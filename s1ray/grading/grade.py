@@ -7,6 +7,7 @@ not correct (in s1 such a multiple-choice answer defaults to "A").
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from typing import Annotated, Literal, Protocol, get_args
 
 from pydantic import AfterValidator
 
-from s1ray.errors import InputError
+from s1ray.errors import InputError, S1rayError
 from s1ray.grading.boxes import boxes_of_last_line, last_boxed
 from s1ray.grading.choices import choice_letter
 from s1ray.grading.comparer import compare
@@ -93,6 +94,37 @@ def find_grader(name: str) -> Grader:
     return grader
 
 
+class GraderError(S1rayError, RuntimeError):
+    """A grader of somebody's own that fails, or gives something else than a `Grade`."""
+
+
+def grade_by(name: str, gold: str, text: str, *, kind: str | None = None, where: str) -> Grade:
+    """Grade an answer text with a grader by name, whose bugs are told in words.
+
+    Args:
+        name: of a registered grader, or "module:attribute".
+        gold: the reference answer.
+        text: the response's answer text, without its thinking.
+        kind: as `Grader` takes it.
+        where: what the text answers, for the message: "question 'q1'".
+
+    Raises:
+        InputError: nothing can be graded against this reference.
+        GraderError: the grader raises something else, or gives no `Grade`.
+    """
+    try:
+        found = find_grader(name)(gold, text, kind=kind)
+    except S1rayError:
+        raise
+    except Exception as error:
+        if name == RULES:
+            raise
+        raise GraderError(f"the grader {name!r} fails at {where}: {type(error).__name__}: {error}") from error
+    if not isinstance(found, Grade):
+        raise GraderError(f"the grader {name!r} gives {found!r:.80} at {where}; it must return a Grade")
+    return found
+
+
 def _known_grader(name: str) -> str:
     find_grader(name)
     return name
@@ -157,7 +189,7 @@ def kind_of(metadata: str | None) -> str | None:
 def check_references(questions: Iterable[tuple[str, str | None, str | None]], origin: str, grader: str = RULES) -> None:
     """Check, before any response is asked for, that responses can be graded against questions' reference answers.
 
-    Only what `grade` can use is known here; for another grader nothing is checked.
+    Only what `grade` can use is known here; another grader is tried on one of them.
 
     Args:
         questions: id, reference answer (None or blank: there is nothing to grade against) and metadata.
@@ -166,8 +198,10 @@ def check_references(questions: Iterable[tuple[str, str | None, str | None]], or
 
     Raises:
         InputError: a reference has no content (".", an empty box), or its metadata gives a kind that does not exist.
+        GraderError: another grader fails.
     """
     if grader != RULES:
+        _try(grader, questions)
         return
     for question, gold, metadata in questions:
         try:
@@ -176,6 +210,16 @@ def check_references(questions: Iterable[tuple[str, str | None, str | None]], or
             _check_kind(kind_of(metadata))
         except InputError as error:
             raise InputError(f"{origin}: question {question!r}: {error}") from None
+
+
+def _try(grader: str, questions: Iterable[tuple[str, str | None, str | None]]) -> None:
+    """Call a grader once, on the first question with a reference, as if that were the response."""
+    with_reference = ((question, gold, metadata) for question, gold, metadata in questions if gold and gold.strip())
+    question, gold, metadata = next(with_reference, ("an example", "2", None))
+    assert gold is not None
+    # A grader may refuse a reference; that one question is then not graded.
+    with contextlib.suppress(InputError):
+        grade_by(grader, gold, f"The answer is {gold}.", kind=kind_of(metadata), where=f"question {question!r}")
 
 
 def _check_kind(kind: str | None) -> None:

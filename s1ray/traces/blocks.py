@@ -173,7 +173,9 @@ def in_workers(function: Callable[[pa.Table], pa.Table], blocks: Iterable[pa.Tab
             with contextlib.closing(tables):
                 for table in tables:
                     if table.column_names == [PROBLEM]:
-                        raise RunError(f"traces: {table.column(PROBLEM)[0]}")
+                        raise RunError(
+                            f"traces: {table.column(PROBLEM)[0]}; the answers are kept: mend it and run again"
+                        )
                     yield table
         finally:
             options.preserve_order = before

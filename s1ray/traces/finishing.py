@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from s1ray.errors import InputError
 from s1ray.generation.lengths import length_counter
-from s1ray.grading import Grade, extract_answer, find_grader, kind_of
+from s1ray.grading import Grade, extract_answer, grade_by, kind_of
 from s1ray.grading.choices import choice_letter
 from s1ray.schemas import Question, Trace
 from s1ray.traces.config import TracesConfig
@@ -136,7 +136,13 @@ def _grade(
     if source is None or attempt.answer is None:
         return None, None
     assert question.answer is not None
-    grade = functools.partial(find_grader(config.grader), question.answer, kind=kind_of(question.metadata))
+    grade = functools.partial(
+        grade_by,
+        config.grader,
+        question.answer,
+        kind=kind_of(question.metadata),
+        where=f"sample {attempt.sample} of question {question.id!r}",
+    )
     try:
         graded = grade(attempt.text)
     except InputError:

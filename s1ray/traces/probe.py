@@ -9,9 +9,9 @@ import contextlib
 import statistics
 from collections.abc import Mapping, Sequence
 
-from s1ray.errors import UnreachableError
+from s1ray.errors import InputError, UnreachableError
 from s1ray.generation.lengths import length_counter
-from s1ray.grading import find_grader, kind_of
+from s1ray.grading import grade_by, kind_of
 from s1ray.grading.interval import wilson_interval
 from s1ray.runs import RunError
 from s1ray.schemas import MANIFEST
@@ -77,7 +77,7 @@ def describe(rows: Sequence[Mapping[str, str | None]], answers: Sequence[Answer]
     """What some answers are like, one line each.
 
     Args:
-        rows: their questions, with `answer` and `metadata`.
+        rows: their questions, with `id`, `answer` and `metadata`.
         answers: one at least.
         config: the stage's.
     """
@@ -90,11 +90,13 @@ def describe(rows: Sequence[Mapping[str, str | None]], answers: Sequence[Answer]
     seconds = [answer.seconds for answer in answers if answer.seconds is not None]
     lines += [f"seconds a request: {_range(seconds)}"] if seconds else []
     lines.append(f"cut by the token limit: {_share([a.finish_reason == 'length' for a in answers])}")
-    grade, verdicts = find_grader(config.grader), list[bool]()
+    verdicts = list[bool]()
     for row, answer in zip(rows, answers, strict=True):
         if (gold := row["answer"]) and gold.strip():
-            correct = grade(gold, answer.attempt, kind=kind_of(row["metadata"])).correct
-            verdicts += [] if correct is None else [correct]
+            with contextlib.suppress(InputError):  # nothing can be graded against this reference
+                kind, where = kind_of(row["metadata"]), f"question {row['id']!r}"
+                correct = grade_by(config.grader, gold, answer.attempt, kind=kind, where=where).correct
+                verdicts += [] if correct is None else [correct]
     return [*lines, f"correct: {_share(verdicts)}" if verdicts else "correct: none can be graded"]
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.errors import InputError
-from s1ray.grading import Grade, check_references, find_grader, grade, kind_of
+from s1ray.grading import Grade, GraderError, check_references, find_grader, grade, grade_by, kind_of
 from s1ray.grading.grade import infer_kind
 from s1ray.grading.notation import canonical
 from s1ray.grading.numbers import parse_number
@@ -130,6 +130,39 @@ def test_a_grader_of_ones_own_is_one_function() -> None:
         find_grader("rulse")
     with pytest.raises(InputError, match="is a str, not a function"):
         find_grader(f"{__name__}:__name__")
+
+
+def broken(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    raise KeyError("key")
+
+
+def says_true(gold: str, text: str, *, kind: str | None = None) -> bool:
+    return True
+
+
+def refuses(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    raise InputError("no such reference")
+
+
+@pytest.mark.parametrize(
+    ("grader", "message"),
+    [
+        ("json:loads", r"'json:loads' fails at question 'q': TypeError: "),
+        (f"{__name__}:broken", "fails at question 'q': KeyError: 'key'"),
+        (f"{__name__}:says_true", "gives True at question 'q'; it must return a Grade"),
+    ],
+)
+def test_a_grader_that_is_none_is_found_before_anything_is_asked(grader: str, message: str) -> None:
+    with pytest.raises(GraderError, match=message):
+        check_references([("p", " ", None), ("q", "5", None)], "file", grader)
+    with pytest.raises(GraderError, match="at question 'an example'"):
+        check_references([("p", None, None)], "file", grader)
+
+
+def test_a_grader_may_refuse_a_reference() -> None:
+    check_references([("q", "5", None)], "file", f"{__name__}:refuses")
+    with pytest.raises(InputError, match="no such reference"):
+        grade_by(f"{__name__}:refuses", "5", "5", where="q")
 
 
 def test_a_grader_of_older_times_is_told_what_a_verdict_is() -> None:

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from s1ray.config import validate_config
 from s1ray.errors import InputError
 from s1ray.generation.base import request_seed
-from s1ray.grading import Grade
+from s1ray.grading import Grade, GraderError
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.traces import pipeline
 from s1ray.traces.asks import ASKED
@@ -70,6 +70,16 @@ def test_traces_are_counted_in_the_students_tokens_and_graded(student_tokenizer:
     for nothing in (None, " "):
         (found,) = finished(config(tokenizer=student_tokenizer), answer=nothing)
         assert (found.trace.correct, found.trace.verdict, found.trace.answer_source) == (None, None, None)
+
+
+def broken(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    raise KeyError("key")
+
+
+def test_a_grader_that_fails_is_named_with_the_question(student_tokenizer: str) -> None:
+    settings = config(tokenizer=student_tokenizer, grader=f"{__name__}:broken")
+    with pytest.raises(GraderError, match=rf"'{__name__}:broken' fails at sample 0 of question 'q': KeyError: 'key'"):
+        finished(settings)
 
 
 def test_rows_say_how_they_were_sampled_and_what_they_used(student_tokenizer: str, tmp_path: Path) -> None:

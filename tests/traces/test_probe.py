@@ -11,7 +11,7 @@ from s1ray.traces.config import TracesConfig
 from s1ray.traces.ledger import Answer
 from s1ray.traces.probe import describe
 
-ROW = {"answer": "4", "metadata": "{}"}
+ROW = {"id": "q", "answer": "4", "metadata": "{}"}
 
 
 def config(**teacher: JsonValue) -> TracesConfig:
