@@ -7,6 +7,7 @@ belongs. Each such answer is one request's error; none may end a run or reach a 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,7 @@ def decode(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_BODY:
         raise UnusableError(f"the body has more than {MAX_BODY:,} bytes", transient=False)
     try:
-        answer = json.loads(body.decode("utf-8"))
+        answer = json.loads(body.decode("utf-8-sig"), parse_int=_integer)
     except UnicodeDecodeError as error:
         raise UnusableError(f"the body is not UTF-8: {error}") from None
     except RecursionError:
@@ -134,13 +135,15 @@ def storable(text: str, field: str) -> str:
 
 
 def whole(value: object, field: str) -> int:
-    """A count; None is 0.
+    """A count; None is 0, and 20.0 is 20.
 
     Raises:
         UnusableError: it is no whole number, or negative.
     """
     if value is None:
         return 0
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 53:
         raise UnusableError(f"{field} is {_kind(value)}, not a count", transient=False)
     return value
@@ -157,6 +160,14 @@ def mapping(value: object, field: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise UnusableError(f"{field} is {_kind(value)}, not an object")
     return value
+
+
+def _integer(digits: str) -> int | float:
+    # Python reads no more than some thousand digits; such a number must not cost the answer around it.
+    try:
+        return int(digits)
+    except ValueError:
+        return math.inf
 
 
 def _part(part: object, field: str) -> str:

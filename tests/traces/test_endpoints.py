@@ -13,9 +13,14 @@ from s1ray.generation.base import Call, Usage
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.wires import AnthropicMessages
 from s1ray.schemas import Question
+from s1ray.traces.asking import ask_all
+from s1ray.traces.batches.exchange import Exchange
+from s1ray.traces.batches.provider import Result
+from s1ray.traces.bill import bill
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.endpoints import AnthropicTeacher, EndpointTeacher, ResponsesTeacher
-from s1ray.traces.teachers import Ask
+from s1ray.traces.ledger import Ledger
+from s1ray.traces.teachers import Ask, Response
 from tests.support.provider import CHAT, MESSAGE, RESPONSE, running_provider
 
 ASK = Ask(Question(id="q", question="2 + 2?"), 0)
@@ -159,6 +164,28 @@ def test_a_teacher_of_each_kind_answers_over_http_and_tells_its_calls(
     assert response.usage == Usage(prompt_tokens=9, completion_tokens=30)
     assert [(call.request_id, call.outcome) for call in told] == [(ASK.id, "sent"), (ASK.id, "answered")]
     assert told[1].usage == response.usage
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_an_answer_with_an_odd_count_is_kept_and_counted_as_one_without(batched: bool, tmp_path: Path) -> None:
+    odd = CHAT | {"usage": {"prompt_tokens": 9, "completion_tokens": "30"}}
+    found = teacher("openai", prices={"prompt": 1, "completion": 1})
+    if batched:
+        exchange = Exchange(found.wire, "m", {}, None, (), lambda ask: found.request(ask, 0))
+        response = exchange.outcome(ASK, Result("c", odd))
+        assert isinstance(response, Response)
+        assert (response.attempt, response.usage) == ("4", None)
+        return
+    with running_provider() as provider:
+        provider.answers = [(200, {}, odd)]
+        running = teacher("openai", base_url=provider.url).start(0, Path("unused"))
+        ask_all(running, found, [ASK], tmp_path)
+        running.close()
+    assert len(provider.asked) == 1
+    ledger = Ledger(tmp_path)
+    ledger.read()
+    assert list(ledger.answers) == [ASK.id]
+    assert bill(ledger.tally(closed=True), found.price_list, 10)["answers_without_a_count"] == 1
 
 
 def test_the_kinds_are_what_they_are_registered_as() -> None:

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from s1ray.errors import InputError
-from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
+from s1ray.generation.answers import UnusableError, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
 from s1ray.generation.wires.base import (
     completion_of,
-    counts,
+    counted,
+    details_of,
     effort_of,
     joined,
     listed,
@@ -105,19 +106,20 @@ class AnthropicMessages:
 
     def usage(self, answer: Mapping[str, Any]) -> Usage | None:
         """`input_tokens` leaves out what was read from a cache or written to it; the prompt's tokens are all three."""
-        usage = counts(answer)
-        if usage is None:
-            return None
-        details = mapping(usage.get("output_tokens_details"), "output_tokens_details")
-        read = whole(usage.get("cache_read_input_tokens"), "cache_read_input_tokens")
-        written = whole(usage.get("cache_creation_input_tokens"), "cache_creation_input_tokens")
-        return Usage(
-            prompt_tokens=whole(usage.get("input_tokens"), "input_tokens") + read + written,
-            cached_tokens=read,
-            completion_tokens=whole(usage.get("output_tokens"), "output_tokens"),
-            reasoning_tokens=optional(details.get("thinking_tokens"), "thinking_tokens"),
-            cache_write_tokens=written,
-        )
+        return counted(answer, _usage)
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    details = details_of(usage, "output_tokens_details")
+    read = whole(usage.get("cache_read_input_tokens"), "cache_read_input_tokens")
+    written = whole(usage.get("cache_creation_input_tokens"), "cache_creation_input_tokens")
+    return Usage(
+        prompt_tokens=whole(usage.get("input_tokens"), "input_tokens") + read + written,
+        cached_tokens=read,
+        completion_tokens=whole(usage.get("output_tokens"), "output_tokens"),
+        reasoning_tokens=optional(details.get("thinking_tokens"), "thinking_tokens"),
+        cache_write_tokens=written,
+    )
 
 
 def _thinking(request: GenerationRequest, max_tokens: int) -> dict[str, Any] | None:

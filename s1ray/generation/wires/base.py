@@ -9,7 +9,7 @@ Answers are a stranger's: whatever is in them gives a completion or an UnusableE
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from s1ray.errors import InputError
@@ -60,11 +60,7 @@ class Wire(Protocol):
         """
 
     def usage(self, answer: Mapping[str, Any]) -> Usage | None:
-        """The provider's count of tokens. None: there is none.
-
-        Raises:
-            UnusableError: a count is no number.
-        """
+        """The provider's count of tokens. None: there is none, or none that can be read."""
 
 
 def bearer(api_key: str | None) -> dict[str, str]:
@@ -81,13 +77,29 @@ def merged(body: Mapping[str, Any], extra: Mapping[str, object]) -> dict[str, An
     return result
 
 
-def counts(answer: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The object `usage` of an answer. None: it has none.
+def counted(answer: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Usage]) -> Usage | None:
+    """What the object `usage` of an answer says. None: nothing that can be read.
+
+    An answer is paid for and of use, whatever stands where its count belongs.
+
+    Args:
+        answer: the body of a response.
+        read: makes a count of the object; raises UnusableError where it cannot.
+    """
+    try:
+        usage = mapping(answer.get("usage"), "usage")
+        return read(usage) if usage else None
+    except UnusableError:
+        return None
+
+
+def details_of(usage: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """An object of further counts within a usage; an empty list, as some languages write an empty object, is one.
 
     Raises:
         UnusableError: it is something else.
     """
-    return mapping(answer.get("usage"), "usage") or None
+    return mapping(usage.get(field) or None, field)
 
 
 def usage_of(
@@ -168,18 +180,18 @@ def completion_of(
     thinking, answer = texts
     if not thinking and thinking_format is not None:
         thinking, answer = thinking_format.split(answer)
-    counted = usage or Usage()
-    reasoning = counted.reasoning_tokens or 0
+    said = usage or Usage()
+    reasoning = said.reasoning_tokens or 0
     return Completion(
         id=request.id,
         thinking=thinking,
         answer=answer,
-        prompt_tokens=counted.prompt_tokens,
+        prompt_tokens=said.prompt_tokens,
         thinking_tokens=reasoning,
-        answer_tokens=max(0, counted.completion_tokens - reasoning),
+        answer_tokens=max(0, said.completion_tokens - reasoning),
         answer_cut=finish_reason == "length",
         finish_reason=finish_reason,
-        cached_tokens=counted.cached_tokens,
+        cached_tokens=said.cached_tokens,
         completion_tokens=None if usage is None else usage.completion_tokens,
         model_version=model_version,
         raw_finish_reason=raw_finish_reason,

@@ -12,7 +12,17 @@ from typing import Any
 
 from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
-from s1ray.generation.wires.base import bearer, completion_of, counts, listed, merged, optional, usage_of, word
+from s1ray.generation.wires.base import (
+    bearer,
+    completion_of,
+    counted,
+    details_of,
+    listed,
+    merged,
+    optional,
+    usage_of,
+    word,
+)
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
 from s1ray.thinking.format import ThinkingFormat
@@ -87,23 +97,24 @@ class ChatCompletions:
 
     def usage(self, answer: Mapping[str, Any]) -> Usage | None:
         """Of OpenAI's form, with DeepSeek's name for cached tokens."""
-        usage = counts(answer)
-        if usage is None:
-            return None
-        details = mapping(usage.get("completion_tokens_details"), "completion_tokens_details")
-        prompt = mapping(usage.get("prompt_tokens_details"), "prompt_tokens_details")
-        cached = prompt.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))
-        return usage_of(
-            prompt=whole(usage.get("prompt_tokens"), "prompt_tokens"),
-            cached=whole(cached, "cached_tokens"),
-            cache_write=whole(prompt.get("cache_write_tokens"), "cache_write_tokens"),
-            completion=whole(usage.get("completion_tokens"), "completion_tokens"),
-            reasoning=optional(details.get("reasoning_tokens"), "reasoning_tokens"),
-            total=whole(usage.get("total_tokens"), "total_tokens"),
-        )
+        return counted(answer, _usage)
 
 
-def _accounting(ours: Mapping[str, Any], counted: Completion) -> dict[str, Any]:
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    details = details_of(usage, "completion_tokens_details")
+    prompt = details_of(usage, "prompt_tokens_details")
+    cached = prompt.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))
+    return usage_of(
+        prompt=whole(usage.get("prompt_tokens"), "prompt_tokens"),
+        cached=whole(cached, "cached_tokens"),
+        cache_write=whole(prompt.get("cache_write_tokens"), "cache_write_tokens"),
+        completion=whole(usage.get("completion_tokens"), "completion_tokens"),
+        reasoning=optional(details.get("reasoning_tokens"), "reasoning_tokens"),
+        total=whole(usage.get("total_tokens"), "total_tokens"),
+    )
+
+
+def _accounting(ours: Mapping[str, Any], completion: Completion) -> dict[str, Any]:
     """Fields of a completion that our own server's accounting says better than the usage.
 
     Raises:
@@ -112,7 +123,7 @@ def _accounting(ours: Mapping[str, Any], counted: Completion) -> dict[str, Any]:
     names = [name for name in ("thinking_tokens", "answer_tokens", "waits") if name in ours]
     found: dict[str, Any] = {name: whole(ours[name], name) for name in names}
     if "thinking_tokens" in found:
-        found.setdefault("answer_tokens", max(0, (counted.completion_tokens or 0) - found["thinking_tokens"]))
+        found.setdefault("answer_tokens", max(0, (completion.completion_tokens or 0) - found["thinking_tokens"]))
     if ours.get("end_forced") is not None:
         found["end_forced"] = text_of(ours["end_forced"], "end_forced")
     if "answer_cut" in ours:

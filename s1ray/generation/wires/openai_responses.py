@@ -15,7 +15,8 @@ from s1ray.generation.base import GenerationRequest, Usage
 from s1ray.generation.wires.base import (
     bearer,
     completion_of,
-    counts,
+    counted,
+    details_of,
     effort_of,
     joined,
     listed,
@@ -93,19 +94,20 @@ class OpenAIResponses:
 
     def usage(self, answer: Mapping[str, Any]) -> Usage | None:
         """Reasoning is counted within the output's tokens, and cached tokens within the input's."""
-        usage = counts(answer)
-        if usage is None:
-            return None
-        prompt = mapping(usage.get("input_tokens_details"), "input_tokens_details")
-        details = mapping(usage.get("output_tokens_details"), "output_tokens_details")
-        return usage_of(
-            prompt=whole(usage.get("input_tokens"), "input_tokens"),
-            cached=whole(prompt.get("cached_tokens"), "cached_tokens"),
-            cache_write=whole(prompt.get("cache_write_tokens"), "cache_write_tokens"),
-            completion=whole(usage.get("output_tokens"), "output_tokens"),
-            reasoning=optional(details.get("reasoning_tokens"), "reasoning_tokens"),
-            total=whole(usage.get("total_tokens"), "total_tokens"),
-        )
+        return counted(answer, _usage)
+
+
+def _usage(usage: Mapping[str, Any]) -> Usage:
+    prompt = details_of(usage, "input_tokens_details")
+    details = details_of(usage, "output_tokens_details")
+    return usage_of(
+        prompt=whole(usage.get("input_tokens"), "input_tokens"),
+        cached=whole(prompt.get("cached_tokens"), "cached_tokens"),
+        cache_write=whole(prompt.get("cache_write_tokens"), "cache_write_tokens"),
+        completion=whole(usage.get("output_tokens"), "output_tokens"),
+        reasoning=optional(details.get("reasoning_tokens"), "reasoning_tokens"),
+        total=whole(usage.get("total_tokens"), "total_tokens"),
+    )
 
 
 def _raw_reason(answer: Mapping[str, Any]) -> str | None:

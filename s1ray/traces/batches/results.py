@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from s1ray.generation.answers import UnusableError
+from s1ray.generation.answers import UnusableError, decode
 from s1ray.traces.batches.exchange import Exchange, Failure
 from s1ray.traces.batches.provider import Provider, State
 from s1ray.traces.batches.records import Record
@@ -41,8 +39,8 @@ def outcomes(
             if not line.strip():
                 continue
             try:
-                result = provider.result(_object(line))
-            except (UnusableError, ValueError, RecursionError):
+                result = provider.result(decode(line))
+            except (UnusableError, RecursionError):
                 damaged += 1
                 continue
             strange += result.custom_id not in ours
@@ -58,10 +56,3 @@ def outcomes(
         missing = Failure("failed", f"the batch ended before it was asked: {state.words}")
     for custom_id, ask in left.items():
         yield custom_id, ask, missing
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    found = json.loads(line.decode("utf-8"))
-    if not isinstance(found, dict):
-        raise UnusableError("not an object")
-    return found
