@@ -17,7 +17,7 @@ from s1ray.generation.endpoint import AtEndpoint
 from s1ray.generation.pace import Pace
 from s1ray.generation.transport import Calls
 from s1ray.generation.wires import ChatCompletions, Wire
-from s1ray.generation.wires.base import refusal
+from s1ray.generation.wires.base import answer_limit, refusal
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat
 
@@ -85,6 +85,7 @@ class HTTPGenerator(AtEndpoint):
         """Generate one response. One that a filter of the provider's does not allow is a refusal without text."""
         try:
             body = self._wire.body(request, self._model, self._extra)
+            limit = answer_limit(self._wire, body)
         except InputError as error:
             raise GenerationError(f"request {request.id!r}: {error}") from error
         last: list[Completion] = []
@@ -99,7 +100,7 @@ class HTTPGenerator(AtEndpoint):
 
         async with self._free:
             try:
-                return await self._transport.ask(calls, self._wire.path(request), body, read, request.max_tokens)
+                return await self._transport.ask(calls, self._wire.path(request), body, read, limit)
             except RefusedError as error:
                 return refusal(request, error.reason)
             except GenerationError:

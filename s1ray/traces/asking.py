@@ -32,7 +32,7 @@ def ask_all(
     folder: Path,
     known: frozenset[str] = frozenset(),
     allowance: Allowance | None = None,
-) -> int:
+) -> list[Ask]:
     """Ask a running teacher, those that fail again, and write everything to a new file of the ledger.
 
     Args:
@@ -45,7 +45,7 @@ def ask_all(
         allowance: what these asks may cost. None: anything.
 
     Returns:
-        How many asks were held back, as they could cost more than is left.
+        Asks that were held back, as they could cost more than is left.
 
     Raises:
         RunError: the ledger cannot be written.
@@ -61,19 +61,19 @@ def ask_all(
     asks = sorted(asks, key=lambda ask: ask.id not in under_way)
     with contextlib.closing(Writer(folder)) as writer:
         while left := [ask for ask in asks if ask.id not in answered and tries[ask.id] < PASSES]:
-            chosen = left if allowance is None else allowance.first_that_fit(left, teacher, writer.tally())
+            chosen = left if allowance is None else allowance.that_fit(left, teacher, writer.tally(), under_way)
             asking, before = _Asking(running, teacher, writer, answered, allowance), len(answered)
             try:
                 asking.run(chosen)
             except _HopelessError:
-                return 0
+                return []
             asked = [ask.id for ask in chosen if ask.id in asking.sent or ask.id not in asking.held_back]
             tries.update(asked)
-            held_back |= asking.held_back | {ask.id for ask in left[len(chosen) :]}
+            held_back |= asking.held_back | ({ask.id for ask in left} - {ask.id for ask in chosen})
             # What was held back may fit as soon as calls in flight have turned out cheaper.
             if len(answered) == before and not asking.stale and not (asked and held_back):
                 break
-    return len(held_back - answered)
+    return [ask for ask in asks if ask.id in held_back - answered]
 
 
 class _HopelessError(Exception):

@@ -17,7 +17,7 @@ from s1ray.traces.asking import ask_all, in_words
 from s1ray.traces.asks import Asks
 from s1ray.traces.ledger import TEACHER, Ledger
 from s1ray.traces.progress import Progress
-from s1ray.traces.spending import Allowance, allowance, exhausted
+from s1ray.traces.spending import Allowance, HeldBack, allowance, exhausted
 from s1ray.traces.teachers import Ask, RunningTeacher, Teacher
 
 if TYPE_CHECKING:
@@ -76,13 +76,13 @@ def _ask(asks: Asks, wanted: Sequence[int], teacher: Teacher, ledger: Ledger, se
     Raises:
         RunError: some asks could cost more than is left, or a worker failed.
     """
-    allowed, held_back = allowance(teacher), len(wanted)
+    allowed, held_back = allowance(teacher), HeldBack(len(wanted))
     if allowed is None or allowed.after(ledger.tally(closed=True)).calls():
         held_back = _run(asks, wanted, teacher, ledger, seed, what, allowed)
         ledger.read()
-    if allowed is not None and held_back:
+    if allowed is not None and held_back.count:
         answered = sum(ask in ledger.answers for ask in asks.ids())
-        raise exhausted(what, allowed, ledger.tally(closed=True), answered, len(asks.samples))
+        raise exhausted(what, allowed, ledger.tally(closed=True), answered, len(asks.samples), held_back)
 
 
 class _Actor:
@@ -108,13 +108,14 @@ class _Actor:
     def __call__(self, batch: pa.Table) -> pa.Table:
         import pyarrow as pa
 
-        problem, held_back = None, 0
+        problem, held_back = None, HeldBack()
         try:
             if self._running is None:
                 self._running = self._teacher.start(self._seed, self._folder / TEACHER)
             asks = self._read(batch)
             allowed = None if self._allowed_each is None else self._allowed_each.times(len(asks))
-            held_back = ask_all(self._running, self._teacher, asks, self._folder, self._known, allowed)
+            left = ask_all(self._running, self._teacher, asks, self._folder, self._known, allowed)
+            held_back = HeldBack.among(left, self._teacher)
         except RunError as error:
             problem = in_words(error)
         except Exception as error:
@@ -123,7 +124,9 @@ class _Actor:
             with contextlib.suppress(OSError):
                 details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
             problem = f"{type(error).__name__}: {in_words(error)} (details: {details})"
-        return pa.table({"error": pa.array([problem], type=pa.string()), "held_back": [held_back]})
+        columns = {"count": [held_back.count], "prompt": [held_back.prompt]}
+        texts = {"error": problem, "example": held_back.example}
+        return pa.table(columns | {name: pa.array([text], type=pa.string()) for name, text in texts.items()})
 
     def __del__(self) -> None:
         # Ray Data drops its reference when the actor is done; an engine's processes must not outlive it.
@@ -139,8 +142,8 @@ def _run(
     seed: int,
     what: str,
     allowed: Allowance | None,
-) -> int:
-    """Ask; gives how many asks were held back, as they could have cost more than is allowed."""
+) -> HeldBack:
+    """Ask; gives what was held back, as it could have cost more than is allowed."""
     import ray
 
     placement = teacher.placement()
@@ -166,13 +169,13 @@ def _run(
             compute=ray.data.ActorPoolStrategy(size=actors, max_tasks_in_flight_per_actor=1),
             **options,
         )
-        problem, held_back = None, 0
+        problem, held_back = None, HeldBack()
         batches = iter(results.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0))
         try:
             # Closed, the iterator stops the actors; left to the garbage collector, they would go on after a failure.
             with contextlib.closing(batches):
                 for row in (row for batch in batches for row in batch.to_pylist()):
-                    held_back += row["held_back"]
+                    held_back += HeldBack(row["count"], row["example"], row["prompt"])
                     if (problem := row["error"]) is not None:
                         break
         except ray.exceptions.RayError as error:

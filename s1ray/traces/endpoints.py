@@ -19,6 +19,7 @@ from s1ray.config import HTTPAddress
 from s1ray.errors import InputError
 from s1ray.generation.base import GenerationRequest, Generator, OnCall
 from s1ray.generation.wires import AnthropicMessages, ChatCompletions, OpenAIResponses, Wire
+from s1ray.generation.wires.base import answer_limit
 from s1ray.generation.wires.openai_responses import Summary
 from s1ray.models import FormatRef
 from s1ray.schemas import Question
@@ -43,8 +44,8 @@ OF_CALLS = ("concurrency", "requests_per_minute", "tokens_per_minute", "timeout"
 """Fields about calls one by one."""
 UNREADABLE = ("stream", "n", "best_of", "background")
 """Fields of a request that make an answer of another form, or several answers of which one is read."""
-MAX_TOKENS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-"""Fields of a request that limit its answer."""
+ASKED = ("model", "messages", "input", "prompt")
+"""Fields of a request that say who is asked what."""
 WITH_VERSION = ("api.openai.com", "api.anthropic.com")
 """Hosts whose API is under `/v1`."""
 
@@ -112,14 +113,16 @@ class EndpointTeacher(LanguageModelTeacher):
         for name in UNREADABLE:
             if self.extra_body.get(name) not in (None, False):
                 raise ValueError(f"extra_body.{name}: whole answers are read, one a request; leave it out")
+        for name in ASKED:
+            if name in self.extra_body:
+                raise ValueError(f"extra_body.{name}: `model` and `prompt` say who is asked what; leave it out")
         if "stop" in self.retry_finish_reasons:
             raise ValueError('retry_finish_reasons: "stop" is how whole responses end; leave it out')
         address = urlsplit(self.base_url)
         if address.hostname in WITH_VERSION and not address.path.endswith("/v1"):
             raise ValueError(f"base_url: the API is under /v1: write https://{address.hostname}/v1")
-        example = Ask(Question(id="", question=""), 0)
         try:
-            self.wire.body(self.request(example, 0), self.model, self.extra_body)
+            _ = self.max_response_tokens
         except InputError as error:
             raise ValueError(str(error)) from None
         return self
@@ -146,11 +149,13 @@ class EndpointTeacher(LanguageModelTeacher):
 
     @property
     def max_response_tokens(self) -> int | None:
-        """The configured maximum, or that of `extra_body`, which wins."""
-        named = [self.extra_body[name] for name in MAX_TOKENS if name in self.extra_body]
-        if not named:
-            return self.max_tokens
-        return max((most for most in named if isinstance(most, int)), default=None)
+        """What a request says, with the fields of `extra_body`.
+
+        Raises:
+            InputError: the API does not take such a request.
+        """
+        request = self.request(Ask(Question(id="", question=""), 0), 0)
+        return answer_limit(self.wire, self.wire.body(request, self.model, self.extra_body))
 
     @property
     def spending_limit(self) -> float | None:

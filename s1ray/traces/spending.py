@@ -7,7 +7,7 @@ could then exceed the limit is not sent.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from s1ray.config import ConfigError
@@ -57,19 +57,59 @@ class Allowance:
         most = self.at_most(0)
         return int(max(0.0, self.money * (1 + ROUNDING)) / most) if most else MANY
 
-    def first_that_fit(self, asks: Sequence[Ask], teacher: Teacher, tally: Tally) -> Sequence[Ask]:
-        """As many of the first asks as fit; where calls are held back one by one, one more.
+    def that_fit(
+        self, asks: Sequence[Ask], teacher: Teacher, tally: Tally, under_way: Collection[str] = ()
+    ) -> list[Ask]:
+        """The first asks that fit together; one that does not is passed over, so that others need not wait for it.
 
-        Where the teacher tells of every call before it goes out, calls are held back one by one, and asks count with
-        what answers have cost so far; otherwise with their most.
+        Where the teacher tells of every call before it goes out, calls are held back one by one. Asks count there with
+        what answers have cost so far, and one more than fits is chosen; elsewhere they count with their most.
+
+        Args:
+            asks: in the order in which they are chosen.
+            teacher: who is asked.
+            tally: calls so far.
+            under_way: ids of asks that are paid for in any case: where one does not fit, nothing after it does.
         """
-        left, answers = self.left(tally), tally.answered
-        mean = self.prices.spent(tally) / answers if answers and teacher.tells_before_sending else None
-        for place, ask in enumerate(asks):
-            left -= mean or self.at_most(teacher.prompt_tokens_at_most(ask.question.question))
-            if left < 0:
-                return asks[: place + bool(teacher.tells_before_sending)]
-        return asks
+        rest = left = self.left(tally)
+        tells, answers = teacher.tells_before_sending, tally.answered
+        mean = self.prices.spent(tally) / answers if answers and tells else None
+        chosen = []
+        for ask in asks:
+            most = self.at_most(teacher.prompt_tokens_at_most(ask.question.question))
+            if most > (left if tells else rest):
+                if ask.id in under_way:
+                    break
+                continue
+            chosen.append(ask)
+            rest -= mean or most
+            if rest < 0:
+                break
+        return chosen
+
+
+@dataclass(frozen=True)
+class HeldBack:
+    """Asks that were not asked, as they could cost more than is left."""
+
+    count: int = 0
+    example: str | None = None
+    """The id of the one with the shortest prompt. None: not known."""
+    prompt: int = 0
+    """Tokens of its prompt at most."""
+
+    @classmethod
+    def among(cls, asks: Sequence[Ask], teacher: Teacher) -> HeldBack:
+        """Of some asks, all of which were held back."""
+        prompts = [(teacher.prompt_tokens_at_most(ask.question.question), ask.id) for ask in asks]
+        prompt, example = min(prompts, default=(0, None))
+        return cls(len(asks), example, prompt)
+
+    def __add__(self, other: HeldBack) -> HeldBack:
+        """These and others."""
+        known = [one for one in (self, other) if one.example is not None]
+        shortest = min(known, key=lambda one: one.prompt, default=self)
+        return HeldBack(self.count + other.count, shortest.example, shortest.prompt)
 
 
 def allowance(teacher: Teacher) -> Allowance | None:
@@ -93,7 +133,7 @@ def allowance(teacher: Teacher) -> Allowance | None:
     return Allowance(teacher.spending_limit, teacher.price_list, teacher.max_response_tokens)
 
 
-def exhausted(what: str, allowed: Allowance, tally: Tally, answered: int, total: int) -> RunError:
+def exhausted(what: str, allowed: Allowance, tally: Tally, answered: int, total: int, held_back: HeldBack) -> RunError:
     """What is said where some asks could cost more than is left.
 
     Args:
@@ -102,13 +142,21 @@ def exhausted(what: str, allowed: Allowance, tally: Tally, answered: int, total:
         tally: of all starts of the run.
         answered: asks that have an answer.
         total: asks of the run.
+        held_back: those that were not asked.
     """
     prices, currency = allowed.prices, allowed.prices.currency
     spent = prices.spent(tally)
     unknown = prices.spent_at_most(tally, allowed.max_tokens) - spent
     maybe = f" (and up to {unknown:,.4f} by calls whose cost nobody knows)" if unknown else ""
+    another = f"another call, whose answer alone can cost {allowed.at_most(0):,.4f},"
+    if held_back.example is not None:
+        answer, both = allowed.at_most(0), allowed.at_most(held_back.prompt)
+        another = (
+            f"another call (for {held_back.example!r}, say, whose prompt can cost {both - answer:,.4f} and whose "
+            f"answer {answer:,.4f})"
+        )
     return RunError(
-        f"{what}: {answered:,} of {total:,} are answered for {spent:,.4f} {currency}{maybe}, and another call, whose "
-        f"answer alone can cost {allowed.at_most(0):,.4f}, could exceed max_spend ({allowed.money:,.4f}); everything "
-        "is kept: raise max_spend and run again to ask for the rest"
+        f"{what}: {answered:,} of {total:,} are answered for {spent:,.4f} {currency}{maybe}, and {another} could "
+        f"exceed max_spend ({allowed.money:,.4f}); everything is kept: raise max_spend and run again to ask for the "
+        "rest"
     )

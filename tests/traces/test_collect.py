@@ -388,7 +388,7 @@ def test_an_actor_says_in_words_what_kept_it_from_asking(tmp_path: Path) -> None
     def asked(teacher: Teacher, folder: Path) -> tuple[str | None, int]:
         actor = _Actor(teacher, 0, asks_of, folder, frozenset(), None)
         (row,) = actor(part).to_pylist()
-        return row["error"], row["held_back"]
+        return row["error"], row["count"]
 
     (tmp_path / "a").mkdir()
     assert asked(Obliging(kind="obliging"), tmp_path / "a") == (None, 0)

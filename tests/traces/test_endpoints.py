@@ -89,6 +89,23 @@ def test_an_openai_endpoint_whose_models_take_no_temperature_is_sent_none() -> N
         ("responses", {"reasoning_summary": "long"}, "reasoning_summary"),
         ("openai", {"extra_body": {"stream": True}}, "extra_body.stream: whole answers are read"),
         ("openai", {"extra_body": {"n": 4}}, "extra_body.n: "),
+        *(
+            ("openai", {"extra_body": {name: "x"}}, f"extra_body.{name}: .* say who is asked what")
+            for name in ("model", "messages", "input", "prompt")
+        ),
+        *(
+            (kind, {"extra_body": {field: value}}, f"{field}: must be a whole number from 1 to")
+            for kind, field in (
+                ("openai", "max_tokens"),
+                ("openai", "max_completion_tokens"),
+                ("anthropic", "max_tokens"),
+                ("responses", "max_output_tokens"),
+            )
+            for value in (True, -5, 0, "5", 1.5, [1], 2**31)
+        ),
+        ("anthropic", {"extra_body": {"max_tokens": 16_000}}, "thinking.max_tokens: .* raise max_tokens"),
+        ("anthropic", {"extra_body": {"thinking": {"budget_tokens": 40_000}}}, "thinking.max_tokens: .* raise max_"),
+        ("anthropic", {"extra_body": {"thinking": {"budget_tokens": "all"}}}, "thinking.max_tokens: .* got 'all'"),
         ("openai", {"retry_finish_reasons": ["stop"]}, "retry_finish_reasons: "),
         ("openai", {"tokens_per_minute": 0}, "tokens_per_minute: .*greater than 0"),
         ("openai", {"extra_body": {"headers": {"Authorization": "Bearer x"}}}, "looks like a secret"),
@@ -99,6 +116,11 @@ def test_what_an_api_cannot_take_is_refused_when_the_config_is_read(
 ) -> None:
     with pytest.raises(ConfigError, match=why):
         teacher(kind, **changes)
+
+
+def test_what_the_further_fields_make_possible_is_possible() -> None:
+    raised = teacher("anthropic", max_tokens=1000, extra_body={"max_tokens": 20_000})
+    assert (body(raised)["max_tokens"], raised.max_response_tokens) == (20_000, 20_000)
 
 
 def test_rows_say_how_they_were_sampled_and_no_seed_where_none_is_sent() -> None:

@@ -16,11 +16,12 @@ from pydantic import JsonValue
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.generation.base import Call, OnCall, Usage
+from s1ray.schemas import Question
 from s1ray.traces.asking import PASSES, ask_all
 from s1ray.traces.bill import Prices
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.ledger import Ledger
-from s1ray.traces.spending import Allowance, SpendingError, allowance, exhausted
+from s1ray.traces.spending import Allowance, HeldBack, SpendingError, allowance, exhausted
 from s1ray.traces.tally import Tally
 from s1ray.traces.teachers import Ask, Response, Teacher
 from tests.traces.test_collect import asks
@@ -88,7 +89,7 @@ def ask(teacher: Concurrent, count: int, money: float, folder: Path) -> int:
     allowed = Allowance(money, PRICES, MOST).after(known.tally(closed=True))
     wanted = [ask for ask in asks(count) if ask.id not in known.answers]
     files = frozenset(path.name for path in folder.glob("*.jsonl"))
-    return ask_all(teacher, config, wanted, folder, files, allowed)
+    return len(ask_all(teacher, config, wanted, folder, files, allowed))
 
 
 def test_what_calls_in_flight_did_not_cost_is_spent_in_later_passes(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_teacher_that_tells_no_calls_is_asked_for_no_more_than_fits(tmp_path: 
     held_back = ask_all(teacher, Teacher(kind="silent"), asks(100), tmp_path, allowance=Allowance(45, PRICES, MOST))
     # 4, 3, 3, 2, ... at a time, as long as ten are left.
     assert teacher.billed == 36
-    assert held_back == 100 - 18
+    assert len(held_back) == 100 - 18
 
 
 def test_a_call_that_raises_through_the_teacher_holds_back_what_is_left(tmp_path: Path) -> None:
@@ -179,7 +180,7 @@ def test_a_call_that_raises_through_the_teacher_holds_back_what_is_left(tmp_path
                 yield ask, self._end(ask, calls)
 
     teacher = Careless(itertools.repeat(7))
-    assert ask_all(teacher, Telling(), asks(9), tmp_path, allowance=Allowance(25, PRICES, MOST)) == 6
+    assert len(ask_all(teacher, Telling(), asks(9), tmp_path, allowance=Allowance(25, PRICES, MOST))) == 6
     assert not read(tmp_path).failures
 
 
@@ -205,7 +206,12 @@ def test_a_teacher_whose_calls_can_cost_anything_is_refused() -> None:
     [
         ({"max_tokens": 10}, 10),
         ({"max_tokens": 10, "extra_body": {"max_completion_tokens": 70}}, 70),
+        ({"max_tokens": 10, "extra_body": {"max_completion_tokens": 7}}, 10),
+        ({"max_tokens": 10, "extra_body": {"max_tokens": None, "max_completion_tokens": 7}}, 7),
         ({"max_tokens": 10, "extra_body": {"max_tokens": None}}, None),
+        ({"max_tokens": 10, "extra_body": {"max_output_tokens": 1}}, 10),
+        ({"max_tokens": 20, "kind": "responses", "extra_body": {"max_output_tokens": 30, "max_tokens": 1}}, 30),
+        ({"max_tokens": 20, "kind": "anthropic", "extra_body": {"max_completion_tokens": 1}}, 20),
     ],
 )
 def test_what_the_further_fields_say_of_the_maximum_wins(fields: dict[str, JsonValue], most: int | None) -> None:
@@ -235,7 +241,7 @@ def test_no_http_call_is_made_that_could_exceed_the_limit(
     held_back = ask_all(running, teacher, asks(100), tmp_path, allowance=allowance(teacher))
     running.close()
     assert came[200] == 31, "another answer could make 41"
-    assert held_back == 100 - 31
+    assert len(held_back) == 100 - 31
     tally = read(tmp_path).tally(closed=True)
     assert (tally.sent, tally.answered, tally.lost) == (came.total(), 31, 0)
     assert not read(tmp_path).failures
@@ -246,9 +252,45 @@ def test_the_limit_can_be_raised_in_the_same_run_folder() -> None:
     assert api(prices=prices, max_spend=3).fingerprint() == api(prices=prices, max_spend=4).fingerprint()
 
 
+DEAR = Prices(prompt=1_000_000, completion=1_000_000)
+"""One a token, and a byte of a question is a token at most."""
+
+
+@pytest.mark.parametrize("running", [Concurrent, Silent])
+@pytest.mark.parametrize("place", [0, 2, 5])
+def test_a_question_that_does_not_fit_does_not_keep_the_others_waiting(
+    running: type[Concurrent], place: int, tmp_path: Path
+) -> None:
+    texts = ["four"] * 5
+    texts.insert(place, "x" * 200)
+    wanted = [Ask(Question(id=str(n), question=text), 0) for n, text in enumerate(texts)]
+    config = Telling() if running is Concurrent else Teacher(kind="silent")
+    held_back = ask_all(running(itertools.repeat(1)), config, wanted, tmp_path, allowance=Allowance(100, DEAR, MOST))
+    assert [ask.id for ask in held_back] == [f"{place}-0"]
+    assert len(read(tmp_path).answers) == 5
+
+
+def test_nothing_is_asked_after_what_is_paid_for_in_any_case_and_does_not_fit() -> None:
+    wanted = [Ask(Question(id=str(n), question=text), 0) for n, text in enumerate(["xx", "x" * 200, "xx"])]
+    allowed = Allowance(100, DEAR, MOST)
+    chosen = allowed.that_fit(wanted, Teacher(kind="silent"), Tally())
+    assert [ask.id for ask in chosen] == ["0-0", "2-0"]
+    chosen = allowed.that_fit(wanted, Teacher(kind="silent"), Tally(), {"1-0"})
+    assert [ask.id for ask in chosen] == ["0-0"]
+
+
+def test_the_end_names_a_question_that_did_not_fit_and_what_its_prompt_costs() -> None:
+    texts = ["x" * 300, "x" * 200]
+    wanted = [Ask(Question(id=str(n), question=text), 0) for n, text in enumerate(texts)]
+    one, other = (HeldBack.among([ask], Telling()) for ask in wanted)
+    assert one + other == HeldBack.among(wanted, Telling()) == HeldBack(2, "1-0", 200)
+    message = str(exhausted("traces", Allowance(40, DEAR, MOST), Tally(), 0, 2, one + other + HeldBack()))
+    assert "(for '1-0', say, whose prompt can cost 200.0000 and whose answer 10.0000)" in message
+
+
 def test_the_end_says_what_was_spent_and_what_to_do() -> None:
     tally = Tally(answered=3, completion_tokens=25, lost=1)
-    assert str(exhausted("traces", Allowance(40, PRICES, MOST), tally, 3, 8)) == (
+    assert str(exhausted("traces", Allowance(40, PRICES, MOST), tally, 3, 8, HeldBack(5))) == (
         "traces: 3 of 8 are answered for 25.0000 USD (and up to 10.0000 by calls whose cost nobody knows), and another "
         "call, whose answer alone can cost 10.0000, could exceed max_spend (40.0000); everything is kept: raise "
         "max_spend and run again to ask for the rest"

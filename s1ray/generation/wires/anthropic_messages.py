@@ -7,12 +7,13 @@ https://platform.claude.com/docs/en/build-with-claude/extended-thinking.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
 from s1ray.generation.wires.base import (
+    answer_limit,
     completion_of,
     counted,
     details_of,
@@ -52,6 +53,8 @@ class AnthropicMessages:
     adaptive thinking.
     """
 
+    limits: ClassVar[tuple[str, ...]] = ("max_tokens",)
+
     def path(self, request: GenerationRequest) -> str:
         """The same for all."""
         return "/messages"
@@ -63,9 +66,7 @@ class AnthropicMessages:
     def body(self, request: GenerationRequest, model: str, extra: Mapping[str, object]) -> dict[str, Any]:
         """A temperature or top_p of 1 is the API's default and left out: newer models take neither."""
         refuse_unsaid(request, API, top_k=True, budget=("max_tokens", "effort"))
-        if request.max_tokens is None:
-            raise InputError(f"max_tokens: {API} needs a number")
-        thinking, effort = _thinking(request, request.max_tokens), effort_of(request)
+        thinking, effort = _thinking(request), effort_of(request)
         messages = [dict(message) for message in request.messages or ()]
         system = joined([message["content"] for message in messages if message["role"] in SYSTEM])
         asked: dict[str, Any] = {
@@ -77,7 +78,12 @@ class AnthropicMessages:
             "output_config": None if effort is None else {"effort": effort},
         }
         asked |= _sampling(request, is_thinking=thinking is not None and thinking["type"] != "disabled")
-        return merged({name: value for name, value in asked.items() if value is not None}, extra)
+        body = merged({name: value for name, value in asked.items() if value is not None}, extra)
+        limit = answer_limit(self, body)
+        if limit is None:
+            raise InputError(f"max_tokens: {API} needs a number")
+        _check_budget(body.get("thinking"), limit)
+        return body
 
     def completion(
         self, request: GenerationRequest, answer: Mapping[str, Any], thinking_format: ThinkingFormat | None
@@ -122,12 +128,8 @@ def _usage(usage: Mapping[str, Any]) -> Usage:
     )
 
 
-def _thinking(request: GenerationRequest, max_tokens: int) -> dict[str, Any] | None:
-    """The API's `thinking`; None: not said.
-
-    Raises:
-        InputError: it does not take the budget.
-    """
+def _thinking(request: GenerationRequest) -> dict[str, Any] | None:
+    """The API's `thinking`; None: not said."""
     if request.budget is None:
         return None
     budget = request.budget.max_tokens
@@ -138,16 +140,28 @@ def _thinking(request: GenerationRequest, max_tokens: int) -> dict[str, Any] | N
         return {"type": "adaptive", "display": "summarized"}
     if budget == 0:
         return {"type": "disabled"}
-    if budget < MIN_BUDGET:
+    return {"type": "enabled", "budget_tokens": budget}
+
+
+def _check_budget(thinking: object, max_tokens: int) -> None:
+    """Look whether the API takes a request's `thinking` together with its `max_tokens`.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not isinstance(thinking, Mapping) or thinking.get("type") != "enabled":
+        return
+    budget = thinking.get("budget_tokens")
+    if type(budget) is not int or budget < MIN_BUDGET:
+        got = f"{budget:,}" if isinstance(budget, int) else f"{budget!r:.40}"
         raise InputError(
-            f"thinking.max_tokens: {API} takes at least {MIN_BUDGET:,}, or 0 for no thinking, or auto; got {budget:,}"
+            f"thinking.max_tokens: {API} takes at least {MIN_BUDGET:,}, or 0 for no thinking, or auto; got {got}"
         )
     if budget >= max_tokens:
         raise InputError(
             f"thinking.max_tokens: {API} counts thinking within max_tokens, and {budget:,} is not less than "
             f"{max_tokens:,}; raise max_tokens"
         )
-    return {"type": "enabled", "budget_tokens": budget}
 
 
 def _sampling(request: GenerationRequest, *, is_thinking: bool) -> dict[str, Any]:

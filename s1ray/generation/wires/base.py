@@ -10,7 +10,7 @@ Answers are a stranger's: whatever is in them gives a completion or an UnusableE
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError, mapping, storable, whole
@@ -19,9 +19,15 @@ from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
 from s1ray.thinking.format import ThinkingFormat
 
+MAX_TOKENS = 2**31 - 1
+"""Of an answer that a request may ask for: servers read 32 bits."""
+
 
 class Wire(Protocol):
     """A wire format. Instances hold settings of the format at most, and nothing of one request."""
+
+    limits: ClassVar[tuple[str, ...]]
+    """Fields of a request that limit its answer, in tokens."""
 
     def path(self, request: GenerationRequest) -> str:
         """Where a request goes, behind the base address (which ends in `/v1`)."""
@@ -75,6 +81,25 @@ def merged(body: Mapping[str, Any], extra: Mapping[str, object]) -> dict[str, An
         own = result.get(name)
         result[name] = merged(own, value) if isinstance(own, dict) and isinstance(value, Mapping) else value
     return result
+
+
+def answer_limit(wire: Wire, body: Mapping[str, Any]) -> int | None:
+    """Tokens that an answer can have at most. None: it is not limited.
+
+    Of two fields it is the larger, as servers differ in which one they heed.
+
+    Args:
+        wire: the format.
+        body: a request in it.
+
+    Raises:
+        InputError: a field that limits the answer holds no whole number from 1 to `MAX_TOKENS`.
+    """
+    given = {name: body[name] for name in wire.limits if body.get(name) is not None}
+    for name, value in given.items():
+        if type(value) is not int or not 1 <= value <= MAX_TOKENS:
+            raise InputError(f"{name}: must be a whole number from 1 to {MAX_TOKENS:,}, got {value!r:.40}")
+    return max(given.values(), default=None)
 
 
 def counted(answer: Mapping[str, Any], read: Callable[[Mapping[str, Any]], Usage]) -> Usage | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
@@ -37,6 +37,8 @@ FINISH_REASONS = {
 
 class ChatCompletions:
     """`/chat/completions` for messages, `/completions` for token ids."""
+
+    limits: ClassVar[tuple[str, ...]] = ("max_tokens", "max_completion_tokens")
 
     def path(self, request: GenerationRequest) -> str:
         """By what the prompt is."""

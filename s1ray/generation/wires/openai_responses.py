@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
@@ -42,6 +42,8 @@ Summary = Literal["auto", "concise", "detailed"]
 @dataclass(frozen=True)
 class OpenAIResponses:
     """`/responses`."""
+
+    limits: ClassVar[tuple[str, ...]] = ("max_output_tokens",)
 
     summary: Summary | None = None
     """How detailed a summary of the reasoning is asked for; OpenAI's models do not give the reasoning itself. None:

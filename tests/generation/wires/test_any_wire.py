@@ -74,16 +74,17 @@ ANSWERS = [
 def test_an_answer_whose_count_cannot_be_read_is_an_answer_without_a_count(
     wire: Wire, answer: dict[str, Any], count: str, details: str
 ) -> None:
-    odd: list[Any] = [[1], "none", 5]
-    odd += [answer["usage"] | {count: value} for value in ("20", -5, 20.5, True, 10**30, float("inf"), [], {})]
-    odd += [answer["usage"] | {details: value} for value in ("none", [1], 7)]
+    odd: list[Any] = ["20", -5, 20.5, True, 10**30, float("inf"), [], {}]
+    odd = [[1], "none", 5, *(answer["usage"] | {count: value} for value in odd)]
+    odd += [answer["usage"] | {details: value} for value in ["none", [1], 7]]
     odd.append(answer["usage"] | {details: dict.fromkeys(("cached_tokens", "reasoning_tokens", "thinking_tokens"), -1)})
     for usage in odd:
         spoilt = answer | {"usage": usage}
         assert wire.usage(spoilt) is None, usage
         row = wire.completion(REQUEST, spoilt, None)
         assert (row.thinking, row.answer, row.completion_tokens) == ("two and two", "4", None), usage
-    for usage in ({count: 30.0}, {details: []}, {details: None}):
+    readable: list[Any] = [{count: 30.0}, {details: []}, {details: None}]
+    for usage in readable:
         assert wire.usage(answer | {"usage": answer["usage"] | usage}) == Usage(prompt_tokens=9, completion_tokens=30)
 
 

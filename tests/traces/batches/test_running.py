@@ -497,7 +497,7 @@ def test_max_spend_holds_whatever_an_earlier_start_has_under_way(server: BatchSe
     held_back = ask_all(running, config, wanted, tmp_path, allowance=allowed)
     running.close()
     ledger = read(tmp_path)
-    assert held_back == len(wanted) - len(ledger.answers) > 0
+    assert len(held_back) == len(wanted) - len(ledger.answers) > 0
     assert len(ledger.answers) > fit
     assert server.asked.total() == len(server.asked) + server.asked[broken] - 1
     billed(server, ledger)
