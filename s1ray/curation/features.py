@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from s1ray.curation.config import CurationConfig, TrustedRule
+from s1ray.curation.config import CurationConfig, DomainConfig, TrustedRule
 from s1ray.curation.decontamination import BenchmarkIndex, Finding, leak_reason
-from s1ray.curation.deduplication import gram_hashes
 from s1ray.curation.funnel import Rows
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
 from s1ray.curation.parts import read_rows
-from s1ray.curation.quality import quality_reason
-from s1ray.curation.tasks import StagedRow
-from s1ray.curation.text import TokenBlock, answer_keys, text_keys, word_ngrams
+from s1ray.curation.quality import quality_reasons
+from s1ray.curation.text import TokenBlock, WordBlock, answer_keys, text_keys, word_counts
 from s1ray.generation.lengths import length_counter
+from s1ray.schemas import Question
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,7 +41,7 @@ def band_name(band: int) -> str:
 
 
 def schema(config: CurationConfig) -> pa.Schema:
-    """The columns of the features, in a config's run.
+    """The columns of the features, in a config's run; what it does not ask for is not there.
 
     id: the question id as a number. quality: why the row is broken, or null. leak, leak_label: how it repeats a
     benchmark question, and which, or null; hits: all its likenesses to benchmark questions. exact_key, normal_key: of
@@ -61,19 +60,23 @@ def schema(config: CurationConfig) -> pa.Schema:
         ("leak_label", words),
         ("hits", pa.list_(hit_type())),
         ("exact_key", pa.uint64()),
-        ("normal_key", pa.uint64()),
         ("answer_key", pa.uint64()),
         ("domain", words),
         ("length", pa.int32()),
         ("solved", pa.uint8()),
-        ("trusted", pa.uint64()),
-        ("from_weight_source", pa.uint8()),
-        ("draw", pa.uint64()),
     ]
+    if config.cap_per_domain is not None:
+        fields.append(("draw", pa.uint64()))
+    if config.selection.trusted:
+        fields.append(("trusted", pa.uint64()))
+    if config.selection.weight_sources:
+        fields.append(("from_weight_source", pa.uint8()))
+    if config.deduplication.normalised:
+        fields.append(("normal_key", pa.uint64()))
     if config.deduplication.jaccard is not None:
         fields += [(band_name(band), pa.int64()) for band in range(BANDS)]
     if config.deduplication.cross_source_ngrams:
-        fields.append(("grams", pa.list_(pa.int64())))
+        fields.append(("grams", pa.list_(pa.uint64())))
     return pa.schema(fields)
 
 
@@ -89,47 +92,117 @@ def part_features(rows: pa.Table, part: str, *, config: CurationConfig, index: B
     """The features of a part's rows; a pure function of each row."""
     import pyarrow as pa
 
-    staged = [StagedRow(**row) for row in rows.to_pylist()]
-    lengths = length_counter(config.length.tokenizer)([row.solution or "" for row in staged])
-    questions = [row.question for row in staged]
-    block = TokenBlock.of(questions)
-    exact, normal = text_keys(questions, block)
-    findings = index.find(questions, block, [row.solution for row in staged])
-    drops = [finding.drop for finding in findings]
-    columns: dict[str, Any] = {
-        "id": [int(row.id, 16) for row in staged],
-        "source_index": [row.source_index for row in staged],
-        "quality": [quality_reason(row, config.quality) for row in staged],
-        "leak": [leak_reason(drop) if drop else None for drop in drops],
-        "leak_label": [drop.label if drop else None for drop in drops],
-        "hits": [_hits(finding) for finding in findings],
-        "exact_key": exact,
-        "normal_key": normal,
-        "answer_key": answer_keys([row.answer for row in staged]),
-        "domain": [config.domains.domain_of(row) for row in staged],
-        "length": [count if row.length is None else row.length for row, count in zip(staged, lengths, strict=True)],
-        "solved": [solved_code(row.solved_by) for row in staged],
-        "draw": [_draw(config.seed, row.id) for row in staged],
+    columns = _text_columns(rows, config, index)
+    columns["length"] = _lengths(rows, config.length.tokenizer)
+    columns |= {
+        "id": [int(name, 16) for name in rows.column("id").to_pylist()],
+        "source_index": rows.column("source_index"),
+        "quality": quality_reasons(rows, config.quality),
+        "answer_key": answer_keys(rows.column("answer").to_pylist()),
+        "domain": _domains(rows, config.domains),
+        "solved": _solved(rows.column("solved_by")),
     }
-    columns["trusted"] = [
-        _trusted(row, length, config.selection.trusted) for row, length in zip(staged, columns["length"], strict=True)
-    ]
-    columns["from_weight_source"] = [
-        _bits(name in row.source for name in config.selection.weight_sources) for row in staged
-    ]
-    if config.deduplication.jaccard is not None:
-        signatures = minhash_bands(questions, block)
-        columns |= {band_name(band): signatures[:, band] for band in range(BANDS)}
-    if config.deduplication.cross_source_ngrams:
-        columns["grams"] = [gram_hashes(word_ngrams(row.question, S1_NGRAM)).tolist() for row in staged]
-    words = pa.dictionary(pa.int32(), pa.string())
+    columns |= _selection_columns(rows, columns["length"], config)
+    wanted, words = schema(config), pa.dictionary(pa.int32(), pa.string())
     arrays = [
         pa.array(columns[field.name], pa.string()).dictionary_encode().cast(words)
         if field.type == words
-        else pa.array(columns[field.name], field.type)
-        for field in schema(config)
+        else _array(columns[field.name], field.type)
+        for field in wanted
     ]
-    return pa.Table.from_arrays(arrays, schema=schema(config))
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def _array(values: Any, kind: pa.DataType) -> pa.Array:
+    import pyarrow as pa
+
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values.cast(kind)
+    return pa.array(values, kind)
+
+
+def _text_columns(rows: pa.Table, config: CurationConfig, index: BenchmarkIndex) -> dict[str, Any]:
+    """What comes from the questions' texts; they are cut into tokens only where something needs these."""
+    questions, deduplication = rows.column("question").to_pylist(), config.deduplication
+    columns: dict[str, Any] = {"exact_key": text_keys(questions)}
+    block, words = None, None
+    if deduplication.normalised or deduplication.jaccard is not None or index.needs_tokens:
+        block = TokenBlock.of(questions)
+    if deduplication.normalised and block is not None:
+        columns["normal_key"] = text_keys(block.forms)
+    if deduplication.jaccard is not None:
+        signatures = minhash_bands(questions, block)
+        columns |= {band_name(band): signatures[:, band] for band in range(BANDS)}
+    if deduplication.cross_source_ngrams:
+        words = WordBlock.of(questions)
+        columns["grams"] = _grams(words)
+    solutions = rows.column("solution").to_pylist() if index.needs_solutions else None
+    findings = index.find(questions, block, solutions, words)
+    drops = [finding.drop for finding in findings]
+    columns["leak"] = [leak_reason(drop) if drop else None for drop in drops]
+    columns["leak_label"] = [drop.label if drop else None for drop in drops]
+    columns["hits"] = [_hits(finding) for finding in findings]
+    return columns
+
+
+def _grams(words: WordBlock) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(words.ngram_starts(S1_NGRAM).astype(np.int32), words.ngrams(S1_NGRAM)[0])
+
+
+def _lengths(rows: pa.Table, tokenizer: str | None) -> npt.NDArray[np.int64]:
+    """The lengths that sources give, else of the solutions; shape (N,)."""
+    import pyarrow.compute as pc
+
+    given = rows.column("length")
+    lengths: npt.NDArray[np.int64] = pc.fill_null(given, 0).to_numpy().astype(np.int64)
+    without = pc.is_null(given).to_numpy()
+    if without.any():
+        texts = rows.column("solution").filter(without)
+        if tokenizer is None:
+            lengths[without] = word_counts(texts)
+        else:
+            lengths[without] = length_counter(tokenizer)(pc.fill_null(texts, "").to_pylist())
+    return lengths
+
+
+def _domains(rows: pa.Table, config: DomainConfig) -> list[str | None]:
+    """The domain of each row; the rules see those only whose source gives none."""
+    domains: list[str | None] = rows.column("domain").to_pylist()
+    domains = [config.mapping.get(domain, domain) if domain else None for domain in domains]
+    without = [place for place, domain in enumerate(domains) if domain is None]
+    if without and config.rules:
+        for place, row in zip(
+            without, rows.select(["id", "question", "source"]).take(without).to_pylist(), strict=True
+        ):
+            domains[place] = config.domain_of(Question(**row))
+    elif config.otherwise is not None:
+        domains = [config.otherwise if domain is None else domain for domain in domains]
+    return domains
+
+
+def _solved(solved_by: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
+    import pyarrow.compute as pc
+
+    models = pc.list_value_length(solved_by)
+    solved = np.where(pc.fill_null(models, 0).to_numpy() > 0, SOLVED, UNSOLVED)
+    return np.where(pc.is_null(solved_by).to_numpy(), NO_LABEL, solved).astype(np.uint8)
+
+
+def _selection_columns(rows: pa.Table, lengths: npt.NDArray[np.int64], config: CurationConfig) -> dict[str, Any]:
+    """What the cap and the selection ask, where the config has them."""
+    columns: dict[str, Any] = {}
+    sources = rows.column("source").to_pylist()
+    if config.cap_per_domain is not None:
+        columns["draw"] = [_draw(config.seed, name) for name in rows.column("id").to_pylist()]
+    if rules := config.selection.trusted:
+        known = rows.column("metadata").to_pylist()
+        columns["trusted"] = [_trusted(*row, rules) for row in zip(sources, lengths.tolist(), known, strict=True)]
+    if names := config.selection.weight_sources:
+        bits = {source: _bits(name in source for name in names) for source in {*sources}}
+        columns["from_weight_source"] = [bits[source] for source in sources]
+    return columns
 
 
 class Features:
@@ -216,11 +289,11 @@ def _bits(values: Any) -> int:
     return sum(bool(value) << place for place, value in enumerate(values))
 
 
-def _trusted(row: StagedRow, length: int, rules: Sequence[TrustedRule]) -> int:
-    metadata = json.loads(row.metadata) if any(rule.metadata for rule in rules) else {}
+def _trusted(source: str, length: int, metadata: str, rules: Sequence[TrustedRule]) -> int:
+    known = json.loads(metadata) if any(rule.metadata for rule in rules) else {}
     return _bits(
-        rule.source in row.source
+        rule.source in source
         and (rule.min_length is None or length > rule.min_length)
-        and all(metadata.get(key) == value for key, value in rule.metadata.items())
+        and all(known.get(key) == value for key, value in rule.metadata.items())
         for rule in rules
     )

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.curation.deduplication import EqualRows, cross_source, equal_rows, gram_hashes, repeated
-from s1ray.curation.text import answer_keys, text_keys, word_ngrams
+from s1ray.curation.text import TokenBlock, answer_keys, text_keys, word_ngrams
 
 
 def kept_rows(equal: EqualRows) -> dict[int, int]:
@@ -40,7 +40,8 @@ def test_rows_with_other_answers_stay_and_are_listed(rows: list[tuple[int, int]]
 
 
 def test_keys_of_texts_and_answers() -> None:
-    exact, normal = text_keys(["What is $3+4$?", "what is 3 + 4", "What is 3-4?", ""])
+    texts = ["What is $3+4$?", "what is 3 + 4", "What is 3-4?", ""]
+    exact, normal = text_keys(texts), text_keys(TokenBlock.of(texts).forms)
     assert len(set(exact.tolist())) == 4
     assert normal[0] == normal[1] != normal[2]
     answers = answer_keys(["$\\frac{1}{2}$", "1/2", "1/3", None, ""])

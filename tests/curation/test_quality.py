@@ -1,11 +1,15 @@
 from dataclasses import replace
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s1ray.curation.config import DomainConfig, DomainRule, QualityConfig
-from s1ray.curation.quality import quality_reason
+from s1ray.curation.quality import quality_reason, quality_reasons
 from s1ray.curation.records import SourceRow
+from s1ray.schemas import arrow_schema
 
 SOUND = SourceRow(id="1", question="What is 2 + 2?", solution="4", answer="4", source="MATH")
 
@@ -69,3 +73,31 @@ def test_domains_come_from_the_source_then_from_rules() -> None:
     assert config.domain_of(replace(block, source="jeebench")) == "Physics"
     assert config.domain_of(block) == "Other"
     assert DomainConfig().domain_of(block) is None
+
+
+def row_table(rows: list[dict[str, object]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=arrow_schema(SourceRow))
+
+
+PIECES = [
+    *("[asy]", "![Image]", "p1.", "**3**", "**a", "x", "3", " ", "\n", "\x1f"),
+    *("\u00e2\u20ac\u2122", "\u00c3\u00a9", "\ufffd", "\u3000", "\u6570"),
+]
+TEXTS = st.lists(st.sampled_from(PIECES), max_size=6).map("".join)
+
+
+@given(
+    st.lists(st.tuples(TEXTS, st.none() | TEXTS, st.none() | TEXTS, st.sampled_from(["MATH", "AIME"]), st.booleans())),
+    st.sampled_from([QualityConfig(), QualityConfig(require=["solution", "answer"], max_words=2, formatting=False)]),
+)
+def test_the_reasons_of_a_table_are_those_of_its_rows(
+    rows: list[tuple[str, str | None, str | None, str, bool]], config: QualityConfig
+) -> None:
+    made = [
+        replace(
+            SOUND, question=question, solution=solution, answer=answer, source=source, error="x" if failed else None
+        )
+        for question, solution, answer, source, failed in rows
+    ]
+    expected = [quality_reason(row, config) for row in made]
+    assert quality_reasons(row_table([vars(row) for row in made]), config) == expected

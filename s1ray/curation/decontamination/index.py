@@ -12,7 +12,7 @@ from s1ray.curation.decontamination.embeddings import Meanings
 from s1ray.curation.decontamination.hits import Finding, Hit
 from s1ray.curation.decontamination.likeness import NormalRuns, Overlap, Templates, WordRuns
 from s1ray.curation.decontamination.whole import WholeQuestions
-from s1ray.curation.text.blocks import TokenBlock
+from s1ray.curation.text.blocks import TokenBlock, WordBlock
 
 _DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 """Code of a figure: alike whatever is asked."""
@@ -30,6 +30,7 @@ class BenchmarkIndex:
         block = TokenBlock.of([question for _, question in questions])
         prose = TokenBlock.of([_DRAWING.sub(" ", question) for _, question in questions])
         self.needs_tokens = bool(tiers - {"s1_ngrams"})
+        self.needs_solutions = config.solutions and bool(tiers & {"whole", "letters"})
         self.whole = WholeQuestions(questions if tiers & {"whole", "letters"} else ())
         self.words = WordRuns(questions, config.ngram, boilerplate) if "s1_ngrams" in tiers else None
         self.runs = NormalRuns(questions, prose, config.normal_ngram, boilerplate) if "ngrams" in tiers else None
@@ -59,6 +60,7 @@ class BenchmarkIndex:
         questions: Sequence[str],
         block: TokenBlock | None = None,
         solutions: Sequence[str | None] | None = None,
+        words: WordBlock | None = None,
     ) -> list[Finding]:
         """What each row has of the benchmarks.
 
@@ -66,18 +68,21 @@ class BenchmarkIndex:
             questions: N texts.
             block: their tokens, where they are there.
             solutions: N texts or None; whole benchmark questions are looked for in them, too.
+            words: of the questions, where they are there.
 
         Returns:
             N findings.
         """
         findings = [Finding() for _ in questions]
-        for hits in self._hits(questions, block):
+        for hits in self._hits(questions, block, words):
             self._enter(findings, hits)
-        if self.config.solutions and solutions is not None and self.whole.asked:
+        if self.needs_solutions and solutions is not None and self.whole.asked:
             self._enter(findings, self._in_solutions(solutions))
         return findings
 
-    def _hits(self, questions: Sequence[str], block: TokenBlock | None) -> Iterable[dict[int, Hit]]:
+    def _hits(
+        self, questions: Sequence[str], block: TokenBlock | None, words: WordBlock | None
+    ) -> Iterable[dict[int, Hit]]:
         if self.needs_tokens:
             block = block or TokenBlock.of(questions)
             yield self.whole.find(questions, block)
@@ -87,7 +92,7 @@ class BenchmarkIndex:
                 elif each is not None:
                     yield each.find(questions, block)
         if self.words is not None:
-            yield self.words.find(questions)
+            yield self.words.find(words or WordBlock.of(questions))
 
     def _enter(self, findings: list[Finding], hits: dict[int, Hit]) -> None:
         for row, hit in hits.items():

@@ -31,7 +31,7 @@ from s1ray.curation.text.blocks import (
     Places,
     TokenBlock,
     TokenHashes,
-    flat_hashes,
+    WordBlock,
     masked,
     mixed,
     ngrams,
@@ -64,24 +64,20 @@ class WordRuns:
     def __init__(self, questions: Questions, n: int, boilerplate: int | None) -> None:
         """Index runs of `n` words; those of `boilerplate` questions or more do not count."""
         self.n, self.questions = n, questions
-        self.hashes = TokenHashes()
-        lists = [question.lower().split() for _, question in questions]
-        flat, starts = flat_hashes(lists, self.hashes)
+        words = WordBlock.of([question for _, question in questions])
         self.screen, self.texts = Screen(), dict[int, str]()
-        for value, number, text in _countable(lists, flat, starts, n, boilerplate):
+        for value, number, text in _countable(words.lists, words.hashes, words.starts, n, boilerplate):
             self.screen.add(value, number)
             self.texts[value] = text
 
-    def find(self, texts: Sequence[str]) -> dict[int, Hit]:
+    def find(self, words: WordBlock) -> dict[int, Hit]:
         """The first shared run of each text."""
-        lists = [text.lower().split() for text in texts]
-        flat, starts = flat_hashes(lists, self.hashes)
-        values, places = ngrams(flat, starts, self.n)
+        values, places = words.ngrams(self.n)
         hits: dict[int, Hit] = {}
         for at, numbers in self.screen.find(values):
-            row = int(np.searchsorted(starts, places[at], side="right")) - 1
-            start = int(places[at] - starts[row])
-            run = " ".join(lists[row][start : start + self.n])
+            row = int(np.searchsorted(words.starts, places[at], side="right")) - 1
+            start = int(places[at] - words.starts[row])
+            run = " ".join(words.lists[row][start : start + self.n])
             if row not in hits and run == self.texts[int(values[at])]:
                 label, asked = self.questions[numbers[0]]
                 hits[row] = Hit("s1_ngrams", label, run, shown(asked))

@@ -1,9 +1,18 @@
 """Text in the forms that comparisons need: one definition of "the same text" for all stages."""
 
-from s1ray.curation.text.blocks import TokenBlock, answer_keys, text_keys
+from s1ray.curation.text.blocks import TokenBlock, WordBlock, answer_keys, text_keys, word_counts
 from s1ray.curation.text.normal import normal_form, tokens
 
-__all__ = ["TokenBlock", "answer_keys", "normal_form", "text_keys", "tokens", "word_ngrams"]
+__all__ = [
+    "TokenBlock",
+    "WordBlock",
+    "answer_keys",
+    "normal_form",
+    "text_keys",
+    "tokens",
+    "word_counts",
+    "word_ngrams",
+]
 
 
 def word_ngrams(text: str, n: int) -> list[str]:

@@ -10,11 +10,15 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.text.normal import tokens
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Hashes = npt.NDArray[np.uint64]
 Places = npt.NDArray[np.int64]
@@ -23,6 +27,8 @@ KIND, SIGN, WORD, NUMBER, LETTER = np.uint64(3), np.uint64(0), np.uint64(1), np.
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _SHIFT = np.uint64(32)
 _CACHE_SIZE = 1 << 19
+_LAST_ASCII = 127
+_SPACES = np.array([chr(byte).isspace() and byte <= _LAST_ASCII for byte in range(256)])
 
 
 def text_hash(text: str) -> int:
@@ -78,6 +84,34 @@ class TokenBlock:
     def words(self, row: int) -> list[str]:
         """The tokens of a text, in lower case."""
         return self.forms[row].lower().split()
+
+
+@dataclass(frozen=True)
+class WordBlock:
+    """The words of texts as s1 takes them: lower case, cut at white space, punctuation stays."""
+
+    hashes: Hashes
+    """Of all words; shape (T,)."""
+    starts: Places
+    """Where each text begins, and the end; shape (N + 1,)."""
+    lists: Sequence[Sequence[str]]
+    """The words of each text."""
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> WordBlock:
+        """The block of some texts."""
+        lists = [text.lower().split() for text in texts]
+        return cls(*flat_hashes(lists, _HASHES), lists)
+
+    def ngrams(self, n: int) -> tuple[Hashes, Places]:
+        """Hashes of the runs of `n` words, and where each begins, as in `ngrams`."""
+        return ngrams(self.hashes, self.starts, n)
+
+    def ngram_starts(self, n: int) -> Places:
+        """Where the runs of each text begin among those of all, and the end; shape (N + 1,)."""
+        starts = np.zeros(len(self.starts), dtype=np.int64)
+        np.cumsum(np.maximum(np.diff(self.starts) - n + 1, 0), out=starts[1:])
+        return starts
 
 
 def flat_hashes(lists: Sequence[Sequence[str]], hashes: dict[str, int]) -> tuple[Hashes, Places]:
@@ -149,22 +183,47 @@ def sequence_keys(hashes: Hashes, starts: Places, chosen: npt.NDArray[np.bool_] 
     return mixed(row_sums(np.where(chosen, mixed(hashes + number * _FACTOR), np.uint64(0)), starts))
 
 
-def text_keys(questions: Sequence[str], block: TokenBlock | None = None) -> tuple[Hashes, Hashes]:
-    """Keys of texts to the letter, and in normal form.
-
-    Args:
-        questions: N texts.
-        block: theirs, where it is there.
-
-    Returns:
-        Two arrays of shape (N,).
-    """
-    forms = (block or TokenBlock.of(questions)).forms
-    exact = np.fromiter(map(text_hash, questions), dtype=np.uint64, count=len(questions))
-    return exact, np.fromiter(map(text_hash, forms), dtype=np.uint64, count=len(forms))
+def text_keys(texts: Sequence[str]) -> Hashes:
+    """Keys of texts to the letter; shape (N,)."""
+    return np.fromiter(map(text_hash, texts), dtype=np.uint64, count=len(texts))
 
 
 def answer_keys(answers: Sequence[str | None]) -> Hashes:
     """Keys of answers in normal form, shape (N,); 0 where there is none."""
-    forms = [" ".join(tokens(answer)) if answer else "" for answer in answers]
-    return np.fromiter((text_hash(form) if form else 0 for form in forms), dtype=np.uint64, count=len(forms))
+    keys: dict[str | None, int] = {}
+    for answer in {*answers}:
+        form = " ".join(tokens(answer)) if answer else ""
+        keys[answer] = text_hash(form) if form else 0
+    return np.fromiter(map(keys.__getitem__, answers), dtype=np.uint64, count=len(answers))
+
+
+def word_counts(texts: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Words of each text, cut at white space as `str.split` does; 0 where there is none; shape (N,)."""
+    counts = [_word_counts(chunk) for chunk in texts.fill_null("").chunks if len(chunk)]
+    return np.concatenate([np.empty(0, np.int64), *counts])
+
+
+def _word_counts(texts: pa.Array) -> npt.NDArray[np.int64]:
+    import pyarrow as pa
+
+    texts = texts.cast(pa.large_string())
+    _, borders, text = texts.buffers()
+    starts = np.frombuffer(borders, np.int64)[texts.offset : texts.offset + len(texts) + 1]
+    data = np.frombuffer(text or b"", np.uint8)[starts[0] : starts[-1]]
+    starts = starts - starts[0]
+    inside = ~_SPACES[data]
+    begins = inside.copy()
+    begins[1:] &= ~inside[:-1]
+    firsts = starts[:-1][starts[:-1] < len(data)]
+    begins[firsts] = inside[firsts]
+    counts = _between(begins, starts)
+    # White space beyond ASCII has several bytes.
+    for row in np.flatnonzero(_between(data > _LAST_ASCII, starts)).tolist():
+        counts[row] = len(str(texts[row]).split())
+    return counts
+
+
+def _between(values: npt.NDArray[np.bool_], starts: Places) -> npt.NDArray[np.int64]:
+    """How many are true between each start and the next."""
+    counts: npt.NDArray[np.int64] = np.diff(np.searchsorted(np.flatnonzero(values), starts))
+    return counts
