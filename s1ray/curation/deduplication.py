@@ -7,23 +7,18 @@ stays. Groups are sets, so neither the order of rows in a batch nor the number o
 Rows that look equal while their answers differ are not duplicates: one of the answers is wrong, or the questions differ
 in something that the normal form drops. They all stay, and are listed as conflicts.
 
-s1's code has one more rule, which the paper does not mention: each accepted source joins the benchmarks for the sources
-after it. `cross_source` is that rule, an option; it depends on the order of the sources.
+s1's code has one more rule, an option here: `cross_source`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.funnel import Rows
-from s1ray.curation.text.blocks import Hashes, text_hash
-
-Keys = npt.NDArray[np.int64]
-"""64-bit hashes."""
+from s1ray.curation.text.blocks import Hashes
 
 
 @dataclass(frozen=True)
@@ -91,30 +86,3 @@ def _with_first_answer(answers: Hashes, group: npt.NDArray[np.int64], groups: in
     answered = np.flatnonzero(answers)[::-1]
     first[group[answered]] = answers[answered]
     return np.where(answers == 0, first[group], answers)
-
-
-def cross_source(rows: Rows, sources: npt.NDArray[np.int32], grams: Callable[[Rows], Sequence[Keys]]) -> Rows:
-    """s1's rule: rows that share an n-gram with an accepted row of an earlier source.
-
-    Args:
-        rows: positions in the sources, ascending; shape (N,).
-        sources: index of each row's source; shape (N,).
-        grams: gives the hashes of the n-grams of each of some rows (`gram_hashes`).
-    """
-    dropped: list[int] = []
-    seen = np.array([], dtype=np.int64)
-    for source in np.unique(sources).tolist():
-        own = rows[sources == source]
-        accepted = []
-        for row, hashes in zip(own.tolist(), grams(own), strict=True):
-            if len(seen) and (seen[np.searchsorted(seen, hashes).clip(max=len(seen) - 1)] == hashes).any():
-                dropped.append(row)
-            else:
-                accepted.append(hashes)
-        seen = np.unique(np.concatenate([seen, *accepted]))
-    return np.array(dropped, np.int64)
-
-
-def gram_hashes(grams: Sequence[str]) -> Keys:
-    """Hashes of n-grams."""
-    return np.array([text_hash(gram) for gram in grams], dtype=np.uint64).view(np.int64)

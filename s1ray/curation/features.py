@@ -19,9 +19,7 @@ import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, DomainConfig, TrustedRule
 from s1ray.curation.decontamination import BenchmarkIndex, Finding, leak_reason
-from s1ray.curation.funnel import Rows
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
-from s1ray.curation.parts import read_rows
 from s1ray.curation.quality import quality_reasons
 from s1ray.curation.text import TokenBlock, WordBlock, answer_keys, text_keys, word_counts
 from s1ray.generation.lengths import length_counter
@@ -249,15 +247,6 @@ class Features:
     def ids(self) -> npt.NDArray[np.uint64]:
         """The question ids as numbers; shape (N,)."""
         return self.column("id")
-
-    def lists(self, name: str, rows: Rows) -> list[npt.NDArray[Any]]:
-        """A column of lists of numbers, for some rows (positions, ascending)."""
-        import pyarrow.compute as pc
-
-        found = read_rows(self.files, self.starts, rows, [name]).column(0)
-        values, offsets = found.combine_chunks().flatten().to_numpy(), np.zeros(len(rows) + 1, np.int64)
-        np.cumsum(pc.list_value_length(found).to_numpy(), out=offsets[1:])
-        return np.split(values, offsets[1:-1])
 
     @staticmethod
     def _read(file: Path, name: str) -> Any:

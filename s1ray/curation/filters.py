@@ -6,15 +6,16 @@ not take a clean row with it.
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, DeduplicationConfig
-from s1ray.curation.deduplication import cross_source, equal_rows, repeated
+from s1ray.curation.cross_source import cross_source
+from s1ray.curation.deduplication import equal_rows, repeated
 from s1ray.curation.features import NO_LABEL, SOLVED, Features, band_name
 from s1ray.curation.funnel import Drops, Funnel, Rows
 from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates
@@ -22,22 +23,25 @@ from s1ray.grading import same_answer
 
 log = logging.getLogger("s1ray")
 
+GRAMS = "grams"
+"""Folder in which the n-grams of the sources are compared."""
 Read = Callable[[Rows, str], Sequence[str]]
 """From rows (ascending) and the name of a column to the rows' texts in it."""
 
 
-def cheap_filters(features: Features, read: Read, config: CurationConfig) -> Funnel:
+def cheap_filters(features: Features, read: Read, config: CurationConfig, work: Path) -> Funnel:
     """Every filter before difficulty.
 
     Args:
         features: of all rows.
         read: reads texts, for the few rows whose keys are not enough.
         config: the stage's.
+        work: folder for what a finished run does not keep.
     """
     funnel = Funnel(len(features))
     funnel.drop("quality", _by_word(*features.codes("quality")))
     funnel.drop("decontamination", _by_word(*features.codes("leak")))
-    _deduplicate(funnel, features, read, config.deduplication)
+    _deduplicate(funnel, features, read, config.deduplication, work)
     domains, _ = features.codes("domain")
     funnel.drop("domains", [Drops("no domain", np.flatnonzero(domains < 0))])
     if config.cap_per_domain is not None:
@@ -62,7 +66,7 @@ def _by_word(codes: npt.NDArray[np.int32], words: Sequence[str]) -> Iterator[Dro
         yield Drops(word, np.flatnonzero(codes == code))
 
 
-def _deduplicate(funnel: Funnel, features: Features, read: Read, config: DeduplicationConfig) -> None:
+def _deduplicate(funnel: Funnel, features: Features, read: Read, config: DeduplicationConfig, work: Path) -> None:
     rows, drops = funnel.left, list[Drops]()
 
     def mark(reason: str, copies: Rows, kept: Rows) -> None:
@@ -91,8 +95,7 @@ def _deduplicate(funnel: Funnel, features: Features, read: Read, config: Dedupli
         conflicts = mark_conflicts(np.array(near.conflicts, np.int64).reshape(-1, 2))
         funnel.conflicts = np.unique(np.concatenate([funnel.conflicts, conflicts]), axis=0)
     if config.cross_source_ngrams:
-        grams = functools.partial(features.lists, "grams")
-        shared = cross_source(rows, features.column("source_index")[rows], grams)
+        shared = cross_source(features, rows, work / GRAMS)
         drops.append(Drops("shares 8 words in a row with an earlier source", shared))
     funnel.drop("deduplication", drops)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("s1ray")
 
+T = TypeVar("T")
 Function = Callable[..., "pa.Table"]
 """From the rows of a part, its name and keyword arguments to the rows of the result."""
 
@@ -112,6 +114,51 @@ def _fetched(common: ray.ObjectRef) -> Mapping[str, object]:
 
     fetched: Mapping[str, object] = ray.get(common)
     return fetched
+
+
+def run_tasks(what: str, function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], **common: object) -> list[T]:
+    """Call a function for each task: on Ray where it is connected, else one after another in this process.
+
+    Args:
+        what: is done, for the progress log.
+        function: called with the arguments of a task, and `common`.
+        tasks: the positional arguments of each call.
+        common: keyword arguments of every call; stored once in Ray's object store.
+
+    Returns:
+        The results, in the order of the tasks.
+
+    Raises:
+        RunError: a worker died.
+    """
+    if not ray_is_connected():
+        return [function(*task, **common) for task in tasks]
+    import ray
+
+    remote = ray.remote(num_cpus=1)(function)
+    shared = {name: ray.put(value) for name, value in common.items()}
+    running = [remote.remote(*task, **shared) for task in tasks]
+    done = 0
+    try:
+        with heartbeat(lambda seconds: f"curate: {what}: {done} of {len(tasks)} tasks in {seconds:.0f} s"):
+            for task_ref in running:
+                ray.wait([task_ref])
+                done += 1
+        results: list[T] = ray.get(running)
+    except ray.exceptions.RayTaskError as error:
+        raise error.as_instanceof_cause() from error
+    except ray.exceptions.RayError as error:
+        raise RunError(f"curate: {what}: a worker died ({type(error).__name__}: {error}); run again") from error
+    finally:
+        for task_ref in running[done:]:
+            ray.cancel(task_ref)
+    return results
+
+
+def ray_is_connected() -> bool:
+    """Whether this process is connected to Ray; Ray is not imported for that, which takes seconds."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def write_part(rows: pa.Table, path: Path) -> None:

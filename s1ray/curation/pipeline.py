@@ -112,7 +112,7 @@ def work(config: CurationConfig, run: Run) -> None:
         features = Features(files)
         texts = functools.partial(_texts, parts, features)
         with heartbeat(lambda seconds: f"curate: filtering {len(features):,} rows ({seconds:.0f} s)"):
-            funnel = cheap_filters(features, texts, config)
+            funnel = cheap_filters(features, texts, config, folder)
         if not len(funnel.left):
             raise ConfigError(f"no question is left: loosen the filter that dropped them\n{funnel.table()}")
         log.info("curate: %d of %d rows are left before difficulty", len(funnel.left), len(features))

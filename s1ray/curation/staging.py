@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from s1ray.config import ConfigError
+from s1ray.curation.parts import ray_is_connected
 from s1ray.curation.quarantine import collect, excess
 from s1ray.curation.reading.items import close_names
 from s1ray.curation.reading.pieces import PIECE_BYTES, Piece
@@ -154,7 +154,7 @@ def _run(tasks: Sequence[Task], folder: Path) -> Iterator[tuple[int, TaskRecord]
         else:
             yield task.index, record
     remote = [task for task in pending if task.pieces is not None]
-    if remote and _ray_is_connected():
+    if remote and ray_is_connected():
         yield from _on_ray(remote, folder, [task for task in pending if task.pieces is None])
         return
     for task in pending:
@@ -183,12 +183,6 @@ def _on_ray(tasks: Sequence[Task], folder: Path, local: Sequence[Task]) -> Itera
     finally:
         for task_ref in running:
             ray.cancel(task_ref)
-
-
-def _ray_is_connected() -> bool:
-    # Where Ray was never imported, it is not connected, and importing it takes seconds.
-    ray = sys.modules.get("ray")
-    return ray is not None and bool(ray.is_initialized())
 
 
 def _problems(source: Source, records: Sequence[TaskRecord]) -> list[str]:

@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.curation.deduplication import EqualRows, cross_source, equal_rows, gram_hashes, repeated
-from s1ray.curation.text import TokenBlock, answer_keys, text_keys, word_ngrams
+from s1ray.curation.deduplication import EqualRows, equal_rows, repeated
+from s1ray.curation.text import TokenBlock, answer_keys, text_keys
 
 
 def kept_rows(equal: EqualRows) -> dict[int, int]:
@@ -47,12 +47,3 @@ def test_keys_of_texts_and_answers() -> None:
     answers = answer_keys(["$\\frac{1}{2}$", "1/2", "1/3", None, ""])
     assert answers[0] == answers[1] != answers[2]
     assert answers[3:].tolist() == [0, 0]
-
-
-def test_later_sources_lose_what_earlier_ones_have() -> None:
-    # Within a source nothing is dropped; a dropped row's own n-grams do not count against the sources after it.
-    shared = "one two three four five six seven eight"
-    texts = [shared, f"{shared} nine", f"ten {shared} b c d e f g h", "b c d e f g h i j", "a b"]
-    grams = [gram_hashes(word_ngrams(text, 8)) for text in texts]
-    sources = np.array([0, 0, 1, 2, 2], np.int32)
-    assert cross_source(np.arange(5), sources, lambda rows: [grams[row] for row in rows]).tolist() == [2]

@@ -99,6 +99,23 @@ def test_other_blocks_give_the_same_bytes_and_a_finished_run_is_skipped(
     assert curate(curation(tmp_path / "run")).skipped
 
 
+def test_sources_are_compared_on_workers(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    shared = "one two three four five six seven eight"
+    sources = []
+    for number, text in enumerate((shared, f"Ten {shared} b c d e f g h", "b c d e f g h i j")):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_text(json.dumps({"q": text, "s": "s", "a": "1", "d": "d"}) + "\n")
+        columns = {"question": "q", "solution": "s", "answer": "a", "domain": "d"}
+        sources.append({"kind": "files", "path": str(path), "columns": columns})
+    settings = {"selection": {"method": "all"}, "deduplication": {"jaccard": None, "cross_source_ngrams": True}}
+    run = curate(curation(tmp_path / "run", sources=sources, **settings))
+    dropped = pq.read_table(run.path / "dropped").to_pylist()
+    reason = "shares 8 words in a row with an earlier source"
+    assert [(row["question"][:3], row["reason"]) for row in dropped] == [("Ten", reason)]
+
+
 class Knower:
     """Knows the answers to questions whose id begins with one of some digits; fails once and for all on others."""
 

@@ -56,7 +56,7 @@ def filtered(config: CurationConfig, folder: Path) -> Filtered:
         found: list[str] = read_rows(parts, features.starts, rows, [column]).column(0).to_pylist()
         return found
 
-    return Filtered(parts, features, cheap_filters(features, texts, config))
+    return Filtered(parts, features, cheap_filters(features, texts, config, folder))
 
 
 def sources_of(*sources: Mapping[str, Any]) -> Sequence[Source]:
