@@ -23,6 +23,7 @@ from s1ray.errors import InputError
 from s1ray.generation.answers import MAX_BODY, UnusableError, decode, is_refusal, refuse_error
 from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, RefusedError, Usage
 from s1ray.generation.pace import Pace, reset_wait, told_wait
+from s1ray.generation.redaction import Redaction
 from s1ray.generation.wires.base import Wire
 
 T = TypeVar("T")
@@ -98,7 +99,7 @@ class Transport:
         self._attempts = attempts
         self._timeout = timeout
         self._wire = wire
-        self._key = api_key
+        self._redaction = Redaction(api_key)
         self._pace = pace
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         # A client with a transport of its own does not look for proxies.
@@ -158,7 +159,7 @@ class Transport:
             if isinstance(found, _Answer):
                 end("answered", found.usage, None)
                 return found.value
-            problem = self._without_key(found.why)
+            problem = self._redaction.message(found.why)
             pause = tries.after(found)
             end("lost" if found.lost else "failed" if isinstance(pause, str) else "retried", found.usage, problem)
             if isinstance(pause, str):
@@ -176,6 +177,7 @@ class Transport:
         """One call, and what came of it."""
         try:
             status, headers, content = await self._exchange(url, body)
+            content = self._redaction.body(content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             return Problem(f"{type(error).__name__}: {error}")
         except (httpx.TimeoutException, TimeoutError):
@@ -221,10 +223,6 @@ class Transport:
         except RecursionError:
             return Problem(f"status {status}, but the answer is nested too deeply", status, True, usage, usage is None)
         return _Answer(result, usage)
-
-    def _without_key(self, message: str) -> str:
-        """A server may repeat the key that it refuses."""
-        return message.replace(self._key, "(key)") if self._key else message
 
 
 @dataclass(frozen=True)

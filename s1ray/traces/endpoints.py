@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
@@ -27,7 +27,7 @@ from s1ray.traces.batches.config import BatchConfig
 from s1ray.traces.batches.exchange import Exchange
 from s1ray.traces.batches.records import read_records, refuse_open_batches
 from s1ray.traces.bill import Prices
-from s1ray.traces.keys import read_key, refuse_secrets
+from s1ray.traces.keys import read_key
 from s1ray.traces.language_models import LanguageModelTeacher, RunningModel
 from s1ray.traces.spending import allowance
 from s1ray.traces.teachers import Ask, RunningTeacher
@@ -99,14 +99,6 @@ class EndpointTeacher(LanguageModelTeacher):
     batch: BatchConfig | None = None
     """Ask through the provider's batch API, at a share of the price and within a day; `concurrency`, `timeout`,
     `attempts` and the limits a minute have no effect then. None: one by one."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, data: object) -> object:
-        # Before the fields are validated: an error about a field shows its value.
-        if isinstance(data, Mapping):
-            refuse_secrets(data)
-        return data
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:

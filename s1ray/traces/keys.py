@@ -16,11 +16,19 @@ log = logging.getLogger("s1ray")
 
 SECRET_NAME = re.compile(
     r"(api|access|private|secret|subscription)[-_ ]?key|authorization|secret|passw|credential|bearer"
-    r"|(access|auth|id|api|session|refresh)[-_ ]?token|^(key|token|auth|x-goog-.*key)$",
+    r"|(access|auth|id|api|session|refresh|hf|hub)[-_ ]?token|^(key|token|auth|x-goog-.*key)$",
     re.IGNORECASE,
 )
 """Names of fields that hold a secret. `max_tokens` does not."""
-SECRET_VALUE = re.compile(r"^\s*(Bearer\s+\S|Basic\s+\S|sk-\S{8}|AIza\S{20}|hf_\S{20}|gsk_\S{20})", re.IGNORECASE)
+KEY = r"sk-\S{8}|AIza\S{20}|hf_\S{20}|gsk_\S{20}"
+SECRET_VALUE = re.compile(rf"\s*(Bearer\s+\S|Basic\s+\S|{KEY})", re.IGNORECASE)
+"""How a header's value with a secret, or a key, begins."""
+KEY_ALONE = re.compile(rf"\s*({KEY})", re.IGNORECASE)
+"""How a key begins; in a text of one's own, "Basic" may be a word."""
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+"""An environment variable's name."""
+FREE = (("extra_body",), ("engine", "engine_kwargs"))
+"""Fields that hold whatever names one gives."""
 
 
 def read_key(variable: str | None, file: str | None, address: str) -> str | None:
@@ -62,7 +70,7 @@ def refuse_secrets(teacher: Mapping[str, object]) -> None:
     """Look for keys in a teacher's config.
 
     Raises:
-        ValueError: `base_url` or `extra_body` holds one; the message does not repeat it.
+        ValueError: a field holds one, or the name of one; the message does not repeat it.
     """
     advice = "a manifest would keep it; put the key into api_key_variable or api_key_file"
     url = teacher.get("base_url")
@@ -75,18 +83,42 @@ def refuse_secrets(teacher: Mapping[str, object]) -> None:
             raise ValueError(f"base_url: must not hold a user or password: {advice}")
         if parts.query or parts.fragment:
             raise ValueError(f"base_url: must end before any ? or #: {advice}, and other fields into extra_body")
-    for path, value in _texts(teacher.get("extra_body")):
-        if any(SECRET_NAME.search(name) for name in path) or SECRET_VALUE.search(value):
-            raise ValueError(f"extra_body.{'.'.join(path)}: looks like a secret: {advice}")
+    variable = teacher.get("api_key_variable")
+    if isinstance(variable, str) and not VARIABLE.fullmatch(variable):
+        raise ValueError(
+            "api_key_variable: must be the name of an environment variable (letters, digits and _); the key itself "
+            "belongs there, not into a config"
+        )
+    for path, value in _leaves(teacher):
+        known = [name for name in path if not KEY_ALONE.match(name)]
+        if len(known) < len(path):
+            raise ValueError(f"{'.'.join(known) or 'teacher'}: a name in it looks like a secret: {advice}")
+        if isinstance(value, str) and _is_secret(path, value):
+            raise ValueError(f"{'.'.join(path)}: looks like a secret: {advice}")
 
 
-def _texts(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Every text within a value, with the names on the way to it."""
+def _is_secret(path: tuple[str, ...], value: str) -> bool:
+    for start in FREE:
+        if path[: len(start)] == start:
+            names = path[len(start) :]
+            return any(SECRET_NAME.search(name) for name in names) or bool(SECRET_VALUE.match(value))
+    if path == ("api_key_file",):
+        return bool(SECRET_VALUE.match(value))
+    parts = [value]
+    if path == ("prompt",):
+        parts = re.split(r"[^\w-]+", value)
+    elif path == ("base_url",):
+        parts = value.split("/")
+    return any(KEY_ALONE.match(part) for part in parts)
+
+
+def _leaves(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Everything within a value that holds nothing itself, with the names on the way to it."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
-            yield from _texts(inner, (*path, str(name)))
+            yield from _leaves(inner, (*path, str(name)))
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _texts(inner, path)
-    elif isinstance(value, str):
+            yield from _leaves(inner, path)
+    else:
         yield path, value

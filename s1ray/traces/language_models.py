@@ -6,11 +6,11 @@ Those behind an API are in `endpoints`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from s1ray.generation.base import Call, GenerationError, GenerationRequest, Generator, OnCall, Usage, request_seed
 from s1ray.generation.blocking import BlockingGenerator
@@ -18,6 +18,7 @@ from s1ray.generation.engine import check_engine, engine_actor_options, engine_i
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
+from s1ray.traces.keys import refuse_secrets
 from s1ray.traces.teachers import Ask, Placement, Response, RunningTeacher, Teacher
 
 TEMPLATE_TOKENS = 512
@@ -42,6 +43,14 @@ class LanguageModelTeacher(Teacher):
     """None: all tokens, or the provider's default."""
     max_tokens: int | None = Field(default=32768, ge=1)
     """Tokens of a response, thinking included. None: what the context allows."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, data: object) -> object:
+        # Before the fields are validated: an error about a field shows its value.
+        if isinstance(data, Mapping):
+            refuse_secrets(data)
+        return data
 
     @field_validator("prompt")
     @classmethod

@@ -80,6 +80,18 @@ def test_a_key_that_is_nowhere_is_named(tmp_path: Path, monkeypatch: pytest.Monk
         {"extra_body": {"access_token": "hush"}},
         {"extra_body": {"token": "hush"}},
         {"extra_body": {"password": "hush"}},
+        {"extra_body": {"sk-0123456789abcdef": 1}},
+        {"extra_body": {"x": [{"sk-0123456789abcdef": None}]}},
+        {"base_url": "https://api.example.com/sk-0123456789abcdef/v1"},
+        {"prompt": "sk-0123456789abcdef {question}"},
+        {"prompt": "{question} (sk-0123456789abcdef)"},
+        {"model": "sk-0123456789abcdef"},
+        {"api_key_file": "sk-0123456789abcdef"},
+        {"sk-0123456789abcdef": "x"},
+        {"key": "sk-0123456789abcdef"},
+        {"prices": {"prompt": 1, "currency": "sk-0123456789abcdef"}},
+        {"engine": {"engine_kwargs": {"hf_token": "hush"}}},
+        {"engine": {"engine_kwargs": {"hf_overrides": {"a": "hf_0123456789abcdefghijkl"}}}},
     ],
 )
 def test_secrets_in_a_config_are_refused_and_not_repeated(teacher: dict[str, object]) -> None:
@@ -96,11 +108,27 @@ def test_secrets_in_a_config_are_refused_and_not_repeated(teacher: dict[str, obj
         {"max_tokens": "100", "max_completion_tokens": 5, "token_ids": "x", "tokenizer": "qwen"},
         {"thinking": {"type": "enabled", "budget_tokens": 4096}},
         {"stop": ["key:", "token"], "user": "someone", "cache_key_prefix": "a"},
+        {"hf_token": True},
         {},
     ],
 )
 def test_ordinary_fields_are_no_secrets(extra: dict[str, object]) -> None:
     refuse_secrets({"base_url": "http://127.0.0.1:8000/v1", "extra_body": extra})
+    refuse_secrets({"engine": {"model": "slovak/sk-llama-3-8b", "engine_kwargs": extra}})
+    refuse_secrets({"prompt": "Basic algebra. Bearer of news: {question}", "model": "slovak/sk-llama-3-8b"})
+
+
+def test_a_key_in_place_of_a_variables_name_is_neither_taken_nor_shown() -> None:
+    fields = ["output=x", "questions=q", "tokenizer=miniature-base", "teacher.kind=openai", "teacher.model=m"]
+    fields.append("teacher.base_url=https://api.test/v1")
+    for value in ("sk-0123456789abcdef", "0123-4567", "'a b 0123'", "$HUSH_0123", "''", '"a\\0"'):
+        with pytest.raises(ConfigError, match="api_key_variable: must be the name of an environment") as raised:
+            load_config(TracesConfig, None, [*fields, f"teacher.api_key_variable={value}"])
+        assert "0123" not in str(raised.value)
+    for field in ("api_key_file", "model", "key", "extra_body.sk-0123456789abcdef"):
+        with pytest.raises(ConfigError, match=r"looks like a secret|key: unknown field") as raised:
+            load_config(TracesConfig, None, [*fields, f"teacher.{field}=sk-0123456789abcdef"])
+        assert "0123" not in str(raised.value)
 
 
 JSON = st.recursive(

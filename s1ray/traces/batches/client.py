@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from s1ray.generation.answers import MAX_BODY, UnusableError, decode
+from s1ray.generation.redaction import Redaction
 from s1ray.generation.transport import Problem, unsuccessful
 from s1ray.storage import writing
 
@@ -54,7 +55,12 @@ class StatusError(Exception):
 
 
 class Client:
-    """Calls to one address; `close` closes the connections."""
+    """Calls to one address; `close` closes the connections.
+
+    Attributes:
+        base_url: the address, without a slash at its end.
+        redaction: of the key.
+    """
 
     def __init__(
         self,
@@ -67,10 +73,10 @@ class Client:
         Args:
             base_url: the address with its `/v1`.
             headers: of every call.
-            api_key: is kept out of messages.
+            api_key: is kept out of messages and answers.
         """
         self.base_url = base_url.rstrip("/")
-        self._key = api_key
+        self.redaction = Redaction(api_key)
         self._client = httpx.Client(headers=dict(headers), timeout=TIMEOUT)
 
     def get(self, path: str, **parameters: str | int) -> dict[str, Any]:
@@ -139,21 +145,18 @@ class Client:
                 if len(body) > MAX_JSON:
                     break
         try:
-            return decode(body)
+            return decode(self.redaction.body(body))
         except UnusableError as error:
-            raise NoAnswerError(self._without_key(str(error)), arrived=True) from None
+            raise NoAnswerError(self.redaction.message(str(error)), arrived=True) from None
 
     @contextmanager
     def _stream(self, method: str, path: str, **content: Any) -> Iterator[httpx.Response]:
         try:
             with self._client.stream(method, f"{self.base_url}{path}", **content) as response:
                 if not 200 <= response.status_code < 300:
-                    problem = unsuccessful(response.status_code, response.headers, response.read())
-                    raise StatusError(response.status_code, problem, self._without_key(problem.why))
+                    problem = unsuccessful(response.status_code, response.headers, self.redaction.body(response.read()))
+                    raise StatusError(response.status_code, problem, self.redaction.message(problem.why))
                 yield response
         except httpx.RequestError as error:
             arrived = not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-            raise NoAnswerError(self._without_key(f"{type(error).__name__}: {error}"), arrived=arrived) from None
-
-    def _without_key(self, message: str) -> str:
-        return message.replace(self._key, "(key)") if self._key else message
+            raise NoAnswerError(self.redaction.message(f"{type(error).__name__}: {error}"), arrived=arrived) from None

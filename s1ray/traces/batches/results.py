@@ -39,7 +39,7 @@ def outcomes(
             if not line.strip():
                 continue
             try:
-                result = provider.result(decode(line))
+                result = provider.result(decode(provider.client.redaction.body(line)))
             except (UnusableError, RecursionError):
                 damaged += 1
                 continue
