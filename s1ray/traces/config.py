@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from s1ray.config import StageConfig
 from s1ray.grading import RULES, GraderName
@@ -22,7 +23,7 @@ class TracesConfig(StageConfig):
         {"output", "questions", "shard_rows", "max_failed_share", "responses_from"}
     )
 
-    questions: str
+    questions: Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
     """Parquet file or folder of Question rows."""
     teacher: Annotated[SerializeAsAny[Teacher], registered(TEACHERS, Teacher)]
     """Who writes the traces; `kind` names a registered teacher, and its other fields are that teacher's."""
@@ -57,7 +58,7 @@ class TracesConfig(StageConfig):
     """Which of a question's traces stay, of those that are left after all that is above: all, or one. Lengths are those
     of `max_tokens`. "best": a correct one before an undecided or ungraded one before a wrong one; then one whose answer
     most attempts give; then the shortest."""
-    responses_from: str | None = None
+    responses_from: Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)] | None = None
     """Run folder of another traces run with the same teacher and seed, whose answers are not asked for again: to change
     what is kept, graded or judged, or to ask for more samples. They stay in that run's bill. None: none."""
     shard_rows: int = Field(default=256, ge=1)

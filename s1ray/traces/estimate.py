@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,8 @@ from typing import Any
 from s1ray.grading.interval import Z
 from s1ray.runs import Run, RunError
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.ledger import Answer, answer_of
+from s1ray.traces.events import event_of
+from s1ray.traces.ledger import Answer, answer_of, files_of, telling
 from s1ray.traces.rounds import RESPONSES
 from s1ray.traces.teachers import Teacher
 
@@ -92,26 +93,19 @@ def first_answers(folder: Path, at_most: int = SAMPLE) -> list[Answer]:
     """
     found: dict[str, Answer] = {}
     for event in _events(folder):
-        try:
-            if event["event"] == "answered" and event["id"] not in found:
-                found[event["id"]] = answer_of(event)
-        except (ValueError, KeyError, TypeError):
-            continue
+        if event["event"] == "answered" and event["id"] not in found:
+            found[event["id"]] = answer_of(event)
         if len(found) == at_most:
             break
     return list(found.values())
 
 
 def _events(folder: Path) -> Iterator[dict[str, Any]]:
-    for path in sorted(folder.glob("*.jsonl")):
-        with path.open("rb") as lines:
+    for path in files_of(folder):
+        with telling(path), path.open("rb") as lines:
             for line in lines:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(event, dict):
-                    yield event
+                with contextlib.suppress(ValueError):
+                    yield event_of(line)
 
 
 def sampled_line(config: TracesConfig, inputs: Mapping[str, str], asks: int) -> list[str]:

@@ -32,7 +32,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,7 +40,8 @@ from typing import Any, NamedTuple
 from s1ray.generation.base import Call, Usage
 from s1ray.runs import RunError
 from s1ray.storage import writing
-from s1ray.traces.tally import ENDINGS, CallCount, Tally
+from s1ray.traces.events import event_of
+from s1ray.traces.tally import CallCount, Tally
 
 log = logging.getLogger("s1ray")
 
@@ -187,11 +188,13 @@ class Ledger:
         """Read what has been appended since the last time.
 
         Raises:
-            RunError: a damaged line cannot be put aside.
+            RunError: a file cannot be read, or a damaged line cannot be put aside.
         """
         with self._lock:
-            for path in sorted(path for path in self.folder.glob("*.jsonl") if path.name not in self._ignored):
-                self._read(path)
+            for path in files_of(self.folder):
+                if path.name not in self._ignored:
+                    with telling(path):
+                        self._read(path)
 
     def tally(self, *, closed: bool) -> Tally:
         """Calls and tokens so far.
@@ -206,10 +209,10 @@ class Ledger:
         """Wait until the processes of an earlier run have ended.
 
         Raises:
-            RunError: one goes on.
+            RunError: one goes on, or a file cannot be read.
         """
         until = time.monotonic() + CLOSING_S
-        for path in self.folder.glob("*.jsonl"):
+        for path in files_of(self.folder):
             while _is_locked(path):
                 if time.monotonic() > until:
                     raise RunError(f"{path}: an earlier run's process still writes there; stop it, then run again")
@@ -223,26 +226,24 @@ class Ledger:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    self._take(json.loads(line), Place(path.name, position, len(line) - 1))
-                except (ValueError, KeyError, TypeError, AttributeError):
+                    event = event_of(line)
+                except ValueError:
                     self._put_aside(path, position, line)
+                else:
+                    self._take(event, Place(path.name, position, len(line) - 1))
                 position += len(line)
                 self._positions[path.name] = position
 
     def _take(self, event: dict[str, Any], place: Place) -> None:
         name, ask = event["event"], event["id"]
-        if not isinstance(ask, str) or name not in ("sent", "unanswered", *ENDINGS):
-            raise ValueError("no such event")
         if self._asks is not None and ask not in self._asks:
             return
-        if name == "answered":
-            answer_of(event)
         self._calls.take(event, place.file)
         if name == "answered":
             self.answers.setdefault(ask, place)
             self.failures.pop(ask, None)
         elif name == "unanswered" and ask not in self.answers:
-            self.failures[ask] = str(event["reason"])
+            self.failures[ask] = event["reason"]
 
     def _put_aside(self, path: Path, offset: int, line: bytes) -> None:
         self.damaged += 1
@@ -270,15 +271,7 @@ class Answer:
 
 
 def answer_of(event: Mapping[str, Any]) -> Answer:
-    """The answer that an event holds.
-
-    Raises:
-        KeyError, TypeError, ValueError: the event is damaged.
-    """
-    for name in ("thinking", "attempt", "finish_reason"):
-        if not isinstance(event[name], str):
-            raise TypeError("no text")
-        event[name].encode()
+    """The answer that an event of `event_of` holds."""
     usage = event["usage"]
     return Answer(
         thinking=event["thinking"],
@@ -305,8 +298,34 @@ def read_answers(folder: str | os.PathLike[str], places: Iterable[Place]) -> lis
     return answers
 
 
+def files_of(folder: Path) -> list[Path]:
+    """The files of a ledger, in order; none where its folder is not there.
+
+    Raises:
+        RunError: something that is no folder is in its place, or something that is no file in a file's.
+    """
+    with telling(folder):
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise RunError(f"{folder}: must be a folder, with the run's answers; move it away")
+        names = sorted(os.listdir(folder)) if folder.is_dir() else []
+    paths = [folder / name for name in names if name.endswith(".jsonl")]
+    for path in paths:
+        if not os.path.isfile(path):
+            raise RunError(f"{path}: is no file, or a link to none; move it away")
+    return paths
+
+
+@contextlib.contextmanager
+def telling(path: Path) -> Iterator[None]:
+    """Turns what the system says of a file into words."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
 def _is_locked(path: Path) -> bool:
-    with path.open("ab") as stream:
+    with telling(path), path.open("ab") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -192,6 +192,9 @@ def read_questions(config: TracesConfig) -> pa.Table:
         )
     if not len(questions):
         raise InputError(f"{config.questions}: holds no question")
+    texts = zip(*(questions.column(name).to_pylist() for name in ("id", "question")), strict=True)
+    if (blank := next((question for question, text in texts if not text.strip()), None)) is not None:
+        raise InputError(f"{config.questions}: the question with id {blank!r} is empty; remove it")
     references = (questions.column(name).to_pylist() for name in ("id", "answer", "metadata"))
     check_references(zip(*references, strict=True), config.questions, config.grader)
     return questions.slice(0, config.limit)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from pydantic import JsonValue
 
-from s1ray.config import validate_config
+from s1ray.config import ConfigError, validate_config
 from s1ray.errors import InputError
 from s1ray.generation.base import request_seed
 from s1ray.grading import Grade, GraderError
+from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.traces import pipeline
 from s1ray.traces.asks import ASKED
@@ -313,9 +314,10 @@ def test_the_plan_says_what_a_run_costs_at_most(tmp_path: Path, student_tokenize
             [question("a?"), question("b?", ".")],
             rf"q\.parquet: question '{question_id('b?')}': the reference answer '\.' is empty",
         ),
+        ([question("a"), replace(question("b"), id="b7", question=" \n")], "the question with id 'b7' is empty"),
         ([], "holds no question"),
     ],
-    ids=["repeated", "nothing to grade against", "none"],
+    ids=["repeated", "nothing to grade against", "empty", "none"],
 )
 def test_questions_that_cannot_be_used_are_found_before_anything_starts(
     questions: list[Question], message: str, tmp_path: Path, student_tokenizer: str
@@ -323,6 +325,24 @@ def test_questions_that_cannot_be_used_are_found_before_anything_starts(
     write_table(to_table(questions, Question), tmp_path / "q.parquet")
     with pytest.raises(ValueError, match=message):
         plan(config(questions=str(tmp_path / "q.parquet"), tokenizer=student_tokenizer))
+
+
+def test_questions_are_a_path_with_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert config(questions="~/q.parquet").questions == "/home/someone/q.parquet"
+    with pytest.raises(ConfigError, match="questions: String should have at least 1 character"):
+        config(questions="")
+
+
+def test_a_ledger_that_is_none_is_found_by_the_plan(tmp_path: Path, student_tokenizer: str) -> None:
+    path = tmp_path / "questions.parquet"
+    write_table(to_table([question("a")], Question), path)
+    settings = config(questions=str(path), tokenizer=student_tokenizer, output=str(tmp_path / "run"))
+    with pipeline.traces.open(settings) as run:
+        run.unfinished = True
+    (tmp_path / "run" / RESPONSES).write_text("mine")
+    with pytest.raises(RunError, match="must be a folder"):
+        pipeline.traces.check(settings)
 
 
 def test_a_run_folder_gives_its_result_and_not_what_it_dropped(tmp_path: Path) -> None:
