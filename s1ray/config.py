@@ -80,6 +80,8 @@ class StageConfig(Config):
 
 
 def _http_address(value: str) -> str:
+    import httpx
+
     try:
         parts = urlsplit(value)
         _ = parts.port  # raises where it is no port
@@ -87,8 +89,26 @@ def _http_address(value: str) -> str:
         raise ValueError(f"not an address: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, value)):
         raise ValueError("must begin with http:// or https:// and a host, for example http://127.0.0.1:8000/v1")
+    try:
+        httpx.URL(value)
+        parts.hostname.encode("idna")
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ValueError(f"not an address: {error}") from None
     return value.rstrip("/")
 
+
+def _plain_text(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    if "\0" in value:
+        raise ValueError("must not hold the character NUL")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError("must not hold half of a surrogate pair, which UTF-8 cannot write")
+    return value
+
+
+PlainText = Annotated[str, AfterValidator(_plain_text)]
+"""A text that says something, and that a file and a request can hold."""
 
 HTTPAddress = Annotated[str, AfterValidator(_http_address)]
 """For a config's field: where an API is."""

@@ -6,24 +6,26 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
-from s1ray.config import Config
+from s1ray.config import Config, PlainText
 from s1ray.generation.base import Usage
 from s1ray.traces.tally import Tally
 
 MILLION = 1_000_000
+MOST_MONEY = 1e12
+"""Of a price, and of a limit."""
 
 
 class Prices(Config):
     """Money for a million tokens, as the provider's price list says."""
 
-    prompt: float = Field(ge=0)
-    cached_prompt: float | None = Field(default=None, ge=0)
+    prompt: float = Field(ge=0, le=MOST_MONEY)
+    cached_prompt: float | None = Field(default=None, ge=0, le=MOST_MONEY)
     """Of prompt tokens that were read from a cache. None: they cost the same."""
-    cache_write: float | None = Field(default=None, ge=0)
+    cache_write: float | None = Field(default=None, ge=0, le=MOST_MONEY)
     """Of prompt tokens that were written to a cache. None: they cost the same."""
-    completion: float = Field(ge=0)
+    completion: float = Field(ge=0, le=MOST_MONEY)
     """Reasoning included."""
-    currency: str = "USD"
+    currency: PlainText = "USD"
     _share: float = PrivateAttr(1.0)
 
     @property

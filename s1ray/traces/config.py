@@ -13,6 +13,10 @@ from s1ray.models import ModelPath
 from s1ray.registry import TEACHERS, registered
 from s1ray.traces.teachers import Teacher
 
+MANY = 1_000_000
+"""Samples of a question, and rows of a shard, at most."""
+MOST = 2**53
+"""Of counts that nothing else limits."""
 PerQuestion = Literal["all", "first", "shortest", "longest", "best"]
 
 
@@ -29,12 +33,12 @@ class TracesConfig(StageConfig):
     """Who writes the traces; `kind` names a registered teacher, and its other fields are that teacher's."""
     tokenizer: ModelPath
     """The student's tokenizer (a folder or Hub id with a `tokenizer.json`): lengths are counted in its tokens."""
-    samples: int = Field(default=1, ge=1)
+    samples: int = Field(default=1, ge=1, le=MANY)
     """Traces per question."""
-    max_samples: int | None = Field(default=None, ge=1)
+    max_samples: int | None = Field(default=None, ge=1, le=MANY)
     """A question with a reference answer that has no correct trace to keep is asked again, `samples` more a round, up
     to so many in all. An undecided attempt is not a correct one. None: every question is asked `samples` times."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: int | None = Field(default=None, ge=1, le=MOST)
     """Only this many questions, the first by id."""
     grader: GraderName = RULES
     """Grades the attempts: a registered grader, or "module:attribute"."""
@@ -52,7 +56,7 @@ class TracesConfig(StageConfig):
     truncated: Literal["keep", "drop"] = "drop"
     """Traces that the teacher's token limit cut: they teach the student to stop in mid-sentence. Refusals, and traces
     that are incomplete for other reasons, are dropped in any case."""
-    max_tokens: int | None = Field(default=None, ge=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=MOST)
     """Longer traces (thinking and attempt, in the student's tokens) are dropped."""
     per_question: PerQuestion = "all"
     """Which of a question's traces stay, of those that are left after all that is above: all, or one. Lengths are those
@@ -61,11 +65,17 @@ class TracesConfig(StageConfig):
     responses_from: Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)] | None = None
     """Run folder of another traces run with the same teacher and seed, whose answers are not asked for again: to change
     what is kept, graded or judged, or to ask for more samples. They stay in that run's bill. None: none."""
-    shard_rows: int = Field(default=256, ge=1)
+    shard_rows: int = Field(default=256, ge=1, le=MANY)
     """Traces that are counted and graded together; more where one question has more."""
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
     """Share of requests that may have failed three times; above it, the run fails, and the next one repeats them. Below
     it, they are dropped. The judge may fail for the same share of the traces, which then stay as they are."""
+
+    @model_validator(mode="after")
+    def _judge_knows_its_field(self) -> TracesConfig:
+        if self.judge is not None:
+            self.judge.held_by("judge")
+        return self
 
     @model_validator(mode="after")
     def _has_enough_samples(self) -> TracesConfig:

@@ -5,17 +5,18 @@ They differ in their wire format and in what it can say; a mistake in that is fo
 
 from __future__ import annotations
 
+import json
 import logging
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, JsonValue, model_validator
 
-from s1ray.config import HTTPAddress
+from s1ray.config import HTTPAddress, PlainText
 from s1ray.errors import InputError
 from s1ray.generation.base import GenerationRequest, Generator, OnCall
 from s1ray.generation.wires import AnthropicMessages, ChatCompletions, OpenAIResponses, Wire
@@ -26,7 +27,7 @@ from s1ray.schemas import Question
 from s1ray.traces.batches.config import BatchConfig
 from s1ray.traces.batches.exchange import Exchange
 from s1ray.traces.batches.records import read_records, refuse_open_batches
-from s1ray.traces.bill import Prices
+from s1ray.traces.bill import MOST_MONEY, Prices
 from s1ray.traces.keys import read_key
 from s1ray.traces.language_models import LanguageModelTeacher, RunningModel
 from s1ray.traces.spending import allowance
@@ -63,17 +64,17 @@ class EndpointTeacher(LanguageModelTeacher):
 
     base_url: HTTPAddress
     """The address with its `/v1`."""
-    model: str
-    api_key_variable: str | None = None
+    model: PlainText
+    api_key_variable: PlainText | None = None
     """Environment variable that holds the key. None: no key is sent, or that of `api_key_file`."""
-    api_key_file: str | None = None
+    api_key_file: PlainText | None = None
     """File that holds the key and that nobody else may read (mode 0600)."""
-    reasoning_effort: str | None = None
+    reasoning_effort: PlainText | None = None
     """How long to think, in the provider's words ("low", "high", ...). None: not said."""
     thinking_format: FormatRef | None = None
     """Splits the reasoning from the answer where both come within the text: a preset ("deepseek_r1": `<think>`), or a
     mapping with strings of your own."""
-    concurrency: int = Field(default=32, ge=1)
+    concurrency: int = Field(default=32, ge=1, le=100_000)
     """Requests in flight at once."""
     requests_per_minute: float | None = Field(default=None, gt=0)
     """Requests started per minute. None: no limit of ours; after a 429 all requests wait as long as the provider says,
@@ -81,9 +82,9 @@ class EndpointTeacher(LanguageModelTeacher):
     tokens_per_minute: float | None = Field(default=None, gt=0)
     """Tokens per minute, of prompts and responses together: estimated when a request starts, and corrected by the
     provider's count. None: no limit of ours."""
-    timeout: float = Field(default=3600, gt=0)
+    timeout: float = Field(default=3600, gt=0, le=864_000)
     """Seconds of one attempt."""
-    attempts: int = Field(default=6, ge=1)
+    attempts: int = Field(default=6, ge=1, le=1000)
     """Tries of one request."""
     retry_finish_reasons: tuple[str, ...] = RETRIED_REASONS
     """Finish reasons, ours or in the provider's words, whose requests are sent again as far as `attempts` go. The last
@@ -92,7 +93,7 @@ class EndpointTeacher(LanguageModelTeacher):
     """Further fields of every request; they win over the others, and an object is merged into theirs."""
     prices: Prices | None = None
     """The provider's, for a million tokens. None: tokens are counted, money is not."""
-    max_spend: float | None = Field(default=None, ge=0)
+    max_spend: float | None = Field(default=None, ge=0, le=MOST_MONEY)
     """Money that all starts of a run may cost together, by `prices`. A call counts with the most that it can cost until
     its answer says what it did; what could exceed the limit is not sent, and the run ends and goes on when the limit is
     raised. None: no limit."""
@@ -115,6 +116,9 @@ class EndpointTeacher(LanguageModelTeacher):
             raise ValueError(f"base_url: the API is under /v1: write https://{address.hostname}/v1")
         try:
             _ = self.max_response_tokens
+            json.dumps(self.example_body(), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("extra_body: holds half of a surrogate pair, which UTF-8 cannot write") from None
         except InputError as error:
             raise ValueError(str(error)) from None
         return self
@@ -146,8 +150,16 @@ class EndpointTeacher(LanguageModelTeacher):
         Raises:
             InputError: the API does not take such a request.
         """
+        return answer_limit(self.wire, self.example_body())
+
+    def example_body(self) -> dict[str, Any]:
+        """A request for a question without text.
+
+        Raises:
+            InputError: the API does not take such a request.
+        """
         request = self.request(Ask(Question(id="", question=""), 0), 0)
-        return answer_limit(self.wire, self.wire.body(request, self.model, self.extra_body))
+        return self.wire.body(request, self.model, self.extra_body)
 
     @property
     def spending_limit(self) -> float | None:
@@ -175,7 +187,9 @@ class EndpointTeacher(LanguageModelTeacher):
         """By the requests in flight at once, and by those that may be started a minute. None: batches take a while."""
         if self.batch is not None:
             return None
-        return requests * max(seconds / self.concurrency, 60 / (self.requests_per_minute or math.inf))
+        # The last requests take as long as one, however few there are.
+        rounds = max(requests / self.concurrency, min(requests, 1))
+        return max(rounds * seconds, requests * 60 / (self.requests_per_minute or math.inf))
 
     def api_key(self) -> str | None:
         """The key, read where the config says. None: none is sent.
@@ -183,7 +197,7 @@ class EndpointTeacher(LanguageModelTeacher):
         Raises:
             ConfigError: it is not there, or no key.
         """
-        return read_key(self.api_key_variable, self.api_key_file, self.base_url)
+        return read_key(self.api_key_variable, self.api_key_file, self.base_url, self.config_field)
 
     def request(self, ask: Ask, seed: int) -> GenerationRequest:
         """With the effort."""
@@ -195,11 +209,16 @@ class EndpointTeacher(LanguageModelTeacher):
         return (super().sampling(ask, seed) or {}) | {name: value for name, value in further.items() if value}
 
     def check(self) -> None:
-        """Look whether the API key is there, and `max_spend` can be held."""
-        allowance(self)
+        """Look whether the API key is there, and `max_spend` can be held and is enough for a call."""
+        allowed = allowance(self)
+        if allowed is not None and allowed.money < (one := allowed.at_most(self.prompt_tokens_at_most(""))):
+            log.warning(
+                "%s.max_spend: one call can cost %s, and %s is less: nothing would be asked",
+                *(self.config_field, f"{one:,.4f}", f"{allowed.money:,.4f}"),
+            )
         self.api_key()
         if self.batch is not None and (given := self._differ(OF_CALLS)):
-            log.warning("teacher.%s: no effect in batches", ", ".join(given))
+            log.warning("%s.%s: no effect in batches", self.config_field, ", ".join(given))
 
     def _differ(self, names: Collection[str]) -> list[str]:
         """Which fields do not have their defaults."""
@@ -280,6 +299,17 @@ class AnthropicTeacher(EndpointTeacher):
     """None: the provider's default, 1, which is the only one while a model thinks."""
     top_p: float | None = Field(default=None, gt=0, le=1)
     """None: the provider's default; at least 0.95 while a model thinks."""
+
+    def check(self) -> None:
+        """Say, too, where a teacher would not think."""
+        super().check()
+        thinking = self.example_body().get("thinking")
+        thinks = isinstance(thinking, Mapping) and thinking.get("type") != "disabled"
+        if self.config_field == "teacher" and not thinks:
+            log.warning(
+                "teacher.thinking: without it a model of Anthropic's does not think, and traces without thinking are "
+                "dropped; give thinking.max_tokens, a number or auto"
+            )
 
     @property
     def wire(self) -> Wire:

@@ -31,38 +31,39 @@ FREE = (("extra_body",), ("engine", "engine_kwargs"))
 """Fields that hold whatever names one gives."""
 
 
-def read_key(variable: str | None, file: str | None, address: str) -> str | None:
+def read_key(variable: str | None, file: str | None, address: str, field: str = "teacher") -> str | None:
     """The API key, or None where none is configured.
 
     Args:
         variable: environment variable that holds it.
         file: file that holds it, and nothing else.
         address: what it is for, for messages.
+        field: of the config that says so, for messages.
 
     Raises:
         ConfigError: it is not there, is given twice, or holds what no header can hold.
     """
     if variable is not None and file is not None:
-        raise ConfigError("teacher: give api_key_variable or api_key_file, not both")
+        raise ConfigError(f"{field}: give api_key_variable or api_key_file, not both")
     if variable is not None:
         key, where = os.environ.get(variable, ""), f"the environment variable {variable}"
         if not key.strip():
-            raise ConfigError(f"teacher.api_key_variable: {where} is not set; export the key for {address} there")
+            raise ConfigError(f"{field}.api_key_variable: {where} is not set; export the key for {address} there")
     elif file is not None:
         where = os.path.expanduser(file)
         try:
             key, mode = Path(where).read_text(encoding="utf-8"), os.stat(where).st_mode
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"teacher.api_key_file: {where}: cannot be read: {error}") from None
+            raise ConfigError(f"{field}.api_key_file: {where}: cannot be read: {error}") from None
         if mode & (stat.S_IRWXG | stat.S_IRWXO):
-            log.warning("teacher.api_key_file: others may read %s; run: chmod 600 %s", where, where)
+            log.warning("%s.api_key_file: others may read %s; run: chmod 600 %s", field, where, where)
         if not key.strip():
-            raise ConfigError(f"teacher.api_key_file: {where} is empty; write the key for {address} there")
+            raise ConfigError(f"{field}.api_key_file: {where} is empty; write the key for {address} there")
     else:
         return None
     key = key.strip()
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"teacher: {where} does not hold one key: it has spaces, line breaks or other characters")
+        raise ConfigError(f"{field}: {where} does not hold one key: it has spaces, line breaks or other characters")
     return key
 
 

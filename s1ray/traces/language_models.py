@@ -12,9 +12,12 @@ from typing import ClassVar
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
+from s1ray.config import ConfigError, PlainText
+from s1ray.errors import InputError
 from s1ray.generation.base import Call, GenerationError, GenerationRequest, Generator, OnCall, Usage, request_seed
 from s1ray.generation.blocking import BlockingGenerator
 from s1ray.generation.engine import check_engine, engine_actor_options, engine_identity, requests_in_flight
+from s1ray.generation.wires.base import MAX_TOKENS
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
@@ -31,7 +34,7 @@ class LanguageModelTeacher(Teacher):
     seeded: ClassVar[bool] = True
     """Whether a request can say the seed of its sampling."""
 
-    prompt: str = "{question}"
+    prompt: PlainText = "{question}"
     """The user's message. s1 asks the question and nothing else."""
     thinking: ThinkingBudget | None = None
     """How long to think. None: the teacher decides."""
@@ -39,9 +42,9 @@ class LanguageModelTeacher(Teacher):
     """0: greedy. None: the provider's default; of a vLLM engine, 1."""
     top_p: float | None = Field(default=0.95, gt=0, le=1)
     """None: the provider's default; of a vLLM engine, 1."""
-    top_k: int | None = Field(default=None, ge=1)
+    top_k: int | None = Field(default=None, ge=1, le=MAX_TOKENS)
     """None: all tokens, or the provider's default."""
-    max_tokens: int | None = Field(default=32768, ge=1)
+    max_tokens: int | None = Field(default=32768, ge=1, le=MAX_TOKENS)
     """Tokens of a response, thinking included. None: what the context allows."""
 
     @model_validator(mode="before")
@@ -120,7 +123,10 @@ class VLLMTeacher(LanguageModelTeacher):
 
     def check(self) -> None:
         """Look whether the model is there and vLLM knows the engine's arguments."""
-        check_engine(self.engine)
+        try:
+            check_engine(self.engine)
+        except InputError as error:
+            raise ConfigError(f"{self.config_field}.engine.{error}") from None
 
     def inputs(self) -> dict[str, str]:
         """The weights and the tokenizer, where they are local."""

@@ -114,6 +114,9 @@ def _judge_cost(questions: pa.Table, config: TracesConfig) -> list[str]:
     line = f"judge: {config.judge.label}, at most 2 calls for each of {attempts:,} attempts"
     if (tokens := config.judge.max_response_tokens) is not None:
         line += f", {2 * attempts * tokens:,} tokens generated"
+        if (prices := config.judge.price_list) is not None:
+            money = prices.money_at_most(0, 2 * attempts * tokens)
+            line += f" for at most {money:,.2f} {prices.currency}, and its prompts, which hold the attempts"
     return [line]
 
 

@@ -122,13 +122,13 @@ def allowance(teacher: Teacher) -> Allowance | None:
         return None
     if teacher.price_list is None:
         raise ConfigError(
-            f"{teacher.kind}: max_spend: nobody knows what this teacher costs; give its `prices`, or leave max_spend "
-            "out"
+            f"{teacher.config_field}.max_spend: nobody knows what this teacher costs; give its `prices`, or leave "
+            "max_spend out"
         )
     if teacher.max_response_tokens is None:
         raise ConfigError(
-            f"{teacher.kind}: max_spend: a response of this teacher can have any length, and cost anything; give its "
-            "max_tokens, or leave max_spend out"
+            f"{teacher.config_field}.max_spend: a response of this teacher can have any length, and cost anything; "
+            "give its max_tokens, or leave max_spend out"
         )
     return Allowance(teacher.spending_limit, teacher.price_list, teacher.max_response_tokens)
 

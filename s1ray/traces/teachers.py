@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-from pydantic import JsonValue
+from pydantic import JsonValue, PrivateAttr
 
 from s1ray.config import Config
 from s1ray.generation.base import OnCall, Usage
@@ -104,6 +104,16 @@ class Teacher(Config):
 
     kind: str
     """Name in the registry."""
+    _config_field: str = PrivateAttr("teacher")
+
+    @property
+    def config_field(self) -> str:
+        """The field of the stage's config that holds it, for messages: "teacher" or "judge"."""
+        return self._config_field
+
+    def held_by(self, field: str) -> None:
+        """Say which field of the stage's config holds it."""
+        self._config_field = field
 
     @property
     def label(self) -> str:

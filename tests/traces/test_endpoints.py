@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from s1ray.traces.bill import bill
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.endpoints import AnthropicTeacher, EndpointTeacher, ResponsesTeacher
 from s1ray.traces.ledger import Ledger
-from s1ray.traces.teachers import Ask, Response
+from s1ray.traces.teachers import Ask, Response, Teacher
 from tests.support.provider import CHAT, MESSAGE, RESPONSE, running_provider
 
 ASK = Ask(Question(id="q", question="2 + 2?"), 0)
@@ -106,6 +108,26 @@ def test_an_openai_endpoint_whose_models_take_no_temperature_is_sent_none() -> N
         ("anthropic", {"extra_body": {"max_tokens": 16_000}}, "thinking.max_tokens: .* raise max_tokens"),
         ("anthropic", {"extra_body": {"thinking": {"budget_tokens": 40_000}}}, "thinking.max_tokens: .* raise max_"),
         ("anthropic", {"extra_body": {"thinking": {"budget_tokens": "all"}}}, "thinking.max_tokens: .* got 'all'"),
+        *(
+            ("openai", {field: value}, rf"teacher\.{field}: ")
+            for field in ("model", "prompt", "api_key_file", "reasoning_effort")
+            for value in ("", " \n", "a\0 {question}", "\ud800 {question}")
+        ),
+        ("openai", {"prices": {"prompt": 1, "completion": 1, "currency": " "}}, "currency: must not be empty"),
+        *(
+            ("openai", {"base_url": f"http://{host}/v1"}, "base_url: ")
+            for host in ("xn--é", "h\0", "a..b", "a" * 300, "[::1", "é\ud800")
+        ),
+        *(
+            ("openai", {field: 10**400}, rf"teacher\.{field}: .*less than or equal to")
+            for field in ("max_tokens", "top_k", "concurrency", "attempts")
+        ),
+        ("openai", {"extra_body": {"stop": ["\ud800"]}}, "extra_body: holds half of a surrogate pair"),
+        ("openai", {"max_tokens": 2**31}, "max_tokens: .*less than or equal to 2147483647"),
+        ("openai", {"timeout": 1e300}, "timeout: .*less than or equal to"),
+        ("openai", {"prices": {"prompt": 1e300, "completion": 1}}, "prices.prompt: .*less than or equal to"),
+        ("openai", {"max_spend": 1e300}, "max_spend: .*less than or equal to"),
+        ("openai", {"batch": {"poll": 1e300}}, "batch.poll: .*less than or equal to"),
         ("openai", {"retry_finish_reasons": ["stop"]}, "retry_finish_reasons: "),
         ("openai", {"tokens_per_minute": 0}, "tokens_per_minute: .*greater than 0"),
         ("openai", {"extra_body": {"headers": {"Authorization": "Bearer x"}}}, "looks like a secret"),
@@ -116,6 +138,58 @@ def test_what_an_api_cannot_take_is_refused_when_the_config_is_read(
 ) -> None:
     with pytest.raises(ConfigError, match=why):
         teacher(kind, **changes)
+
+
+PRICES: JsonValue = {"prompt": 1, "completion": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "warning"),
+    [
+        ("anthropic", {"thinking": None}, "teacher.thinking: without it a model of Anthropic's does not think"),
+        ("anthropic", {"thinking": {"max_tokens": 0}}, "teacher.thinking: without it"),
+        ("anthropic", {"thinking": None, "extra_body": {"thinking": {"type": "adaptive"}}}, None),
+        ("anthropic", {}, None),
+        ("openai", {"max_tokens": 9, "prices": PRICES, "max_spend": 8}, "one call can cost 9.0005, and 8.0000 is less"),
+        ("openai", {"max_tokens": 9, "prices": PRICES, "max_spend": 10}, None),
+    ],
+)
+def test_what_makes_a_run_useless_is_a_warning(
+    kind: str, changes: dict[str, JsonValue], warning: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, logger="s1ray"):
+        teacher(kind, **changes).check()
+    assert warning in caplog.text if warning else not caplog.text
+
+
+def test_messages_about_a_judge_name_the_judge(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("NO_KEY", raising=False)
+
+    def judge(kind: str, **changes: JsonValue) -> Teacher:
+        mapping: dict[str, JsonValue] = {"kind": kind, **KINDS.get(kind, {}), **changes}
+        fields: dict[str, JsonValue] = {"teacher": {"kind": "openai", **KINDS["openai"]}, "judge": mapping}
+        data = {"output": "unused", "questions": "unused.parquet", "tokenizer": "unused", **fields}
+        config = validate_config(TracesConfig, data, "test")
+        assert config.teacher.config_field == "teacher"
+        assert config.judge is not None
+        return pickle.loads(pickle.dumps(config.judge))  # type: ignore[no-any-return]
+
+    with pytest.raises(ConfigError, match=r"^judge\.api_key_variable: the environment variable NO_KEY is not set"):
+        judge("openai", api_key_variable="NO_KEY").check()
+    with pytest.raises(ConfigError, match=r"^judge\.max_spend: nobody knows"):
+        judge("openai", max_spend=1).check()
+    with pytest.raises(ConfigError, match=r"^judge\.engine\.model: .*no such folder"):
+        judge("vllm", engine={"model": "/nowhere"}).check()
+    with caplog.at_level(logging.WARNING, logger="s1ray"):
+        judge("anthropic", thinking=None).check()
+    assert not caplog.text, "a judge need not think"
+
+
+def test_fewer_requests_than_may_be_in_flight_take_as_long_as_one() -> None:
+    found = teacher("openai", concurrency=32)
+    assert [found.duration(requests, 10) for requests in (0, 1, 32, 64)] == [0, 10, 10, 20]
 
 
 def test_what_the_further_fields_make_possible_is_possible() -> None:

@@ -259,14 +259,17 @@ def test_the_plan_says_the_most_that_rounds_and_the_judge_can_take(tmp_path: Pat
         questions=str(path),
         tokenizer=student_tokenizer,
         teacher=model | {"max_tokens": 1000},
-        judge=model | {"max_tokens": 100, "model": "j"},
+        judge=model | {"max_tokens": 100, "model": "j", "prices": {"prompt": 1, "completion": 10_000}},
         samples=2,
         max_samples=16,
     )
     lines = plan(settings)
     assert "questions without a correct trace are asked up to 16 times" in lines
     assert "at most 18,000 tokens generated" in lines
-    assert "judge: j, at most 2 calls for each of 16 attempts, 3,200 tokens generated" in lines
+    assert (
+        "judge: j, at most 2 calls for each of 16 attempts, 3,200 tokens generated for at most 32.00 USD, and its "
+        "prompts, which hold the attempts"
+    ) in lines
 
 
 def test_the_plan_warns_of_options_that_change_nothing(tmp_path: Path, student_tokenizer: str) -> None:

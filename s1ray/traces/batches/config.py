@@ -17,9 +17,9 @@ class BatchConfig(Config):
     200 MB, Anthropic: 100,000 and 256 MB)."""
     at_once: int = Field(default=10, ge=1)
     """Batches that wait for their answers at once."""
-    poll: float = Field(default=30, gt=0)
+    poll: float = Field(default=30, gt=0, le=86_400)
     """Seconds between the first two looks at a batch; later ones are up to twenty times as far apart."""
-    hours: float = Field(default=30, gt=0)
+    hours: float = Field(default=30, gt=0, le=10_000)
     """Hours that one run waits for a batch; then it ends in words, and the next one waits on. Providers give up after
     24 themselves."""
     price_share: float = Field(default=0.5, ge=0, le=1)
