@@ -10,6 +10,7 @@ file, the field and what it should be.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
@@ -87,7 +88,7 @@ def _http_address(value: str) -> str:
         _ = parts.port  # raises where it is no port
     except ValueError as error:
         raise ValueError(f"not an address: {error}") from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, value)):
+    if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch(r"[^\s\\]+", value):
         raise ValueError("must begin with http:// or https:// and a host, for example http://127.0.0.1:8000/v1")
     try:
         httpx.URL(value)

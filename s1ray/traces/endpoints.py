@@ -120,7 +120,8 @@ class EndpointTeacher(LanguageModelTeacher):
         except UnicodeEncodeError:
             raise ValueError("extra_body: holds half of a surrogate pair, which UTF-8 cannot write") from None
         except InputError as error:
-            raise ValueError(str(error)) from None
+            within = "extra_body." if str(error).partition(":")[0] in self.extra_body else ""
+            raise ValueError(f"{within}{error}") from None
         return self
 
     @property
