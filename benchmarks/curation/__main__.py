@@ -1,7 +1,8 @@
-r"""What decontamination finds, on public questions.
+r"""What decontamination finds, and what curation takes, on public questions.
 
     python -m benchmarks.curation rewrites                 # about two minutes; writes rewrites.json next to this module
     python -m benchmarks.curation rewrites --hits FILE     # also 200 hits in a clean pool, with both texts, for reading
+    python -m benchmarks.curation scale --rows 59029,590290   # some minutes; writes scale.json next to this module
 
 The questions are read from the folder `S1RAY_SHARED_DATA` (or ../shared/data); nothing of them is part of the project.
 """
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.curation.rewrites import BESIDE, TIERS, Recall, benchmark, pairs, precision, recall
+from benchmarks.curation.scale import ARMS, Result, figures, measure, read_results
 from s1ray import logs
 from s1ray.storage import write_json, write_text
 
@@ -66,6 +68,41 @@ def rewrites(
         output / "rewrites.json",
         {"recall": [row.figures() for row in rows], "clean pool": figures, "published pairs": published},
     )
+
+
+def scale_table(results: list[Result]) -> Table:
+    """The results for the terminal."""
+    table = Table(
+        "rows", "arm", "left", "wall s", "CPU s", "driver", "workers", "driver MB", "worker MB", "all MB", "load"
+    )
+    for result in results:
+        usage, peak = result.usage, result.usage.peak_mb
+        seconds = (usage.wall_s, result.cpu_s, usage.cpu_s["driver"], usage.cpu_s["workers"])
+        sizes = (peak.get(name, 0.0) for name in ("driver", "worker", "everything"))
+        load = " to ".join(map(str, usage.load))
+        numbers = [*(f"{value:.1f}" for value in seconds), *(f"{size:,.0f}" for size in sizes)]
+        table.add_row(f"{result.rows:,}", result.arm, f"{result.left:,}", *numbers, load)
+    return table
+
+
+@app.command()
+def scale(
+    rows: Annotated[str, typer.Option(help="Sizes of the pools, with commas between them.")] = "59029,590290",
+    arms: Annotated[str, typer.Option(help="Arms, with commas between them.")] = ",".join(ARMS),
+    folder: Annotated[Path, typer.Option(help="Folder for pools and runs.")] = Path("runs/scale"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for scale.json.")] = HERE,
+) -> None:
+    """Curate pools of many rows; measure time, processor seconds and memory beside one plain process.
+
+    Results of the same rows and arm in scale.json are replaced, the others stay.
+    """
+    file = output / "scale.json"
+    known = {(result.rows, result.arm): result for result in read_results(file)}
+    for count in map(int, rows.split(",")):
+        for arm in arms.split(","):
+            known[count, arm] = measure(count, arm, folder.resolve())
+            write_json(file, figures(list(known.values())))
+    Console(width=160).print(scale_table(read_results(file)))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,12 @@ Found = Callable[[Sequence[str]], list[set[str]]]
 """What an arm finds in each text: names of its tiers."""
 
 
-def _rows(name: str) -> list[dict[str, object]]:
+def rows_of(name: str) -> list[dict[str, object]]:
+    """The rows of a file of the shared data.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
     import pyarrow.parquet as pq
 
     if not (DATA / name).exists():
@@ -45,8 +50,8 @@ def _rows(name: str) -> list[dict[str, object]]:
 
 def benchmark() -> Questions:
     """MATH500 and AIME 2022 to 2024."""
-    math = [(str(row["unique_id"]), str(row["problem"])) for row in _rows("math500.parquet")]
-    aime = [row for row in _rows("aime_1983_2024.parquet") if int(str(row["year"])) >= 2022]
+    math = [(str(row["unique_id"]), str(row["problem"])) for row in rows_of("math500.parquet")]
+    aime = [row for row in rows_of("aime_1983_2024.parquet") if int(str(row["year"])) >= 2022]
     return math + [(f"aime/{row['year']}/{number}", str(row["problem"])) for number, row in enumerate(aime)]
 
 
@@ -55,7 +60,7 @@ def clean_pool(asked: Questions) -> list[str]:
     known = {" ".join(question.lower().split()) for _, question in asked}
     pool: dict[str, None] = {}
     for name, column in POOL:
-        for row in _rows(name):
+        for row in rows_of(name):
             text = str(row[column] or "")
             if text.strip() and row.get("math500_id") is None and " ".join(text.lower().split()) not in known:
                 pool.setdefault(text)
@@ -151,7 +156,7 @@ def precision(asked: Questions) -> tuple[dict[str, object], list[tuple[str, Hit]
 def pairs() -> dict[str, dict[str, int]]:
     """Of the pairs that others published as leaks, how many each tier finds, by their kind and what people said."""
     counts: dict[str, Counter[str]] = {}
-    for row in _rows("contamination_pairs.parquet"):
+    for row in rows_of("contamination_pairs.parquet"):
         kind = f"{row['contamination_type']} {row['classification'] or 'unlabelled'}"
         asked = [(str(row["math500_id"]), str(row["math500_problem"]))]
         index = BenchmarkIndex.build(asked + _others(), DecontaminationConfig(drop=[], review=[*TIERS]))
