@@ -19,6 +19,7 @@ from s1ray.evaluation.loading import QUESTIONS, load_results
 from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
 from s1ray.evaluation.results import Comparison, EvalResults
 from s1ray.grading import vote_classes
+from s1ray.pages import page_environment, percent
 from s1ray.runs import RunError, check_folder
 from s1ray.storage import write_text
 from s1ray.targets import check_target
@@ -138,13 +139,6 @@ def _summary(result: ArmResult) -> list[str]:
     ]
 
 
-def percent(share: float) -> str:
-    """A share in percent, one digit; exactly all and none without it, so that 99.96 % never reads as 100 %."""
-    if share in (0.0, 1.0):
-        return f"{100 * share:.0f}"
-    return f"{min(max(100 * share, 0.1), 99.9):.1f}"
-
-
 def interval(estimate: Estimate) -> str:
     """A share's interval in percent."""
     return f"{100 * estimate.low:.1f} to {100 * estimate.high:.1f}"
@@ -173,21 +167,12 @@ def _questions(run_dirs: Sequence[str | os.PathLike[str]]) -> dict[str, str]:
 
 
 def _render(results: EvalResults, questions: dict[str, str]) -> str:
-    import jinja2
-
     from s1ray.config import to_yaml
     from s1ray.evaluation import plots
     from s1ray.evaluation.samples import choose_samples
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("s1ray.evaluation", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
+    environment = page_environment("s1ray.evaluation")
     environment.filters |= {
-        "percent": percent,
         "interval": interval,
         "points": points,
         "points_interval": points_interval,

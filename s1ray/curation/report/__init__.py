@@ -1,0 +1,152 @@
+"""The report of a curation run: one HTML file that says what the pool was, what became of it and why.
+
+    write_report("runs/miniature/curate", "report.html")
+
+Files are read in batches, and of texts a few rows only, so a pool of millions takes no more memory than a small one.
+Which rows are shown depends on the run alone: the first of each reason, and of likenesses those first whose rows are
+among the questions.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s1ray.curation.outcome import CONFLICTS, DROPPED, QUESTIONS, REVIEW
+from s1ray.curation.quarantine import QUARANTINE
+from s1ray.curation.report.composition import compositions
+from s1ray.curation.report.examples import (
+    BadKind,
+    DroppedExample,
+    bad_rows,
+    conflicts,
+    dropped_examples,
+    likenesses,
+)
+from s1ray.curation.report.funnel_drawing import Step, draw, steps
+from s1ray.pages import page_environment
+from s1ray.runs import Manifest, RunError, check_folder, read_complete
+from s1ray.schemas import visible_files
+from s1ray.storage import write_text
+from s1ray.targets import check_target
+
+REPORT = "report.html"
+"""In the run folder."""
+
+
+def write_report(run: str | os.PathLike[str], out_html: str | os.PathLike[str] | None = None) -> Path:
+    """Write the report of a complete run of `s1ray curate`.
+
+    Args:
+        run: its folder.
+        out_html: the file to write. None: the run's own, `report.html`.
+
+    Returns:
+        The report's path.
+
+    Raises:
+        MissingError: there is no such run.
+        InputError: it is no complete run of this stage, a file of it is damaged, or the report would be written over
+            what the run holds or reads.
+        RunError: the report cannot be written there.
+    """
+    folder = Path(run)
+    manifest = read_complete(folder, "curate")
+    target = folder / REPORT if out_html is None else Path(out_html)
+    if target.is_dir():
+        raise RunError(f"{target}: is a folder; give the HTML file to write")
+    own = target.absolute() == (folder / REPORT).absolute()
+    if not own:
+        check_target(target, [folder, *(entry["path"] for entry in manifest.get("inputs", {}).values())])
+    check_folder(target.absolute().parent)
+    page = _render(folder, manifest)
+    try:
+        write_text(target, page)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror or error}") from error
+    return target
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why rows were dropped."""
+
+    text: str
+    count: int
+    examples: list[DroppedExample]
+
+
+@dataclass(frozen=True)
+class StageDrops:
+    """What a stage dropped."""
+
+    step: Step
+    reasons: list[Reason]
+
+
+def _render(folder: Path, manifest: Manifest) -> str:
+    from s1ray.config import to_yaml_text
+
+    chosen, dropped = [folder / QUESTIONS], _parts(folder / DROPPED)
+    rows, figures, config = manifest["rows"], manifest["figures"], manifest["config"]
+    funnel = steps(rows, manifest["drops"])
+    bad = bad_rows(folder / QUARANTINE)
+    conflict_files = [path for path in [folder / CONFLICTS] if path.exists()]
+    return (
+        page_environment("s1ray.curation.report")
+        .get_template("report.html.j2")
+        .render(
+            title=f"{rows['out']:,} questions of {rows['in']:,}",
+            manifest=manifest,
+            config=to_yaml_text(config),
+            rows=rows,
+            tiles=_tiles(manifest, bad),
+            drawing=draw(funnel),
+            drops=_drops(funnel, dropped_examples(dropped, chosen)),
+            compositions=compositions(chosen, dropped, _unit(config)),
+            tiers=likenesses(_parts(folder / REVIEW)),
+            benchmarks=_benchmarks(config),
+            conflicts=conflicts(conflict_files),
+            conflict_count=figures.get("conflicts", 0),
+            bad=bad,
+        )
+    )
+
+
+def _parts(folder: Path) -> list[Path]:
+    return visible_files(folder, ".parquet") if folder.is_dir() else []
+
+
+def _drops(funnel: Sequence[Step], examples: Mapping[tuple[str, str], list[DroppedExample]]) -> list[StageDrops]:
+    return [
+        StageDrops(step, [Reason(text, count, examples.get((step.stage, text), [])) for text, count in step.reasons])
+        for step in funnel
+        if step.reasons
+    ]
+
+
+def _tiles(manifest: Manifest, bad: Sequence[BadKind]) -> list[tuple[str, str, str]]:
+    """The numbers that most readers open the report for: label, value, and what stands below."""
+    rows, drops, figures = manifest["rows"], manifest["drops"], manifest["figures"]
+    leaks = sum(count for reason, count in drops.items() if reason.startswith("decontamination: "))
+    copies = sum(count for reason, count in drops.items() if reason.startswith("deduplication: "))
+    how = ", ".join(f"{count:,} {name}" for name, count in figures.get("selected_by", {}).items())
+    conflicting = figures.get("conflicts", 0)
+    return [
+        ("rows in the pool", f"{rows['in']:,}", f"{sum(kind.count for kind in bad):,} more could not be used"),
+        ("questions chosen", f"{rows['out']:,}", how),
+        ("benchmark questions found", f"{leaks:,}", "rows dropped for them"),
+        ("duplicates", f"{copies:,}", f"{conflicting:,} pairs with different answers stay"),
+    ]
+
+
+def _unit(config: Mapping[str, Any]) -> str:
+    return "words" if config.get("length", {}).get("tokenizer") is None else "tokens"
+
+
+def _benchmarks(config: Mapping[str, Any]) -> list[str]:
+    given = config.get("decontamination", {}).get("benchmarks", [])
+    return [each.get("name") or Path(each["path"]).stem for each in given]
