@@ -230,6 +230,38 @@ def traces_export(
         typer.echo(f"{output}: {exported.rows:,} rows as {layout}")
 
 
+@stage_apps["curate"].command("report")
+def curate_report(
+    run: Annotated[Path, typer.Argument(help="Run folder of `s1ray curate`.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The HTML file to write. Default: report.html in the run.")
+    ] = None,
+) -> None:
+    """Write the report of a run: funnel, composition, drops with examples, likenesses to benchmark questions."""
+    with user_errors():
+        from s1ray.curation.report import write_report
+
+        typer.echo(f"report: {write_report(run, output)}")
+
+
+@stage_apps["curate"].command("export")
+def curate_export(
+    run: Annotated[Path, typer.Argument(help="Run folder of `s1ray curate`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write.")],
+    kind: Annotated[
+        str, typer.Option("--as", help="parquet, jsonl, datasets (a folder with a card), or s1k (a file or a folder).")
+    ] = "parquet",
+) -> None:
+    """Write a run's questions as a file, or as a data set with a card."""
+    with user_errors():
+        from s1ray.curation.export import export
+
+        exported = export(run, kind, output)
+        if exported.unknown:
+            typer.echo(f"null, because nobody knows: {', '.join(exported.unknown)}", err=True)
+        typer.echo(f"{output}: {exported.rows:,} rows as {kind}")
+
+
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],

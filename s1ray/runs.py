@@ -343,6 +343,23 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
     return manifest
 
 
+def read_complete(path: str | os.PathLike[str], stage: str) -> Manifest:
+    """The manifest of a complete run of a stage.
+
+    Raises:
+        MissingError: there is no run.
+        InputError: it is not complete, or another stage's.
+        RunError: the manifest cannot be read.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise MissingError(f"{path}: no run folder; give the output of `s1ray {stage}`")
+    if (manifest.get("stage"), manifest.get("status")) != (stage, "complete"):
+        kind = f"a {manifest.get('status')} {manifest.get('stage')!r} run"
+        raise InputError(f"{path}: holds {kind}; give a complete one of `s1ray {stage}`")
+    return manifest
+
+
 def is_complete(path: str | os.PathLike[str], results: Collection[str] = ()) -> bool:
     """Whether a folder holds a complete run, of whatever config.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from s1ray.curation.parts import map_parts, read_rows, write_part
 from s1ray.curation.records import SourceRow
 from s1ray.curation.selection import HOW, Chosen
 from s1ray.schemas import Question, arrow_schema, write_table
+from s1ray.sinks import RowGroups
 from s1ray.storage import writing
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ DROPPED, REVIEW = "dropped", "review"
 """Folders of parts in the run folder."""
 FEATURES, DECISIONS, TAKEN = "features", "decisions", "taken"
 """Folders of parts that a finished run does not keep."""
+KEPT = "kept "
+"""Begins the detail of a copy; the id of the row that it repeats follows."""
 GROUP_ROWS = 4096
 """Rows of a row group of the questions."""
 
@@ -89,9 +92,12 @@ def write_outcome(
     map_parts("writing likenesses to benchmarks", review_rows, parts, folder / REVIEW, causes=funnel.causes, **beside)
     holding = np.unique(np.searchsorted(features.starts, chosen.rows, side="right") - 1).tolist()
     taken = map_parts("writing chosen rows", taken_rows, [parts[number] for number in holding], work / TAKEN, **beside)
-    with writing(folder / QUESTIONS) as temporary, pq.ParquetWriter(temporary, arrow_schema(Question)) as writer:
-        for group in _regrouped(map(pq.read_table, taken)):
-            writer.write_table(group)
+    with (
+        writing(folder / QUESTIONS) as temporary,
+        RowGroups(temporary, arrow_schema(Question), GROUP_ROWS) as questions,
+    ):
+        for part in taken:
+            questions.add(pq.read_table(part))
 
 
 def dropped_rows(
@@ -176,23 +182,9 @@ def _in_schema(rows: pa.Table, row_type: type, further: Mapping[str, pa.Array]) 
     return pa.table(columns, schema=schema)
 
 
-def _regrouped(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """The same rows in tables of `GROUP_ROWS`, so that the file's bytes do not depend on the parts."""
-    import pyarrow as pa
-
-    waiting = arrow_schema(Question).empty_table()
-    for table in tables:
-        waiting = pa.concat_tables([waiting, table])
-        while len(waiting) >= GROUP_ROWS:
-            yield waiting.slice(0, GROUP_ROWS).combine_chunks()
-            waiting = waiting.slice(GROUP_ROWS)
-    if len(waiting):
-        yield waiting.combine_chunks()
-
-
 def _detail(stage: str, kept: int | None, label: str | None, solved_by: Sequence[str] | None) -> str:
     if kept is not None:
-        return f"kept {question_name(kept)}"
+        return KEPT + question_name(kept)
     if stage == "decontamination":
         return label or ""
     return ", ".join(solved_by or ()) if stage == "difficulty" else ""

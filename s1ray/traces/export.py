@@ -7,21 +7,21 @@ in s1K-1.1 Gemini's columns. The grades' reasons are the rules that gave them.
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1ray.errors import InputError, MissingError
-from s1ray.runs import InputEntry, digest, read_manifest
+from s1ray.curation.export import cot_type, s1k_schema
+from s1ray.errors import InputError
+from s1ray.runs import InputEntry, digest, read_complete
 from s1ray.schemas import MANIFEST, Question, Trace, arrow_schema, conform, read_table
+from s1ray.sinks import GROUP_ROWS, SINKS
 from s1ray.storage import writing
 from s1ray.targets import check_target
 from s1ray.traces.finishing import MAJORITY
-from s1ray.traces.outputs import GROUP_ROWS, TRACES, RowGroups
+from s1ray.traces.outputs import TRACES
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -42,13 +42,7 @@ class Source:
     @property
     def cot_type(self) -> str | None:
         """s1's word for the kind of question, where the source had it."""
-        if not self.metadata or "cot_type" not in self.metadata:
-            return None
-        try:
-            found = json.loads(self.metadata)["cot_type"]
-        except (ValueError, KeyError, TypeError):
-            return None
-        return found if isinstance(found, str) else None
+        return cot_type(self.metadata)
 
 
 def _common(trace: Row, source: Source) -> Row:
@@ -78,16 +72,6 @@ def _s1k_1_1(trace: Row, source: Source) -> Row:
     }
 
 
-def _s1k_schema() -> pa.Schema:
-    import pyarrow as pa
-
-    first = ("solution", "question", "cot_type", "source_type", "metadata")
-    trajectories = ("thinking_trajectories", pa.list_(pa.string()))
-    return pa.schema(
-        [*((name, pa.string()) for name in first), ("cot", pa.null()), trajectories, ("attempt", pa.string())]
-    )
-
-
 def _s1k_1_1_schema() -> pa.Schema:
     import pyarrow as pa
 
@@ -108,7 +92,7 @@ class Layout:
 
 
 LAYOUTS = {
-    "s1k": Layout(_s1k_schema, _s1k),
+    "s1k": Layout(s1k_schema, _s1k),
     "s1k-1.1": Layout(_s1k_1_1_schema, _s1k_1_1),
     "rows": Layout(lambda: arrow_schema(Trace), lambda trace, source: trace, needs_questions=False),
 }
@@ -162,13 +146,7 @@ def export(run: Path, layout: str, output: Path) -> Exported:
 
 def _inputs_of(run: Path) -> dict[str, InputEntry]:
     """Where the inputs of a run were; its questions are among them."""
-    manifest = read_manifest(run)
-    if manifest is None:
-        raise MissingError(f"{run}: no run folder; give the output of `s1ray traces`")
-    stage, status = manifest.get("stage"), manifest.get("status")
-    if (stage, status) != ("traces", "complete"):
-        raise InputError(f"{run}: holds a {status} {stage!r} run; give a complete one of `s1ray traces`")
-    if "questions" not in (entries := manifest.get("inputs", {})):
+    if "questions" not in (entries := read_complete(run, "traces").get("inputs", {})):
         raise InputError(f"{run}: its {MANIFEST} does not say where its questions are; it is damaged")
     return entries
 
@@ -191,21 +169,3 @@ def _batches(file: Path) -> Iterator[list[Row]]:
             yield conform(pa.Table.from_batches([batch]), Trace, file).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: damaged, or cannot be read: {error}") from error
-
-
-@contextlib.contextmanager
-def _parquet(path: Path, schema: pa.Schema) -> Iterator[Callable[[list[Row]], None]]:
-    import pyarrow as pa
-
-    with RowGroups(path, schema) as groups:
-        yield lambda rows: groups.add(pa.Table.from_pylist(rows, schema=schema))
-
-
-@contextlib.contextmanager
-def _json_lines(path: Path, schema: pa.Schema) -> Iterator[Callable[[list[Row]], None]]:
-    with path.open("w", encoding="utf-8") as stream:
-        yield lambda rows: stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-SINKS = {".parquet": _parquet, ".jsonl": _json_lines}
-"""By the file's ending: opens it for rows."""

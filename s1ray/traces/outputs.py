@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from s1ray.runs import RunError
 from s1ray.schemas import Trace, arrow_schema
+from s1ray.sinks import RowGroups
 from s1ray.storage import writing
 from s1ray.traces.blocks import finished_schema
 from s1ray.traces.finishing import MAJORITY, REFERENCE
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 TRACES = "traces.parquet"
 DROPPED = "dropped.parquet"
-GROUP_ROWS = 256
-"""Rows of a row group; some 25 MB of long traces."""
 
 
 @dataclass
@@ -108,34 +105,3 @@ def write_traces(finished: Iterable[pa.Table], folder: Path) -> Counts:
                 f"responses_from={folder}"
             )
     return counts
-
-
-class RowGroups(contextlib.AbstractContextManager["RowGroups"]):
-    """Writes Parquet in row groups of equal size, whatever the pieces that come: the bytes depend on the rows alone."""
-
-    def __init__(self, path: Path, schema: pa.Schema, rows: int = GROUP_ROWS) -> None:
-        """Open the file; `rows` is the size of a group."""
-        import pyarrow.parquet as pq
-
-        self._writer, self._schema, self._rows = pq.ParquetWriter(path, schema), schema, rows
-        self._waiting = schema.empty_table()
-
-    def add(self, table: pa.Table) -> None:
-        """Write some rows, perhaps later."""
-        import pyarrow as pa
-
-        self._waiting = pa.concat_tables([self._waiting, table.cast(self._schema)])
-        while len(self._waiting) >= self._rows:
-            self._write(self._waiting.slice(0, self._rows))
-            self._waiting = self._waiting.slice(self._rows)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None and len(self._waiting):
-            self._write(self._waiting)
-        self._writer.close()
-
-    def _write(self, rows: pa.Table) -> None:
-        # Pages begin where the pieces do, so there must be one piece.
-        self._writer.write_table(rows.combine_chunks())

@@ -42,7 +42,7 @@ def shown(text: str) -> str:
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
 
 
-_REASONS: dict[Tier, str] = {
+REASONS: dict[str, str] = {
     "whole": "contains a benchmark question",
     "letters": "contains a benchmark question in another notation",
     "s1_ngrams": "shares words in a row with a benchmark question",
@@ -51,8 +51,9 @@ _REASONS: dict[Tier, str] = {
     "overlap": "shares most words with a benchmark question",
     "embedding": "means nearly the same as a benchmark question",
 }
+"""Tier -> what it finds."""
 
 
 def leak_reason(hit: Hit) -> str:
     """Why a row is dropped, in words."""
-    return _REASONS[hit.tier] + (" (in its solution)" if hit.place == "solution" else "")
+    return REASONS[hit.tier] + (" (in its solution)" if hit.place == "solution" else "")

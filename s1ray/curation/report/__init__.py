@@ -58,7 +58,7 @@ def write_report(run: str | os.PathLike[str], out_html: str | os.PathLike[str] |
     target = folder / REPORT if out_html is None else Path(out_html)
     if target.is_dir():
         raise RunError(f"{target}: is a folder; give the HTML file to write")
-    own = target.absolute() == (folder / REPORT).absolute()
+    own = os.path.realpath(target) == os.path.realpath(folder / REPORT)
     if not own:
         check_target(target, [folder, *(entry["path"] for entry in manifest.get("inputs", {}).values())])
     check_folder(target.absolute().parent)
@@ -88,7 +88,7 @@ class StageDrops:
 
 
 def _render(folder: Path, manifest: Manifest) -> str:
-    from s1ray.config import to_yaml_text
+    import yaml
 
     chosen, dropped = [folder / QUESTIONS], _parts(folder / DROPPED)
     rows, figures, config = manifest["rows"], manifest["figures"], manifest["config"]
@@ -101,7 +101,7 @@ def _render(folder: Path, manifest: Manifest) -> str:
         .render(
             title=f"{rows['out']:,} questions of {rows['in']:,}",
             manifest=manifest,
-            config=to_yaml_text(config),
+            config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120),
             rows=rows,
             tiles=_tiles(manifest, bad),
             drawing=draw(funnel),
@@ -138,8 +138,8 @@ def _tiles(manifest: Manifest, bad: Sequence[BadKind]) -> list[tuple[str, str, s
     return [
         ("rows in the pool", f"{rows['in']:,}", f"{sum(kind.count for kind in bad):,} more could not be used"),
         ("questions chosen", f"{rows['out']:,}", how),
-        ("benchmark questions found", f"{leaks:,}", "rows dropped for them"),
-        ("duplicates", f"{copies:,}", f"{conflicting:,} pairs with different answers stay"),
+        ("rows with a benchmark question", f"{leaks:,}", "dropped"),
+        ("duplicates", f"{copies:,}", f"{conflicting:,} pair{'s' * (conflicting != 1)} with different answers stay"),
     ]
 
 

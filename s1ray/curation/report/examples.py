@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s1ray.curation.decontamination.hits import REASONS
+from s1ray.curation.outcome import KEPT
 from s1ray.curation.report.excerpts import Excerpt, excerpt, side_by_side
 from s1ray.curation.report.scanning import Place, batches, questions_by_id, rows_at, value_counts
 
 OF_A_REASON, OF_A_TIER, OF_CONFLICTS, OF_A_KIND = 3, 50, 50, 3
 """So many rows are shown."""
-TIERS = ("whole", "letters", "embedding", "overlap", "template", "ngrams", "s1_ngrams")
-"""The tiers of decontamination, strictest first."""
+TIERS = ("whole", "letters", "ngrams", "template", "overlap", "embedding", "s1_ngrams")
+"""The tiers of decontamination, in the order in which they give a row its reason."""
 DUPLICATES = "deduplication"
 UNREADABLE = "files that cannot be read, or not to their end"
 _JOIN = "\n"
@@ -60,6 +62,11 @@ class TierGroup:
     shown: list[Likeness]
 
     @property
+    def meaning(self) -> str:
+        """The tier in words."""
+        return REASONS.get(self.tier, "")
+
+    @property
     def elsewhere(self) -> int:
         """Rows that went for another reason."""
         return self.count - self.dropped - self.chosen
@@ -89,7 +96,8 @@ def dropped_examples(dropped: Sequence[Path], chosen: Sequence[Path]) -> dict[tu
     every = [place for found in places.values() for place in found]
     rows = rows_at(every, ["id", "source", "question", "detail"])
     copies = [place for (stage, _), found in places.items() if stage == DUPLICATES for place in found]
-    kept = questions_by_id([*chosen, *dropped], {rows[place]["detail"] for place in copies} - {""})
+    ids = {found for place in copies if (found := _kept_id(rows[place]))}
+    kept = questions_by_id([*chosen, *dropped], ids)
     return {
         cause: [_dropped_example(rows[place], kept if cause[0] == DUPLICATES else {}) for place in found]
         for cause, found in places.items()
@@ -113,14 +121,19 @@ def _first_places(dropped: Sequence[Path]) -> dict[tuple[str, str], list[Place]]
 
 def _dropped_example(row: Mapping[str, Any], kept: Mapping[str, str]) -> DroppedExample:
     question = excerpt(row["question"])
-    instead = kept.get(row["detail"])
+    instead = kept.get(_kept_id(row) or "")
     return DroppedExample(
         row["id"], row["source"], question, row["detail"], None if instead is None else excerpt(instead)
     )
 
 
+def _kept_id(row: Mapping[str, Any]) -> str | None:
+    found = row["detail"].partition(KEPT)
+    return found[2] if not found[0] and found[2] else None
+
+
 def likenesses(review: Sequence[Path]) -> list[TierGroup]:
-    """The likenesses to benchmark questions, by tier; those first whose rows are among the questions, and most alike."""
+    """The likenesses to benchmark questions by tier: first those whose rows are among the questions, and most alike."""
     counts, dropped, chosen, best = Counter[str](), Counter[str](), Counter[str](), dict[str, list[_Ranked]]()
     for file, start, batch in batches(review, ["tier", "score", "drops", "stage"]):
         counts.update(dict(value_counts(batch.column("tier"))))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from s1ray.pages import percent
+
 WIDTH, CENTRE, WIDEST = 1000, 375, 330
 """Of the drawing, of the funnel's middle, and of its widest place."""
 TEXT_X, REASON_X = 0, 590
@@ -92,7 +94,7 @@ def draw(funnel: list[Step]) -> Drawing:
         right = CENTRE + bottom, CENTRE + top
         low = y + height
         middle = y + height / 2
-        share = f"{step.rows_out / step.rows_in:.1%} stay" if step.rows_in else ""
+        share = f"{percent(step.rows_out / step.rows_in)} % stay" if step.rows_in else ""
         labels = [
             Label(TEXT_X, middle - 5, step.stage, "name"),
             Label(TEXT_X, middle + 15, f"{step.rows_out:,} left" + (f", {share}" if share else ""), "count"),
