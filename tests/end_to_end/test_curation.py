@@ -71,6 +71,9 @@ def test_every_row_is_either_chosen_or_dropped_with_a_reason(curated: Run) -> No
     assert manifest["figures"]["sources"] == {"0 (miniature)": {"read": 1500, "staged": 1500, "quarantined": {}}}
     assert sum(manifest["drops"].values()) == 1400
     assert not (curated.path / "work").exists()
+    page = (curated.path / "report.html").read_text(encoding="utf-8")
+    assert "100 questions of 1,500" in page
+    assert all(reason.partition(": ")[2] in page for reason in manifest["drops"])
 
 
 def test_likenesses_to_benchmarks_are_listed_with_both_texts(curated: Run) -> None:

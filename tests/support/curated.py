@@ -80,6 +80,8 @@ QUARANTINED = [
     {"source": "pool", "file": "/secret/pool.jsonl", "line": 9, "reason": "broken text", "text": "half \ud800 pair"},
     {"source": "pool", "file": "/secret/cut.parquet", "reason": "cut or damaged (12: it ends)"},
 ]
+CONFLICT = {"id": "a", "source": "x", "question": "1/3?", "answer": "<i>3</i>"}
+CONFLICT |= {"other_id": "b", "other_source": "x", "other_question": "1 / 3?", "other_answer": "9"}
 MANIFEST_ROWS = {"in": 9, "after quality": 4, "after decontamination": 3, "after deduplication": 2, "out": 2}
 MANIFEST_DROPS = {
     "quality: missing solution": 4,
@@ -101,12 +103,7 @@ def curated(folder: Path) -> Path:
     review = pa.Table.from_pylist(REVIEW_ROWS)
     for number, part in enumerate((review.slice(0, 30), review.slice(30), review.slice(0, 0))):
         pq.write_table(part, run / REVIEW / f"part-{number}.parquet")
-    pairs = [
-        {"id": "a", "source": "x", "question": "1/3?", "answer": "<i>3</i>"},
-        {"id": "b", "source": "x", "question": "1 / 3?", "answer": None},
-    ]
-    conflict = pairs[0] | {f"other_{name}": value for name, value in pairs[1].items()}
-    pq.write_table(pa.Table.from_pylist([conflict]), run / CONFLICTS)
+    pq.write_table(pa.Table.from_pylist([CONFLICT]), run / CONFLICTS)
     (run / QUARANTINE).write_text("".join(json.dumps(entry) + "\n" for entry in QUARANTINED))
     write_json(run / MANIFEST, manifest(run, pool))
     return run

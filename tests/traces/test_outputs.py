@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from s1ray.runs import RunError
 from s1ray.schemas import Trace, read_table
+from s1ray.sinks import GROUP_ROWS
 from s1ray.traces.blocks import finished_schema
-from s1ray.traces.outputs import GROUP_ROWS, write_traces
+from s1ray.traces.outputs import write_traces
 
 COUNT = 700
 
