@@ -9,12 +9,14 @@ among the questions.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s1ray.curation.config import CurationConfig
 from s1ray.curation.outcome import CONFLICTS, DROPPED, QUESTIONS, REVIEW
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.report.composition import compositions
@@ -27,11 +29,14 @@ from s1ray.curation.report.examples import (
     likenesses,
 )
 from s1ray.curation.report.funnel_drawing import Step, draw, steps
+from s1ray.errors import S1rayError
 from s1ray.pages import page_environment
-from s1ray.runs import Manifest, RunError, check_folder, read_complete
+from s1ray.runs import Manifest, Run, RunError, check_folder, read_complete
 from s1ray.schemas import visible_files
 from s1ray.storage import write_text
 from s1ray.targets import check_target
+
+log = logging.getLogger("s1ray")
 
 REPORT = "report.html"
 """In the run folder."""
@@ -68,6 +73,18 @@ def write_report(run: str | os.PathLike[str], out_html: str | os.PathLike[str] |
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}") from error
     return target
+
+
+def write_own_report(config: CurationConfig, run: Run) -> None:
+    """Write the report of a complete run that has none. One that cannot be written is no reason to fail."""
+    if (run.path / REPORT).exists():
+        return
+    try:
+        write_report(run.path)
+    except S1rayError as error:
+        log.warning("curate: the run is complete, but its report cannot be written: %s", error)
+        return
+    log.info("curate: the report is %s", run.path / REPORT)
 
 
 @dataclass(frozen=True)
