@@ -30,6 +30,7 @@ from s1ray.curation.funnel import Drops, Funnel, Rows
 from s1ray.curation.outcome import CONFLICTS, FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
 from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.quarantine import QUARANTINE
+from s1ray.curation.report import write_own_report
 from s1ray.curation.selection import HOW, Chosen, pool_of, select, unmatched
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.engine import check_engine
@@ -186,7 +187,15 @@ def _figures(features: Features, chosen: Chosen) -> dict[str, JsonValue]:
     }
 
 
-curate = Stage(name="curate", config=CurationConfig, plan=plan, inputs=inputs, work=work, results=(QUESTIONS,))
+curate = Stage(
+    name="curate",
+    config=CurationConfig,
+    plan=plan,
+    inputs=inputs,
+    work=work,
+    afterwards=write_own_report,
+    results=(QUESTIONS,),
+)
 """The stage. Its run folder gets `questions.parquet` (Question rows), `dropped/` (`DroppedRow`: all others), `review/`
-(likenesses to benchmark questions), and where there are some `conflicts.parquet` (rows that look equal and have
-different answers) and `quarantine.jsonl` (what could not be read)."""
+(likenesses to benchmark questions), `report.html`, and where there are some `conflicts.parquet` (rows that look equal
+and have different answers) and `quarantine.jsonl` (what could not be read)."""
