@@ -197,5 +197,4 @@ curate = Stage(
     results=(QUESTIONS,),
 )
 """The stage. Its run folder gets `questions.parquet` (Question rows), `dropped/` (`DroppedRow`: all others), `review/`
-(likenesses to benchmark questions), `report.html`, and where there are some `conflicts.parquet` (rows that look equal
-and have different answers) and `quarantine.jsonl` (what could not be read)."""
+(likenesses to benchmark questions), `report.html`; where there are some, `conflicts.parquet` and `quarantine.jsonl`."""
