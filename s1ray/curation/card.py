@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from s1ray.curation.names import NameCounts
 from s1ray.pages import visible
 from s1ray.runs import Manifest
 
@@ -18,7 +18,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#|~$&])")
 
 
-def write_card(path: Path, manifest: Manifest, sources: Counter[str], domains: Counter[str | None]) -> None:
+def write_card(path: Path, manifest: Manifest, sources: NameCounts, domains: NameCounts) -> None:
     """Write `README.md` with the header that the Hub and `load_dataset` read.
 
     Args:
@@ -40,7 +40,7 @@ def write_card(path: Path, manifest: Manifest, sources: Counter[str], domains: C
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["plain"] = plain
-    count = sources.total()
+    count = manifest["rows"]["out"]
     header = {
         "pretty_name": f"{count:,} questions",
         "size_categories": [next((name for most, name in _SIZES if count < most), "10M<n<100M")],
@@ -87,8 +87,8 @@ def _read(manifest: Manifest) -> list[tuple[str, int, int]]:
     ][:SHOWN]
 
 
-def _most(counts: Counter[Any]) -> list[tuple[str, int]]:
-    shown = sorted(counts.items(), key=lambda pair: (-pair[1], str(pair[0])))
+def _most(counts: NameCounts) -> list[tuple[str, int]]:
+    shown = sorted(counts.at(counts.level).items(), key=lambda pair: (-pair[1], str(pair[0])))
     rows = [(name or "(none)", count) for name, count in shown[:SHOWN]]
     if others := shown[SHOWN:]:
         rows.append((f"{len(others):,} others", sum(count for _, count in others)))

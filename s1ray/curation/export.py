@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.curation.card import write_card
+from s1ray.curation.names import NameCounts
 from s1ray.curation.outcome import QUESTIONS
 from s1ray.errors import InputError
 from s1ray.runs import Manifest, read_complete
@@ -41,8 +42,8 @@ class Exported:
     rows: int = 0
     known: Counter[str] = field(default_factory=Counter)
     """Column -> rows that have a value in it."""
-    sources: Counter[str] = field(default_factory=Counter)
-    domains: Counter[str | None] = field(default_factory=Counter)
+    sources: NameCounts = field(default_factory=NameCounts)
+    domains: NameCounts = field(default_factory=NameCounts)
     unknown: list[str] = field(default_factory=list)
     """Columns that are null in every row."""
 
@@ -50,8 +51,8 @@ class Exported:
         """Count some questions, and the rows that they became."""
         self.rows += len(rows)
         self.known.update(name for row in rows for name, value in row.items() if value is not None)
-        self.sources.update(question["source"] for question in questions)
-        self.domains.update(question["domain"] for question in questions)
+        self.sources.add((question["source"], 1) for question in questions)
+        self.domains.add((question["domain"], 1) for question in questions)
 
 
 def export(run: Path, kind: str, output: Path) -> Exported:

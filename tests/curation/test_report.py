@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from s1ray.cli import app
+from s1ray.curation import names
 from s1ray.curation.pipeline import curate
 from s1ray.curation.report import write_report
 from s1ray.curation.report.composition import compositions
@@ -96,7 +97,7 @@ def test_long_texts_are_cut_around_what_is_marked(html: str) -> None:
 
 def test_the_numbers_of_the_run_are_there(html: str) -> None:
     assert "2 questions of 9" in html
-    assert "−4  missing solution" in html
+    assert "−4 missing solution" in html
     assert "dropped 5 of 9" in html
     assert f"({OF_A_TIER} of 61 shown)" in html
     assert "1 among the questions" in html
@@ -150,6 +151,18 @@ def test_many_groups_are_summed(tmp_path: Path) -> None:
     pq.write_table(pa.table(columns), tmp_path / "a.parquet")
     domain = compositions([tmp_path / "a.parquet"], [], "words")[0]
     assert (len(domain.shares), domain.shares[-1].label, domain.shares[-1].pool) == (21, "80 others", 80)
+
+
+def test_names_without_end_count_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(names, "MOST_NAMES", 3)
+    counts = names.NameCounts()
+    counts.add([("a/1", 1), ("a/2", 2), ("b", 3)])
+    assert counts.at(counts.level) == {"a/1": 1, "a/2": 2, "b": 3}
+    counts.add([("a/3", 4), (None, 5)])
+    counts.add([("a/1", 6)])
+    assert counts.at(counts.level) == {"a/…": 13, "b": 3, None: 5}
+    counts.add([("c", 1), ("d", 1)])
+    assert counts.at(counts.level) == {names.MANY: 18, None: 5}
 
 
 def test_bad_rows_are_grouped_by_kind(run: Path) -> None:

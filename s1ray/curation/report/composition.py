@@ -6,9 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from s1ray.curation.names import NameCounts
 from s1ray.curation.report.scanning import batches, value_counts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SHOWN = 20
 """Groups that a table has; the others are summed."""
@@ -52,34 +56,40 @@ def compositions(chosen: Sequence[Path], dropped: Sequence[Path], unit: str) -> 
         dropped: files of all other rows.
         unit: of lengths ("words", "tokens").
     """
-    result, rest = _counts(chosen), _counts(dropped)
-    pools = [one + other for one, other in zip(result, rest, strict=True)]
-    domains, sources, lengths = ((pool, own) for pool, own in zip(pools, result, strict=True))
+    own, rest = _Counts(chosen), _Counts(dropped)
+    bins = own.bins + rest.bins
+    lengths = _composition(f"length of the working ({unit})", bins, own.bins, sorted(bins, key=_bin_key), _bin_name)
     return [
-        _largest("domain", *domains),
-        _largest("source", *sources),
-        _composition(f"length of the working ({unit})", *lengths, order=sorted(pools[2], key=_bin_key), name=_bin_name),
+        _by_name("domain", own.domains, rest.domains),
+        _by_name("source", own.sources, rest.sources),
+        lengths,
     ]
 
 
-def _counts(files: Sequence[Path]) -> tuple[Counter[Any], Counter[Any], Counter[Any]]:
-    """Rows by domain, by source, and by length (bin b: at least 2^(b-1), and below 2^b)."""
-    import numpy as np
+class _Counts:
+    """Rows of some files by domain, by source, and by length (bin b: at least 2^(b-1), and below 2^b)."""
 
-    domains, sources, bins = Counter[Any](), Counter[Any](), Counter[Any]()
-    for _, _, batch in batches(files, ["domain", "source", "length"]):
-        domains.update(dict(value_counts(batch.column("domain"))))
-        sources.update(dict(value_counts(batch.column("source"))))
-        length = batch.column("length")
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.domains, self.sources, self.bins = NameCounts(), NameCounts(), Counter[int | None]()
+        for _, _, batch in batches(files, ["domain", "source", "length"]):
+            self.domains.add(value_counts(batch.column("domain")))
+            self.sources.add(value_counts(batch.column("source")))
+            self._add_lengths(batch.column("length"))
+
+    def _add_lengths(self, length: pa.Array) -> None:
+        import numpy as np
+
         known = length.drop_null().to_numpy()
         counts = np.bincount(np.frexp(np.maximum(known, 0).astype(np.float64))[1])
-        bins.update({bin_: count for bin_, count in enumerate(counts.tolist()) if count})
+        self.bins.update({bin_: count for bin_, count in enumerate(counts.tolist()) if count})
         if length.null_count:
-            bins[None] += length.null_count
-    return domains, sources, bins
+            self.bins[None] += length.null_count
 
 
-def _largest(by: str, pool: Counter[Any], chosen: Counter[Any]) -> Composition:
+def _by_name(by: str, own: NameCounts, rest: NameCounts) -> Composition:
+    level = max(own.level, rest.level)
+    chosen = own.at(level)
+    pool = chosen + rest.at(level)
     return _composition(by, pool, chosen, sorted(pool, key=lambda name: (-chosen[name], -pool[name], str(name))))
 
 

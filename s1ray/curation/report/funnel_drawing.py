@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ WIDTH, CENTRE, WIDEST = 1000, 375, 330
 """Of the drawing, of the funnel's middle, and of its widest place."""
 TEXT_X, REASON_X = 0, 590
 LINE, PAD, LEAST_HEIGHT = 19, 14, 58
-REASONS_SHOWN = 6
+REASONS_SHOWN, REASON_CHARACTERS = 6, 56
+"""Of a stage, and of a reason: as many as there is room for."""
 THINNEST = 2.0
 """A funnel never vanishes."""
 
@@ -113,7 +115,7 @@ def _reason_lines(step: Step) -> list[str]:
     if not step.reasons:
         return ["nothing dropped"]
     shown = step.reasons if len(step.reasons) <= REASONS_SHOWN else step.reasons[: REASONS_SHOWN - 1]
-    lines = [f"−{count:,}  {reason}" for reason, count in shown]
+    lines = [textwrap.shorten(f"−{count:,} {reason}", REASON_CHARACTERS, placeholder=" …") for reason, count in shown]
     if len(shown) < len(step.reasons):
         others = step.reasons[len(shown) :]
         lines.append(f"−{sum(count for _, count in others):,}  for {len(others)} other reasons")
