@@ -63,6 +63,15 @@ def test_load_dataset_reads_the_folder(run: Path, tmp_path: Path, kind: str, mon
     assert loaded["train"].column_names == (S1K if kind == "s1k" else arrow_schema(Question).names)
 
 
+def test_a_large_data_set_has_several_files(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s1ray.curation.export.GROUP_ROWS", 1)
+    monkeypatch.setattr("s1ray.curation.export.SHARD_ROWS", 1)
+    assert export(run, "datasets", tmp_path / "set").rows == 2
+    files = sorted((tmp_path / "set" / "data").iterdir())
+    assert [file.name for file in files] == ["train-00000.parquet", "train-00001.parquet"]
+    assert [pq.read_table(file)["question"].to_pylist() for file in files] == [[CHOSEN], [SCRIPT]]
+
+
 def test_the_card_says_where_the_questions_come_from_and_names_no_file(run: Path, tmp_path: Path) -> None:
     export(run, "datasets", tmp_path / "set")
     header, card = (tmp_path / "set" / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
