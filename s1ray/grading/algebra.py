@@ -255,5 +255,4 @@ def _rounded(text: str, exact: Any) -> bool:
     if value is None or not _is_real(value) or value.is_infinite:
         return False
     real = value.as_real_imag()[0]
-    difference = real - sympy.Rational(number.value.numerator, number.value.denominator)
-    return rounds(number, Fraction(str(sympy.Float(difference, 30))))
+    return rounds(number, Fraction(str(sympy.Float(real, 60))))

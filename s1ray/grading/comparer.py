@@ -35,6 +35,7 @@ class GradingError(S1rayError):
 
 
 _COMMA = re.compile(r"-?\d+,\d+%?")
+_ONE_THOUSAND = re.compile(r"-?[1-9]\d{0,2},\d{3}%?")
 _THOUSANDS = re.compile(r"\d{1,3}(?:,\d{3})+")
 
 
@@ -76,7 +77,10 @@ def compare(gold: str, answer: str, kind: str | None = None) -> tuple[bool | Non
         GradingError: the child process does not start.
     """
     one, other = canonical(gold), canonical(answer)
-    other = _with_point(other, one)
+    spelled = one, other
+    one, other = _with_point(one, other), _with_point(other, one)
+    if (one, other) != spelled and one == other:
+        return True, "decimal comma"
     if (as_list := _THOUSANDS.fullmatch(one)) is not None and ", " in other:
         # "58,500" may be two answers; what is spelled as two can only be meant so.
         one = ", ".join(as_list[0].split(","))
@@ -104,10 +108,14 @@ def _equal(gold: str, answer: str) -> tuple[bool | None, str]:
         return comparer.equal(gold, answer) if verdict is None else verdict, "symbolic"
 
 
-def _with_point(answer: str, gold: str) -> str:
-    """An answer with a decimal comma where the reference is a decimal; the other way round "1,2" is a list."""
-    number = parse_number(gold)
-    return answer.replace(",", ".") if number is not None and number.places and _COMMA.fullmatch(answer) else answer
+def _with_point(text: str, other: str) -> str:
+    """An answer with a decimal comma as a decimal, if the other one is a decimal; "1,2" may be a list otherwise, and
+    "1,234" is a thousand.
+    """
+    if not _COMMA.fullmatch(text) or _ONE_THOUSAND.fullmatch(text):
+        return text
+    number = parse_number(other)
+    return text.replace(",", ".") if number is not None and number.places else text
 
 
 def _same_words(gold: str, answer: str) -> bool:

@@ -320,13 +320,25 @@ def _dotted(items: tuple[Value, ...]) -> bool:
 
 
 def _bases(gold: Value, answer: Value) -> bool:
-    """The answer may omit the reference's base, but not contradict it."""
+    """The answer may omit the reference's base; numerals whose bases are known are compared by value."""
+    if isinstance(answer, Based) and (value := _value_of(answer)) is not None:
+        if isinstance(gold, Based):
+            return gold == answer or _value_of(gold) == value
+        return isinstance(gold, Scalar) and gold.number is not None and gold.number.value == value
     if isinstance(gold, Based) and isinstance(answer, Based):
         return gold == answer
     if isinstance(gold, Based):
         digits = spaces_free(answer.text).replace(",", "").upper() if isinstance(answer, Scalar | Words) else ""
         return (digits.lstrip("0") or "0") == gold.digits
     return False
+
+
+def _value_of(numeral: Based) -> int | None:
+    """The value of a whole numeral; None: it is none in its base."""
+    try:
+        return int(numeral.digits, numeral.base) if numeral.base > 1 else None
+    except ValueError:
+        return None
 
 
 def _is_time(ratio: Ratio) -> bool:

@@ -18,10 +18,19 @@ from typing import Literal
 
 from s1ray.grading.boxes import last_boxed
 from s1ray.grading.choices import option_in
-from s1ray.grading.notation import canonical, unwrap
+from s1ray.grading.closing import without_check, without_closing
+from s1ray.grading.notation import unwrap
 from s1ray.grading.phrases import yes_or_no
-from s1ray.grading.reading import read
-from s1ray.grading.values import Scalar
+from s1ray.grading.prose import (
+    MATH_SPAN,
+    WHOLE_MAX,
+    has_words,
+    is_number,
+    leading_number,
+    measure_after,
+    number_in,
+    states_value,
+)
 
 How = Literal["boxed", "label", "whole", "last_line"]
 """How an answer was found. "whole": the text is one short line; "last_line": a guess, and the grade says so."""
@@ -49,32 +58,21 @@ _LABEL_ELSEWHERE = re.compile(
 _FINAL = re.compile(r"\bfinal answer\b[ \t*_]{0,9}(?:(?P<said>is\b)|[:：])", re.IGNORECASE)
 _NO_PROSE = re.compile(r"[\d\\$]|^\(?[A-Z]\)?$")
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)")
-_MATH_SPAN = re.compile(
-    r"\$\$(?P<a>.{1,2000}?)\$\$|\\\[(?P<b>.{1,2000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)|(?<!\\)\$(?P<d>[^$]{1,2000}?)(?<!\\)\$",
-    re.DOTALL,
-)
 _DISPLAY = {"$$": "$$", "\\[": "\\]", "\\(": "\\)", "$": "$"}
-# What a few-shot prompt of the Minerva kind teaches models to add, and control tokens that a cut left as text.
-_EPILOGUE = re.compile(
-    r"(?:I hope (?:it|this|that) (?:is correct|helps)[.!]?|Let me know if [^\n.!?]{0,120}[.!?]"
-    r"|<\|[a-z_]{1,30}\|>(?:[ \t]{0,9}\n?[ \t]{0,9}(?:user|assistant|system))?"
-    r"|</s>)\s{0,99}$"
+_LIST_NUMBER = re.compile(r"^\s{0,9}\d{1,2}[.)]\s{1,9}(?=[A-Za-z*])")
+# "4, not 3", "Monday rather than Tuesday"
+_ASIDE = re.compile(
+    r"(?<=[\w$)\]*%}])(?:,\s{1,4}(?:and )?not|,?\s{1,4}(?:rather than|instead of))\s[^,;.\n]{1,80}[.*]{0,3}$"
 )
-_WHOLE_MAX = 200
-"""Characters of a line that may be an answer as a whole."""
-_NUMBER = re.compile(
-    r"[-−]?(?:(?:[$€£]|\\\$)\s?)?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+|,\d{1,2}(?![\d,]))?(?:/\d+)?"
-    r"(?:[eE][-+]?\d{1,3})?%?(?:\s(?:hundred|thousand|million|billion|trillion)\b)?|[-−]?\.\d+"
-)
-_JOINED = re.compile(r"\s*(?:,\s*)?(?:\b(?:to|or|and|through)\b|–|—|-|,)\s*$")
-_NOT_EXACTLY = re.compile(
-    r"(?:\bnot|n't|\bnever|\b(?:rather|other|less|more|fewer|greater|larger|smaller|higher|lower) than"
-    r"|\bat (?:least|most)|\binstead of|\bexcept)(?: be| equal to| exactly)?\s*[$(\\]*$"
-    r"|(?:[<>≤≥≠]=?|\\(?:le|ge|ne|lt|gt)q?)\s*$",
+_NO_ANSWER = re.compile(
+    r"(?:(?:the|our|my|final|correct|so|hence|thus|therefore),? ){0,4}(?:answer|ans|solution|result)"
+    r"(?: is| are| would be)?\s?[:：]?[*_]*$"
+    r"|(?:sorry,? |unfortunately,? |well,? ){0,2}(?:but )?(?:i|we)(?:'m| am| are)?"
+    r" (?:cannot|can not|can't|could not|couldn't|do not|don't|did not|didn't|not able to|unable to|not|unsure)\b"
+    r"(?: (?:really|quite|be|to|sure|know|say|tell|answer|determine|solve|find|figure|give|decide|certain))",
     re.IGNORECASE,
 )
-"""Words before a number that say that it is not the answer."""
-_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+"""A label without an answer, and words that decline to give one."""
 POLAR = "yes or no"
 """How a text is read whose reference is yes or no."""
 
@@ -99,7 +97,7 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
     """
     if len(text) > MAX_TEXT:
         return None
-    text = _without_epilogue(text)
+    text = without_closing(text)
     boxed = last_boxed(text)
     if boxed is not None:
         tail = text[max(len(text) - WINDOW, text.rfind("\\box", 0), text.rfind("\\fbox", 0)) :]
@@ -115,8 +113,13 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
         value = unwrap(tagged[-1]["value"].strip().strip('"'))
         return Extraction(value, "label") if value else None
     labelled = _last_labelled(text, kind)
-    if labelled:
-        return Extraction(labelled, "label")
+    if labelled is not None:
+        return Extraction(labelled, "label") if labelled else None
+    return _guess(without_check(text), kind)
+
+
+def _guess(text: str, kind: str | None) -> Extraction | None:
+    """The answer of a text that is one short line, or its last line's; None: that line holds none of the kind."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return None
@@ -127,34 +130,26 @@ def extract_answer(text: str, kind: str | None = None) -> Extraction | None:
         return None if option is None else Extraction(option, how)
     if kind == POLAR and (said := yes_or_no(last)):
         return Extraction(said, "whole" if len(lines) == 1 else "last_line")
-    if len(lines) == 1 and len(last) <= _WHOLE_MAX:
-        value = _of_line(last)
-        if kind == "number" and not _is_number(value):
-            value = _number_in(last) or value
-        return Extraction(value, "whole") if value else None
+    how = "whole" if len(lines) == 1 and len(last) <= WHOLE_MAX else "last_line"
+    last = last if len(lines) == 1 else _LIST_NUMBER.sub("", last)
     # The last line of a displayed formula is its closing delimiter.
     tail = text[-4000:]
-    displayed = [match for match in _MATH_SPAN.finditer(tail) if not tail[match.end() :].strip(" .\n")]
+    displayed = [match for match in MATH_SPAN.finditer(tail) if not tail[match.end() :].strip(" .\n")]
     value = unwrap(displayed[-1].group()) if displayed and "\n" in displayed[-1].group() else _of_line(last)
-    if kind == "number" and not _is_number(value):
-        value = _number_in(last) or value
-    return Extraction(value, "last_line") if value else None
+    if kind == "number" and not is_number(value):
+        value = number_in(last) or value
+    return Extraction(value, how) if value and _answers(value, kind) else None
 
 
-def _without_epilogue(text: str) -> str:
-    """The text without what follows the answer of itself; from the end, each piece once."""
-    end = len(text)
-    while True:
-        while end and text[end - 1].isspace():
-            end -= 1
-        begin = max(0, end - 200)
-        match = _EPILOGUE.search(text[begin:end])
-        if match is None or match.end() != end - begin:
-            return text[:end]
-        end = begin + match.start()
+def _answers(value: str, kind: str | None) -> bool:
+    """Whether what was read may be an answer of a kind."""
+    if _NO_ANSWER.match(value):
+        return False
+    return kind not in ("number", "math") or states_value(value)
 
 
 def _last_labelled(text: str, kind: str | None) -> str | None:
+    """What follows the last label; empty: that is no answer. None: there is no label with anything behind it."""
     found = [*_LABEL.finditer(text)] or [*_LABEL_ELSEWHERE.finditer(text)]
     for match in reversed(found[-50:]):
         rest = text[match.end() : match.end() + 4000].lstrip(" \t*")
@@ -167,10 +162,12 @@ def _last_labelled(text: str, kind: str | None) -> str | None:
         if kind == "choice":
             return unwrap(value)
         value = value if kind == POLAR and yes_or_no(value) else _of_line(value)
-        if kind == "number" and value and not _is_number(value):
-            value = _leading_number(value) or value
-        if value:
+        if kind == "number" and value and not is_number(value):
+            value = leading_number(value) or value
+        if value and _answers(value, kind):
             return value
+        if value:
+            return ""
     return None
 
 
@@ -190,93 +187,24 @@ def _of_line(line: str) -> str:
     """The answer in a line: a formula at its end, or what follows "is", if words precede it; else the whole line."""
     # A list's bullet before bold is no minus sign.
     line = unwrap(re.sub(r"^\s*[-*•]\s+(?=\*\*)", "", line[-4000:]))
-    spans = [*_MATH_SPAN.finditer(line)]
-    before_formula = [match for match in spans if not line[match.end() :].strip(" .,!*")]
-    if before_formula and _has_words(line[: before_formula[-1].start()]):
-        return unwrap(before_formula[-1].group())
-    head, _, tail = _rpartition(line, r"\b(?:is|are|equals)\b:?")
+    line = _ASIDE.sub("", line)
+    spans = [*MATH_SPAN.finditer(line)]
+    if spans:
+        last = spans[-1]
+        # "$P = 50$ percent", "$h = 5$ cm"
+        measure = measure_after(line[last.end() :])
+        if not line[last.end() + len(measure) :].strip(" .,!*") and has_words(line[: last.start()]):
+            return unwrap(last.group()) + measure
+    # "72 clips, which is 24 more than in April"
+    head, _, tail = _rpartition(line, r"(?<!, which )\b(?:is|are|equals)\b:?")
     # "x > 5 is the solution": words after the verb are not the answer if the formula comes before it.
     says = bool(re.search(r"[\d$\\]", tail)) or not re.search(r"[\d$\\]", head)
-    if tail.strip() and _has_words(head) and says:
+    if tail.strip() and has_words(head) and says:
         return unwrap(tail)
     formula = [match for match in spans if re.search(r"[=<>\\]", match.group())]
-    if len(formula) == 1 and len(spans) == 1 and _has_words(line[: spans[0].start()]):
-        return unwrap(spans[0].group())
+    if len(formula) == 1 and len(spans) == 1 and has_words(line[: spans[0].start()]):
+        return unwrap(spans[0].group()) + measure_after(line[spans[0].end() :])
     return line
-
-
-def _is_number(value: str) -> bool:
-    """Whether a value is a number, with its unit, as it stands."""
-    if not value or len(value) > _WHOLE_MAX:
-        return False
-    read_as = read(canonical(value))
-    return isinstance(read_as, Scalar) and read_as.number is not None
-
-
-def _leading_number(value: str) -> str | None:
-    """The number that a value in prose gives: "72, in total, so the farmer earns that much".
-
-    None: the value is no prose, or gives several.
-    """
-    if not _has_words(value):
-        return None
-    if "=" in value:
-        return _number_in(value)
-    first = _NUMBER.match(value)
-    if first is None:
-        return _number_in(value)
-    rest = value[first.end() :]
-    if re.match(r"\s*(?:,\s*)?(?:to|or|and|through)\b\s*[-−$]?\d|\s*,\s*[-−$]?\d|\s*[-–—+*/^×·:(]\s*\d|\s*\\", rest):
-        return None
-    # A unit stays with its number, for the comparison.
-    unit = re.match(r"\s?(?:[A-Za-z]{1,12}(?:\s?/\s?[A-Za-z]{1,8})?|°[CF]?)(?=[\s,.;]|$)", rest)
-    words = {
-        "in",
-        "so",
-        "and",
-        "because",
-        "since",
-        "as",
-        "for",
-        "which",
-        "each",
-        "per",
-        "of",
-        "by",
-        "at",
-        "a",
-        "is",
-        "if",
-    }
-    keep = unit is not None and unit.group().strip().lower() not in words
-    return first.group() + (unit.group() if keep and unit else "")
-
-
-def _number_in(line: str) -> str | None:
-    """The last number of a line of prose, unless it is one of several that the line offers ("5 or 7", "4 to 6") or part
-    of a formula.
-    """
-    line = _BOLD.sub(r"\1", line)
-    found = [*_NUMBER.finditer(line)][-3:]
-    if not found or not _has_words(line):
-        return None
-    last = found[-1]
-    if _NOT_EXACTLY.search(line[: last.start()][-40:]):
-        return None
-    before, after = line[: last.start()], line[last.end() : last.end() + 2]
-    # "x2", "H2O", "2^5", "\\frac{1}{3}" and "(9+1)" hold no number that stands alone.
-    if re.search(r"[A-Za-z^_{/*+\\(]\s?$", before[-2:].lstrip()) and not before.endswith((" ", "\\(", "\\$")):
-        return None
-    if re.match(r"[})^_\\*/+!]|[A-Za-z](?![A-Za-z])", after) and not after.startswith(("\\)", "\\%", "\\]", "\\ ")):
-        return None
-    joined = _JOINED.search(before)
-    if joined and len(found) > 1 and not before[found[-2].end() : joined.start()].strip(" $"):
-        return None
-    return last.group().strip()
-
-
-def _has_words(text: str) -> bool:
-    return bool(set(re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", _MATH_SPAN.sub("", text)))) - {"and", "or"})
 
 
 def _rpartition(text: str, pattern: str) -> tuple[str, str, str]:

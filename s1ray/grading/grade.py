@@ -20,9 +20,10 @@ from s1ray.errors import InputError, S1rayError
 from s1ray.grading.boxes import boxes_of_last_line, last_boxed
 from s1ray.grading.choices import choice_letter
 from s1ray.grading.comparer import compare
-from s1ray.grading.extraction import MAX_TEXT, POLAR, extract_answer
+from s1ray.grading.extraction import MAX_TEXT, POLAR, Extraction, extract_answer
 from s1ray.grading.notation import MAX_CHARACTERS, canonical, unwrap
 from s1ray.grading.phrases import MEANINGS, yes_or_no
+from s1ray.grading.prose import is_prose
 from s1ray.grading.reading import read
 from s1ray.grading.values import Items, Scalar, Words
 from s1ray.registry import GRADERS
@@ -160,6 +161,8 @@ def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
         joined, extracted_too, rule_too = _compare(gold, parts, kind)
         if joined == "correct":
             verdict, extracted, rule = joined, extracted_too, rule_too
+    if verdict == "incorrect" and _says_nothing(gold, answer, extraction, kind, polar=polar):
+        return Grade("unparsable", None, "no answer")
     return Grade(verdict, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
 
 
@@ -207,7 +210,7 @@ def check_references(questions: Iterable[tuple[str, str | None, str | None]], or
         try:
             if gold is not None and gold.strip():
                 _checked(gold)
-            _check_kind(kind_of(metadata))
+            _check_kind(kind_of(metadata), "metadata gives answer_kind")
         except InputError as error:
             raise InputError(f"{origin}: question {question!r}: {error}") from None
 
@@ -222,14 +225,25 @@ def _try(grader: str, questions: Iterable[tuple[str, str | None, str | None]]) -
         grade_by(grader, gold, f"The answer is {gold}.", kind=kind_of(metadata), where=f"question {question!r}")
 
 
-def _check_kind(kind: str | None) -> None:
+def _check_kind(kind: str | None, said: str = "the answer_kind") -> None:
     if kind is not None and kind not in KINDS:
-        raise InputError(f"metadata gives answer_kind {kind!r}; it must be one of {', '.join(KINDS)}")
+        raise InputError(f"{said} {kind!r} is unknown; it must be one of {', '.join(KINDS)}")
 
 
 def _is_polar(gold: str, kind: str) -> bool:
     value = read(canonical(gold)) if kind in ("math", "text") and len(gold) < 30 else None
     return isinstance(value, Words) and value.text in ("yes", "no")
+
+
+def _says_nothing(gold: str, answer: str, extraction: Extraction, kind: str, *, polar: bool) -> bool:
+    """Whether what was read is no answer that a rule can call wrong: a sentence, or neither yes nor no."""
+    if polar:
+        value = read(canonical(answer[:MAX_CHARACTERS]))
+        return not (isinstance(value, Words) and value.text in ("yes", "no"))
+    if extraction.how == "boxed" or kind == "choice":
+        return False
+    words = 3 if kind != "text" else max(3, len(gold.split()) + 3)
+    return is_prose(extraction.value, words)
 
 
 def _boxed_parts(gold: str, text: str) -> str | None:

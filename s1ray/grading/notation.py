@@ -55,6 +55,8 @@ _LOOKS = re.compile(
     r"\\(?:color|[hv]?phantom|[hv]space\*?|tag|label|vphantom)\s?\{[^{}]{0,40}\}|\\textcolor\s?\{[^{}]{0,40}\}"
 )
 _CHOOSE = re.compile(r"\{([^{}]{1,40})\\choose(?![A-Za-z])([^{}]{1,40})\}")
+_EMPTY_SCRIPT = re.compile(r"[\^_]\s?\{\s?\}")
+_CURRENCY_SCALE = re.compile(r"(?<=[$€£])(\s?\d[\d,]*(?:\.\d+)?)\s?([kKM])(?![A-Za-z])")
 _ROW_GAP = re.compile(r"\\\\\s?\[-?[\d.]{1,6}\s?(?:pt|ex|em|mm|cm)\]")
 
 
@@ -71,6 +73,7 @@ def canonical(text: str) -> str:
         # Escaped twice, as in JSON; in a matrix it begins a row.
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     text = _LOOKS.sub(" ", text)
+    text = _EMPTY_SCRIPT.sub("", text)
     text = _CHOOSE.sub(r"\\binom{\1}{\2}", text)
     text = _ROW_GAP.sub(r"\\\\", text)
     text = _THIN_COMMA.sub(",", text)
@@ -88,6 +91,7 @@ def canonical(text: str) -> str:
     text = _DEGREES.sub(r"^{\\circ}", text)
     text = _PERCENT.sub("%", text)
     text = _TIMES_TEN.sub(r"\\cdot ", text)
+    text = _CURRENCY_SCALE.sub(lambda match: match[1] + (" million" if match[2] == "M" else " thousand"), text)
     text = _SCALE.sub(lambda match: f"\\cdot 10^{{{_ZEROS[match[1].lower()]}}}", text)
     text = _HALF_OF_DAY.sub(lambda match: f" {match[1].lower()}m", text)
     text = _E_NOTATION.sub(r"\1\\cdot 10^{\2}", text)

@@ -14,7 +14,7 @@ ROUNDED_DIGITS = 6
 _MAX_DIGITS = 200
 """Longer numbers are not final answers."""
 
-_PLAIN = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
+_PLAIN = r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d+)(?:\.\d*)?|\.\d+"
 _DECIMAL = re.compile(rf"({_PLAIN})(?:\\ldots ?)?")
 _SCIENTIFIC = re.compile(rf"(?:({_PLAIN})\\cdot ?)?10\^\{{(-?\d{{1,3}})\}}")
 _SIGN = re.compile(r"[-+]")
@@ -62,16 +62,16 @@ def same_number(gold: Number, answer: Number) -> bool:
     if gold.percent == answer.percent:
         return _close(gold.value, gold, answer.value, answer)
     percentage, other = (gold, answer) if gold.percent else (answer, gold)
-    return gold.value == answer.value or _close(percentage.value / 100, None, other.value, other)
+    return percentage.value == other.value or _close(percentage.value / 100, None, other.value, other)
 
 
-def rounds(number: Number, difference: Fraction) -> bool:
-    """Whether a decimal stands for a value that is so far away: it has digits enough, and errs in the last one."""
-    return (
-        number.places is not None
-        and number.digits >= ROUNDED_DIGITS
-        and abs(difference) < Fraction(10) ** -number.places
-    )
+def rounds(number: Number, value: Fraction) -> bool:
+    """Whether a decimal stands for a value: it has digits enough, and is the value rounded or cut at the last one."""
+    if number.places is None or number.digits < ROUNDED_DIGITS:
+        return False
+    last = Fraction(10) ** -number.places
+    is_rounded = abs(value - number.value) <= last / 2
+    return is_rounded or (value * number.value > 0 and 0 <= abs(value) - abs(number.value) < last)
 
 
 def number_in_words(text: str) -> Number | None:
@@ -182,7 +182,9 @@ def _close(gold_value: Fraction, gold: Number | None, answer_value: Fraction, an
     written = [number for number in (gold, answer) if number is not None]
     # Two decimals are two values; one stands for a fraction that it rounds.
     decimals = [number for number in written if number.places is not None]
-    return len(decimals) == 1 and rounds(decimals[0], gold_value - answer_value)
+    if len(decimals) != 1:
+        return False
+    return rounds(decimals[0], gold_value if decimals[0] is answer else answer_value)
 
 
 def _unsigned(text: str) -> Number | None:

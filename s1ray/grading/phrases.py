@@ -39,6 +39,11 @@ _POLAR = re.compile(
     r"[\s*_]*(yes|no|true|false)[*_]*(?=\s*(?:[.,;:!-]|$)|\s+(?:because|since|as|it|there|we|they|he|she|this|that)\b)",
     re.IGNORECASE,
 )
+_TAKEN_BACK = re.compile(
+    r"[\s,.;:!-]*(?:(?:but|and|or|also|then|well)\b[\s,]*){1,3}[*_]*(?:yes|no|true|false)\b[*_]*\s*(?:[.,;:!?]|$)",
+    re.IGNORECASE,
+)
+"""Behind yes or no: "but no"."""
 _MONTHS = [
     "january",
     "february",
@@ -110,9 +115,11 @@ def mixed_case(word: str) -> bool:
 
 
 def yes_or_no(text: str) -> str | None:
-    """What a text says that begins with yes or no, or their like: "Yes, because 7 is prime", "False."."""
+    """What a text says that begins with yes or no, or their like ("Yes, because 7 is prime", "False."), and does not
+    take it back ("Yes, but no").
+    """
     match = _POLAR.match(text)
-    return None if match is None else _SAME_WORD[match[1].lower()]
+    return None if match is None or _TAKEN_BACK.match(text, match.end()) else _SAME_WORD[match[1].lower()]
 
 
 def _date(text: str) -> Words | None:

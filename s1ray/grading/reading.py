@@ -199,7 +199,7 @@ def _grouped(text: str) -> bool:
     """Whether the commas are those of one number."""
     return (
         re.fullmatch(
-            r"[-+]?\\?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?:%|\\?\$|€|£)?(?: ?[A-Za-z][A-Za-z/ ]*(?:\^\{\d\})?)?", text
+            r"[-+]?\\?\$?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?:%|\\?\$|€|£)?(?: ?[A-Za-z][A-Za-z/ ]*(?:\^\{\d\})?)?", text
         )
         is not None
     )

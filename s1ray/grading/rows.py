@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from s1ray.errors import InputError, MissingError
-from s1ray.grading.grade import RULES
+from s1ray.grading.grade import KINDS, RULES
 from s1ray.grading.many import Answer
 from s1ray.thinking.format import PRESETS, ThinkingFormat
 
@@ -228,13 +228,23 @@ def _record(job: Job, number: int, stored: object, row: Mapping[str, object]) ->
     gold, text, kind = row[job.gold], row[job.response], row.get(job.kind) if job.kind else None
     if isinstance(gold, float) and math.isnan(gold):
         gold = None
-    if gold is not None and not (_is_number(gold) or isinstance(gold, str)):
+    if gold is not None and not (_is_plain(gold) or isinstance(gold, str)):
         return Record(number, stored, None, f"column {job.gold!r} is a {type(gold).__name__}, not a text")
+    if _is_plain(text) and not (isinstance(text, float) and math.isnan(text)):
+        text = str(text)
     if not isinstance(text, str):
-        what = "null" if text is None else f"a {type(text).__name__}, not a text; give one response a row"
+        what = (
+            "null"
+            if text is None or isinstance(text, float)
+            else f"a {type(text).__name__}, not a text; give one response a row"
+        )
         return Record(number, stored, None, f"column {job.response!r} is {what}")
     if kind is not None and not isinstance(kind, str):
         return Record(number, stored, None, f"column {job.kind!r} is a {type(kind).__name__}, not a text")
+    if job.kind is not None and kind is not None and kind not in KINDS and job.grader == RULES:
+        return Record(
+            number, stored, None, f"column {job.kind!r} (--kind) is {kind!r}; it must be one of {', '.join(KINDS)}"
+        )
     unfinished = job.thinking_format is not None and job.thinking_format.end not in text
     if job.thinking_format is not None:
         text = "" if unfinished else job.thinking_format.split(text)[1]
@@ -243,10 +253,11 @@ def _record(job: Job, number: int, stored: object, row: Mapping[str, object]) ->
     return Record(number, stored, answer, delimited=delimited, unfinished=unfinished)
 
 
-def _is_number(value: object) -> bool:
+def _is_plain(value: object) -> bool:
+    """Whether a value that is no text is graded as the text that it prints as: a number, true or false."""
     from decimal import Decimal
 
-    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    return isinstance(value, int | float | Decimal)
 
 
 def graded_schema(schema: pa.Schema) -> pa.Schema:

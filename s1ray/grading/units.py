@@ -98,7 +98,7 @@ _UNIT_LAST = re.compile(
 _PART = re.compile(r"(\d+(?:\.\d+)?) ?([A-Za-z]+)\.?")
 _COMPOUND = re.compile(rf"{_PART.pattern}(?:,? (?:and )?{_PART.pattern}){{1,3}}")
 _ARC = re.compile(r"(\d{1,4})\^\{\\circ\} ?(\d{1,2})'(?: ?(\d{1,2})(?:''|\"))?")
-_FACTOR = re.compile(r"(?P<over>/|per\b|)\s*(?P<name>[A-Za-z]+)\.?(?:\^\{(?P<power>-?\d)\})?")
+_FACTOR = re.compile(r"\s*(?P<over>/|per\b|)\s*(?P<name>[A-Za-z]+)\.?(?:\^\{(?P<power>-?\d)\})?")
 
 
 def split_unit(text: str) -> tuple[str, Unit | None]:

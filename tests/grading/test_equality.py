@@ -40,7 +40,7 @@ CASES = [
     ("1000000", r"\boxed{1.000.000}", True),
     ("52_8", r"\boxed{52}", True),
     ("1010_2", r"\boxed{1010_{2}}", True),
-    ("10", r"\boxed{1010_2}", False),
+    ("10", r"\boxed{1010_2}", True),
     ("A", r"\boxed{\text{(A)}}", True),
     ("A", "A) 5", True),
     ("B", "Answer: (B) 12", True),

@@ -82,6 +82,25 @@ def test_rows_stay_as_they_are_and_get_a_verdict(tmp_path: Path) -> None:
     assert sum(summary.rules.values()) == 4
 
 
+def test_numbers_and_booleans_are_read_as_their_text(tmp_path: Path) -> None:
+    rows = ['{"gold": 7, "response": 7.0}', '{"gold": true, "response": false}', '{"gold": "yes", "response": true}']
+    _, output = run(lines(tmp_path / "a.jsonl", rows))
+    assert [row["verdict"] for row in graded(output)] == ["correct", "incorrect", "correct"]
+    source = tmp_path / "b.parquet"
+    pq.write_table(pa.table({"gold": [7.0, 8.0], "response": [7.0, float("nan")]}), source)
+    _, output = run(source)
+    assert pq.read_table(output)["verdict"].to_pylist() == ["correct"]
+    assert graded(quarantine_of(output))[0]["problem"] == "column 'response' is null"
+
+
+def test_an_unknown_kind_names_its_column_and_the_option(tmp_path: Path) -> None:
+    rows = ['{"gold": "7", "response": "7", "level": "number"}', '{"gold": "7", "response": "7", "level": "proof"}']
+    summary, output = run(lines(tmp_path / "a.jsonl", rows), kind="level")
+    assert (summary.rows, summary.quarantined) == (1, 1)
+    problem = "column 'level' (--kind) is 'proof'; it must be one of number, choice, math, text"
+    assert graded(quarantine_of(output))[0]["problem"] == problem
+
+
 def test_what_cannot_be_graded_is_set_aside_with_file_and_line(tmp_path: Path) -> None:
     source = lines(tmp_path / "a.jsonl")
     _, output = run(source)

@@ -143,7 +143,7 @@ def test_an_answer_that_comes_late_is_graded_and_a_resumed_run_has_the_same_rows
 
 def test_a_judge_that_fails_is_asked_once_and_leaves_the_attempt_as_it_is(tmp_path: Path) -> None:
     chosen = config(judge={"kind": "procedural"})
-    with local(lambda ask: "who knows?", lambda ask: None) as made:
+    with local(lambda ask: "5", lambda ask: None) as made:
         collection = Collection(questions("C", "4"), chosen, tmp_path)
         collection.collect()
         (rows,) = collection.finished()
