@@ -137,20 +137,17 @@ def run_tasks(what: str, function: Callable[..., T], tasks: Sequence[tuple[Any, 
 
     remote = ray.remote(num_cpus=1)(function)
     shared = {name: ray.put(value) for name, value in common.items()}
-    running = [remote.remote(*task, **shared) for task in tasks]
-    done = 0
+    running, results = [remote.remote(*task, **shared) for task in tasks], list[T]()
     try:
-        with heartbeat(lambda seconds: f"curate: {what}: {done} of {len(tasks)} tasks in {seconds:.0f} s"):
+        with heartbeat(lambda seconds: f"curate: {what}: {len(results)} of {len(tasks)} tasks in {seconds:.0f} s"):
             for task_ref in running:
-                ray.wait([task_ref])
-                done += 1
-        results: list[T] = ray.get(running)
+                results.append(ray.get(task_ref))
     except ray.exceptions.RayTaskError as error:
         raise error.as_instanceof_cause() from error
     except ray.exceptions.RayError as error:
         raise RunError(f"curate: {what}: a worker died ({type(error).__name__}: {error}); run again") from error
     finally:
-        for task_ref in running[done:]:
+        for task_ref in running[len(results) :]:
             ray.cancel(task_ref)
     return results
 

@@ -33,7 +33,8 @@ from s1ray.runs import RunError
 
 log = logging.getLogger("s1ray")
 PART_ROWS = 4096
-"""Rows of a staged part: a block of Ray Data."""
+"""Rows of a staged part: a block of Ray Data. With every tier of decontamination a worker takes some 340 MB for so
+many; for four times as many 590 MB, and as long."""
 
 
 @dataclasses.dataclass(frozen=True)
