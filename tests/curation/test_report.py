@@ -215,6 +215,7 @@ def test_words_are_found_as_whole_words_only() -> None:
     assert find_words("the cat", "bathe cat, the cats, The Cat!") == (21, 28)
     assert find_words("the cat", "the catalogue") is None
     assert find_words("", "text") is None
+    assert find_words("...", "text") is None
     assert find_words("is it tr...", "This is it, true") == (5, 10)
 
 

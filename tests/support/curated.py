@@ -69,7 +69,7 @@ REVIEW_ROWS = [
     hit("Which primes?", "whole", "decontamination", drops=True, place="solution", found=SOLUTION_FOUND),
     *(hit(f"Number {n} of the pool, is it like?", "overlap", "selection", score=0.6 + n / 1000) for n in range(60)),
     hit(CHOSEN, "overlap", None, score=0.61, found=CHOSEN, asked="What is 2 + 2, plus 3?"),
-    hit(LONG + MATH, "ngrams", "quality", found=r"find a b with a < b", asked=f"Now: {MATH}"),
+    hit(LONG[:90_000] + MATH, "ngrams", "quality", found=r"find a b with a < b", asked=f"Now: {MATH}"),
     hit(SCRIPT, "s1_ngrams", None, found="script alert 1 script", asked=SCRIPT),
 ]
 QUARANTINED = [

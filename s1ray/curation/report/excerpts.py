@@ -12,6 +12,8 @@ SHOWN = 600
 """Characters of a text that the report shows."""
 BEFORE = 150
 """Of them before the marked part, where a text does not begin with it."""
+SEARCHED = 100_000
+"""Characters of a text in which words are looked for."""
 LEAST_RUN = 2
 """Tokens in a row that two texts must share to be marked."""
 _TOKEN = re.compile(r"(?:\\[A-Za-z]+)|(\d+|[^\W\d_]+)")
@@ -81,12 +83,15 @@ def side_by_side(found: str, text: str, other: str) -> tuple[Excerpt, Excerpt]:
 
 
 def find_words(words: str, text: str) -> Span | None:
-    """Where a text has these words and numbers in a row, whatever lies between them; None where it does not."""
-    wanted = [token for token, _ in _tokens(words)]
+    """Where a text has these words and numbers in a row, whatever lies between them; None where it does not.
+
+    Only the first `SEARCHED` characters are looked at.
+    """
+    wanted = [token for token, _ in _tokens(words[:SEARCHED])]
     # A cut text ends in half a word, so the last one may be missing.
     if words.endswith("..."):
-        wanted.pop()
-    tokens = list(_tokens(text))
+        wanted = wanted[:-1]
+    tokens = list(_tokens(text[:SEARCHED]))
     if not wanted or len(wanted) > len(tokens):
         return None
     names = "\n" + "\n".join(token for token, _ in tokens) + "\n"
