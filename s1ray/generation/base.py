@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -128,7 +128,7 @@ class Generator(Protocol):
 
 async def complete_all(
     generator: Generator, requests: Iterable[GenerationRequest], *, concurrency: int
-) -> AsyncIterator[Completion]:
+) -> AsyncGenerator[Completion]:
     """Complete many requests, `concurrency` of them at a time, in the order in which they finish.
 
     A request that fails gives a Completion that holds the message in `error` and no text; the others go on. Leaving the

@@ -93,10 +93,13 @@ class BlockingGenerator:
         dealt_with: asyncio.Event,
     ) -> None:
         try:
-            async for completion in complete_all(self._generator, requests, concurrency=self._concurrency):
-                found.put(completion)
-                await dealt_with.wait()
-                dealt_with.clear()
+            completing = complete_all(self._generator, requests, concurrency=self._concurrency)
+            # Closed here: cancelled between two completions, it would end the others only some time later.
+            async with contextlib.aclosing(completing) as completions:
+                async for completion in completions:
+                    found.put(completion)
+                    await dealt_with.wait()
+                    dealt_with.clear()
         finally:
             found.put(None)
 

@@ -36,4 +36,5 @@ def _written(character: str) -> str:
     if character.isalnum():
         return character
     digits = "".join(f"[{digit}{digit.upper()}]" for digit in f"{ord(character):04x}")
-    return rf"(?:\\?{re.escape(character)}|\\u{digits})"
+    # The longer one first: a backslash alone would match the beginning of its own escape.
+    return rf"(?:\\u{digits}|\\?{re.escape(character)})"

@@ -103,4 +103,4 @@ def test_verdicts_are_compared_under_load(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(load, "mixed_rows", lambda: CASES)
     monkeypatch.setattr(load, "RISING_S", 0.0)
     figures = load.compare_under_load(1, rows=3, workers=1)
-    assert (figures["rows"], figures["verdicts"], figures["differing"]) == (3, {"correct": 2, "incorrect": 1}, [])
+    assert (figures["rows"], figures["verdicts"], figures["differing"]) == (3, {"correct": 2, "unparsable": 1}, [])

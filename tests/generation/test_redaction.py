@@ -6,7 +6,7 @@ import json
 
 import httpx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from s1ray.generation.base import GenerationError
@@ -21,6 +21,7 @@ KEY = "sk-0123456789/abc+def=="
     st.text(max_size=20),
     st.text(max_size=20),
 )
+@example("sk-0123456789abcd\\", "", "")
 def test_a_key_is_replaced_however_json_writes_it(key: str, before: str, after: str) -> None:
     redaction = Redaction(key)
     escaped = "".join(f"\\u{ord(character):04X}" if not character.isalnum() else character for character in key)
