@@ -55,7 +55,7 @@ def source(pool: Path, **changes: object) -> dict[str, object]:
 
 def in_this_process(pool: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     with monkeypatch.context() as patch:
-        patch.setattr(staging, "_ray_is_connected", lambda: False)
+        patch.setattr(staging, "ray_is_connected", lambda: False)
         return staged(folder, source(pool))[0]
 
 
