@@ -5,6 +5,7 @@ r"""How often graders of mathematical answers are right, on public labelled sets
     python -m benchmarks.grading --wrong FILE                      # also lists the rows that an arm gets wrong
     python -m benchmarks.grading speed                             # on two cores against math-verify; long texts
     python -m benchmarks.grading load --loops 8                    # the same verdicts on a busy machine?
+    python -m benchmarks.grading hostile                           # 1,000 answers that were written to hang a grader
 
 Each writes a JSON file next to this module, or into the folder given with --output; the first only where it is given.
 The other graders are no dependencies of s1ray: each has a virtual environment of its own in the folder --graders, and
@@ -28,6 +29,7 @@ from rich.table import Table
 
 from benchmarks.grading.accuracy import Score, markdown, measure, merged, wrong_rows
 from benchmarks.grading.arms import ARMS
+from benchmarks.grading.hostile import grade_hostile
 from benchmarks.grading.load import ROWS, compare_under_load
 from benchmarks.grading.plot import plot_extraction
 from benchmarks.grading.sets import SETS
@@ -111,6 +113,18 @@ def load(
     figures = compare_under_load(loops, rows)
     Console(width=160).print(figures)
     write_json(output / "load.json", figures)
+
+
+@app.command()
+def hostile(
+    answers: Annotated[int, typer.Option(min=1, help="Hostile answers to grade.")] = 1_000,
+    seed: Annotated[int, typer.Option(help="Of the answers that are cut, rotated, boxed and joined.")] = 0,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for hostile.json.")] = HERE,
+) -> None:
+    """Grade answers that were written to hang or to swell a grader."""
+    figures = grade_hostile(answers, seed)
+    Console(width=160).print(figures)
+    write_json(output / "hostile.json", figures)
 
 
 if __name__ == "__main__":

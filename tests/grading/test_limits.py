@@ -8,60 +8,10 @@ import time
 
 import pytest
 
+from benchmarks.grading.hostile import CPU_SECONDS, HOSTILE, TOWER
 from s1ray.grading import extract_answer, grade
 from s1ray.grading.comparer import AlgebraProcess
 from s1ray.grading.extraction import MAX_TEXT
-
-CPU_SECONDS = 2.0
-TOWER = "9^{9^{9^{9}}}"
-HOSTILE = {
-    "nested boxes": "\\boxed{" * 20_000,
-    "nested boxes, closed": "\\boxed{" * 5_000 + "1" + "}" * 5_000,
-    "line breaks": "\n" * 200_000,
-    "commas": "\\boxed{" + "1," * 20_000 + "}",
-    "commas in prose": "1," * 200_000,
-    "control tokens": "5 <|im_end|>" * 50_000,
-    "labels": "answer is " * 50_000,
-    "labels without a value": "Answer:\n" * 50_000,
-    "dollars": "$" * 200_000,
-    "odd dollars": "$1" * 100_001,
-    "open displays": "\\(" * 100_000,
-    "open brackets": "\\[ x" * 100_000,
-    "spaces": "answer" + " " * 500_000,
-    "braces": "\\boxed{" + "{" * 50_000 + "}" * 50_000 + "}",
-    "fractions": "\\boxed{" + "\\frac{1}{" * 80 + "2" + "}" * 80 + "}",
-    "fractions without arguments": "\\boxed{" + "\\frac" * 300 + "}",
-    "roots": "\\boxed{" + "\\sqrt" * 300 + "}",
-    "tower": f"\\boxed{{{TOWER}}}",
-    "factorials": "\\boxed{9!!!!!!!!!!}",
-    "powers of ten": "\\boxed{10^{10^{10^{10}}}}",
-    "sum": "\\boxed{\\sum_{k=1}^{10^{12}} \\frac{1}{k^k}}",
-    "integral": "\\boxed{\\int_0^{10^9} \\sin(x^{x}) dx}",
-    "product": "\\boxed{" + "(x+1)" * 200 + "}",
-    "plus or minus": "\\boxed{" + "\\pm 1 " * 60 + "}",
-    "letters": "\\boxed{" + "x" * 1_900 + "}",
-    "primes": "\\boxed{f" + "'" * 1_000 + "}",
-    "digits": "\\boxed{" + "9" * 1_900 + "}",
-    "sines": "\\boxed{" + "\\sin" * 200 + " x}",
-    "equals": "\\boxed{" + "1=" * 500 + "1}",
-    "nested lists": "\\boxed{" + "(1," * 300 + "2" + ")" * 300 + "}",
-    "several boxes": "\\boxed{1} and " * 20_000,
-    "boxes apart": "\\boxed{1} x " * 20_000,
-    "transposed": "\\boxed{" + "(" * 200 + "1,2" + ")^T" * 200 + "}",
-    "systems": "\\boxed{" + "\\begin{cases}" * 60 + "\\end{cases}" * 60 + "}",
-    "residues": "\\boxed{2^{999999999999} \\equiv 3 \\pmod{999999999989}}",
-    "open ends": "\\boxed{" + "]1,2[" * 250 + "}",
-    "double factorials": "\\boxed{999!!+n!!!!}",
-    "progression": "\\boxed{1,2,\\ldots,999999999999}",
-    "unit vectors": "\\boxed{" + "i+j+k" * 300 + "}",
-    "points in points": "\\boxed{" + "A(" * 300 + "1,2" + ")" * 300 + "}",
-    "huge and nearly": "\\boxed{\\pi^{1000}+10^{-300}}",
-    "points in a number": "\\boxed{" + "0.12" * 400 + "}",
-    "NUL and surrogate": "\\boxed{\x00\ud800}",
-    "code": "\\boxed{__import__('os').system('touch /tmp/pwned')}",
-    "json": '{"answer": ' * 20_000,
-    "tags": "<answer>" * 50_000,
-}
 
 
 @pytest.mark.parametrize("name", HOSTILE)
