@@ -167,13 +167,13 @@ TEACHERS: Registry[type[BaseModel]] = Registry(
     "teacher",
     "s1ray.teachers",
     {
-        "vllm": "s1ray.traces.language_models:VLLMTeacher",
-        "openai": "s1ray.traces.endpoints:OpenAITeacher",
-        "anthropic": "s1ray.traces.endpoints:AnthropicTeacher",
-        "responses": "s1ray.traces.endpoints:ResponsesTeacher",
+        "vllm": "s1ray.teachers.language_models:VLLMTeacher",
+        "openai": "s1ray.teachers.endpoints:OpenAITeacher",
+        "anthropic": "s1ray.teachers.endpoints:AnthropicTeacher",
+        "responses": "s1ray.teachers.endpoints:ResponsesTeacher",
     },
 )
-"""Who writes traces: config classes derived from `s1ray.traces.teachers.Teacher`."""
+"""Who writes traces: config classes derived from `s1ray.teachers.base.Teacher`."""
 
 STRATEGIES: Registry[type[BaseModel]] = Registry(
     "strategy",

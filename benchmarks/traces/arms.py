@@ -25,8 +25,8 @@ import psutil
 from benchmarks.traces.workload import SEED, Workload
 from s1ray.generation.base import OnCall
 from s1ray.storage import write_json
-from s1ray.traces.language_models import VLLMTeacher
-from s1ray.traces.teachers import Ask, Response, RunningTeacher
+from s1ray.teachers.base import Ask, Response, RunningTeacher
+from s1ray.teachers.language_models import VLLMTeacher
 
 GENERATE = "LLM.generate"
 TRACES = "s1ray traces"
@@ -164,9 +164,9 @@ class _Timed:
 
 def traces(workload: Workload, turns: Turns) -> None:
     """The traces stage's own way: Ray Data's actor asks the teacher, and each answer goes into the ledger."""
-    from s1ray.traces.asks import Asks
-    from s1ray.traces.collect import collect
-    from s1ray.traces.ledger import Ledger
+    from s1ray.teachers.asks import Asks
+    from s1ray.teachers.collect import collect
+    from s1ray.teachers.ledger import Ledger
 
     timed = {"turns": str(turns.folder), "root": os.getpid()}
     teacher = TimedTeacher.model_validate(workload.teacher().model_dump() | timed)

@@ -11,8 +11,8 @@ from typing import Any
 from s1ray.generation.engine import engine_kwargs
 from s1ray.miniature.pool import build_benchmark
 from s1ray.models import EngineConfig, resolve_model
-from s1ray.traces.language_models import VLLMTeacher
-from s1ray.traces.teachers import Ask
+from s1ray.teachers.base import Ask
+from s1ray.teachers.language_models import VLLMTeacher
 
 SEED = 0
 

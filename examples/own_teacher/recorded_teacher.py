@@ -13,7 +13,7 @@ from pathlib import Path
 from s1ray.errors import InputError, MissingError
 from s1ray.generation.base import OnCall
 from s1ray.schemas import question_id
-from s1ray.traces.teachers import Ask, Response, Teacher
+from s1ray.teachers.base import Ask, Response, Teacher
 
 
 class RecordedTeacher(Teacher):

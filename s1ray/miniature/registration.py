@@ -14,7 +14,7 @@ from s1ray.generation.base import OnCall, request_seed
 from s1ray.miniature.pool import build_benchmark, build_pool
 from s1ray.miniature.teacher import ProceduralTeacher as Procedure
 from s1ray.schemas import Question
-from s1ray.traces.teachers import Ask, Response, RunningTeacher, Teacher
+from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
 
 
 class MiniatureSource(Source):

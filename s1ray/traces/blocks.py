@@ -17,10 +17,10 @@ from s1ray.errors import S1rayError
 from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, arrow_schema
 from s1ray.shards import quiet_ray_data
+from s1ray.teachers.ledger import Answer, Place, read_answers
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.finishing import Attempt, finish
 from s1ray.traces.judging import Judgements
-from s1ray.traces.ledger import Answer, Place, read_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa

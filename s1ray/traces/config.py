@@ -11,7 +11,7 @@ from s1ray.config import StageConfig
 from s1ray.grading import RULES, GraderName
 from s1ray.models import ModelPath
 from s1ray.registry import TEACHERS, registered
-from s1ray.traces.teachers import Teacher
+from s1ray.teachers.base import Teacher
 
 MANY = 1_000_000
 """Samples of a question, and rows of a shard, at most."""

@@ -12,11 +12,11 @@ from typing import Any
 
 from s1ray.grading.interval import Z
 from s1ray.runs import Run, RunError
+from s1ray.teachers.base import Teacher
+from s1ray.teachers.events import event_of
+from s1ray.teachers.ledger import Answer, answer_of, files_of, telling
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.events import event_of
-from s1ray.traces.ledger import Answer, answer_of, files_of, telling
 from s1ray.traces.rounds import RESPONSES
-from s1ray.traces.teachers import Teacher
 
 SAMPLE = 500
 """Answers that an estimate is made from at most."""

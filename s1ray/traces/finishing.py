@@ -12,10 +12,10 @@ from s1ray.generation.lengths import length_counter
 from s1ray.grading import Grade, extract_answer, grade_by, kind_of
 from s1ray.grading.choices import choice_letter
 from s1ray.schemas import Question, Trace
+from s1ray.teachers.ledger import Answer
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.judging import UNCLEAR, Judgements, Step, settle
 from s1ray.traces.keeping import Majority, chosen, drop_reason, majority
-from s1ray.traces.ledger import Answer
 
 REFERENCE, MAJORITY = "reference", "majority"
 """What `Trace.answer_source` says, or begins with."""

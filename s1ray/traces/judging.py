@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Final, Literal
 from s1ray.errors import InputError
 from s1ray.grading import Grade
 from s1ray.schemas import Question
-from s1ray.traces.ledger import Answer, Place, read_answers
-from s1ray.traces.teachers import Ask
+from s1ray.teachers.base import Ask
+from s1ray.teachers.ledger import Answer, Place, read_answers
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -24,15 +24,15 @@ from s1ray.grading import check_references
 from s1ray.runs import Run
 from s1ray.schemas import Question, read_table
 from s1ray.stages import Stage
-from s1ray.traces.asks import ASKED
-from s1ray.traces.bill import bill
+from s1ray.teachers.asks import ASKED
+from s1ray.teachers.base import Teacher
+from s1ray.teachers.bill import bill
+from s1ray.teachers.ledger import Ledger
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.estimate import sampled_line
-from s1ray.traces.ledger import Ledger
 from s1ray.traces.outputs import TRACES, Counts, write_traces
 from s1ray.traces.rounds import Collection
 from s1ray.traces.takeover import check_takeover, kept_answers, take_over
-from s1ray.traces.teachers import Teacher
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -15,11 +15,11 @@ from s1ray.grading import grade_by, kind_of
 from s1ray.grading.interval import wilson_interval
 from s1ray.runs import RunError
 from s1ray.schemas import MANIFEST
-from s1ray.traces.asks import Asks
-from s1ray.traces.collect import collect
+from s1ray.teachers.asks import Asks
+from s1ray.teachers.collect import collect
+from s1ray.teachers.ledger import Answer, read_answers
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.estimate import rounded, run_line
-from s1ray.traces.ledger import Answer, read_answers
 from s1ray.traces.pipeline import read_questions, traces
 from s1ray.traces.rounds import Collection
 

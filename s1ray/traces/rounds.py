@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.logs import heartbeat
-from s1ray.traces.asks import Asks
+from s1ray.teachers.asks import Asks
+from s1ray.teachers.collect import collect
+from s1ray.teachers.ledger import Ledger
 from s1ray.traces.blocks import ExamineBlock, FinishBlock, Folders, block_of, in_workers, place_type
-from s1ray.traces.collect import collect
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.judging import COMPARED, STATED, Step, judge_asks
-from s1ray.traces.ledger import Ledger
 
 if TYPE_CHECKING:
     import pyarrow as pa

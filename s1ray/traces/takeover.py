@@ -18,11 +18,11 @@ from s1ray.errors import MissingError
 from s1ray.runs import RunError, digest, read_manifest
 from s1ray.schemas import question_id
 from s1ray.storage import writing
+from s1ray.teachers.base import Teacher
+from s1ray.teachers.ledger import TEACHER, Ledger, Place
+from s1ray.teachers.tally import TOLD
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.ledger import TEACHER, Ledger, Place
 from s1ray.traces.rounds import JUDGEMENTS, RESPONSES
-from s1ray.traces.tally import TOLD
-from s1ray.traces.teachers import Teacher
 
 log = logging.getLogger("s1ray")
 

@@ -15,7 +15,7 @@ from benchmarks.traces.processes import started
 from benchmarks.traces.report import Run, compare, markdown, read_runs, write_runs
 from benchmarks.traces.workload import Workload, endless_miniature
 from s1ray.generation.base import OnCall, Usage
-from s1ray.traces.teachers import Ask, Response
+from s1ray.teachers.base import Ask, Response
 
 WORKLOAD = Workload("w", "miniature-base", questions=4, max_tokens=8, rounds=2)
 

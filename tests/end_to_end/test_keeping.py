@@ -29,7 +29,7 @@ EACH = 8
 MODULE = """
     import json, time
     from s1ray.grading import Grade, grade
-    from s1ray.traces.teachers import Placement, Response, Teacher
+    from s1ray.teachers.base import Placement, Response, Teacher
 
 
     def careful(gold, text, *, kind=None):

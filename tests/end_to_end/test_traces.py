@@ -21,7 +21,7 @@ COUNT = 200
 TEACHER = """
     import os, time, uuid
     from pathlib import Path
-    from s1ray.traces.teachers import Placement, Response, Teacher
+    from s1ray.teachers.base import Placement, Response, Teacher
 
 
     class Slow(Teacher):

@@ -21,7 +21,7 @@ import pytest
 
 from s1ray.generation.base import request_seed
 from s1ray.schemas import Trace, question_id, read_table
-from s1ray.traces.bill import Prices
+from s1ray.teachers.bill import Prices
 from tests.support.faulty_teacher import (
     FORMS,
     PAIRS_REFUSED,

@@ -13,7 +13,7 @@ import yaml
 from typer.testing import CliRunner, Result
 
 from s1ray.cli import app
-from s1ray.traces.bill import Prices
+from s1ray.teachers.bill import Prices
 from s1ray.traces.estimate import first_answers
 from tests.support.faulty_teacher import USABLE, Journal, faulty_teacher
 from tests.support.mounts import available, small_disk

@@ -10,8 +10,8 @@ import pytest
 from s1ray.config import load_config
 from s1ray.errors import InputError, MissingError
 from s1ray.schemas import Question, question_id
+from s1ray.teachers.base import Ask, Teacher
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.teachers import Ask, Teacher
 
 KNOWN, UNKNOWN = "What is 2 + 2?", "What is 3 + 3?"
 

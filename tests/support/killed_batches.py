@@ -20,11 +20,11 @@ from typing import Any
 import httpx
 
 from s1ray.schemas import Question, question_id
-from s1ray.traces.asking import ask_all
-from s1ray.traces.batches import running as running_batches
-from s1ray.traces.endpoints import AnthropicTeacher, OpenAITeacher
-from s1ray.traces.ledger import TEACHER
-from s1ray.traces.teachers import Ask
+from s1ray.teachers.asking import ask_all
+from s1ray.teachers.base import Ask
+from s1ray.teachers.batches import running as running_batches
+from s1ray.teachers.endpoints import AnthropicTeacher, OpenAITeacher
+from s1ray.teachers.ledger import TEACHER
 
 
 @dataclass

@@ -16,11 +16,11 @@ from pydantic import JsonValue
 
 from s1ray.config import validate_config
 from s1ray.generation.base import Usage
+from s1ray.teachers.base import Teacher
+from s1ray.teachers.ledger import Answer
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.estimate import FEWEST, _student, estimate, first_answers, rounded, run_line
-from s1ray.traces.ledger import Answer
 from s1ray.traces.probe import spread
-from s1ray.traces.teachers import Teacher
 
 DRAWS = 2000
 

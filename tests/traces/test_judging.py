@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.grading import Grade, grade
+from s1ray.teachers.ledger import Answer, Ledger, Writer
 from s1ray.traces.judging import (
     COMPARED,
     STATED,
@@ -23,7 +24,6 @@ from s1ray.traces.judging import (
     stated_answer,
     stated_prompt,
 )
-from s1ray.traces.ledger import Answer, Ledger, Writer
 
 
 def said(text: str, finish_reason: str = "stop") -> Answer:

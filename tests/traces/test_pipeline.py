@@ -15,12 +15,12 @@ from s1ray.generation.base import request_seed
 from s1ray.grading import Grade, GraderError
 from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
+from s1ray.teachers.asks import ASKED
+from s1ray.teachers.ledger import Answer, Writer
 from s1ray.traces import pipeline
-from s1ray.traces.asks import ASKED
 from s1ray.traces.blocks import PROBLEM, FinishBlock, Folders, Telling, block_of
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.finishing import Attempt, Finished, finish
-from s1ray.traces.ledger import Answer, Writer
 from s1ray.traces.pipeline import plan
 from s1ray.traces.rounds import RESPONSES, Collection
 

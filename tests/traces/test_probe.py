@@ -7,8 +7,8 @@ from pydantic import JsonValue
 
 from s1ray.config import validate_config
 from s1ray.generation.base import Usage
+from s1ray.teachers.ledger import Answer
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.ledger import Answer
 from s1ray.traces.probe import describe
 
 ROW = {"id": "q", "answer": "4", "metadata": "{}"}

@@ -14,13 +14,13 @@ from pydantic import JsonValue
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.schemas import Question, to_table
+from s1ray.teachers.asks import ASKED, Asks, asks_of
+from s1ray.teachers.base import Ask, Teacher
+from s1ray.teachers.ledger import Ledger, Writer
 from s1ray.traces import rounds
-from s1ray.traces.asks import ASKED, Asks, asks_of
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.judging import STATED
-from s1ray.traces.ledger import Ledger, Writer
 from s1ray.traces.rounds import Collection
-from s1ray.traces.teachers import Ask, Teacher
 
 Answers = Callable[[Ask], str | None]
 

@@ -11,8 +11,8 @@ from s1ray.errors import MissingError
 from s1ray.generation.base import Call, Usage
 from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Question, question_id, to_table, write_table
+from s1ray.teachers.ledger import Ledger, Writer, read_answers
 from s1ray.traces.config import TracesConfig
-from s1ray.traces.ledger import Ledger, Writer, read_answers
 from s1ray.traces.takeover import check_takeover, kept_answers, take_over
 
 TEXTS = ["What is 1 + 1?", "What is 2 + 2?"]
