@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,7 +158,19 @@ def work(config: TracesConfig, run: Run) -> None:
         run.figures["taken_over"] = taken
     if config.judge is not None:
         run.figures["judge_bill"] = _bill(collection.judgements, config.judge)
-    log.info("traces: %d of %d kept; %s; dropped: %s", counts.kept, run.rows["asked"], figures, run.drops or "none")
+    log.info("traces: %s", _summary(counts, run.rows["asked"], run.figures["bill"]))
+
+
+def _summary(counts: Counts, asked: int, spent: Mapping[str, Any]) -> str:
+    """The outcome in a line."""
+    figures = counts.figures()
+    parts = [f"{counts.kept:,} of {asked:,} kept", f"{figures['mean_thinking_tokens']:,.0f} thinking tokens on average"]
+    if figures["graded"]:
+        parts.append(f"{100 * figures['correct_share']:.1f} % of {figures['graded']:,} graded ones correct")
+    if (money := spent.get("money")) is not None:
+        parts.append(f"{money['counted']:,.2f} {money['currency']} counted")
+    parts += [f"dropped: {number:,} {reason}" for reason, number in sorted(counts.drops.items())]
+    return "; ".join(parts)
 
 
 def _options_figures(collection: Collection, counts: Counts) -> dict[str, Any]:

@@ -61,7 +61,10 @@ def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -
         ("seed", config.seed, earlier.seed),
     ):
         if mine != its:
-            raise ConfigError(f"{where}: {source} has another {name}, so its answers are not this run's; leave it out")
+            raise ConfigError(
+                f"{where}: {source} has another {_difference(name, mine, its)}, so its answers are not this run's; "
+                "leave it out"
+            )
     if any(question_id(text) != identity for identity, text in questions):
         there = manifest.get("inputs", {}).get("questions")
         if there is None or there["digest"] != digest(config.questions):
@@ -69,7 +72,9 @@ def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -
                 f"{where}: ids of {config.questions} are not made from the questions' texts, so those of {source} may "
                 "mean other questions; leave it out"
             )
-    return f"answers are taken over from {source}; they stay in its bill"
+    ledger = Ledger(source / RESPONSES)
+    ledger.read()
+    return f"{len(ledger.answers):,} answers are taken over from {source}, and not asked for; they stay in its bill"
 
 
 def take_over(config: TracesConfig, folder: Path) -> int:
@@ -142,6 +147,15 @@ def _lines(ledger: Ledger) -> Iterator[bytes]:
         with (ledger.folder / place.file).open("rb") as stream:
             stream.seek(place.offset)
             yield stream.read(place.length)
+
+
+def _difference(name: str, mine: object, its: object) -> str:
+    """The first field in which two values differ, with what each has."""
+    if isinstance(mine, dict) and isinstance(its, dict):
+        for key in sorted(mine.keys() | its.keys()):
+            if mine.get(key) != its.get(key):
+                return _difference(f"{name}.{key}", mine.get(key), its.get(key))
+    return f"{name} ({its!r}, here {mine!r})"
 
 
 def _fingerprint(teacher: Teacher | None) -> object:

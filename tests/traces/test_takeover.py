@@ -71,6 +71,15 @@ def test_answers_come_along_and_stay_in_the_other_bill(tmp_path: Path) -> None:
     assert "responses_from" in config.incidental_fields()
 
 
+def test_what_differs_is_named(tmp_path: Path) -> None:
+    run = earlier_run(tmp_path)
+    teacher = {"kind": "openai", "base_url": "http://127.0.0.1:9/v1", "model": "some", "temperature": 0.1}
+    with pytest.raises(ConfigError, match=r"has another teacher\.temperature \(0\.6, here 0\.1\)"):
+        check_takeover(config_of(tmp_path, "later", responses_from=str(run), teacher=teacher), questions())
+    with pytest.raises(ConfigError, match=r"has another seed \(3, here 4\)"):
+        check_takeover(config_of(tmp_path, "later", responses_from=str(run), seed=4), questions())
+
+
 def test_nothing_is_taken_over_unasked(tmp_path: Path) -> None:
     config = config_of(tmp_path, "later")
     assert check_takeover(config, questions()) is None
