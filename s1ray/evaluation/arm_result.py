@@ -62,7 +62,7 @@ class ArmResult:
     @cached_property
     def accuracy(self) -> Estimate:
         """Over the questions that have a decided sample."""
-        return metrics.accuracy(self.correct, seed=self.seed)
+        return metrics.accuracy(self.correct)
 
     @cached_property
     def thinking_tokens(self) -> Estimate:
@@ -180,7 +180,7 @@ class ArmResult:
         questions = {row.question_id for row in self.rows if row.domain == domain} & self.correct.keys()
         if not questions:
             return None
-        return metrics.accuracy({key: self.correct[key] for key in questions}, seed=self.seed)
+        return metrics.accuracy({key: self.correct[key] for key in questions})
 
 
 def account(arms: Sequence[ArmResult]) -> str:

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from s1ray.grading.interval import LEVEL, Z, wilson_interval
+from s1ray.grading.interval import LEVEL, Z, clustered_interval, wilson_interval
 
 RESAMPLES = 10_000
 """Bootstrap resamples of questions, as many as in the paper's data ablation (s1, table 2)."""
@@ -31,27 +31,25 @@ class Estimate:
     n: int
 
 
-def accuracy(correct: Mapping[str, Sequence[bool]], *, seed: int = 0) -> Estimate:
+def accuracy(correct: Mapping[str, Sequence[bool]]) -> Estimate:
     """Mean accuracy over questions.
 
-    With one sample per question the interval is Wilson's. With more, samples of one question are not independent, so
-    questions are resampled (bootstrap); where all are right, or all wrong, a bootstrap has no width, so it is Wilson's
-    over the questions.
+    With one sample per question the interval is Wilson's. With more, samples of one question are not independent, so it
+    is that of clusters (`clustered_interval`).
 
     Args:
         correct: question id -> one verdict per sample (at least one).
-        seed: of the bootstrap.
 
     Raises:
         ValueError: no question, or one without samples.
     """
-    scores = _question_means(correct)
-    value = float(np.mean(scores))
-    if value in (0.0, 1.0) or all(len(verdicts) == 1 for verdicts in correct.values()):
-        low, high = wilson_interval(round(sum(scores)), len(scores))
+    shares = _question_means(correct)
+    value, samples = float(np.mean(shares)), sum(map(len, correct.values()))
+    if samples == len(shares):
+        low, high = wilson_interval(round(sum(shares)), len(shares))
     else:
-        low, high = _bootstrap(scores, seed, RESAMPLES)
-    return Estimate(value, low, high, len(scores))
+        low, high = clustered_interval(shares.tolist(), samples / len(shares))
+    return Estimate(value, low, high, len(shares))
 
 
 def mean_estimate(values: Mapping[str, Sequence[float]]) -> Estimate:
@@ -86,6 +84,38 @@ def paired_difference(
     difference = after - before
     low, high = _bootstrap(difference, seed, resamples)
     return Estimate(float(np.mean(difference)), low, high, len(shared))
+
+
+@dataclasses.dataclass(frozen=True)
+class McNemar:
+    """McNemar's exact test of two arms with one sample a question."""
+
+    gained: int
+    """Questions that only the second arm has right."""
+    lost: int
+    """Those that only the first has right."""
+    p: float
+    """Two-sided: how likely so uneven a split is, or a more uneven one, where gains and losses are equally likely."""
+
+
+def mcnemar(first: Mapping[str, Sequence[bool]], second: Mapping[str, Sequence[bool]]) -> McNemar | None:
+    """The test on the questions that both answered (McNemar 1947; the exact, binomial form).
+
+    Args:
+        first: question id -> verdicts.
+        second: the same.
+
+    Returns:
+        None where a question has several samples, or none is shared.
+    """
+    shared = first.keys() & second.keys()
+    if not shared or any(len(side[key]) > 1 for side in (first, second) for key in shared):
+        return None
+    gained = sum(second[key][0] and not first[key][0] for key in shared)
+    lost = sum(first[key][0] and not second[key][0] for key in shared)
+    changed = gained + lost
+    tail = sum(math.comb(changed, count) for count in range(min(gained, lost) + 1)) / 2**changed
+    return McNemar(gained, lost, min(1.0, 2 * tail))
 
 
 def pass_at_k(samples: int, correct: int, k: int) -> float:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from s1ray.evaluation import metrics
 from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.config import EvalConfig
-from s1ray.evaluation.metrics import Estimate
+from s1ray.evaluation.metrics import Estimate, McNemar
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.tasks import ArmKey
+from s1ray.grading.interval import LEVEL
 from s1ray.runs import Manifest
 
 if TYPE_CHECKING:
@@ -50,6 +51,15 @@ class Comparison:
     after: ArmResult
     difference: Estimate
     """Accuracy of `after` minus `before`, paired by question."""
+    test: McNemar | None
+    """None: a question has several samples."""
+
+    @property
+    def direction(self) -> Literal["up", "down", ""]:
+        """Where `after` is better or worse beyond chance: the interval leaves out zero, and the test agrees."""
+        if self.test is not None and self.test.p >= 1 - LEVEL:
+            return ""
+        return "up" if self.difference.low > 0 else "down" if self.difference.high < 0 else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +183,9 @@ def compare(before: ArmResult, after: ArmResult) -> Comparison:
     Raises:
         ValueError: there is none.
     """
-    return Comparison(before, after, metrics.paired_difference(before.correct, after.correct, seed=before.seed))
+    sides = before.correct, after.correct
+    difference = metrics.paired_difference(*sides, seed=before.seed)
+    return Comparison(before, after, difference, metrics.mcnemar(*sides))
 
 
 def _comparisons(pairs: Iterable[tuple[ArmResult, ArmResult]]) -> list[Comparison]:

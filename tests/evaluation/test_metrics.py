@@ -139,6 +139,24 @@ def test_paired_difference_covers_the_truth_as_often_as_it_says() -> None:
     assert 180 <= covered <= 199
 
 
+@pytest.mark.parametrize(
+    ("gained", "lost", "p"),
+    [(4, 0, 0.125), (6, 0, 0.03125), (9, 1, 0.02148), (3, 3, 1.0), (0, 0, 1.0), (10, 25, 0.01667)],
+)
+def test_mcnemar_gives_the_binomials_two_sided_value(gained: int, lost: int, p: float) -> None:
+    changes = [(False, True)] * gained + [(True, False)] * lost + [(True, True), (False, False)] * 10
+    first, second = ({str(q): [change[side]] for q, change in enumerate(changes)} for side in (0, 1))
+    found = metrics.mcnemar(first, second)
+    assert found is not None
+    assert (found.gained, found.lost) == (gained, lost)
+    assert found.p == pytest.approx(p, abs=5e-5)
+
+
+def test_mcnemar_is_of_one_sample_a_question() -> None:
+    assert metrics.mcnemar({"a": [True, False]}, {"a": [True]}) is None
+    assert metrics.mcnemar({"a": [True]}, {"b": [True]}) is None
+
+
 @settings(deadline=None)
 @given(st.integers(1, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n), st.integers(1, n))))
 def test_pass_at_k_equals_the_chance_that_a_draw_misses_every_correct_sample(case: tuple[int, int, int]) -> None:

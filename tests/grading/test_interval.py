@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s1ray.grading.interval import wilson_interval
+from s1ray.grading.interval import clustered_interval, student, wilson_interval
 
 
 @settings(deadline=None)
@@ -19,3 +21,34 @@ def test_wilson_interval_of_a_known_case() -> None:
     # 81 of 263 (Newcombe 1998, table I, method 3).
     low, high = wilson_interval(81, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "quantile"), [(2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (19, 2.0930), (99, 1.9842)]
+)
+def test_students_quantiles_are_those_of_the_tables(freedom: int, quantile: float) -> None:
+    assert student(freedom) == pytest.approx(quantile, rel=0.008 if freedom < 4 else 0.0005)
+
+
+@pytest.mark.parametrize("samples", [2, 8])
+@pytest.mark.parametrize("beta", [(1.8, 0.2), (0.2, 1.8), (0.3, 0.3), (0.8, 0.2), (0.4, 1.6), (5, 45)])
+def test_a_clustered_interval_holds_the_true_accuracy_as_often_as_it_says(
+    samples: int, beta: tuple[float, float]
+) -> None:
+    """Thirty questions, as AIME has, whose chances differ between questions by a beta distribution."""
+    random, trials = np.random.default_rng(11), 2000
+    chances = random.beta(*beta, (trials, 30))
+    shares = random.binomial(samples, chances) / samples
+    truth = beta[0] / sum(beta)
+    held = sum(low <= truth <= high for low, high in (clustered_interval(row, samples) for row in shares.tolist()))
+    assert 0.92 <= held / trials <= 0.985
+
+
+def test_a_clustered_interval_lies_between_those_of_identical_and_of_independent_samples() -> None:
+    alike = clustered_interval([1.0] * 15 + [0.0] * 15, 8)
+    apart = clustered_interval([0.5] * 30, 8)
+    assert alike == pytest.approx(wilson_interval(15, 30), abs=0.02)
+    assert apart[1] - apart[0] < 0.6 * (alike[1] - alike[0])
+    assert apart[1] - apart[0] > wilson_interval(120, 240)[1] - wilson_interval(120, 240)[0]
+    with pytest.raises(ValueError, match="needs a question"):
+        clustered_interval([], 8)
