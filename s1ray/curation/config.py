@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.curation.domains.config import DomainConfig
 from s1ray.curation.reading.where import WhereConfig
 from s1ray.curation.sources import Source
 from s1ray.grading import RULES, GraderName
 from s1ray.models import EngineConfig, ModelPath
 from s1ray.registry import SOURCES, registered
-from s1ray.schemas import Question
 from s1ray.thinking.budget import ThinkingBudget
 
 
@@ -144,53 +143,6 @@ class ModelDifficulty(Config):
 Difficulty = Annotated[GivenDifficulty | ModelDifficulty, Field(discriminator="kind")]
 
 
-class DomainRule(Config):
-    """Gives a domain to the rows that match."""
-
-    domain: str
-    question: str | None = None
-    """Regular expression, searched in the question."""
-    source: str | None = None
-    """Regular expression, searched in the source's name."""
-
-    @field_validator("question", "source")
-    @classmethod
-    def _compiles(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
-
-    @model_validator(mode="after")
-    def _matches_something(self) -> DomainRule:
-        if self.question is None and self.source is None:
-            raise ValueError(f"the rule for domain {self.domain!r} needs `question` or `source`")
-        return self
-
-    def matches(self, row: Question) -> bool:
-        """Whether both patterns, where given, are found."""
-        searches = ((self.question, row.question), (self.source, row.source))
-        return all(pattern is None or re.search(pattern, text) for pattern, text in searches)
-
-
-class DomainConfig(Config):
-    """How rows get their domain: the source's own, renamed by `mapping`; else by the first rule that matches."""
-
-    mapping: dict[str, str] = Field(default_factory=dict)
-    """The source's domain -> ours."""
-    rules: list[DomainRule] = Field(default_factory=list)
-    otherwise: str | None = None
-    """Domain of rows that have none. None: they are dropped."""
-
-    def domain_of(self, row: Question) -> str | None:
-        """The domain of a row; None where nothing gives it one."""
-        if row.domain:
-            return self.mapping.get(row.domain, row.domain)
-        return next((rule.domain for rule in self.rules if rule.matches(row)), self.otherwise)
-
-
 class LengthConfig(Config):
     """How the length of a reference working is counted; selection prefers long ones, a proxy for hard ones."""
 
@@ -261,6 +213,12 @@ class CurationConfig(StageConfig):
     difficulty: Difficulty | None = None
     """None: nothing is dropped as too easy."""
     selection: SelectionConfig = SelectionConfig()
+
+    @model_validator(mode="after")
+    def _weighs_known_domains(self) -> CurationConfig:
+        for domain in self.selection.weights:
+            self.domains.check(domain, "selection.weights")
+        return self
 
     @property
     def needed_metadata(self) -> list[str]:

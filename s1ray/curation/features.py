@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from s1ray.curation.config import CurationConfig, DomainConfig, TrustedRule
+from s1ray.curation.config import CurationConfig, TrustedRule
 from s1ray.curation.decontamination import BenchmarkIndex, Finding, leak_reason
+from s1ray.curation.domains.given import given_domains
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
 from s1ray.curation.quality import quality_reasons
 from s1ray.curation.text import TokenBlock, WordBlock, answer_keys, text_keys, word_counts
 from s1ray.generation.lengths import length_counter
-from s1ray.schemas import Question
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,9 +44,10 @@ def schema(config: CurationConfig) -> pa.Schema:
 
     id: the question id as a number. quality: why the row is broken, or null. leak, leak_label: how it repeats a
     benchmark question, and which, or null; hits: all its likenesses to benchmark questions. exact_key, normal_key: of
-    the question to the letter and in normal form; answer_key: of the answer, 0 where there is none. solved: NO_LABEL,
-    UNSOLVED or SOLVED. trusted: bit i is set where rule i of the selection fits; from_weight_source: where the source
-    is weight source i. draw: the row's place in the lottery of `cap_per_domain`.
+    the question to the letter and in normal form; answer_key: of the answer, 0 where there is none. domain, domain_by:
+    as sources and rules have it, and which of them, or why there is none. solved: NO_LABEL, UNSOLVED or SOLVED.
+    trusted: bit i is set where rule i of the selection fits; from_weight_source: where the source is weight source i.
+    draw: the row's place in the lottery of `cap_per_domain`.
     """
     import pyarrow as pa
 
@@ -60,6 +62,7 @@ def schema(config: CurationConfig) -> pa.Schema:
         ("exact_key", pa.uint64()),
         ("answer_key", pa.uint64()),
         ("domain", words),
+        ("domain_by", words),
         ("length", pa.int32()),
         ("solved", pa.uint8()),
     ]
@@ -91,13 +94,15 @@ def part_features(rows: pa.Table, part: str, *, config: CurationConfig, index: B
     import pyarrow as pa
 
     columns = _text_columns(rows, config, index)
+    columns["domain"], columns["domain_by"] = (
+        zip(*given_domains(rows, config.domains), strict=True) if len(rows) else ((), ())
+    )
     columns["length"] = _lengths(rows, config.length.tokenizer)
     columns |= {
         "id": [int(name, 16) for name in rows.column("id").to_pylist()],
         "source_index": rows.column("source_index"),
         "quality": quality_reasons(rows, config.quality),
         "answer_key": answer_keys(rows.column("answer").to_pylist()),
-        "domain": _domains(rows, config.domains),
         "solved": _solved(rows.column("solved_by")),
     }
     columns |= _selection_columns(rows, columns["length"], config)
@@ -165,21 +170,6 @@ def _lengths(rows: pa.Table, tokenizer: str | None) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def _domains(rows: pa.Table, config: DomainConfig) -> list[str | None]:
-    """The domain of each row; the rules see those only whose source gives none."""
-    domains: list[str | None] = rows.column("domain").to_pylist()
-    domains = [config.mapping.get(domain, domain) if domain else None for domain in domains]
-    without = [place for place, domain in enumerate(domains) if domain is None]
-    if without and config.rules:
-        for place, row in zip(
-            without, rows.select(["id", "question", "source"]).take(without).to_pylist(), strict=True
-        ):
-            domains[place] = config.domain_of(Question(**row))
-    elif config.otherwise is not None:
-        domains = [config.otherwise if domain is None else domain for domain in domains]
-    return domains
-
-
 def _solved(solved_by: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
     import pyarrow.compute as pc
 
@@ -206,11 +196,16 @@ def _selection_columns(rows: pa.Table, lengths: npt.NDArray[np.int64], config: C
 class Features:
     """The features of all N rows, in their files; a column is in memory only while somebody holds it."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
-        """Read the numbers of rows."""
+    def __init__(self, files: Sequence[Path], elsewhere: Mapping[str, Sequence[Path]] = MappingProxyType({})) -> None:
+        """Read the numbers of rows.
+
+        Args:
+            files: of each part.
+            elsewhere: for columns that were found out later, files that take the place of these.
+        """
         import pyarrow.parquet as pq
 
-        self.files = list(files)
+        self.files, self._elsewhere = list(files), elsewhere
         counts = [pq.read_metadata(file).num_rows for file in self.files]
         self.starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
         """Position of the first row of each part, and at the end the number of rows."""
@@ -221,8 +216,8 @@ class Features:
     def column(self, name: str) -> npt.NDArray[Any]:
         """A column of numbers; shape (N,)."""
         found: npt.NDArray[Any] | None = None
-        for number, file in enumerate(self.files):
-            part = self._read(file, name).to_numpy()
+        for number, column in enumerate(self._parts(name)):
+            part = column.to_numpy()
             if found is None:
                 found = np.empty(len(self), part.dtype)
             found[self.starts[number] : self.starts[number + 1]] = part
@@ -232,7 +227,7 @@ class Features:
         """A column of words, as positions in the list of its different words, sorted; -1 where it is null."""
         import pyarrow as pa
 
-        parts = [self._read(file, name).combine_chunks() for file in self.files]
+        parts = [column.combine_chunks() for column in self._parts(name)]
         parts = [part.chunk(0) if isinstance(part, pa.ChunkedArray) else part for part in parts]
         names = sorted({word for part in parts for word in part.dictionary.to_pylist()})
         place = {word: number for number, word in enumerate(names)}
@@ -248,11 +243,11 @@ class Features:
         """The question ids as numbers; shape (N,)."""
         return self.column("id")
 
-    @staticmethod
-    def _read(file: Path, name: str) -> Any:
+    def _parts(self, name: str) -> Iterator[Any]:
         import pyarrow.parquet as pq
 
-        return pq.read_table(file, columns=[name]).column(0)
+        for file in self._elsewhere.get(name, self.files):
+            yield pq.read_table(file, columns=[name]).column(0)
 
 
 def _hits(finding: Finding) -> list[dict[str, object]]:

@@ -30,7 +30,7 @@ Read = Callable[[Rows, str], Sequence[str]]
 
 
 def cheap_filters(features: Features, read: Read, config: CurationConfig, work: Path) -> Funnel:
-    """Every filter before difficulty.
+    """The filters that need nothing but features: quality, decontamination, deduplication.
 
     Args:
         features: of all rows.
@@ -42,12 +42,23 @@ def cheap_filters(features: Features, read: Read, config: CurationConfig, work: 
     funnel.drop("quality", _by_word(*features.codes("quality")))
     funnel.drop("decontamination", _by_word(*features.codes("leak")))
     _deduplicate(funnel, features, read, config.deduplication, work)
+    return funnel
+
+
+def domain_filters(funnel: Funnel, features: Features, config: CurationConfig) -> None:
+    """Drop what has no domain, and what is more than `cap_per_domain`.
+
+    Args:
+        funnel: after the cheap filters.
+        features: of all rows, with their domains.
+        config: the stage's.
+    """
     domains, _ = features.codes("domain")
-    funnel.drop("domains", [Drops("no domain", np.flatnonzero(domains < 0))])
+    codes, words = features.codes("domain_by")
+    funnel.drop("domains", _by_word(np.where(domains < 0, codes, -1), words))
     if config.cap_per_domain is not None:
         over = _over_cap(funnel.left, domains, features.column("draw"), config.cap_per_domain)
         funnel.drop("cap", [Drops("over cap_per_domain", over)])
-    return funnel
 
 
 def difficulty_filter(funnel: Funnel, solved: npt.NDArray[np.uint8]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ from s1ray.storage import writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+log = logging.getLogger("s1ray")
 
 QUESTIONS, CONFLICTS = "questions.parquet", "conflicts.parquet"
 DROPPED, REVIEW = "dropped", "review"
@@ -42,11 +45,12 @@ class DroppedRow(SourceRow):
     stage: str
     reason: str
     detail: str
-    """The evidence: the benchmark question, the row that was kept instead, the models that solved it."""
+    """The evidence: the benchmark question, the row that was kept instead, the models that solved it, the domain that
+    the source gives."""
 
 
 def write_conflicts(folder: Path, parts: Sequence[Path], features: Features, conflicts: Rows) -> None:
-    """Write the pairs of rows that look equal and have different answers, for people to look at.
+    """Write the pairs of rows that look equal and have different answers, where there are some, for people to look at.
 
     Args:
         folder: of the run.
@@ -56,12 +60,19 @@ def write_conflicts(folder: Path, parts: Sequence[Path], features: Features, con
     """
     import pyarrow as pa
 
+    if not len(conflicts):
+        return
     columns: dict[str, pa.ChunkedArray] = {}
     for place, prefix in enumerate(("", "other_")):
         rows, back = np.unique(conflicts[:, place], return_inverse=True)
         found = read_rows(parts, features.starts, rows, ["id", "source", "question", "answer"])
         columns |= {f"{prefix}{name}": found.column(name).take(pa.array(back)) for name in found.column_names}
     write_table(pa.table(columns), folder / CONFLICTS)
+    log.warning(
+        "curate: %d pairs of questions look equal and have different answers; they stay, and are in %s",
+        len(conflicts),
+        folder / CONFLICTS,
+    )
 
 
 def write_outcome(
@@ -111,6 +122,7 @@ def dropped_rows(
     decided = pq.read_table(decisions / part)
     gone = pc.greater(decided.column("cause"), 0)
     labels = pq.read_table(features / part, columns=["leak_label"]).column(0).filter(gone).to_pylist()
+    said = rows.column("domain").filter(gone).to_pylist()
     rows, decided = _annotated(rows, features / part, decided).filter(gone), decided.filter(gone)
     cause = pc.subtract(decided.column("cause").cast(pa.int32()), 1)
     kept, solved_by = decided.column("kept").to_pylist(), rows.column("solved_by").to_pylist()
@@ -119,7 +131,7 @@ def dropped_rows(
         "reason": pa.array([reason for _, reason in causes], pa.string()).take(cause),
     }
     columns["detail"] = pa.array(
-        [_detail(*evidence) for evidence in zip(columns["stage"].to_pylist(), kept, labels, solved_by, strict=True)],
+        [_detail(*found) for found in zip(columns["stage"].to_pylist(), kept, labels, solved_by, said, strict=True)],
         pa.string(),
     )
     return _in_schema(rows, DroppedRow, columns)
@@ -161,11 +173,11 @@ def _annotated(rows: pa.Table, features: Path, decided: pa.Table) -> pa.Table:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    known = pq.read_table(features, columns=["domain", "length"])
+    lengths = pq.read_table(features, columns=["length"]).column(0)
     solved_by = pc.if_else(decided.column("measured"), decided.column("solved_by"), rows.column("solved_by"))
     columns = {
-        "domain": known.column("domain").cast(pa.string()),
-        "length": known.column("length").cast(pa.int64()),
+        "domain": decided.column("domain").cast(pa.string()),
+        "length": lengths.cast(pa.int64()),
         "solved_by": solved_by,
         "selected_by": decided.column("how"),
     }
@@ -182,11 +194,15 @@ def _in_schema(rows: pa.Table, row_type: type, further: Mapping[str, pa.Array]) 
     return pa.table(columns, schema=schema)
 
 
-def _detail(stage: str, kept: int | None, label: str | None, solved_by: Sequence[str] | None) -> str:
+def _detail(
+    stage: str, kept: int | None, label: str | None, solved_by: Sequence[str] | None, domain: str | None
+) -> str:
     if kept is not None:
         return KEPT + question_name(kept)
     if stage == "decontamination":
         return label or ""
+    if stage == "domains":
+        return domain or ""
     return ", ".join(solved_by or ()) if stage == "difficulty" else ""
 
 
@@ -194,10 +210,11 @@ def _write_decisions(folder: Path, features: Features, funnel: Funnel, chosen: C
     """For each part what was decided of its rows.
 
     cause: as in the funnel. kept: id of the row that is to blame, or null. how: what chose the row, or null. measured,
-    solved_by: whether difficulty was measured, and its result.
+    solved_by: whether difficulty was measured, and its result. domain: in the end.
     """
     import pyarrow as pa
 
+    domains, names = features.codes("domain")
     how = np.full(len(features), -1, np.int8)
     how[chosen.rows] = chosen.how
     for number, file in enumerate(features.files):
@@ -205,8 +222,12 @@ def _write_decisions(folder: Path, features: Features, funnel: Funnel, chosen: C
         blamed, chose = funnel.because_of[begin:end], how[begin:end]
         solved = [measured.get(row) for row in range(begin, end)] if measured else [None] * (end - begin)
         known = [row in measured for row in range(begin, end)] if measured else [False] * (end - begin)
+        domain = pa.DictionaryArray.from_arrays(
+            pa.array(domains[begin:end], mask=domains[begin:end] < 0), pa.array(names, pa.string())
+        )
         table = pa.table(
             {
+                "domain": domain,
                 "cause": pa.array(funnel.cause[begin:end]),
                 "kept": pa.array(features.ids[blamed], mask=blamed == NOBODY),
                 "how": pa.array(HOW).take(pa.array(chose, mask=chose < 0)),

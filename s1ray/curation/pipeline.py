@@ -24,10 +24,11 @@ from s1ray.config import ConfigError
 from s1ray.curation.config import CurationConfig, ModelDifficulty
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.curation.difficulty import measure, solvers
+from s1ray.curation.domains.step import domain_plan, find_domains
 from s1ray.curation.features import Features, part_features, solved_code
 from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Drops, Funnel, Rows
-from s1ray.curation.outcome import CONFLICTS, FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
+from s1ray.curation.outcome import FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
 from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.report import write_own_report
@@ -60,8 +61,7 @@ def plan(config: CurationConfig) -> list[str]:
     length_counter(config.length.tokenizer)
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
-    if config.domains.otherwise is None:
-        lines.append("domains: a row that has none, and that no rule matches, is dropped")
+    lines += domain_plan(config.domains)
     if isinstance(config.difficulty, ModelDifficulty):
         rows = "every row left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows per domain"
         for engine in config.difficulty.models.values():
@@ -114,21 +114,16 @@ def work(config: CurationConfig, run: Run) -> None:
         texts = functools.partial(_texts, parts, features)
         with heartbeat(lambda seconds: f"curate: filtering {len(features):,} rows ({seconds:.0f} s)"):
             funnel = cheap_filters(features, texts, config, folder)
+        features = find_domains(config, run, features, funnel)
         if not len(funnel.left):
             raise ConfigError(f"no question is left: loosen the filter that dropped them\n{funnel.table()}")
         log.info("curate: %d of %d rows are left before difficulty", len(funnel.left), len(features))
-        if len(funnel.conflicts):
-            write_conflicts(run.path, parts, features, funnel.conflicts)
-            log.warning(
-                "curate: %d pairs of questions look equal and have different answers; they stay, and are in %s",
-                len(funnel.conflicts),
-                run.path / CONFLICTS,
-            )
+        write_conflicts(run.path, parts, features, funnel.conflicts)
         measured = _difficulty(config, run, parts, features, funnel)
         chosen = _select(config, features, funnel)
         log.info("curate: the funnel\n%s", funnel.table())
         run.rows, run.drops = funnel.rows(), funnel.reasons()
-        run.figures = _figures(features, chosen) | {"conflicts": len(funnel.conflicts), "sources": staged.read}
+        run.figures |= _figures(features, chosen) | {"conflicts": len(funnel.conflicts), "sources": staged.read}
         write_outcome(run.path, folder, parts, features, funnel, chosen, measured)
     for done in (folder, run.path / ANSWERS):
         shutil.rmtree(done, ignore_errors=True)

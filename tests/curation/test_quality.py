@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.curation.config import DomainConfig, DomainRule, QualityConfig
+from s1ray.curation.config import QualityConfig
 from s1ray.curation.quality import quality_reason, quality_reasons
 from s1ray.curation.records import SourceRow
 from s1ray.schemas import arrow_schema
@@ -58,21 +58,6 @@ def test_a_missing_solution_is_no_api_error() -> None:
 def test_long_questions() -> None:
     assert reason(QualityConfig(max_words=2), question="one two three") == "too long"
     assert reason(QualityConfig(max_words=2), question="one two") is None
-
-
-def test_domains_come_from_the_source_then_from_rules() -> None:
-    config = DomainConfig(
-        mapping={"Prealgebra": "Algebra"},
-        rules=[DomainRule(domain="Geometry", question="triangle"), DomainRule(domain="Physics", source="^jee")],
-        otherwise="Other",
-    )
-    triangle, block = replace(SOUND, question="a triangle"), replace(SOUND, question="a block")
-    assert config.domain_of(replace(triangle, domain="Prealgebra")) == "Algebra"
-    assert config.domain_of(replace(triangle, domain="Topology")) == "Topology"
-    assert config.domain_of(triangle) == "Geometry"
-    assert config.domain_of(replace(block, source="jeebench")) == "Physics"
-    assert config.domain_of(block) == "Other"
-    assert DomainConfig().domain_of(block) is None
 
 
 def row_table(rows: list[dict[str, object]]) -> pa.Table:

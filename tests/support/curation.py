@@ -13,7 +13,7 @@ from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.features import Features, part_features
-from s1ray.curation.filters import cheap_filters
+from s1ray.curation.filters import cheap_filters, domain_filters
 from s1ray.curation.funnel import Funnel, Rows
 from s1ray.curation.parts import read_rows, write_part
 from s1ray.curation.quarantine import QUARANTINE
@@ -56,7 +56,9 @@ def filtered(config: CurationConfig, folder: Path) -> Filtered:
         found: list[str] = read_rows(parts, features.starts, rows, [column]).column(0).to_pylist()
         return found
 
-    return Filtered(parts, features, cheap_filters(features, texts, config, folder))
+    funnel = cheap_filters(features, texts, config, folder)
+    domain_filters(funnel, features, config)
+    return Filtered(parts, features, funnel)
 
 
 def sources_of(*sources: Mapping[str, Any]) -> Sequence[Source]:
