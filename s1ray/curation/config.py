@@ -9,10 +9,10 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
 from s1ray.curation.domains.config import DomainConfig
-from s1ray.curation.reading.where import WhereConfig
 from s1ray.curation.sources import Source
 from s1ray.grading import RULES, GraderName
 from s1ray.models import EngineConfig, ModelPath
+from s1ray.reading.where import WhereConfig
 from s1ray.registry import SOURCES, registered
 from s1ray.thinking.budget import ThinkingBudget
 

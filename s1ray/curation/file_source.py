@@ -11,13 +11,13 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from s1ray.config import ConfigError
-from s1ray.curation.reading.columnar import parquet_file
-from s1ray.curation.reading.files import Found, find_files, label_of
-from s1ray.curation.reading.items import Bad, BadFile, Items, Unusable, close_names
-from s1ray.curation.reading.pieces import Piece, ReadOptions, pieces_of, read_piece
-from s1ray.curation.reading.where import Where
 from s1ray.curation.records import RowMaker
 from s1ray.curation.sources import RecordSource
+from s1ray.reading.columnar import parquet_file
+from s1ray.reading.files import Found, find_files, label_of
+from s1ray.reading.items import Bad, BadFile, Items, Unusable, close_names
+from s1ray.reading.pieces import Piece, ReadOptions, pieces_of, read_piece
+from s1ray.reading.where import Where
 
 SAMPLE_FILES, SAMPLE_ROWS = 20, 100
 """How many files, and records of each, are looked at before anything starts."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from s1ray.curation.reading.hub import hub_piece, hub_records
-from s1ray.curation.reading.items import Items
-from s1ray.curation.reading.pieces import Piece, ReadOptions
 from s1ray.curation.records import ColumnMapping
 from s1ray.curation.sources import RecordSource
+from s1ray.reading.hub import hub_piece, hub_records
+from s1ray.reading.items import Items
+from s1ray.reading.pieces import Piece, ReadOptions
 
 
 class HubSource(RecordSource):

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from s1ray.curation.reading.items import Bad
-from s1ray.curation.reading.pieces import Piece, lines_before
+from s1ray.reading.items import Bad
+from s1ray.reading.pieces import Piece, lines_before
 from s1ray.storage import writing
 
 QUARANTINE = "quarantine.jsonl"

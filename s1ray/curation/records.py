@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from s1ray.config import Config
-from s1ray.curation.reading.fields import (
+from s1ray.reading.fields import (
     ABSENT,
     ColumnPath,
     Expression,
@@ -21,8 +21,8 @@ from s1ray.curation.reading.fields import (
     opened_json,
     parse_expression,
 )
-from s1ray.curation.reading.items import MAX_BYTES, Record, Unusable, close_names
-from s1ray.curation.reading.where import Where
+from s1ray.reading.items import MAX_BYTES, Record, Unusable, close_names
+from s1ray.reading.where import Where
 from s1ray.schemas import Question, question_id
 
 METADATA = "metadata"
@@ -43,7 +43,7 @@ class ColumnMapping(Config):
     r"""Which of a source's columns hold what.
 
     A field names a column ("answer"), a place in one ("reward_model.ground_truth", "options[0]"), or is a template that
-    joins several ("{passage}\n{question}\n{options:letters}"; `s1ray.curation.reading.fields` has all of it).
+    joins several ("{passage}\n{question}\n{options:letters}"; `s1ray.reading.fields` has all of it).
     """
 
     question: str = "question"

@@ -24,10 +24,10 @@ from collections.abc import Collection, Generator, Iterator, Sequence
 from pydantic import Field
 
 from s1ray.config import Config, ConfigError
-from s1ray.curation.reading.items import Bad, Items, Unusable, beginning, close_names
-from s1ray.curation.reading.pieces import Piece, ReadOptions
-from s1ray.curation.reading.where import Where, WhereConfig
 from s1ray.curation.records import ColumnMapping, RowMaker, SourceRow
+from s1ray.reading.items import Bad, Items, Unusable, beginning, close_names
+from s1ray.reading.pieces import Piece, ReadOptions
+from s1ray.reading.where import Where, WhereConfig
 from s1ray.schemas import Question
 
 

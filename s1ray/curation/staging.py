@@ -23,12 +23,12 @@ from typing import Any
 from s1ray.config import ConfigError
 from s1ray.curation.parts import ray_is_connected
 from s1ray.curation.quarantine import collect, excess
-from s1ray.curation.reading.items import close_names
-from s1ray.curation.reading.pieces import PIECE_BYTES, Piece
 from s1ray.curation.sources import RecordSource, Source
 from s1ray.curation.tasks import Task, TaskRecord, bad_rows_file, do, finished, part_file
 from s1ray.errors import S1rayError
 from s1ray.logs import heartbeat
+from s1ray.reading.items import close_names
+from s1ray.reading.pieces import PIECE_BYTES, Piece
 from s1ray.runs import RunError
 
 log = logging.getLogger("s1ray")

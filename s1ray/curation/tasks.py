@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 
 from s1ray.curation.parts import write_part
 from s1ray.curation.quarantine import QuarantineWriter, quarantine_writer
-from s1ray.curation.reading.items import Bad, BadFile, Unusable, beginning
-from s1ray.curation.reading.pieces import Piece
 from s1ray.curation.records import SourceRow, sound
 from s1ray.curation.sources import Reader, RecordSource, Source
 from s1ray.errors import S1rayError
+from s1ray.reading.items import Bad, BadFile, Unusable, beginning
+from s1ray.reading.pieces import Piece
 from s1ray.schemas import Question, arrow_schema
 from s1ray.storage import write_json
 

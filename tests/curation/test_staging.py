@@ -11,10 +11,10 @@ import pytest
 
 from s1ray.config import ConfigError
 from s1ray.curation import staging, tasks
-from s1ray.curation.reading import pieces
 from s1ray.curation.sources import Source
 from s1ray.curation.staging import stage
 from s1ray.errors import InputError
+from s1ray.reading import pieces
 from s1ray.schemas import Question, question_id
 from tests.support.curation import quarantined, sources_of, staged
 

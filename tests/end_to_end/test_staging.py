@@ -13,9 +13,9 @@ import pytest
 
 from s1ray.curation import staging
 from s1ray.curation.file_source import FileSource
-from s1ray.curation.reading import pieces
-from s1ray.curation.reading.items import Items
-from s1ray.curation.reading.pieces import Piece, ReadOptions
+from s1ray.reading import pieces
+from s1ray.reading.items import Items
+from s1ray.reading.pieces import Piece, ReadOptions
 from tests.support.curation import quarantined, staged
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("ray_session")]
@@ -98,7 +98,7 @@ def test_a_killed_driver_leaves_tasks_that_the_next_one_takes_up(
         import os
         from pathlib import Path
         from s1ray.curation import staging
-        from s1ray.curation.reading import pieces
+        from s1ray.reading import pieces
         from tests.support.curation import staged
         pieces.PIECE_BYTES = staging.PIECE_BYTES = 8000
         do, done = staging.do, []

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from s1ray.benchmarks import check_there, is_file, load_benchmark
 from s1ray.curation.config import Benchmark
-from s1ray.curation.reading.records import column_of, file_records, matching, text_of
+from s1ray.reading.records import column_of, file_records, matching, text_of
 
 
 def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:

@@ -14,11 +14,11 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from s1ray.config import ConfigError
-from s1ray.curation.reading.files import DataFile, find_files
-from s1ray.curation.reading.hub import hub_piece, hub_records
-from s1ray.curation.reading.items import Bad, BadFile, Items, Record
-from s1ray.curation.reading.pieces import Piece, ReadOptions, pieces_of, read_piece
 from s1ray.curation.sources import RecordSource
+from s1ray.reading.files import DataFile, find_files
+from s1ray.reading.hub import hub_piece, hub_records
+from s1ray.reading.items import Bad, BadFile, Items, Record
+from s1ray.reading.pieces import Piece, ReadOptions, pieces_of, read_piece
 
 SAMPLE_ROWS = 100
 

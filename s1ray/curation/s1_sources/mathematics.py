@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field, PrivateAttr
 
-from s1ray.curation.reading.items import Record
 from s1ray.curation.records import ColumnMapping
 from s1ray.curation.s1_sources.base import S1Source, only, question_texts
+from s1ray.reading.items import Record
 
 MATH_COT = "math"
 """s1's `cot_type` of most sources."""

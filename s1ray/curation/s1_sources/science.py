@@ -8,10 +8,10 @@ from typing import ClassVar
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from s1ray.curation.reading.fields import opened_json
-from s1ray.curation.reading.items import Record
 from s1ray.curation.records import ColumnMapping
 from s1ray.curation.s1_sources.base import DrawnSource, S1Source, only, question_texts
+from s1ray.reading.fields import opened_json
+from s1ray.reading.items import Record
 
 _OLYMPIC = ("Math", "Physics", "Chemistry", "Biology", "Geography", "Astronomy", "CS")
 

@@ -7,8 +7,8 @@ import itertools
 from collections.abc import Iterator
 from typing import IO
 
-from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, beginning
-from s1ray.curation.reading.streams import lines
+from s1ray.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, beginning
+from s1ray.reading.streams import lines
 
 _DELIMITERS = ",;\t|"
 

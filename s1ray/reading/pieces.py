@@ -11,13 +11,13 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import IO
 
-from s1ray.curation.reading.columnar import arrow_batches, parquet_file, read_arrow, read_parquet
-from s1ray.curation.reading.delimited import read_table
-from s1ray.curation.reading.files import DataFile
-from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, Unusable, beginning
-from s1ray.curation.reading.json_text import is_lines, read_lines, read_values
-from s1ray.curation.reading.streams import is_utf8, opened
-from s1ray.curation.reading.where import Where
+from s1ray.reading.columnar import arrow_batches, parquet_file, read_arrow, read_parquet
+from s1ray.reading.delimited import read_table
+from s1ray.reading.files import DataFile
+from s1ray.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, Unusable, beginning
+from s1ray.reading.json_text import is_lines, read_lines, read_values
+from s1ray.reading.streams import is_utf8, opened
+from s1ray.reading.where import Where
 
 PIECE_BYTES = 16 << 20
 """Of a piece, where a file can be cut: a second or less of work."""

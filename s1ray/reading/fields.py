@@ -24,8 +24,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
-from s1ray.curation.reading.chat import ROLES, message_of
-from s1ray.curation.reading.items import Record, Unusable
+from s1ray.reading.chat import ROLES, message_of
+from s1ray.reading.items import Record, Unusable
 
 
 class _Absent:

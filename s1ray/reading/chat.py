@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from s1ray.curation.reading.items import Unusable
+from s1ray.reading.items import Unusable
 
 ROLES = ("system", "user", "assistant")
 _SYNONYMS = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "developer": "system"}

@@ -6,8 +6,8 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from s1ray.curation.reading.items import Bad, BadFile, Items, Record, beginning, reading_error
-from s1ray.curation.reading.where import Where
+from s1ray.reading.items import Bad, BadFile, Items, Record, beginning, reading_error
+from s1ray.reading.where import Where
 
 if TYPE_CHECKING:
     import pyarrow as pa

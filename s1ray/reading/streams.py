@@ -8,8 +8,8 @@ import io
 from collections.abc import Iterator
 from typing import IO
 
-from s1ray.curation.reading.files import DataFile
-from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, beginning, reading_error
+from s1ray.reading.files import DataFile
+from s1ray.reading.items import MAX_BYTES, Bad, BadFile, beginning, reading_error
 
 _BUFFER = 1 << 20
 _COMPRESSED_BUFFER = 1 << 16

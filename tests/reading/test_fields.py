@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.curation.reading.fields import cell_text, number_text, parse_expression
-from s1ray.curation.reading.items import Unusable
-from s1ray.curation.reading.where import Where
 from s1ray.curation.records import ColumnMapping, RowMaker
+from s1ray.reading.fields import cell_text, number_text, parse_expression
+from s1ray.reading.items import Unusable
+from s1ray.reading.where import Where
 
 
 def row(record: dict[str, Any], **columns: Any) -> Any:

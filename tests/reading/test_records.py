@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from s1ray.config import ConfigError
-from s1ray.curation.reading import pieces
-from s1ray.curation.reading.records import column_of, file_records, matching, text_of
+from s1ray.reading import pieces
+from s1ray.reading.records import column_of, file_records, matching, text_of
 
 
 def test_one_bad_record_is_an_error_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

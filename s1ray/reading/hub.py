@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from s1ray.curation.reading.files import DataFile
-from s1ray.curation.reading.items import Items, Unusable, beginning
-from s1ray.curation.reading.pieces import Piece, ReadOptions
 from s1ray.errors import UnreachableError
+from s1ray.reading.files import DataFile
+from s1ray.reading.items import Items, Unusable, beginning
+from s1ray.reading.pieces import Piece, ReadOptions
 
 
 def hub_piece(repository: str, subset: str | None, split: str) -> Piece:

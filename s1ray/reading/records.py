@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pydantic import JsonValue
 
 from s1ray.config import ConfigError
-from s1ray.curation.reading.fields import ABSENT, Template, cell_text, parse_expression
-from s1ray.curation.reading.files import find_files
-from s1ray.curation.reading.items import Bad, BadFile, Record, Unusable, close_names
-from s1ray.curation.reading.pieces import ReadOptions, pieces_of, read_piece
-from s1ray.curation.reading.where import Where
+from s1ray.reading.fields import ABSENT, Template, cell_text, parse_expression
+from s1ray.reading.files import find_files
+from s1ray.reading.items import Bad, BadFile, Record, Unusable, close_names
+from s1ray.reading.pieces import ReadOptions, pieces_of, read_piece
+from s1ray.reading.where import Where
 
 
 def file_records(path: str) -> Iterator[Record]:
@@ -37,7 +37,7 @@ def matching(records: Iterable[Record], where: Mapping[str, JsonValue], origin: 
 
     Args:
         records: by column.
-        where: conditions (`s1ray.curation.reading.where`).
+        where: conditions (`s1ray.reading.where`).
         origin: of the records, for the message.
 
     Raises:
@@ -63,7 +63,7 @@ def column_of(record: Record, column: str, origin: str) -> object:
     """A record's value in a column, at a place in one, or a template's text.
 
     Raises:
-        ConfigError: it has no such column, or `column` is no expression (`s1ray.curation.reading.fields`).
+        ConfigError: it has no such column, or `column` is no expression (`s1ray.reading.fields`).
     """
     try:
         expression = parse_expression(column)

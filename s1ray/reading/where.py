@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, JsonValue
 
-from s1ray.curation.reading.fields import ABSENT, ColumnPath, is_missing, number_text
-from s1ray.curation.reading.items import Bad, Record, Unusable, beginning
+from s1ray.reading.fields import ABSENT, ColumnPath, is_missing, number_text
+from s1ray.reading.items import Bad, Record, Unusable, beginning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -211,7 +211,7 @@ def _checked(config: dict[str, JsonValue]) -> dict[str, JsonValue]:
 
 
 WhereConfig = Annotated[dict[str, JsonValue], AfterValidator(_checked)]
-"""For a config's field: column -> value, list of values, or comparisons (`s1ray.curation.reading.where`)."""
+"""For a config's field: column -> value, list of values, or comparisons (`s1ray.reading.where`)."""
 
 
 def _same(value: object, wanted: object) -> bool:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import IO
 
-from s1ray.curation.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, beginning
-from s1ray.curation.reading.streams import decoded, lines, too_long
+from s1ray.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, beginning
+from s1ray.reading.streams import decoded, lines, too_long
 
 _DECODER = json.JSONDecoder(parse_float=Decimal)
 _CHUNK = 1 << 20

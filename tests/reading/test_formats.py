@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.config import ConfigError
-from s1ray.curation.reading import items, json_text, streams
-from s1ray.curation.reading.files import find_files, label_of
-from s1ray.curation.reading.items import Bad, BadFile
-from s1ray.curation.reading.json_text import read_values
 from s1ray.errors import MissingError
+from s1ray.reading import items, json_text, streams
+from s1ray.reading.files import find_files, label_of
+from s1ray.reading.items import Bad, BadFile
+from s1ray.reading.json_text import read_values
 from tests.support.curation import quarantined, staged
 
 ROWS = [{"question": "What is 1+1?", "answer": "2"}, {"question": "Wie groß ist π?", "answer": "3.14"}]

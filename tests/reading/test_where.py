@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.config import ConfigError
-from s1ray.curation.reading.items import Unusable
-from s1ray.curation.reading.where import Where
+from s1ray.reading.items import Unusable
+from s1ray.reading.where import Where
 from tests.support.curation import sources_of
 
 
