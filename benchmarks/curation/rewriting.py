@@ -80,7 +80,7 @@ def _replaced(text: str, pattern: str, template: str) -> str:
 
 
 def unicode_math(text: str, rng: random.Random) -> str:
-    text = re.sub(r"\^\{?\\circ\}?", "°", text)
+    text = re.sub(r"\^(?:\{\\circ\}|\\circ)", "°", text)
     for name, sign in (_GREEK | _SIGNS).items():
         text = re.sub(rf"\\{name}(?![a-zA-Z]) ?", sign, text)
     text = re.sub(r"\^(?:\{(\d+|n)\}|(\d|n)(?!\w))", lambda match: (match[1] or match[2]).translate(_POWERS), text)
@@ -100,7 +100,7 @@ def latex_removed(text: str, rng: random.Random) -> str:
     text = _replaced(text, r"\\[dt]?frac\{(\w+)\}\{(\w+)\}", r"\1/\2")
     text = _replaced(text, r"\\[dt]?frac\{([^{}]*)\}\{([^{}]*)\}", r"(\1)/(\2)")
     text = _replaced(text, r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)")
-    text = re.sub(r"\^\{?\\circ\}?", " degrees", text)
+    text = re.sub(r"\^(?:\{\\circ\}|\\circ)", " degrees", text)
     text = re.sub(r"\\(?:left|right|displaystyle|text|mathrm|mathbf)(?![a-z])", "", text)
     text = re.sub(r"\\leq?(?![a-z])", "<=", text)
     text = re.sub(r"\\geq?(?![a-z])", ">=", text)

@@ -2,7 +2,9 @@ r"""The normal form: what changes the problem stays, what is spelling goes."""
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -126,6 +128,8 @@ DIFFERENT = [
     ("fraction", "Find $\\frac{x-1}{2}$", "Find $x-\\frac{1}{2}$"),
     ("products of vectors", "Let $\\mathbf{v}$, find $\\mathbf{v} \\times \\mathbf{w}$",
      "Let $\\mathbf{v}$, find $\\mathbf{v} \\cdot \\mathbf{w}$"),
+    ("sign", "Find $x$-$y$", "Find $x$ $y$"),
+    ("sign", "Find $(x)$-sqrt(2)", "Find $(x)$ sqrt(2)"),
     ("units", "How many is 5%", "How many is 5"),
     ("units", "Find sin 60°", "Find sin 60"),
     ("words", "Find the sum of 3 and 5", "Find the product of 3 and 5"),
@@ -224,6 +228,17 @@ SAME = [
     ("punctuation", "He said — loudly — yes", "He said, loudly, yes"),
     ("punctuation", "A two-digit number", "A two digit number"),
     ("punctuation", "A 10-sided die", "A 10 sided die"),
+    ("hyphens", "On the $x$-axis", "On the x-axis"),
+    ("hyphens", "On the \\(x\\)-axis", "On the x axis"),
+    ("hyphens", "A regular $n$-gon", "A regular n-gon"),
+    ("hyphens", "A $2$-digit number", "A 2-digit number"),
+    ("hyphens", "It is $b\\text{-}\\textit{eautiful}$", "It is b-eautiful"),
+    ("ordinals", "The $n^{\\text{th}}$ term", "The $n$th term"),
+    ("ordinals", "The $n$-th term", "The nth term"),
+    ("ordinals", "On the $1^{\\text{st}}$ day", "On the 1st day"),
+    ("negations", "Is $a \\not\\in B$", "Is a ∉ B"),
+    ("negations", "If $a \\nmid b$", "If $a \\not| b$"),
+    ("negations", "If b not= 1", "If $b \\neq 1$"),
     ("quotes", "The word \"math\" is", "The word “math” is"),
     ("quotes", "The word 'math' is", "The word math is"),
     ("quotes", "John’s apples don’t", "John's apples don't"),
@@ -248,6 +263,13 @@ def test_different_problems_stay_different(reason: str, one: str, other: str) ->
 @pytest.mark.parametrize(("reason", "one", "other"), SAME)
 def test_spellings_of_one_problem_are_equal(reason: str, one: str, other: str) -> None:
     assert normal_form(one) == normal_form(other), reason
+
+
+def test_a_hundred_pairs_that_were_written_before_they_were_tried() -> None:
+    pairs = [json.loads(line) for line in (Path(__file__).parent / "normal_form_pairs.jsonl").open(encoding="utf-8")]
+    assert len(pairs) == 100
+    for pair in pairs:
+        assert (normal_form(pair["left"]) == normal_form(pair["right"])) is pair["same"], pair
 
 
 PIECES = [
@@ -320,6 +342,13 @@ def test_the_normal_form_of_a_normal_form_is_itself(parts: list[str], between: s
 def test_any_text_has_a_normal_form(text: str) -> None:
     form = normal_form(text)
     assert normal_form(form) == form
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.sampled_from(FRAGMENTS), max_size=12), st.sampled_from(["", " "]))
+def test_ends_of_sentences_and_lines_change_no_token(parts: list[str], between: str) -> None:
+    text = between.join(parts)
+    assert [token for token in tokens(text, breaks=True) if token not in (".", "?", "¶")] == tokens(text)
 
 
 UNITS = ["{", "}", "\\frac{", "^", "{x", "\\sqrt{x}", "1,", "a-", "'", "!", "(", "x^{", "\\", "$", "*", "-", ".", "½"]

@@ -19,15 +19,21 @@ _NAMES = (
     "tikz ell cup cap in to ne not notin subset subseteq setminus emptyset equiv approx cong sim perp parallel pm "
     "mp lfloor rfloor lceil rceil langle rangle sum prod int partial nabla forall exists oplus otimes circ pmod "
     "cross star bullet stackrel overset underset square diamond diamondsuit clubsuit over multicolumn bold allowbreak "
-    "hspace vspace phantom"
+    "hspace vspace phantom draw tikzpicture"
 )
 NOTATION: frozenset[str] = frozenset(
     [*_NAMES.split(), *COMMANDS, *FUNCTIONS, *GREEK_WORDS, *(name[1:] for name in WRAPPERS)]
 )
 """Names of notation, which may stay as words where LaTeX was removed."""
 _LONG = "|".join(sorted((name for name in NOTATION if len(name) > 3 and name.isalpha()), key=len, reverse=True))
+_SHORT = "|".join(sorted(name for name in FUNCTIONS if len(name) == 3))
 _TABLES = "(?=align|array|bmatrix|cases|equation|gather|matrix|pmatrix|tabular|tikz|vmatrix)"
-_JOINED = re.compile(f"([a-z]{{0,2}})(?:{_LONG}|begin{_TABLES}|end{_TABLES})([a-z]*)$")
+_JOINED = re.compile(f"([a-z]{{0,2}}?)(?:{_LONG}|begin{_TABLES}|end{_TABLES})([a-z]*)$|()(?:{_SHORT})([a-z])$")
+_STRIPPED = re.compile(
+    r"[^\s.?!:] {2,}[^\s.]|[\^_](?=\s|$)|(?<![\w\\^])[_^]|\d \d"
+    rf"|(?<![A-Za-z\\])[a-z]{{0,2}}(?:{_LONG})(?![a-z]*\()",
+)
+"""What is left where LaTeX was taken out: gaps, scripts of nothing, names of commands."""
 _CACHE_SIZE = 1 << 18
 
 
@@ -38,7 +44,8 @@ class _LettersOf(dict[str, str]):
         kept = "" if token in NOTATION or token[0] == "\\" else token
         # "overliner" of "\\overline{r}", "nequiv" of "n\\equiv".
         while joined := _JOINED.match(kept):
-            kept = joined[1] + ("" if joined[2] in NOTATION else joined[2])
+            before, after = joined[1] or "", joined[2] or joined[4] or ""
+            kept = before + ("" if after in NOTATION else after)
         if not kept.isascii() or not kept.isalnum():
             kept = "".join(each for each in kept if each.isascii() and each.isalnum())
         if len(self) >= _CACHE_SIZE:
@@ -48,6 +55,11 @@ class _LettersOf(dict[str, str]):
 
 
 LETTERS_OF = _LettersOf()
+
+
+def is_stripped(text: str) -> bool:
+    """Whether a text looks as if its LaTeX had been taken out."""
+    return _STRIPPED.search(text) is not None
 
 
 def letters_of(words: Iterable[str]) -> str:

@@ -20,18 +20,20 @@ import numpy as np
 
 from s1ray.curation.config import Tier
 from s1ray.curation.decontamination.hits import Hit, shown
-from s1ray.curation.decontamination.letters import LETTERS_OF, letters_of
+from s1ray.curation.decontamination.letters import LETTERS_OF, NOTATION, is_stripped, letters_of
 from s1ray.curation.decontamination.screen import PlainRuns, Screen
 from s1ray.curation.text.blocks import TokenBlock, ngrams
 from s1ray.curation.text.normal import tokens
+from s1ray.curation.text.structure import NOTHING
 from s1ray.curation.text.tables import FACTORIAL, FUNCTION_SIGNS, GREEK_WORDS, LINE
 
 SHORT = 12
 """Tokens below which a question has to be a sentence of its own."""
 TINY = 3
 """Tokens below which it has to be the whole text."""
-LETTERS, FEW_LETTERS = 16, 40
-"""Letters and digits below which they say too little, and below which they have to be a sentence of their own."""
+LEAST_LETTERS, LETTERS, FEW_LETTERS = 8, 16, 40
+"""Letters and digits below which they say too little; below which they have to be those of the whole text, which must
+look stripped of its LaTeX; and below which they have to be a sentence of their own."""
 _ANCHORS = (8, 3)
 """Lengths of the runs of tokens by which questions are found."""
 _PART = re.compile(r"(?:(?<=\s)|^)\(?(?:[a-h]|i{1,3}|iv|v|[1-9])[).]\s+|\bPart \(?[A-H1-9]\)?[:.]?\s+", re.MULTILINE)
@@ -43,8 +45,10 @@ _CONDITION_WORDS = (
 )
 _CONDITIONS = frozenset(_CONDITION_WORDS.split())
 """Words that go on with a sentence, and may change what it asks."""
-_KEPT_SIGNS = frozenset(["+", "-", "=", "<", ">", FACTORIAL])
+_KEPT_SIGNS = frozenset(["+", "<", ">", FACTORIAL])
 _SIGNS = frozenset(FUNCTION_SIGNS | set(GREEK_WORDS.values()) | {"<=", ">=", "\\ne", "\\cup", "\\cap", "%"})
+_FREE = frozenset(["(", ")", "[", "]", "\\{", "\\}", "^", "_", ",", NOTHING])
+"""Signs that may be more where LaTeX was taken out."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,8 @@ class WholeQuestions:
         self.offsets: dict[int, int] = {}
         """Place of each question's anchor in it."""
         self.plain = PlainRuns([asked.text for asked in self.asked])
+        self.short = {each.letters: number for number, each in enumerate(self.asked) if len(each.letters) < FEW_LETTERS}
+        self.longest_short = max((len(self.asked[number].tokens) for number in self.short.values()), default=0)
         block = TokenBlock.of([asked.text for asked in self.asked])
         frequency = {n: Counter(ngrams(block.hashes, block.starts, n)[0].tolist()) for n in _ANCHORS}
         for number, asked in enumerate(self.asked):
@@ -112,14 +118,30 @@ class WholeQuestions:
                 hit = self._in_letters(search, row, numbers)
                 if hit is not None:
                     hits[row] = hit
+        for row in np.flatnonzero(np.diff(block.starts) <= 2 * self.longest_short).tolist():
+            if row not in hits and (hit := self._stripped(search, row)) is not None:
+                hits[row] = hit
         return hits
+
+    def _stripped(self, search: _Search, row: int) -> Hit | None:
+        """A short question of which everything but letters and digits was taken out, or may have been."""
+        words = search.words(row)
+        number = self.short.get(letters_of(words))
+        if number is None or not is_stripped(search.texts[row]):
+            return None
+        asked = self.asked[number].tokens
+        own, theirs = Counter(words), Counter(asked)
+        more = [each for each in own - theirs if not LETTERS_OF[each] and not each.isalpha() and each not in _FREE]
+        if more or not _same_signs(words, asked):
+            return None
+        return self._hit("letters", number, " ".join(words), search.place)
 
     def _in_letters(self, search: _Search, row: int, numbers: Iterable[int]) -> Hit | None:
         words = search.words(row)
         letters = letters_of(words)
         for number in numbers:
             asked = self.asked[number]
-            start, tried = letters.find(asked.letters) if asked.letters else -1, 0
+            start, tried = letters.find(asked.letters) if len(asked.letters) >= LETTERS else -1, 0
             while start >= 0 and tried < _MOST_PLACES:
                 for first, end in _token_spans(words, start, start + len(asked.letters)):
                     span, few = words[first:end], len(asked.letters) < FEW_LETTERS
@@ -208,16 +230,29 @@ _MOST_SPANS, _MOST_PLACES = 64, 8
 """Tries of a question in one text, which bound the time of a text that repeats it."""
 
 
-def _same_signs(words: Iterable[str], asked: Iterable[str]) -> bool:
+def _same_signs(words: Sequence[str], asked: Sequence[str]) -> bool:
     """Whether the signs are the same that stay where LaTeX is removed, and none is there that was not asked."""
     own, theirs = Counter(words), Counter(asked)
-    return all(own[sign] == theirs[sign] for sign in _KEPT_SIGNS) and all(own[each] <= theirs[each] for each in _SIGNS)
+    # Of "\\not=" there may be left "=", or nothing.
+    equal = theirs["="] <= own["="] + own["\\ne"] <= theirs["="] + theirs["\\ne"]
+    kept = _minuses(words) == _minuses(asked) and all(own[sign] == theirs[sign] for sign in _KEPT_SIGNS)
+    return equal and kept and all(own[each] <= theirs[each] for each in _SIGNS)
+
+
+def _minuses(words: Sequence[str]) -> int:
+    """How many there are, hyphens before a word aside."""
+    pairs = zip(words, [*words[1:], ""], strict=True)
+    return sum(word == "-" and not _is_prose(after) for word, after in pairs)
+
+
+def _is_prose(word: str) -> bool:
+    return len(word) > 2 and word.isalpha() and word not in NOTATION
 
 
 def _asked(label: str, text: str) -> _Asked:
     words = tuple(token.lower() for token in tokens(text))
     letters = letters_of(words)
-    return _Asked(label, text, words, letters if len(letters) >= LETTERS else "")
+    return _Asked(label, text, words, letters if len(letters) >= LEAST_LETTERS else "")
 
 
 def _parts(label: str, text: str) -> list[tuple[str, str]]:

@@ -55,6 +55,15 @@ _THIN = re.compile(r"(?<=\d)(?:\\,|\{,\}|\\!,|,\\!|,\s?\\!)(?=\d{3}(?!\d))")
 _FRACTION_OF_DIGITS = re.compile(r"(\\[dt]?(?:frac|binom)\s*)(\d)(?=\d|\s*[{\\])")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{(?:align|aligned|equation|gather|gathered|split|multline|center)\*?\}")
 _TABLES = ("matrix}", "{array}", "{cases}", "{tabular}")
+_NEGATED = re.compile(
+    r"(?:\\not\s*|(?<![^\W\d_]{2})not\s?)=|\\not\s*(\\in)(?![A-Za-z])|\\n(mid|subseteq|parallel|equiv)(?![A-Za-z])"
+)
+_HYPHEN = re.compile(
+    r"\\text\s*\{-\}|(?:(?<=[\w})'\]$]\$)|(?<=\\[)\]]))-(?=(?:\\text\w*\{)?(?!sqrt|[dt]?frac)(?:[a-z]{4}|(?:gon|th)\b))"
+)
+"""Between a formula and a word, as in "$x$-axis"."""
+_HYPHENATED = ("$-", "\\)-", "\\]-", "{-}")
+_ORDINAL = re.compile("[ijkmnprx]th")
 _VECTORS = ("\\vec", "mathbf", "boldsymbol", "matrix}", "vector", "overrightarrow")
 _VOWELS = frozenset("aeiouyäöüéè")
 _BREAKS = frozenset([LINE, ".", "?"])
@@ -99,6 +108,10 @@ def tokens(text: str, *, breaks: bool = False) -> list[str]:
         text = _ENVIRONMENT.sub(" ", text)
     if "{,}" in text or "\\," in text or "\\!" in text:
         text = _THIN.sub(",", text)
+    if "not" in text or "\\n" in text:
+        text = _NEGATED.sub(_negated, text)
+    if "-" in text and _has(text, _HYPHENATED):
+        text = _HYPHEN.sub(" ", text)
     if "*" in text:
         text = _EMPHASIS.sub(" ", text)
     latex = (
@@ -115,6 +128,12 @@ def tokens(text: str, *, breaks: bool = False) -> list[str]:
     elif not _PLAIN.keys().isdisjoint(parts):
         parts = [_PLAIN.get(part, part) for part in parts]
     return _separated(parts, breaks)
+
+
+def _negated(match: re.Match[str]) -> str:
+    if match[1]:
+        return "\\notin "
+    return f"\\not \\{match[2]} " if match[2] else "\\ne "
 
 
 _PLAIN = {"{": "\\{", "}": "\\}", "&": AND}
@@ -193,6 +212,8 @@ def _fold(word: str) -> str:
         return known
     if lower in SHORT_WORDS:
         return lower
+    if _ORDINAL.fullmatch(word):
+        return f"{word[0]} th"
     if len(word) == 2 or (len(word) == 3 and (word.isupper() or _VOWELS.isdisjoint(lower[:2] + lower[2:].strip("y")))):
         return " ".join(word)
     return lower

@@ -29,6 +29,7 @@ _FACTORS = frozenset(["\\sqrt", PRIME, FACTORIAL, "\\infty"])
 _BINDS = frozenset(["^", "_", "(", "[", PRIME, FACTORIAL, "{", DEGREE])
 _OPEN, _CLOSE = frozenset(["(", "[", "\\{"]), frozenset([")", "]", "\\}"])
 _NO_ARGUMENT = _CLOSE | frozenset(["(", "=", "+", "/", "*", "<", ">", "<=", ">=", NOTHING, *TABLE_CELLS])
+_ORDINALS = frozenset(["th", "st", "nd", "rd"])
 _PUNCTUATION = frozenset([LINE, ".", "?", ",", ";", ":"])
 
 
@@ -75,7 +76,8 @@ class _Walk:
                 out, waiting = self.step()
             out += parts[self.place : mark]
             self.place = mark
-            if not waiting and parts[mark] in _SCRIPTS and parts[mark + 1 : mark + 2] and parts[mark + 1].isalnum():
+            following = parts[mark + 1] if mark + 1 < len(parts) else ""
+            if not waiting and parts[mark] in _SCRIPTS and following.isalnum() and following not in _ORDINALS:
                 # The most frequent case, without a frame: "x^2".
                 out += parts[mark : mark + 2]
                 self.place += 2
@@ -201,7 +203,7 @@ class _Walk:
             return first
         if name == "\\frac":
             around = self.frames[-1]
-            before = around.out[-1] if around.out and not around.needed else ""
+            before = "" if around.needed else next((part for part in reversed(around.out) if part != LINE), "")
             return _fraction(first, frame.arguments[1], before, self.next())
         if name == "\\binom":
             return [name, "(", *first, ",", *frame.arguments[1], ")"]
@@ -210,6 +212,8 @@ class _Walk:
         if name == "^" and first in (["\\circ"], [DEGREE]):
             return [DEGREE]
         if name == "^" and first and first.count(PRIME) == len(first):
+            return first
+        if name == "^" and len(first) == 1 and first[0] in _ORDINALS:
             return first
         return [name, *frame.out, *_bracketed(first)]
 

@@ -82,6 +82,7 @@ _SIGNS = {
     "\\partial": "∂", "\\nabla": "∇", "\\forall": "∀", "\\exists": "∃", "\\cong": "≅", "\\sim": "∼", "\\circ": "∘",
     "|": "∣｜", "\\propto": "∝", "\\oplus": "⊕", "\\otimes": "⊗", "\\wedge": "∧", "\\vee": "∨", "\\neg": "¬",
     "'": "′‘’ʼ´", "''": "″", '"': "“”„«»", "\\mapsto": "↦", "\\ell": "ℓ", "\\star": "⋆★", "\\ge": "",
+    "\\not |": "∤", "\\not \\equiv": "≢", "\\not \\subset": "⊄", "\\not \\subseteq": "⊈", "\\not \\parallel": "∦",
     "φ": "ϕ", "ε": "ϵ", "θ": "ϑ", "ρ": "ϱ", "σ": "ς", "μ": "µ", "Δ": "∆", "Ω": "Ω", "π": "ϖ",
 }  # fmt: skip
 _TIGHT = frozenset("-,'") | {"''", '"'}
@@ -108,7 +109,8 @@ class _Characters(dict[int, str]):
     """Translation of characters; what is not in the table is looked up once in Unicode's compatibility forms.
 
     Character by character, so that nothing merges with its neighbours; a compatibility form of several characters has
-    spaces around it. Compatibility powers and indices never come here: they are written out before.
+    spaces around it, but for the ligatures of letters within a word ("fi"). Compatibility powers and indices never come
+    here: they are written out before.
     """
 
     def __missing__(self, code: int) -> str:
@@ -116,8 +118,11 @@ class _Characters(dict[int, str]):
         form = character if code < 128 else unicodedata.normalize("NFKC", character)
         if form != character:
             form = form.translate(self)
-        self[code] = form if len(form) <= 1 else f" {form} "
+        self[code] = form if len(form) <= 1 or code in _LIGATURES else f" {form} "
         return self[code]
+
+
+_LIGATURES = range(0xFB00, 0xFB07)
 
 
 CHARACTERS = _Characters()
