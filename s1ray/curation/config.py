@@ -9,25 +9,13 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
 from s1ray.curation.domains.config import DomainConfig
+from s1ray.curation.quality.config import QualityConfig
 from s1ray.curation.sources import Source
 from s1ray.grading import RULES, GraderName
 from s1ray.models import EngineConfig, ModelPath
 from s1ray.reading.where import WhereConfig
 from s1ray.registry import SOURCES, registered
 from s1ray.thinking.budget import ThinkingBudget
-
-
-class QualityConfig(Config):
-    """Which rows count as broken."""
-
-    require: list[Literal["solution", "answer"]] = Field(default=["solution"])
-    """Fields without which a row is dropped."""
-    formatting: bool = True
-    """s1's text patterns (figures, image placeholders, inconsistent numbering, bold numbers); see `quality.py`."""
-    trusted_figures: list[str] = Field(default=["AIME"])
-    """Sources (part of the name) whose questions skip the patterns: their figures are given as code."""
-    max_words: int | None = Field(default=None, ge=1)
-    """Longer questions, in words, are dropped."""
 
 
 class DeduplicationConfig(Config):

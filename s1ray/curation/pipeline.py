@@ -30,6 +30,7 @@ from s1ray.curation.filters import cheap_filters, difficulty_filter
 from s1ray.curation.funnel import Drops, Funnel, Rows
 from s1ray.curation.outcome import FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
 from s1ray.curation.parts import map_parts, read_rows
+from s1ray.curation.quality import check_quality
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.report import write_own_report
 from s1ray.curation.selection import HOW, Chosen, pool_of, select, unmatched
@@ -54,7 +55,7 @@ def plan(config: CurationConfig) -> list[str]:
     Raises:
         S1rayError: a source, a benchmark, a model or the tokenizer is not there, or the config does not fit them.
     """
-    lines = check_sources(config.sources, config.quality.require)
+    lines = check_sources(config.sources, check_quality(config.quality))
     for benchmark in config.decontamination.benchmarks:
         next(benchmark_questions(benchmark), None)
         lines.append(f"benchmark {benchmark.path}")

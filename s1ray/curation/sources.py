@@ -11,8 +11,9 @@ A source is a config class with a method that gives its questions. A new one is 
                     id=question_id(text), question=text, solution=proof, answer=answer, source=self.label, domain=field
                 )
 
-With the default settings, a row without a solution or a domain is dropped (`quality.require`, `domains.otherwise`). It
-is used as `kind: my_module:PutnamSource`, or under a name of its own with an entry point (`s1ray/registry.py`).
+With the default settings, a row without a solution or a domain is dropped (`quality.missing_solution`,
+`domains.otherwise`). It is used as `kind: my_module:PutnamSource`, or under a name of its own with an entry point
+(`s1ray/registry.py`).
 
 A source that can be read in several places at once derives from `RecordSource` and gives its `pieces` (staging.py).
 """
@@ -126,8 +127,8 @@ class RecordSource(Source):
         for field in require:
             if getattr(self.columns, field) is None:
                 raise ConfigError(
-                    f"columns.{field}: not set, but quality.require has {field!r}, so every row would be dropped; name "
-                    "the column, or take the field out of quality.require"
+                    f"columns.{field}: not set, but quality.missing_{field} is on, so every row would be dropped; name "
+                    f"the column, or set quality.missing_{field}=false"
                 )
         return super().check(require)
 

@@ -22,7 +22,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     data = {
         "output": "unused",
         "sources": [{"kind": "miniature", "size": SIZE}],
-        "quality": {"require": ["solution", "answer"]},
+        "quality": {"missing_answer": True},
         "decontamination": {"benchmarks": [{"path": "miniature"}]},
     }
     pool = filtered(validate_config(CurationConfig, data, "test"), tmp_path_factory.mktemp("staged"))

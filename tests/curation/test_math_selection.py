@@ -81,7 +81,7 @@ def test_the_funnel_loses_figures_leaks_and_what_small_models_solve(outcome: tup
     pool, _ = outcome
     assert len(pool.features) == 7500
     reasons = pool.funnel.reasons()
-    assert reasons["quality: figure in Asymptote code"] > 300
+    assert reasons["quality: asymptote figure"] > 300
     assert 0.06 < sum(n for why, n in reasons.items() if why.startswith("decontamination")) / 7500 < 0.09
     assert 400 < len(pool.funnel.left) < 905
     assert reasons["difficulty: too easy"] > 4000

@@ -214,7 +214,7 @@ def test_code_has_no_solutions_so_requiring_them_is_refused(tmp_path: Path) -> N
     rows = [{"question_content": f"{level} ", "difficulty": level} for level in ("easy", "hard")]
     (row,) = taken(tmp_path / "b", "live_code_bench", export(tmp_path / "l", rows))
     assert (row["question"], row["source"]) == ("hard", "livecodebench/code_generation_lite")
-    with pytest.raises(ConfigError, match=r"sources.0: columns.solution: not set, but quality.require has 'solution'"):
+    with pytest.raises(ConfigError, match=r"sources.0: columns.solution: not set, but quality.missing_solution is on"):
         plan(config(sources=[{"kind": "usaco"}]))
 
 

@@ -209,8 +209,8 @@ def test_the_plan_looks_at_the_first_rows(tmp_path: Path) -> None:
 
 
 def test_required_fields_must_be_mapped(jsonl: Path) -> None:
-    with pytest.raises(ConfigError, match=r"sources.0: columns.answer: not set, but quality.require"):
-        plan(config(sources=[source(jsonl)], quality={"require": ["answer"]}))
+    with pytest.raises(ConfigError, match=r"sources.0: columns.answer: not set, but quality.missing_answer is on"):
+        plan(config(sources=[source(jsonl)], quality={"missing_answer": True}))
 
 
 class TwoQuestions(Source):

@@ -42,7 +42,7 @@ def curation(output: Path, **changes: object) -> CurationConfig:
     data = {
         "output": str(output),
         "sources": [{"kind": "miniature", "size": 1500}],
-        "quality": {"require": ["solution", "answer"]},
+        "quality": {"missing_answer": True},
         "decontamination": {"benchmarks": [{"path": "miniature"}]},
         "selection": {"size": 100},
     }

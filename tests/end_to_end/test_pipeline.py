@@ -27,7 +27,7 @@ ENGINE = {
 CURATE = {
     "output": "unused",
     "sources": [{"kind": "miniature", "size": 300}],
-    "quality": {"require": ["solution", "answer"]},
+    "quality": {"missing_answer": True},
     "cap_per_domain": 2,
     "difficulty": {"kind": "model", "models": {"base": ENGINE}, "thinking": {"max_tokens": 8}, "max_tokens": 40},
     "selection": {"size": 8},
