@@ -21,15 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from s1ray.curation.features import Features
-from s1ray.curation.funnel import Rows
+from s1ray.curation.funnel import Flags, Rows
 from s1ray.curation.parts import run_tasks
 from s1ray.curation.text.blocks import Hashes
 
 RANGE_GRAMS = 1 << 21
 """n-grams of a range, about: some 100 MB in the worker that looks at it."""
 
-Flags = npt.NDArray[np.bool_]
-"""One for each row; shape (N,)."""
 Sources = npt.NDArray[np.int32]
 """Index of each row's source; shape (N,)."""
 

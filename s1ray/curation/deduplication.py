@@ -63,15 +63,6 @@ def equal_rows(rows: Rows, keys: npt.NDArray[np.int64] | Hashes, answers: Hashes
     return EqualRows(rows[copies], rows[kept[copies]], conflicts[np.lexsort((conflicts[:, 1], conflicts[:, 0]))])
 
 
-def repeated(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """Where a key stands more than once; shape (N,)."""
-    order, starts = _grouped(keys)
-    counts = np.diff(np.append(starts, len(keys)))
-    found = np.empty(len(keys), np.bool_)
-    found[order] = np.repeat(counts > 1, counts)
-    return found
-
-
 def _grouped(keys: npt.NDArray[np.int64] | Hashes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """The places of keys in groups of equal ones, in each group ascending; and where each group begins."""
     order = np.argsort(keys, kind="stable")

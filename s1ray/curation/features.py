@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ import numpy.typing as npt
 from s1ray.curation.config import CurationConfig, TrustedRule
 from s1ray.curation.decontamination import BenchmarkIndex, Finding, leak_reason
 from s1ray.curation.domains.given import given_domains
+from s1ray.curation.funnel import Flags, Rows
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
 from s1ray.curation.quality import quality_reasons
 from s1ray.curation.text import TokenBlock, WordBlock, answer_keys, text_keys, word_counts
@@ -213,41 +213,67 @@ class Features:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """A column of numbers; shape (N,)."""
+    def column(self, name: str, rows: Rows | None = None) -> npt.NDArray[Any]:
+        """A column of numbers; shape (N,).
+
+        Args:
+            name: of the column.
+            rows: of these rows alone, M positions, ascending; shape (M,).
+        """
         found: npt.NDArray[Any] | None = None
+        borders = self.starts if rows is None else np.searchsorted(rows, self.starts)
         for number, column in enumerate(self._parts(name)):
-            part = column.to_numpy()
+            part, (begin, end) = column.to_numpy(), borders[number : number + 2]
             if found is None:
-                found = np.empty(len(self), part.dtype)
-            found[self.starts[number] : self.starts[number + 1]] = part
+                found = np.empty(int(borders[-1]), part.dtype)
+            found[begin:end] = part if rows is None else part[rows[begin:end] - self.starts[number]]
         return np.empty(0) if found is None else found
+
+    def repeated(self, name: str, left: Flags) -> Rows:
+        """The rows whose number in a column another row has as well.
+
+        Args:
+            name: of the column.
+            left: the rows that count; shape (N,).
+
+        Returns:
+            Their positions, ascending.
+        """
+        values = self.column(name)[left]
+        values.sort()
+        several = values[1:][values[1:] == values[:-1]]
+        found = left.copy()
+        for number, column in enumerate(self._parts(name)):
+            found[self.starts[number] : self.starts[number + 1]] &= _among(column.to_numpy(), several)
+        return np.flatnonzero(found)
 
     def codes(self, name: str) -> tuple[npt.NDArray[np.int32], list[str]]:
         """A column of words, as positions in the list of its different words, sorted; -1 where it is null."""
-        import pyarrow as pa
-
-        parts = [column.combine_chunks() for column in self._parts(name)]
-        parts = [part.chunk(0) if isinstance(part, pa.ChunkedArray) else part for part in parts]
-        names = sorted({word for part in parts for word in part.dictionary.to_pylist()})
-        place = {word: number for number, word in enumerate(names)}
-        codes = np.full(len(self), -1, np.int32)
-        for number, part in enumerate(parts):
-            own = np.array([place[word] for word in part.dictionary.to_pylist()] + [-1], np.int32)
-            indices = part.indices.fill_null(len(own) - 1).to_numpy()
-            codes[self.starts[number] : self.starts[number + 1]] = own[indices]
-        return codes, names
-
-    @cached_property
-    def ids(self) -> npt.NDArray[np.uint64]:
-        """The question ids as numbers; shape (N,)."""
-        return self.column("id")
+        place, codes = dict[str, int](), np.full(len(self), -1, np.int32)
+        for number, column in enumerate(self._parts(name)):
+            part = column.unify_dictionaries().combine_chunks()
+            own = [place.setdefault(word, len(place)) for word in part.dictionary.to_pylist()]
+            indices = part.indices.fill_null(len(own)).to_numpy()
+            codes[self.starts[number] : self.starts[number + 1]] = np.array([*own, -1], np.int32)[indices]
+        names = sorted(place)
+        sorted_place = np.full(len(names) + 1, -1, np.int32)
+        sorted_place[[place[word] for word in names]] = np.arange(len(names))
+        return sorted_place[codes], names
 
     def _parts(self, name: str) -> Iterator[Any]:
         import pyarrow.parquet as pq
 
         for file in self._elsewhere.get(name, self.files):
             yield pq.read_table(file, columns=[name]).column(0)
+
+
+def _among(values: npt.NDArray[Any], others: npt.NDArray[Any]) -> Flags:
+    """Which values are among others, which are sorted."""
+    if not len(others):
+        return np.zeros(len(values), np.bool_)
+    places = np.searchsorted(others, values).clip(max=len(others) - 1)
+    found: Flags = others[places] == values
+    return found
 
 
 def _hits(finding: Finding) -> list[dict[str, object]]:

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, DeduplicationConfig
 from s1ray.curation.cross_source import cross_source
-from s1ray.curation.deduplication import equal_rows, repeated
+from s1ray.curation.deduplication import EqualRows, equal_rows
 from s1ray.curation.features import NO_LABEL, SOLVED, Features, band_name
-from s1ray.curation.funnel import Drops, Funnel, Rows
+from s1ray.curation.funnel import Drops, Flags, Funnel, Rows
 from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates
 from s1ray.grading import same_answer
 
@@ -78,12 +78,15 @@ def _by_word(codes: npt.NDArray[np.int32], words: Sequence[str]) -> Iterator[Dro
 
 
 def _deduplicate(funnel: Funnel, features: Features, read: Read, config: DeduplicationConfig, work: Path) -> None:
-    rows, drops = funnel.left, list[Drops]()
+    left, drops = funnel.cause == 0, list[Drops]()
+
+    def equal(key: str) -> EqualRows:
+        rows = features.repeated(key, left)
+        return equal_rows(rows, features.column(key, rows), features.column("answer_key", rows))
 
     def mark(reason: str, copies: Rows, kept: Rows) -> None:
-        nonlocal rows
         drops.append(Drops(reason, copies, kept))
-        rows = np.setdiff1d(rows, copies, assume_unique=True)
+        left[copies] = False
 
     def mark_conflicts(pairs: Rows) -> Rows:
         """Those pairs whose answers are not the same after all; the other rows repeat."""
@@ -92,21 +95,20 @@ def _deduplicate(funnel: Funnel, features: Features, read: Read, config: Dedupli
         mark("same text, and the same answer in another notation", *pairs[same][firsts].T[::-1])
         return pairs[~same]
 
-    answers = features.column("answer_key")
-    equal = equal_rows(rows, features.column("exact_key")[rows], answers[rows])
-    mark("same text", equal.copies, equal.kept)
+    found = equal("exact_key")
+    mark("same text", found.copies, found.kept)
     if config.normalised:
-        equal = equal_rows(rows, features.column("normal_key")[rows], answers[rows])
-        mark("same text but for spelling", equal.copies, equal.kept)
-    funnel.conflicts = mark_conflicts(equal.conflicts)
+        found = equal("normal_key")
+        mark("same text but for spelling", found.copies, found.kept)
+    funnel.conflicts = mark_conflicts(found.conflicts)
     if config.jaccard is not None:
-        near = _near_duplicates(rows, features, read, config.jaccard)
+        near = _near_duplicates(left, features, read, config.jaccard)
         copies = np.array(sorted(near.kept), np.int64)
         mark("near duplicate", copies, np.array([near.kept[copy] for copy in copies.tolist()], np.int64))
         conflicts = mark_conflicts(np.array(near.conflicts, np.int64).reshape(-1, 2))
         funnel.conflicts = np.unique(np.concatenate([funnel.conflicts, conflicts]), axis=0)
     if config.cross_source_ngrams:
-        shared = cross_source(features, rows, work / GRAMS)
+        shared = cross_source(features, np.flatnonzero(left), work / GRAMS)
         drops.append(Drops("shares 8 words in a row with an earlier source", shared))
     funnel.drop("deduplication", drops)
 
@@ -118,15 +120,15 @@ def _same_answers(pairs: Rows, read: Read) -> npt.NDArray[np.bool_]:
     return np.array([same_answer(answers[one], answers[other]) is True for one, other in pairs.tolist()], np.bool_)
 
 
-def _near_duplicates(rows: Rows, features: Features, read: Read, jaccard: float) -> NearDuplicates:
+def _near_duplicates(left: Flags, features: Features, read: Read, jaccard: float) -> NearDuplicates:
     """Rows that are near-equal to an earlier one."""
     names = [band_name(band) for band in range(BANDS)]
-    candidate = np.zeros(len(rows), np.bool_)
+    candidates = np.zeros(len(left), np.bool_)
     for name in names:
-        candidate |= repeated(features.column(name)[rows])
-    rows = rows[candidate]
-    bands = np.stack([features.column(name)[rows] for name in names], axis=1)
-    found = near_duplicates(rows, read(rows, "question"), bands, jaccard, features.column("answer_key")[rows])
+        candidates[features.repeated(name, left)] = True
+    rows = np.flatnonzero(candidates)
+    bands = np.stack([features.column(name, rows) for name in names], axis=1)
+    found = near_duplicates(rows, read(rows, "question"), bands, jaccard, features.column("answer_key", rows))
     if found.bounded:
         log.warning("curate: %d rows were compared with some of the rows like them only", found.bounded)
     return found

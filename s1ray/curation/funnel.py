@@ -10,6 +10,8 @@ import numpy.typing as npt
 
 Rows = npt.NDArray[np.int64]
 """Positions of rows in all sources together; shape (M,)."""
+Flags = npt.NDArray[np.bool_]
+"""One for each row of all sources; shape (N,)."""
 NOBODY = -1
 
 

@@ -217,6 +217,8 @@ def _write_decisions(folder: Path, features: Features, funnel: Funnel, chosen: C
     domains, names = features.codes("domain")
     how = np.full(len(features), -1, np.int8)
     how[chosen.rows] = chosen.how
+    to_blame = np.unique(funnel.because_of[funnel.because_of != NOBODY]).astype(np.int64)
+    ids = np.append(features.column("id", to_blame), np.uint64(0))
     for number, file in enumerate(features.files):
         begin, end = features.starts[number : number + 2].tolist()
         blamed, chose = funnel.because_of[begin:end], how[begin:end]
@@ -229,7 +231,7 @@ def _write_decisions(folder: Path, features: Features, funnel: Funnel, chosen: C
             {
                 "domain": domain,
                 "cause": pa.array(funnel.cause[begin:end]),
-                "kept": pa.array(features.ids[blamed], mask=blamed == NOBODY),
+                "kept": pa.array(ids[np.searchsorted(to_blame, blamed)], mask=blamed == NOBODY),
                 "how": pa.array(HOW).take(pa.array(chose, mask=chose < 0)),
                 "measured": pa.array(known, pa.bool_()),
                 "solved_by": pa.array(solved, pa.list_(pa.string())),

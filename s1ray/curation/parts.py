@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("s1ray")
 
+BLOCKS, BLOCKS_PER_CPU = 256, 8
+"""Blocks of Ray Data that a pass over many parts has at least; of each the driver keeps some ten kilobytes."""
+
 T = TypeVar("T")
 Function = Callable[..., "pa.Table"]
 """From the rows of a part, its name and keyword arguments to the rows of the result."""
@@ -68,10 +71,11 @@ def map_parts(
     ]
     if not tasks:
         return results
+    blocks = max(BLOCKS, BLOCKS_PER_CPU * int(ray.cluster_resources().get("CPU", 0)))
     done = 0
     with quiet_ray_data(), heartbeat(lambda seconds: f"curate: {what}: {done:,} rows in {seconds:.0f} s"):
         shared = ray.put(common)
-        rows = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
+        rows = ray.data.from_items(tasks, override_num_blocks=min(len(tasks), blocks)).map_batches(
             _apply, fn_kwargs={"function": function, "common": [shared]}, batch_size=1, batch_format="pyarrow"
         )
         for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -96,6 +100,9 @@ def _apply(batch: pa.Table, function: Function, common: Sequence[ray.ObjectRef])
 def _do(part: Path, result: Path, function: Function, common: Mapping[str, object]) -> tuple[int, str]:
     import pyarrow.parquet as pq
 
+    if result.exists():
+        # Ray does a block again whose worker died.
+        return int(pq.read_metadata(result).num_rows), ""
     try:
         rows = pq.read_table(part)
         write_part(function(rows, part.name, **common), result)

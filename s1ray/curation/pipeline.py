@@ -33,7 +33,7 @@ from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.quality import check_quality
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.report import write_own_report
-from s1ray.curation.selection import HOW, Chosen, pool_of, select, unmatched
+from s1ray.curation.selection import HOW, Chosen, select_rows
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.engine import check_engine
 from s1ray.generation.lengths import length_counter
@@ -158,16 +158,13 @@ def _difficulty(
 
 def _select(config: CurationConfig, features: Features, funnel: Funnel) -> Chosen:
     """Choose among the rows that are left; positions are those of all rows."""
-    rows = funnel.left
-    pool = pool_of(features, rows, config.selection)
-    for line in unmatched(pool, config.selection):
-        log.warning("curate: %s", line)
     try:
-        selected = select(pool, config.selection, config.seed)
+        selected = select_rows(features, funnel.left, config.selection, config.seed)
     except ConfigError as error:
         raise ConfigError(f"{error}\n{funnel.table()}") from None
+    rows = funnel.left
     chosen = Chosen(rows[selected.rows], selected.how)
-    funnel.drop("selection", [Drops("not selected", np.setdiff1d(rows, chosen.rows, assume_unique=True))])
+    funnel.drop("selection", [Drops("not selected", np.delete(rows, selected.rows))])
     return chosen
 
 

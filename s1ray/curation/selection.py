@@ -15,6 +15,7 @@ Rows are columns of numbers, some thirty bytes a row, so that millions fit on th
 
 from __future__ import annotations
 
+import logging
 import math
 import random
 from array import array
@@ -28,6 +29,8 @@ from s1ray.config import ConfigError
 from s1ray.curation.config import SelectionConfig
 from s1ray.curation.features import Features
 from s1ray.curation.funnel import Rows
+
+log = logging.getLogger("s1ray")
 
 HOW = ("trusted", "uniform", "weighted", "random", "longest", "diverse", "all")
 """What can choose a row; `Chosen.how` holds positions in it."""
@@ -66,16 +69,30 @@ class Chosen:
     """Positions in `HOW`."""
 
 
+def select_rows(features: Features, rows: Rows, config: SelectionConfig, seed: int) -> Chosen:
+    """Choose among some rows, as `select` does; says what of the config matches none of them.
+
+    Raises:
+        ConfigError: there are fewer rows than asked for, or more trusted ones.
+    """
+    pool = pool_of(features, rows, config)
+    for line in unmatched(pool, config):
+        log.warning("curate: %s", line)
+    return select(pool, config, seed)
+
+
 def pool_of(features: Features, rows: Rows, config: SelectionConfig) -> Pool:
     """What selection needs to know about some rows."""
     codes, names = features.codes("domain")
-    bits = features.column("from_weight_source")[rows] if config.weight_sources else np.empty(0, np.uint8)
+    domains = codes[rows]
+    del codes
+    bits = features.column("from_weight_source", rows) if config.weight_sources else np.empty(0, np.uint8)
     return Pool(
-        ids=features.ids[rows],
-        lengths=features.column("length")[rows],
-        domains=codes[rows],
+        ids=features.column("id", rows),
+        lengths=features.column("length", rows),
+        domains=domains,
         domain_names=names,
-        trusted=features.column("trusted")[rows] if config.trusted else None,
+        trusted=features.column("trusted", rows) if config.trusted else None,
         weight_sources=[(bits >> place & 1).astype(bool) for place in range(len(config.weight_sources))],
     )
 
@@ -98,16 +115,17 @@ def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:
             f"selection.size asks for {config.size} questions, but {len(pool)} are left after the filters; "
             "ask for fewer, loosen a filter (the funnel shows where rows went), or set selection.method=all"
         )
-    rng, ordered = random.Random(seed), by_length(pool)
+    rng = random.Random(seed)
     match config.method:
         case "random":
-            return _all_by("random", ordered[rng.sample(range(len(pool)), config.size)])
+            return _all_by("random", by_length(pool)[rng.sample(range(len(pool)), config.size)])
         case "longest":
-            return _all_by("longest", ordered[: config.size])
+            return _all_by("longest", by_length(pool)[: config.size])
         case "diverse":
-            return _all_by("diverse", _draw(pool, ordered, config.size, config.size, {}, [], rng, uniform_rank).rows)
+            drawn = _draw(pool, by_length(pool), config.size, config.size, {}, [], rng, uniform_rank)
+            return _all_by("diverse", drawn.rows)
         case _:
-            trusted = [] if pool.trusted is None else ordered[pool.trusted[ordered] != 0].tolist()
+            trusted = [] if pool.trusted is None else by_length(pool, np.flatnonzero(pool.trusted)).tolist()
             if len(trusted) > config.size:
                 raise ConfigError(
                     f"selection.trusted takes {len(trusted)} questions, more than selection.size ({config.size}); "
@@ -115,6 +133,8 @@ def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:
                 )
             weights = config.weights or benchmark_weights(pool)
             uniform = round(config.uniform_share * config.size)
+            # A draw adds a row or repeats a trusted one, so that no domain gives more rows than both together.
+            ordered = by_length(pool, _longest_of_domains(pool, config.size + len(trusted) + REACH))
             return _draw(pool, ordered, config.size, uniform, weights, trusted, rng, geometric_rank)
 
 
@@ -141,10 +161,25 @@ def unmatched(pool: Pool, config: SelectionConfig) -> list[str]:
     ]
 
 
-def by_length(pool: Pool) -> npt.NDArray[np.int64]:
-    """Positions of the rows, the longest first and equally long ones by id."""
-    order: npt.NDArray[np.int64] = np.lexsort((pool.ids, -pool.lengths))
-    return order
+def by_length(pool: Pool, rows: Rows | None = None) -> Rows:
+    """Positions of all rows or of some, the longest first and equally long ones by id."""
+    ids, lengths = (pool.ids, pool.lengths) if rows is None else (pool.ids[rows], pool.lengths[rows])
+    order: Rows = np.lexsort((ids, -lengths))
+    return order if rows is None else rows[order]
+
+
+def _longest_of_domains(pool: Pool, count: int) -> Rows:
+    """The `count` longest rows of each domain, and those that are as long as the last of them."""
+    low = int(pool.lengths.min())
+    counts = np.bincount(pool.domains, minlength=len(pool.domain_names))
+    keys = pool.domains.astype(np.uint64)
+    keys <<= np.uint64(32)
+    keys += (pool.lengths - low).view(np.uint32)
+    keys.sort()
+    last = np.cumsum(counts) - np.minimum(counts, count)
+    least = (keys[last.clip(max=len(keys) - 1)] & np.uint64(0xFFFFFFFF)).astype(np.int64) + low
+    del keys
+    return np.flatnonzero(pool.lengths >= least.astype(np.int32)[pool.domains])
 
 
 def geometric_rank(rng: random.Random, n: int) -> int:
@@ -181,10 +216,10 @@ def benchmark_weights(pool: Pool) -> dict[str, float]:
 class _DomainRows:
     """The rows of one domain that have not been drawn, the longest first."""
 
-    def __init__(self, rows: npt.NDArray[np.int64], reach: int | None) -> None:
-        """Keep the first `reach` rows, as no draw goes further; None: all."""
-        self.left = len(rows)
-        self._rows = array("q", rows[:reach].tobytes())
+    def __init__(self, rows: Rows, left: int) -> None:
+        """Take the first rows of `left`, at least as many as draws reach."""
+        self.left = left
+        self._rows = array("q", rows.tobytes())
 
     def pop(self, rank: int) -> int:
         self.left -= 1
@@ -193,7 +228,7 @@ class _DomainRows:
 
 def _draw(
     pool: Pool,
-    ordered: npt.NDArray[np.int64],
+    ordered: Rows,
     size: int,
     uniform: int,
     weights: Mapping[str, float],
@@ -203,10 +238,18 @@ def _draw(
 ) -> Chosen:
     """Fill a set to `size`: domains uniformly below `uniform` rows (or when no weighted domain is left), then by
     weight.
+
+    Args:
+        pool: the rows.
+        ordered: those rows that a draw can reach, the longest first.
+        size: of the set.
+        uniform: rows that are drawn from all domains equally.
+        weights: of domains, for the rest.
+        preselected: rows that are in the set already.
+        rng: of all draws.
+        rank: draws a rank in a domain.
     """
-    # A draw adds a row or repeats a preselected one, so that no domain gives more rows than both together.
-    reach = size + len(preselected) + REACH if rank is geometric_rank else None
-    rows_of = _by_domain(pool, ordered, reach)
+    rows_of = _by_domain(pool, ordered)
     domains = sorted(rows_of)
     weighted = {domain: weight for domain, weight in sorted(weights.items()) if domain in rows_of}
     chosen = dict.fromkeys(preselected, HOW.index("trusted"))
@@ -223,13 +266,13 @@ def _draw(
     return Chosen(np.fromiter(chosen, np.int64), np.fromiter(chosen.values(), np.uint8))
 
 
-def _by_domain(pool: Pool, ordered: npt.NDArray[np.int64], reach: int | None) -> dict[str, _DomainRows]:
-    domains = pool.domains[ordered]
+def _by_domain(pool: Pool, ordered: Rows) -> dict[str, _DomainRows]:
+    domains, kinds = pool.domains[ordered], len(pool.domain_names)
     grouped = ordered[np.argsort(domains, kind="stable")]
-    counts = np.bincount(domains, minlength=len(pool.domain_names))
-    ends = np.cumsum(counts)
+    ends, counts = np.cumsum(np.bincount(domains, minlength=kinds)), np.bincount(pool.domains, minlength=kinds)
+    pieces = np.split(grouped, ends[:-1])
     return {
-        pool.domain_names[domain]: _DomainRows(grouped[ends[domain] - counts[domain] : ends[domain]], reach)
+        pool.domain_names[domain]: _DomainRows(pieces[domain], int(counts[domain]))
         for domain in np.flatnonzero(counts).tolist()
     }
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +19,7 @@ from hypothesis import strategies as st
 from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
-from s1ray.curation.features import NO_LABEL, SOLVED, UNSOLVED, part_features
+from s1ray.curation.features import NO_LABEL, SOLVED, UNSOLVED, Features, part_features
 from s1ray.curation.tasks import StagedRow
 from s1ray.curation.text import word_counts, word_ngrams
 from s1ray.curation.text.blocks import TokenBlock, WordBlock
@@ -113,3 +117,27 @@ def test_with_s1s_rules_no_question_is_cut_into_tokens(monkeypatch: pytest.Monke
     (found,) = features_of([{"question": long}], **settings)
     assert len(found["grams"]) == 2
     assert not {"normal_key", "draw", "trusted", "band_00"} & found.keys()
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, "b", "a", "c"]), st.booleans())), min_size=1)
+)
+def test_columns_are_read_from_all_parts(parts: list[list[tuple[int, str | None, bool]]]) -> None:
+    rows = [row for part in parts for row in part]
+    numbers, words = [number for number, _, _ in rows], [word for _, word, _ in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{number}.parquet" for number in range(len(parts))]
+        for file, part in zip(files, parts, strict=True):
+            word = pa.array([word for _, word, _ in part], pa.string()).dictionary_encode()
+            number = pa.array([number for number, _, _ in part], pa.uint64())
+            pq.write_table(pa.table({"number": number, "word": word}), file)
+        features = Features(files)
+        left = np.array([flag for *_, flag in rows], np.bool_)
+        there = np.flatnonzero(left)
+        assert features.column("number").tolist() == numbers
+        assert features.column("number", there).tolist() == [numbers[row] for row in there]
+        codes, names = features.codes("word")
+        assert names == sorted({word for word in words if word})
+        assert [names[code] if code >= 0 else None for code in codes] == words
+        counted = Counter(numbers[row] for row in there)
+        assert features.repeated("number", left).tolist() == [row for row in there if counted[numbers[row]] > 1]

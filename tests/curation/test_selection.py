@@ -188,3 +188,15 @@ def test_what_matches_no_row_is_reported() -> None:
     assert unmatched(rows, SelectionConfig(weights={"algebra": 1, "geometry": 1})) == [
         "selection.weights: no row that is left has the domain 'geometry'"
     ]
+
+
+@pytest.mark.parametrize("lengths", [1, 30, 2000])
+def test_rows_that_no_draw_reaches_change_nothing(lengths: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(lengths)
+    sources = rng.choices(["AIME", "MATH"], [1, 99], k=1000)
+    pool = [Candidate(f"q{i:03d}", rng.choice(DOMAINS), rng.randrange(lengths), source)
+            for i, source in enumerate(sources)]  # fmt: skip
+    config = SelectionConfig(size=40, trusted=[TrustedRule(source="AIME")], weights={"logic": 3.0, "geometry": 1.0})
+    chosen = [select(pool, config, seed) for seed in range(5)]
+    monkeypatch.setattr(selection, "_longest_of_domains", lambda pool, count: np.arange(len(pool)))
+    assert [select(pool, config, seed) for seed in range(5)] == chosen
