@@ -178,7 +178,10 @@ TEACHERS: Registry[type[BaseModel]] = Registry(
 STRATEGIES: Registry[type[BaseModel]] = Registry(
     "strategy",
     "s1ray.strategies",
-    {"budget_forcing": "s1ray.evaluation.strategies.budget_forcing:BudgetForcing"},
+    {
+        "budget_forcing": "s1ray.evaluation.strategies.budget_forcing:BudgetForcing",
+        "plain": "s1ray.evaluation.strategies.plain:Plain",
+    },
 )
 """Test-time strategies: config classes derived from `s1ray.evaluation.strategies.base.Strategy`."""
 

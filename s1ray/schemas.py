@@ -156,6 +156,8 @@ class Completion:
     """What the provider says has answered."""
     raw_finish_reason: str | None = None
     """In the provider's words. None: not said."""
+    thinking_unknown: bool = False
+    """Nobody has told thinking tokens from answer tokens: `answer_tokens` holds them all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -191,9 +193,33 @@ class Evaluation:
     answer_cut: bool = False
     finish_reason: str = "stop"
     error: str | None = None
+    calls: int = 1
+    """Requests that the answer took, those whose response was thrown away included. The token counts are of them all;
+    texts, waits and ends are of the response that was kept."""
+    uncounted_calls: int = 0
+    """Those of them that were cancelled, failed, or came without a count: their tokens are not in the counts."""
+    prompt_tokens: int | None = None
+    """None: an older version wrote the row."""
+    kept_thinking_tokens: int | None = None
+    """Thinking tokens of the response that was kept, where there were several. None: `thinking_tokens`."""
+    thinking_unknown: bool = False
+    """The server told a response's tokens, but not how many of them were thinking: all are in `answer_tokens`."""
 
 
-Row = Question | Trace | ChatRow | Example | Completion | Evaluation
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Timing:
+    """How long an answer of an eval run took; apart from its row, which is the same in every run."""
+
+    id: str
+    """The Evaluation row's, like the next two."""
+    model: str
+    arm: str
+    seconds: float | None = None
+    """From the first request for the answer to the last response, waiting for a free place among the requests in flight
+    included. None: an older version measured it."""
+
+
+Row = Question | Trace | ChatRow | Example | Completion | Evaluation | Timing
 
 
 def arrow_schema(row_type: type) -> pa.Schema:

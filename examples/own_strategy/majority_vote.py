@@ -1,13 +1,12 @@
 """A test-time strategy of your own: majority voting over short thoughts (self-consistency, arXiv 2203.11171).
 
-One arm asks each question several times and keeps the answer that most samples agree on. Its thinking tokens are those
-of all samples together, so that the report compares it with one long thought at equal cost.
+One arm asks each question several times and keeps the answer that most samples agree on. The runner counts the tokens
+of all samples, so that the report compares it with one long thought at equal cost.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections import Counter
 
 from pydantic import Field
@@ -35,9 +34,14 @@ class MajorityVote(Strategy):
         return f"vote {self.votes} of max={self.max_tokens}"
 
     @property
-    def limits(self) -> tuple[int, int | None]:
-        """What the thinking tokens of one result are checked against."""
-        return 0, self.votes * self.max_tokens
+    def requests(self) -> int:
+        """Requests for one answer."""
+        return self.votes
+
+    @property
+    def budget(self) -> ThinkingBudget:
+        """Of each request. With their number it is what the thinking tokens of a result are checked against."""
+        return ThinkingBudget(max_tokens=self.max_tokens)
 
     async def __call__(
         self, generator: Generator, question: Question, sample: int, sampling: Sampling, seed: int
@@ -52,14 +56,7 @@ class MajorityVote(Strategy):
         classes = await asyncio.to_thread(vote_classes, values)
         votes = Counter(number for number in classes if number is not None)
         winner = classes.index(votes.most_common(1)[0][0]) if votes else 0
-        return dataclasses.replace(
-            samples[winner],
-            id=f"{question.id}-{sample}",
-            thinking_tokens=sum(each.thinking_tokens for each in samples),
-            answer_tokens=sum(each.answer_tokens for each in samples),
-            # The ids are one sample's: a count of them is not what the vote cost.
-            output_ids=None,
-        )
+        return samples[winner]
 
     def _request(self, question: Question, sample: int, vote: int, sampling: Sampling, seed: int) -> GenerationRequest:
         key, answer = f"{question.id}-{sample}-{vote}", sampling.answer_tokens

@@ -80,9 +80,35 @@ class ArmResult:
         totals = by_question(self.answered, lambda row: row.thinking_tokens + row.answer_tokens)
         return metrics.mean_estimate(totals)
 
+    @cached_property
+    def calls(self) -> Estimate:
+        """Mean requests per question, those whose response was thrown away included; failed answers are left out."""
+        return metrics.mean_estimate(by_question(self.answered, lambda row: row.calls))
+
+    @cached_property
+    def kept_thinking_tokens(self) -> Estimate:
+        """Mean thinking tokens per question of the responses that were kept: the paper's axis for rejection
+        sampling. `thinking_tokens` are those of all requests.
+        """
+
+        def kept(row: Evaluation) -> int:
+            return row.thinking_tokens if row.kept_thinking_tokens is None else row.kept_thinking_tokens
+
+        return metrics.mean_estimate(by_question(self.answered, kept))
+
+    @property
+    def uncounted(self) -> int:
+        """Requests whose tokens nobody has counted (cancelled, failed, answered without a count)."""
+        return sum(row.uncounted_calls for row in self.rows)
+
+    @property
+    def unknown(self) -> int:
+        """Answered samples whose thinking tokens are unknown; their answer tokens are of the whole response."""
+        return sum(row.thinking_unknown for row in self.answered)
+
     @property
     def longest(self) -> int:
-        """Thinking tokens of the longest sample."""
+        """Thinking tokens of the longest sample, all requests together."""
         return max(row.thinking_tokens for row in self.rows)
 
     @cached_property
@@ -94,7 +120,8 @@ class ArmResult:
     def obeying(self) -> int:
         """Answered samples whose thinking is within the arm's limits."""
         limits = self.setting.limits
-        return sum(metrics.within(row.thinking_tokens, *limits) for row in self.answered)
+        counted = (row for row in self.answered if limits == (0, None) or not row.thinking_unknown)
+        return sum(metrics.within(row.thinking_tokens, *limits) for row in counted)
 
     @property
     def waits(self) -> float:
@@ -137,6 +164,16 @@ class ArmResult:
             found.append(
                 f"{where}: {self.cut} of {answers} answers were cut ({100 * self.cut_share:.1f} %): "
                 "sampling.answer_tokens is too small, or the model thinks on in its answers"
+            )
+        if self.unknown:
+            found.append(
+                f"{where}: thinking tokens of {self.unknown} of {answers} responses are unknown: the server does not "
+                "tell them, so they count as answer tokens; compare the arm by all tokens"
+            )
+        if self.uncounted:
+            found.append(
+                f"{where}: the tokens of {self.uncounted} request(s) were not counted (cancelled, failed or without "
+                "usage): its token counts are too low"
             )
         if self.raw_markers:
             found.append(

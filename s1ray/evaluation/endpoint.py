@@ -6,7 +6,7 @@ Without them a run would fail after minutes, with thousands of failed or, worse,
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import httpx
 
@@ -32,7 +32,11 @@ def api_key(endpoint: Endpoint) -> str | None:
 
 
 def check_endpoint(
-    endpoint: Endpoint, models: list[ServedModel], *, transport: httpx.BaseTransport | None = None
+    endpoint: Endpoint,
+    models: list[ServedModel],
+    *,
+    plain: Collection[str] = (),
+    transport: httpx.BaseTransport | None = None,
 ) -> None:
     """Ask for the list of models, and try each of ours: with one short response under a thinking budget or, for the
     segmented driver, with one token and then another one in its place.
@@ -40,6 +44,7 @@ def check_endpoint(
     Args:
         endpoint: the address.
         models: the models that it should serve.
+        plain: labels of those that nothing is forced for; they need not know thinking budgets.
         transport: replaces the network, for tests.
 
     Raises:
@@ -59,6 +64,8 @@ def check_endpoint(
                 )
             if model.driver == "segmented":
                 _try_segments(client, endpoint, model)
+            elif model.label in plain:
+                _try_plain(client, endpoint, model)
             else:
                 _try_budget(client, endpoint, model)
 
@@ -86,9 +93,21 @@ def _try_budget(client: httpx.Client, endpoint: Endpoint, model: ServedModel) ->
         case _:
             raise ConfigError(
                 f"endpoint.base_url: {endpoint.base_url} answers, but says nothing about thinking, so it does not "
-                "control it; serve the model with s1ray (`serve run serve_config.yaml`), or force the budgets from "
-                f"this side (driver: segmented for {model.label!r})"
+                "control it; serve the model with s1ray (`serve run serve_config.yaml`), force the budgets from this "
+                f"side (driver: segmented for {model.label!r}), or measure it with arms of `strategy: plain` only"
             )
+    _refuse_without_ids(choice, endpoint, model)
+
+
+def _try_plain(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
+    # As little as any API takes: some refuse a temperature, or a limit by this name.
+    body: dict[str, object] = {"model": model.name, "messages": [{"role": "user", "content": "1 + 1 = ?"}]}
+    if model.weights is not None:
+        body["return_token_ids"] = True
+    _refuse_without_ids(_choice(client, endpoint, "/chat/completions", body), endpoint, model)
+
+
+def _refuse_without_ids(choice: Mapping[object, object], endpoint: Endpoint, model: ServedModel) -> None:
     if model.weights is not None and not choice.get("token_ids"):
         raise ConfigError(
             f"models: {model.label!r}: {endpoint.base_url} gives no token ids (return_token_ids), so thinking cannot "

@@ -16,12 +16,16 @@ from s1ray.evaluation.tasks import stored_row
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 
+SECONDS = "seconds"
+"""Beside a row's own fields. Rows have no clock, so that the results of equal runs are equal to the byte."""
+
 
 class Journal:
     """The rows of one model and arm; use it as a context manager.
 
     Attributes:
         rows: id -> row. A row that is added again replaces the older one.
+        seconds: id -> how long the answer took, where the journal says so.
     """
 
     def __init__(self, path: Path):
@@ -32,6 +36,7 @@ class Journal:
         """
         self.path = path
         self.rows: dict[str, Evaluation] = {}
+        self.seconds: dict[str, float] = {}
         self._stream: BinaryIO | None = None
         self._whole = 0
         data = path.read_bytes() if path.exists() else b""
@@ -39,10 +44,12 @@ class Journal:
             if not line.endswith(b"\n"):
                 break
             try:
-                row = stored_row(json.loads(line))
-            except (ValueError, TypeError):
+                fields = json.loads(line)
+                seconds = fields.pop(SECONDS, None)
+                row = stored_row(fields)
+            except (ValueError, TypeError, AttributeError):
                 raise RunError(f"{path}: line {number} is damaged; pass --force to start the run again") from None
-            self.rows[row.id] = row
+            self._take(row, seconds)
             self._whole += len(line)
 
     def __enter__(self) -> Journal:
@@ -59,9 +66,16 @@ class Journal:
         self._stream.close()
         self._stream = None
 
-    def add(self, row: Evaluation) -> None:
-        """Append a row."""
+    def add(self, row: Evaluation, seconds: float | None = None) -> None:
+        """Append a row, and the seconds that its answer took."""
         assert self._stream is not None, "the journal is not open"
-        self._stream.write(json.dumps(vars(row), ensure_ascii=False).encode() + b"\n")
+        line = json.dumps(vars(row) | {SECONDS: seconds}, ensure_ascii=False)
+        self._stream.write(line.encode() + b"\n")
         self._stream.flush()
+        self._take(row, seconds)
+
+    def _take(self, row: Evaluation, seconds: float | None) -> None:
         self.rows[row.id] = row
+        self.seconds.pop(row.id, None)
+        if seconds is not None:
+            self.seconds[row.id] = seconds

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 STAGE = "eval"
 RESULTS = "evaluations.parquet"
+TIMINGS = "timings.parquet"
+"""How long each answer took, in a run's folder."""
 QUESTIONS = "questions.parquet"
 """The questions that a run asked, in its folder."""
 TEXTS = ("thinking", "answer")

@@ -16,6 +16,7 @@ from s1ray.errors import UnreachableError
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.endpoint import api_key
 from s1ray.evaluation.recount import Recount, Recounted
+from s1ray.evaluation.strategies.cost import Metered
 from s1ray.evaluation.tasks import Task, evaluation_row, failure
 from s1ray.generation import GenerationError, Generator
 from s1ray.generation.http import HTTPGenerator
@@ -69,7 +70,7 @@ async def measure(
     tasks: list[Task],
     engines: Engines,
     recounts: Mapping[str, Recount],
-    keep: Callable[[Evaluation], None],
+    keep: Callable[[Evaluation, float], None],
 ) -> None:
     """Get, grade and keep every response.
 
@@ -78,7 +79,7 @@ async def measure(
         tasks: the responses to get, in this order.
         engines: makes the models' generators, which are closed at the end.
         recounts: model label -> the second count of its thinking.
-        keep: takes each finished row.
+        keep: takes each finished row, and the seconds from the first request for it to its answer.
 
     Raises:
         UnreachableError: too many requests failed in a row.
@@ -94,12 +95,13 @@ async def measure(
         nonlocal failed_in_a_row
         while queue:
             task = queue.popleft()
-            generator = generators[task.model.label]
+            generator = Metered(generators[task.model.label])
+            began = loop.time()
             try:
                 completion = await task.arm(generator, task.question, task.sample, config.sampling, config.seed)
             except GenerationError as error:
                 failed_in_a_row += 1
-                keep(failure(task, str(error)))
+                keep(failure(task, str(error), generator.cost), loop.time() - began)
                 if failed_in_a_row >= FAILURES_IN_A_ROW + config.endpoint.concurrency:
                     raise UnreachableError(
                         f"{failed_in_a_row} requests failed in a row, so the run was stopped. The last: {error}. "
@@ -108,7 +110,9 @@ async def measure(
                 continue
             failed_in_a_row = 0
             # Algebra can take seconds; the requests in flight must not wait for it.
-            keep(await loop.run_in_executor(grader, evaluation_row, task, completion, grade))
+            seconds = loop.time() - began
+            row = await loop.run_in_executor(grader, evaluation_row, task, completion, generator.cost, grade)
+            keep(row, seconds)
 
     with ThreadPoolExecutor(1, thread_name_prefix="grader") as grader:
         workers = [asyncio.create_task(work(grader)) for _ in range(min(config.endpoint.concurrency, len(tasks)))]

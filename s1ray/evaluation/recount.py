@@ -42,6 +42,14 @@ class Recount:
         except (OSError, ValueError) as error:
             raise ConfigError(f"weights: {weights}: its tokenizer cannot be used to count thinking: {error}") from None
 
+    def thinks(self, output_ids: Sequence[int]) -> bool:
+        """Whether a response shows a delimiter: it begins with the start, or has the end somewhere."""
+        start, end = list(self._format.start), list(self._format.end)
+        output = list(output_ids)
+        return output[: len(start)] == start or any(
+            output[i : i + len(end)] == end for i in range(len(output) - len(end) + 1)
+        )
+
     def thinking_tokens(self, output_ids: Sequence[int], claimed: int, *, forced: bool) -> int:
         """Ids between the start and the end delimiter; a response that never ends its thinking is counted to its end.
 
@@ -82,8 +90,16 @@ class Recounted:
         if completion.output_ids is None:
             raise RunError(f"response {request.id!r} came without token ids: its thinking cannot be counted from them")
         forced = completion.end_forced is not None
+        if completion.thinking_unknown:
+            return self._counted_first(completion, completion.output_ids)
         tokens = self._recount.thinking_tokens(completion.output_ids, completion.thinking_tokens, forced=forced)
         return dataclasses.replace(completion, thinking_tokens=tokens)
+
+    def _counted_first(self, completion: Completion, output_ids: list[int]) -> Completion:
+        """A response whose server does not tell its thinking: the ids alone do. Delimiters count as answer."""
+        thinking = self._recount.thinking_tokens(output_ids, 0, forced=False) if self._recount.thinks(output_ids) else 0
+        answer = len(output_ids) - thinking
+        return dataclasses.replace(completion, thinking_tokens=thinking, answer_tokens=answer, thinking_unknown=False)
 
     async def close(self) -> None:
         """Close the model's generator."""

@@ -88,11 +88,11 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
     )
     for column in SUMMARY_COLUMNS[:2]:
         table.add_column(column, no_wrap=True)
-    for column in SUMMARY_COLUMNS[2:]:
+    for column in summary_columns(results)[2:]:
         table.add_column(column, justify="right", no_wrap=True)
     for model in results.models:
         for result in results.of(model):
-            table.add_row(*_summary(result))
+            table.add_row(*_summary(result, results))
         table.add_section()
     return table
 
@@ -104,10 +104,11 @@ def summary_markdown(run_dirs: Sequence[str | os.PathLike[str]]) -> str:
         RunError: as `write_report`.
     """
     results = load_results(run_dirs)
+    columns = summary_columns(results)
     rows = [
-        [column.replace("\n", " ") for column in SUMMARY_COLUMNS],
-        ["---"] * len(SUMMARY_COLUMNS),
-        *(_summary(result) for result in results.arms),
+        [column.replace("\n", " ") for column in columns],
+        ["---"] * len(columns),
+        *(_summary(result, results) for result in results.arms),
     ]
     table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
     notes = [account(results.arms), *results.warnings]
@@ -125,18 +126,28 @@ SUMMARY_COLUMNS = (
 )
 
 
-def _summary(result: ArmResult) -> list[str]:
-    """One row of the summary, in the order of `SUMMARY_COLUMNS`."""
+def summary_columns(results: EvalResults) -> list[str]:
+    """The summary's columns; requests per answer are one where some arm makes several."""
+    return [*SUMMARY_COLUMNS, *(["requests"] if _several_calls(results) else [])]
+
+
+def _several_calls(results: EvalResults) -> bool:
+    return any(row.calls > 1 for result in results.arms for row in result.rows)
+
+
+def _summary(result: ArmResult, results: EvalResults) -> list[str]:
+    """One row of the summary, in the order of `summary_columns`."""
     accuracy = result.accuracy
-    return [
+    cells = [
         result.model,
         result.arm,
         f"{percent(accuracy.value)} ({100 * accuracy.low:.1f}–{100 * accuracy.high:.1f})",
-        f"{result.thinking_tokens.value:,.1f}",
+        "unknown" if result.unknown else f"{result.thinking_tokens.value:,.1f}",
         f"{result.answer_tokens.value:,.1f}",
         f"{result.cut} ({percent(result.cut_share)})",
         f"{result.waits:.2f}",
     ]
+    return [*cells, f"{result.calls.value:.1f}"] if _several_calls(results) else cells
 
 
 def interval(estimate: Estimate) -> str:

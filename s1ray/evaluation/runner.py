@@ -24,14 +24,14 @@ from s1ray.evaluation.benchmarks import load_questions
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.endpoint import api_key, check_endpoint
 from s1ray.evaluation.journal import Journal
-from s1ray.evaluation.loading import QUESTIONS, RESULTS
+from s1ray.evaluation.loading import QUESTIONS, RESULTS, TIMINGS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.tasks import ArmKey, Task, all_tasks
 from s1ray.logs import heartbeat
 from s1ray.runs import Run, RunError
-from s1ray.schemas import Evaluation, Question, read_table, to_table, write_table
+from s1ray.schemas import Evaluation, Question, Timing, read_table, to_table, write_table
 from s1ray.stages import Stage
 
 log = logging.getLogger("s1ray")
@@ -62,7 +62,10 @@ def plan(config: EvalConfig) -> list[str]:
     if len(bounded) < len(maxima):
         thinking = "thinking tokens up to the context"
     total = responses * len(maxima)
-    lines.append(f"{total:,} responses, {thinking}, answers of at most {config.sampling.answer_tokens:,} tokens")
+    requests = responses * sum(arm.requests for model in config.models for arm in config.arms_of(model))
+    asked = "" if requests == total else f" by at most {requests:,} requests"
+    limit = config.sampling.answer_tokens
+    lines.append(f"{total:,} responses{asked}, {thinking}, answers of at most {limit:,} tokens")
     lines.append(f"{config.endpoint.concurrency} requests in flight at {config.endpoint.base_url}")
     return lines
 
@@ -94,7 +97,9 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
         journals = {key: open_journals.enter_context(Journal(path)) for key, path in paths.items()}
         _get_missing(config, tasks, journals, engines)
         rows = _rows(tasks, journals)
+        timings = [Timing(id=r.id, model=r.model, arm=r.arm, seconds=_seconds(journals, r)) for r in rows]
     _account_for_failures(config, rows)
+    write_table(to_table(timings, Timing), run.path / TIMINGS)
     write_table(to_table(rows, Evaluation), run.path / RESULTS)
     run.rows = {"questions": len(questions), "evaluations": len(rows)}
     run.drops = {"failed": sum(row.error is not None for row in rows)}
@@ -141,7 +146,7 @@ def _get_missing(
         log.info("eval: %d of %d responses are there already", len(tasks) - len(missing), len(tasks))
     with heartbeat(lambda seconds: f"eval: trying the models at {config.endpoint.base_url} ({seconds:.0f} s)"):
         if engines is None:
-            check_endpoint(config.endpoint, config.models)
+            check_endpoint(config.endpoint, config.models, plain=_plain(config))
             engines = engines_over_http(config)
         recounts = {
             model.label: Recount.of_model(model.weights, model.thinking_format)
@@ -150,11 +155,16 @@ def _get_missing(
         }
     with Progress(len(tasks), len(tasks) - len(missing)) as progress:
 
-        def keep(row: Evaluation) -> None:
-            journals[row.model, row.arm].add(row)
+        def keep(row: Evaluation, seconds: float) -> None:
+            journals[row.model, row.arm].add(row, seconds)
             progress.finished(row.thinking_tokens + row.answer_tokens, failed=row.error is not None)
 
         asyncio.run(measure(config, missing, engines, recounts, keep))
+
+
+def _plain(config: EvalConfig) -> set[str]:
+    """Labels of the models whose arms force nothing."""
+    return {m.label for m in config.models if not any(arm.forces for arm in config.arms_of(m))}
 
 
 def _rows(tasks: list[Task], journals: Mapping[ArmKey, Journal]) -> list[Evaluation]:
@@ -162,6 +172,10 @@ def _rows(tasks: list[Task], journals: Mapping[ArmKey, Journal]) -> list[Evaluat
     order = {key: number for number, key in enumerate(journals)}
     tasks = sorted(tasks, key=lambda task: (order[task.key], task.question.id, task.sample))
     return [journals[task.key].rows[task.id] for task in tasks]
+
+
+def _seconds(journals: Mapping[ArmKey, Journal], row: Evaluation) -> float | None:
+    return journals[row.model, row.arm].seconds.get(row.id)
 
 
 def _account_for_failures(config: EvalConfig, rows: list[Evaluation]) -> None:
@@ -203,6 +217,8 @@ def _figures(config: EvalConfig, rows: list[Evaluation]) -> dict[str, dict[str, 
                 "undecided": result.undecided,
                 "thinking_tokens": round(result.thinking_tokens.value, 2),
                 "answer_tokens": round(result.answer_tokens.value, 2),
+                "calls": round(result.calls.value, 2),
+                "uncounted_calls": result.uncounted,
                 "answers_cut": result.cut,
                 "raw_markers": markers,
                 "outside_limits": answered - result.obeying,
@@ -220,5 +236,5 @@ evaluate = Stage(
     afterwards=clear_journals,
     results=(RESULTS,),
 )
-"""The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by model, arm, question and sample) and
-`questions.parquet`."""
+"""The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by model, arm, question and sample),
+`timings.parquet` (how long each of them took) and `questions.parquet`."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.strategies.base import Strategy
+from s1ray.evaluation.strategies.cost import Cost
 from s1ray.grading import Grader, kind_of
 from s1ray.schemas import Completion, Evaluation, Question
 
@@ -40,9 +41,9 @@ class Task:
 def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     """All responses to get, the largest budgets first, the models taking turns."""
 
-    def expected(task: Task) -> tuple[float, int]:
+    def expected(task: Task) -> tuple[float, int, int]:
         most = task.arm.limits[1]
-        return float("inf") if most is None else most, task.arm.budget.waits
+        return float("inf") if most is None else most, task.arm.requests, task.arm.budget.waits
 
     pairs = [(model, arm) for model in config.models for arm in config.arms_of(model)]
     samples = range(config.sampling.samples)
@@ -50,14 +51,13 @@ def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     return sorted(tasks, key=expected, reverse=True)
 
 
-def evaluation_row(task: Task, completion: Completion, grade: Grader) -> Evaluation:
-    """The row of a response, graded."""
+def evaluation_row(task: Task, completion: Completion, cost: Cost, grade: Grader) -> Evaluation:
+    """The row of an answer, graded, with the cost of all requests for it."""
     row = dataclasses.replace(
-        _unanswered(task),
+        _unanswered(task, cost),
         thinking=_storable(completion.thinking),
         answer=_storable(completion.answer),
-        thinking_tokens=completion.thinking_tokens,
-        answer_tokens=completion.answer_tokens,
+        kept_thinking_tokens=completion.thinking_tokens if cost.calls > 1 else None,
         waits=completion.waits,
         end_forced=completion.end_forced,
         answer_cut=completion.answer_cut,
@@ -71,9 +71,9 @@ def evaluation_row(task: Task, completion: Completion, grade: Grader) -> Evaluat
     )
 
 
-def failure(task: Task, error: str) -> Evaluation:
-    """The row of a request that failed for good."""
-    return dataclasses.replace(_unanswered(task), finish_reason="error", error=error)
+def failure(task: Task, error: str, cost: Cost) -> Evaluation:
+    """The row of an answer that could not be had, with what it cost nevertheless."""
+    return dataclasses.replace(_unanswered(task, cost), finish_reason="error", error=error)
 
 
 def stored_row(fields: Mapping[str, Any]) -> Evaluation:
@@ -93,7 +93,7 @@ def stored_row(fields: Mapping[str, Any]) -> Evaluation:
     return dataclasses.replace(row, verdict="correct" if row.correct else wrong)
 
 
-def _unanswered(task: Task) -> Evaluation:
+def _unanswered(task: Task, cost: Cost) -> Evaluation:
     assert task.question.answer is not None, "load_questions refuses questions without an answer"
     return Evaluation(
         id=task.id,
@@ -111,9 +111,8 @@ def _unanswered(task: Task) -> Evaluation:
         graded_by="not graded",
         thinking="",
         answer="",
-        thinking_tokens=0,
-        answer_tokens=0,
         waits=0,
+        **dataclasses.asdict(cost),
     )
 
 

@@ -102,6 +102,8 @@ def test_more_thinking_gives_more_right_answers_and_budgets_hold(benchmark_file:
         "undecided": 0,
         "thinking_tokens": pytest.approx(22.17, abs=0.01),
         "answer_tokens": 5.0,
+        "calls": 1.0,
+        "uncounted_calls": 0,
         "answers_cut": 0,
         "raw_markers": 0,
         "outside_limits": 0,

@@ -49,11 +49,9 @@ def test_the_arms_have_labels_and_limits() -> None:
     assert arms()[-1].limits == (0, 256)
 
 
-def test_the_most_common_answer_wins_and_all_tokens_count() -> None:
+def test_the_most_common_answer_wins() -> None:
     completion, samples = vote("Final Answer: 13", "Answer: 12", "\\boxed{12}", "Final Answer: 12")
-    assert "12" in completion.answer
-    assert completion.id == f"{QUESTION.id}-0"
-    assert (completion.thinking_tokens, completion.answer_tokens) == (40, 12)
+    assert completion.answer == "Answer: 12"
     assert len({request.seed for request in samples.requests}) == 4
 
 

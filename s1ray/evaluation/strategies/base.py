@@ -11,36 +11,16 @@ It is used as `strategy: my_module:Direct`, or under a name of its own with an e
 
 from __future__ import annotations
 
-from typing import Self
-
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from s1ray.config import Config
+from s1ray.evaluation.strategies.labels import LABEL_PATTERN
+from s1ray.evaluation.strategies.sampling import Sampling
 from s1ray.generation import Generator
 from s1ray.schemas import Completion, Question
 from s1ray.thinking.budget import ThinkingBudget
 
-LABEL_PATTERN = r"^[^\s/\\][^/\\\n\r\t]{0,79}$"
-"""Labels name columns, legends and files: one line, no slashes."""
-
-
-class Sampling(Config):
-    """How tokens are drawn, for thinking and answer alike."""
-
-    temperature: float = Field(default=0.0, ge=0)
-    top_p: float = Field(default=1.0, gt=0, le=1)
-    samples: int = Field(default=1, ge=1)
-    """Samples per question; more than one needs a temperature above 0."""
-    answer_tokens: int = Field(default=2048, ge=1)
-    """Tokens of an answer at most, the same in every arm however long the thinking was: where thinking is forced to an
-    end, a model may go on thinking in its answer. The default is about three times the mean answer of models of s1's
-    size (655 to 755 tokens). The report says how many answers were cut, and warns above 1 %."""
-
-    @model_validator(mode="after")
-    def _samples_differ(self) -> Self:
-        if self.samples > 1 and self.temperature == 0:
-            raise ValueError(f"samples is {self.samples}, but at temperature 0 they would all be the same")
-        return self
+__all__ = ["LABEL_PATTERN", "Sampling", "Strategy"]
 
 
 class Strategy(Config):
@@ -67,14 +47,26 @@ class Strategy(Config):
         return ThinkingBudget()
 
     @property
-    def limits(self) -> tuple[int, int | None]:
-        """Fewest and most thinking tokens of one completion (None: no maximum), all requests for it together.
+    def forces(self) -> bool:
+        """Whether the requests carry a budget, so that the server must control thinking. A model whose arms all say no
+        may be served by anything that speaks OpenAI's API.
+        """
+        return True
 
-        The results are checked against them, and the dry run adds up the maxima. The default is `budget`'s; a strategy
-        of several requests gives its own.
+    @property
+    def requests(self) -> int:
+        """Requests for one answer at most."""
+        return 1
+
+    @property
+    def limits(self) -> tuple[int, int | None]:
+        """Fewest and most thinking tokens of one answer (None: no maximum), all requests for it together.
+
+        The results are checked against them, and the dry run adds up the maxima. The default: the budget's minimum,
+        which one response has at least, and its maximum for each of the requests.
         """
         most = self.budget.max_tokens
-        return self.budget.min_tokens, most if isinstance(most, int) else None
+        return self.budget.min_tokens, self.requests * most if isinstance(most, int) else None
 
     async def __call__(
         self, generator: Generator, question: Question, sample: int, sampling: Sampling, seed: int
@@ -82,14 +74,15 @@ class Strategy(Config):
         """Answer a question once, with as many requests as the strategy needs.
 
         Args:
-            generator: the model.
+            generator: the model, which counts what is asked of it.
             question: the question; its answer is for the grader.
             sample: which of several answers to the question.
             sampling: how to draw tokens.
             seed: of the run.
 
         Returns:
-            One completion; its token counts are what the answer cost.
+            The response that is the answer, as the generator gave it. The runner counts the cost: every request, thrown
+            away or not (`s1ray.evaluation.strategies.cost`).
 
         Raises:
             GenerationError: no completion could be had.

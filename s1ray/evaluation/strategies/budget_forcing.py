@@ -7,15 +7,14 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from s1ray.evaluation.strategies.base import Sampling, Strategy
-from s1ray.generation import GenerationRequest, Generator, request_seed
+from s1ray.evaluation.strategies.labels import one_line
+from s1ray.evaluation.strategies.requests import ask
+from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion, Question
 from s1ray.thinking.budget import ThinkingBudget
 
 BUDGET_FORCING = "budget_forcing"
 """Name in the registry."""
-
-DELIMITER_TOKENS = 32
-"""Room for the delimiters and the forced beginning of the answer; no format needs as many."""
 
 
 class BudgetForcing(Strategy):
@@ -57,7 +56,7 @@ class BudgetForcing(Strategy):
             parts.append(f"waits={self.waits}")
             if self.wait_text != "Wait":
                 texts = self.budget.wait_texts or ("no text",)
-                parts.append(f"({', '.join(' '.join(text.replace('/', ' ').split()) for text in texts)})")
+                parts.append(f"({', '.join(one_line(text) for text in texts)})")
         return " ".join(parts)
 
     async def __call__(
@@ -70,15 +69,4 @@ class BudgetForcing(Strategy):
         """The request for one sample. Its seed is the same in every arm and for every model, so that they differ by
         their settings and not by luck.
         """
-        key, answer = f"{question.id}-{sample}", sampling.answer_tokens
-        budget = self.budget.model_copy(update={"answer_reserve": answer, "answer_max_tokens": answer})
-        return GenerationRequest(
-            id=key,
-            messages=[{"role": "user", "content": question.question}],
-            budget=budget,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            # One more for the token that ends the response.
-            max_tokens=None if self.max_tokens is None else self.max_tokens + DELIMITER_TOKENS + answer + 1,
-            seed=request_seed(seed, key) if sampling.temperature > 0 else None,
-        )
+        return ask(question, sampling, seed, key=f"{question.id}-{sample}", budget=self.budget)

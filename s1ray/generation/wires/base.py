@@ -220,6 +220,7 @@ def completion_of(
         completion_tokens=None if usage is None else usage.completion_tokens,
         model_version=model_version,
         raw_finish_reason=raw_finish_reason,
+        thinking_unknown=said.reasoning_tokens is None,
     )
 
 

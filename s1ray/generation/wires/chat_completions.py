@@ -126,6 +126,7 @@ def _accounting(ours: Mapping[str, Any], completion: Completion) -> dict[str, An
     found: dict[str, Any] = {name: whole(ours[name], name) for name in names}
     if "thinking_tokens" in found:
         found.setdefault("answer_tokens", max(0, (completion.completion_tokens or 0) - found["thinking_tokens"]))
+        found["thinking_unknown"] = False
     if ours.get("end_forced") is not None:
         found["end_forced"] = text_of(ours["end_forced"], "end_forced")
     if "answer_cut" in ours:

@@ -1,0 +1,69 @@
+"""What an answer cost: every request that a strategy made for it, also those whose response it threw away.
+
+The runner gives each strategy a `Metered` generator, so a strategy cannot forget a request, and need not add anything
+up itself.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from s1ray.generation import GenerationRequest, Generator
+from s1ray.schemas import Completion
+
+
+@dataclasses.dataclass
+class Cost:
+    """Requests and their tokens, added up."""
+
+    calls: int = 0
+    """Requests that were made."""
+    uncounted_calls: int = 0
+    """Those of them whose tokens nobody has counted: cancelled, failed, or answered without a count. The tokens below
+    are without theirs."""
+    prompt_tokens: int = 0
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
+    thinking_unknown: bool = False
+    """Some response's thinking was not told from its answer: its tokens are all among `answer_tokens`."""
+
+    def add(self, completion: Completion) -> None:
+        """Count a response."""
+        self.prompt_tokens += completion.prompt_tokens
+        self.thinking_tokens += completion.thinking_tokens
+        self.answer_tokens += completion.answer_tokens
+        self.thinking_unknown |= completion.thinking_unknown
+        if completion.thinking_unknown and completion.completion_tokens is None:
+            self.uncounted_calls += 1
+
+
+class Metered:
+    """A generator that adds up what is asked of it.
+
+    Attributes:
+        cost: of all requests so far.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        """Wrap `generator`, which stays its owner's to close."""
+        self._generator = generator
+        self.cost = Cost()
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        """Generate one response, and count it.
+
+        Raises:
+            GenerationError: it could not be had; it counts as a call all the same.
+        """
+        self.cost.calls += 1
+        try:
+            completion = await self._generator.complete(request)
+        except BaseException:
+            # Cancelled or failed: the model may have written any number of tokens by then.
+            self.cost.uncounted_calls += 1
+            raise
+        self.cost.add(completion)
+        return completion
+
+    async def close(self) -> None:
+        """Nothing: the generator belongs to the run."""
