@@ -40,6 +40,8 @@ log = logging.getLogger("s1ray")
 
 REPORT = "report.html"
 """In the run folder."""
+HOW_WORDS = {"trusted": "taken beforehand", "uniform": "by domain, all alike", "weighted": "by domain, weighted"}
+"""What the selection's names mean."""
 
 
 def write_report(run: str | os.PathLike[str], out_html: str | os.PathLike[str] | None = None) -> Path:
@@ -150,12 +152,16 @@ def _tiles(manifest: Manifest, bad: Sequence[BadKind]) -> list[tuple[str, str, s
     rows, drops, figures = manifest["rows"], manifest["drops"], manifest["figures"]
     leaks = sum(count for reason, count in drops.items() if reason.startswith("decontamination: "))
     copies = sum(count for reason, count in drops.items() if reason.startswith("deduplication: "))
-    how = ", ".join(f"{count:,} {name}" for name, count in figures.get("selected_by", {}).items())
-    conflicting = figures.get("conflicts", 0)
+    how = ", ".join(f"{count:,} {HOW_WORDS.get(name, name)}" for name, count in figures.get("selected_by", {}).items())
+    conflicting, unusable = figures.get("conflicts", 0), sum(kind.count for kind in bad)
     return [
-        ("rows in the pool", f"{rows['in']:,}", f"{sum(kind.count for kind in bad):,} more could not be used"),
+        (
+            "rows in the pool",
+            f"{rows['in']:,}",
+            f"{unusable:,} more could not be used" if unusable else "all are sound",
+        ),
         ("questions chosen", f"{rows['out']:,}", how),
-        ("rows with a benchmark question", f"{leaks:,}", "dropped"),
+        ("benchmark leaks", f"{leaks:,}", "dropped"),
         ("duplicates", f"{copies:,}", f"{conflicting:,} pair{'s' * (conflicting != 1)} with different answers stay"),
     ]
 

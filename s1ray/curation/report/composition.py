@@ -112,5 +112,5 @@ def _bin_name(bin_: int | None) -> str:
     if bin_ is None:
         return NOTHING
     if bin_ < 2:
-        return str(bin_)
+        return str(bin_) if bin_ else "0 (no working)"
     return f"{2 ** (bin_ - 1):,} to {2**bin_ - 1:,}"
