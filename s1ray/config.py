@@ -111,6 +111,9 @@ def _plain_text(value: str) -> str:
 PlainText = Annotated[str, AfterValidator(_plain_text)]
 """A text that says something, and that a file and a request can hold."""
 
+LABEL_PATTERN = r"^[^\s/\\][^/\\\n\r\t]{0,79}$"
+"""Labels name columns, legends and files: one line, no slashes."""
+
 HTTPAddress = Annotated[str, AfterValidator(_http_address)]
 """For a config's field: where an API is."""
 

@@ -160,8 +160,25 @@ SOURCES: Registry[type[BaseModel]] = Registry(
 )
 """Where questions come from: config classes derived from `s1ray.curation.sources.Source`."""
 
-BENCHMARKS: Registry[Any] = Registry("benchmark", "s1ray.benchmarks", {})
-"""Held-out questions: functions without arguments that give `Question` rows."""
+BENCHMARKS: Registry[Any] = Registry(
+    "benchmark",
+    "s1ray.benchmarks",
+    {
+        "aime24": "s1ray.benchmarks.named:AIME24",
+        "aime24_figures": "s1ray.benchmarks.named:AIME24_FIGURES",
+        "aime25": "s1ray.benchmarks.named:AIME25",
+        "math500": "s1ray.benchmarks.named:MATH500",
+        "gpqa_diamond": "s1ray.benchmarks.named:GPQA_DIAMOND",
+        "amc23": "s1ray.benchmarks.named:AMC23",
+        "olympiadbench": "s1ray.benchmarks.named:OLYMPIADBENCH",
+        "olymmath": "s1ray.benchmarks.named:OLYMMATH",
+        "olymmath_easy": "s1ray.benchmarks.named:OLYMMATH_EASY",
+        "minerva": "s1ray.benchmarks.named:MINERVA",
+        "gsm8k": "s1ray.benchmarks.named:GSM8K",
+    },
+)
+"""Held-out questions: objects of `s1ray.benchmarks.Benchmark`, or functions without arguments that give `Question`
+rows."""
 
 TEACHERS: Registry[type[BaseModel]] = Registry(
     "teacher",

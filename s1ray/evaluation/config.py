@@ -6,8 +6,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, SerializeAsAny, model_validator
 
-from s1ray.config import Config, HTTPAddress, StageConfig
-from s1ray.evaluation.strategies.base import LABEL_PATTERN, Sampling, Strategy
+from s1ray.config import LABEL_PATTERN, Config, HTTPAddress, StageConfig
+from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
 from s1ray.grading import RULES, GraderName
 from s1ray.models import FormatRef, ModelPath

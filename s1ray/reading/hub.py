@@ -9,14 +9,65 @@ from s1ray.reading.files import DataFile
 from s1ray.reading.items import Items, Unusable, beginning
 from s1ray.reading.pieces import Piece, ReadOptions
 
+HUB_TIMEOUT_S = 10.0
+"""How long the Hub may take to say that it is there."""
+
 
 def hub_piece(repository: str, subset: str | None, split: str) -> Piece:
     """A split as a piece; its file is an address that only `hub_records` can read."""
     return Piece(DataFile("/".join(part for part in ("hub", repository, subset, split) if part), "json"))
 
 
-def hub_records(repository: str, subset: str | None, split: str, revision: str | None, options: ReadOptions) -> Items:
+def hub_is_offline() -> bool:
+    """Whether the environment says to ask the Hub nothing (HF_HUB_OFFLINE), so that only its cache is read."""
+    from huggingface_hub import constants
+
+    return bool(constants.HF_HUB_OFFLINE)
+
+
+def check_hub(advice: str) -> None:
+    """Look whether the Hub answers at all; offline it is not asked. The libraries try for half a minute and longer.
+
+    Args:
+        advice: what to do without network, for the message.
+
+    Raises:
+        UnreachableError: it does not.
+    """
+    import httpx
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        httpx.head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise UnreachableError(
+            f"the Hugging Face Hub ({constants.ENDPOINT}) does not answer: {error or type(error).__name__}; without "
+            f"network, {advice}"
+        ) from error
+
+
+def hub_records(
+    repository: str,
+    subset: str | None,
+    split: str,
+    revision: str | None,
+    options: ReadOptions,
+    *,
+    streaming: bool = True,
+    advice: str = "export it to Parquet and use a source of kind `files`",
+) -> Items:
     """The rows of a split that match, and those that cannot be compared.
+
+    Args:
+        repository: the data set.
+        subset: its configuration, where it has several.
+        split: which part.
+        revision: commit or tag; None: the newest.
+        options: which rows.
+        streaming: read rows as they come; otherwise the data set is downloaded whole, or taken from the cache.
+        advice: what to do without network, for the message.
 
     Raises:
         UnreachableError: the Hub does not give them.
@@ -24,7 +75,7 @@ def hub_records(repository: str, subset: str | None, split: str, revision: str |
     import datasets
 
     try:
-        rows = datasets.load_dataset(repository, subset, split=split, revision=revision, streaming=True)
+        rows = datasets.load_dataset(repository, subset, split=split, revision=revision, streaming=streaming)
         for number, record in enumerate(rows, start=1):
             options.on_record(record)
             try:
@@ -35,5 +86,5 @@ def hub_records(repository: str, subset: str | None, split: str, revision: str |
     except Exception as error:  # the library raises its own errors, httpx's, OSError and ValueError
         raise UnreachableError(
             f"{repository!r} (split {split!r}) cannot be read from the Hugging Face Hub: {error}; without network, "
-            "export it to Parquet and use a source of kind `files`"
+            f"{advice}"
         ) from error

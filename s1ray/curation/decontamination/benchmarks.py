@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from s1ray.benchmarks import check_there, is_file, load_benchmark
+from s1ray.benchmarks import check_there, find_benchmark, is_file, read_benchmark
 from s1ray.curation.config import Benchmark
 from s1ray.reading.records import column_of, file_records, matching, text_of
 
@@ -18,7 +18,8 @@ def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     """
     name = benchmark.label
     if not is_file(benchmark.path):
-        yield from ((f"{name}/{question.id}", question.question) for question in load_benchmark(benchmark.path))
+        asked = read_benchmark(find_benchmark(benchmark.path))
+        yield from ((f"{name}/{question.id}", question.question) for question in asked)
         return
     check_there(benchmark.path)
     origin = f"decontamination.benchmarks: {benchmark.path}"

@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from s1ray.config import Config
-from s1ray.evaluation.strategies.labels import LABEL_PATTERN
+from s1ray.config import LABEL_PATTERN, Config
 from s1ray.evaluation.strategies.sampling import Sampling
 from s1ray.generation import Generator
 from s1ray.schemas import Completion, Question
 from s1ray.thinking.budget import ThinkingBudget
 
-__all__ = ["LABEL_PATTERN", "Sampling", "Strategy"]
+__all__ = ["Sampling", "Strategy"]
 
 
 class Strategy(Config):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-LABEL_PATTERN = r"^[^\s/\\][^/\\\n\r\t]{0,79}$"
-"""Labels name columns, legends and files: one line, no slashes."""
-
 
 def one_line(text: str, most: int = 40) -> str:
     """A text for a label: one line, no slashes, cut at `most` characters."""
