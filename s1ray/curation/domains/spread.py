@@ -13,6 +13,8 @@ from s1ray.curation.funnel import Rows
 
 SMALL = 10
 """A domain with fewer rows is a small one."""
+BLOCK = 1 << 18
+"""Rows that are counted at once."""
 SHOWN = 5
 """Domains that a line names."""
 
@@ -32,10 +34,13 @@ class Spread:
     def of(cls, features: Features, rows: Rows) -> Spread:
         """Count rows."""
         codes, names = features.codes("domain")
-        sources = features.column("source_index")[rows]
-        have = codes[rows] >= 0
+        codes, sources = codes[rows], features.column("source_index", rows)
         counts = np.zeros((int(sources.max(initial=-1)) + 1, len(names)), np.int64)
-        np.add.at(counts, (sources[have], codes[rows][have]), 1)
+        for start in range(0, len(rows), BLOCK):
+            some = slice(start, start + BLOCK)
+            have = codes[some] >= 0
+            np.add.at(counts, (sources[some][have], codes[some][have]), 1)
+        del codes, sources
         order = np.argsort(-counts.sum(0), kind="stable")[: int((counts.sum(0) > 0).sum())]
         by_codes, words = features.codes("domain_by")
         by = np.bincount(by_codes[rows], minlength=len(words)).tolist()
