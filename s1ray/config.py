@@ -50,7 +50,10 @@ class Config(BaseModel):
 
     def incidental_fields(self) -> frozenset[str]:
         """The incidental fields of this config and, by dotted names, of the configs that its fields hold."""
-        held = ((name, value) for name, value in self if isinstance(value, Config))
+        held = [(name, value) for name, value in self if isinstance(value, Config)]
+        for name, values in self:
+            if isinstance(values, dict):
+                held += [(f"{name}.{key}", value) for key, value in values.items() if isinstance(value, Config)]
         return self.incidental | {f"{name}.{inner}" for name, value in held for inner in value.incidental_fields()}
 
 

@@ -437,14 +437,14 @@ def _difference(old: Manifest, new: Manifest, incidental: Collection[str]) -> st
 
 
 def without(node: object, names: Collection[str]) -> object:
-    """A config without some of its fields, given by dotted names in which `*` is any name."""
+    """A config without some of its fields, given by dotted names in which `*` is any name; keys may have dots."""
     if not isinstance(node, dict):
         return node
     left = {}
     for key, value in node.items():
-        heads = [name.partition(".") for name in names if name.partition(".")[0] in (key, "*")]
-        if all(dot for _, dot, _ in heads):
-            left[key] = without(value, [rest for _, _, rest in heads])
+        if not {key, "*"} & {*names}:
+            inner = [name.removeprefix(head) for head in (f"{key}.", "*.") for name in names if name.startswith(head)]
+            left[key] = without(value, inner)
     return left
 
 

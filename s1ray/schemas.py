@@ -52,6 +52,9 @@ class Question:
     """Tokens of the reference working or trace: selection prefers long ones (s1, section 2.2)."""
     solved_by: list[str] | None = None
     """Difficulty models that answered correctly. None: difficulty was not measured; empty: none of them did."""
+    pass_rates: str | None = None
+    """JSON: difficulty model -> its share of right attempts, of those that are right or wrong. None: not measured, or
+    an older version wrote the row."""
     selected_by: str | None = None
     """Why selection took the row ("trusted", "uniform", "weighted", "all")."""
 

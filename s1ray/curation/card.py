@@ -119,5 +119,14 @@ def _difficulty(config: Mapping[str, Any] | None) -> str:
         return "not looked at"
     if config["kind"] == "given":
         return "labels of the sources"
-    models = ", ".join(f"{label} ({Path(engine['model']).name})" for label, engine in config["models"].items())
-    return f"dropped where a model answers correctly: {models}"
+    models = ", ".join(f"{label} ({_model_name(model)})" for label, model in config["models"].items())
+    most, least = (config.get(f"{name}_pass_rate", 0) for name in ("max", "min"))
+    easy = f"in more than {most:.0%} of its attempts" if most else "once"
+    hard = f", or none in {least:.0%}" if least else ""
+    return f"dropped where a model answers correctly {easy}{hard}: {models}"
+
+
+def _model_name(model: Mapping[str, Any]) -> str:
+    """Of a teacher's config, or of an engine's, which runs of older versions have."""
+    name = model.get("engine", model).get("model", model.get("kind", ""))
+    return Path(name).name

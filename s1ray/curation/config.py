@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config, StageConfig
+from s1ray.curation.difficulty.config import Difficulty
 from s1ray.curation.domains.config import DomainConfig
 from s1ray.curation.quality.config import QualityConfig
 from s1ray.curation.sources import Source
-from s1ray.grading import RULES, GraderName
-from s1ray.models import EngineConfig, ModelPath
+from s1ray.models import ModelPath
 from s1ray.reading.where import WhereConfig
 from s1ray.registry import SOURCES, registered
-from s1ray.thinking.budget import ThinkingBudget
 
 
 class DeduplicationConfig(Config):
@@ -96,41 +95,6 @@ class DecontaminationConfig(Config):
         return frozenset(self.drop), frozenset(self.review) - frozenset(self.drop)
 
 
-class GivenDifficulty(Config):
-    """Labels that the sources have (`columns.solved_by`)."""
-
-    kind: Literal["given"]
-
-
-class ModelDifficulty(Config):
-    """Ask models: a question that one of them answers correctly is too easy."""
-
-    kind: Literal["model"]
-    models: dict[str, EngineConfig] = Field(min_length=1)
-    """Label -> engine. s1 uses Qwen2.5-7B-Instruct and Qwen2.5-32B-Instruct."""
-    thinking: ThinkingBudget | None = None
-    """Thinking budget. None: nothing is forced, as in s1; `max_tokens: 0` asks for the answer at once."""
-    max_tokens: int = Field(default=32768, ge=1)
-    """Tokens of a response, thinking included; fewer where the context leaves fewer."""
-    temperature: float = Field(default=0.05, ge=0)
-    """s1's value."""
-    samples: int = Field(default=1, ge=1)
-    """Attempts per question; one correct attempt is enough to drop it."""
-    shard_rows: int = Field(default=1024, ge=1)
-    """Questions that are answered and written together: what a killed job can lose. A multiple of `max_num_seqs` keeps
-    the engine busy."""
-    actors: int = Field(default=1, ge=1)
-    """Engines per model, each on an actor."""
-    grader: GraderName = RULES
-    """Grades the answers: a registered grader, or "module:attribute"."""
-    max_failed_share: float = Field(default=0.02, ge=0, le=1)
-    """The run fails when more than this share of requests fails (a question longer than the context, say). Below, such
-    questions are dropped as not measured."""
-
-
-Difficulty = Annotated[GivenDifficulty | ModelDifficulty, Field(discriminator="kind")]
-
-
 class LengthConfig(Config):
     """How the length of a reference working is counted; selection prefers long ones, a proxy for hard ones."""
 
@@ -177,17 +141,6 @@ class CurationConfig(StageConfig):
     """The curation stage: sources -> quality -> deduplication -> decontamination -> domains -> difficulty ->
     selection.
     """
-
-    incidental: ClassVar[frozenset[str]] = frozenset(
-        {
-            "output",
-            "difficulty.actors",
-            "difficulty.max_failed_share",
-            "difficulty.models.*.max_num_seqs",
-            "difficulty.models.*.kv_cache_gib",
-            "difficulty.models.*.device",
-        }
-    )
 
     sources: list[Annotated[Source, registered(SOURCES, Source), SerializeAsAny()]] = Field(min_length=1)
     """In order: of two equal rows the earlier one stays."""

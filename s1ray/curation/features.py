@@ -19,6 +19,8 @@ import numpy.typing as npt
 
 from s1ray.curation.config import CurationConfig, TrustedRule
 from s1ray.curation.decontamination import BenchmarkIndex, Finding, leak_reason
+from s1ray.curation.difficulty.config import GivenDifficulty
+from s1ray.curation.difficulty.rates import judged_labels
 from s1ray.curation.domains.given import given_domains
 from s1ray.curation.funnel import Flags, Rows
 from s1ray.curation.near_duplicates import BANDS, minhash_bands
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 S1_NGRAM = 8
-NO_LABEL, UNSOLVED, SOLVED = 0, 1, 2
-"""What sources say of difficulty."""
 
 
 def band_name(band: int) -> str:
@@ -45,9 +45,9 @@ def schema(config: CurationConfig) -> pa.Schema:
     id: the question id as a number. quality: why the row is broken, or null. leak, leak_label: how it repeats a
     benchmark question, and which, or null; hits: all its likenesses to benchmark questions. exact_key, normal_key: of
     the question to the letter and in normal form; answer_key: of the answer, 0 where there is none. domain, domain_by:
-    as sources and rules have it, and which of them, or why there is none. solved: NO_LABEL, UNSOLVED or SOLVED.
-    trusted: bit i is set where rule i of the selection fits; from_weight_source: where the source is weight source i.
-    draw: the row's place in the lottery of `cap_per_domain`.
+    as sources and rules have it, and which of them, or why there is none. difficulty: what the sources' labels say of
+    it (`difficulty.rates`). trusted: bit i is set where rule i of the selection fits; from_weight_source: where the
+    source is weight source i. draw: the row's place in the lottery of `cap_per_domain`.
     """
     import pyarrow as pa
 
@@ -64,8 +64,9 @@ def schema(config: CurationConfig) -> pa.Schema:
         ("domain", words),
         ("domain_by", words),
         ("length", pa.int32()),
-        ("solved", pa.uint8()),
     ]
+    if isinstance(config.difficulty, GivenDifficulty):
+        fields.append(("difficulty", pa.uint8()))
     if config.cap_per_domain is not None:
         fields.append(("draw", pa.uint64()))
     if config.selection.trusted:
@@ -103,8 +104,10 @@ def part_features(rows: pa.Table, part: str, *, config: CurationConfig, index: B
         "source_index": rows.column("source_index"),
         "quality": quality_reasons(rows, config.quality),
         "answer_key": answer_keys(rows.column("answer").to_pylist()),
-        "solved": _solved(rows.column("solved_by")),
     }
+    if isinstance(config.difficulty, GivenDifficulty):
+        solved_by, pass_rates = (rows.column(name).to_pylist() for name in ("solved_by", "pass_rates"))
+        columns["difficulty"] = judged_labels(solved_by, pass_rates, config.difficulty)
     columns |= _selection_columns(rows, columns["length"], config)
     wanted, words = schema(config), pa.dictionary(pa.int32(), pa.string())
     arrays = [
@@ -168,14 +171,6 @@ def _lengths(rows: pa.Table, tokenizer: str | None) -> npt.NDArray[np.int64]:
         else:
             lengths[without] = length_counter(tokenizer)(pc.fill_null(texts, "").to_pylist())
     return lengths
-
-
-def _solved(solved_by: pa.ChunkedArray) -> npt.NDArray[np.uint8]:
-    import pyarrow.compute as pc
-
-    models = pc.list_value_length(solved_by)
-    solved = np.where(pc.fill_null(models, 0).to_numpy() > 0, SOLVED, UNSOLVED)
-    return np.where(pc.is_null(solved_by).to_numpy(), NO_LABEL, solved).astype(np.uint8)
 
 
 def _selection_columns(rows: pa.Table, lengths: npt.NDArray[np.int64], config: CurationConfig) -> dict[str, Any]:
@@ -284,11 +279,6 @@ def _hits(finding: Finding) -> list[dict[str, object]]:
 def question_name(number: int) -> str:
     """The question id that a number stands for."""
     return f"{number:016x}"
-
-
-def solved_code(solved_by: Sequence[str] | None) -> int:
-    """`NO_LABEL`, `UNSOLVED` or `SOLVED`."""
-    return NO_LABEL if solved_by is None else SOLVED if solved_by else UNSOLVED
 
 
 def _draw(seed: int, question: str) -> int:

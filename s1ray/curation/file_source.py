@@ -105,6 +105,11 @@ class FileSource(RecordSource):
         note += "".join(f"; {problem}" for problem in (sample.damaged, sample.bad) if problem is not None)
         return f"source {self.label}: {_rows(found)}{note}"
 
+    def rows_at_most(self) -> int | None:
+        """The rows of Parquet files, or the limit."""
+        counts = [count for count in (_count(self.found()), self.limit) if count is not None]
+        return min(counts, default=None)
+
     def inputs(self) -> list[str]:
         """The files and folders; of a glob, and of a folder of several formats, the files."""
         inputs: list[str] = []
@@ -168,13 +173,19 @@ class _Sample:
 
 def _rows(found: Found) -> str:
     """The files, and their rows where their footers tell."""
+    total = _count(found)
+    return found.describe() if total is None else f"{total:,} rows in {found.describe()}"
+
+
+def _count(found: Found) -> int | None:
+    """The rows of files, where their footers tell."""
     if any(file.format != "parquet" for file in found.files):
-        return found.describe()
+        return None
     total = 0
     for file in found.files:
         try:
             with parquet_file(file.absolute) as opened:
                 total += opened.metadata.num_rows
         except BadFile:
-            return found.describe()
-    return f"{total:,} rows in {found.describe()}"
+            return None
+    return total

@@ -16,7 +16,8 @@ import numpy.typing as npt
 from s1ray.curation.config import CurationConfig, DeduplicationConfig
 from s1ray.curation.cross_source import cross_source
 from s1ray.curation.deduplication import EqualRows, equal_rows
-from s1ray.curation.features import NO_LABEL, SOLVED, Features, band_name
+from s1ray.curation.difficulty.rates import REASONS
+from s1ray.curation.features import Features, band_name
 from s1ray.curation.funnel import Drops, Flags, Funnel, Rows
 from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates
 from s1ray.grading import same_answer
@@ -61,15 +62,14 @@ def domain_filters(funnel: Funnel, features: Features, config: CurationConfig) -
         funnel.drop("cap", [Drops("over cap_per_domain", over)])
 
 
-def difficulty_filter(funnel: Funnel, solved: npt.NDArray[np.uint8]) -> None:
-    """Drop what a difficulty model answered correctly (s1, step C), and what has no label.
+def difficulty_filter(funnel: Funnel, codes: npt.NDArray[np.uint8]) -> None:
+    """Drop what is too easy (s1, step C) or too hard, and what is not known.
 
     Args:
         funnel: after the cheap filters.
-        solved: for each row one of `features.NO_LABEL`, `UNSOLVED`, `SOLVED`; shape (N,).
+        codes: of each row, as in `difficulty.rates`; shape (N,).
     """
-    too_easy, unmeasured = np.flatnonzero(solved == SOLVED), np.flatnonzero(solved == NO_LABEL)
-    funnel.drop("difficulty", [Drops("too easy", too_easy), Drops("difficulty not measured", unmeasured)])
+    funnel.drop("difficulty", [Drops(reason, np.flatnonzero(codes == code)) for code, reason in REASONS.items()])
 
 
 def _by_word(codes: npt.NDArray[np.int32], words: Sequence[str]) -> Iterator[Drops]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from s1ray.curation.difficulty.measuring import Measured
 from s1ray.curation.features import Features, hit_type, question_name
 from s1ray.curation.funnel import NOBODY, Funnel, Rows
 from s1ray.curation.parts import map_parts, read_rows, write_part
@@ -33,9 +34,6 @@ KEPT = "kept "
 """Begins the detail of a copy; the id of the row that it repeats follows."""
 GROUP_ROWS = 4096
 """Rows of a row group of the questions."""
-
-SolvedBy = Mapping[int, list[str] | None]
-"""Row -> models that solved it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +80,7 @@ def write_outcome(
     features: Features,
     funnel: Funnel,
     chosen: Chosen,
-    measured: SolvedBy,
+    measured: Measured | None,
 ) -> None:
     """Write both results from the parts. Ray is connected.
 
@@ -93,7 +91,7 @@ def write_outcome(
         features: of the rows.
         funnel: with a cause for every row that is not in `chosen`.
         chosen: positions are those of all rows.
-        measured: difficulty; rows that are not there keep what their source says.
+        measured: difficulty; rows that are not there keep what their source says. None: none was.
     """
     import pyarrow.parquet as pq
 
@@ -174,13 +172,14 @@ def _annotated(rows: pa.Table, features: Path, decided: pa.Table) -> pa.Table:
     import pyarrow.parquet as pq
 
     lengths = pq.read_table(features, columns=["length"]).column(0)
-    solved_by = pc.if_else(decided.column("measured"), decided.column("solved_by"), rows.column("solved_by"))
     columns = {
         "domain": decided.column("domain").cast(pa.string()),
         "length": lengths.cast(pa.int64()),
-        "solved_by": solved_by,
         "selected_by": decided.column("how"),
     }
+    if "measured" in decided.column_names:
+        for name in ("solved_by", "pass_rates"):
+            columns[name] = pc.if_else(decided.column("measured"), decided.column(name), rows.column(name))
     for name, column in columns.items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, column)
     return rows
@@ -206,11 +205,14 @@ def _detail(
     return ", ".join(solved_by or ()) if stage == "difficulty" else ""
 
 
-def _write_decisions(folder: Path, features: Features, funnel: Funnel, chosen: Chosen, measured: SolvedBy) -> None:
+def _write_decisions(
+    folder: Path, features: Features, funnel: Funnel, chosen: Chosen, measured: Measured | None
+) -> None:
     """For each part what was decided of its rows.
 
     cause: as in the funnel. kept: id of the row that is to blame, or null. how: what chose the row, or null. measured,
-    solved_by: whether difficulty was measured, and its result. domain: in the end.
+    solved_by, pass_rates: whether difficulty was measured, and its result; only where models were asked. domain: in the
+    end.
     """
     import pyarrow as pa
 
@@ -222,19 +224,30 @@ def _write_decisions(folder: Path, features: Features, funnel: Funnel, chosen: C
     for number, file in enumerate(features.files):
         begin, end = features.starts[number : number + 2].tolist()
         blamed, chose = funnel.because_of[begin:end], how[begin:end]
-        solved = [measured.get(row) for row in range(begin, end)] if measured else [None] * (end - begin)
-        known = [row in measured for row in range(begin, end)] if measured else [False] * (end - begin)
         domain = pa.DictionaryArray.from_arrays(
             pa.array(domains[begin:end], mask=domains[begin:end] < 0), pa.array(names, pa.string())
         )
-        table = pa.table(
-            {
-                "domain": domain,
-                "cause": pa.array(funnel.cause[begin:end]),
-                "kept": pa.array(ids[np.searchsorted(to_blame, blamed)], mask=blamed == NOBODY),
-                "how": pa.array(HOW).take(pa.array(chose, mask=chose < 0)),
-                "measured": pa.array(known, pa.bool_()),
-                "solved_by": pa.array(solved, pa.list_(pa.string())),
-            }
-        )
-        write_part(table, folder / file.name)
+        columns = {
+            "domain": domain,
+            "cause": pa.array(funnel.cause[begin:end]),
+            "kept": pa.array(ids[np.searchsorted(to_blame, blamed)], mask=blamed == NOBODY),
+            "how": pa.array(HOW).take(pa.array(chose, mask=chose < 0)),
+        }
+        if measured is not None:
+            columns |= _measured_columns(measured, begin, end)
+        write_part(pa.table(columns), folder / file.name)
+
+
+def _measured_columns(measured: Measured, begin: int, end: int) -> dict[str, pa.Array]:
+    """What was measured of the rows from `begin` to `end`."""
+    import pyarrow as pa
+
+    first, last = np.searchsorted(measured.rows, [begin, end]).tolist()
+    place = np.full(end - begin, -1)
+    place[measured.rows[first:last] - begin] = np.arange(last - first)
+    places = pa.array(place, mask=place < 0)
+    return {
+        "measured": pa.array(place >= 0),
+        "solved_by": pa.array(measured.rates.solved_by(first, last), pa.list_(pa.string())).take(places),
+        "pass_rates": pa.array(measured.rates.texts(first, last), pa.string()).take(places),
+    }

@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from s1ray.curation.funnel import Rows
 from s1ray.logs import heartbeat
+from s1ray.ray_data import quiet_ray_data
 from s1ray.runs import RunError
-from s1ray.shards import quiet_ray_data
 from s1ray.storage import writing
 
 if TYPE_CHECKING:

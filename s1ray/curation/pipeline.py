@@ -21,32 +21,31 @@ from pydantic import JsonValue
 from s1ray.benchmarks import is_file
 from s1ray.cluster import connected
 from s1ray.config import ConfigError
-from s1ray.curation.config import CurationConfig, ModelDifficulty
+from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
-from s1ray.curation.difficulty import measure, solvers
+from s1ray.curation.difficulty.config import GivenDifficulty
+from s1ray.curation.difficulty.planning import difficulty_inputs, difficulty_plan
+from s1ray.curation.difficulty.step import find_difficulty
 from s1ray.curation.domains.step import domain_plan, find_domains
-from s1ray.curation.features import Features, part_features, solved_code
-from s1ray.curation.filters import cheap_filters, difficulty_filter
+from s1ray.curation.features import Features, part_features
+from s1ray.curation.filters import cheap_filters
 from s1ray.curation.funnel import Drops, Funnel, Rows
-from s1ray.curation.outcome import FEATURES, QUESTIONS, SolvedBy, write_conflicts, write_outcome
+from s1ray.curation.outcome import FEATURES, QUESTIONS, write_conflicts, write_outcome
 from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.quality import check_quality
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.report import write_own_report
 from s1ray.curation.selection import HOW, Chosen, select_rows
 from s1ray.curation.staging import check_sources, stage
-from s1ray.generation.engine import check_engine
 from s1ray.generation.lengths import length_counter
 from s1ray.logs import heartbeat
 from s1ray.runs import Run
-from s1ray.schemas import write_table
 from s1ray.stages import Stage
 
 log = logging.getLogger("s1ray")
 
-DIFFICULTY = "difficulty.parquet"
-WORK, ANSWERS = "work", "answers"
-"""Folders that a finished run does not keep."""
+WORK = "work"
+"""Folder that a finished run does not keep."""
 
 
 def plan(config: CurationConfig) -> list[str]:
@@ -63,23 +62,13 @@ def plan(config: CurationConfig) -> list[str]:
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
     lines += domain_plan(config.domains)
-    if isinstance(config.difficulty, ModelDifficulty):
-        rows = "every row left" if config.cap_per_domain is None else f"{config.cap_per_domain} rows per domain"
-        for engine in config.difficulty.models.values():
-            check_engine(engine)
-        samples, tokens = config.difficulty.samples, config.difficulty.max_tokens
-        lines += [
-            f"difficulty: {label} ({engine.model}) answers {rows}, {samples} sample(s) each, at most {tokens:,} tokens"
-            for label, engine in config.difficulty.models.items()
-        ]
-    elif config.difficulty is not None:
-        lines.append("difficulty: from the sources' labels")
+    lines += difficulty_plan(config.difficulty, config.sources, config.cap_per_domain)
     size = "all that is left" if config.selection.method == "all" else f"{config.selection.size:,} questions"
     return [*lines, f"selection: {size} by {config.selection.method}", f"output: {Path(config.output) / QUESTIONS}"]
 
 
 def inputs(config: CurationConfig) -> dict[str, str]:
-    """Every local file that decides the result: sources, benchmarks, tokenizers and the difficulty models' weights.
+    """Every local file that decides the result: sources, benchmarks, tokenizers and what the difficulty models read.
 
     The labels of sources and benchmarks are among the names: they go into rows, and come from the path where no name is
     given, of which a run counts the content only.
@@ -91,9 +80,7 @@ def inputs(config: CurationConfig) -> dict[str, str]:
     }
     benchmarks = config.decontamination.benchmarks
     paths |= {f"benchmarks.{i} ({each.label})": each.path for i, each in enumerate(benchmarks) if is_file(each.path)}
-    if isinstance(config.difficulty, ModelDifficulty):
-        for label, engine in config.difficulty.models.items():
-            paths |= engine.inputs(f"difficulty.{label}")
+    paths |= difficulty_inputs(config.difficulty)
     if config.length.tokenizer is not None and Path(config.length.tokenizer).is_dir():
         paths["length.tokenizer"] = config.length.tokenizer
     if config.decontamination.encoder is not None and Path(config.decontamination.encoder).is_dir():
@@ -104,8 +91,10 @@ def inputs(config: CurationConfig) -> dict[str, str]:
 def work(config: CurationConfig, run: Run) -> None:
     """Curate, in an open run folder."""
     folder = run.path / WORK
-    # Without the sources, so that workers need not import the classes of other packages.
-    settings, index = config.model_copy(update={"sources": []}), BenchmarkIndex.load(config.decontamination)
+    # Without sources and models, so that workers need not import the classes of other packages.
+    given = config.difficulty if isinstance(config.difficulty, GivenDifficulty) else None
+    settings = config.model_copy(update={"sources": [], "difficulty": given})
+    index = BenchmarkIndex.load(config.decontamination)
     with connected():
         log.info("curate: reading %d source(s)", len(config.sources))
         staged = stage(config.sources, folder / "rows", run.path / QUARANTINE, needed=config.needed_metadata)
@@ -120,40 +109,18 @@ def work(config: CurationConfig, run: Run) -> None:
             raise ConfigError(f"no question is left: loosen the filter that dropped them\n{funnel.table()}")
         log.info("curate: %d of %d rows are left before difficulty", len(funnel.left), len(features))
         write_conflicts(run.path, parts, features, funnel.conflicts)
-        measured = _difficulty(config, run, parts, features, funnel)
+        measured = find_difficulty(config, run, folder, parts, features, funnel)
         chosen = _select(config, features, funnel)
         log.info("curate: the funnel\n%s", funnel.table())
         run.rows, run.drops = funnel.rows(), funnel.reasons()
         run.figures |= _figures(features, chosen) | {"conflicts": len(funnel.conflicts), "sources": staged.read}
         write_outcome(run.path, folder, parts, features, funnel, chosen, measured)
-    for done in (folder, run.path / ANSWERS):
-        shutil.rmtree(done, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _texts(parts: Sequence[Path], features: Features, rows: Rows, column: str) -> list[str]:
     texts: list[str] = read_rows(parts, features.starts, rows, [column]).column(0).to_pylist()
     return texts
-
-
-def _difficulty(
-    config: CurationConfig, run: Run, parts: Sequence[Path], features: Features, funnel: Funnel
-) -> SolvedBy:
-    """Measure or read difficulty and drop what is too easy; what was measured."""
-    if config.difficulty is None:
-        return {}
-    if not isinstance(config.difficulty, ModelDifficulty):
-        difficulty_filter(funnel, features.column("solved"))
-        return {}
-    rows = funnel.left
-    questions = read_rows(parts, features.starts, rows, ["id", "question", "answer", "metadata"])
-    answers = measure(questions, config.difficulty, run.path / ANSWERS, seed=config.seed)
-    write_table(answers, run.path / DIFFICULTY)
-    labels = solvers(answers)
-    measured = dict(zip(rows.tolist(), map(labels.__getitem__, questions.column("id").to_pylist()), strict=True))
-    solved = np.zeros(len(features), np.uint8)
-    solved[rows] = [solved_code(models) for models in measured.values()]
-    difficulty_filter(funnel, solved)
-    return measured
 
 
 def _select(config: CurationConfig, features: Features, funnel: Funnel) -> Chosen:

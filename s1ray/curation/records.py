@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, TypedDict
 
 from pydantic import Field, model_validator
 
@@ -27,7 +28,9 @@ from s1ray.schemas import Question, question_id
 
 METADATA = "metadata"
 """Column in which data sets of questions keep their other fields, as an object, as JSON, or as printed Python."""
-_NO_TEXTS = ("length", "solved_by", "unsolved_by", "metadata")
+_NO_TEXTS = ("length", "solved_by", "unsolved_by", "pass_rates", "metadata")
+_LABELS = ("solved_by", "unsolved_by", "pass_rates")
+"""Fields of the mapping that say what models make of a question."""
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -64,6 +67,8 @@ class ColumnMapping(Config):
     """Difficulty model -> column that is true where it answered correctly."""
     unsolved_by: dict[str, str] = Field(default_factory=dict)
     """Difficulty model -> column that is true where it did not."""
+    pass_rates: dict[str, str] = Field(default_factory=dict)
+    """Difficulty model -> column with its share of right attempts, from 0 to 1."""
     metadata: list[str] | Literal["all"] = Field(default_factory=list)
     """Columns that come along as metadata; "all": every column that is not named above. What the selection's rules and
     the graders need comes along by itself."""
@@ -84,13 +89,18 @@ class ColumnMapping(Config):
         """Field and expression of everything that is mapped, metadata aside."""
         names = ("question", "solution", "answer", "domain", "source", "length", "error")
         single = [(name, text) for name in names if (text := getattr(self, name)) is not None]
-        labels = [
-            (f"{name}.{model}", text) for name in ("solved_by", "unsolved_by") for model, text in self._labels(name)
-        ]
+        labels = [(f"{name}.{model}", text) for name in _LABELS for model, text in getattr(self, name).items()]
         return single + labels
 
-    def _labels(self, name: str) -> list[tuple[str, str]]:
-        return list(getattr(self, name).items())
+
+class _Difficulty(TypedDict):
+    """Of a `Question`."""
+
+    solved_by: list[str] | None
+    pass_rates: str | None
+
+
+_NOT_MEASURED = _Difficulty(solved_by=None, pass_rates=None)
 
 
 class RowMaker:
@@ -112,17 +122,15 @@ class RowMaker:
         """
         self._columns, self._label, self._needed = columns, label, sorted(needed)
         self._fields = {field: parse_expression(text) for field, text in columns.expressions()}
-        self._solved = self._labels("solved_by", True) + self._labels("unsolved_by", False)
+        self._labels = [
+            (name, model, self._fields[f"{name}.{model}"]) for name in _LABELS for model in getattr(columns, name)
+        ]
         self._paths = {path.name: path for field in self._fields.values() for path in _paths(field)}
         self._paths |= {path.name: path for path in where.paths}
         self._metadata = [] if columns.metadata == "all" else [ColumnPath.parse(name) for name in columns.metadata]
         self._paths |= {path.name: path for path in self._metadata}
         self.absent = set(self._paths)
         self.names: set[str] = set()
-
-    def _labels(self, name: str, solved: bool) -> list[tuple[str, Expression, bool]]:
-        labels: Mapping[str, str] = getattr(self._columns, name)
-        return [(model, self._fields[f"{name}.{model}"], solved) for model in labels]
 
     @property
     def columns(self) -> set[str] | None:
@@ -163,7 +171,7 @@ class RowMaker:
             domain=self._text("domain", record, first=True),
             metadata=self._metadata_of(record),
             length=self._whole(record),
-            solved_by=self._solvers(record),
+            **self._difficulty(record),
             error=self._text("error", record) or None,
         )
 
@@ -202,15 +210,19 @@ class RowMaker:
             pass
         raise Unusable("wrong type", f"column {expression.name!r} must be a whole number, not {value!r:.80}")
 
-    def _solvers(self, record: Record) -> list[str] | None:
-        solvers = []
-        for model, expression, meaning in self._solved:
-            label = _label(expression, record)
-            if label is None:
-                return None
-            if label is meaning:
-                solvers.append(model)
-        return sorted(solvers) if self._solved else None
+    def _difficulty(self, record: Record) -> _Difficulty:
+        """What the models make of it; nothing where one has no label."""
+        rates: dict[str, float] = {}
+        for name, model, expression in self._labels:
+            found = _rate(expression, record) if name == "pass_rates" else _label(expression, record)
+            if found is None:
+                return _NOT_MEASURED
+            rate = 1.0 - found if name == "unsolved_by" else float(found)
+            rates[model] = max(rate, rates.get(model, 0.0))
+        if not rates:
+            return _NOT_MEASURED
+        text = json.dumps(rates, sort_keys=True) if self._columns.pass_rates else None
+        return {"solved_by": sorted(model for model, rate in rates.items() if rate), "pass_rates": text}
 
     def _metadata_of(self, record: Record) -> str:
         found: dict[str, object] = {}
@@ -269,6 +281,20 @@ def _label(expression: Expression, record: Record) -> bool | None:
     if value in (0, 1):
         return bool(value)
     raise Unusable("wrong type", f"column {expression.name!r} must be true or false (or 1 or 0), not {value!r:.80}")
+
+
+def _rate(expression: Expression, record: Record) -> float | None:
+    assert isinstance(expression, ColumnPath), "the mapping has no other"
+    value = expression.find(record)
+    if value is ABSENT or is_missing(value):
+        return None
+    try:
+        rate = float(str(value))
+    except ValueError:
+        rate = math.nan
+    if not 0 <= rate <= 1:
+        raise Unusable("wrong type", f"column {expression.name!r} must be a share from 0 to 1, not {value!r:.80}")
+    return rate
 
 
 def _own_metadata(record: Record) -> dict[str, object]:

@@ -68,6 +68,10 @@ class Source(Config):
         """
         return f"source {self.label}"
 
+    def rows_at_most(self) -> int | None:
+        """How many rows it has at most, where that is known without reading them."""
+        return self.limit
+
     def inputs(self) -> list[str]:
         """Local files and folders that it reads: their content, not their path, identifies a run."""
         return []

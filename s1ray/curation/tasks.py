@@ -153,6 +153,7 @@ _TYPES: dict[str, tuple[type, bool]] = {
     "metadata": (str, False),
     "length": (int, True),
     "solved_by": (list, True),
+    "pass_rates": (str, True),
 }
 """Of each field the type, and whether it may be None."""
 

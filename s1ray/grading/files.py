@@ -243,7 +243,7 @@ def _here(parts: _Parts, missing: Sequence[int], workers: int) -> None:
 def _on_cluster(parts: _Parts, missing: Sequence[int], workers: int | None) -> None:
     import ray
 
-    from s1ray.shards import RESTARTS, quiet_ray_data
+    from s1ray.ray_data import RESTARTS, quiet_ray_data
 
     if not missing:
         return

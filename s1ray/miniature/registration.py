@@ -35,6 +35,10 @@ class MiniatureSource(Source):
         """Nothing can be missing: the pool is generated."""
         return f"source {self.label}: {self.size:,} rows, generated"
 
+    def rows_at_most(self) -> int:
+        """Its size, or the limit."""
+        return min(self.size, self.limit or self.size)
+
 
 def benchmark() -> list[Question]:
     """The held-out questions, always all of them: the pool excludes exactly these."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, log_to, relayed, without_lines
+from s1ray.ray_data import RESTARTS, quiet_ray_data
 from s1ray.runs import RunError
-from s1ray.shards import RESTARTS, quiet_ray_data
 from s1ray.teachers.asking import ask_all, in_words
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.base import Ask, RunningTeacher, Teacher

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import S1rayError
+from s1ray.ray_data import quiet_ray_data
 from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, arrow_schema
-from s1ray.shards import quiet_ray_data
 from s1ray.teachers.ledger import Answer, Place, read_answers
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.finishing import Attempt, finish

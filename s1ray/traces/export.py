@@ -155,7 +155,8 @@ def _sources(questions: Path, known_digest: str) -> dict[str, Source] | None:
     """By question id; None where the questions are not there any more."""
     if not questions.exists() or digest(questions) != known_digest:
         return None
-    table = read_table(questions, Question, without=("answer", "domain", "length", "solved_by", "selected_by"))
+    unread = ("answer", "domain", "length", "solved_by", "pass_rates", "selected_by")
+    table = read_table(questions, Question, without=unread)
     columns = (table.column(name).to_pylist() for name in ("id", "solution", "source", "metadata"))
     return {key: Source(*values) for key, *values in zip(*columns, strict=True)}
 

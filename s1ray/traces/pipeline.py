@@ -27,6 +27,7 @@ from s1ray.stages import Stage
 from s1ray.teachers.asks import ASKED
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.bill import bill
+from s1ray.teachers.costs import costs_at_most
 from s1ray.teachers.ledger import Ledger
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.estimate import sampled_line
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("s1ray")
 
-UNREAD = ("solution", "length", "solved_by", "selected_by")
+UNREAD = ("solution", "length", "solved_by", "pass_rates", "selected_by")
 """Columns of the questions that nothing here needs."""
 
 
@@ -82,21 +83,9 @@ def _without_effect(questions: pa.Table, config: TracesConfig) -> Iterator[tuple
 
 
 def _cost(questions: pa.Table, config: TracesConfig) -> list[str]:
-    if (tokens := config.teacher.max_response_tokens) is None:
-        return []
-    asks = _asks_at_most(questions, config)
-    lines = [f"at most {sum(asks) * tokens:,} tokens generated"]
-    if (prices := config.teacher.price_list) is not None:
-        texts = questions.column("question").to_pylist()
-        prompts = sum(
-            config.teacher.prompt_tokens_at_most(text) * times for text, times in zip(texts, asks, strict=True)
-        )
-        money = prices.money_at_most(prompts, sum(asks) * tokens)
-        share = f" ({prices.share:g} of the list prices)" if prices.share != 1 else ""
-        lines.append(f"at most {money:,.2f} {prices.currency}{share}, and more for calls that have to be repeated")
-        if (limit := config.teacher.spending_limit) is not None and limit < money:
-            lines.append(f"max_spend ends the run at {limit:,.2f} {prices.currency}")
-    return lines
+    asks, texts = _asks_at_most(questions, config), questions.column("question").to_pylist()
+    prompts = sum(config.teacher.prompt_tokens_at_most(text) * times for text, times in zip(texts, asks, strict=True))
+    return costs_at_most(config.teacher, sum(asks), prompts)
 
 
 def _taken(questions: pa.Table, config: TracesConfig) -> list[str]:

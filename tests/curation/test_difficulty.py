@@ -1,22 +1,77 @@
-import asyncio
-import dataclasses
+"""Difficulty: what is asked and graded, what pass rates mean, and what a run that was killed asks again."""
 
+from __future__ import annotations
+
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
 
 from s1ray.config import ConfigError, validate_config
-from s1ray.curation.config import ModelDifficulty
-from s1ray.curation.difficulty import DifficultyWorker, count_undecided, fingerprint, solvers
-from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.curation.config import CurationConfig
+from s1ray.curation.difficulty import measuring
+from s1ray.curation.difficulty.attempts import Asked, Texts, read_asks
+from s1ray.curation.difficulty.config import DifficultyBounds, ModelDifficulty
+from s1ray.curation.difficulty.measuring import ANSWERS, DIFFICULTY, Measured, measure
+from s1ray.curation.difficulty.planning import difficulty_inputs, difficulty_plan
+from s1ray.curation.difficulty.rates import FITS, TOO_EASY, TOO_HARD, UNKNOWN, PassRates, judged_labels
+from s1ray.curation.parts import write_part
+from s1ray.curation.tasks import StagedRow
+from s1ray.generation.base import OnCall, Usage
 from s1ray.grading import Grade
-from s1ray.models import EngineConfig
-from s1ray.schemas import Completion, Question, to_table
+from s1ray.runs import Run
+from s1ray.schemas import to_table
+from s1ray.teachers.asking import ask_all
+from s1ray.teachers.asks import Asks
+from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
+from s1ray.teachers.ledger import Ledger
 
-ENGINE = EngineConfig(model="some/model")
+ENGINE = {"model": "some/model"}
+VLLM = {"kind": "vllm", "engine": ENGINE}
+SPEAKER = f"{__name__}:Speaker"
+ASKED: Counter[str] = Counter()
+"""Ids of the asks of `Speaker`s, and how often."""
 
 
-def difficulty(**changes: object) -> ModelDifficulty:
-    data = {"kind": "model", "models": {"small": {"model": "some/model"}}}
-    return validate_config(ModelDifficulty, data | changes, "test")
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Speaker(Teacher):
+    """Says the question's words one after another, a sample each: "Say 12 13" is answered by 12, then by 13."""
+
+    limit: int = 1_000_000
+    """After so many asks of the test the process is killed."""
+    tokens: int = Field(default=3)
+
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
+        return _Speaking(self)
+
+
+class _Speaking:
+    def __init__(self, config: Speaker) -> None:
+        self._config = config
+
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        for ask in asks:
+            if ASKED.total() == self._config.limit:
+                raise Killed
+            ASKED[ask.id] += 1
+            words = ask.question.question.split()[1:]
+            word = words[ask.sample % len(words)]
+            error = "no luck" if word == "never" else None
+            yield ask, Response("", word, error=error, usage=Usage(1, 0, self._config.tokens))
+
+    def close(self) -> None:
+        pass
 
 
 def longest(gold: str, text: str, *, kind: str | None = None) -> Grade:
@@ -24,122 +79,302 @@ def longest(gold: str, text: str, *, kind: str | None = None) -> Grade:
     return Grade("correct" if len(text) > len(gold) else "incorrect", text, f"longest {kind}")
 
 
-class Echo:
-    """Answers with the question's last word."""
-
-    async def complete(self, request: GenerationRequest) -> Completion:
-        assert request.messages is not None
-        answer = request.messages[0]["content"].split()[-1]
-        if answer == "never":
-            raise GenerationError("no luck")
-        return Completion(
-            id=request.id, thinking="", answer=answer, prompt_tokens=1, thinking_tokens=2, answer_tokens=3
-        )
-
-    async def close(self) -> None:
-        pass
+def slow(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    """Runs out of time where the answer is "tower"; of other answers only the reference is right."""
+    if text == "tower":
+        return Grade("undecided", text, "out of time")
+    return Grade("correct" if text == gold else "incorrect", text, "slow")
 
 
-def attempts(config: ModelDifficulty, *questions: Question) -> list[dict[str, object]]:
-    worker = DifficultyWorker("small", ENGINE, config, 0, lambda engine: Echo())
-    try:
-        rows: list[dict[str, object]] = worker(to_table(questions, Question)).to_pylist()
-    finally:
-        worker.close()
-    return rows
+def difficulty(**changes: object) -> ModelDifficulty:
+    data = {"kind": "model", "models": {"small": {"kind": SPEAKER}}, "grader": f"{__name__}:slow"}
+    return validate_config(ModelDifficulty, data | changes, "test")
 
 
-def test_attempts_are_graded_where_there_is_something_to_grade() -> None:
-    rows = attempts(
-        difficulty(),
-        Question(id="right", question="Say 12", answer="12"),
-        Question(id="wrong", question="Say 13", answer="12"),
-        Question(id="open", question="Say 13"),
-        Question(id="empty", question="Say 13", answer="."),
-        Question(id="failed", question="Say never", answer="12"),
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asking and grading without Ray."""
+
+    def collect(
+        asks: Asks, teacher: Teacher, ledger: Ledger, *, seed: int, max_failed: int, what: str = "traces"
+    ) -> None:
+        ledger.read()
+        ids = asks.ids()
+        wanted = [place for place, ask in enumerate(ids) if ask not in ledger.answers]
+        if wanted:
+            ask_all(teacher.start(seed, ledger.folder), teacher, asks.read(asks.part(wanted)), ledger.folder)
+            ledger.read()
+
+    def map_parts(
+        what: str, function: Callable[..., Any], parts: Sequence[Path], folder: Path, **common: object
+    ) -> list[Path]:
+        import pyarrow.parquet as pq
+
+        for part in parts:
+            if not (folder / part.name).exists():
+                write_part(function(pq.read_table(part), part.name, **common), folder / part.name)
+        return [folder / part.name for part in parts]
+
+    monkeypatch.setattr(measuring, "collect", collect)
+    monkeypatch.setattr(measuring, "map_parts", map_parts)
+    ASKED.clear()
+
+
+Row = tuple[str, str, str | None]
+"""Id, question and answer."""
+
+
+def asked(folder: Path, rows: Sequence[Row], part_rows: int = 16) -> Asked:
+    """Rows in parts of some rows each; every second row of the pool is not asked."""
+    whole = [row for each in rows for row in (each, (f"{each[0]}x", "Say nothing", "1"))]
+    parts = []
+    for begin in range(0, len(whole), part_rows):
+        chosen = enumerate(whole[begin : begin + part_rows], begin)
+        made = [
+            StagedRow(
+                id=key,
+                question=text,
+                answer=answer,
+                metadata=json.dumps({"answer_kind": "proof"}) if answer == "long" else "{}",
+                order=order,
+                source_index=0,
+            )
+            for order, (key, text, answer) in chosen
+        ]
+        parts.append(folder / "rows" / f"{begin:05d}.parquet")
+        write_part(to_table(made, StagedRow), parts[-1])
+    starts = np.array([*range(0, len(whole), part_rows), len(whole)], np.int64)
+    return Asked(Texts(parts, starts), np.arange(0, len(whole), 2), [row[0] for row in rows])
+
+
+def measured(folder: Path, config: ModelDifficulty, *rows: Row) -> tuple[Measured, list[dict[str, Any]]]:
+    import pyarrow.parquet as pq
+
+    found = measure(asked(folder, rows), config, folder, folder / "work", seed=0)
+    return found, pq.read_table(folder / DIFFICULTY).to_pylist()
+
+
+def test_attempts_are_graded_where_there_is_something_to_grade(tmp_path: Path) -> None:
+    found, attempts = measured(
+        tmp_path,
+        difficulty(grader="rules", max_failed_share=1.0),
+        ("right", "Say 12", "12"),
+        ("wrong", "Say 13", "12"),
+        ("open", "Say 13", None),
+        ("empty", "Say 13", "."),
+        ("failed", "Say never", "12"),
     )
-    correct = {row["id"]: row["correct"] for row in rows}
+    correct = {row["id"]: row["correct"] for row in attempts}
     assert correct == {"right": True, "wrong": False, "open": None, "empty": None, "failed": None}
-    assert (rows[0]["tokens"], rows[0]["graded_by"]) == (5, "exact")
-    assert rows[-1]["error"] == "no luck"
+    assert [row["id"] for row in attempts] == ["right", "wrong", "open", "empty", "failed"], "in the rows' order"
+    assert (attempts[0]["answer"], attempts[0]["tokens"], attempts[0]["graded_by"]) == ("12", 3, "exact")
+    assert (attempts[0]["verdict"], attempts[0]["finish_reason"]) == ("correct", "stop")
+    assert (attempts[4]["error"], attempts[4]["finish_reason"]) == ("no luck", "error")
+    figures = found.figures["small"]
+    assert figures["bill"]["calls"] == {"sent": 4, "answered": 4, "retried": 0, "failed": 0, "lost": 0}
+    del figures["bill"]
+    assert figures == {"answered": 4, "right": 1, "wrong": 1, "undecided": 0, "cut": 0, "failed": 1}
+    assert found.rates.texts(0, 5) == ['{"small": 1.0}', '{"small": 0.0}', None, None, None]
+    assert found.rates.solved_by(0, 5) == [["small"], [], None, None, None]
 
 
-def test_a_grader_is_chosen_by_name_and_decides_the_answers() -> None:
-    named = difficulty(grader=f"{__name__}:longest")
-    (row,) = attempts(named, Question(id="q", question="Say 100", answer="12", metadata='{"answer_kind": "proof"}'))
+def test_a_grader_is_chosen_by_name_and_gets_the_kind_of_the_answer(tmp_path: Path) -> None:
+    _, (row,) = measured(tmp_path, difficulty(grader=f"{__name__}:longest"), ("q", "Say 10000", "long"))
     assert (row["correct"], row["graded_by"]) == (True, "longest proof")
-    assert fingerprint("small", ENGINE, named, 0) != fingerprint("small", ENGINE, difficulty(), 0)
     with pytest.raises(ConfigError, match=r"grader: no grader is called 'judge'\. There are rules"):
         difficulty(grader="judge")
 
 
-def test_a_question_that_a_model_has_not_measured_is_unknown_unless_another_solved_it() -> None:
-    import pyarrow as pa
-
-    rows = [("a", "low", False), ("a", "high", True), ("b", "low", False), ("b", "high", None), ("c", "low", None)]
-    rows += [("c", "high", True), ("d", "low", False), ("d", "high", False)]
-    schema = pa.schema(
-        [("id", pa.string()), ("model", pa.string()), ("correct", pa.bool_()), ("graded_by", pa.string())]
-    )
-    table = pa.Table.from_pylist(
-        [{"id": i, "model": model, "correct": correct} for i, model, correct in rows], schema=schema
-    )
-    assert solvers(table) == {"a": ["high"], "b": None, "c": ["high"], "d": []}
+def test_a_question_is_not_hard_because_grading_ran_out_of_time(tmp_path: Path) -> None:
+    config = difficulty(samples=2)
+    rows = ("open", "Say 13 tower", "12"), ("solved", "Say tower 12", "12"), ("hard", "Say 13 14", "12")
+    found, _ = measured(tmp_path, config, *rows)
+    assert found.rates.judged(config).tolist() == [UNKNOWN, TOO_EASY, FITS]
+    assert found.rates.solved_by(0, 3) == [None, ["small"], []]
+    assert found.rates.texts(0, 3) == ['{"small": 0.0}', '{"small": 1.0}', '{"small": 0.0}']
+    assert found.figures["small"]["undecided"] == 2
 
 
-def slow(gold: str, text: str, *, kind: str | None = None) -> Grade:
-    """Runs out of time where the answer is "tower"; of other answers only "12" is right."""
-    if text == "tower":
-        return Grade("undecided", text, "out of time")
-    return Grade("correct" if text == "12" else "incorrect", text, "slow")
+def test_a_failed_request_is_no_attempt(tmp_path: Path) -> None:
+    config = difficulty(samples=2, max_pass_rate=0.5, max_failed_share=1.0)
+    found, _ = measured(tmp_path, config, ("q", "Say never 12", "12"), ("none", "Say never", "12"))
+    assert found.rates.texts(0, 2) == ['{"small": 1.0}', None]
+    assert found.rates.judged(config).tolist() == [TOO_EASY, UNKNOWN]
 
 
-def test_a_question_is_not_hard_because_grading_ran_out_of_time() -> None:
-    import pyarrow as pa
+def test_every_sample_of_every_model_is_asked_once(tmp_path: Path) -> None:
+    rows = [(f"{number:02d}", f"Say {number} 12", "12") for number in range(30)]
+    config = difficulty(samples=3, models={"b": {"kind": SPEAKER}, "a": {"kind": SPEAKER, "tokens": 5}})
+    found, attempts = measured(tmp_path, config, *rows)
+    keys = [(row["model"], row["id"], row["sample"]) for row in attempts]
+    assert keys == [(model, key, sample) for model in ("a", "b") for key, _, _ in rows for sample in range(3)]
+    assert set(ASKED.values()) == {2}
+    assert {row["tokens"] for row in attempts if row["model"] == "a"} == {5}
+    assert found.rates.texts(0, 1) == ['{"a": 0.333333, "b": 0.333333}']
+    assert found.rates.texts(12, 13) == ['{"a": 1.0, "b": 1.0}']
 
-    config, model = difficulty(grader=f"{__name__}:slow", samples=2, temperature=1.0), iter(range(100))
 
-    class Alternating(Echo):
-        """Each sample answers with the next of the question's words."""
+@pytest.mark.parametrize("limit", [0, 17, 60, 119])
+def test_a_killed_run_asks_for_what_is_missing_and_ends_with_the_same_bytes(tmp_path: Path, limit: int) -> None:
+    rows = [(f"{number:02d}", f"Say {number} 12", "12") for number in range(30)]
+    models = {"b": {"kind": SPEAKER}, "a": {"kind": SPEAKER}}
+    measured(tmp_path / "undisturbed", difficulty(samples=2, models=models), *rows)
+    ASKED.clear()
+    dying = {label: model | {"limit": limit} for label, model in models.items()}
+    with pytest.raises(Killed):
+        measured(tmp_path / "killed", difficulty(samples=2, models=dying), *rows)
+    assert ASKED.total() == limit
+    assert not (tmp_path / "killed" / DIFFICULTY).exists()
+    measured(tmp_path / "killed", difficulty(samples=2, models=models), *rows)
+    assert set(ASKED.values()) == {2}, "once by each model"
+    first, second = ((tmp_path / name / DIFFICULTY).read_bytes() for name in ("undisturbed", "killed"))
+    assert first == second
+    measured(tmp_path / "killed", difficulty(samples=2, models=models), *rows)
+    assert ASKED.total() == 120
+    assert sorted(path.name for path in (tmp_path / "killed" / ANSWERS).iterdir()) == ["a", "b"]
 
-        async def complete(self, request: GenerationRequest) -> Completion:
-            assert request.messages is not None
-            words = request.messages[0]["content"].split()
-            completion = await super().complete(request)
-            return dataclasses.replace(completion, answer=words[next(model) % 2])
 
-    worker = DifficultyWorker("small", ENGINE, config, 0, lambda engine: Alternating())
-    questions = [
-        Question(id="open", question="13 tower", answer="12"),
-        Question(id="solved", question="tower 12", answer="12"),
-        Question(id="hard", question="13 14", answer="12"),
+def test_an_answer_that_comes_late_is_graded(tmp_path: Path) -> None:
+    config = difficulty(max_failed_share=1.0)
+    before, _ = measured(tmp_path, config, ("q", "Say never", "12"), ("r", "Say 12", "12"))
+    assert before.rates.texts(0, 2) == [None, '{"small": 1.0}']
+    after, attempts = measured(tmp_path, config, ("q", "Say 12", "12"), ("r", "Say 12", "12"))
+    assert after.rates.texts(0, 2) == ['{"small": 1.0}', '{"small": 1.0}']
+    assert [row["error"] for row in attempts] == [None, None]
+
+
+@given(order=st.permutations(range(7)), part_rows=st.integers(1, 5))
+def test_an_actor_reads_the_texts_of_its_asks(
+    order: list[int], part_rows: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    rows = [(f"{order[place]}", f"Say {place}", "12") for place in range(7)]
+    questions = asked(tmp_path_factory.mktemp("asked"), rows, part_rows)
+    asks = questions.asks(2)
+    assert asks.ids() == [f"{number}-{sample}" for number in range(7) for sample in range(2)]
+    wanted = [1, 4, 5, 10, 13]
+    found = read_asks(asks.part(wanted), texts=questions.texts)
+    assert [ask.id for ask in found] == [asks.ids()[place] for place in wanted]
+    texts = {key: text for key, text, _ in rows}
+    assert all(ask.question.question == texts[ask.question.id] for ask in found)
+
+
+COUNTS = st.integers(0, 3)
+
+
+@given(
+    models=st.lists(st.tuples(COUNTS, COUNTS, COUNTS), min_size=1, max_size=2),
+    ends=st.lists(st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 0.7, 1.0]), min_size=2, max_size=2).map(sorted),
+)
+def test_a_question_is_judged_where_undecided_attempts_cannot_change_it(
+    models: list[tuple[int, int, int]], ends: list[float]
+) -> None:
+    bounds = DifficultyBounds(min_pass_rate=ends[0], max_pass_rate=ends[1])
+
+    def possible(right: int, wrong: int, undecided: int) -> list[float]:
+        total = right + wrong + undecided
+        return [(right + lucky) / total for lucky in range(undecided + 1)] if total else [0.0, 1.0]
+
+    largest = [max(each) for each in itertools.product(*(possible(*model) for model in models))]
+    codes = {
+        TOO_EASY if rate > bounds.max_pass_rate else TOO_HARD if rate < bounds.min_pass_rate else FITS
+        for rate in largest
+    }
+    counts = (np.array([each]) for each in zip(*models, strict=True))
+    (code,) = PassRates([f"m{place}" for place in range(len(models))], *counts).judged(bounds).tolist()
+    assert code == (codes.pop() if len(codes) == 1 else UNKNOWN)
+
+
+def test_labels_of_sources_are_judged_like_attempts() -> None:
+    solved_by = [None, [], ["a"], ["a"], None, ["a"]]
+    rates = [None, None, None, '{"a": 0.5, "b": 0.1}', '{"a": 0.9}', '{"a": 0.2}']
+    assert judged_labels(solved_by, rates, DifficultyBounds()).tolist() == [UNKNOWN, FITS, *[TOO_EASY] * 4]
+    bounds = DifficultyBounds(min_pass_rate=0.3, max_pass_rate=0.7)
+    expected = [UNKNOWN, TOO_HARD, TOO_EASY, FITS, TOO_EASY, TOO_HARD]
+    assert judged_labels(solved_by, rates, bounds).tolist() == expected
+
+
+def test_bounds_that_leave_nothing_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"min_pass_rate: 0.1 is more than max_pass_rate \(0\)"):
+        difficulty(min_pass_rate=0.1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"models": {"small": {"model": "a/b", "device": "cpu"}}, "thinking": {"max_tokens": 0}},
+            r"models\.small: .*small: \{kind: vllm, engine: \{model: a/b, device: cpu\}, temperature: 0\.05, "
+            r"top_p: null, thinking: \{max_tokens: 0\}\}",
+        ),
+        ({"temperature": 0.1, "actors": 2}, "temperature, actors: each model has its own; write it there"),
+        ({"shard_rows": 10}, "shard_rows: every answer is kept as it comes; leave it out"),
+        ({"models": {"small": {"engine": ENGINE}}}, r"models\.small: needs `kind`: one of .*vllm"),
+        ({"models": {"../small": VLLM}}, r"models\.\.\./small"),
+        ({"models": {"a": VLLM, "A": VLLM}}, "'a' and 'A' differ in case only"),
+    ],
+)
+def test_a_config_that_cannot_be_says_what_to_write(changes: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        difficulty(**changes)
+
+
+def test_the_old_form_written_as_it_says_is_the_new_one() -> None:
+    import yaml
+
+    old = {"models": {"small": {"model": "a/b", "device": "cpu"}}, "max_tokens": 48, "thinking": {"max_tokens": 0}}
+    with pytest.raises(ConfigError) as error:
+        difficulty(**old)
+    written = str(error.value).partition("write it as ")[2].splitlines()[0]
+    (model,) = difficulty(models=yaml.safe_load(f"{{{written}}}")).models.values()
+    request = model.model_dump(mode="json")
+    assert (request["temperature"], request["max_tokens"], request["engine"]["device"]) == (0.05, 48, "cpu")
+    assert request["thinking"]["max_tokens"] == 0
+
+
+def curation(tmp_path: Path, **changes: object) -> CurationConfig:
+    data = {
+        "output": str(tmp_path / "run"),
+        "sources": [{"kind": "miniature", "size": 50}],
+        "difficulty": {"kind": "model", "models": {"qwen2.5": VLLM | changes}},
+    }
+    return validate_config(CurationConfig, data, "test")
+
+
+def test_what_cannot_change_the_answers_leaves_the_run_as_it_is(tmp_path: Path) -> None:
+    digest = Run("curate", curation(tmp_path)).digest
+    engine = {"engine": ENGINE | {"max_num_seqs": 3, "device": "cpu"}, "actors": 2}
+    assert Run("curate", curation(tmp_path, **engine)).digest == digest
+    assert Run("curate", curation(tmp_path, temperature=0.1)).digest != digest
+    assert Run("curate", curation(tmp_path, engine=ENGINE | {"dtype": "float32"})).digest != digest
+
+
+def test_the_plan_says_what_each_model_is_asked_and_costs(tmp_path: Path) -> None:
+    priced = {
+        "kind": "openai",
+        "base_url": "http://127.0.0.1:1/v1",
+        "model": "big",
+        "max_tokens": 100,
+        "prices": {"prompt": 1, "completion": 10},
+        "max_spend": 0.1,
+    }
+    sources = curation(tmp_path).sources
+    config = difficulty(models={"small": VLLM | {"max_tokens": 10}, "big": priced}, samples=4, max_pass_rate=0.7)
+    assert difficulty_plan(config, sources, 7) == [
+        "difficulty: a question that a model gets right in more than 0.7 of its attempts is too easy",
+        "difficulty: big (big) answers at most 7 rows of each domain, and 50 in all, 4 sample(s) each: at most 20,000 "
+        "tokens generated; at most 0.20 USD, and more for prompts and repeated calls; max_spend ends the run at 0.10 "
+        "USD",
+        "difficulty: small (some/model) answers at most 7 rows of each domain, and 50 in all, 4 sample(s) each: at "
+        "most 2,000 tokens generated",
     ]
-    try:
-        graded = pa.concat_tables([worker(to_table([question], Question)) for question in questions])
-    finally:
-        worker.close()
-    assert solvers(graded) == {"open": None, "solved": ["small"], "hard": []}
-    assert count_undecided(graded) == 2
 
 
-def test_an_engine_has_the_next_requests_before_there_is_a_place_for_them() -> None:
-    class Busy(Echo):
-        """Counts the requests that it has at once."""
+def test_a_model_that_is_not_there_is_named_by_its_field(tmp_path: Path) -> None:
+    config = difficulty(models={"small": {"kind": "vllm", "engine": {"model": str(tmp_path / "nowhere")}}})
+    with pytest.raises(ConfigError, match=r"difficulty\.models\.small\.engine\.model: .*no such folder"):
+        difficulty_plan(config, [], None)
 
-        def __init__(self) -> None:
-            self.now = self.most = 0
 
-        async def complete(self, request: GenerationRequest) -> Completion:
-            self.now += 1
-            self.most = max(self.most, self.now)
-            await asyncio.sleep(0.01)
-            self.now -= 1
-            return await super().complete(request)
-
-    engine, config = Busy(), EngineConfig(model="some/model", max_num_seqs=3)
-    worker = DifficultyWorker("small", config, difficulty(), 0, lambda config: engine)
-    try:
-        worker(to_table([Question(id=str(n), question="Say 1") for n in range(20)], Question))
-    finally:
-        worker.close()
-    assert engine.most == 6
+def test_local_weights_and_tokenizers_are_inputs(tmp_path: Path) -> None:
+    config = difficulty(models={"small": {"kind": "vllm", "engine": ENGINE | {"tokenizer": str(tmp_path)}}})
+    assert dict(difficulty_inputs(config)) == {"difficulty.small teacher.tokenizer": str(tmp_path)}

@@ -30,7 +30,7 @@ def test_parquet_and_json_lines_have_the_questions(run: Path, tmp_path: Path) ->
     expected = read_table(run / "questions.parquet", Question).to_pylist()
     assert export(run, "parquet", tmp_path / "a.parquet").rows == 2
     assert read_table(tmp_path / "a.parquet", Question).to_pylist() == expected
-    assert export(run, "jsonl", tmp_path / "new" / "a.jsonl").unknown == ["solved_by"]
+    assert export(run, "jsonl", tmp_path / "new" / "a.jsonl").unknown == ["solved_by", "pass_rates"]
     assert [json.loads(line) for line in (tmp_path / "new" / "a.jsonl").read_text().split("\n")[:-1]] == expected
 
 

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
-from s1ray.curation.features import NO_LABEL, SOLVED, UNSOLVED, Features, part_features
+from s1ray.curation.difficulty.rates import FITS, TOO_EASY, UNKNOWN
+from s1ray.curation.features import Features, part_features
 from s1ray.curation.tasks import StagedRow
 from s1ray.curation.text import word_counts, word_ngrams
 from s1ray.curation.text.blocks import TokenBlock, WordBlock
@@ -93,9 +94,10 @@ def test_domains_and_labels_and_rules() -> None:
             "weight_sources": ["aime", "gpqa"],
         },
         cap_per_domain=2,
+        difficulty={"kind": "given"},
     )
     assert [row["domain"] for row in found] == ["New", "Geometry", "Other"]
-    assert [row["solved"] for row in found] == [NO_LABEL, UNSOLVED, SOLVED]
+    assert [row["difficulty"] for row in found] == [UNKNOWN, FITS, TOO_EASY]
     assert [row["trusted"] for row in found] == [1, 0, 2]
     assert [row["from_weight_source"] for row in found] == [0, 1, 2]
     assert len({row["draw"] for row in found}) == 3
@@ -116,7 +118,7 @@ def test_with_s1s_rules_no_question_is_cut_into_tokens(monkeypatch: pytest.Monke
         features_of([{"question": long}])
     (found,) = features_of([{"question": long}], **settings)
     assert len(found["grams"]) == 2
-    assert not {"normal_key", "draw", "trusted", "band_00"} & found.keys()
+    assert not {"normal_key", "draw", "difficulty", "trusted", "band_00"} & found.keys()
 
 
 @given(

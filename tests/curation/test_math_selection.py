@@ -56,7 +56,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> tuple[Filtered, Rows]:
     """The pool after the difficulty filter, and the rows before it."""
     pool = filtered(math_config(), tmp_path_factory.mktemp("staged"))
     easy_and_hard = pool.funnel.left
-    difficulty_filter(pool.funnel, pool.features.column("solved"))
+    difficulty_filter(pool.funnel, pool.features.column("difficulty"))
     return pool, easy_and_hard
 
 

@@ -77,9 +77,9 @@ def test_every_file_that_is_read_decides_the_run(jsonl: Path, tmp_path: Path) ->
 
 
 def test_tokenizers_and_weights_are_inputs_where_they_are_local(tmp_path: Path) -> None:
-    models = {"small": {"model": "owner/name", "tokenizer": str(tmp_path)}}
+    models = {"small": {"kind": "vllm", "engine": {"model": "owner/name", "tokenizer": str(tmp_path)}}}
     found = inputs(config(length={"tokenizer": str(tmp_path)}, difficulty={"kind": "model", "models": models}))
-    assert found == {"length.tokenizer": str(tmp_path), "difficulty.small.tokenizer": str(tmp_path)}
+    assert found == {"length.tokenizer": str(tmp_path), "difficulty.small teacher.tokenizer": str(tmp_path)}
 
 
 def rows_of(path: Path, **changes: object) -> list[Question]:
@@ -133,11 +133,26 @@ def test_labels_say_who_solved_it(jsonl: Path) -> None:
     assert [row.solved_by for row in rows_of(jsonl, columns=inverse)] == [[], ["small"], None]
 
 
+def test_pass_rates_say_who_solved_it_how_often(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rates = [(0.25, True), ("0", False), (1, None), (None, True)]
+    path.write_text("".join(json.dumps({"question": f"{rate}?", "r": rate, "b": b}) + "\n" for rate, b in rates))
+    columns = {"question": "question", "pass_rates": {"small": "r"}}
+    rows = rows_of(path, columns=columns)
+    assert [row.solved_by for row in rows] == [["small"], [], ["small"], None]
+    assert [row.pass_rates for row in rows] == ['{"small": 0.25}', '{"small": 0.0}', '{"small": 1.0}', None]
+    rows = rows_of(path, columns=columns | {"solved_by": {"big": "b"}})
+    assert [row.solved_by for row in rows] == [["big", "small"], [], None, None]
+    assert rows[0].pass_rates == '{"big": 1.0, "small": 0.25}'
+
+
 @pytest.mark.parametrize(
     ("columns", "cell", "problem"),
     [
         ({"solved_by": {"small": "x"}}, "No", "column 'x' must be true or false"),
         ({"length": "x"}, "many", "column 'x' must be a whole number"),
+        ({"pass_rates": {"small": "x"}}, "1.5", "column 'x' must be a share from 0 to 1, not '1.5'"),
+        ({"pass_rates": {"small": "x"}}, "many", "column 'x' must be a share from 0 to 1"),
     ],
 )
 def test_a_cell_that_cannot_be_read_is_named(
@@ -258,15 +273,21 @@ def test_the_plan_says_what_would_run_and_warns(jsonl: Path) -> None:
     lines = plan(config(sources=[source(jsonl)]))
     assert any("nothing is decontaminated" in line for line in lines)
     assert any("domains: a row that has none" in line for line in lines)
-    assert not any("domains" in line for line in plan(config(sources=[source(jsonl)], domains={"otherwise": "any"})))
-    engine = {"model": "some/model", "device": "cpu"}
-    difficulty = {"kind": "model", "models": {"small": engine}, "samples": 2, "max_tokens": 100}
+    open_domains = config(sources=[source(jsonl)], domains={"otherwise": "any"})
+    assert not any("is dropped" in line for line in plan(open_domains))
+    small = {"kind": "vllm", "engine": {"model": "some/model", "device": "cpu"}, "max_tokens": 100}
+    difficulty = {"kind": "model", "models": {"small": small}, "samples": 2}
     lines = plan(config(sources=[source(jsonl)], difficulty=difficulty, cap_per_domain=7))
-    assert "difficulty: small (some/model) answers 7 rows per domain, 2 sample(s) each, at most 100 tokens" in lines
+    asked = "difficulty: small (some/model) answers at most"
+    tokens = "for every 1,000 rows at most 200,000 tokens generated"
+    assert f"{asked} 7 rows of each domain, 2 sample(s) each: {tokens}" in lines
+    lines = plan(config(sources=[source(jsonl, limit=3)], difficulty=difficulty))
+    assert f"{asked} 3 rows, 2 sample(s) each: at most 600 tokens generated" in lines
 
 
 def test_a_missing_difficulty_model_is_found_before_anything_starts(jsonl: Path, tmp_path: Path) -> None:
-    difficulty = {"kind": "model", "models": {"small": {"model": str(tmp_path / "nowhere")}}}
+    engine = {"model": str(tmp_path / "nowhere")}
+    difficulty = {"kind": "model", "models": {"small": {"kind": "vllm", "engine": engine}}}
     with pytest.raises(ConfigError, match="no such folder; train a model first"):
         plan(config(sources=[source(jsonl)], difficulty=difficulty))
 

@@ -5,28 +5,23 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from s1ray.config import validate_config
 from s1ray.curation import staging
-from s1ray.curation.config import CurationConfig, ModelDifficulty
-from s1ray.curation.difficulty import measure, solvers
+from s1ray.curation.config import CurationConfig
+from s1ray.curation.difficulty.config import ModelDifficulty
 from s1ray.curation.pipeline import curate
-from s1ray.generation.base import GenerationError, GenerationRequest
-from s1ray.models import EngineConfig
-from s1ray.runs import Run, RunError, read_manifest
-from s1ray.schemas import Completion, Question, Trace, read_table
-from s1ray.shards import map_shards
+from s1ray.generation.base import OnCall
+from s1ray.runs import Run, read_manifest
+from s1ray.schemas import Question, Trace, read_table
+from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
 from s1ray.traces import pipeline as traces_pipeline
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.pipeline import traces as generate_traces
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.usefixtures("ray_session")]
 
@@ -119,100 +114,68 @@ def test_sources_are_compared_on_workers(tmp_path: Path) -> None:
     assert [(row["question"][:3], row["reason"]) for row in dropped] == [("Ten", reason)]
 
 
-class Knower:
-    """Knows the answers to questions whose id begins with one of some digits; fails once and for all on others."""
+class Knower(Teacher):
+    """Knows the answers to questions whose id begins with one of some digits; of one it gives no answer."""
 
-    def __init__(self, answers: Mapping[str, str], digits: str, fails: Collection[str]) -> None:
-        self.answers, self.digits, self.fails = answers, digits, fails
+    kind: str = "knower"
+    digits: str
+    silent: str = ""
+    """Id of the question that it does not answer."""
 
-    async def complete(self, request: GenerationRequest) -> Completion:
-        assert request.messages is not None
-        question = request.messages[0]["content"]
-        if self.fails and question in self.fails:
-            raise GenerationError("no luck")
-        known = request.id[0] in self.digits
-        answer = f"Final Answer: {self.answers[question] if known else 'no idea'}"
-        return Completion(
-            id=request.id, thinking="", answer=answer, prompt_tokens=1, thinking_tokens=0, answer_tokens=2
-        )
-
-    async def close(self) -> None:
-        pass
+    def start(self, seed: int, folder: Path) -> RunningTeacher:
+        return _Knowing(self)
 
 
-def test_difficulty_by_models_marks_who_solved_what(curated: Run, tmp_path: Path) -> None:
-    questions = read_table(curated.path / "questions.parquet", Question).select(
-        ["id", "question", "answer", "metadata"]
-    )
-    rows = questions.to_pylist()
-    answers = {row["question"]: row["answer"] for row in rows}
-    failing = {rows[0]["question"]}
-    engine = EngineConfig(model="some/model", device="cpu")
-    config = ModelDifficulty(kind="model", models={"low": engine, "high": engine}, shard_rows=30, samples=2)
+class _Knowing:
+    def __init__(self, config: Knower) -> None:
+        self._config = config
 
-    def make_engine(
-        engine: EngineConfig, answers: Mapping[str, str] = answers, failing: Collection[str] = failing
-    ) -> Knower:
-        return Knower(answers, "01234567", failing)
-
-    measured = measure(questions, config, tmp_path, seed=0, make_engine=make_engine)
-    assert len(measured) == 2 * 2 * len(rows)
-    labels = solvers(measured)
-    assert labels[rows[0]["id"]] is None
-    for row in rows[1:]:
-        assert labels[row["id"]] == (["high", "low"] if row["id"][0] in "01234567" else [])
-
-
-class Counting:
-    """Copies rows; notes each shard that it does, and fails on a chosen row while a marker is there."""
-
-    def __init__(self, notes: str, poison: str, marker: str) -> None:
-        self.notes, self.poison, self.marker = Path(notes), poison, Path(marker)
-
-    def __call__(self, rows: pa.Table) -> pa.Table:
-        ids = rows.column("id").to_pylist()
-        if self.poison in ids and self.marker.exists():
-            raise ValueError(f"row {self.poison} is poison")
-        (self.notes / f"{ids[0]}-{len(list(self.notes.iterdir()))}").touch()
-        return rows
+    def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
+        for ask in asks:
+            known = ask.question.id[0] in self._config.digits
+            error = "no luck" if ask.question.id == self._config.silent else None
+            yield ask, Response("", f"Final Answer: {ask.question.answer if known else 'no idea'}", error=error)
 
     def close(self) -> None:
         pass
 
 
-def test_a_failed_job_keeps_what_is_done_and_resumes_there(tmp_path: Path) -> None:
-    import pyarrow as pa
+def test_difficulty_by_models_marks_who_solved_what(curated: Run, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
-    rows = pa.table({"id": [f"r{i:03d}" for i in range(100)]})
-    notes, marker = tmp_path / "notes", tmp_path / "marker"
-    notes.mkdir()
-    marker.touch()
-
-    def make_worker(notes: str = str(notes), marker: str = str(marker)) -> Counting:
-        return Counting(notes, "r055", marker)
-
-    def run() -> list[Path]:
-        return map_shards(rows, tmp_path / "shards", make_worker, fingerprint={"a": 1}, shard_rows=10)
-
-    def worked() -> list[str]:
-        """The first ids of the shards that a worker was called with, in order."""
-        return [note.name.split("-")[0] for note in sorted(notes.iterdir(), key=lambda note: note.stat().st_mtime_ns)]
-
-    with pytest.raises(RunError, match="row r055 is poison"):
-        run()
-    before, kept = worked(), {file.name: file.stat().st_mtime_ns for file in (tmp_path / "shards").glob("*.parquet")}
-    # The shard after the poisoned one may have been cut off between its work and its file.
-    assert 0 < len(kept) <= len(before) <= len(kept) + 1
-    assert "r050" not in before
-    marker.unlink()
-    files = run()
-    assert pa.concat_tables([pq.read_table(file) for file in files]).equals(rows)
-    assert len(worked()) == len(before) + 10 - len(kept), "only what was missing was done"
-    assert all((tmp_path / "shards" / name).stat().st_mtime_ns == time for name, time in kept.items())
-    total = len(worked())
-    assert run() == files
-    assert len(worked()) == total
+    first = read_table(curated.path / "questions.parquet", Question).to_pylist()[0]["id"]
+    config = curation(tmp_path / "run")
+    low, high = Knower(digits="0123", silent=first), Knower(digits="01234567")
+    models = ModelDifficulty(kind="model", models={"low": low, "high": high}, samples=2)
+    run = curate(config.model_copy(update={"difficulty": models}))
+    attempts = pq.read_table(run.path / "difficulty.parquet").to_pylist()
+    manifest = read_manifest(run.path)
+    assert manifest is not None
+    left = manifest["rows"]["after domains"]
+    assert len(attempts) == 2 * 2 * left
+    assert manifest["figures"]["difficulty"]["high"]["answered"] == 2 * left
+    assert manifest["figures"]["difficulty"]["low"]["failed"] == 2
+    questions = read_table(run.path / "questions.parquet", Question).to_pylist()
+    dropped = [row for row in pq.read_table(run.path / "dropped").to_pylist() if row["stage"] == "difficulty"]
+    assert len(questions) == 100
+    assert all(row["solved_by"] == [] and row["id"][0] not in "01234567" for row in questions)
+    assert {row["pass_rates"] for row in questions} == {'{"high": 0.0, "low": 0.0}'}
+    assert {row["reason"] for row in dropped if row["id"] != first} == {"too easy"}
+    for row in dropped:
+        known = [name for name, digits in (("high", "01234567"), ("low", "0123")) if row["id"][0] in digits]
+        assert row["solved_by"] == (known or None) or row["id"] == first
+        assert row["detail"] == ", ".join(row["solved_by"] or ())
+    bounded = {**models.model_dump(exclude={"models"}), "max_pass_rate": 1.0, "min_pass_rate": 0.5}
+    again = curate(
+        config.model_copy(
+            update={
+                "output": str(tmp_path / "bounded"),
+                "difficulty": ModelDifficulty(models=models.models, **bounded),
+            }
+        )
+    )
+    questions = read_table(again.path / "questions.parquet", Question).to_pylist()
+    assert all("high" in row["solved_by"] for row in questions)
 
 
 def trace_config(output: Path, questions: Path, tokenizer: Path) -> TracesConfig:

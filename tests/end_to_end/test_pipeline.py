@@ -29,7 +29,10 @@ CURATE = {
     "sources": [{"kind": "miniature", "size": 300}],
     "quality": {"missing_answer": True},
     "cap_per_domain": 2,
-    "difficulty": {"kind": "model", "models": {"base": ENGINE}, "thinking": {"max_tokens": 8}, "max_tokens": 40},
+    "difficulty": {
+        "kind": "model",
+        "models": {"base": {"kind": "vllm", "engine": ENGINE, "thinking": {"max_tokens": 8}, "max_tokens": 40}},
+    },
     "selection": {"size": 8},
 }
 TRACES = {

@@ -167,7 +167,9 @@ def test_what_is_no_expression_is_refused_with_the_config(text: str, why: str) -
         validate_config(ColumnMapping, {"question": text}, "test")
 
 
-@pytest.mark.parametrize("columns", [{"length": "{x}"}, {"solved_by": {"a": "{x}"}}, {"metadata": ["{x}"]}])
+@pytest.mark.parametrize(
+    "columns", [{"length": "{x}"}, {"solved_by": {"a": "{x}"}}, {"pass_rates": {"a": "{x}"}}, {"metadata": ["{x}"]}]
+)
 def test_what_is_no_text_takes_no_template(columns: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="takes a column, not a template"):
         validate_config(ColumnMapping, columns, "test")

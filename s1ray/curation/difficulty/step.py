@@ -1,0 +1,51 @@
+"""The step of the stage that drops what is too easy or too hard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from s1ray.curation.config import CurationConfig
+from s1ray.curation.difficulty.attempts import Asked, Texts
+from s1ray.curation.difficulty.config import GivenDifficulty, ModelDifficulty
+from s1ray.curation.difficulty.measuring import Measured, measure
+from s1ray.curation.features import Features, question_name
+from s1ray.curation.filters import difficulty_filter
+from s1ray.curation.funnel import Funnel
+from s1ray.runs import Run
+
+
+def find_difficulty(
+    config: CurationConfig, run: Run, work: Path, parts: Sequence[Path], features: Features, funnel: Funnel
+) -> Measured | None:
+    """Read or measure difficulty, and drop rows for it. Ray is connected.
+
+    Args:
+        config: the stage's.
+        run: gets figures and the attempts.
+        work: for what a finished run does not keep.
+        parts: of the rows.
+        features: of the rows.
+        funnel: after the filters before.
+
+    Returns:
+        What was measured. None: nothing was.
+
+    Raises:
+        UnreachableError: too many requests failed.
+        RunError: a model could not be asked, or a worker failed; what is answered stays.
+    """
+    if isinstance(config.difficulty, GivenDifficulty):
+        difficulty_filter(funnel, features.column("difficulty"))
+    if not isinstance(config.difficulty, ModelDifficulty):
+        return None
+    rows = funnel.left
+    asked = Asked(Texts(parts, features.starts), rows, [*map(question_name, features.column("id", rows).tolist())])
+    measured = measure(asked, config.difficulty, run.path, work, seed=config.seed)
+    run.figures["difficulty"] = measured.figures
+    codes = np.zeros(len(features), np.uint8)
+    codes[rows] = measured.rates.judged(config.difficulty)
+    difficulty_filter(funnel, codes)
+    return measured
