@@ -198,6 +198,9 @@ STRATEGIES: Registry[type[BaseModel]] = Registry(
     {
         "budget_forcing": "s1ray.evaluation.strategies.budget_forcing:BudgetForcing",
         "plain": "s1ray.evaluation.strategies.plain:Plain",
+        "token_conditional": "s1ray.evaluation.strategies.token_conditional:TokenConditional",
+        "step_conditional": "s1ray.evaluation.strategies.step_conditional:StepConditional",
+        "class_conditional": "s1ray.evaluation.strategies.class_conditional:ClassConditional",
     },
 )
 """Test-time strategies: config classes derived from `s1ray.evaluation.strategies.base.Strategy`."""

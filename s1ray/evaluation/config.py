@@ -9,6 +9,7 @@ from pydantic import Field, NonNegativeInt, SerializeAsAny, model_validator
 from s1ray.config import LABEL_PATTERN, Config, HTTPAddress, StageConfig
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
+from s1ray.evaluation.strategies.step_conditional import StepConditional
 from s1ray.grading import RULES, GraderName
 from s1ray.models import FormatRef, ModelPath
 from s1ray.registry import STRATEGIES, registered
@@ -120,6 +121,17 @@ class EvalConfig(StageConfig):
                 raise ValueError(f"models: {model.label!r} asks for arm {unknown[0]!r}; there are {', '.join(arms)}")
             if model.arms == []:
                 raise ValueError(f"models: {model.label!r} has an empty list of arms; leave `arms` out to take all")
+        return self
+
+    @model_validator(mode="after")
+    def _steps_can_be_told(self) -> Self:
+        for model in self.models:
+            for arm in self.arms_of(model):
+                if isinstance(arm, StepConditional):
+                    try:
+                        arm.check_format(model.thinking_format)
+                    except ValueError as error:
+                        raise ValueError(f"arms: {arm.name!r} for model {model.label!r}: {error}") from None
         return self
 
     def all_arms(self) -> list[Strategy]:

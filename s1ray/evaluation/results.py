@@ -15,6 +15,8 @@ from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.metrics import Estimate, McNemar
 from s1ray.evaluation.strategies.base import Strategy
+from s1ray.evaluation.strategies.class_conditional import ClassConditional
+from s1ray.evaluation.strategies.conditional import Conditional
 from s1ray.evaluation.tasks import ArmKey
 from s1ray.grading.interval import LEVEL
 from s1ray.runs import Manifest
@@ -30,10 +32,12 @@ class Method:
     model: str
     series: str
     arms: list[ArmResult]
-    control_runs: float
-    """Share of runs whose mean thinking tokens are within the limits: the paper's Control."""
-    control_samples: float
-    """Share of single samples within the limits."""
+    control_runs: float | None
+    """Share of runs whose mean thinking tokens are within the limits: the paper's Control. Of class-conditional arms:
+    share of those that think less ("short") or more ("long") than the same model without the instruction; None where
+    that was not measured."""
+    control_samples: float | None
+    """Share of single samples within the limits. None: class-conditional arms have none."""
     samples: int
     scaling: float | None
     """Percentage points per doubling of the thinking tokens; None below two different amounts."""
@@ -107,11 +111,13 @@ class EvalResults:
         return series
 
     def other_series(self, model: str) -> dict[str, list[ArmResult]]:
-        """Strategy -> its arms, for each strategy other than budget forcing, by growing thinking."""
+        """Strategy -> its arms, for each strategy other than budget forcing, by growing thinking. Conditional control
+        with forcing is a series apart from that without.
+        """
         series: dict[str, list[ArmResult]] = defaultdict(list)
         for result in self.of(model):
             if not result.is_forced:
-                series[result.setting.strategy.rpartition(":")[2]].append(result)
+                series[_series(result.setting)].append(result)
         return {name: sorted(arms, key=lambda result: result.thinking_tokens.value) for name, arms in series.items()}
 
     def methods(self) -> list[Method]:
@@ -125,11 +131,27 @@ class EvalResults:
                 found.append(_method(model, "growing maximum", maxima))
             if len(forced) > len(maxima):
                 found.append(_method(model, "all of budget forcing", forced))
-            found += [_method(model, strategy, arms) for strategy, arms in self.other_series(model).items()]
+            for name, arms in self.other_series(model).items():
+                method = _method(model, name, arms)
+                if any(isinstance(result.setting, ClassConditional) for result in arms):
+                    method = dataclasses.replace(method, control_runs=self._class_control(arms), control_samples=None)
+                found.append(method)
         return found
 
     def _forced(self, model: str) -> list[ArmResult]:
         return [result for result in self.of(model) if result.is_forced]
+
+    def _class_control(self, arms: list[ArmResult]) -> float | None:
+        """Control of class-conditional arms: each against the model's arm with the same maximum and no instruction."""
+        obeyed = []
+        for result in arms:
+            assert isinstance(result.setting, ClassConditional)
+            default = next((r for r in self.maxima(result.model) if r.setting.limits == result.setting.limits), None)
+            if default is not None:
+                means = result.thinking_tokens.value, default.thinking_tokens.value
+                obeyed.append(result.setting.obeyed(*means))
+        told = [each for each in obeyed if each is not None]
+        return sum(told) / len(told) if told else None
 
     def between_models(self) -> list[Comparison]:
         """The first model against each other one, at every arm that both were measured with."""
@@ -207,6 +229,11 @@ def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
         scaling_raw=metrics.scaling(tokens, accuracies, "raw"),
         performance=metrics.performance(accuracies),
     )
+
+
+def _series(setting: Strategy) -> str:
+    forced = isinstance(setting, Conditional) and setting.forced_tokens is not None
+    return setting.strategy.rpartition(":")[2] + (", forced" if forced else "")
 
 
 def _bound(setting: Strategy) -> float:

@@ -28,7 +28,7 @@ from s1ray.evaluation.loading import QUESTIONS, RESULTS, TIMINGS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
-from s1ray.evaluation.tasks import ArmKey, Task, all_tasks
+from s1ray.evaluation.tasks import ArmKey, Task, all_tasks, bound
 from s1ray.logs import heartbeat
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Evaluation, Question, Timing, read_table, to_table, write_table
@@ -56,7 +56,7 @@ def plan(config: EvalConfig) -> list[str]:
     for model in config.models:
         arms = config.arms_of(model)
         lines.append(f"{model.label} (served as {model.name}): {', '.join(arm.name for arm in arms)}")
-        maxima += [arm.limits[1] for arm in arms]
+        maxima += [bound(arm) for arm in arms]
     bounded = [most for most in maxima if most is not None]
     thinking = f"at most {responses * sum(bounded):,} thinking tokens"
     if len(bounded) < len(maxima):

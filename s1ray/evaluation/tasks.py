@@ -38,11 +38,16 @@ class Task:
         return self.model.label, self.arm.name
 
 
+def bound(arm: Strategy) -> int | None:
+    """Thinking tokens that one answer can cost at most. None: no budget bounds it, whatever the prompt asks for."""
+    return arm.limits[1] if isinstance(arm.budget.max_tokens, int) else None
+
+
 def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
     """All responses to get, the largest budgets first, the models taking turns."""
 
     def expected(task: Task) -> tuple[float, int, int]:
-        most = task.arm.limits[1]
+        most = bound(task.arm)
         return float("inf") if most is None else most, task.arm.requests, task.arm.budget.waits
 
     pairs = [(model, arm) for model in config.models for arm in config.arms_of(model)]

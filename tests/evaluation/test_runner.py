@@ -211,7 +211,7 @@ def test_thinking_beyond_the_budget_is_measured_and_told(
     run = run_eval(config(benchmark_file), engines=scripted(change=overrun))
     zero = measured(run.path, "sft", "max=0")
     assert zero.obeying == 0
-    assert load_results([run.path]).methods()[-1].control_runs < 1
+    assert load_results([run.path]).methods()[-1].control_runs not in (None, 1.0)
     assert "sft with max=0: 60 of 60 responses think outside their limits" in caplog.text
 
 

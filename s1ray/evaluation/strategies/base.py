@@ -61,8 +61,8 @@ class Strategy(Config):
     def limits(self) -> tuple[int, int | None]:
         """Fewest and most thinking tokens of one answer (None: no maximum), all requests for it together.
 
-        The results are checked against them, and the dry run adds up the maxima. The default: the budget's minimum,
-        which one response has at least, and its maximum for each of the requests.
+        The results are checked against them. The default: the budget's minimum, which one response has at least, and
+        its maximum for each of the requests.
         """
         most = self.budget.max_tokens
         return self.budget.min_tokens, self.requests * most if isinstance(most, int) else None
