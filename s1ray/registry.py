@@ -1,4 +1,4 @@
-"""What can be added from outside: sources, benchmarks, teachers, strategies, graders and model aliases, by name.
+"""What can be added from outside: sources, benchmarks, teachers, strategies, scorers, graders, model aliases, by name.
 
 Any package can add to a registry, with an entry point in its own `pyproject.toml`; nothing in s1ray changes:
 
@@ -201,9 +201,23 @@ STRATEGIES: Registry[type[BaseModel]] = Registry(
         "token_conditional": "s1ray.evaluation.strategies.token_conditional:TokenConditional",
         "step_conditional": "s1ray.evaluation.strategies.step_conditional:StepConditional",
         "class_conditional": "s1ray.evaluation.strategies.class_conditional:ClassConditional",
+        "rejection": "s1ray.evaluation.strategies.rejection:Rejection",
+        "majority": "s1ray.evaluation.strategies.majority:Majority",
+        "short_m_at_k": "s1ray.evaluation.strategies.short_m_at_k:ShortMAtK",
+        "best_of": "s1ray.evaluation.strategies.best_of:BestOf",
     },
 )
 """Test-time strategies: config classes derived from `s1ray.evaluation.strategies.base.Strategy`."""
+
+SCORERS: Registry[Any] = Registry(
+    "scorer",
+    "s1ray.scorers",
+    {
+        "shortest": "s1ray.evaluation.strategies.scorers:shortest",
+        "longest": "s1ray.evaluation.strategies.scorers:longest",
+    },
+)
+"""What best of n takes: functions with the signature of `s1ray.evaluation.strategies.scorers.Scorer`."""
 
 GRADERS: Registry[Any] = Registry("grader", "s1ray.graders", {"rules": "s1ray.grading.grade:grade"})
 """Who decides whether a response is right: functions with the signature of `s1ray.grading.Grader`."""

@@ -13,7 +13,17 @@ from pydantic import SerializeAsAny
 from s1ray import registry
 from s1ray.config import Config, ConfigError, to_yaml, validate_config
 from s1ray.errors import InputError
-from s1ray.registry import BENCHMARKS, GRADERS, MODEL_ALIASES, SOURCES, STRATEGIES, TEACHERS, Registry, registered
+from s1ray.registry import (
+    BENCHMARKS,
+    GRADERS,
+    MODEL_ALIASES,
+    SCORERS,
+    SOURCES,
+    STRATEGIES,
+    TEACHERS,
+    Registry,
+    registered,
+)
 
 
 class Fruit(Config):
@@ -105,7 +115,7 @@ def test_a_module_that_fails_is_named_with_the_line(
 
 
 @pytest.mark.parametrize(
-    "kind", [SOURCES, BENCHMARKS, TEACHERS, STRATEGIES, GRADERS, MODEL_ALIASES], ids=lambda r: r.kind
+    "kind", [SOURCES, BENCHMARKS, TEACHERS, STRATEGIES, SCORERS, GRADERS, MODEL_ALIASES], ids=lambda r: r.kind
 )
 def test_everything_that_is_registered_can_be_imported(kind: Registry[object]) -> None:
     for name in kind.names():

@@ -21,7 +21,9 @@ def test_relative_links_and_anchors_resolve(file: Path) -> None:
             assert anchor in markdown.anchors(found), f"{markdown.name(file)} links to {target}: no such heading"
 
 
-GROUPS = {f"s1ray.{kind}" for kind in ("sources", "benchmarks", "teachers", "strategies", "graders", "models")}
+GROUPS = {
+    f"s1ray.{kind}" for kind in ("sources", "benchmarks", "teachers", "strategies", "scorers", "graders", "models")
+}
 """Of entry points."""
 PATH = re.compile(r"(s1ray|tests|jobs|docs|deploy|benchmarks|examples|requirements)/[\w./-]+")
 
