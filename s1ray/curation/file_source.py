@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import itertools
 import os
+from collections import Counter
 from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from s1ray.config import ConfigError
+from s1ray.curation.quarantine import excess
 from s1ray.curation.records import RowMaker
 from s1ray.curation.sources import RecordSource
 from s1ray.reading.columnar import parquet_file
@@ -98,10 +100,14 @@ class FileSource(RecordSource):
             raise ConfigError(f"{where}: {close_names(absent[0], sample.maker.names)}")
         if absent:
             note = f"; the first rows have no column {', '.join(absent)}"
-        if sample.damaged is not None and (self.on_bad_file == "fail" or len(found.files) == 1):
+        if sample.damaged is not None and self.on_bad_file == "fail":
             raise ConfigError(sample.damaged)
-        if sample.bad is not None and not sample.sound:
-            raise ConfigError(sample.bad)
+        if (
+            sample.bad is not None
+            and not sample.sound
+            and (found_bad := excess(sample.kinds, sample.rows, self.max_bad_share))
+        ):
+            raise ConfigError(f"{sample.bad}; {found_bad}")
         note += "".join(f"; {problem}" for problem in (sample.damaged, sample.bad) if problem is not None)
         return f"source {self.label}: {_rows(found)}{note}"
 
@@ -129,6 +135,7 @@ class _Sample:
     Attributes:
         maker: knows which columns there are.
         sound: how many records can be used, or are not wanted.
+        kinds: the other ones, by what is wrong with them.
         whole: whether all columns of the files are known.
         bad: the first record that cannot be used.
         damaged: the first file that cannot be read.
@@ -143,9 +150,14 @@ class _Sample:
             on_columns=self.maker.note_columns,
             on_record=self.maker.note_record,
         )
-        self.sound, self.whole = 0, True
+        self.sound, self.whole, self.kinds = 0, True, Counter[str]()
         self.bad: str | None = None
         self.damaged: str | None = None
+
+    @property
+    def rows(self) -> int:
+        """Records that were looked at."""
+        return self.sound + self.kinds.total()
 
     def look(self, pieces: list[Piece]) -> None:
         """Look at the first records of a file, also at those that `where` does not want."""
@@ -168,6 +180,7 @@ class _Sample:
                 self.maker.row(item)
             self.sound += 1
         except Unusable as error:
+            self.kinds[error.bad.kind] += 1
             self.bad = self.bad or f"{piece.file.path}: {piece.unit} {place}: {error.bad.reason}"
 
 

@@ -30,7 +30,8 @@ METADATA = "metadata"
 """Column in which data sets of questions keep their other fields, as an object, as JSON, or as printed Python."""
 _NO_TEXTS = ("length", "solved_by", "unsolved_by", "pass_rates", "metadata")
 _LABELS = ("solved_by", "unsolved_by", "pass_rates")
-"""Fields of the mapping that say what models make of a question."""
+MAX_LENGTH = 1 << 31
+"""More tokens than any trace has."""
 _TRUTHS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -182,8 +183,20 @@ class RowMaker:
         if isinstance(expression, Template):
             text = expression.text(record)
         else:
-            text = cell_text(expression.find(record), expression.name, first=first)
+            text = self._cell(expression, record, first)
         return text if text is None else sound(text, field)
+
+    def _cell(self, path: ColumnPath, record: Record, first: bool) -> str | None:
+        try:
+            return cell_text(path.find(record), path.name, first=first)
+        except Unusable as error:
+            if (
+                len(lengths := {len(cell) if isinstance(cell, list) else 0 for cell in record.values()}) > 1
+                or 0 in lengths
+            ):
+                raise
+            hint = "; is this a whole table, a list for each column? Write it as JSON lines, a row for each line"
+            raise Unusable(error.bad.kind, error.bad.detail + hint) from None
 
     def _without_question(self, record: Record) -> Unusable:
         expression = self._fields["question"]
@@ -193,6 +206,8 @@ class RowMaker:
         hint = ""
         if chat := next((name for name in ("messages", "conversations") if name in record), None):
             hint = f'; of a conversation take `question: "{{{chat}:user}}"` and `solution: "{{{chat}:assistant}}"`'
+        elif rows := next((name for name, cell in record.items() if _are_rows(cell)), None):
+            hint = f"; the rows seem to be the list {rows!r}: write that list alone, or JSON lines"
         return Unusable("missing column", f"{close_names(lacking[0], record)}{hint}")
 
     def _whole(self, record: Record) -> int | None:
@@ -204,11 +219,12 @@ class RowMaker:
             return None
         try:
             number = Decimal(str(value))
-            if number == int(number):
+            if number == int(number) and 0 <= number < MAX_LENGTH:
                 return int(number)
         except (ArithmeticError, ValueError):
             pass
-        raise Unusable("wrong type", f"column {expression.name!r} must be a whole number, not {value!r:.80}")
+        shown = str(value)[:80]
+        raise Unusable("wrong type", f"column {expression.name!r} must be a whole number of tokens, not {shown}")
 
     def _difficulty(self, record: Record) -> _Difficulty:
         """What the models make of it; nothing where one has no label."""
@@ -264,6 +280,10 @@ def sound(text: str, field: str) -> str:
         what = "bytes that are no text, or half a surrogate pair"
         raise Unusable("broken text", f"{field} has {what} at character {error.start}") from None
     return text
+
+
+def _are_rows(cell: object) -> bool:
+    return isinstance(cell, list) and bool(cell) and all(isinstance(each, dict) for each in cell)
 
 
 def _paths(expression: Expression) -> list[ColumnPath]:

@@ -80,7 +80,8 @@ def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: 
         raise _error(sorted(problems), f"\n{aside:,} rows and files are in {quarantine}" if aside else "")
     parts = [part_file(folder, task.index, number) for task, record in pairs for number in range(len(record.parts))]
     if not parts:
-        raise ConfigError("sources: none of them has a row; check their `where` and `limit`")
+        why = f"{aside:,} rows and files are in {quarantine}" if aside else "check their `where` and `limit`"
+        raise ConfigError(f"sources: none of them has a row that can be used; {why}")
     read = {f"{index} ({sources[index].label})": _counts(own) for index, own in enumerate(by_source)}
     if aside:
         log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, quarantine)

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
-from s1ray.reading.items import Bad, BadFile, Items, Record, beginning, reading_error
+from s1ray.reading.items import Bad, BadFile, Items, Record, beginning, disguise, reading_error
 from s1ray.reading.where import Where
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def parquet_file(path: str) -> Iterator[pq.ParquetFile]:
         try:
             file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
         except pa.ArrowInvalid as error:
-            raise BadFile(f"cannot be read as Parquet: {error}") from None
+            what = disguise(path)
+            raise BadFile(f"by its content this is {what}" if what else f"cannot be read as Parquet: {error}") from None
         with file:
             yield file
 
@@ -121,6 +122,8 @@ def _groups(file: pq.ParquetFile, start: int, stop: int) -> tuple[list[int], int
 def _present(schema: pa.Schema, columns: Collection[str] | None) -> list[str] | None:
     if columns is None:
         return None
+    if twice := sorted({name for name in columns if schema.names.count(name) > 1}):
+        raise BadFile(f"has two columns {twice[0]!r}; rename one")
     # Where none is there, any column: the rows are counted, and each tells what it lacks.
     return [name for name in schema.names if name in columns] or schema.names[:1]
 
@@ -154,10 +157,10 @@ def bad_items(bad: dict[int, Bad], places: object) -> Items:
 
 def _to_records(batch: pa.RecordBatch) -> Iterator[Record | Bad]:
     try:
-        yield from batch.to_pylist()
+        yield from batch.to_pylist(maps_as_pydicts="strict")
     except UnicodeDecodeError:
         for index in range(batch.num_rows):
             try:
-                yield batch.slice(index, 1).to_pylist()[0]
+                yield batch.slice(index, 1).to_pylist(maps_as_pydicts="strict")[0]
             except UnicodeDecodeError as error:
                 yield Bad("not UTF-8", f"byte 0x{error.object[error.start]:02x}", beginning(error.object))

@@ -161,6 +161,8 @@ def number_text(value: int | float | Decimal) -> str:
     """
     if isinstance(value, bool):
         return str(value)
+    if isinstance(value, float | Decimal) and value in (math.inf, -math.inf):
+        return "infinity" if value > 0 else "-infinity"
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
     if isinstance(value, Decimal):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import glob
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from s1ray.config import ConfigError
 from s1ray.errors import MissingError
@@ -88,11 +90,11 @@ def find_files(paths: str | Sequence[str]) -> Found:
     ignored: dict[str, str] = {}
     for path in [paths] if isinstance(paths, str) else paths:
         found = _at(path)
-        # One file may be written in two ways ("./a" and "a").
+        # One file may be written in two ways ("./a" and "a"), or be a link to another one.
         for file in found.files:
-            files.setdefault(file.absolute, file)
+            files.setdefault(os.path.realpath(file.absolute), file)
         for each in found.ignored:
-            ignored.setdefault(os.path.abspath(each), each)
+            ignored.setdefault(os.path.realpath(each), each)
     return Found(list(files.values()), [each for absolute, each in ignored.items() if absolute not in files])
 
 
@@ -118,19 +120,48 @@ def _at(path: str) -> Found:
         return Found([file], [])
     if not glob.has_magic(path):
         raise MissingError(f"{path}: no such file or folder")
-    matches = sorted(glob.glob(path, recursive=True))
+    matches = sorted(_below(path) if "**" in path else glob.glob(path))
     if not matches:
         raise MissingError(f"{path}: no file matches")
     parts = [_in_folder(Path(match), needed=False) for match in matches if os.path.isdir(match)]
-    singles = [match for match in matches if os.path.isfile(match)]
-    files = [file for match in singles if (file := _data_file(match)) is not None]
-    ignored = [match for match in singles if _data_file(match) is None]
+    singles = [match for match in matches if not os.path.isdir(match)]
+    files = [file for match in singles if os.path.isfile(match) and (file := _data_file(match)) is not None]
+    read = {file.path for file in files}
+    ignored = [match for match in singles if match not in read]
     found = Found(
         [*files, *(f for part in parts for f in part.files)], [*ignored, *(i for p in parts for i in p.ignored)]
     )
     if not found.files:
         raise MissingError(f"{path}: none of the {len(matches)} matches holds a file of rows; {READABLE}")
     return Found(sorted(found.files, key=lambda file: file.path), found.ignored)
+
+
+def _below(pattern: str) -> list[str]:
+    """What matches a glob with `**`. Links to folders are not followed: they may lead back to where they are."""
+    segments = pattern.split("/")
+    fixed = next(place for place, segment in enumerate(segments) if glob.has_magic(segment))
+    base = "/".join(segments[:fixed]) or ("/" if pattern.startswith("/") else ".")
+    parts = [
+        "(?:[^/.][^/]*/)*" if segment == "**" and place < len(segments) - 1 else _segment(segment)
+        for place, segment in enumerate(segments[fixed:], start=fixed)
+    ]
+    wanted = re.compile("".join(part if part.endswith(")*") else f"{part}/" for part in parts).removesuffix("/"))
+    found = []
+    for folder, folders, files in os.walk(base):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = os.path.relpath(folder, base)
+        for name in [*folders, *files]:
+            relative = name if inside == "." else f"{inside}/{name}"
+            if not name.startswith(".") and wanted.fullmatch(relative):
+                found.append(os.path.join(folder, name))
+    return found if base != "." or pattern.startswith("./") else [os.path.relpath(each) for each in found]
+
+
+def _segment(segment: str) -> str:
+    """One segment of a glob as a regular expression."""
+    if segment == "**":
+        return ".*"
+    return fnmatch.translate(segment).removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*")
 
 
 def _in_folder(folder: Path, *, needed: bool = True) -> Found:
@@ -140,16 +171,21 @@ def _in_folder(folder: Path, *, needed: bool = True) -> Found:
         # A run folder of ours: what it dropped is no part of its result.
         return Found([DataFile(str(result), "parquet", absolute=os.path.abspath(result))], [])
     for marker in (path for path in there if path.name == DATASET_DICT):
-        splits = json.loads(marker.read_text(encoding="utf-8")).get("splits", [])
+        splits = _json_object(marker).get("splits", [])
         if len(splits) > 1:
             raise ConfigError(
                 f"{marker.parent}: a data set with the splits {', '.join(splits)}; give the path of one, for example "
                 f"{marker.parent / splits[0]}"
             )
-    saved = {path.parent: _saved(path) for path in there if path.name == DATASET}
-    files, ignored = [], []
+    saved = {path.parent: names for path in there if path.name == DATASET and (names := _saved(path)) is not None}
+    files, ignored = [], [str(path) for path in folder.rglob("*") if path.is_symlink() and path.is_dir()]
     for path in there:
-        if path.name in _NOT_ROWS or (path.parent in saved and path not in saved[path.parent]):
+        if not path.exists():
+            # A link that leads nowhere.
+            ignored.append(str(path))
+            continue
+        about_rows = path.name in _NOT_ROWS and (path.name != DATASET or path.parent in saved)
+        if about_rows or (path.parent in saved and path not in saved[path.parent]):
             continue
         file = _data_file(str(path))
         files.append(file) if file is not None else ignored.append(str(path))
@@ -158,10 +194,23 @@ def _in_folder(folder: Path, *, needed: bool = True) -> Found:
     return Found(files, ignored)
 
 
-def _saved(state: Path) -> set[Path]:
-    """The files of rows of a folder that `datasets` has saved; it may hold caches as well."""
-    entries = json.loads(state.read_text(encoding="utf-8")).get("_data_files", [])
-    return {state.parent / entry["filename"] for entry in entries}
+def _saved(state: Path) -> set[Path] | None:
+    """The files of rows of a folder that `datasets` has saved, which may hold caches as well; None: it has not."""
+    entries = _json_object(state).get("_data_files")
+    if not isinstance(entries, list):
+        return None
+    return {
+        state.parent / str(entry["filename"]) for entry in entries if isinstance(entry, dict) and "filename" in entry
+    }
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    """What a small JSON file says; empty where it is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _data_file(path: str) -> DataFile | None:
@@ -176,8 +225,8 @@ def _data_file(path: str) -> DataFile | None:
 
 
 def _by_content(path: str) -> DataFile | None:
+    kinds: dict[bytes, Format] = {b"PAR1": "parquet", b"ARROW1": "arrow"}
     with open(path, "rb") as stream:
         begin = stream.read(6)
-    format_: Format = "parquet" if begin.startswith(b"PAR1") else "arrow"
-    known = begin.startswith((b"PAR1", b"ARROW1"))
-    return DataFile(path, format_, absolute=os.path.abspath(path)) if known else None
+    found = next((kind for mark, kind in kinds.items() if begin.startswith(mark)), None)
+    return None if found is None else DataFile(path, found, absolute=os.path.abspath(path))

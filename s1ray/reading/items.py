@@ -56,7 +56,36 @@ def reading_error(path: str, error: Exception) -> InputError:
     if isinstance(error, FileNotFoundError | PermissionError):
         where = f"{error.strerror} on {platform.node()}"
         return InputError(f"{path}: {where}; sources must lie where every node can read them")
-    return BadFile(f"cut or damaged ({error})")
+    what = disguise(path)
+    return BadFile(f"by its content this is {what}" if what else f"cut or damaged ({error})")
+
+
+_MARKS: tuple[tuple[bytes, tuple[str, ...], str], ...] = (
+    (b"PAR1", (".parquet",), "Parquet; name it .parquet"),
+    (b"ARROW1", (".arrow",), "Arrow; name it .arrow"),
+    (b"\x1f\x8b", (".gz",), "compressed with gzip; add .gz to its name"),
+    (b"\x28\xb5\x2f\xfd", (".zst",), "compressed with zstd; add .zst to its name"),
+    (b"PK\x03\x04", (".zip",), "a ZIP archive, or a workbook; unpack it, or save it as CSV"),
+    (b"version https://git-lfs", (), "a pointer of Git LFS, not the file itself; get it with `git lfs pull`"),
+    (b"<!DOCTYPE", (), "a web page"),
+    (b"<!doctype", (), "a web page"),
+    (b"<html", (), "a web page"),
+    (b"%PDF", (), "a PDF"),
+    (b'{"', (".json", ".jsonl", ".ndjson"), "JSON; name it .jsonl"),
+    (b"[{", (".json", ".jsonl", ".ndjson"), "JSON; name it .json"),
+)
+"""What files begin with, what their names then end with, and what to do where they do not."""
+
+
+def disguise(path: str) -> str:
+    """What a file is by its first bytes where its name says something else; empty: nothing that is known."""
+    try:
+        with open(path, "rb") as stream:
+            begin = stream.read(32)
+    except OSError:
+        return ""
+    found = (what for mark, ends, what in _MARKS if begin.startswith(mark) and not path.lower().endswith(ends))
+    return next(found, "")
 
 
 def beginning(value: object) -> str:

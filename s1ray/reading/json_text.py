@@ -11,7 +11,24 @@ from typing import IO
 from s1ray.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, beginning
 from s1ray.reading.streams import decoded, lines, too_long
 
-_DECODER = json.JSONDecoder(parse_float=Decimal)
+
+def _object(pairs: list[tuple[str, object]]) -> Record:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found
+
+
+_DECODER = json.JSONDecoder(parse_float=Decimal, object_pairs_hook=_object)
+_KINDS = {
+    "int": "number",
+    "Decimal": "number",
+    "float": "number",
+    "str": "text",
+    "NoneType": "null",
+    "bool": "truth value",
+}
 _CHUNK = 1 << 20
 # A string, a bracket, or a quote whose string has no end yet.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[{}\[\]"]', re.DOTALL)
@@ -36,7 +53,8 @@ def record_of(text: bytes, encoding: str, *, last: bool = False) -> Record | Bad
         told = "nested too deeply" if isinstance(error, RecursionError) else str(error)
         return Bad("not JSON", f"{told}{'; the file may be cut here' if last else ''}", beginning(text))
     if not isinstance(value, dict):
-        return Bad("not a JSON object", f"a {type(value).__name__}", beginning(text))
+        kind = type(value).__name__
+        return Bad("not a JSON object", _KINDS.get(kind, kind), beginning(text))
     return value
 
 

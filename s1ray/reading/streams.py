@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from s1ray.reading.files import DataFile
-from s1ray.reading.items import MAX_BYTES, Bad, BadFile, beginning, reading_error
+from s1ray.reading.items import MAX_BYTES, Bad, BadFile, beginning, disguise, reading_error
 
 _BUFFER = 1 << 20
 _COMPRESSED_BUFFER = 1 << 16
@@ -41,13 +41,15 @@ def opened(file: DataFile, encoding: str, start: int = 0) -> Iterator[IO[bytes]]
             compressed = pa.CompressedInputStream(pa.OSFile(file.absolute), file.compression)
             raw = io.BufferedReader(compressed, _COMPRESSED_BUFFER)
         with raw:
+            if file.compression is None and not start and (what := disguise(file.absolute)):
+                raise BadFile(f"by its content this is {what}")
             if is_utf8(encoding):
                 _skip_mark(raw, start, file)
                 yield raw
             else:
                 yield io.BufferedReader(_Transcoded(raw, encoding), _BUFFER)  # type: ignore[type-var]
     except (OSError, pa.ArrowInvalid, UnicodeError) as error:
-        raise reading_error(file.path, error) from None
+        raise reading_error(file.absolute, error) from None
 
 
 def _skip_mark(raw: IO[bytes], start: int, file: DataFile) -> None:

@@ -207,7 +207,10 @@ def test_the_plan_looks_at_the_first_rows(tmp_path: Path) -> None:
     assert line.startswith("source pool: 1 file(s) (1 json lines); ")
     assert "line 2: not JSON" in line
     path.write_text('{"prob\n')
-    with pytest.raises(ConfigError, match="line 1: not JSON"):
+    (line,) = check_sources(config(sources=[source(path)]).sources, [])
+    assert "line 1: not JSON" in line
+    path.write_text('{"prob\n' * 11)
+    with pytest.raises(ConfigError, match=r"line 1: not JSON.*; 11 of 11 rows cannot be used \(11 not JSON\)"):
         check_sources(config(sources=[source(path)]).sources, [])
     many = "".join(json.dumps({"problem": f"{i}?", "solution": "s"}) + "\n" for i in range(200))
     path.write_text(many + '{"problem": "last?", "solution": "s", "late": 1}\n')

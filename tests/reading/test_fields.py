@@ -179,7 +179,7 @@ def test_labels_and_lengths() -> None:
     record = {"question": "Q", "csv": "True", "no": "0", "length": "12", "float": 12.0, "half": 12.5, "word": "No"}
     assert row(record, solved_by={"small": "csv"}, unsolved_by={"large": "no"}).solved_by == ["large", "small"]
     assert row(record, length="length").length == row(record, length="float").length == 12
-    assert "must be a whole number, not 12.5" in problem(record, length="half")
+    assert "must be a whole number of tokens, not 12.5" in problem(record, length="half")
     assert "must be true or false" in problem(record, solved_by={"small": "word"})
 
 
