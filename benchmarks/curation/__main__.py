@@ -3,6 +3,7 @@ r"""What decontamination finds, and what curation takes, on public questions.
     python -m benchmarks.curation rewrites                 # about two minutes; writes rewrites.json next to this module
     python -m benchmarks.curation rewrites --hits FILE     # also 200 hits in a clean pool, with both texts, for reading
     python -m benchmarks.curation scale --rows 59029,590290   # some minutes; writes scale.json next to this module
+    python -m benchmarks.curation difficulty --model FOLDER   # some ten minutes on two cores; writes difficulty.json
 
 The questions are read from the folder `S1RAY_SHARED_DATA` (or ../shared/data); nothing of them is part of the project.
 """
@@ -18,9 +19,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.curation.rewrites import BESIDE, TIERS, Recall, benchmark, pairs, precision, recall
+from benchmarks.curation.difficulty import Agreement, agreements, draw, pass_rates, summary
+from benchmarks.curation.rewrites import BESIDE, DATA, TIERS, Recall, benchmark, pairs, precision, recall
 from benchmarks.curation.scale import ARMS, Result, figures, measure, read_results
 from s1ray import logs
+from s1ray.cluster import own_cluster
 from s1ray.storage import write_json, write_text
 
 HERE = Path(__file__).parent
@@ -103,6 +106,38 @@ def scale(
             known[count, arm] = measure(count, arm, folder.resolve())
             write_json(file, figures(list(known.values())))
     Console(width=160).print(scale_table(read_results(file)))
+
+
+def difficulty_table(found: list[Agreement]) -> Table:
+    """The agreements for the terminal."""
+    table = Table(
+        "set", "easy are those where", "questions", "easy", "majority", "solved = easy", "AUC", "AUC of length"
+    )
+    for each in found:
+        same, area = (f"{low:.2f} to {high:.2f}" for low, high in (each.agrees_range, each.auc_range))
+        shares = (f"{each.majority:.2f}", f"{each.agrees:.2f} ({same})", f"{each.auc:.2f} ({area})")
+        table.add_row(each.set, each.label, str(each.questions), str(each.easy), *shares, f"{each.words_auc:.2f}")
+    return table
+
+
+@app.command()
+def difficulty(
+    model: Annotated[str, typer.Option(help="Folder or id of a small language model.")],
+    data: Annotated[Path, typer.Option(help="Folder with math_12500.parquet and gsm8k.parquet.")] = DATA,
+    count: Annotated[int, typer.Option(min=25, help="Questions.")] = 120,
+    samples: Annotated[int, typer.Option(min=1, help="Attempts at each.")] = 2,
+    folder: Annotated[Path, typer.Option(help="Folder for the run; one that was killed goes on.")] = Path(
+        "runs/difficulty"
+    ),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for difficulty.json.")] = HERE,
+) -> None:
+    """Let a model answer questions whose difficulty is known, and compare its pass rates with the labels."""
+    questions = draw(data, count)
+    with own_cluster(2):
+        rates, attempts = pass_rates(questions, model, samples, folder.resolve())
+    found = agreements(questions, rates)
+    write_json(output / "difficulty.json", summary(model, found, rates, samples, attempts))
+    Console(width=160).print(difficulty_table(found))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.curation.difficulty.config import GivenDifficulty
 from s1ray.curation.difficulty.planning import difficulty_inputs, difficulty_plan
 from s1ray.curation.difficulty.step import find_difficulty
+from s1ray.curation.difficulty.takeover import kept_answers
 from s1ray.curation.domains.step import domain_plan, find_domains
 from s1ray.curation.features import Features, part_features
 from s1ray.curation.filters import cheap_filters
@@ -62,7 +63,7 @@ def plan(config: CurationConfig) -> list[str]:
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
     lines += domain_plan(config.domains)
-    lines += difficulty_plan(config.difficulty, config.sources, config.cap_per_domain)
+    lines += difficulty_plan(config)
     size = "all that is left" if config.selection.method == "all" else f"{config.selection.size:,} questions"
     return [*lines, f"selection: {size} by {config.selection.method}", f"output: {Path(config.output) / QUESTIONS}"]
 
@@ -154,6 +155,7 @@ curate = Stage(
     inputs=inputs,
     work=work,
     afterwards=write_own_report,
+    kept=kept_answers,
     results=(QUESTIONS,),
 )
 """The stage. Its run folder gets `questions.parquet` (Question rows), `dropped/` (`DroppedRow`: all others), `review/`

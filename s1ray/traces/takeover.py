@@ -6,10 +6,8 @@ with the run that has the answers.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from s1ray.aside import Kept
@@ -17,23 +15,13 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.errors import MissingError
 from s1ray.runs import RunError, digest, read_manifest
 from s1ray.schemas import question_id
-from s1ray.storage import writing
 from s1ray.teachers.base import Teacher
-from s1ray.teachers.ledger import TEACHER, Ledger, Place
-from s1ray.teachers.tally import TOLD
+from s1ray.teachers.ledger import TEACHER, Ledger
+from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference, taken_over
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.rounds import JUDGEMENTS, RESPONSES
 
 log = logging.getLogger("s1ray")
-
-TAKEN = f"{0:020d}-taken.jsonl"
-"""File of a ledger; its answers were paid for in another run, and are in that one's bill."""
-
-
-ANSWERED = b'"answered"'
-"""In the beginning of a line that is an answer."""
-FREE = frozenset({"procedural"})
-"""Kinds of teachers whose answers are made by rules, in no time."""
 
 
 def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -> str | None:
@@ -62,7 +50,7 @@ def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -
     ):
         if mine != its:
             raise ConfigError(
-                f"{where}: {source} has another {_difference(name, mine, its)}, so its answers are not this run's; "
+                f"{where}: {source} has another {difference(name, mine, its)}, so its answers are not this run's; "
                 "leave it out"
             )
     if any(question_id(text) != identity for identity, text in questions):
@@ -84,21 +72,17 @@ def take_over(config: TracesConfig, folder: Path) -> int:
         config: the stage's, checked.
         folder: of the run.
     """
-    taken = folder / RESPONSES / TAKEN
-    if config.responses_from is not None and not taken.exists():
+    if config.responses_from is not None and not (folder / RESPONSES / TAKEN).exists():
         source = Path(config.responses_from)
         earlier = validate_config(TracesConfig, (read_manifest(source) or {}).get("config", {}), "responses_from")
         same_judge = None not in (config.judge, earlier.judge) and _fingerprint(config.judge) == _fingerprint(
             earlier.judge
         )
         if same_judge:
-            _copy(Ledger(source / JUDGEMENTS), folder / JUDGEMENTS / TAKEN)
-        _copy(Ledger(source / RESPONSES), taken)
+            copy_answers(source / JUDGEMENTS, folder / JUDGEMENTS)
+        copy_answers(source / RESPONSES, folder / RESPONSES)
         log.info("traces: answers of %s were taken over", source)
-    if not taken.exists():
-        return 0
-    with taken.open("rb") as stream:
-        return sum(1 for _ in stream)
+    return taken_over(folder / RESPONSES)
 
 
 def kept_answers(folder: Path) -> Kept | None:
@@ -114,48 +98,11 @@ def kept_answers(folder: Path) -> Kept | None:
     teacher = config.get("teacher")
     if isinstance(teacher, dict) and teacher.get("kind") in FREE:
         return None
-    files = [file for name in (RESPONSES, JUDGEMENTS) for file in (folder / name).glob("*.jsonl")]
-    answers = sum(map(_answered, files))
+    answers = sum(count_answers(folder / name) for name in (RESPONSES, JUDGEMENTS))
     pending = any((folder / name / TEACHER).is_dir() for name in (RESPONSES, JUDGEMENTS))
     if not answers and not pending:
         return None
     return Kept(f"{answers:,} answers", (RESPONSES, JUDGEMENTS), field="responses_from", suffix="answers")
-
-
-def _answered(file: Path) -> int:
-    """Answers in a file, roughly: a line is not read as what it says."""
-    try:
-        with file.open("rb") as stream:
-            return sum(ANSWERED in line[:100] for line in stream)
-    except OSError:
-        return 0
-
-
-def _copy(ledger: Ledger, file: Path) -> None:
-    ledger.read()
-    with writing(file) as temporary, temporary.open("wb") as stream:
-        for line in _lines(ledger):
-            event = json.loads(line) | {"call": TOLD}
-            stream.write(json.dumps(event, ensure_ascii=True).encode() + b"\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _lines(ledger: Ledger) -> Iterator[bytes]:
-    places: list[Place] = sorted(ledger.answers.values())
-    for place in places:
-        with (ledger.folder / place.file).open("rb") as stream:
-            stream.seek(place.offset)
-            yield stream.read(place.length)
-
-
-def _difference(name: str, mine: object, its: object) -> str:
-    """The first field in which two values differ, with what each has."""
-    if isinstance(mine, dict) and isinstance(its, dict):
-        for key in sorted(mine.keys() | its.keys()):
-            if mine.get(key) != its.get(key):
-                return _difference(f"{name}.{key}", mine.get(key), its.get(key))
-    return f"{name} ({its!r}, here {mine!r})"
 
 
 def _fingerprint(teacher: Teacher | None) -> object:

@@ -1,4 +1,4 @@
-"""What tests of whole `s1ray traces` runs share: questions, the command, and processes that are killed."""
+"""What tests of whole runs of a stage share: questions, the command, and processes that are killed."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def write_questions(path: Path, answers: Mapping[str, str]) -> None:
     write_table(to_table(rows, Question), path)
 
 
-def command(config: Mapping[str, Any], folder: Path) -> list[str]:
-    """The line that runs a config, which is written to a folder, on a cluster of its own."""
-    path = folder / "traces.yaml"
+def command(config: Mapping[str, Any], folder: Path, stage: str = "traces") -> list[str]:
+    """The line that runs a stage's config, which is written to a folder, on a cluster of its own."""
+    path = folder / f"{stage}.yaml"
     path.write_text(yaml.safe_dump(dict(config)))
-    return [sys.executable, "-c", RUN, "traces", "--config", str(path)]
+    return [sys.executable, "-c", RUN, stage, "--config", str(path)]
 
 
 def environment(folder: Path) -> dict[str, str]:

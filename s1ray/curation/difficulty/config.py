@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
 import yaml
-from pydantic import Field, SerializeAsAny, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, StringConstraints, model_validator
 
 from s1ray.config import Config
 from s1ray.grading import RULES, GraderName
@@ -55,7 +56,7 @@ class GivenDifficulty(DifficultyBounds):
 class ModelDifficulty(DifficultyBounds):
     """Ask models, and grade their answers."""
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"max_failed_share"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"max_failed_share", "answers_from"})
 
     kind: Literal["model"]
     models: dict[Label, Annotated[SerializeAsAny[Teacher], registered(TEACHERS, Teacher)]] = Field(min_length=1)
@@ -69,6 +70,9 @@ class ModelDifficulty(DifficultyBounds):
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
     """Share of a model's requests that may have failed three times (a question longer than the context, say); above it,
     the run fails, and the next one repeats them. Below it, they are no attempts."""
+    answers_from: Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)] | None = None
+    """Run folder of another curate run, whose answers are not asked for again where a model and the seed are the same:
+    to change bounds, grader or selection, or to ask one more model. They stay in that run's bill. None: none."""
 
     @model_validator(mode="before")
     @classmethod

@@ -17,6 +17,7 @@ import numpy as np
 from s1ray.curation.difficulty.attempts import Asked, Attempt, grade_block
 from s1ray.curation.difficulty.config import ModelDifficulty
 from s1ray.curation.difficulty.rates import Counts, PassRates
+from s1ray.curation.difficulty.takeover import ANSWERS, take_over
 from s1ray.curation.funnel import Rows
 from s1ray.curation.parts import map_parts
 from s1ray.schemas import arrow_schema
@@ -27,6 +28,7 @@ from s1ray.teachers.bill import bill
 from s1ray.teachers.collect import collect
 from s1ray.teachers.costs import costs_at_most
 from s1ray.teachers.ledger import Ledger
+from s1ray.teachers.takeover import taken_over
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,8 +37,6 @@ log = logging.getLogger("s1ray")
 
 DIFFICULTY = "difficulty.parquet"
 """The attempts of all models at all questions that they were asked, in the run folder."""
-ANSWERS = "answers"
-"""Folder of the models' ledgers in the run folder."""
 BLOCKS, GRADED = "blocks", "graded"
 """Folders that a finished run does not keep."""
 
@@ -66,6 +66,7 @@ def measure(asked: Asked, config: ModelDifficulty, folder: Path, work: Path, *, 
         UnreachableError: too many requests failed.
         RunError: a model could not be asked, or a worker failed; what is answered stays.
     """
+    take_over(config, folder, seed)
     graded, bills = dict[str, list[Path]](), dict[str, dict[str, Any]]()
     for label, teacher in sorted(config.models.items()):
         ledger = Ledger(folder / ANSWERS / label)
@@ -89,6 +90,9 @@ def measure(asked: Asked, config: ModelDifficulty, folder: Path, work: Path, *, 
                 attempts.add(table)
                 outcomes[label].add(table)
     figures = {label: found.figures() | {"bill": bills[label]} for label, found in outcomes.items()}
+    for label in figures:
+        if taken := taken_over(folder / ANSWERS / label):
+            figures[label]["taken_over"] = taken
     for label, found in outcomes.items():
         found.tell(label)
     return Measured(asked.rows, _pass_rates(outcomes, config.samples), figures)

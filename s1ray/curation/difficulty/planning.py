@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from s1ray.curation.config import CurationConfig
 from s1ray.curation.difficulty.config import DifficultyBounds, GivenDifficulty, ModelDifficulty
-from s1ray.curation.sources import Source
+from s1ray.curation.difficulty.takeover import check_takeover
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.costs import costs_at_most
 
 THOUSAND = 1000
 
 
-def difficulty_plan(
-    difficulty: GivenDifficulty | ModelDifficulty | None, sources: Sequence[Source], cap_per_domain: int | None
-) -> list[str]:
+def difficulty_plan(config: CurationConfig) -> list[str]:
     """What the plan says; starts nothing.
 
     Args:
-        difficulty: of the config.
-        sources: of the config.
-        cap_per_domain: of the config.
+        config: the stage's.
 
     Raises:
-        S1rayError: a model cannot be asked.
+        S1rayError: a model cannot be asked, or the answers of another run are not those of this one.
     """
+    difficulty = config.difficulty
     if difficulty is None:
         return []
     bounds = f"difficulty: {_bounds(difficulty)}"
@@ -32,10 +30,11 @@ def difficulty_plan(
         return [f"{bounds}, by the sources' labels"]
     for teacher in difficulty.models.values():
         teacher.check()
-    counts = [source.rows_at_most() for source in sources]
+    counts = [source.rows_at_most() for source in config.sources]
     rows = None if None in counts else sum(filter(None, counts))
     models = sorted(difficulty.models.items())
-    return [bounds, *(_model_line(*model, difficulty.samples, rows, cap_per_domain) for model in models)]
+    lines = [_model_line(*model, difficulty.samples, rows, config.cap_per_domain) for model in models]
+    return [bounds, *lines, *check_takeover(difficulty, config.output, config.seed)]
 
 
 def _bounds(bounds: DifficultyBounds) -> str:
