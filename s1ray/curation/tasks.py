@@ -13,6 +13,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s1ray.curation.difficulty.rates import from_text
 from s1ray.curation.parts import write_part
 from s1ray.curation.quarantine import QuarantineWriter, quarantine_writer
 from s1ray.curation.records import SourceRow, sound
@@ -142,6 +143,11 @@ def _check(row: Question) -> None:
             raise Unusable("wrong type", f"{field} is a {type(value).__name__}, not {kind.__name__}")
         if isinstance(value, str):
             sound(value, field)
+    if row.pass_rates is not None:
+        try:
+            from_text(row.pass_rates)
+        except ValueError as error:
+            raise Unusable("wrong type", f"pass_rates: {error}") from None
 
 
 _TYPES: dict[str, tuple[type, bool]] = {

@@ -227,6 +227,7 @@ class OddQuestions(Source):
         for text in ("fine?", "a\0b?", "half \ud800?", "fine again?"):
             yield Question(id=question_id(text.replace("\ud800", "")), question=text, source=self.label)
         yield Question(id="x", question="of what?", source=self.label, domain=["a", "b"])  # type: ignore[arg-type]
+        yield Question(id="y", question="how hard?", source=self.label, pass_rates='{"small": 7}')
         if self.fails:
             raise InputError("the archive is closed")
 
@@ -239,9 +240,10 @@ def test_rows_of_other_packages_are_checked_too(tmp_path: Path) -> None:
         (2, "NUL"),
         (3, "broken text"),
         (5, "wrong type"),
+        (6, "wrong type"),
     ]
     (counts,) = done.read.values()
-    assert counts == {"read": 5, "staged": 2, "quarantined": {"NUL": 1, "broken text": 1, "wrong type": 1}}
+    assert counts == {"read": 6, "staged": 2, "quarantined": {"NUL": 1, "broken text": 1, "wrong type": 2}}
     with pytest.raises(ConfigError, match=r"sources.0: the archive is closed"):
         staged(tmp_path / "again", own | {"fails": True})
 

@@ -83,6 +83,18 @@ def as_text(rates: dict[str, float]) -> str | None:
     return json.dumps({model: round(rates[model], DIGITS) for model in sorted(rates)}) if rates else None
 
 
+def from_text(text: str) -> dict[str, float]:
+    """The pass rates that a text has.
+
+    Raises:
+        ValueError: it is not as `Question.pass_rates` should be.
+    """
+    rates = json.loads(text)
+    if not isinstance(rates, dict) or not all(type(rate) in (int, float) and 0 <= rate <= 1 for rate in rates.values()):
+        raise ValueError("must be a JSON object of model and share from 0 to 1")
+    return rates
+
+
 def judged_labels(
     solved_by: Sequence[Sequence[str] | None], pass_rates: Sequence[str | None], bounds: DifficultyBounds
 ) -> npt.NDArray[np.uint8]:
@@ -95,7 +107,7 @@ def judged_labels(
     """
     low, high = np.zeros(len(solved_by)), np.ones(len(solved_by))
     for place, (solvers, text) in enumerate(zip(solved_by, pass_rates, strict=True)):
-        rates = {} if text is None else json.loads(text)
+        rates = {} if text is None else from_text(text)
         if solvers is not None or rates:
             labels = dict.fromkeys(solvers or (), 1.0) | rates
             low[place] = high[place] = max(labels.values(), default=0.0)
