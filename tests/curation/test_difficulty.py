@@ -204,6 +204,14 @@ def test_a_failed_request_is_no_attempt(tmp_path: Path) -> None:
     assert found.rates.judged(config).tolist() == [TOO_EASY, UNKNOWN]
 
 
+def test_one_text_with_two_answers_is_asked_once_and_graded_twice(tmp_path: Path) -> None:
+    rows = ("same", "Say 12 13", "12"), ("other", "Say 1", "2"), ("same", "Say 12 13", "14")
+    found, attempts = measured(tmp_path, difficulty(samples=2), *rows)
+    assert set(ASKED.values()) == {1}
+    assert [row["id"] for row in attempts] == ["same", "same", "other", "other", "same", "same"]
+    assert found.rates.texts(0, 3) == ['{"small": 0.5}', '{"small": 0.0}', '{"small": 0.0}']
+
+
 def test_every_sample_of_every_model_is_asked_once(tmp_path: Path) -> None:
     rows = [(f"{number:02d}", f"Say {number} 12", "12") for number in range(30)]
     config = difficulty(samples=3, models={"b": {"kind": SPEAKER}, "a": {"kind": SPEAKER, "tokens": 5}})

@@ -87,17 +87,17 @@ class Asked:
     rows: Rows
     """Positions of the questions, ascending; shape (Q,)."""
     ids: Sequence[str]
-    """Of the questions, in the same order."""
+    """Of the questions, in the same order. Rows with one text and several answers have the same."""
 
     def asks(self, samples: int) -> Asks:
-        """All asks of a model, by id: in no order of the sources, so that the first ones are like the others."""
+        """All asks of a model, each once, by id: in no order of the sources, so that the first are like the others."""
         import pyarrow as pa
 
-        order = sorted(range(len(self.ids)), key=self.ids.__getitem__)
-        table = pa.table(
-            {"id": pa.array([self.ids[place] for place in order], pa.string()), "row": pa.array(self.rows[order])}
-        )
-        every = [(place, sample) for place in range(len(order)) for sample in range(samples)]
+        place_of = {question: place for place, question in reversed([*enumerate(self.ids)])}
+        ids = sorted(place_of)
+        rows = self.rows[[place_of[question] for question in ids]]
+        table = pa.table({"id": pa.array(ids, pa.string()), "row": pa.array(rows)})
+        every = [(place, sample) for place in range(len(ids)) for sample in range(samples)]
         return Asks(table, every, functools.partial(read_asks, texts=self.texts))
 
     def blocks(self, ledger: Ledger, samples: int, folder: Path) -> list[Path]:
