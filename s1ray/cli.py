@@ -272,7 +272,8 @@ def report(
     with user_errors():
         from rich.console import Console
 
-        from s1ray.evaluation.report import summary_markdown, summary_table, write_report
+        from s1ray.evaluation.report import write_report
+        from s1ray.evaluation.summary import summary_markdown, summary_table
 
         write_report(runs, output)
         if markdown:

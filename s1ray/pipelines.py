@@ -285,7 +285,8 @@ def run_pipeline(pipeline: Pipeline, *, force: bool = False) -> None:
             run, seconds = finish()
             times.add_row(name, "complete before" if seconds is None else f"{seconds:.0f}", str(run.path))
     if pipeline.config.report is not None:
-        from s1ray.evaluation.report import summary_table, write_report
+        from s1ray.evaluation.report import write_report
+        from s1ray.evaluation.summary import summary_table
 
         folder = pipeline.output / "eval"
         report = write_report([folder], pipeline.output / pipeline.config.report)

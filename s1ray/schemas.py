@@ -171,6 +171,8 @@ class Evaluation:
     """`<question_id>-<sample>`."""
     question_id: str
     sample: int
+    benchmark: str = ""
+    """The benchmark's name. "": that of the run's only one, in files of older versions."""
     model: str
     """The model's label in the report ("base", "sft", ...)."""
     arm: str
@@ -214,7 +216,8 @@ class Timing:
     """How long an answer of an eval run took; apart from its row, which is the same in every run."""
 
     id: str
-    """The Evaluation row's, like the next two."""
+    """The Evaluation row's, like the next three."""
+    benchmark: str = ""
     model: str
     arm: str
     seconds: float | None = None

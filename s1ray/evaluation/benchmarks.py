@@ -1,20 +1,53 @@
-"""The questions of a benchmark: loaded, checked, and chosen."""
+"""The questions of an eval run: loaded, checked, chosen, and kept with its results."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Iterable
 
-from s1ray.benchmarks import load_benchmark
+from s1ray.benchmarks import Benchmark, asked, read_benchmark
 from s1ray.config import ConfigError
 from s1ray.grading import RULES, check_references
 from s1ray.schemas import Question
 
 
-def load_questions(benchmark: str, limit: int | None = None, grader: str = RULES) -> list[Question]:
-    """The questions to ask, sorted by id.
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A benchmark, and the questions of it that a run asks."""
+
+    benchmark: Benchmark
+    questions: list[Question]
+    """Bare, without options and prompt; sorted by id."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KeptQuestion(Question):
+    """A question in the folder of a run."""
+
+    benchmark: str = ""
+    """The benchmark's name. "": the run's only one, in files of older versions."""
+
+
+def load_benchmarks(benchmarks: Iterable[Benchmark], limit: int | None = None, grader: str = RULES) -> list[Asked]:
+    """The questions to ask of each benchmark; see `load_questions`.
 
     Args:
-        benchmark: a registered name, or a Parquet file or folder of Question rows.
+        benchmarks: which.
+        limit: of a benchmark without one of its own.
+        grader: grades the responses.
+
+    Raises:
+        S1rayError: a benchmark cannot be used.
+    """
+    return [Asked(each, load_questions(each, each.limit or limit, grader)) for each in benchmarks]
+
+
+def load_questions(benchmark: Benchmark, limit: int | None = None, grader: str = RULES) -> list[Question]:
+    """The questions to ask, bare, sorted by id.
+
+    Args:
+        benchmark: where they are.
         limit: take this many, the first by id. The id is a hash of the text, so this is a fixed random choice.
         grader: grades the responses; each question must have an answer for it.
 
@@ -22,19 +55,32 @@ def load_questions(benchmark: str, limit: int | None = None, grader: str = RULES
         S1rayError: the benchmark is not there or holds other rows, an id comes twice, there are fewer questions than
             `limit`, or a response to one of them could not be graded.
     """
-    questions = sorted(load_benchmark(benchmark), key=lambda question: question.id)
+    origin = f"benchmark: {benchmark.name if benchmark.path is None else benchmark.path}"
+    questions = sorted(read_benchmark(benchmark), key=lambda question: question.id)
     for before, after in itertools.pairwise(questions):
         if before.id == after.id:
-            raise ConfigError(f"benchmark: {benchmark}: id {after.id!r} comes more than once; drop the duplicates")
+            raise ConfigError(f"{origin}: id {after.id!r} comes more than once; drop the duplicates")
     if limit is not None and limit > len(questions):
-        raise ConfigError(f"limit: {limit} questions asked for, but {benchmark} has {len(questions)}")
+        raise ConfigError(
+            f"limit: {limit} questions asked for, but {origin.removeprefix('benchmark: ')} has {len(questions)}"
+        )
     questions = questions[:limit]
     if not questions:
-        raise ConfigError(f"benchmark: {benchmark} has no questions")
+        raise ConfigError(f"{origin} has no questions")
     for question in questions:
         if question.answer is None or not question.answer.strip():
-            raise ConfigError(
-                f"benchmark: {benchmark}: question {question.id!r} has no answer, so a response to it cannot be graded"
-            )
-    check_references(((q.id, q.answer, q.metadata) for q in questions), f"benchmark: {benchmark}", grader)
+            raise ConfigError(f"{origin}: question {question.id!r} has no answer, so a response to it cannot be graded")
+    check_references(((q.id, q.answer, q.metadata) for q in questions), origin, grader)
     return questions
+
+
+def kept(benchmarks: Iterable[Asked]) -> list[KeptQuestion]:
+    """The rows that a run keeps of its questions, as they are asked; of benchmarks with private text without that."""
+    return [_kept(each.benchmark, question) for each in benchmarks for question in each.questions]
+
+
+def _kept(benchmark: Benchmark, question: Question) -> KeptQuestion:
+    row = KeptQuestion(**vars(asked(benchmark, question)), benchmark=benchmark.name)
+    if benchmark.private_text:
+        return dataclasses.replace(row, question="", solution=None, metadata="{}")
+    return row

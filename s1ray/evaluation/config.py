@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, SerializeAsAny, model_validator
 
+from s1ray.benchmarks import Benchmark, BenchmarkRef, find_benchmark
 from s1ray.config import LABEL_PATTERN, Config, HTTPAddress, StageConfig
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
@@ -82,15 +83,18 @@ class Endpoint(Config):
 
 
 class EvalConfig(StageConfig):
-    """The eval stage: every model with every one of its arms on every question of a benchmark."""
+    """The eval stage: every model with every one of its arms on every question of one or several benchmarks."""
 
     # How requests reach the same models does not decide the result.
     incidental: ClassVar[frozenset[str]] = frozenset({"output", "endpoint", "max_failed_share"})
 
-    benchmark: str
-    """The questions, with answers: a registered name ("miniature"), or a Parquet file or folder of Question rows."""
+    benchmark: str | None = None
+    """The questions, with answers: a registered name ("miniature", "aime24"), or a path of rows with a question and an
+    answer. Shorthand for `benchmarks` with one element."""
+    benchmarks: list[BenchmarkRef] = Field(default_factory=list)
+    """One or several of them: names, or mappings with the fields of a `Benchmark`."""
     limit: int | None = Field(default=None, ge=1)
-    """Questions to ask: the first by id, which is a hash, so a fixed random choice. None: all."""
+    """Questions to ask of each benchmark: the first by id, which is a hash, so a fixed random choice. None: all."""
     models: list[ServedModel] = Field(min_length=1)
     sweep: Sweep | None = None
     """Shorthand for a series of arms; `arms` come after it."""
@@ -106,15 +110,28 @@ class EvalConfig(StageConfig):
     """Share of requests that may fail for good in a run that counts as complete; they count as wrong answers."""
 
     @model_validator(mode="after")
+    def _has_benchmarks(self) -> Self:
+        if (self.benchmark is None) == (not self.benchmarks):
+            raise ValueError("benchmark: give either `benchmark` (one, by name or path) or `benchmarks` (a list)")
+        return self
+
+    @model_validator(mode="after")
     def _labels_are_unique(self) -> Self:
         models = [model.label for model in self.models]
         arms = [arm.name for arm in self.all_arms()]
         if not arms:
             raise ValueError("no arm to measure: give `sweep` or `arms`")
-        for kind, labels in (("models", models), ("arms", arms)):
+        for kind, labels in (
+            ("models", models),
+            ("arms", arms),
+            ("benchmarks", [each.name for each in self.benchmarks]),
+        ):
             twice = sorted({label for label in labels if labels.count(label) > 1})
+            field = "name" if kind == "benchmarks" else "label"
             if twice:
-                raise ValueError(f"{kind}: label {twice[0]!r} is given more than once; set `label` to tell them apart")
+                raise ValueError(
+                    f"{kind}: {field} {twice[0]!r} is given more than once; set `{field}` to tell them apart"
+                )
         for model in self.models:
             unknown = [label for label in model.arms or [] if label not in arms]
             if unknown:
@@ -133,6 +150,14 @@ class EvalConfig(StageConfig):
                     except ValueError as error:
                         raise ValueError(f"arms: {arm.name!r} for model {model.label!r}: {error}") from None
         return self
+
+    def all_benchmarks(self) -> list[Benchmark]:
+        """The benchmarks, however they are given.
+
+        Raises:
+            S1rayError: `benchmark` is neither a name nor a path.
+        """
+        return self.benchmarks if self.benchmark is None else [find_benchmark(self.benchmark)]
 
     def all_arms(self) -> list[Strategy]:
         """The sweep's arms, then the listed ones."""

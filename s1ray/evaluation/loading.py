@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s1ray.benchmarks import Benchmark, find_benchmark, is_file
 from s1ray.config import ConfigError, validate_config
+from s1ray.errors import InputError
 from s1ray.evaluation.arm_result import ArmResult, raw_markers
-from s1ray.evaluation.config import EvalConfig
+from s1ray.evaluation.benchmarks import KeptQuestion
+from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.results import EvalResults
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.tasks import ArmKey, stored_row
+from s1ray.reading.files import label_of
 from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Evaluation, read_table
 
@@ -29,49 +33,151 @@ TEXTS = ("thinking", "answer")
 """The heavy columns: they stay in Arrow until a sample is shown."""
 
 
-def load_results(run_dirs: Sequence[str | os.PathLike[str]]) -> EvalResults:
-    """Read finished eval runs.
+def load_results(run_dirs: Sequence[str | os.PathLike[str]], benchmark: str | None = None) -> EvalResults:
+    """Read finished eval runs, and of them one benchmark.
+
+    Args:
+        run_dirs: run folders of `s1ray eval`.
+        benchmark: its name. None: the only one.
+
+    Raises:
+        RunError: a folder holds no finished eval run, two runs disagree about an arm, no folder was given, or the runs
+            have no such benchmark, or several.
+    """
+    found = load_all_results(run_dirs)
+    chosen = [results for results in found if benchmark in (None, results.benchmark)]
+    if len(chosen) == 1:
+        return chosen[0]
+    names = ", ".join(results.benchmark for results in found)
+    wanted = "one benchmark is asked for" if benchmark is None else f"there is no benchmark {benchmark!r}"
+    raise RunError(f"{', '.join(str(each) for each in run_dirs)}: {wanted}; the runs have {names}")
+
+
+def load_all_results(run_dirs: Sequence[str | os.PathLike[str]]) -> list[EvalResults]:
+    """Read finished eval runs, benchmark by benchmark.
+
+    Several runs that asked one benchmark's questions, or the same questions from files of different names, belong
+    together.
 
     Raises:
         RunError: a folder holds no finished eval run, two runs disagree about an arm, or no folder was given.
     """
     if not run_dirs:
         raise RunError("no run to report; give the run folders of `s1ray eval`")
-    arms: list[ArmResult] = []
-    manifests, configs = [], []
-    tables: dict[ArmKey, pa.Table] = {}
-    settings: dict[str, Strategy] = {}
+    measured: dict[str, _Measured] = {}
     for run_dir in map(Path, run_dirs):
         manifest, config = _open(run_dir)
         table = read_table(run_dir / RESULTS, Evaluation)
+        questions = _questions(run_dir)
+        names = table["benchmark"].unique().to_pylist() or [""]
+        for name in names:
+            own = table if len(names) == 1 else _where(table, benchmark=name)
+            label = name or _only_name(config)
+            joined = _joined(measured, label, own) if len(names) == 1 else label
+            group = measured.setdefault(joined, _Measured(joined, run_dir))
+            group.add(run_dir, manifest, config, own, questions.get(name, {}))
+    return [group.results() for group in measured.values()]
+
+
+class _Measured:
+    """What runs measured on one benchmark, as it is read.
+
+    Attributes:
+        asked: ids of its questions.
+    """
+
+    def __init__(self, name: str, first: Path) -> None:
+        self._name, self._first = name, first
+        self._arms: list[ArmResult] = []
+        self._manifests: list[Manifest] = []
+        self._configs: list[EvalConfig] = []
+        self._tables: dict[ArmKey, pa.Table] = {}
+        self._settings: dict[str, Strategy] = {}
+        self._questions: dict[str, str] = {}
+        self._definition: Benchmark | None = None
+        self.asked: set[str] = set()
+
+    def add(
+        self, run_dir: Path, manifest: Manifest, config: EvalConfig, table: pa.Table, questions: Mapping[str, str]
+    ) -> None:
+        """Take what a run measured on it."""
+        definition = _definition(config, self._name)
+        if self._definition is not None and definition is not None:
+            for field in ("prompt", "system_prompt", "options_seed"):
+                if getattr(definition, field) != getattr(self._definition, field):
+                    raise RunError(f"{run_dir}: asked with another {field} than {self._first}; report them apart")
+        self._definition = self._definition or definition
         for model in config.models:
             for setting in config.arms_of(model):
-                key = (model.label, setting.name)
-                if key in tables:
-                    raise RunError(f"{run_dir}: {key[0]!r} with arm {key[1]!r} is in another given run too; drop one")
-                if settings.setdefault(setting.name, setting) != setting:
-                    raise RunError(f"{run_dir}: arm {key[1]!r} has other settings than in another given run")
-                tables[key] = _select(table, *key)
-                if not tables[key].num_rows:
-                    raise RunError(f"{run_dir / RESULTS}: no row of model {key[0]!r} with arm {key[1]!r}")
-                rows = evaluations(tables[key].drop_columns(list(TEXTS)))
-                answers = (answer.as_py() for answer in tables[key]["answer"])
-                markers = raw_markers(answers, model.thinking_format)
-                result = ArmResult(model.label, setting, rows, config.seed, markers)
-                if not result.answered:
-                    raise RunError(
-                        f"{run_dir}: every request of {key[0]!r} with arm {key[1]!r} failed; nothing to report"
-                    )
-                if not result.correct:
-                    raise RunError(
-                        f"{run_dir}: no answer of {key[0]!r} with arm {key[1]!r} could be decided; nothing to report"
-                    )
-                if arms and result.questions != arms[0].questions:
-                    raise RunError(f"{run_dir}: asked other questions than {run_dirs[0]}; report them apart")
-                arms.append(result)
-        manifests.append(manifest)
-        configs.append(config)
-    return EvalResults(arms, manifests, configs, tables)
+                self._add_arm(run_dir, model, setting, config.seed, table)
+        self._manifests.append(manifest)
+        self._configs.append(config)
+        self._questions |= questions
+
+    def _add_arm(self, run_dir: Path, model: ServedModel, setting: Strategy, seed: int, table: pa.Table) -> None:
+        key = (model.label, setting.name)
+        if key in self._tables:
+            raise RunError(f"{run_dir}: {key[0]!r} with arm {key[1]!r} is in another given run too; drop one")
+        if self._settings.setdefault(setting.name, setting) != setting:
+            raise RunError(f"{run_dir}: arm {key[1]!r} has other settings than in another given run")
+        own = _where(table, model=key[0], arm=key[1]).sort_by([("question_id", "ascending"), ("sample", "ascending")])
+        self._tables[key] = own
+        if not own.num_rows:
+            raise RunError(f"{run_dir / RESULTS}: no row of model {key[0]!r} with arm {key[1]!r}")
+        rows = evaluations(own.drop_columns(list(TEXTS)))
+        markers = raw_markers((answer.as_py() for answer in own["answer"]), model.thinking_format)
+        result = ArmResult(model.label, setting, rows, seed, markers)
+        if not result.answered:
+            raise RunError(f"{run_dir}: every request of {key[0]!r} with arm {key[1]!r} failed; nothing to report")
+        if not result.correct:
+            raise RunError(
+                f"{run_dir}: no answer of {key[0]!r} with arm {key[1]!r} could be decided; nothing to report"
+            )
+        if self._arms and result.questions != self.asked:
+            raise RunError(f"{run_dir}: asked other questions than {self._first}; report them apart")
+        self.asked = result.questions
+        self._arms.append(result)
+
+    def results(self) -> EvalResults:
+        """All of it."""
+        withheld = bool(self._questions) and not any(self._questions.values())
+        private = withheld or (self._definition is not None and self._definition.private_text)
+        questions = {} if private else self._questions
+        return EvalResults(self._arms, self._manifests, self._configs, self._tables, self._name, private, questions)
+
+
+def _joined(measured: Mapping[str, _Measured], name: str, table: pa.Table) -> str:
+    """The name under which a run of one benchmark goes: that of an earlier one with the same questions."""
+    if name in measured:
+        return name
+    asked = set(table["question_id"].unique().to_pylist())
+    return next((known for known, group in measured.items() if group.asked == asked), name)
+
+
+def _only_name(config: EvalConfig) -> str:
+    """The benchmark's name in a run whose rows do not say it."""
+    if config.benchmark is None:
+        return config.benchmarks[0].name
+    return label_of(config.benchmark) if is_file(config.benchmark) else config.benchmark.rpartition(":")[2]
+
+
+def _definition(config: EvalConfig, name: str) -> Benchmark | None:
+    """The definition that a run went by; None where it cannot be found any more."""
+    if config.benchmark is None:
+        return next((each for each in config.benchmarks if each.name == name), None)
+    try:
+        return None if is_file(config.benchmark) else find_benchmark(config.benchmark)
+    except InputError:
+        return None
+
+
+def _questions(run_dir: Path) -> dict[str, dict[str, str]]:
+    """Benchmark -> question id -> text; nothing where the run folder has no questions."""
+    texts: dict[str, dict[str, str]] = {}
+    if (run_dir / QUESTIONS).is_file():
+        for row in read_table(run_dir / QUESTIONS, KeptQuestion).select(["benchmark", "id", "question"]).to_pylist():
+            texts.setdefault(row["benchmark"], {})[row["id"]] = row["question"]
+    return texts
 
 
 def _open(run_dir: Path) -> tuple[Manifest, EvalConfig]:
@@ -95,8 +201,9 @@ def evaluations(table: pa.Table) -> list[Evaluation]:
     return [stored_row(dict.fromkeys(TEXTS, "") | row) for row in table.to_pylist()]
 
 
-def _select(table: pa.Table, model: str, arm: str) -> pa.Table:
+def _where(table: pa.Table, **wanted: str) -> pa.Table:
     import pyarrow.compute as pc
 
-    chosen = table.filter(pc.and_(pc.equal(table["model"], model), pc.equal(table["arm"], arm)))
-    return chosen.sort_by([("question_id", "ascending"), ("sample", "ascending")])
+    for column, value in wanted.items():
+        table = table.filter(pc.equal(table[column], value))
+    return table

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from s1ray.errors import UnreachableError
+from s1ray.evaluation.asking import Instructed
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.endpoint import api_key
 from s1ray.evaluation.recount import Recount, Recounted
@@ -95,7 +96,8 @@ async def measure(
         nonlocal failed_in_a_row
         while queue:
             task = queue.popleft()
-            generator = Metered(generators[task.model.label])
+            instructed = Instructed(generators[task.model.label], task.benchmark.system_prompt, config.sampling.top_k)
+            generator = Metered(instructed)
             began = loop.time()
             try:
                 completion = await task.arm(generator, task.question, task.sample, config.sampling, config.seed)

@@ -68,13 +68,19 @@ class Comparison:
 
 @dataclasses.dataclass(frozen=True)
 class EvalResults:
-    """Everything that one or several eval runs measured."""
+    """Everything that one or several eval runs measured on one benchmark."""
 
     arms: list[ArmResult]
     manifests: list[Manifest]
     configs: list[EvalConfig]
     tables: dict[ArmKey, pa.Table] = dataclasses.field(repr=False)
     """(model, arm) -> its Evaluation rows with texts, by id."""
+    benchmark: str = ""
+    """Its name."""
+    private_text: bool = False
+    """Its questions are not to be published, nor responses that may quote them."""
+    questions: dict[str, str] = dataclasses.field(default_factory=dict, repr=False)
+    """Question id -> the text that was asked, where the run folders have it."""
 
     @property
     def models(self) -> list[str]:

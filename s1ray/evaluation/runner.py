@@ -10,6 +10,7 @@ so the Parquet file at the end does not depend on how many attempts there were.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -17,10 +18,10 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from s1ray.benchmarks import is_file
+from s1ray.benchmarks import Benchmark
 from s1ray.config import ConfigError
 from s1ray.evaluation.arm_result import ArmResult, account, raw_markers
-from s1ray.evaluation.benchmarks import load_questions
+from s1ray.evaluation.benchmarks import Asked, KeptQuestion, kept, load_benchmarks
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.endpoint import api_key, check_endpoint
 from s1ray.evaluation.journal import Journal
@@ -28,10 +29,11 @@ from s1ray.evaluation.loading import QUESTIONS, RESULTS, TIMINGS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
-from s1ray.evaluation.tasks import ArmKey, Task, all_tasks, bound
+from s1ray.evaluation.tasks import JournalKey, Task, all_tasks, bound, journal_key
 from s1ray.logs import heartbeat
+from s1ray.reading.files import input_paths
 from s1ray.runs import Run, RunError
-from s1ray.schemas import Evaluation, Question, Timing, read_table, to_table, write_table
+from s1ray.schemas import Evaluation, Timing, read_table, to_table, write_table
 from s1ray.stages import Stage
 
 log = logging.getLogger("s1ray")
@@ -40,7 +42,7 @@ JOURNALS = "journals"
 
 
 def plan(config: EvalConfig) -> list[str]:
-    """What the run would do; reads the questions and contacts nothing.
+    """What the run would do; reads the questions, and contacts nothing but the Hub where they are there.
 
     Raises:
         S1rayError: the questions cannot be used, a folder of weights is not there, or the API key is not set.
@@ -49,9 +51,13 @@ def plan(config: EvalConfig) -> list[str]:
     for index, model in enumerate(config.models):
         if model.weights is not None and not os.path.exists(model.weights):
             raise ConfigError(f"models.{index}.weights: {model.weights!r}: no such folder; train the model first")
-    questions = load_questions(config.benchmark, config.limit, config.grader)
-    responses = len(questions) * config.sampling.samples
-    lines = [f"{len(questions)} questions of {config.benchmark}, {config.sampling.samples} sample(s) each"]
+    benchmarks = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
+    responses = sum(len(each.questions) for each in benchmarks) * config.sampling.samples
+    lines = [
+        f"{len(each.questions)} questions of {config.benchmark or _origin(each.benchmark)}, "
+        f"{config.sampling.samples} sample(s) each"
+        for each in benchmarks
+    ]
     maxima: list[int | None] = []
     for model in config.models:
         arms = config.arms_of(model)
@@ -71,8 +77,12 @@ def plan(config: EvalConfig) -> list[str]:
 
 
 def inputs(config: EvalConfig) -> dict[str, str]:
-    """The benchmark's file, and the weights of the models whose config names them."""
-    files = {"benchmark": config.benchmark} if is_file(config.benchmark) else {}
+    """The files of the benchmarks, and the weights of the models whose config names them."""
+    files: dict[str, str] = {}
+    for each in config.all_benchmarks():
+        name = "benchmark" if config.benchmark is not None else f"benchmark {each.name}"
+        paths = [] if each.path is None else input_paths(each.path)
+        files |= {name if len(paths) == 1 else f"{name} {i}": path for i, path in enumerate(paths, start=1)}
     return files | {f"weights of {m.label}": m.weights for m in config.models if m.weights is not None}
 
 
@@ -89,15 +99,16 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
         UnreachableError: the endpoint does not answer, or stopped answering.
         ConfigError: the endpoint does not serve a model, or not as the config says.
     """
-    questions = load_questions(config.benchmark, config.limit, config.grader)
+    benchmarks = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
+    questions = kept(benchmarks)
     _settle_questions(run.path / QUESTIONS, questions)
-    tasks = all_tasks(config, questions)
+    tasks = all_tasks(config, benchmarks)
     with ExitStack() as open_journals:
-        paths = _journal_paths(config, run.path)
+        paths = _journal_paths(config, benchmarks, run.path)
         journals = {key: open_journals.enter_context(Journal(path)) for key, path in paths.items()}
         _get_missing(config, tasks, journals, engines)
         rows = _rows(tasks, journals)
-        timings = [Timing(id=r.id, model=r.model, arm=r.arm, seconds=_seconds(journals, r)) for r in rows]
+        timings = [_timing(row, journals[journal_key(row)]) for row in rows]
     _account_for_failures(config, rows)
     write_table(to_table(timings, Timing), run.path / TIMINGS)
     write_table(to_table(rows, Evaluation), run.path / RESULTS)
@@ -111,11 +122,16 @@ def clear_journals(config: EvalConfig, run: Run) -> None:
     shutil.rmtree(run.path / JOURNALS, ignore_errors=True)
 
 
-def _settle_questions(path: Path, questions: list[Question]) -> None:
+def _origin(benchmark: Benchmark) -> str:
+    place = benchmark.path or benchmark.hub
+    return benchmark.name if place is None else f"{benchmark.name} ({place})"
+
+
+def _settle_questions(path: Path, questions: list[KeptQuestion]) -> None:
     """Keep the questions with the results; refuse to resume with others than the run began with."""
-    table = to_table(questions, Question)
+    table = to_table(questions, KeptQuestion)
     if path.exists():
-        if not read_table(path, Question).equals(table):
+        if not read_table(path, KeptQuestion).equals(table):
             raise RunError(
                 f"{path}: the run began with other questions than the benchmark gives now; "
                 "choose another `output`, or pass --force to start again"
@@ -124,16 +140,17 @@ def _settle_questions(path: Path, questions: list[Question]) -> None:
     write_table(table, path)
 
 
-def _journal_paths(config: EvalConfig, folder: Path) -> dict[ArmKey, Path]:
+def _journal_paths(config: EvalConfig, benchmarks: list[Asked], folder: Path) -> dict[JournalKey, Path]:
     return {
-        (model.label, arm.name): folder / JOURNALS / f"model-{i}-arm-{j}.jsonl"
+        (each.benchmark.name, model.label, arm.name): folder / JOURNALS / f"benchmark-{b}-model-{i}-arm-{j}.jsonl"
+        for b, each in enumerate(benchmarks)
         for i, model in enumerate(config.models)
         for j, arm in enumerate(config.arms_of(model))
     }
 
 
 def _get_missing(
-    config: EvalConfig, tasks: list[Task], journals: Mapping[ArmKey, Journal], engines: Engines | None
+    config: EvalConfig, tasks: list[Task], journals: Mapping[JournalKey, Journal], engines: Engines | None
 ) -> None:
     missing = []
     for task in tasks:
@@ -156,7 +173,7 @@ def _get_missing(
     with Progress(len(tasks), len(tasks) - len(missing)) as progress:
 
         def keep(row: Evaluation, seconds: float) -> None:
-            journals[row.model, row.arm].add(row, seconds)
+            journals[journal_key(row)].add(row, seconds)
             progress.finished(row.thinking_tokens + row.answer_tokens, failed=row.error is not None)
 
         asyncio.run(measure(config, missing, engines, recounts, keep))
@@ -167,15 +184,16 @@ def _plain(config: EvalConfig) -> set[str]:
     return {m.label for m in config.models if not any(arm.forces for arm in config.arms_of(m))}
 
 
-def _rows(tasks: list[Task], journals: Mapping[ArmKey, Journal]) -> list[Evaluation]:
-    """All rows, by model and arm in the config's order, then by question and sample."""
+def _rows(tasks: list[Task], journals: Mapping[JournalKey, Journal]) -> list[Evaluation]:
+    """All rows, by benchmark, model and arm in the config's order, then by question and sample."""
     order = {key: number for number, key in enumerate(journals)}
     tasks = sorted(tasks, key=lambda task: (order[task.key], task.question.id, task.sample))
     return [journals[task.key].rows[task.id] for task in tasks]
 
 
-def _seconds(journals: Mapping[ArmKey, Journal], row: Evaluation) -> float | None:
-    return journals[row.model, row.arm].seconds.get(row.id)
+def _timing(row: Evaluation, journal: Journal) -> Timing:
+    seconds = journal.seconds.get(row.id)
+    return Timing(id=row.id, benchmark=row.benchmark, model=row.model, arm=row.arm, seconds=seconds)
 
 
 def _account_for_failures(config: EvalConfig, rows: list[Evaluation]) -> None:
@@ -199,32 +217,40 @@ def _figures(config: EvalConfig, rows: list[Evaluation]) -> dict[str, dict[str, 
     """What the manifest says about each arm; its warnings are logged, too."""
     figures: dict[str, dict[str, float]] = {}
     results = []
-    for model in config.models:
+    names = list(dict.fromkeys(row.benchmark for row in rows))
+    for benchmark, model in itertools.product(names, config.models):
+        about = f"{benchmark}: " if len(names) > 1 else ""
         for arm in config.arms_of(model):
-            own = [row for row in rows if (row.model, row.arm) == (model.label, arm.name)]
-            markers = raw_markers((row.answer for row in own), model.thinking_format)
-            result = ArmResult(model.label, arm, own, config.seed, markers)
+            key = (benchmark, model.label, arm.name)
+            own = [row for row in rows if journal_key(row) == key]
+            result = ArmResult(
+                model.label, arm, own, config.seed, raw_markers((row.answer for row in own), model.thinking_format)
+            )
             results.append(result)
-            answered = len(result.answered)
-            if not answered:
+            if not result.answered:
                 continue
             for warning in result.warnings:
-                log.warning("eval: %s", warning)
-            figures[f"{model.label} {arm.name}"] = {
-                "correct": result.verdicts["correct"],
-                "answered": answered,
-                "unparsable": result.unparsable,
-                "undecided": result.undecided,
-                "thinking_tokens": round(result.thinking_tokens.value, 2),
-                "answer_tokens": round(result.answer_tokens.value, 2),
-                "calls": round(result.calls.value, 2),
-                "uncounted_calls": result.uncounted,
-                "answers_cut": result.cut,
-                "raw_markers": markers,
-                "outside_limits": answered - result.obeying,
-            }
+                log.warning("eval: %s%s", about, warning)
+            figures[f"{about}{model.label} {arm.name}"] = _figures_of(result)
     log.info("eval: %s", account(results))
     return figures
+
+
+def _figures_of(result: ArmResult) -> dict[str, float]:
+    answered = len(result.answered)
+    return {
+        "correct": result.verdicts["correct"],
+        "answered": answered,
+        "unparsable": result.unparsable,
+        "undecided": result.undecided,
+        "thinking_tokens": round(result.thinking_tokens.value, 2),
+        "answer_tokens": round(result.answer_tokens.value, 2),
+        "calls": round(result.calls.value, 2),
+        "uncounted_calls": result.uncounted,
+        "answers_cut": result.cut,
+        "raw_markers": result.raw_markers,
+        "outside_limits": answered - result.obeying,
+    }
 
 
 evaluate = Stage(
@@ -236,5 +262,5 @@ evaluate = Stage(
     afterwards=clear_journals,
     results=(RESULTS,),
 )
-"""The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by model, arm, question and sample),
+"""The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by benchmark, model, arm, question and sample),
 `timings.parquet` (how long each of them took) and `questions.parquet`."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from s1ray.benchmarks import Benchmark, asked
+from s1ray.evaluation.benchmarks import Asked
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.strategies.cost import Cost
@@ -14,6 +16,8 @@ from s1ray.schemas import Completion, Evaluation, Question
 
 ArmKey = tuple[str, str]
 """Labels of a model and an arm."""
+JournalKey = tuple[str, str, str]
+"""Name of a benchmark, and labels of a model and an arm."""
 FAILED = "failed"
 """The verdict on a request that failed for good: it counts as wrong."""
 
@@ -22,9 +26,11 @@ FAILED = "failed"
 class Task:
     """One response to get."""
 
+    benchmark: Benchmark
     model: ServedModel
     arm: Strategy
     question: Question
+    """With its options, and in the benchmark's prompt."""
     sample: int
 
     @property
@@ -33,9 +39,9 @@ class Task:
         return f"{self.question.id}-{self.sample}"
 
     @property
-    def key(self) -> ArmKey:
+    def key(self) -> JournalKey:
         """Whose row it is."""
-        return self.model.label, self.arm.name
+        return self.benchmark.name, self.model.label, self.arm.name
 
 
 def bound(arm: Strategy) -> int | None:
@@ -43,7 +49,12 @@ def bound(arm: Strategy) -> int | None:
     return arm.limits[1] if isinstance(arm.budget.max_tokens, int) else None
 
 
-def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
+def journal_key(row: Evaluation) -> JournalKey:
+    """The `key` of a row's task."""
+    return row.benchmark, row.model, row.arm
+
+
+def all_tasks(config: EvalConfig, benchmarks: Iterable[Asked]) -> list[Task]:
     """All responses to get, the largest budgets first, the models taking turns."""
 
     def expected(task: Task) -> tuple[float, int, int]:
@@ -52,7 +63,13 @@ def all_tasks(config: EvalConfig, questions: list[Question]) -> list[Task]:
 
     pairs = [(model, arm) for model in config.models for arm in config.arms_of(model)]
     samples = range(config.sampling.samples)
-    tasks = [Task(*pair, question, sample) for question in questions for sample in samples for pair in pairs]
+    prompts = [(each.benchmark, asked(each.benchmark, bare)) for each in benchmarks for bare in each.questions]
+    tasks = [
+        Task(benchmark, *pair, question, sample)
+        for benchmark, question in prompts
+        for sample in samples
+        for pair in pairs
+    ]
     return sorted(tasks, key=expected, reverse=True)
 
 
@@ -104,6 +121,7 @@ def _unanswered(task: Task, cost: Cost) -> Evaluation:
         id=task.id,
         question_id=task.question.id,
         sample=task.sample,
+        benchmark=task.benchmark.name,
         model=task.model.label,
         arm=task.arm.name,
         max_thinking_tokens=task.arm.limits[1],

@@ -98,6 +98,16 @@ def find_files(paths: str | Sequence[str]) -> Found:
     return Found(list(files.values()), [each for absolute, each in ignored.items() if absolute not in files])
 
 
+def input_paths(path: str) -> list[str]:
+    """The inputs that a path stands for: itself, or the files of a glob.
+
+    Raises:
+        MissingError: nothing is there.
+    """
+    there = os.path.expanduser(path)
+    return [there] if os.path.exists(there) else [file.path for file in find_files(path).files]
+
+
 def label_of(path: str) -> str:
     """What a source at a path is called: the name of the file or folder without its endings; of a glob the folder's."""
     there = Path(path)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from s1ray.benchmarks import Benchmark, find_benchmark
 from s1ray.config import ConfigError
 from s1ray.evaluation.benchmarks import load_questions
 from s1ray.schemas import Question, question_id, to_table, write_table
@@ -13,9 +14,9 @@ def question(text: str, answer: str | None = "1") -> Question:
     return Question(id=question_id(text), question=text, answer=answer)
 
 
-def written(path: Path, questions: list[Question]) -> str:
+def written(path: Path, questions: list[Question]) -> Benchmark:
     write_table(to_table(questions, Question), path)
-    return str(path)
+    return find_benchmark(str(path))
 
 
 def test_a_limit_takes_the_same_questions_whatever_their_order_in_the_file(tmp_path: Path) -> None:

@@ -56,6 +56,14 @@ def test_a_model_may_be_measured_with_some_arms_only() -> None:
         ({"endpoint": {"base_url": "http://h:99999/v1"}}, "endpoint.base_url: not an address: Port out of range"),
         ({"sweep": {"max_tokens": [-1]}}, "sweep.max_tokens.0"),
         ({"max_thinking": 3}, "unknown field"),
+        ({"benchmark": None}, "give either `benchmark` (one, by name or path) or `benchmarks` (a list)"),
+        ({"benchmarks": ["aime24"]}, "give either `benchmark`"),
+        ({"benchmark": None, "benchmarks": ["aime24", "aime24"]}, "benchmarks: name 'aime24' is given more than once"),
+        ({"benchmark": None, "benchmarks": ["aime24", "aime42"]}, "benchmarks.1: benchmark 'aime42': no such file"),
+        ({"benchmark": None, "benchmarks": [{"name": "mine"}]}, "benchmarks.0: no benchmark is called 'mine'"),
+        ({"benchmark": None, "benchmarks": [{"name": "mine", "path": "x", "quesion": "q"}]}, "benchmarks.0.quesion"),
+        ({"benchmark": None, "benchmarks": ["livecodebench"]}, "benchmarks.0: benchmark 'livecodebench': its answers"),
+        ({"sampling": {"top_k": 0}}, "sampling.top_k"),
     ],
 )
 def test_mistakes_are_named(changes: dict[str, JsonValue], message: str) -> None:

@@ -10,8 +10,9 @@ from pydantic import JsonValue
 from rich.console import Console
 
 from s1ray.evaluation.loading import load_results
-from s1ray.evaluation.report import summary_markdown, summary_table, write_report
+from s1ray.evaluation.report import write_report
 from s1ray.evaluation.samples import choose_samples
+from s1ray.evaluation.summary import summary_markdown, summary_table
 from s1ray.pages import percent
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation

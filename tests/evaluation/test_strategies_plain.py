@@ -16,10 +16,11 @@ from s1ray.evaluation.endpoint import check_endpoint
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.measure import Engines
 from s1ray.evaluation.recount import Recount, Recounted
-from s1ray.evaluation.report import summary_markdown, write_report
+from s1ray.evaluation.report import write_report
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.cost import Cost, Metered
 from s1ray.evaluation.strategies.plain import Plain
+from s1ray.evaluation.summary import summary_markdown
 from s1ray.generation import GenerationError, GenerationRequest, Generator
 from s1ray.generation.http import HTTPGenerator
 from s1ray.runs import Run

@@ -14,7 +14,6 @@ from pydantic import JsonValue
 from s1ray.config import ConfigError
 from s1ray.errors import InputError
 from s1ray.evaluation.loading import load_results
-from s1ray.evaluation.report import summary_markdown
 from s1ray.evaluation.runner import plan
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.best_of import BestOf
@@ -22,6 +21,7 @@ from s1ray.evaluation.strategies.cost import Cost, Metered
 from s1ray.evaluation.strategies.majority import Majority
 from s1ray.evaluation.strategies.rejection import Rejection
 from s1ray.evaluation.strategies.short_m_at_k import ShortMAtK
+from s1ray.evaluation.summary import summary_markdown
 from s1ray.generation import GenerationError
 from s1ray.schemas import Completion, Evaluation, read_table
 from tests.evaluation.test_strategies import config

@@ -14,6 +14,8 @@ class Sampling(Config):
 
     temperature: float = Field(default=0.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
+    """Sample among so many tokens. None: not said; s1ray's server and vLLM then take all of them."""
     samples: int = Field(default=1, ge=1)
     """Samples per question; more than one needs a temperature above 0."""
     answer_tokens: int = Field(default=2048, ge=1)
