@@ -37,7 +37,7 @@ from s1ray.aside import Kept
 from s1ray.config import StageConfig
 from s1ray.errors import InputError, MissingError, S1rayError
 from s1ray.schemas import MANIFEST, visible_files
-from s1ray.storage import remove, write_json
+from s1ray.storage import TEMPORARY, remove, write_json
 
 log = logging.getLogger("s1ray")
 
@@ -210,6 +210,8 @@ class Run:
             except OSError as error:
                 raise RunError(f"{self.path}: cannot be created: {error.strerror}; choose another `output`") from error
             self._take()
+            for left in self.path.glob(TEMPORARY):
+                remove(left)
             self._write()
         return self
 

@@ -12,6 +12,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+TEMPORARY = ".*.tmp"
+"""Pattern of the names of files that are being written, or that a killed process left."""
+
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[Path]:

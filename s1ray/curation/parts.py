@@ -1,11 +1,13 @@
 """A pass over the rows of a run: one function on every part file, through Ray Data, resumable part by part.
 
 Parts are numbered Parquet files of bounded size. Workers read one, and write one or several of the same number, each
-whole or not at all; the driver sees neither, only how many rows there were.
+whole or not at all; the driver sees neither, only how many rows there were. Ray starts a worker that died again; a part
+over which several died ends the run.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -22,16 +24,24 @@ from s1ray.curation.funnel import Rows
 from s1ray.logs import heartbeat
 from s1ray.ray_data import quiet_ray_data
 from s1ray.runs import RunError
-from s1ray.storage import writing
+from s1ray.storage import TEMPORARY, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import ray
+    from ray.exceptions import RayTaskError
 
 log = logging.getLogger("s1ray")
 
 BLOCKS, BLOCKS_PER_CPU = 256, 8
 """Blocks of Ray Data that a pass over many parts has at least; of each the driver keeps some ten kilobytes."""
+
+TRIES, MAX_TRIES = ".tries", 4
+"""Ending of the file beside a part's result that counts how often its work has begun, and how often it may. Ray tries
+without end where the system ends a worker for its memory."""
+DETAILS = ".error.txt"
+"""Ending of the file beside a part's result that says how its work failed."""
+KEPT = "what is done is kept, run again to go on"
 
 T = TypeVar("T")
 Function = Callable[..., "pa.Table"]
@@ -58,19 +68,25 @@ def map_parts(
         The files of the results, in the order of the parts.
 
     Raises:
-        RunError: a call raised; what is done stays.
+        RunError: a call raised, or workers died; what is done stays.
     """
-    import ray
-
     folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
     results = [folder / part.name for part in parts]
     tasks = [
         {"part": str(part), "result": str(result)}
         for part, result in zip(parts, results, strict=True)
         if not result.exists()
     ]
-    if not tasks:
-        return results
+    if tasks:
+        _map(what, function, tasks, common)
+        _clear(folder)
+    return results
+
+
+def _map(what: str, function: Function, tasks: Sequence[Mapping[str, str]], common: Mapping[str, object]) -> None:
+    import ray
+
     blocks = max(BLOCKS, BLOCKS_PER_CPU * int(ray.cluster_resources().get("CPU", 0)))
     done = 0
     with quiet_ray_data(), heartbeat(lambda seconds: f"curate: {what}: {done:,} rows in {seconds:.0f} s"):
@@ -78,12 +94,23 @@ def map_parts(
         rows = ray.data.from_items(tasks, override_num_blocks=min(len(tasks), blocks)).map_batches(
             _apply, fn_kwargs={"function": function, "common": [shared]}, batch_size=1, batch_format="pyarrow"
         )
-        for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
-            for task in batch.to_pylist():
-                if task["error"]:
-                    raise RunError(f"curate: {what}: {task['error']}; what is done is kept, run again to go on")
-                done += task["rows"]
-    return results
+        try:
+            for batch in rows.iter_batches(batch_size=None, batch_format="pyarrow"):
+                for task in batch.to_pylist():
+                    if task["error"]:
+                        raise RunError(f"curate: {what}: {task['error']}; {KEPT}")
+                    done += task["rows"]
+        except ray.exceptions.RayTaskError as error:
+            raise cause_of(error) from error
+        except ray.exceptions.RayError as error:
+            raise RunError(f"curate: {what}: a worker died ({type(error).__name__}: {error}); {KEPT}") from error
+
+
+def _clear(folder: Path) -> None:
+    """Remove what processes left that were killed or failed."""
+    for pattern in (f"*{TRIES}", f"*{DETAILS}", TEMPORARY):
+        for file in folder.glob(pattern):
+            file.unlink(missing_ok=True)
 
 
 def _apply(batch: pa.Table, function: Function, common: Sequence[ray.ObjectRef]) -> pa.Table:
@@ -100,18 +127,39 @@ def _apply(batch: pa.Table, function: Function, common: Sequence[ray.ObjectRef])
 def _do(part: Path, result: Path, function: Function, common: Mapping[str, object]) -> tuple[int, str]:
     import pyarrow.parquet as pq
 
-    if result.exists():
-        # Ray does a block again whose worker died.
-        return int(pq.read_metadata(result).num_rows), ""
+    tries = result.with_suffix(TRIES)
     try:
-        rows = pq.read_table(part)
-        write_part(function(rows, part.name, **common), result)
+        if result.exists():
+            # Ray does a block again whose worker died.
+            count = int(pq.read_metadata(result).num_rows)
+        elif _begin(tries) > MAX_TRIES:
+            return 0, f"{MAX_TRIES} workers died over {part}; see that there is memory enough"
+        else:
+            rows = pq.read_table(part)
+            count = len(rows)
+            write_part(function(rows, part.name, **common), result)
+        tries.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            return 0, _failure(error, result)
+        return 0, f"{result} cannot be written, as the disk is full; make room there"
     except Exception as error:
-        # A worker's standard error reaches the user's terminal; the way there belongs in a file.
-        details = result.with_suffix(".error.txt")
-        details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
-        return 0, f"{type(error).__name__}: {error} (details: {details})"
-    return len(rows), ""
+        return 0, _failure(error, result)
+    return count, ""
+
+
+def _begin(tries: Path) -> int:
+    """Count the beginnings of a part's work."""
+    with tries.open("ab") as file:
+        file.write(b".")
+        return file.tell()
+
+
+def _failure(error: Exception, result: Path) -> str:
+    # A worker's standard error reaches the user's terminal; the way there belongs in a file.
+    details = result.with_suffix(DETAILS)
+    details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+    return f"{type(error).__name__}: {error} (details: {details})"
 
 
 @lru_cache(maxsize=1)
@@ -150,13 +198,19 @@ def run_tasks(what: str, function: Callable[..., T], tasks: Sequence[tuple[Any, 
             for task_ref in running:
                 results.append(ray.get(task_ref))
     except ray.exceptions.RayTaskError as error:
-        raise error.as_instanceof_cause() from error
+        raise cause_of(error) from error
     except ray.exceptions.RayError as error:
         raise RunError(f"curate: {what}: a worker died ({type(error).__name__}: {error}); run again") from error
     finally:
         for task_ref in running[len(results) :]:
             ray.cancel(task_ref)
     return results
+
+
+def cause_of(error: RayTaskError) -> Exception:
+    """What a task on Ray raised. An OSError (a full disk) keeps its number, which Ray's form of it does not."""
+    cause: Exception = error.cause if isinstance(error.cause, OSError) else error.as_instanceof_cause()
+    return cause
 
 
 def ray_is_connected() -> bool:

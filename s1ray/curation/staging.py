@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from s1ray.config import ConfigError
-from s1ray.curation.parts import ray_is_connected
+from s1ray.curation.parts import cause_of, ray_is_connected
 from s1ray.curation.quarantine import collect, excess
 from s1ray.curation.sources import RecordSource, Source
 from s1ray.curation.tasks import Task, TaskRecord, bad_rows_file, do, finished, part_file
@@ -176,7 +176,7 @@ def _on_ray(tasks: Sequence[Task], folder: Path, local: Sequence[Task]) -> Itera
             (done,), _ = ray.wait(list(running), num_returns=1)
             yield running.pop(done), ray.get(done)
     except ray.exceptions.RayTaskError as error:
-        raise error.as_instanceof_cause() from error
+        raise cause_of(error) from error
     except ray.exceptions.RayError as error:
         raise RunError(
             f"curate: a worker that read sources died ({type(error).__name__}: {error}); what is done is kept, run "
