@@ -323,9 +323,8 @@ class Hub:
         self.asked: list[str] = []
         self.loaded: list[tuple[object, ...]] = []
         self.down = False
-        monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=self.load))
-        constants = SimpleNamespace(HF_HUB_OFFLINE=offline, ENDPOINT="https://hub.example")
-        monkeypatch.setitem(sys.modules, "huggingface_hub", SimpleNamespace(constants=constants))
+        config = SimpleNamespace(HF_HUB_OFFLINE=offline, HF_ENDPOINT="https://hub.example")
+        monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=self.load, config=config))
         monkeypatch.setattr(httpx, "head", self.head)
 
     def head(self, address: str, *, timeout: float) -> None:

@@ -40,6 +40,9 @@ class Benchmark(Config):
     """A file's column of the question, or a template, as in a source of kind `files`."""
     where: WhereConfig = Field(default_factory=dict)
     """Only a file's rows whose columns fulfil these conditions, as in a source of kind `files`."""
+    private_text: bool = False
+    """Its questions are not to be published: what is like one of them is listed and reported without its text.
+    Registered benchmarks (gpqa_diamond) say so themselves."""
 
     @property
     def label(self) -> str:

@@ -19,10 +19,12 @@ def hub_piece(repository: str, subset: str | None, split: str) -> Piece:
 
 
 def hub_is_offline() -> bool:
-    """Whether the environment says to ask the Hub nothing (HF_HUB_OFFLINE), so that only its cache is read."""
-    from huggingface_hub import constants
+    """Whether the environment says to ask the Hub nothing, so that only its cache is read (HF_HUB_OFFLINE,
+    HF_DATASETS_OFFLINE).
+    """
+    import datasets
 
-    return bool(constants.HF_HUB_OFFLINE)
+    return bool(datasets.config.HF_HUB_OFFLINE)
 
 
 def check_hub(advice: str) -> None:
@@ -34,16 +36,17 @@ def check_hub(advice: str) -> None:
     Raises:
         UnreachableError: it does not.
     """
+    import datasets
     import httpx
-    from huggingface_hub import constants
 
-    if constants.HF_HUB_OFFLINE:
+    if hub_is_offline():
         return
+    address = datasets.config.HF_ENDPOINT
     try:
-        httpx.head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
+        httpx.head(address, timeout=HUB_TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise UnreachableError(
-            f"the Hugging Face Hub ({constants.ENDPOINT}) does not answer: {error or type(error).__name__}; without "
+            f"the Hugging Face Hub ({address}) does not answer: {error or type(error).__name__}; without "
             f"network, {advice}"
         ) from error
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -8,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
-from s1ray.curation.config import DecontaminationConfig, Tier
+from s1ray.config import validate_config
+from s1ray.curation.config import Benchmark, DecontaminationConfig, Tier
 from s1ray.curation.decontamination import BenchmarkIndex, Finding, Hit
+from s1ray.curation.decontamination.benchmarks import has_private_text
 from s1ray.curation.text import TokenBlock, word_ngrams
 from s1ray.schemas import question_id
 
@@ -191,6 +195,26 @@ def test_what_is_like_a_question_is_reviewed_with_both_texts() -> None:
     half = "Tom walks to the old mill at noon. He meets 5 dogs and"
     hits = {hit.tier: hit for hit in found(half, MILL).review}
     assert hits["overlap"] == Hit("overlap", "bench/0", half, MILL, 1.0)
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_the_text_of_a_private_benchmark_is_not_shown(tmp_path: Path, private: bool) -> None:
+    file = tmp_path / "secret.jsonl"
+    file.write_text(json.dumps({"question": LONG}))
+    benchmark: dict[str, JsonValue] = {"path": str(file), "private_text": private}
+    fields: dict[str, JsonValue] = {"benchmarks": [benchmark], "review": ["s1_ngrams"]}
+    config = validate_config(DecontaminationConfig, fields, "test")
+    finding = BenchmarkIndex.load(config).find([f"Please tell: {LONG}"])[0]
+    assert finding.drop is not None
+    assert finding.drop.label == "secret/0"
+    hits = [finding.drop, *finding.review]
+    assert len(hits) == 2
+    assert {hit.asked.startswith("(this benchmark's questions are not") for hit in hits} == {private}
+
+
+def test_a_registered_benchmark_says_itself_that_its_text_is_private() -> None:
+    assert has_private_text(Benchmark(path="gpqa_diamond"))
+    assert not has_private_text(Benchmark(path="math500"))
 
 
 def test_what_is_dropped_of_the_likeness_is_configured() -> None:

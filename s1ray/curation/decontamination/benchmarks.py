@@ -9,6 +9,12 @@ from s1ray.curation.config import Benchmark
 from s1ray.reading.records import column_of, file_records, matching, text_of
 
 
+def has_private_text(benchmark: Benchmark) -> bool:
+    """Whether a benchmark's questions may be shown nowhere."""
+    registered = not is_file(benchmark.path) and find_benchmark(benchmark.path).private_text
+    return registered or benchmark.private_text
+
+
 def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     """(label, question) of every question of a benchmark.
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from s1ray.curation.config import DecontaminationConfig
-from s1ray.curation.decontamination.benchmarks import benchmark_questions
+from s1ray.curation.decontamination.benchmarks import benchmark_questions, has_private_text
 from s1ray.curation.decontamination.embeddings import Meanings
 from s1ray.curation.decontamination.hits import Finding, Hit
 from s1ray.curation.decontamination.likeness import NormalRuns, Overlap, Templates, WordRuns
@@ -16,6 +17,8 @@ from s1ray.curation.text.blocks import TokenBlock, WordBlock
 
 _DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 """Code of a figure: alike whatever is asked."""
+WITHHELD = "(this benchmark's questions are not to be published)"
+"""In place of the text of a benchmark's question."""
 
 
 class BenchmarkIndex:
@@ -24,6 +27,7 @@ class BenchmarkIndex:
     def __init__(self, questions: Sequence[tuple[str, str]], config: DecontaminationConfig) -> None:
         """Index (label, question) pairs."""
         self.config = config
+        self.private = {each.label for each in config.benchmarks if has_private_text(each)}
         self.drops, self.reviews = config.tiers()
         tiers = {*self.drops, *self.reviews}
         boilerplate = None if config.recipe == "s1_code" else config.boilerplate
@@ -95,7 +99,9 @@ class BenchmarkIndex:
             yield self.words.find(words or WordBlock.of(questions))
 
     def _enter(self, findings: list[Finding], hits: dict[int, Hit]) -> None:
-        for row, hit in hits.items():
+        for row, found in hits.items():
+            private = found.label.rpartition("/")[0] in self.private
+            hit = dataclasses.replace(found, asked=WITHHELD) if private else found
             if hit.tier in self.drops:
                 findings[row].drop = findings[row].drop or hit
             elif hit.tier in self.reviews:
