@@ -369,6 +369,13 @@ def test_offline_only_the_cache_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
         load_benchmark("gpqa_diamond")
 
 
+def test_a_damaged_file_is_told_by_its_name(tmp_path: Path) -> None:
+    path = Path(table(tmp_path / "x.parquet", [{"id": "1", "question": "One?", "answer": "1"}]))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InputError, match=r"x\.parquet: cannot be read as Parquet"):
+        load_benchmark(str(path))
+
+
 MINE = Benchmark(name="mine", path="nowhere.jsonl", question="q")
 
 

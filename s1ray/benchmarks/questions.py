@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
@@ -11,9 +12,10 @@ from s1ray.benchmarks.finding import find_benchmark
 from s1ray.benchmarks.rows import RowReader, asked_text
 from s1ray.config import ConfigError
 from s1ray.errors import InputError
+from s1ray.reading.columnar import parquet_file
 from s1ray.reading.files import find_files
 from s1ray.reading.hub import check_hub, hub_is_offline, hub_records
-from s1ray.reading.items import Bad, Record
+from s1ray.reading.items import Bad, BadFile, Record
 from s1ray.reading.pieces import ReadOptions
 from s1ray.reading.records import file_records
 from s1ray.registry import BENCHMARKS
@@ -81,14 +83,14 @@ def _called(name: str) -> list[Question]:
 
 def _own_rows(path: str) -> list[Question] | None:
     """The rows at a path if they are `Question` rows: they have the texts `id` and `question`."""
-    if all(file.format == "parquet" for file in find_files(path).files):
-        import pyarrow.parquet as pq
-
-        schema = pq.read_schema(find_files(path).files[0].absolute)
-        texts = [
-            name for name in ("id", "question") if name in schema.names and "string" in str(schema.field(name).type)
-        ]
-        return [Question(**row) for row in read_table(path, Question).to_pylist()] if len(texts) == 2 else None
+    files = find_files(path).files
+    if all(file.format == "parquet" for file in files):
+        with contextlib.suppress(BadFile), parquet_file(files[0].absolute) as file:
+            types = {field.name: str(field.type) for field in file.schema_arrow}
+            if "string" in types.get("id", "") and "string" in types.get("question", ""):
+                return [Question(**row) for row in read_table(path, Question).to_pylist()]
+        # A damaged file is told by who reads its records.
+        return None
     records = file_records(path)
     first = next(records, None)
     if first is None or not all(isinstance(first.get(name), str) for name in ("id", "question")):

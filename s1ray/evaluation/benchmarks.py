@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from s1ray.benchmarks import Benchmark, asked, read_benchmark
 from s1ray.config import ConfigError
@@ -29,18 +29,24 @@ class KeptQuestion(Question):
     """The benchmark's name. "": the run's only one, in files of older versions."""
 
 
-def load_benchmarks(benchmarks: Iterable[Benchmark], limit: int | None = None, grader: str = RULES) -> list[Asked]:
+def load_benchmarks(benchmarks: Sequence[Benchmark], limit: int | None = None, grader: str = RULES) -> list[Asked]:
     """The questions to ask of each benchmark; see `load_questions`.
 
     Args:
         benchmarks: which.
-        limit: of a benchmark without one of its own.
+        limit: of a benchmark without one of its own. Of several, one that has fewer questions is asked whole.
         grader: grades the responses.
 
     Raises:
         S1rayError: a benchmark cannot be used.
     """
-    return [Asked(each, load_questions(each, each.limit or limit, grader)) for each in benchmarks]
+    asked = []
+    for each in benchmarks:
+        if each.limit is None and len(benchmarks) > 1:
+            asked.append(Asked(each, load_questions(each, None, grader)[:limit]))
+        else:
+            asked.append(Asked(each, load_questions(each, each.limit or limit, grader)))
+    return asked
 
 
 def load_questions(benchmark: Benchmark, limit: int | None = None, grader: str = RULES) -> list[Question]:

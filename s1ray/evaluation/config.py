@@ -94,7 +94,8 @@ class EvalConfig(StageConfig):
     benchmarks: list[BenchmarkRef] = Field(default_factory=list)
     """One or several of them: names, or mappings with the fields of a `Benchmark`."""
     limit: int | None = Field(default=None, ge=1)
-    """Questions to ask of each benchmark: the first by id, which is a hash, so a fixed random choice. None: all."""
+    """Questions to ask of each benchmark: the first by id, which is a hash, so a fixed random choice. Of
+    several benchmarks, one that has fewer is asked whole. None: all."""
     models: list[ServedModel] = Field(min_length=1)
     sweep: Sweep | None = None
     """Shorthand for a series of arms; `arms` come after it."""

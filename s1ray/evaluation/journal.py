@@ -21,7 +21,7 @@ SECONDS = "seconds"
 
 
 class Journal:
-    """The rows of one model and arm; use it as a context manager.
+    """The rows of one benchmark, model and arm; use it as a context manager.
 
     Attributes:
         rows: id -> row. A row that is added again replaces the older one.

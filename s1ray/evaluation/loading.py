@@ -29,6 +29,8 @@ TIMINGS = "timings.parquet"
 """How long each answer took, in a run's folder."""
 QUESTIONS = "questions.parquet"
 """The questions that a run asked, in its folder."""
+WORDS = ("prompt", "system_prompt", "options_seed")
+"""Fields of a benchmark that decide how its questions are asked."""
 TEXTS = ("thinking", "answer")
 """The heavy columns: they stay in Arrow until a sample is shown."""
 
@@ -73,9 +75,10 @@ def load_all_results(run_dirs: Sequence[str | os.PathLike[str]]) -> list[EvalRes
         for name in names:
             own = table if len(names) == 1 else _where(table, benchmark=name)
             label = name or _only_name(config)
-            joined = _joined(measured, label, own) if len(names) == 1 else label
-            group = measured.setdefault(joined, _Measured(joined, run_dir))
-            group.add(run_dir, manifest, config, own, questions.get(name, {}))
+            definition = _definition(config, label)
+            joined = _joined(measured, label, own, definition) if len(names) == 1 else label
+            group = measured.setdefault(joined, _Measured(joined, run_dir, definition))
+            group.add(run_dir, manifest, config, own, definition, questions.get(name, {}))
     return [group.results() for group in measured.values()]
 
 
@@ -86,27 +89,35 @@ class _Measured:
         asked: ids of its questions.
     """
 
-    def __init__(self, name: str, first: Path) -> None:
-        self._name, self._first = name, first
+    def __init__(self, name: str, first: Path, definition: Benchmark | None) -> None:
+        self._name, self._first, self._definition = name, first, definition
         self._arms: list[ArmResult] = []
         self._manifests: list[Manifest] = []
         self._configs: list[EvalConfig] = []
         self._tables: dict[ArmKey, pa.Table] = {}
         self._settings: dict[str, Strategy] = {}
         self._questions: dict[str, str] = {}
-        self._definition: Benchmark | None = None
+        self._private = False
         self.asked: set[str] = set()
 
+    def other(self, definition: Benchmark | None) -> str | None:
+        """The field by which a run of `definition` asked in other words; None: it asked in the same."""
+        mine, theirs = _words(self._definition), _words(definition)
+        return next((field for field in WORDS if mine[field] != theirs[field]), None)
+
     def add(
-        self, run_dir: Path, manifest: Manifest, config: EvalConfig, table: pa.Table, questions: Mapping[str, str]
+        self,
+        run_dir: Path,
+        manifest: Manifest,
+        config: EvalConfig,
+        table: pa.Table,
+        definition: Benchmark | None,
+        questions: Mapping[str, str],
     ) -> None:
         """Take what a run measured on it."""
-        definition = _definition(config, self._name)
-        if self._definition is not None and definition is not None:
-            for field in ("prompt", "system_prompt", "options_seed"):
-                if getattr(definition, field) != getattr(self._definition, field):
-                    raise RunError(f"{run_dir}: asked with another {field} than {self._first}; report them apart")
-        self._definition = self._definition or definition
+        if (field := self.other(definition)) is not None:
+            raise RunError(f"{run_dir}: asked with another {field} than {self._first}; report them apart")
+        self._private |= definition is not None and definition.private_text
         for model in config.models:
             for setting in config.arms_of(model):
                 self._add_arm(run_dir, model, setting, config.seed, table)
@@ -140,18 +151,26 @@ class _Measured:
 
     def results(self) -> EvalResults:
         """All of it."""
-        withheld = bool(self._questions) and not any(self._questions.values())
-        private = withheld or (self._definition is not None and self._definition.private_text)
+        # Without its definition a private benchmark is known by texts that are not there.
+        private = self._private or (bool(self._questions) and not any(self._questions.values()))
         questions = {} if private else self._questions
         return EvalResults(self._arms, self._manifests, self._configs, self._tables, self._name, private, questions)
 
 
-def _joined(measured: Mapping[str, _Measured], name: str, table: pa.Table) -> str:
-    """The name under which a run of one benchmark goes: that of an earlier one with the same questions."""
+def _joined(measured: Mapping[str, _Measured], name: str, table: pa.Table, definition: Benchmark | None) -> str:
+    """The name under which a run of one benchmark goes: that of an earlier one with the same questions and words."""
     if name in measured:
         return name
     asked = set(table["question_id"].unique().to_pylist())
-    return next((known for known, group in measured.items() if group.asked == asked), name)
+    same = (known for known, group in measured.items() if group.asked == asked and group.other(definition) is None)
+    return next(same, name)
+
+
+def _words(definition: Benchmark | None) -> dict[str, object]:
+    return {
+        field: Benchmark.model_fields[field].default if definition is None else getattr(definition, field)
+        for field in WORDS
+    }
 
 
 def _only_name(config: EvalConfig) -> str:

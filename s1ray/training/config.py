@@ -83,7 +83,7 @@ class AccuracyConfig(Config):
     incidental: ClassVar[frozenset[str]] = frozenset({"pause", "tensor_parallel_size", "kv_cache_gib"})
 
     benchmark: str = Field(min_length=1)
-    """The questions: a registered benchmark, or a Parquet file of questions with reference answers. None of them may
+    """The questions: a registered benchmark, or a file of rows with questions and answers. None of them may
     be among the traces'."""
     size: int | None = Field(default=100, ge=1)
     """How many of them, drawn by the seed. None: all."""

@@ -10,7 +10,7 @@ import pytest
 from pydantic import JsonValue
 from rich.console import Console
 
-from s1ray.config import validate_config
+from s1ray.config import ConfigError, validate_config
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.loading import load_all_results, load_results
 from s1ray.evaluation.report import write_report
@@ -220,6 +220,39 @@ def test_runs_that_asked_in_other_words_are_not_mixed(data: Path) -> None:
     )
     with pytest.raises(RunError, match=r"two: asked with another prompt than .*one; report them apart"):
         load_all_results([one.path, two.path])
+
+
+def test_equal_questions_from_files_of_other_names_belong_together_if_they_are_asked_alike(data: Path) -> None:
+    entry: dict[str, JsonValue] = {"path": str(data / "plain.jsonl"), "question": "problem", "answer": "final"}
+    models: JsonValue = [{"label": "new", "name": "n"}]
+    one = run_eval(config(data, "one", benchmarks=[entry | {"name": "a"}]), engines=lambda model: Oracle())
+    two = run_eval(config(data, "two", benchmarks=[entry | {"name": "b"}], models=models), engines=lambda m: Oracle())
+    boxed = config(data, "boxed", benchmarks=[entry | {"name": "c", "prompt": PROMPT}])
+    three = run_eval(boxed, engines=lambda model: Oracle())
+    private = config(
+        data, "p", benchmarks=[entry | {"name": "d", "private_text": True}], models=[{"label": "p", "name": "p"}]
+    )
+    four = run_eval(private, engines=lambda model: Oracle())
+    found = load_all_results([one.path, two.path, three.path])
+    assert [(results.benchmark, results.models) for results in found] == [
+        ("a", ["base", "sft", "new"]),
+        ("c", ["base", "sft"]),
+    ]
+    (joined,) = load_all_results([one.path, four.path])
+    assert joined.private_text
+    assert joined.questions == {}
+
+
+def test_a_limit_takes_all_of_a_smaller_one_among_several(data: Path) -> None:
+    lines = plan(config(data, limit=5))
+    assert [line.split(" (")[0] for line in lines[:3]] == [
+        "5 questions of plain",
+        "4 questions of boxed",
+        "4 questions of secret",
+    ]
+    entry = config(data).benchmarks[-1].model_dump(mode="json")
+    with pytest.raises(ConfigError, match=r"limit: 5 questions asked for, but .* has 4"):
+        plan(config(data, limit=5, benchmarks=[entry]))
 
 
 def test_files_of_older_versions_say_their_benchmark_by_the_config(tmp_path: Path) -> None:
