@@ -2,7 +2,8 @@
 
 Three rules, the first always on: equal text; equal normal form (`text.normal`); and near equality, where one question
 only adds words to the other (`near_duplicates`). Of a group of duplicates, the row that comes first in the sources
-stays. Groups are sets, so neither the order of rows in a batch nor the number of workers matters.
+stays; of equal texts the first that has an answer. Groups are sets, so neither the order of rows in a batch nor the
+number of workers matters.
 
 Rows that look equal while their answers differ are not duplicates: one of the answers is wrong, or the questions differ
 in something that the normal form drops. They all stay, and are listed as conflicts.
@@ -36,7 +37,7 @@ class EqualRows:
 def equal_rows(rows: Rows, keys: npt.NDArray[np.int64] | Hashes, answers: Hashes | None = None) -> EqualRows:
     """Rows that repeat an earlier row's key, and rows that would if their answers did not differ.
 
-    A row without an answer repeats whatever has its key.
+    A row without an answer repeats whatever has its key, so of equal rows the first that has an answer stays.
 
     Args:
         rows: positions in the sources, ascending; shape (N,).
@@ -48,16 +49,18 @@ def equal_rows(rows: Rows, keys: npt.NDArray[np.int64] | Hashes, answers: Hashes
     order, starts = _grouped(keys)
     group = np.empty(len(rows), np.int64)
     group[order] = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(rows))))
-    first_of_group = order[starts]
-    said = np.zeros(len(rows), np.uint64) if answers is None else _with_first_answer(answers, group, len(starts))
+    answers = np.zeros(len(rows), np.uint64) if answers is None else answers
+    said = _with_first_answer(answers, group, len(starts))
 
-    order = np.lexsort((said, group))
+    order = np.lexsort((answers == 0, said, group))
     changes = (np.diff(group[order]) != 0) | (said[order][1:] != said[order][:-1])
     firsts = np.flatnonzero(np.concatenate(([True], changes)))
     kept = np.empty(len(rows), np.int64)
     kept[order] = np.repeat(order[firsts], np.diff(np.append(firsts, len(rows))))
     copies = np.flatnonzero(kept != np.arange(len(rows)))
     heads = np.sort(order[firsts])
+    first_of_group = np.empty(len(starts), np.int64)
+    first_of_group[group[heads[::-1]]] = heads[::-1]
     others = heads[first_of_group[group[heads]] != heads]
     conflicts = np.stack([rows[first_of_group[group[others]]], rows[others]], axis=1)
     return EqualRows(rows[copies], rows[kept[copies]], conflicts[np.lexsort((conflicts[:, 1], conflicts[:, 0]))])

@@ -114,10 +114,11 @@ def _deduplicate(funnel: Funnel, features: Features, read: Read, config: Dedupli
 
 
 def _same_answers(pairs: Rows, read: Read) -> npt.NDArray[np.bool_]:
-    """Which pairs of rows have the same answer, by the grading's rules; undecided is not the same."""
+    """Which pairs of rows have the same answer, by the grading's rules; undecided, or none, is not the same."""
     rows = np.unique(pairs)
     answers = dict(zip(rows.tolist(), read(rows, "answer"), strict=True))
-    return np.array([same_answer(answers[one], answers[other]) is True for one, other in pairs.tolist()], np.bool_)
+    texts = [(answers[one], answers[other]) for one, other in pairs.tolist()]
+    return np.array([None not in pair and same_answer(*pair) is True for pair in texts], np.bool_)
 
 
 def _near_duplicates(left: Flags, features: Features, read: Read, jaccard: float) -> NearDuplicates:
