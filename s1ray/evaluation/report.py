@@ -132,6 +132,8 @@ def _group(results: EvalResults, suffix: str) -> dict[str, object]:
         "total_svg": plots.to_svg(plots.accuracy_curve(results, plots.THEMED, tokens="total"), f"plot-total{suffix}"),
         "waits_svg": plots.to_svg(waits, f"plot-waits{suffix}") if waits else None,
         "methods": results.methods(),
+        "equal_tokens": results.at_equal_tokens(),
+        "several_calls": any(row.calls > 1 for result in results.arms for row in result.rows),
         "between_models": between_models,
         "between_waits": between_waits,
         "domains": domains(results),

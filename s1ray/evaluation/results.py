@@ -10,9 +10,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
+from s1ray.errors import InputError
 from s1ray.evaluation import metrics
 from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.config import EvalConfig
+from s1ray.evaluation.equal_tokens import EqualTokens, compare_series
 from s1ray.evaluation.metrics import Estimate, McNemar
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.strategies.class_conditional import ClassConditional
@@ -64,6 +66,32 @@ class Comparison:
         if self.test is not None and self.test.p >= 1 - LEVEL:
             return ""
         return "up" if self.difference.low > 0 else "down" if self.difference.high < 0 else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class EqualTokensComparison:
+    """Two series of one model at equal tokens."""
+
+    model: str
+    first: str
+    second: str
+    result: EqualTokens | None
+    """None: they cannot be compared."""
+    problem: str = ""
+    """Why not."""
+
+    @property
+    def sentence(self) -> str:
+        """The outcome, in one line."""
+        head = f"{self.model}: {self.second} against {self.first} at equal tokens"
+        if self.result is None:
+            return f"{head}: not comparable: {self.problem}"
+        result, found = self.result, self.result.difference
+        better = {"first": self.first, "second": self.second, "": "neither"}[result.winner]
+        return (
+            f"{head} ({result.low:,.0f} to {result.high:,.0f}, n = {found.n}): {100 * found.value:+.1f} points "
+            f"({100 * found.low:+.1f} to {100 * found.high:+.1f}); better: {better}"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +187,18 @@ class EvalResults:
         told = [each for each in obeyed if each is not None]
         return sum(told) / len(told) if told else None
 
+    def at_equal_tokens(self) -> list[EqualTokensComparison]:
+        """For each model, every series of arms that ask several times against all of budget forcing: parallel against
+        sequential test-time scaling.
+        """
+        return [
+            _at_equal_tokens(model, "budget forcing", name, self._forced(model), arms)
+            for model in self.models
+            if self._forced(model)
+            for name, arms in self.other_series(model).items()
+            if any(result.setting.requests > 1 for result in arms)
+        ]
+
     def between_models(self) -> list[Comparison]:
         """The first model against each other one, at every arm that both were measured with."""
         first, *others = self.models
@@ -218,6 +258,15 @@ def compare(before: ArmResult, after: ArmResult) -> Comparison:
 
 def _comparisons(pairs: Iterable[tuple[ArmResult, ArmResult]]) -> list[Comparison]:
     return [compare(*pair) for pair in pairs if pair[0].correct.keys() & pair[1].correct.keys()]
+
+
+def _at_equal_tokens(
+    model: str, first: str, second: str, before: list[ArmResult], after: list[ArmResult]
+) -> EqualTokensComparison:
+    try:
+        return EqualTokensComparison(model, first, second, compare_series(before, after))
+    except InputError as error:
+        return EqualTokensComparison(model, first, second, None, str(error))
 
 
 def _method(model: str, series: str, arms: list[ArmResult]) -> Method:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from s1ray.evaluation.arm_result import ArmResult, account
@@ -40,7 +40,7 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
         title=f"{sum(len(results.arms[0].questions) for results in measured)} questions; intervals are 95 %; "
         f"Control {percent(sum(results.obeying for results in measured) / answered)} % of {answered:,} responses",
         title_justify="left",
-        caption="\n".join([account(_arms(measured)), *(f"warning: {warning}" for warning in warnings(measured))]),
+        caption="\n".join([*_notes(measured), *(f"warning: {warning}" for warning in warnings(measured))]),
         caption_justify="left",
         caption_style="yellow",
         box=box.SIMPLE_HEAD,
@@ -73,16 +73,24 @@ def summary_markdown(run_dirs: Sequence[str | os.PathLike[str]]) -> str:
         *(_cells(result, results, measured) for results in measured for result in results.arms),
     ]
     table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |" for row in rows)
-    notes = [account(_arms(measured)), *warnings(measured)]
+    notes = [*_notes(measured), *warnings(measured)]
     return f"{table}\n\n" + "\n".join(f"- {note}" for note in notes)
 
 
 def warnings(measured: Sequence[EvalResults]) -> list[str]:
     """What to know before arms are compared, of all benchmarks; with several, each line begins with its own."""
+    return _told(measured, lambda results: results.warnings)
+
+
+def _notes(measured: Sequence[EvalResults]) -> list[str]:
+    """What became of all samples, and methods against each other at equal tokens."""
+    compared = _told(measured, lambda results: [each.sentence for each in results.at_equal_tokens()])
+    return [account(_arms(measured)), *compared]
+
+
+def _told(measured: Sequence[EvalResults], lines: Callable[[EvalResults], list[str]]) -> list[str]:
     return [
-        f"{results.benchmark}: {warning}" if len(measured) > 1 else warning
-        for results in measured
-        for warning in results.warnings
+        f"{results.benchmark}: {line}" if len(measured) > 1 else line for results in measured for line in lines(results)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Class-conditional control (s1, section 3.2): ask for a short or a long thought, in words."""
+"""Class-conditional control (s1, section 3.1): ask for a short or a long thought, in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Conditional control (s1, section 3.2 and appendix): the prompt says how long to think, and the model may heed it.
+"""Conditional control (s1, sections 3.1 and 5.2): the prompt says how long to think, and the model may heed it.
 
 What the three kinds have in common. The prompts' default texts are the paper's own (its public evaluation harness), as
 the results depend on them word by word. Without forcing, a budget only opens the thinking, and Control says how often

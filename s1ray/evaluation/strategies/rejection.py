@@ -1,4 +1,4 @@
-"""Rejection sampling (s1, sections 3.2 and 5.3): draw until a thought is short enough by itself."""
+"""Rejection sampling (s1, sections 3.1 and 5.2): draw until a thought is short enough by itself."""
 
 from __future__ import annotations
 

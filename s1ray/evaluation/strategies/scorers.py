@@ -24,7 +24,7 @@ class Scorer(Protocol):
 
 
 def shortest(question: str, completion: Completion) -> float:
-    """The less thinking the better: short thoughts are those that were on track from the start (s1, section 5.3)."""
+    """The less thinking the better: short thoughts are those that were on track from the start (s1, section 5.2)."""
     return -thought(completion)
 
 

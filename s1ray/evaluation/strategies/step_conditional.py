@@ -1,4 +1,4 @@
-"""Step-conditional control (s1, section 3.2): "Think for up to N steps." behind the question."""
+"""Step-conditional control (s1, section 3.1): "Think for up to N steps." behind the question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token-conditional control (s1, section 3.2): "Think for up to N tokens." behind the question."""
+"""Token-conditional control (s1, section 3.1): "Think for up to N tokens." behind the question."""
 
 from __future__ import annotations
 
