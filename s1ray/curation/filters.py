@@ -7,27 +7,26 @@ not take a clean row with it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from s1ray.curation.answers import Read, equal_rows_and_answers, near_rows_and_answers
 from s1ray.curation.config import CurationConfig, DeduplicationConfig
 from s1ray.curation.cross_source import cross_source
-from s1ray.curation.deduplication import EqualRows, equal_rows
+from s1ray.curation.deduplication import equal_rows
 from s1ray.curation.difficulty.rates import REASONS
 from s1ray.curation.features import Features, band_name
 from s1ray.curation.funnel import Drops, Flags, Funnel, Rows
 from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates
-from s1ray.grading import same_answer
+from s1ray.curation.text.blocks import Hashes
 
 log = logging.getLogger("s1ray")
 
 GRAMS = "grams"
 """Folder in which the n-grams of the sources are compared."""
-Read = Callable[[Rows, str], Sequence[str]]
-"""From rows (ascending) and the name of a column to the rows' texts in it."""
 
 
 def cheap_filters(features: Features, read: Read, config: CurationConfig, work: Path) -> Funnel:
@@ -80,45 +79,29 @@ def _by_word(codes: npt.NDArray[np.int32], words: Sequence[str]) -> Iterator[Dro
 def _deduplicate(funnel: Funnel, features: Features, read: Read, config: DeduplicationConfig, work: Path) -> None:
     left, drops = funnel.cause == 0, list[Drops]()
 
-    def equal(key: str) -> EqualRows:
-        rows = features.repeated(key, left)
-        return equal_rows(rows, features.column(key, rows), features.column("answer_key", rows))
-
     def mark(reason: str, copies: Rows, kept: Rows) -> None:
         drops.append(Drops(reason, copies, kept))
         left[copies] = False
 
-    def mark_conflicts(pairs: Rows) -> Rows:
-        """Those pairs whose answers are not the same after all; the other rows repeat."""
-        same = _same_answers(pairs, read)
-        _, firsts = np.unique(pairs[same, 1], return_index=True)
-        mark("same text, and the same answer in another notation", *pairs[same][firsts].T[::-1])
-        return pairs[~same]
+    def keyed(key: str) -> tuple[Rows, Hashes, Hashes]:
+        rows = features.repeated(key, left)
+        return rows, features.column(key, rows), features.column("answer_key", rows)
 
-    found = equal("exact_key")
+    found = equal_rows(*keyed("exact_key"))
     mark("same text", found.copies, found.kept)
-    if config.normalised:
-        found = equal("normal_key")
-        mark("same text but for spelling", found.copies, found.kept)
-    funnel.conflicts = mark_conflicts(found.conflicts)
+    found = equal_rows_and_answers(*keyed("normal_key" if config.normalised else "exact_key"), read)
+    mark("same text but for spelling", found.copies, found.kept)
+    funnel.conflicts = found.conflicts
     if config.jaccard is not None:
         near = _near_duplicates(left, features, read, config.jaccard)
         copies = np.array(sorted(near.kept), np.int64)
         mark("near duplicate", copies, np.array([near.kept[copy] for copy in copies.tolist()], np.int64))
-        conflicts = mark_conflicts(np.array(near.conflicts, np.int64).reshape(-1, 2))
+        conflicts = np.array(near.conflicts, np.int64).reshape(-1, 2)
         funnel.conflicts = np.unique(np.concatenate([funnel.conflicts, conflicts]), axis=0)
     if config.cross_source_ngrams:
         shared = cross_source(features, np.flatnonzero(left), work / GRAMS)
         drops.append(Drops("shares 8 words in a row with an earlier source", shared))
     funnel.drop("deduplication", drops)
-
-
-def _same_answers(pairs: Rows, read: Read) -> npt.NDArray[np.bool_]:
-    """Which pairs of rows have the same answer, by the grading's rules; undecided, or none, is not the same."""
-    rows = np.unique(pairs)
-    answers = dict(zip(rows.tolist(), read(rows, "answer"), strict=True))
-    texts = [(answers[one], answers[other]) for one, other in pairs.tolist()]
-    return np.array([None not in pair and same_answer(*pair) is True for pair in texts], np.bool_)
 
 
 def _near_duplicates(left: Flags, features: Features, read: Read, jaccard: float) -> NearDuplicates:
@@ -128,8 +111,13 @@ def _near_duplicates(left: Flags, features: Features, read: Read, jaccard: float
     for name in names:
         candidates[features.repeated(name, left)] = True
     rows = np.flatnonzero(candidates)
-    bands = np.stack([features.column(name, rows) for name in names], axis=1)
-    found = near_duplicates(rows, read(rows, "question"), bands, jaccard, features.column("answer_key", rows))
+    bands, questions = np.stack([features.column(name, rows) for name in names], axis=1), read(rows, "question")
+    found = near_rows_and_answers(
+        rows,
+        features.column("answer_key", rows),
+        read,
+        lambda answers: near_duplicates(rows, questions, bands, jaccard, answers),
+    )
     if found.bounded:
         log.warning("curate: %d rows were compared with some of the rows like them only", found.bounded)
     return found

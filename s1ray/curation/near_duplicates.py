@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -58,8 +58,9 @@ class NearDuplicates:
     kept: dict[int, int] = field(default_factory=dict)
     """Order of each such row -> order of the first row of its group."""
     conflicts: list[tuple[int, int]] = field(default_factory=list)
-    """Orders of near-equal rows whose groups have different answers, the earlier first, ascending: a word more may
-    change what is asked ("the smallest number"). They are not in one group for that."""
+    """Orders of rows that are near-equal, directly or through others, and have different answers, the earlier first,
+    ascending: a word more may change what is asked ("the smallest number"). They are not in one group for that. Each
+    later row is there once, with the earliest."""
     bounded: int = 0
     """Rows that have more than `MAX_COMPARED` rows to be compared with."""
 
@@ -154,7 +155,9 @@ def near_duplicates(
         answers: keys of the answers, 0 where there is none (`answer_keys`); shape (N,). None: answers do not count.
     """
     said = [0] * len(orders) if answers is None else answers.tolist()
-    conflicts: set[tuple[int, int]] = set()
+    says = list(range(len(orders)))
+    """Of each root, the row whose answer its group has."""
+    conflicts: dict[int, int] = {}
     parent: dict[int, int] = {}
 
     def root(row: int) -> int:
@@ -166,19 +169,23 @@ def near_duplicates(
     bounded = 0
     for group in _groups(bands):
         parent |= {row: row for row in group if row not in parent}
-        texts = [_Text.of(row, questions[row]) for row in group]
+        texts, copies = _distinct(_Text.of(row, questions[row]) for row in sorted(group, key=orders.__getitem__))
         pairs, cut = _near_pairs(texts, jaccard)
         bounded += cut
-        for one, other in pairs:
+        for one, other in copies + pairs:
             first, second = sorted((root(one), root(other)), key=lambda row: int(orders[row]))
             if said[first] and said[second] and said[first] != said[second]:
-                earlier, later = sorted((int(orders[one]), int(orders[other])))
-                conflicts.add((earlier, later))
+                conflicts[second] = min(first, conflicts.get(second, first), key=orders.__getitem__)
             else:
                 parent[second] = first
-                said[first] = said[first] or said[second]
+                if not said[first]:
+                    said[first], says[first] = said[second], says[second]
     kept = {int(orders[row]): int(orders[root(row)]) for row in parent if root(row) != row}
-    return NearDuplicates(kept, sorted(conflicts), bounded)
+    named: dict[int, int] = {}
+    for pair in conflicts.items():
+        earlier, later = sorted(int(orders[says[root(row)]]) for row in pair)
+        named[later] = min(earlier, named.get(later, earlier))
+    return NearDuplicates(kept, sorted((earlier, later) for later, earlier in named.items()), bounded)
 
 
 def _groups(bands: npt.NDArray[np.int64]) -> Iterator[list[int]]:
@@ -221,6 +228,17 @@ class _Text:
         return cls(
             row, found, frozenset(compress(found, _words(found))), frozenset(shingles(found)), question.isupper()
         )
+
+
+def _distinct(texts: Iterable[_Text]) -> tuple[list[_Text], list[tuple[int, int]]]:
+    """The first text of each token list, and pairs of these with the others."""
+    firsts: dict[tuple[str, ...], _Text] = {}
+    copies = []
+    for text in texts:
+        first = firsts.setdefault(tuple(text.tokens), text)
+        if first is not text:
+            copies.append((first.row, text.row))
+    return list(firsts.values()), copies
 
 
 def shingles(words: Sequence[str]) -> set[str]:

@@ -1,14 +1,20 @@
 """How much of each flaw of the miniature's pool the filters find, and how many sound rows they lose."""
 
 import json
+import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from s1ray.config import validate_config
+from s1ray.curation.answers import answer_classes
 from s1ray.curation.config import CurationConfig
-from tests.support.curation import filtered
+from s1ray.grading import same_answer
+from tests.support.curation import Filtered, filtered
 
 SIZE = 6000
 
@@ -65,15 +71,67 @@ def test_sound_rows_are_lost_to_the_eight_gram_rule_alone(outcome: Outcome) -> N
     assert sum(lost.values()) < 0.12 * sound
 
 
-def test_answers_in_another_notation_are_no_conflict(tmp_path: Path) -> None:
-    answers = ["0.5", r"\frac{1}{2}", "0.3", "50%"]
-    spellings = ["Find $x$.", "Find x.", r"Find \(x\).", "find x"]
+def deduplicated(tmp_path: Path, rows: Sequence[tuple[str, str | None]]) -> Filtered:
+    """The filters' work on questions and their answers."""
     pool = tmp_path / "pool.jsonl"
-    rows = zip(spellings, answers, strict=True)
     pool.write_text("".join(json.dumps({"q": q, "s": "s", "a": a, "d": "d"}) + "\n" for q, a in rows))
     columns = {"question": "q", "solution": "s", "answer": "a", "domain": "d"}
     data = {"output": "unused", "sources": [{"kind": "files", "path": str(pool), "columns": columns}]}
-    found = filtered(validate_config(CurationConfig, data, "test"), tmp_path)
-    again = ("deduplication", "same text, and the same answer in another notation")
-    assert [found.cause(row) for row in range(4)] == [None, again, None, again]
+    return filtered(validate_config(CurationConfig, data, "test"), tmp_path)
+
+
+def kept(found: Filtered) -> dict[int, int]:
+    """Each duplicate, and the row that stays for it."""
+    return {row: int(found.funnel.because_of[row]) for row in range(len(found.features)) if found.cause(row)}
+
+
+SPELLINGS = ["Find $x$.", "Find x.", r"Find \(x\).", "find x", "FIND x", "Find  $x$"]
+
+
+def test_answers_in_another_notation_are_no_conflict(tmp_path: Path) -> None:
+    answers = ["0.5", r"\frac{1}{2}", "0.3", "50%", "3/10", None]
+    found = deduplicated(tmp_path, list(zip(SPELLINGS, answers, strict=True)))
+    # A row without an answer repeats the first one.
+    assert kept(found) == {1: 0, 3: 0, 4: 2, 5: 0}
+    assert {found.cause(row) for row in (1, 3, 4, 5)} == {("deduplication", "same text but for spelling")}
     assert found.funnel.conflicts.tolist() == [[0, 2]]
+
+
+def test_a_conflict_is_between_rows_that_have_answers(tmp_path: Path) -> None:
+    found = deduplicated(tmp_path, list(zip(SPELLINGS, [None, "4", "5", None, "4.0", "six"], strict=True)))
+    assert kept(found) == {0: 1, 3: 1, 4: 1}
+    assert found.funnel.conflicts.tolist() == [[1, 2], [1, 5]]
+
+
+NEAR = "A train leaves the old station at noon and travels 40 miles in 2 hours before it stops to take on water"
+
+
+def test_near_equal_rows_whose_answers_are_the_same_are_merged(tmp_path: Path) -> None:
+    asked = [f"{before}{NEAR}" for before in ("", "Please: ", "Now: ", "Right now: ", "Now then: ")]
+    found = deduplicated(tmp_path, list(zip(asked, ["1/2", "0.5", None, r"\dfrac{1}{2}", "7"], strict=True)))
+    assert kept(found) == {1: 0, 2: 0, 3: 0}
+    assert found.funnel.conflicts.tolist() == [[0, 4]]
+
+
+def test_a_near_conflict_is_between_rows_that_have_answers(tmp_path: Path) -> None:
+    asked = [NEAR, f"Now: {NEAR}", f"Right now: {NEAR}", f"Please, right now: {NEAR}"]
+    found = deduplicated(tmp_path, list(zip(asked, ["20", None, "30", "30.0"], strict=True)))
+    assert kept(found) == {1: 0, 3: 2}
+    assert found.funnel.conflicts.tolist() == [[0, 2]]
+
+
+def test_thousands_of_answers_to_one_question_take_seconds(tmp_path: Path) -> None:
+    answers = [f"x^{{{n}}}+{n}y" for n in range(1000)] + [f"x^{{{n}}} + {n} y" for n in range(1000)]
+    start = time.process_time()
+    found = deduplicated(tmp_path, [("Simplify $f(x, y)$.", answer) for answer in answers])
+    assert kept(found) == {1000 + n: n for n in range(1000)}
+    assert found.funnel.conflicts.tolist() == [[0, n] for n in range(1, 1000)]
+    assert time.process_time() - start < 60
+
+
+@given(st.lists(st.sampled_from(["1/2", "0.5", r"\frac{1}{2}", "3", "3.0", "x+1", "1+x", "A"]), max_size=12))
+def test_the_classes_of_answers_are_those_of_comparing_all(answers: list[str]) -> None:
+    expected = [
+        next(place for place, other in enumerate(answers) if same_answer(other, answer) is True) for answer in answers
+    ]
+    assert answer_classes(answers) == expected
