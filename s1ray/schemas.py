@@ -221,8 +221,7 @@ class Timing:
     model: str
     arm: str
     seconds: float | None = None
-    """From the first request for the answer to the last response, waiting for a free place among the requests in flight
-    included. None: an older version measured it."""
+    """From the first request for the answer to the last response. None: an older version measured it."""
 
 
 Row = Question | Trace | ChatRow | Example | Completion | Evaluation | Timing

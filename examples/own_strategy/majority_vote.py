@@ -39,6 +39,11 @@ class MajorityVote(Strategy):
         return self.votes
 
     @property
+    def at_once(self) -> int:
+        """All of them are in flight together."""
+        return self.votes
+
+    @property
     def budget(self) -> ThinkingBudget:
         """Of each request. With their number it is what the thinking tokens of a result are checked against."""
         return ThinkingBudget(max_tokens=self.max_tokens)

@@ -10,6 +10,7 @@ from s1ray.benchmarks import Benchmark, BenchmarkRef, find_benchmark
 from s1ray.config import LABEL_PATTERN, Config, HTTPAddress, StageConfig
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
+from s1ray.evaluation.strategies.short_m_at_k import ShortMAtK
 from s1ray.evaluation.strategies.step_conditional import StepConditional
 from s1ray.grading import RULES, GraderName
 from s1ray.models import FormatRef, ModelPath
@@ -139,6 +140,16 @@ class EvalConfig(StageConfig):
                 raise ValueError(f"models: {model.label!r} asks for arm {unknown[0]!r}; there are {', '.join(arms)}")
             if model.arms == []:
                 raise ValueError(f"models: {model.label!r} has an empty list of arms; leave `arms` out to take all")
+        return self
+
+    @model_validator(mode="after")
+    def _all_k_run_at_once(self) -> Self:
+        for arm in self.all_arms():
+            if isinstance(arm, ShortMAtK) and arm.cancel and arm.k > self.endpoint.concurrency:
+                raise ValueError(
+                    f"arms: {arm.name!r} takes the first of {arm.k} requests, which must all run at once, but "
+                    f"endpoint.concurrency is {self.endpoint.concurrency}; raise it, or set cancel: false"
+                )
         return self
 
     @model_validator(mode="after")

@@ -13,8 +13,12 @@ import httpx
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.evaluation.config import Endpoint, ServedModel
+from s1ray.evaluation.strategies.requests import ask
+from s1ray.evaluation.strategies.sampling import Sampling
 from s1ray.generation.answers import UnusableError, decode, refuse_error
 from s1ray.generation.segmented import BANNED
+from s1ray.generation.wires import ChatCompletions
+from s1ray.schemas import Question
 
 
 def api_key(endpoint: Endpoint) -> str | None:
@@ -36,6 +40,7 @@ def check_endpoint(
     models: list[ServedModel],
     *,
     plain: Collection[str] = (),
+    sampling: Sampling | None = None,
     transport: httpx.BaseTransport | None = None,
 ) -> None:
     """Ask for the list of models, and try each of ours: with one short response under a thinking budget or, for the
@@ -45,6 +50,7 @@ def check_endpoint(
         endpoint: the address.
         models: the models that it should serve.
         plain: labels of those that nothing is forced for; they need not know thinking budgets.
+        sampling: how these are asked; some servers refuse a temperature. None: the defaults.
         transport: replaces the network, for tests.
 
     Raises:
@@ -65,7 +71,7 @@ def check_endpoint(
             if model.driver == "segmented":
                 _try_segments(client, endpoint, model)
             elif model.label in plain:
-                _try_plain(client, endpoint, model)
+                _try_plain(client, endpoint, model, sampling or Sampling())
             else:
                 _try_budget(client, endpoint, model)
 
@@ -99,11 +105,11 @@ def _try_budget(client: httpx.Client, endpoint: Endpoint, model: ServedModel) ->
     _refuse_without_ids(choice, endpoint, model)
 
 
-def _try_plain(client: httpx.Client, endpoint: Endpoint, model: ServedModel) -> None:
-    # As little as any API takes: some refuse a temperature, or a limit by this name.
-    body: dict[str, object] = {"model": model.name, "messages": [{"role": "user", "content": "1 + 1 = ?"}]}
-    if model.weights is not None:
-        body["return_token_ids"] = True
+def _try_plain(client: httpx.Client, endpoint: Endpoint, model: ServedModel, sampling: Sampling) -> None:
+    question = Question(id="trial", question="1 + 1 = ?")
+    request = ask(question, sampling, 0, key="trial", budget=None)
+    ids = {} if model.weights is None else {"return_token_ids": True}
+    body = ChatCompletions().body(request, model.name, ids)
     _refuse_without_ids(_choice(client, endpoint, "/chat/completions", body), endpoint, model)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 
 from s1ray.errors import UnreachableError
 from s1ray.evaluation.asking import Instructed
@@ -27,6 +28,34 @@ from s1ray.schemas import Evaluation
 
 FAILURES_IN_A_ROW = 20
 """Consecutive failed requests, beyond those in flight, after which the server counts as gone."""
+
+
+class Places:
+    """Places for requests in flight: who needs several gets them together, first come, first served.
+
+    Args:
+        count: how many there are; who asks for more gets all.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._free = asyncio.Semaphore(count)
+        self._turn = asyncio.Lock()
+
+    @asynccontextmanager
+    async def taken(self, wanted: int) -> AsyncIterator[None]:
+        """Wait for so many places, and hold them."""
+        held = 0
+        try:
+            async with self._turn:
+                while held < min(wanted, self._count):
+                    await self._free.acquire()
+                    held += 1
+            yield
+        finally:
+            for _ in range(held):
+                self._free.release()
+
 
 Engines = Callable[[ServedModel], Generator]
 """Makes the generator that answers for a model; called inside the event loop."""
@@ -86,7 +115,7 @@ async def measure(
         UnreachableError: too many requests failed in a row.
         RunError: a response came without token ids, so its thinking cannot be counted again.
     """
-    queue = deque(tasks)
+    queue, places = deque(tasks), Places(config.endpoint.concurrency)
     failed_in_a_row = 0
     loop, grade = asyncio.get_running_loop(), find_grader(config.grader)
     generators: dict[str, Generator] = {model.label: engines(model) for model in config.models}
@@ -98,9 +127,10 @@ async def measure(
             task = queue.popleft()
             instructed = Instructed(generators[task.model.label], task.benchmark.system_prompt, config.sampling.top_k)
             generator = Metered(instructed)
-            began = loop.time()
             try:
-                completion = await task.arm(generator, task.question, task.sample, config.sampling, config.seed)
+                async with places.taken(task.arm.at_once):
+                    began = loop.time()
+                    completion = await task.arm(generator, task.question, task.sample, config.sampling, config.seed)
             except GenerationError as error:
                 failed_in_a_row += 1
                 keep(failure(task, str(error), generator.cost), loop.time() - began)

@@ -163,7 +163,7 @@ def _get_missing(
         log.info("eval: %d of %d responses are there already", len(tasks) - len(missing), len(tasks))
     with heartbeat(lambda seconds: f"eval: trying the models at {config.endpoint.base_url} ({seconds:.0f} s)"):
         if engines is None:
-            check_endpoint(config.endpoint, config.models, plain=_plain(config))
+            check_endpoint(config.endpoint, config.models, plain=_plain(config), sampling=config.sampling)
             engines = engines_over_http(config)
         recounts = {
             model.label: Recount.of_model(model.weights, model.thinking_format)

@@ -109,13 +109,27 @@ def test_only_models_whose_arms_force_nothing_may_stand_at_such_a_server() -> No
         check_endpoint(Endpoint(), with_weights, plain={"sft"}, transport=stock(USAGE))
 
 
+def test_the_trial_asks_as_the_run_will() -> None:
+    def picky(request: httpx.Request) -> httpx.Response:
+        if request.url.path.endswith("/models"):
+            return httpx.Response(200, json={"data": [{"id": "s"}]})
+        if json.loads(request.content).get("temperature") != 1:
+            return httpx.Response(400, json={"error": {"message": "only temperature 1"}})
+        return httpx.Response(200, json={"choices": [{"message": {"content": "2"}}]})
+
+    models, server = [ServedModel(label="sft", name="s")], httpx.MockTransport(picky)
+    with pytest.raises(ConnectionError, match="only temperature 1"):
+        check_endpoint(Endpoint(), models, plain={"sft"}, transport=server)
+    check_endpoint(Endpoint(), models, plain={"sft"}, sampling=Sampling(temperature=1), transport=server)
+
+
 def test_the_stage_tells_the_check_which_models_are_plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[set[str]] = []
 
     class Enough(Exception):
         pass
 
-    def check(endpoint: Endpoint, models: list[ServedModel], *, plain: set[str]) -> None:
+    def check(endpoint: Endpoint, models: list[ServedModel], *, plain: set[str], sampling: Sampling) -> None:
         told.append(plain)
         raise Enough
 

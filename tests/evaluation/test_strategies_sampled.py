@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydantic import JsonValue
 from s1ray.config import ConfigError
 from s1ray.errors import InputError
 from s1ray.evaluation.loading import load_results
+from s1ray.evaluation.measure import Places
 from s1ray.evaluation.runner import plan
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.best_of import BestOf
@@ -22,7 +24,7 @@ from s1ray.evaluation.strategies.majority import Majority
 from s1ray.evaluation.strategies.rejection import Rejection
 from s1ray.evaluation.strategies.short_m_at_k import ShortMAtK
 from s1ray.evaluation.summary import summary_markdown
-from s1ray.generation import GenerationError
+from s1ray.generation import GenerationError, GenerationRequest
 from s1ray.schemas import Completion, Evaluation, read_table
 from tests.evaluation.test_strategies import config
 from tests.support.evaluations import measured, run_eval
@@ -77,6 +79,50 @@ def test_responses_without_an_answer_have_no_vote() -> None:
     said = [*[Said("It is hard to say.\nI give up.")] * 2, *answers("4")]
     assert answered(Majority(votes=3), *said)[0].answer == "Final Answer: 4"
     assert answered(Majority(votes=2), *said[:2])[0].answer == said[0].answer
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.integers(1, 5))
+def test_there_are_places_for_all_requests_of_an_answer_at_once_and_never_more_than_there_are(
+    wanted: list[int], count: int
+) -> None:
+    async def scenario() -> list[int]:
+        places, busy, begun = Places(count), 0, []
+
+        async def work(number: int, width: int) -> None:
+            nonlocal busy
+            async with places.taken(width):
+                begun.append(number)
+                busy += min(width, count)
+                assert busy <= count
+                for _ in range(number % 3):
+                    await asyncio.sleep(0)
+                busy -= min(width, count)
+
+        await asyncio.gather(*(work(number, width) for number, width in enumerate(wanted)))
+        return begun
+
+    assert asyncio.run(scenario()) == list(range(len(wanted))), "first come, first served"
+
+
+def test_the_first_of_k_to_finish_are_the_shortest_however_many_questions_wait(tmp_path: Path) -> None:
+    class Shuffled(Recorder):
+        """Finishes the third request of each answer first, where all of them begin at once; four run at a time."""
+
+        async def complete(self, request: GenerationRequest) -> Completion:
+            number = int(request.id.rpartition("-")[2])
+            async with running:
+                for _ in range(6 if number != 2 else 1):
+                    await asyncio.sleep(0)
+                completion = await super().complete(request)
+            return dataclasses.replace(completion, answer=f"Final Answer: {number}")
+
+    running = asyncio.Semaphore(4)
+    arm: dict[str, JsonValue] = {"strategy": "short_m_at_k", "k": 3, "max_tokens": 4}
+    models: JsonValue = [{"label": "sft", "name": "s"}]
+    resolved = config(tmp_path, arm, models=models, endpoint={"concurrency": 4})
+    run = run_eval(resolved, engines=lambda model: Shuffled(model.label))
+    rows = [Evaluation(**row) for row in read_table(run.path / "evaluations.parquet", Evaluation).to_pylist()]
+    assert {(row.answer, row.calls, row.uncounted_calls) for row in rows} == {("Final Answer: 2", 3, 2)}
 
 
 @given(st.lists(st.sampled_from("1234"), min_size=2, max_size=9))
@@ -223,6 +269,7 @@ def test_the_plan_says_how_many_requests_there_may_be(tmp_path: Path) -> None:
         ({"strategy": "majority", "temperature": 0}, "arms.0.temperature"),
         ({"strategy": "majority", "votes": 1}, "arms.0.votes"),
         ({"strategy": "short_m_at_k", "m": 8}, "m: 8 of k = 8 responses is no choice"),
+        ({"strategy": "short_m_at_k", "k": 65}, "takes the first of 65 requests, which must all run at once"),
         ({"strategy": "best_of"}, "arms.0.score"),
         ({"strategy": "best_of", "score": "shortes"}, "no scorer is called 'shortes'; did you mean 'shortest'"),
     ],

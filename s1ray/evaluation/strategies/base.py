@@ -58,6 +58,11 @@ class Strategy(Config):
         return 1
 
     @property
+    def at_once(self) -> int:
+        """Those of them that are in flight together: an answer waits until there are so many free places."""
+        return 1
+
+    @property
     def limits(self) -> tuple[int, int | None]:
         """Fewest and most thinking tokens of one answer (None: no maximum), all requests for it together.
 

@@ -40,6 +40,11 @@ class BestOf(Sampled):
         """One a response."""
         return self.n
 
+    @property
+    def at_once(self) -> int:
+        """All of them."""
+        return self.n
+
     def describe(self) -> str:
         """For example "shortest of 8 max=64"."""
         return self.labelled(f"{self.score.rpartition(':')[2]} of {self.n}")

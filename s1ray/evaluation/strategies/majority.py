@@ -24,6 +24,11 @@ class Majority(Sampled):
         """One a vote."""
         return self.votes
 
+    @property
+    def at_once(self) -> int:
+        """All of them."""
+        return self.votes
+
     def describe(self) -> str:
         """For example "vote of 8 max=64"."""
         return self.labelled(f"vote of {self.votes}")

@@ -22,7 +22,8 @@ class ShortMAtK(Sampled):
     With `cancel`, the first m to arrive are taken, and the others' requests are dropped, which makes the server stop
     them. Nobody tells how far they had come: they count as `uncounted_calls`, and the row's tokens are too few. Without
     it all k are waited for, so that the choice does not depend on the server's timing and every token is counted:
-    measure like that what is to be compared at equal tokens.
+    measure like that what is to be compared at equal tokens. All k must run at once, or the first to be done are those
+    that began first: the run keeps places for them, and so must the server.
     """
 
     strategy: str = "short_m_at_k"
@@ -42,6 +43,11 @@ class ShortMAtK(Sampled):
     @property
     def requests(self) -> int:
         """All that are begun."""
+        return self.k
+
+    @property
+    def at_once(self) -> int:
+        """All of them."""
         return self.k
 
     def describe(self) -> str:
