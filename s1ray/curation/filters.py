@@ -6,6 +6,7 @@ not take a clean row with it.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,11 +21,13 @@ from s1ray.curation.deduplication import equal_rows
 from s1ray.curation.difficulty.rates import REASONS
 from s1ray.curation.features import Features, band_name
 from s1ray.curation.funnel import Drops, Flags, Funnel, Rows
-from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates
+from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates, shared_bands
 from s1ray.curation.text.blocks import Hashes
 
 log = logging.getLogger("s1ray")
 
+READ_ROWS = 100_000
+"""Rows whose texts are compared together, more where a group is larger."""
 GRAMS = "grams"
 """Folder in which the n-grams of the sources are compared."""
 
@@ -111,16 +114,29 @@ def _near_duplicates(left: Flags, features: Features, read: Read, jaccard: float
     for name in names:
         candidates[features.repeated(name, left)] = True
     rows = np.flatnonzero(candidates)
-    bands, questions = np.stack([features.column(name, rows) for name in names], axis=1), read(rows, "question")
-    found = near_rows_and_answers(
-        rows,
-        features.column("answer_key", rows),
-        read,
-        lambda answers: near_duplicates(rows, questions, bands, jaccard, answers),
-    )
-    if found.bounded:
-        log.warning("curate: %d rows were compared with some of the rows like them only", found.bounded)
-    return found
+    bands = np.stack([features.column(name, rows) for name in names], axis=1)
+    answers, kept, conflicts, bounded = features.column("answer_key", rows), dict[int, int](), [], 0
+    for places in _whole_groups(shared_bands(bands), READ_ROWS):
+        some = rows[places]
+        compare = functools.partial(near_duplicates, some, read(some, "question"), bands[places], jaccard)
+        found = near_rows_and_answers(some, answers[places], read, compare)
+        kept |= found.kept
+        conflicts += found.conflicts
+        bounded += found.bounded
+    if bounded:
+        log.warning("curate: %d rows were compared with some of the rows like them only", bounded)
+    return NearDuplicates(kept, sorted(conflicts), bounded)
+
+
+def _whole_groups(labels: Rows, count: int) -> Iterator[Rows]:
+    """Places in pieces of about `count`, each with whole groups of equal labels; ascending in each piece."""
+    order = np.argsort(labels, kind="stable")
+    borders = np.append(np.flatnonzero(np.diff(labels[order])) + 1, len(order))
+    begin = 0
+    while begin < len(order):
+        end = int(borders[min(int(np.searchsorted(borders, begin + count)), len(borders) - 1)])
+        yield np.sort(order[begin:end])
+        begin = end
 
 
 def _over_cap(rows: Rows, domains: npt.NDArray[np.int32], draws: npt.NDArray[np.uint64], cap: int) -> Rows:

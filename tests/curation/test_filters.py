@@ -6,11 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.config import validate_config
+from s1ray.curation import filters
 from s1ray.curation.answers import answer_classes
 from s1ray.curation.config import CurationConfig
 from s1ray.grading import same_answer
@@ -135,3 +137,25 @@ def test_the_classes_of_answers_are_those_of_comparing_all(answers: list[str]) -
         next(place for place, other in enumerate(answers) if same_answer(other, answer) is True) for answer in answers
     ]
     assert answer_classes(answers) == expected
+
+
+@given(st.lists(st.integers(0, 5), max_size=30), st.integers(1, 9))
+def test_pieces_have_whole_groups(labels: list[int], count: int) -> None:
+    pieces = [piece.tolist() for piece in filters._whole_groups(np.array(labels, np.int64), count)]
+    assert sorted(place for piece in pieces for place in piece) == list(range(len(labels)))
+    groups = [{labels[place] for place in piece} for piece in pieces]
+    assert sum(map(len, groups)) == len(set(labels))
+    assert all(len(piece) >= count for piece in pieces[:-1])
+    assert all(piece == sorted(piece) for piece in pieces)
+
+
+def test_near_duplicates_are_the_same_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = {"output": "unused", "sources": [{"kind": "miniature", "size": 3000}]}
+    config = validate_config(CurationConfig, data, "test")
+    at_once = filtered(config, tmp_path / "at once").funnel
+    monkeypatch.setattr(filters, "READ_ROWS", 20)
+    in_pieces = filtered(config, tmp_path / "in pieces").funnel
+    assert ("deduplication", "near duplicate") in at_once.causes
+    assert in_pieces.causes == at_once.causes
+    for name in ("cause", "because_of", "conflicts"):
+        assert getattr(in_pieces, name).tolist() == getattr(at_once, name).tolist()
