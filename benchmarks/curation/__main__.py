@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.curation.difficulty import Agreement, agreements, draw, pass_rates, summary
-from benchmarks.curation.rewrites import BESIDE, DATA, TIERS, Recall, benchmark, pairs, precision, recall
+from benchmarks.curation.rewrites import BESIDE, DATA, TIERS, Recall, benchmark, pairs, precision, read_hits, recall
 from benchmarks.curation.scale import ARMS, Result, figures, measure, read_results
 from s1ray import logs
 from s1ray.cluster import own_cluster
@@ -58,7 +58,7 @@ def rewrites(
     figures, found = precision(asked)
     published = pairs()
     console = Console(width=200)
-    console.print(show(rows), figures, published)
+    console.print(show(rows), figures, read_hits(), published)
     if hits is not None:
         drawn = random.Random(0).sample(found, min(READ, len(found)))
         texts = [
@@ -69,7 +69,12 @@ def rewrites(
         write_text(hits, "\n".join(texts))
     write_json(
         output / "rewrites.json",
-        {"recall": [row.figures() for row in rows], "clean pool": figures, "published pairs": published},
+        {
+            "recall": [row.figures() for row in rows],
+            "clean pool": figures,
+            "200 hits, read": read_hits(),
+            "published pairs": published,
+        },
     )
 
 

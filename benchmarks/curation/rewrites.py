@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import time
@@ -151,6 +152,19 @@ def precision(asked: Questions) -> tuple[dict[str, object], list[tuple[str, Hit]
     figures["tokens, microseconds a row"] = round((made - start) / len(pool) * 1e6, 1)
     figures["tiers, microseconds a row"] = round((done - made) / len(pool) * 1e6, 1)
     return figures, hits
+
+
+def read_hits() -> dict[str, dict[str, int]]:
+    """What a reader said of 200 hits in the clean pool, by tier.
+
+    `same`: the row asks what the benchmark question asks. `variant`: the same with other numbers or names, or another
+    question about the same data. `other`: another problem, which shares words.
+    """
+    counts: dict[str, Counter[str]] = {}
+    with (Path(__file__).parent / "read_hits.jsonl").open(encoding="utf-8") as stream:
+        for hit in map(json.loads, stream):
+            counts.setdefault(hit["tier"], Counter())[hit["verdict"]] += 1
+    return {tier: dict(sorted(found.items())) for tier, found in counts.items()}
 
 
 def pairs() -> dict[str, dict[str, int]]:
