@@ -92,6 +92,9 @@ class Recounted:
         forced = completion.end_forced is not None
         if completion.thinking_unknown:
             return self._counted_first(completion, completion.output_ids)
+        if request.budget is None and not self._recount.thinks(completion.output_ids):
+            # Where nothing opens the thinking by force, a response without delimiters need not be all thinking.
+            return completion
         tokens = self._recount.thinking_tokens(completion.output_ids, completion.thinking_tokens, forced=forced)
         return dataclasses.replace(completion, thinking_tokens=tokens)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from s1ray.generation import GenerationError, GenerationRequest, Generator
 from s1ray.generation.http import HTTPGenerator
 from s1ray.runs import Run
 from s1ray.schemas import Completion, Evaluation, Timing, read_table
+from s1ray.thinking.budget import ThinkingBudget
 from tests.evaluation.test_strategies import config
 from tests.support.evaluations import measured, run_eval
 from tests.support.priced import ANSWER_TOKENS, PROMPT_TOKENS, Priced, Said
@@ -182,6 +184,20 @@ def test_ids_tell_thinking_where_a_stock_server_gives_them(text: str, thinking: 
     counted = asyncio.run(Recounted(Stock(), Recount(FORMAT)).complete(request))
     assert (counted.thinking_tokens, counted.thinking_unknown) == (thinking, False)
     assert counted.thinking_tokens + counted.answer_tokens == unforced(text).answer_tokens
+
+
+def test_a_response_without_delimiters_is_not_taken_for_thinking_where_none_was_opened_by_force() -> None:
+    class Instruct:
+        async def complete(self, request: GenerationRequest) -> Completion:
+            return dataclasses.replace(unforced("The answer is 5"), thinking_unknown=False)
+
+        async def close(self) -> None: ...
+
+    model = Recounted(Instruct(), Recount(FORMAT))
+    free = asyncio.run(model.complete(GenerationRequest(id="q", prompt_ids=[1])))
+    assert (free.thinking_tokens, free.answer_tokens) == (0, 15)
+    forced = GenerationRequest(id="q", prompt_ids=[1], budget=ThinkingBudget(max_tokens=99))
+    assert asyncio.run(model.complete(forced)).thinking_tokens == 15
 
 
 def test_every_request_is_metered_also_those_that_fail_or_are_cancelled() -> None:
