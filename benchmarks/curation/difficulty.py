@@ -29,7 +29,7 @@ MODEL = "model"
 """Its label in the config."""
 DRAWS = 2000
 """Resampled sets of questions from which an interval is read."""
-MAX_TOKENS = 160
+MAX_TOKENS = 128
 Record = Mapping[str, Any]
 
 LABELS: dict[str, dict[str, Callable[[Record], bool]]] = {
@@ -162,7 +162,7 @@ def agreements(questions: Sequence[Labelled], rates: Sequence[float]) -> list[Ag
     found = []
     for name, labels in LABELS.items():
         chosen = [(each, rate) for each, rate in zip(questions, rates, strict=True) if each.set == name]
-        found += [_agreement(name, label, chosen) for label in labels]
+        found += [_agreement(name, label, chosen) for label in labels if chosen]
     return found
 
 

@@ -1,15 +1,17 @@
-"""The benchmark of curation's scale: its plain process, what it measures, and its pools."""
+"""The benchmarks of curation: the plain process and the pools of the scale, and how pass rates fit labels."""
 
 import os
 import random
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.curation import plain
+from benchmarks.curation.difficulty import LABELS, Labelled, agreements, auc, auc_range, draw
 from benchmarks.curation.pool import NAMES, write_pool
 from benchmarks.curation.pool import variant as variant_of
 from benchmarks.curation.processes import Usage, measured
@@ -71,3 +73,35 @@ def test_ratios() -> None:
     assert every["against plain"] == {"wall": 0.25, "cpu": 0.25, "memory": 0.25}
     assert "against plain" not in {*plain_one, *larger}
     assert larger["against 10 rows"]["wall"] == 2
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=2, max_size=20))
+def test_the_area_is_the_chance_to_rank_an_easy_question_higher(rows: list[tuple[int, bool]]) -> None:
+    easy, hard = ([score for score, is_easy in rows if is_easy is side] for side in (True, False))
+    found = auc(np.array([score for score, _ in rows]), np.array([is_easy for _, is_easy in rows]))
+    if not easy or not hard:
+        assert np.isnan(found)
+    else:
+        pairs = [(high > low) + (high == low) / 2 for high in easy for low in hard]
+        assert found == pytest.approx(sum(pairs) / len(pairs))
+
+
+def test_rates_that_are_the_label_fit_it_and_noise_does_not() -> None:
+    def labelled(is_easy: bool) -> Labelled:
+        return Labelled("GSM8K", "q", "1", 10, dict.fromkeys(LABELS["GSM8K"], is_easy))
+
+    sides = [number % 4 != 0 for number in range(200)]
+    questions = [labelled(is_easy) for is_easy in sides]
+    (same, *_) = [each for each in agreements(questions, [float(side) for side in sides]) if each.set == "GSM8K"]
+    assert (same.majority, same.agrees, same.auc, same.words_auc) == (0.75, 1.0, 1.0, 0.5)
+    noise = np.random.default_rng(1).integers(0, 3, 200)
+    low, high = auc_range(noise, np.array(sides))
+    assert low < 0.5 < high < 0.65
+
+
+@pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not there (S1RAY_SHARED_DATA says where it is)")
+def test_the_same_questions_are_drawn_again_of_every_level() -> None:
+    questions = draw(DATA, 50)
+    assert questions == draw(DATA, 50)
+    assert len({each.question for each in questions}) == 50
+    assert sum(each.easy["level 1 or 2"] for each in questions if each.set == "MATH") == 12
