@@ -129,8 +129,8 @@ def difficulty_table(found: list[Agreement]) -> Table:
 def difficulty(
     model: Annotated[str, typer.Option(help="Folder or id of a small language model.")],
     data: Annotated[Path, typer.Option(help="Folder with math_12500.parquet and gsm8k.parquet.")] = DATA,
-    count: Annotated[int, typer.Option(min=25, help="Questions.")] = 100,
-    samples: Annotated[int, typer.Option(min=1, help="Attempts at each.")] = 2,
+    count: Annotated[int, typer.Option(min=25, help="Questions.")] = 150,
+    samples: Annotated[int, typer.Option(min=1, help="Attempts at each.")] = 4,
     folder: Annotated[Path, typer.Option(help="Folder for the run; one that was killed goes on.")] = Path(
         "runs/difficulty"
     ),

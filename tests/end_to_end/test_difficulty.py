@@ -6,11 +6,10 @@ from __future__ import annotations
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from s1ray.runs import read_manifest
@@ -18,7 +17,7 @@ from s1ray.schemas import Question, read_table
 from s1ray.teachers.events import event_of
 from tests.support.trace_runs import Processes, command, environment, wait_until_gone
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ROWS = 560
 MODEL = {
@@ -64,7 +63,7 @@ def run_once(settings: dict[str, Any], folder: Path, kill: Callable[[subprocess.
         run = subprocess.Popen(
             command(settings, folder, "curate"), env=environment(folder), stderr=log, stdout=log, text=True
         )
-    processes, done, until = Processes(run), False, time.monotonic() + 400
+    processes, done, until = Processes(run), False, time.monotonic() + 600
     while run.poll() is None:
         assert time.monotonic() < until
         processes.look()
@@ -82,11 +81,6 @@ def test_killed_and_taken_over(tmp_path: Path) -> None:
     alone, killed, later = (tmp_path / name for name in ("alone", "killed", "later"))
     assert run_once(config(alone / "run"), alone, never) == 0
 
-    def end(victims: Sequence[psutil.Process]) -> None:
-        for process in victims:
-            process.kill()
-        wait_until_gone(victims, 60)
-
     def the_driver(run: subprocess.Popen[str], processes: Processes) -> bool:
         if sum(answered(killed / "run").values()) < 60:
             return False
@@ -95,20 +89,13 @@ def test_killed_and_taken_over(tmp_path: Path) -> None:
         wait_until_gone(actors, 60)
         return True
 
-    def the_actor(run: subprocess.Popen[str], processes: Processes) -> bool:
-        if sum(answered(killed / "run").values()) < 200:
-            return False
-        end(processes.named("ray::MapWorker"))
-        return True
-
     assert run_once(config(killed / "run"), killed, the_driver) != 0
     kept = answered(killed / "run")
     assert 60 <= len(kept) < 300
-    while run_once(config(killed / "run"), killed, the_actor) != 0:
-        pass
+    assert run_once(config(killed / "run"), killed, never) == 0
     counts = answered(killed / "run")
     assert set(counts.values()) == {1}, "no answer was asked for again"
-    assert counts.keys() == answered(alone / "run").keys()
+    assert kept.keys() < counts.keys() == answered(alone / "run").keys()
     for name in ("questions.parquet", "difficulty.parquet"):
         assert (killed / "run" / name).read_bytes() == (alone / "run" / name).read_bytes()
 
