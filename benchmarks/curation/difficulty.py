@@ -30,7 +30,7 @@ MODEL = "model"
 DRAWS = 2000
 """Resampled sets of questions from which an interval is read."""
 PROMPT = "{question}\n\nGive only the final answer, without any explanation."
-"""A model of 135 million parameters seldom comes to an end within hundreds of tokens of working, and what is cut is wrong
+"""A model of 135 million parameters seldom ends its working within a hundred tokens or two, and what is cut is wrong
 whatever the question."""
 MAX_TOKENS = 48
 Record = Mapping[str, Any]

@@ -53,6 +53,7 @@ class Speaker(Teacher):
     limit: int = 1_000_000
     """After so many asks of the test the process is killed."""
     tokens: int = Field(default=3)
+    finish_reason: str = "stop"
 
     def start(self, seed: int, folder: Path) -> RunningTeacher:
         return _Speaking(self)
@@ -70,7 +71,8 @@ class _Speaking:
             words = ask.question.question.split()[1:]
             word = words[ask.sample % len(words)]
             error = "no luck" if word == "never" else None
-            yield ask, Response("", word, error=error, usage=Usage(1, 0, self._config.tokens))
+            usage = Usage(1, 0, self._config.tokens)
+            yield ask, Response("", word, self._config.finish_reason, error=error, usage=usage)
 
     def close(self) -> None:
         pass
@@ -202,6 +204,13 @@ def test_a_failed_request_is_no_attempt(tmp_path: Path) -> None:
     found, _ = measured(tmp_path, config, ("q", "Say never 12", "12"), ("none", "Say never", "12"))
     assert found.rates.texts(0, 2) == ['{"small": 1.0}', None]
     assert found.rates.judged(config).tolist() == [TOO_EASY, UNKNOWN]
+
+
+def test_attempts_that_a_limit_cut_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cut = difficulty(models={"small": {"kind": SPEAKER, "finish_reason": "length"}})
+    found, (row,) = measured(tmp_path, cut, ("q", "Say 13", "12"))
+    assert (row["finish_reason"], found.figures["small"]["cut"]) == ("length", 1)
+    assert "1 of 1 attempts are cut, and count as wrong" in caplog.text
 
 
 def test_one_text_with_two_answers_is_asked_once_and_graded_twice(tmp_path: Path) -> None:

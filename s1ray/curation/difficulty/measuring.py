@@ -37,6 +37,8 @@ log = logging.getLogger("s1ray")
 
 DIFFICULTY = "difficulty.parquet"
 """The attempts of all models at all questions that they were asked, in the run folder."""
+MANY_CUT = 0.1
+"""Share of a model's attempts that end at a limit of tokens, above which a run warns."""
 BLOCKS, GRADED = "blocks", "graded"
 """Folders that a finished run does not keep."""
 
@@ -147,6 +149,14 @@ class _Outcomes:
         """Say what a user should know of a model's attempts."""
         figures = self.figures()
         log.info("difficulty by %s: %s", label, ", ".join(f"{number:,} {name}" for name, number in figures.items()))
+        if figures["cut"] > MANY_CUT * figures["answered"]:
+            log.warning(
+                "difficulty by %s: %d of %d attempts are cut, and count as wrong: that measures the limit, not the "
+                "questions; raise its max_tokens, or let it answer in fewer",
+                label,
+                figures["cut"],
+                figures["answered"],
+            )
         if figures["undecided"]:
             log.warning(
                 "difficulty by %s: %d attempts are undecided; a question whose difficulty hangs on one is dropped as "
