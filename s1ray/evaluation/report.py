@@ -170,13 +170,13 @@ def _headlines(
     waits = [c for c in between_waits if c.after.model == last]
     if waits:
         tiles.append(_tile(f"{last}: {waits[-1].after.setting.budget.waits} waits against none", waits[-1]))
-    tiles.append(
-        {
+    if results.controlled:
+        control = {
             "label": "Control: thinking within its limits",
-            "value": f"{percent(results.obeying / results.answered)} %",
-            "detail": f"{results.obeying:,} of {results.answered:,} samples, counted from token ids",
+            "value": f"{percent(results.obeying / results.controlled)} %",
+            "detail": f"{results.obeying:,} of {results.controlled:,} samples, counted from token ids",
         }
-    )
+        tiles.append(control)
     return tiles
 
 

@@ -224,14 +224,14 @@ class EvalResults:
         return _comparisons((arms[0], arms[-1]) for model in self.models if len(arms := self.maxima(model)) > 1)
 
     @property
-    def answered(self) -> int:
-        """Answered samples of all arms."""
-        return sum(len(result.answered) for result in self.arms)
+    def controlled(self) -> int:
+        """Answered samples of all arms but those that only ask for a length: what forcing is judged by."""
+        return sum(len(result.answered) for result in self.arms if not _only_asks(result.setting))
 
     @property
     def obeying(self) -> int:
         """Those of them whose thinking is within their arm's limits."""
-        return sum(result.obeying for result in self.arms)
+        return sum(result.obeying for result in self.arms if not _only_asks(result.setting))
 
     @property
     def warnings(self) -> list[str]:
@@ -286,8 +286,12 @@ def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
     )
 
 
+def _only_asks(setting: Strategy) -> bool:
+    return isinstance(setting, Conditional) and setting.forced_tokens is None
+
+
 def _series(setting: Strategy) -> str:
-    forced = isinstance(setting, Conditional) and setting.forced_tokens is not None
+    forced = isinstance(setting, Conditional) and not _only_asks(setting)
     return setting.strategy.rpartition(":")[2] + (", forced" if forced else "")
 
 

@@ -35,10 +35,10 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
     from rich.table import Table
 
     measured = load_all_results(run_dirs)
-    answered = sum(results.answered for results in measured)
+    controlled, obeying = (sum(getattr(each, name) for each in measured) for name in ("controlled", "obeying"))
+    control = f"; Control {percent(obeying / controlled)} % of {controlled:,} responses" if controlled else ""
     table = Table(
-        title=f"{sum(len(results.arms[0].questions) for results in measured)} questions; intervals are 95 %; "
-        f"Control {percent(sum(results.obeying for results in measured) / answered)} % of {answered:,} responses",
+        title=f"{sum(len(results.arms[0].questions) for results in measured)} questions; intervals are 95 %{control}",
         title_justify="left",
         caption="\n".join([*_notes(measured), *(f"warning: {warning}" for warning in warnings(measured))]),
         caption_justify="left",

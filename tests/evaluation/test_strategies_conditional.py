@@ -18,6 +18,7 @@ from s1ray.evaluation.strategies.class_conditional import ClassConditional
 from s1ray.evaluation.strategies.conditional import Conditional
 from s1ray.evaluation.strategies.step_conditional import StepConditional
 from s1ray.evaluation.strategies.token_conditional import TokenConditional
+from s1ray.evaluation.summary import summary_table
 from s1ray.generation import GenerationRequest
 from s1ray.schemas import Evaluation
 from s1ray.thinking.format import PRESETS
@@ -105,6 +106,8 @@ def test_control_counts_the_runs_that_kept_to_what_they_were_told_and_forcing_ma
     assert (free.control_runs, forced.control_runs) == (0.5, 1.0)
     assert free.control_samples == pytest.approx((2 + 4 + 8 + 12) / 48)
     assert forced.control_samples == 1.0
+    results = load_results([run])
+    assert (results.controlled, results.obeying) == (48, 48), "only forced arms say whether forcing works"
     assert measured(run, "sft", "tokens=4 forced").longest == 4
     assert measured(run, "sft", "tokens=4").longest == 12
 
@@ -132,6 +135,7 @@ def test_control_of_classes_compares_with_the_model_without_the_instruction(make
     assert (method.series, method.control_runs, method.control_samples) == ("class_conditional", 0.5, None)
     alone = make_run("alone", sweep=None, arms=arms, change=thinking)
     assert load_results([alone]).methods()[0].control_runs is None
+    assert summary_table([alone]).title == "40 questions; intervals are 95 %"
     assert "class_conditional" in write_report([alone], tmp_path / "report.html").read_text()
 
 
