@@ -251,15 +251,33 @@ def curate_export(
     kind: Annotated[
         str, typer.Option("--as", help="parquet, jsonl, datasets (a folder with a card), or s1k (a file or a folder).")
     ] = "parquet",
+    benchmarks: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--benchmark", help="Look for its questions, too: PATH or PATH:COLUMN, or a name; may be repeated."
+        ),
+    ] = None,
+    drop_leaks: Annotated[bool, typer.Option("--drop-leaks", help="Leave rows with benchmark questions out.")] = False,
+    unchecked: Annotated[bool, typer.Option("--unchecked", help="Do not look for benchmark questions.")] = False,
+    push_to: Annotated[
+        str | None, typer.Option("--push", metavar="OWNER/NAME", help="Upload the folder to the Hugging Face Hub.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push: everybody may read it.")] = False,
 ) -> None:
     """Write a run's questions as a file, or as a data set with a card."""
     with user_errors():
-        from s1ray.curation.export import export
+        from s1ray.curation.export import check_pushed, export
 
-        exported = export(run, kind, output)
+        check_pushed(kind, output, push_to, public=public)
+        exported = export(run, kind, output, benchmarks=benchmarks or (), drop_leaks=drop_leaks, unchecked=unchecked)
         if exported.unknown:
             typer.echo(f"null, because nobody knows: {', '.join(exported.unknown)}", err=True)
+        typer.echo(f"last look for benchmark questions: {exported.checked}", err=True)
         typer.echo(f"{output}: {exported.rows:,} rows as {kind}")
+        if push_to is not None:
+            from s1ray.curation.publishing import push
+
+            typer.echo(f"{push_to}: {push(output, push_to, public=public)}")
 
 
 @app.command()

@@ -18,14 +18,15 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#|~$&])")
 
 
-def write_card(path: Path, manifest: Manifest, sources: NameCounts, domains: NameCounts) -> None:
+def write_card(path: Path, manifest: Manifest, composition: Mapping[str, NameCounts], count: int, checked: str) -> None:
     """Write `README.md` with the header that the Hub and `load_dataset` read.
 
     Args:
         path: of the file.
         manifest: of the run.
-        sources: questions by source.
-        domains: questions by domain.
+        composition: questions by "source" and by "domain".
+        count: questions.
+        checked: what the last look for benchmark questions was, in words.
     """
     import jinja2
     import yaml
@@ -40,7 +41,6 @@ def write_card(path: Path, manifest: Manifest, sources: NameCounts, domains: Nam
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["plain"] = plain
-    count = manifest["rows"]["out"]
     header = {
         "pretty_name": f"{count:,} questions",
         "size_categories": [next((name for most, name in _SIZES if count < most), "10M<n<100M")],
@@ -53,8 +53,8 @@ def write_card(path: Path, manifest: Manifest, sources: NameCounts, domains: Nam
         count=count,
         funnel=_funnel(manifest),
         read=_read(manifest),
-        tables={"source": _most(sources), "domain": _most(domains)},
-        settings=_settings(manifest["config"]),
+        tables={by: _most(counts) for by, counts in composition.items()},
+        settings=[*_settings(manifest["config"]), ("last look for benchmark questions", checked)],
         inputs=[(name, entry["digest"]) for name, entry in manifest["inputs"].items()][:SHOWN],
     )
     path.write_text(page, encoding="utf-8")

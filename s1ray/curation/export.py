@@ -2,6 +2,9 @@
 
 The rows are s1ray's own, or with `s1k` have the columns of s1K: `solution` is the reference working, or the reference
 answer where the source has no working; `cot_type` comes from a question's metadata; what only traces have is null.
+
+Right before they are written, the rows are looked at for benchmark questions once more (`last_check`). An export that
+would hold some is refused, or goes on without them where that is asked.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ import contextlib
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.curation.card import write_card
+from s1ray.curation.last_check import LastCheck, last_check
 from s1ray.curation.names import NameCounts
 from s1ray.curation.outcome import QUESTIONS
+from s1ray.curation.publishing import check_push
 from s1ray.errors import InputError
 from s1ray.runs import Manifest, read_complete
 from s1ray.schemas import Question, arrow_schema, conform
@@ -46,6 +51,10 @@ class Exported:
     domains: NameCounts = field(default_factory=NameCounts)
     unknown: list[str] = field(default_factory=list)
     """Columns that are null in every row."""
+    leaks: int = 0
+    """Rows that were left out because they hold benchmark questions."""
+    checked: str = "not made, as was asked"
+    """What the last look for benchmark questions was, in words."""
 
     def add(self, questions: list[Row], rows: list[Row]) -> None:
         """Count some questions, and the rows that they became."""
@@ -55,19 +64,33 @@ class Exported:
         self.domains.add((question["domain"], 1) for question in questions)
 
 
-def export(run: Path, kind: str, output: Path) -> Exported:
+def export(
+    run: Path,
+    kind: str,
+    output: Path,
+    *,
+    benchmarks: Sequence[str] = (),
+    drop_leaks: bool = False,
+    unchecked: bool = False,
+) -> Exported:
     """Write the questions of a complete run, whole or not at all.
 
     Args:
         run: the run folder.
         kind: one of `FORMATS`.
         output: a .parquet or .jsonl file, or the folder of a data set: one that is not there yet, or empty.
+        benchmarks: to look for in the rows beside the run's own: "PATH" or "PATH:COLUMN".
+        drop_leaks: leave rows with benchmark questions out.
+        unchecked: do not look.
 
     Raises:
         InputError: there is no such format, the output's name does not fit it, the folder holds something, this is no
-            complete run of `s1ray curate`, or the output would be written over what a run reads or holds.
-        MissingError: there is no such run.
+            complete run of `s1ray curate`, the output would be written over what a run reads or holds, or rows hold
+            benchmark questions.
+        MissingError: there is no such run, or a benchmark is not there.
     """
+    if unchecked and (benchmarks or drop_leaks):
+        raise InputError("--unchecked looks at nothing, so it goes with neither --benchmark nor --drop-leaks")
     if kind not in FORMATS:
         raise InputError(f"--as {kind}: give one of {', '.join(FORMATS)}")
     # "." has no name that a temporary one could be made of; a folder's name may have a point in it.
@@ -80,13 +103,62 @@ def export(run: Path, kind: str, output: Path) -> Exported:
     check_target(output, (run, *(entry["path"] for entry in manifest.get("inputs", {}).values())))
     _check_room(output, folder=not ending)
     layout = LAYOUTS["s1k" if kind == "s1k" else "rows"]
+    check = None if unchecked else last_check(manifest, benchmarks, run)
+    checked = _Checked(run / QUESTIONS, check, drop_leaks)
     try:
         with writing(output) as temporary:
             if ending:
-                return _write_file(run, layout, temporary, ending)
-            return _write_data_set(run, layout, temporary, manifest)
+                return _write_file(checked, layout, temporary, ending)
+            return _write_data_set(checked, layout, temporary, manifest)
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error.strerror or error}") from error
+
+
+class _Checked:
+    """The questions of a file that may be exported."""
+
+    def __init__(self, file: Path, check: LastCheck | None, drop_leaks: bool) -> None:
+        self.file, self.check, self.drop_leaks = file, check, drop_leaks
+
+    def batches(self) -> Iterator[list[Row]]:
+        """Some rows at a time, in pieces of up to `GROUP_ROWS`.
+
+        Raises:
+            InputError: after all of them, where some hold benchmark questions and were not to be left out.
+        """
+        for questions in _batches(self.file):
+            yield questions if self.check is None else self.check.clean(questions)
+        if self.check is not None and not self.drop_leaks:
+            self.check.refuse_leaks()
+
+    def finished(self, exported: Exported, schema: pa.Schema) -> Exported:
+        """What an export wrote, when all rows are written."""
+        exported.unknown = [name for name in schema.names if not exported.known[name]]
+        if self.check is not None:
+            exported.leaks, exported.checked = len(self.check.leaks), self.check.summary()
+        return exported
+
+
+def check_pushed(kind: str, output: Path, repository: str | None, *, public: bool) -> None:
+    """Find out before an export whether it can be published; does nothing where that is not asked.
+
+    Args:
+        kind: what to export as.
+        output: where to.
+        repository: of the Hub, "owner/name". None: it is not to be published.
+        public: whether everybody may read it.
+
+    Raises:
+        InputError: it is no folder with a card, or the name is none, or there is no token.
+        S1rayError: as `publishing.check_push`.
+    """
+    if repository is None:
+        if public:
+            raise InputError("--public says who may read what --push uploads; give --push OWNER/NAME, or leave it out")
+        return
+    if "" not in FORMATS.get(kind, ()) or output.suffix in SINKS:
+        raise InputError(f"--push {repository}: a data set is a folder with a card; export --as datasets or s1k to one")
+    check_push(repository, public=public)
 
 
 def _check_room(output: Path, *, folder: bool) -> None:
@@ -96,21 +168,21 @@ def _check_room(output: Path, *, folder: bool) -> None:
         raise InputError(f"{output}: is a folder; give the file to write")
 
 
-def _write_file(run: Path, layout: Layout, path: Path, ending: str) -> Exported:
+def _write_file(checked: _Checked, layout: Layout, path: Path, ending: str) -> Exported:
     exported, schema = Exported(), layout.schema()
     with SINKS[ending](path, schema) as write:
-        for questions in _batches(run / QUESTIONS):
+        for questions in checked.batches():
             rows = [layout.row(question) for question in questions]
             write(rows)
             exported.add(questions, rows)
-    return _finished(exported, schema)
+    return checked.finished(exported, schema)
 
 
-def _write_data_set(run: Path, layout: Layout, folder: Path, manifest: Manifest) -> Exported:
+def _write_data_set(checked: _Checked, layout: Layout, folder: Path, manifest: Manifest) -> Exported:
     exported, schema = Exported(), layout.schema()
     (folder / "data").mkdir(parents=True)
     with contextlib.ExitStack() as last:
-        for number, questions in enumerate(_batches(run / QUESTIONS)):
+        for number, questions in enumerate(checked.batches()):
             if number % (SHARD_ROWS // GROUP_ROWS) == 0:
                 last.close()
                 name = f"train-{number // (SHARD_ROWS // GROUP_ROWS):05}.parquet"
@@ -118,12 +190,9 @@ def _write_data_set(run: Path, layout: Layout, folder: Path, manifest: Manifest)
             rows = [layout.row(question) for question in questions]
             write(rows)
             exported.add(questions, rows)
-    write_card(folder / "README.md", manifest, exported.sources, exported.domains)
-    return _finished(exported, schema)
-
-
-def _finished(exported: Exported, schema: pa.Schema) -> Exported:
-    exported.unknown = [name for name in schema.names if not exported.known[name]]
+    exported = checked.finished(exported, schema)
+    composition = {"source": exported.sources, "domain": exported.domains}
+    write_card(folder / "README.md", manifest, composition, exported.rows, exported.checked)
     return exported
 
 

@@ -15,8 +15,8 @@ from s1ray.curation.card import plain
 from s1ray.curation.export import export
 from s1ray.errors import InputError, MissingError
 from s1ray.runs import digest
-from s1ray.schemas import Question, arrow_schema, read_table
-from tests.support.curated import CHOSEN, SCRIPT, curated
+from s1ray.schemas import Question, arrow_schema, read_table, to_table, write_table
+from tests.support.curated import CHOSEN, CHOSEN_ROWS, SCRIPT, curated
 
 S1K = ["solution", "question", "cot_type", "source_type", "metadata", "cot", "thinking_trajectories", "attempt"]
 
@@ -81,6 +81,7 @@ def test_the_card_says_where_the_questions_come_from_and_names_no_file(run: Path
         "| quality | 4 | 4 missing solution, 1 too long |",
         "| seed | 0 |",
         "| decontamination | against bench; rows are dropped by the tiers whole, letters |",
+        "| last look for benchmark questions | against bench by the tiers letters, whole: nothing was found |",
         r"| other\</td\> | 1 |",
     ):
         assert line in card
@@ -136,13 +137,60 @@ def test_a_failing_export_leaves_nothing(run: Path, tmp_path: Path) -> None:
     for kind, name in (("datasets", "set"), ("parquet", "a.parquet")):
         with pytest.raises(InputError, match="damaged"):
             export(run, kind, tmp_path / name)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pool.jsonl", "run"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.jsonl", "pool.jsonl", "run"]
     with pytest.raises(MissingError, match="no run folder"):
         export(tmp_path / "nothing", "jsonl", tmp_path / "a.jsonl")
+
+
+ASKED = "What is the sum of all of the primes that are below nine?"
+LEAK = {"id": "1f" * 8, "question": f"Please tell: {ASKED}", "source": "pool|a", "domain": "algebra", "length": 3}
+
+
+@pytest.fixture
+def leaking(run: Path, tmp_path: Path) -> Path:
+    """A run that holds a question which `new.jsonl` asks, too."""
+    write_table(to_table([*CHOSEN_ROWS, LEAK], Question), run / "questions.parquet")
+    (tmp_path / "new.jsonl").write_text(json.dumps({"problem": ASKED}) + "\n")
+    return run
+
+
+@pytest.mark.parametrize(("kind", "name"), [("jsonl", "a.jsonl"), ("datasets", "set")])
+def test_an_export_with_benchmark_questions_is_refused(leaking: Path, tmp_path: Path, kind: str, name: str) -> None:
+    assert export(leaking, kind, tmp_path / "before" / name).rows == 3
+    with pytest.raises(
+        InputError, match=r"1 of 3 rows hold benchmark questions: 1f1f\w+ \(new/0\); nothing was written"
+    ):
+        export(leaking, kind, tmp_path / name, benchmarks=[f"{tmp_path}/new.jsonl:problem"])
+    assert not (tmp_path / name).exists()
+
+
+def test_benchmark_questions_are_left_out_and_the_card_says_so(leaking: Path, tmp_path: Path) -> None:
+    further = [f"{tmp_path}/new.jsonl:problem"]
+    exported = export(leaking, "s1k", tmp_path / "set", benchmarks=further, drop_leaks=True)
+    assert (exported.rows, exported.leaks) == (2, 1)
+    assert pq.read_table(tmp_path / "set" / "data")["question"].to_pylist() == [CHOSEN, SCRIPT]
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "| against bench, new by the tiers letters, whole: 1 rows were left out |" in card
+    assert "# 2 questions" in card
+
+
+def test_a_benchmark_that_has_been_mended_is_looked_for(leaking: Path, tmp_path: Path) -> None:
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"question": ASKED}) + "\n")
+    with pytest.raises(InputError, match=r"\(bench/0\)"):
+        export(leaking, "jsonl", tmp_path / "a.jsonl")
+    (tmp_path / "bench.jsonl").unlink()
+    with pytest.raises(MissingError, match="put the file back, or say --unchecked"):
+        export(leaking, "jsonl", tmp_path / "a.jsonl")
+    exported = export(leaking, "datasets", tmp_path / "set", unchecked=True)
+    assert (exported.rows, exported.checked) == (3, "not made, as was asked")
+    assert "not made, as was asked" in (tmp_path / "set" / "README.md").read_text()
+    with pytest.raises(InputError, match="goes with neither"):
+        export(leaking, "jsonl", tmp_path / "a.jsonl", unchecked=True, drop_leaks=True)
 
 
 def test_the_command(run: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["curate", "export", str(run), "--as", "s1k", "-o", str(tmp_path / "a.jsonl")])
     assert result.exit_code == 0, result.output
     assert "2 rows as s1k" in result.output
+    assert "last look for benchmark questions: against bench by the tiers letters, whole: nothing" in result.output
     assert "null, because nobody knows: cot, thinking_trajectories, attempt" in result.output

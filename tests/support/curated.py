@@ -92,9 +92,10 @@ MANIFEST_DROPS = {
 
 
 def curated(folder: Path) -> Path:
-    """Write the run into `folder/run`, and its pool into `folder/pool.jsonl`; return the run's folder."""
-    run, pool = folder / "run", folder / "pool.jsonl"
+    """Write the run into `folder/run`, its pool and its benchmark into `folder`; return the run's folder."""
+    run, pool, bench = folder / "run", folder / "pool.jsonl", folder / "bench.jsonl"
     pool.write_text('{"question": "1?"}\n')
+    bench.write_text(json.dumps({"question": "How many days has the first month of the year?"}) + "\n")
     for name in (DROPPED, REVIEW):
         (run / name).mkdir(parents=True)
     write_table(to_table(CHOSEN_ROWS, Question), run / QUESTIONS)
@@ -105,11 +106,11 @@ def curated(folder: Path) -> Path:
         pq.write_table(part, run / REVIEW / f"part-{number}.parquet")
     pq.write_table(pa.Table.from_pylist([CONFLICT]), run / CONFLICTS)
     (run / QUARANTINE).write_text("".join(json.dumps(entry) + "\n" for entry in QUARANTINED))
-    write_json(run / MANIFEST, manifest(run, pool))
+    write_json(run / MANIFEST, manifest(run, pool, bench))
     return run
 
 
-def manifest(run: Path, pool: Path) -> dict[str, object]:
+def manifest(run: Path, pool: Path, bench: Path) -> dict[str, object]:
     """What the run says of itself."""
     data = {
         "output": str(run),
@@ -120,7 +121,10 @@ def manifest(run: Path, pool: Path) -> dict[str, object]:
         "stage": "curate",
         "status": "complete",
         "config": validate_config(CurationConfig, data, "test").model_dump(mode="json"),
-        "inputs": {"sources.0 (pool)": {"path": str(pool), "digest": digest(pool)}},
+        "inputs": {
+            "sources.0 (pool)": {"path": str(pool), "digest": digest(pool)},
+            "benchmarks.0 (bench)": {"path": str(bench), "digest": digest(bench)},
+        },
         "seed": 0,
         "versions": {"s1ray": "0.1.0"},
         "digest": "0123456789abcdef",
