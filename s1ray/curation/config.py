@@ -116,12 +116,25 @@ class TrustedRule(Config):
     """Values that the row's metadata must hold."""
 
 
+class BestSources(Config):
+    """Only some of the sources count: few good ones may teach more than many (OpenThoughts, arXiv 2506.04178)."""
+
+    count: int = Field(ge=1)
+    """How many of the config's sources."""
+    by: Literal["length", "left"] = "length"
+    """What makes one good: the mean length of its rows that are left, or the share of its rows that is left after all
+    filters (with `difficulty`, hard ones)."""
+
+
 class SelectionConfig(Config):
     """How the final set is chosen."""
 
-    method: Literal["s1", "random", "longest", "diverse", "all"] = "s1"
-    """s1: first from all domains equally, then by the benchmarks' weights, preferring long workings. The others are the
-    ablations of the paper's section 5.1; `all` is its 59K-full."""
+    method: Literal["s1", "algorithm1", "random", "longest", "diverse", "all"] = "s1"
+    """s1, as its code has it: trusted rows, then from all domains equally, then by the benchmarks' weights, preferring
+    long workings. algorithm1, as the paper prints it: without the weights. The others are the ablations of the paper's
+    section 5.1; `all` is its 59K-full."""
+    best_sources: BestSources | None = None
+    """None: all sources."""
     size: int = Field(default=1000, ge=1)
     trusted: list[TrustedRule] = Field(default_factory=list)
     uniform_share: float = Field(default=0.7, ge=0, le=1)
@@ -138,6 +151,12 @@ class SelectionConfig(Config):
         if any(not weight > 0 for weight in weights.values()):
             raise ValueError("weights must be above 0; leave a domain out instead")
         return weights
+
+    @model_validator(mode="after")
+    def _has_use_for_weights(self) -> SelectionConfig:
+        if self.method == "algorithm1" and (self.weights or self.weight_sources):
+            raise ValueError("method algorithm1 draws all domains alike; leave weights and weight_sources out")
+        return self
 
 
 class CurationConfig(StageConfig):

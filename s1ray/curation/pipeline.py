@@ -36,7 +36,7 @@ from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.quality import check_quality
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.report import write_own_report
-from s1ray.curation.selection import HOW, Chosen, select_rows
+from s1ray.curation.selection import HOW, Chosen, best_sources, select_rows
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.lengths import length_counter
 from s1ray.logs import heartbeat
@@ -126,13 +126,14 @@ def _texts(parts: Sequence[Path], features: Features, rows: Rows, column: str) -
 
 def _select(config: CurationConfig, features: Features, funnel: Funnel) -> Chosen:
     """Choose among the rows that are left; positions are those of all rows."""
+    rows = best_sources(features, funnel.left, config.selection.best_sources)
     try:
-        selected = select_rows(features, funnel.left, config.selection, config.seed)
+        selected = select_rows(features, rows, config.selection, config.seed)
     except ConfigError as error:
         raise ConfigError(f"{error}\n{funnel.table()}") from None
-    rows = funnel.left
     chosen = Chosen(rows[selected.rows], selected.how)
-    funnel.drop("selection", [Drops("not selected", np.delete(rows, selected.rows))])
+    others = Drops("not of the best sources", np.setdiff1d(funnel.left, rows, assume_unique=True))
+    funnel.drop("selection", [others, Drops("not selected", np.delete(rows, selected.rows))])
     return chosen
 
 

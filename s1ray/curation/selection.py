@@ -2,9 +2,9 @@
 
 s1 (section 2.2; steps D and E of `filter.ipynb`) takes rows of trusted sources first. Then it draws one question at a
 time: first a domain, uniformly until 70 % of the set is filled, and after that by the weights that the benchmarks give
-to domains (the paper's Algorithm 1 omits this part); then a question of that domain, with probability proportional to
-2^-rank, where rank 0 is the longest. Pre-selected rows stay in the domains' pools: drawing one adds nothing, but
-removes it from the pool.
+to domains (the paper's Algorithm 1, here `algorithm1`, omits this part); then a question of that domain, with
+probability proportional to 2^-rank, where rank 0 is the longest. Pre-selected rows stay in the domains' pools: drawing
+one adds nothing, but removes it from the pool.
 
 s1 never seeds its generator. Here every draw comes from Python's Mersenne Twister under the configured seed, whose
 floats are the same on every machine and version, and rows are ordered by length and id before any draw. So the same
@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s1ray.config import ConfigError
-from s1ray.curation.config import SelectionConfig
+from s1ray.curation.config import BestSources, SelectionConfig
 from s1ray.curation.features import Features
 from s1ray.curation.funnel import Rows
 
@@ -97,6 +97,29 @@ def pool_of(features: Features, rows: Rows, config: SelectionConfig) -> Pool:
     )
 
 
+def best_sources(features: Features, rows: Rows, config: BestSources | None) -> Rows:
+    """Those of some rows that come from the best sources; of equally good ones, from the first.
+
+    Args:
+        features: of all rows.
+        rows: those that passed every filter.
+        config: how many sources, and what makes one good. None: all.
+    """
+    if config is None:
+        return rows
+    every = features.column("source_index")
+    sources, count = every[rows], int(every.max()) + 1
+    left = np.bincount(sources, minlength=count)
+    if config.by == "left":
+        marks = left / np.maximum(np.bincount(every, minlength=count), 1)
+    else:
+        marks = np.bincount(sources, features.column("length", rows), count) / np.maximum(left, 1)
+    best = np.lexsort((np.arange(count), -marks))[: config.count]
+    told = ", ".join(f"{source} ({marks[source]:.2f}, {left[source]:,} rows)" for source in best.tolist())
+    log.info("curate: the best sources by %s, of %d: %s", config.by, count, told)
+    return rows[np.isin(sources, best)]
+
+
 def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:
     """Choose rows.
 
@@ -132,7 +155,7 @@ def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:
                     "narrow the rules, for example with a higher min_length"
                 )
             weights = config.weights or benchmark_weights(pool)
-            uniform = round(config.uniform_share * config.size)
+            uniform = config.size if config.method == "algorithm1" else round(config.uniform_share * config.size)
             # A draw adds a row or repeats a trusted one, so that no domain gives more rows than both together.
             ordered = by_length(pool, _longest_of_domains(pool, config.size + len(trusted) + REACH))
             return _draw(pool, ordered, config.size, uniform, weights, trusted, rng, geometric_rank)
@@ -140,7 +163,7 @@ def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:
 
 def unmatched(pool: Pool, config: SelectionConfig) -> list[str]:
     """Parts of the config that match no row, one line each: trusted rules, weight sources, weighted domains."""
-    if config.method != "s1":
+    if config.method not in ("s1", "algorithm1"):
         return []
     fitting = 0 if pool.trusted is None else int(np.bitwise_or.reduce(pool.trusted, initial=0))
     there = {pool.domain_names[domain] for domain in np.unique(pool.domains).tolist()}

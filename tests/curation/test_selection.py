@@ -3,19 +3,23 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.config import ConfigError
 from s1ray.curation import selection
-from s1ray.curation.config import SelectionConfig, TrustedRule
+from s1ray.curation.config import BestSources, SelectionConfig, TrustedRule
+from s1ray.curation.features import Features
 from s1ray.curation.selection import HOW, Pool, geometric_rank
 
-Method = Literal["s1", "random", "longest", "diverse"]
+Method = Literal["s1", "algorithm1", "random", "longest", "diverse"]
 METHODS: tuple[Method, ...] = get_args(Method)
 DOMAINS = ("geometry", "algebra", "counting", "logic")
 
@@ -81,7 +85,8 @@ def test_exact_size_no_repeats_and_the_same_whatever_the_order_of_rows(
     pool: list[Candidate], data: st.DataObject, method: Method, seed: int
 ) -> None:
     size = data.draw(st.integers(1, len(pool)))
-    config = SelectionConfig(method=method, size=size, weights={"geometry": 2.0, "nowhere": 1.0})
+    weights = {} if method == "algorithm1" else {"geometry": 2.0, "nowhere": 1.0}
+    config = SelectionConfig(method=method, size=size, weights=weights)
     chosen = select(pool, config, seed)
     assert len(chosen) == size
     assert set(chosen) <= {row.id for row in pool}
@@ -200,3 +205,29 @@ def test_rows_that_no_draw_reaches_change_nothing(lengths: int, monkeypatch: pyt
     chosen = [select(pool, config, seed) for seed in range(5)]
     monkeypatch.setattr(selection, "_longest_of_domains", lambda pool, count: np.arange(len(pool)))
     assert [select(pool, config, seed) for seed in range(5)] == chosen
+
+
+def test_algorithm_1_has_trusted_rows_and_equal_domains_alone() -> None:
+    pool = [Candidate(f"{domain}{i}", domain, i) for domain in DOMAINS for i in range(2000)]
+    pool += [Candidate(f"aime{i}", "geometry", 1, "AIME") for i in range(50)]
+    trusted = [TrustedRule(source="AIME")]
+    config = SelectionConfig(method="algorithm1", size=2050, trusted=trusted)
+    chosen = select(pool, config, 0)
+    assert Counter(chosen.values()) == {"trusted": 50, "uniform": 2000}
+    drawn = Counter(name.rstrip("0123456789") for name, how in chosen.items() if how == "uniform")
+    assert all(abs(drawn[domain] - 500) < 90 for domain in DOMAINS)
+    # s1's own code with all of its set uniform draws the same.
+    assert chosen == select(pool, SelectionConfig(size=2050, trusted=trusted, uniform_share=1.0), 0)
+    with pytest.raises(ValueError, match="leave weights and weight_sources out"):
+        SelectionConfig(method="algorithm1", weight_sources=["AIME"])
+
+
+@pytest.mark.parametrize(("by", "expected"), [("length", [2, 3, 4]), ("left", [0, 1, 4])])
+def test_only_the_best_sources_count(tmp_path: Path, by: Literal["length", "left"], expected: list[int]) -> None:
+    columns = {"source_index": [0, 0, 1, 1, 2, 1, 1], "length": [5, 5, 9, 7, 8, 90, 90]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    features, left = Features([tmp_path / "a.parquet"]), np.arange(5)
+    chosen = selection.best_sources(features, left, BestSources(count=2, by=by))
+    assert chosen.tolist() == expected
+    assert selection.best_sources(features, left, None) is left
+    assert selection.best_sources(features, left, BestSources(count=9)).tolist() == left.tolist()
