@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 import pytest
 
+from s1ray.curation.export import export
 from s1ray.runs import read_manifest
 from tests.support.curation_runs import CurateRun, results, write_pool
 
@@ -91,3 +92,7 @@ def _killed(undisturbed: Undisturbed, folder: Path, *, cpus: int, kills: list[st
         done.append(f"{what} at {files} files")
     run.wait()
     assert results(run.output) == undisturbed.digests, done
+    exports = {name: folder / f"{name} exported" for name in ("this", "undisturbed")}
+    for name, path in (("this", run.output), ("undisturbed", undisturbed.folder)):
+        export(path, "datasets", exports[name])
+    assert results(exports["this"]) == results(exports["undisturbed"])

@@ -151,7 +151,7 @@ def written(folder: Path) -> int:
 
 
 def results(folder: Path) -> dict[str, str]:
-    """SHA-256 of every file of a complete run that its config and input decide."""
+    """SHA-256 of every file of a complete run, or of an export, that config and input decide."""
     return {
         str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest()
         for file in sorted(folder.rglob("*"))
