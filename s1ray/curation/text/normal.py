@@ -64,6 +64,8 @@ _HYPHEN = re.compile(
 """Between a formula and a word, as in "$x$-axis"."""
 _HYPHENATED = ("$-", "\\)-", "\\]-", "{-}")
 _ORDINAL = re.compile("[ijkmnprx]th")
+_PREFIX = re.compile(r"(?<![^\W\d_])(non[- ]|(?:co|semi|mid)-)(?=[a-z]{4})", re.IGNORECASE)
+"""Written with and without a hyphen: "non-negative", "nonnegative"."""
 _VECTORS = ("\\vec", "mathbf", "boldsymbol", "matrix}", "vector", "overrightarrow")
 _VOWELS = frozenset("aeiouyäöüéè")
 _BREAKS = frozenset([LINE, ".", "?"])
@@ -112,6 +114,8 @@ def tokens(text: str, *, breaks: bool = False) -> list[str]:
         text = _NEGATED.sub(_negated, text)
     if "-" in text and _has(text, _HYPHENATED):
         text = _HYPHEN.sub(" ", text)
+    if "-" in text or "on " in text:
+        text = _PREFIX.sub(lambda match: match[0][:-1], text)
     if "*" in text:
         text = _EMPHASIS.sub(" ", text)
     latex = (
@@ -127,7 +131,23 @@ def tokens(text: str, *, breaks: bool = False) -> list[str]:
         parts = structure(parts, cells)
     elif not _PLAIN.keys().isdisjoint(parts):
         parts = [_PLAIN.get(part, part) for part in parts]
+    if "mod" in parts:
+        parts = _without_brackets(parts, "mod")
     return _separated(parts, breaks)
+
+
+def _without_brackets(parts: list[str], word: str) -> list[str]:
+    """Without round brackets that begin with a word."""
+    kept, closing = list[str](), list[bool]()
+    for place, part in enumerate(parts):
+        if part == "(":
+            closing.append(_neighbour(parts, place, 1) == word)
+            if closing[-1]:
+                continue
+        elif part == ")" and closing and closing.pop():
+            continue
+        kept.append(part)
+    return kept
 
 
 def _negated(match: re.Match[str]) -> str:

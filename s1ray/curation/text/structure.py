@@ -215,6 +215,9 @@ class _Walk:
             return first
         if name == "^" and len(first) == 1 and first[0] in _ORDINALS:
             return first
+        if name == "^" and len(first) == 3 and first[0] == "(" and first[1].isdigit():
+            # A derivative, "f^{(2)}", and no power.
+            return ["^", "(", *first, ")"]
         return [name, *frame.out, *_bracketed(first)]
 
     def next(self) -> str:

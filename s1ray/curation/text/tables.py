@@ -50,6 +50,7 @@ COMMANDS: dict[str, str] = {
     "colon": ":", "prime": PRIME, "percent": "%", "smallsetminus": "\\setminus", "backslash": "\\setminus",
     "land": "and", "lor": "or", "minus": "-", "plus": "+", "wedge": "\\wedge", "imath": "i", "jmath": "j",
     "thickapprox": "\\approx", "bigcup": "\\cup", "bigcap": "\\cap", "owns": "\\ni", "textasciitilde": "",
+    "bar": "\\overline", "cal": "\\mathcal",
 }  # fmt: skip
 """Name of a command -> what it is here. A command that is not in the table is itself."""
 
