@@ -126,13 +126,15 @@ def _texts(parts: Sequence[Path], features: Features, rows: Rows, column: str) -
 
 def _select(config: CurationConfig, features: Features, funnel: Funnel) -> Chosen:
     """Choose among the rows that are left; positions are those of all rows."""
-    rows = best_sources(features, funnel.left, config.selection.best_sources)
+    considered = np.zeros(len(features), np.bool_)
+    considered[best_sources(features, funnel.left, config.selection.best_sources)] = True
     try:
-        selected = select_rows(features, rows, config.selection, config.seed)
+        selected = select_rows(features, considered, config.selection, config.seed)
     except ConfigError as error:
         raise ConfigError(f"{error}\n{funnel.table()}") from None
+    rows = np.flatnonzero(considered)
     chosen = Chosen(rows[selected.rows], selected.how)
-    others = Drops("not of the best sources", np.setdiff1d(funnel.left, rows, assume_unique=True))
+    others = Drops("not of the best sources", np.flatnonzero((funnel.cause == 0) & ~considered))
     funnel.drop("selection", [others, Drops("not selected", np.delete(rows, selected.rows))])
     return chosen
 

@@ -28,7 +28,7 @@ import numpy.typing as npt
 from s1ray.config import ConfigError
 from s1ray.curation.config import BestSources, SelectionConfig
 from s1ray.curation.features import Features
-from s1ray.curation.funnel import Rows
+from s1ray.curation.funnel import Flags, Rows
 
 log = logging.getLogger("s1ray")
 
@@ -69,13 +69,19 @@ class Chosen:
     """Positions in `HOW`."""
 
 
-def select_rows(features: Features, rows: Rows, config: SelectionConfig, seed: int) -> Chosen:
+def select_rows(features: Features, considered: Flags, config: SelectionConfig, seed: int) -> Chosen:
     """Choose among some rows, as `select` does; says what of the config matches none of them.
+
+    Args:
+        features: of all rows.
+        considered: the rows that can be chosen; they are the pool.
+        config: method and size.
+        seed: of all draws.
 
     Raises:
         ConfigError: there are fewer rows than asked for, or more trusted ones.
     """
-    pool = pool_of(features, rows, config)
+    pool = pool_of(features, np.flatnonzero(considered), config)
     for line in unmatched(pool, config):
         log.warning("curate: %s", line)
     return select(pool, config, seed)
