@@ -3,6 +3,7 @@ r"""What decontamination finds, and what curation takes, on public questions.
     python -m benchmarks.curation rewrites                 # about two minutes; writes rewrites.json next to this module
     python -m benchmarks.curation rewrites --hits FILE     # also 200 hits in a clean pool, with both texts, for reading
     python -m benchmarks.curation scale --rows 59029,590290   # some minutes; writes scale.json next to this module
+    python -m benchmarks.curation near                     # half a minute; other packages where they are installed
     python -m benchmarks.curation difficulty --model FOLDER   # some ten minutes on two cores; writes difficulty.json
 
 The questions are read from the folder `S1RAY_SHARED_DATA` (or ../shared/data); nothing of them is part of the project.
@@ -20,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.curation.difficulty import Agreement, agreements, draw, pass_rates, summary
+from benchmarks.curation.near import measure as measure_near
 from benchmarks.curation.rewrites import BESIDE, DATA, TIERS, Recall, benchmark, pairs, precision, read_hits, recall
 from benchmarks.curation.scale import ARMS, Result, figures, measure, read_results
 from s1ray import logs
@@ -143,6 +145,16 @@ def difficulty(
     found = agreements(questions, rates)
     write_json(output / "difficulty.json", summary(model, found, rates, samples, attempts))
     Console(width=160).print(difficulty_table(found))
+
+
+@app.command()
+def near(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for near.json.")] = HERE,
+) -> None:
+    """Find near duplicates in real questions and in rows of one template, also with datasketch and rensa."""
+    figures = measure_near()
+    write_json(output / "near.json", figures)
+    Console().print_json(data=figures)
 
 
 if __name__ == "__main__":
