@@ -10,26 +10,16 @@ import pytest
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import DecontaminationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
-from s1ray.curation.decontamination.embeddings import Encoder
+from s1ray.curation.encoder import Encoder
+from tests.support.encoders import random_encoder
 
 ASKED = "A man walks 5 miles in 2 hours"
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import BertConfig, BertModel
-
-    path = tmp_path_factory.mktemp("encoder")
-    words = ["[PAD]", "[UNK]", *ASKED.lower().split(), "6", "woman", "the", "sea"]
-    tokenizer = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(path / "tokenizer.json"))
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(path)
-    return path
+    words = [*ASKED.lower().split(), "6", "woman", "the", "sea"]
+    return random_encoder(tmp_path_factory.mktemp("encoder"), words)
 
 
 def config(folder: Path, **fields: object) -> DecontaminationConfig:
@@ -38,7 +28,7 @@ def config(folder: Path, **fields: object) -> DecontaminationConfig:
 
 
 def test_vectors_do_not_depend_on_the_texts_beside_them(folder: Path) -> None:
-    encoder = Encoder(folder)
+    encoder = Encoder(folder, "encoder")
     texts = [ASKED.lower(), "the sea", "", "a " * 300]
     together = encoder.embed(texts)
     assert np.allclose(np.linalg.norm(together[:2], axis=1), 1, atol=1e-5)
