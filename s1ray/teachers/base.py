@@ -152,6 +152,14 @@ class Teacher(Config):
         """The same teacher, whose answers do not take a day: for a few questions to begin with."""
         return self
 
+    def in_json(self, schema: Mapping[str, object]) -> Teacher | None:
+        """The same teacher, whose answers are JSON of a schema. None: it cannot be told that.
+
+        Args:
+            schema: every object in it says that it has all of its properties, and no others.
+        """
+        return None
+
     def duration(self, requests: int, seconds: float) -> float | None:
         """Seconds that many requests take, where one takes `seconds`. None: it cannot be told from that."""
         return None

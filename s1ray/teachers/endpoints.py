@@ -20,7 +20,7 @@ from s1ray.config import HTTPAddress, PlainText
 from s1ray.errors import InputError
 from s1ray.generation.base import GenerationRequest, Generator, OnCall
 from s1ray.generation.wires import AnthropicMessages, ChatCompletions, OpenAIResponses, Wire
-from s1ray.generation.wires.base import answer_limit
+from s1ray.generation.wires.base import answer_limit, merged
 from s1ray.generation.wires.openai_responses import Summary
 from s1ray.models import FormatRef
 from s1ray.schemas import Question
@@ -183,6 +183,10 @@ class EndpointTeacher(LanguageModelTeacher):
     def at_once(self) -> EndpointTeacher:
         """Without batches."""
         return self if self.batch is None else self.model_copy(update={"batch": None})
+
+    def in_json(self, schema: Mapping[str, object]) -> EndpointTeacher:
+        """By further fields of the request."""
+        return self.model_copy(update={"extra_body": merged(self.wire.json_answers(schema), self.extra_body)})
 
     def duration(self, requests: int, seconds: float) -> float | None:
         """By the requests in flight at once, and by those that may be started a minute. None: batches take a while."""

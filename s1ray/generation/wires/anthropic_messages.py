@@ -85,6 +85,10 @@ class AnthropicMessages:
         _check_budget(body.get("thinking"), limit)
         return body
 
+    def json_answers(self, schema: Mapping[str, object]) -> dict[str, Any]:
+        """A format of the output."""
+        return {"output_config": {"format": {"type": "json_schema", "schema": dict(schema)}}}
+
     def completion(
         self, request: GenerationRequest, answer: Mapping[str, Any], thinking_format: ThinkingFormat | None
     ) -> Completion:

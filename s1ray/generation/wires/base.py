@@ -51,6 +51,13 @@ class Wire(Protocol):
             InputError: the API has no way to say what the request asks for, or refuses it for certain.
         """
 
+    def json_answers(self, schema: Mapping[str, object]) -> dict[str, Any]:
+        """Fields of a request that make its answer JSON of a schema.
+
+        Args:
+            schema: every object in it says that it has all of its properties, and no others.
+        """
+
     def completion(
         self, request: GenerationRequest, answer: Mapping[str, Any], thinking_format: ThinkingFormat | None
     ) -> Completion:
@@ -72,6 +79,11 @@ class Wire(Protocol):
 def bearer(api_key: str | None) -> dict[str, str]:
     """The header that carries a key in OpenAI's formats."""
     return {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+
+
+def named_schema(schema: Mapping[str, object]) -> dict[str, Any]:
+    """A schema as OpenAI's formats have it; `strict` ones are kept to token by token."""
+    return {"name": "answer", "strict": True, "schema": dict(schema)}
 
 
 def merged(body: Mapping[str, Any], extra: Mapping[str, object]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from s1ray.generation.wires.base import (
     details_of,
     listed,
     merged,
+    named_schema,
     optional,
     usage_of,
     word,
@@ -58,6 +59,10 @@ class ChatCompletions:
             prompt = {"messages": [dict(message) for message in request.messages]}
         body = {"model": model} | prompt | {name: value for name, value in asked.items() if value is not None}
         return merged(body, extra)
+
+    def json_answers(self, schema: Mapping[str, object]) -> dict[str, Any]:
+        """A response format."""
+        return {"response_format": {"type": "json_schema", "json_schema": named_schema(schema)}}
 
     def completion(
         self, request: GenerationRequest, answer: Mapping[str, Any], thinking_format: ThinkingFormat | None

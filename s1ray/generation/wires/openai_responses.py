@@ -21,6 +21,7 @@ from s1ray.generation.wires.base import (
     joined,
     listed,
     merged,
+    named_schema,
     optional,
     refuse_unsaid,
     usage_of,
@@ -73,6 +74,10 @@ class OpenAIResponses:
             "store": False,
         }
         return merged({name: value for name, value in asked.items() if value is not None}, extra)
+
+    def json_answers(self, schema: Mapping[str, object]) -> dict[str, Any]:
+        """A format of the text."""
+        return {"text": {"format": {"type": "json_schema", **named_schema(schema)}}}
 
     def completion(
         self, request: GenerationRequest, answer: Mapping[str, Any], thinking_format: ThinkingFormat | None
