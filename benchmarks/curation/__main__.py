@@ -2,6 +2,7 @@ r"""What decontamination finds, and what curation takes, on public questions.
 
     python -m benchmarks.curation rewrites                 # about two minutes; writes rewrites.json next to this module
     python -m benchmarks.curation rewrites --hits FILE     # also 200 hits in a clean pool, with both texts, for reading
+    python -m benchmarks.curation domains --encoder FOLDER # some minutes; writes domains.json next to this module
     python -m benchmarks.curation scale --rows 59029,590290   # some minutes; writes scale.json next to this module
     python -m benchmarks.curation near                     # half a minute; other packages where they are installed
     python -m benchmarks.curation difficulty --model FOLDER   # some ten minutes on two cores; writes difficulty.json
@@ -20,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.curation import domains as labelled_domains
 from benchmarks.curation.difficulty import Agreement, agreements, draw, pass_rates, summary
 from benchmarks.curation.near import measure as measure_near
 from benchmarks.curation.rewrites import BESIDE, DATA, TIERS, Recall, benchmark, pairs, precision, read_hits, recall
@@ -78,6 +80,22 @@ def rewrites(
             "published pairs": published,
         },
     )
+
+
+@app.command()
+def domains(
+    encoder: Annotated[Path, typer.Option(help="Folder of a sentence encoder, such as all-MiniLM-L6-v2.")],
+    data: Annotated[Path, typer.Option(help="Folder of the questions.")] = DATA,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for domains.json.")] = HERE,
+) -> None:
+    """Find the domains of labelled questions by an encoder; count how often they are those of the labels."""
+    scores, more = labelled_domains.measure(data, encoder)
+    rows = [score.figures() for score in scores]
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(width=160).print(table, more)
+    write_json(output / "domains.json", {"agreement": rows, **more})
 
 
 def scale_table(results: list[Result]) -> Table:

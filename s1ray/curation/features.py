@@ -271,6 +271,21 @@ def _among(values: npt.NDArray[Any], others: npt.NDArray[Any]) -> Flags:
     return found
 
 
+def as_words(codes: npt.NDArray[np.int32], names: Sequence[str]) -> pa.DictionaryArray:
+    """A column of words, of which only those that are there are kept.
+
+    Args:
+        codes: positions in `names`; negative: null.
+        names: the words.
+    """
+    import pyarrow as pa
+
+    there, places = np.unique(codes, return_inverse=True)
+    words = [names[code] for code in there.tolist() if code >= 0]
+    indices = (places - (len(there) - len(words))).astype(np.int32)
+    return pa.DictionaryArray.from_arrays(pa.array(indices, mask=codes < 0), pa.array(words, pa.string()))
+
+
 def _hits(finding: Finding) -> list[dict[str, object]]:
     found = [] if finding.drop is None else [vars(finding.drop) | {"drops": True}]
     return [*found, *(vars(hit) | {"drops": False} for hit in finding.review)]

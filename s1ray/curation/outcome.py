@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from s1ray.curation.difficulty.measuring import Measured
-from s1ray.curation.features import Features, hit_type, question_name
+from s1ray.curation.features import Features, as_words, hit_type, question_name
 from s1ray.curation.funnel import NOBODY, Funnel, Rows
 from s1ray.curation.parts import map_parts, read_rows, write_part
 from s1ray.curation.records import SourceRow
@@ -224,11 +224,8 @@ def _write_decisions(
     for number, file in enumerate(features.files):
         begin, end = features.starts[number : number + 2].tolist()
         blamed, chose = funnel.because_of[begin:end], how[begin:end]
-        domain = pa.DictionaryArray.from_arrays(
-            pa.array(domains[begin:end], mask=domains[begin:end] < 0), pa.array(names, pa.string())
-        )
         columns = {
-            "domain": domain,
+            "domain": as_words(domains[begin:end], names),
             "cause": pa.array(funnel.cause[begin:end]),
             "kept": pa.array(ids[np.searchsorted(to_blame, blamed)], mask=blamed == NOBODY),
             "how": pa.array(HOW).take(pa.array(chose, mask=chose < 0)),

@@ -27,7 +27,7 @@ from s1ray.curation.difficulty.config import GivenDifficulty
 from s1ray.curation.difficulty.planning import difficulty_inputs, difficulty_plan
 from s1ray.curation.difficulty.step import find_difficulty
 from s1ray.curation.difficulty.takeover import kept_answers
-from s1ray.curation.domains.step import domain_plan, find_domains
+from s1ray.curation.domains.step import domain_inputs, domain_plan, find_domains
 from s1ray.curation.features import Features, part_features
 from s1ray.curation.filters import cheap_filters
 from s1ray.curation.funnel import Drops, Funnel, Rows
@@ -62,14 +62,14 @@ def plan(config: CurationConfig) -> list[str]:
     length_counter(config.length.tokenizer)
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
-    lines += domain_plan(config.domains)
+    lines += domain_plan(config)
     lines += difficulty_plan(config)
     size = "all that is left" if config.selection.method == "all" else f"{config.selection.size:,} questions"
     return [*lines, f"selection: {size} by {config.selection.method}", f"output: {Path(config.output) / QUESTIONS}"]
 
 
 def inputs(config: CurationConfig) -> dict[str, str]:
-    """Every local file that decides the result: sources, benchmarks, tokenizers and what the difficulty models read.
+    """Every local file that decides the result: sources, benchmarks, tokenizers and what models read.
 
     The labels of sources and benchmarks are among the names: they go into rows, and come from the path where no name is
     given, of which a run counts the content only.
@@ -86,7 +86,7 @@ def inputs(config: CurationConfig) -> dict[str, str]:
         paths["length.tokenizer"] = config.length.tokenizer
     if config.decontamination.encoder is not None and Path(config.decontamination.encoder).is_dir():
         paths["decontamination.encoder"] = config.decontamination.encoder
-    return paths
+    return paths | domain_inputs(config.domains)
 
 
 def work(config: CurationConfig, run: Run) -> None:
@@ -94,7 +94,8 @@ def work(config: CurationConfig, run: Run) -> None:
     folder = run.path / WORK
     # Without sources and models, so that workers need not import the classes of other packages.
     given = config.difficulty if isinstance(config.difficulty, GivenDifficulty) else None
-    settings = config.model_copy(update={"sources": [], "difficulty": given})
+    domains = config.domains.without_classifier()
+    settings = config.model_copy(update={"sources": [], "difficulty": given, "domains": domains})
     index = BenchmarkIndex.load(config.decontamination)
     with connected():
         log.info("curate: reading %d source(s)", len(config.sources))
@@ -105,7 +106,7 @@ def work(config: CurationConfig, run: Run) -> None:
         texts = functools.partial(_texts, parts, features)
         with heartbeat(lambda seconds: f"curate: filtering {len(features):,} rows ({seconds:.0f} s)"):
             funnel = cheap_filters(features, texts, config, folder)
-        features = find_domains(config, run, features, funnel)
+        features = find_domains(config, run, folder, parts, features, funnel)
         if not len(funnel.left):
             raise ConfigError(f"no question is left: loosen the filter that dropped them\n{funnel.table()}")
         log.info("curate: %d of %d rows are left before difficulty", len(funnel.left), len(features))

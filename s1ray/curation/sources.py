@@ -77,6 +77,12 @@ class Source(Config):
         return []
 
 
+def rows_at_most(sources: Sequence[Source]) -> int | None:
+    """Rows of several sources together, at most. None: not known."""
+    counts = [source.rows_at_most() for source in sources]
+    return None if None in counts else sum(filter(None, counts))
+
+
 class RecordSource(Source):
     """What sources with records of named columns have in common; they are read piece by piece, on workers."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.difficulty.config import DifficultyBounds, GivenDifficulty, ModelDifficulty
 from s1ray.curation.difficulty.takeover import check_takeover
+from s1ray.curation.sources import rows_at_most
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.costs import costs_at_most
 
@@ -30,9 +31,7 @@ def difficulty_plan(config: CurationConfig) -> list[str]:
         return [f"{bounds}, by the sources' labels"]
     for teacher in difficulty.models.values():
         teacher.check()
-    counts = [source.rows_at_most() for source in config.sources]
-    rows = None if None in counts else sum(filter(None, counts))
-    models = sorted(difficulty.models.items())
+    rows, models = rows_at_most(config.sources), sorted(difficulty.models.items())
     lines = [_model_line(*model, difficulty.samples, rows, config.cap_per_domain) for model in models]
     return [bounds, *lines, *check_takeover(difficulty, config.output, config.seed)]
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from functools import lru_cache
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, field_validator, model_validator
 
 from s1ray.config import Config
 from s1ray.curation.domains.taxonomy import Taxonomy
+from s1ray.models import ModelPath
+from s1ray.reading.where import WhereConfig
+from s1ray.registry import TEACHERS, registered
+from s1ray.teachers.base import Teacher
 
 NO_DOMAIN, NOT_IN_TAXONOMY = "no domain", "domain not in the taxonomy"
 """Why a row has none: its source says none, or one that the taxonomy does not have."""
@@ -46,14 +51,69 @@ class DomainRule(Config):
         return all(pattern is None or re.search(pattern, text) for pattern, text in searches)
 
 
+class Examples(Config):
+    """Questions whose domain is known."""
+
+    path: str = Field(min_length=1)
+    """File or folder, in any format that a source reads."""
+    question: str = "question"
+    """Column, or a template, as in a source of kind `files`."""
+    domain: str = "domain"
+    """Column of the domain; it is understood as those of the sources, by `mapping` and `prefixes` too."""
+    where: WhereConfig = Field(default_factory=dict)
+    """Only rows whose columns fulfil these conditions."""
+
+
+class EmbeddingClassifier(Config):
+    """A sentence encoder on CPUs, without a judge: some ten milliseconds a row."""
+
+    kind: Literal["embedding"]
+    encoder: ModelPath
+    """Folder of a sentence encoder (config.json, tokenizer.json, model.safetensors), such as all-MiniLM-L6-v2."""
+    examples: Examples | None = None
+    """Labelled questions that it learns from; domains without examples are never found then. None: a question has the
+    domain whose description is closest."""
+    min_score: float = Field(default=0.0, ge=0, le=1)
+    """Least score of the best domain, else a row has none: its likelihood with `examples`, else the cosine of question
+    and description."""
+
+
+class JudgeClassifier(Config):
+    """A language model that is asked for the domain of each question, as in s1."""
+
+    incidental: ClassVar[frozenset[str]] = frozenset({"max_failed_share", "answers_from"})
+
+    kind: Literal["judge"]
+    teacher: Annotated[SerializeAsAny[Teacher], registered(TEACHERS, Teacher)]
+    """Who is asked; a teacher's fields. A sentence or two and a code are enough: give a small `max_tokens`."""
+    retries: int = Field(default=2, ge=0, le=100)
+    """How often it is asked again where its answer names no domain."""
+    structured: bool = False
+    """Ask an API for JSON in a form that allows nothing but the codes of the taxonomy; not every server can do that.
+    False: the last line of the answer must be a code."""
+    max_failed_share: float = Field(default=0.02, ge=0, le=1)
+    """Share of the questions that may have got no answer; above it, the run fails, and the next one repeats them."""
+    answers_from: Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)] | None = None
+    """Run folder of another curate run with the same judge, taxonomy and seed, whose answers are not asked for again.
+    They stay in that run's bill. None: none."""
+
+    @model_validator(mode="after")
+    def _teacher_knows_its_field(self) -> JudgeClassifier:
+        self.teacher.held_by("domains.classifier.teacher")
+        return self
+
+
+Classifier = Annotated[EmbeddingClassifier | JudgeClassifier, Field(discriminator="kind")]
+
+
 def _distinct(descriptions: dict[str, str]) -> dict[str, str]:
     Taxonomy.of(descriptions)
     return descriptions
 
 
 class DomainConfig(Config):
-    """How rows get their domain: from their source, by `mapping` and `prefixes`; else by the first of `rules`; else
-    `otherwise`.
+    """How rows get their domain: from their source, by `mapping` and `prefixes`; else by the first of `rules`; else by
+    the classifier; else `otherwise`.
     """
 
     taxonomy: Literal["msc"] | Annotated[dict[str, str], AfterValidator(_distinct)] | None = None
@@ -68,8 +128,17 @@ class DomainConfig(Config):
     """Beginning of the source's domain, up to the end of a word -> ours; of several the longest. For paths: with
     "Mathematics -> Algebra", "Mathematics -> Algebra -> Prealgebra -> Integers" has its domain."""
     rules: list[DomainRule] = Field(default_factory=list)
+    classifier: Classifier | None = None
+    """A model that finds the domain, one of `taxonomy`, of rows that are left after deduplication without one. To have
+    it find all: `from_sources: false`. None: no model does."""
     otherwise: str | None = None
     """Domain of rows that have none. None: they are dropped."""
+
+    @model_validator(mode="after")
+    def _has_taxonomy(self) -> DomainConfig:
+        if self.classifier is not None and self.taxonomy is None:
+            raise ValueError("classifier: needs `taxonomy`: the domains that it chooses from")
+        return self
 
     @model_validator(mode="after")
     def _names_known_domains(self) -> DomainConfig:
@@ -88,6 +157,10 @@ class DomainConfig(Config):
         if isinstance(self.taxonomy, dict):
             return _taxonomy_of(tuple(self.taxonomy.items()))
         return None if self.taxonomy is None else Taxonomy.named(self.taxonomy)
+
+    def without_classifier(self) -> DomainConfig:
+        """What comes before the classifier, for workers that need not know it."""
+        return self if self.classifier is None else self.model_copy(update={"classifier": None, "otherwise": None})
 
     def name_of(self, domain: str) -> str:
         """What rows say for a domain of this config: of a taxonomy's the name."""

@@ -14,7 +14,7 @@ Found = tuple[str | None, str]
 
 
 def given_domains(rows: pa.Table, config: DomainConfig) -> list[Found]:
-    """The domain of each of N rows, by source and rules.
+    """The domain of each of N rows, by source, rules and `otherwise`; the classifier is not asked.
 
     Args:
         rows: with `domain`, `question` and `source`.

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.curation.domains import MSC_OF_PATHS, MSC_OF_SUBJECTS
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.domains.config import DomainConfig
@@ -21,33 +22,7 @@ from s1ray.curation.domains.spread import Spread
 from s1ray.curation.domains.taxonomy import Taxonomy
 from tests.support.curation import filtered
 
-SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
-SUBJECTS = {
-    "Algebra": "12",
-    "Intermediate Algebra": "12",
-    "Prealgebra": "97",
-    "Precalculus": "26",
-    "Counting & Probability": "05",
-}
-"""MATH's subjects that are no class of MSC by their name."""
-PATHS = {
-    "Mathematics -> Algebra": "12",
-    "Mathematics -> Algebra -> Abstract Algebra -> Group Theory": "20",
-    "Mathematics -> Algebra -> Linear Algebra": "15",
-    "Mathematics -> Algebra -> Prealgebra": "97",
-    "Mathematics -> Applied Mathematics": "97",
-    "Mathematics -> Applied Mathematics -> Probability": "60",
-    "Mathematics -> Applied Mathematics -> Statistics": "62",
-    "Mathematics -> Applied Mathematics -> Statistics -> Probability": "60",
-    "Mathematics -> Applied Mathematics -> Statistics -> Probability -> Counting Methods": "05",
-    "Mathematics -> Calculus": "26",
-    "Mathematics -> Discrete Mathematics": "05",
-    "Mathematics -> Discrete Mathematics -> Algorithms": "68",
-    "Mathematics -> Geometry": "51",
-    "Mathematics -> Number Theory": "11",
-    "Mathematics -> Precalculus": "26",
-}
-"""Omni-MATH's."""
+SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 
 
 def domains_of(config: dict[str, Any], *rows: tuple[str | None, str, str]) -> list[tuple[str | None, str]]:
@@ -125,7 +100,7 @@ def test_without_a_taxonomy_what_sources_say_is_a_domain() -> None:
 
 
 def test_with_a_taxonomy_every_domain_is_one_of_it() -> None:
-    config = {"taxonomy": "msc", "mapping": SUBJECTS, "rules": [{"domain": "51", "question": "triangle"}]}
+    config = {"taxonomy": "msc", "mapping": MSC_OF_SUBJECTS, "rules": [{"domain": "51", "question": "triangle"}]}
     rows = [
         ("Number Theory", "1?", "math"),
         ("Prealgebra", "1?", "math"),
@@ -146,7 +121,7 @@ def test_with_a_taxonomy_every_domain_is_one_of_it() -> None:
 
 
 def test_the_longest_prefix_that_ends_with_a_word_decides() -> None:
-    config = {"taxonomy": "msc", "prefixes": PATHS}
+    config = {"taxonomy": "msc", "prefixes": MSC_OF_PATHS}
     paths = [
         "Mathematics -> Algebra",
         "Mathematics -> Algebra -> Prealgebra -> Integers",
@@ -230,7 +205,7 @@ def test_one_taxonomy_makes_real_sources_comparable(tmp_path: Path) -> None:
     assert "that Omni-MATH alone uses" in warning
 
     rules = [{"domain": "97", "source": "gsm8k"}]
-    together = spread_of({"taxonomy": "msc", "mapping": SUBJECTS, "prefixes": PATHS, "rules": rules})
+    together = spread_of({"taxonomy": "msc", "mapping": MSC_OF_SUBJECTS, "prefixes": MSC_OF_PATHS, "rules": rules})
     assert set(together.names) <= set(Taxonomy.named("msc").names)
     shared = (together.counts > 0).sum(0) > 1
     assert together.counts[:, shared].sum() > 0.95 * together.counts.sum()
