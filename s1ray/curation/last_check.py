@@ -76,7 +76,7 @@ class LastCheck:
     def summary(self) -> str:
         """What was looked for, and what became of it, in words."""
         if self._index is None:
-            return "not made: no benchmark was given"
+            return f"not made: {'no tier drops' if self.benchmarks else 'no benchmark was given'}"
         found = f"{len(self.leaks):,} rows were left out" if self.leaks else "nothing was found"
         return f"against {', '.join(self.benchmarks)} by the tiers {', '.join(self.tiers)}: {found}"
 

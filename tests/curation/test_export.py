@@ -188,6 +188,14 @@ def test_a_benchmark_that_has_been_mended_is_looked_for(leaking: Path, tmp_path:
         export(leaking, "jsonl", tmp_path / "a.jsonl", unchecked=True, drop_leaks=True)
 
 
+def test_a_run_whose_tiers_drop_nothing_says_so(leaking: Path, tmp_path: Path) -> None:
+    manifest = json.loads((leaking / "manifest.json").read_text())
+    manifest["config"]["decontamination"]["drop"] = []
+    (leaking / "manifest.json").write_text(json.dumps(manifest))
+    exported = export(leaking, "jsonl", tmp_path / "a.jsonl", benchmarks=[f"{tmp_path}/new.jsonl:problem"])
+    assert (exported.rows, exported.checked) == (3, "not made: no tier drops")
+
+
 def test_the_command(run: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["curate", "export", str(run), "--as", "s1k", "-o", str(tmp_path / "a.jsonl")])
     assert result.exit_code == 0, result.output
