@@ -171,7 +171,9 @@ def _segment(segment: str) -> str:
     """One segment of a glob as a regular expression."""
     if segment == "**":
         return ".*"
-    return fnmatch.translate(segment).removeprefix("(?s:").removesuffix(")\\Z").replace(".*", "[^/]*")
+    pattern = re.fullmatch(r"\(\?s:(.*)\)\\[zZ]", fnmatch.translate(segment), re.DOTALL)
+    assert pattern is not None, "fnmatch writes patterns so"
+    return pattern[1].replace(".*", "[^/]*")
 
 
 def _in_folder(folder: Path, *, needed: bool = True) -> Found:

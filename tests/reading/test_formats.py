@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -323,3 +325,18 @@ def test_parquet_files_of_one_folder_may_differ_in_their_columns_and_types(tmp_p
     rows, _ = staged(tmp_path, COLUMNS | {"kind": "files", "path": str(folder)})
     assert {row["question"]: row["answer"] for row in rows} == {"a": None, "b": "5", "c": "2", "d": None, "e": "7"}
     assert not quarantined(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/*.jsonl", "pool/**/*.jsonl", "pool/**", "pool/**/q/*", "**/[ab].jsonl", "./**/*.csv", "pool/**/*.*"]
+)
+def test_globs_of_all_depths_find_what_pythons_find(
+    pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.jsonl", "pool/b.jsonl", "pool/q/c.jsonl", "pool/q/d.csv", ".hidden/e.jsonl", "pool/.x.jsonl"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text('{"question": "Q?"}\n')
+    monkeypatch.chdir(tmp_path)
+    expected = {os.path.abspath(path) for path in glob.glob(pattern, recursive=True) if os.path.isfile(path)}
+    for wanted in (pattern, f"{tmp_path}/{pattern}"):
+        assert {file.absolute for file in find_files(wanted).files} == expected
