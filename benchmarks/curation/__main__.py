@@ -136,12 +136,28 @@ def scale(
 def difficulty_table(found: list[Agreement]) -> Table:
     """The agreements for the terminal."""
     table = Table(
-        "set", "easy are those where", "questions", "easy", "majority", "solved = easy", "AUC", "AUC of length"
+        "set",
+        "easy are those where",
+        "questions",
+        "easy",
+        "majority",
+        "solved = easy",
+        "AUC",
+        "by chance",
+        "AUC of length",
     )
     for each in found:
         same, area = (f"{low:.2f} to {high:.2f}" for low, high in (each.agrees_range, each.auc_range))
         shares = (f"{each.majority:.2f}", f"{each.agrees:.2f} ({same})", f"{each.auc:.2f} ({area})")
-        table.add_row(each.set, each.label, str(each.questions), str(each.easy), *shares, f"{each.words_auc:.2f}")
+        table.add_row(
+            each.set,
+            each.label,
+            str(each.questions),
+            str(each.easy),
+            *shares,
+            f"{each.by_chance:.2f}",
+            f"{each.words_auc:.2f}",
+        )
     return table
 
 

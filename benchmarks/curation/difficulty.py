@@ -13,6 +13,7 @@ import json
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,9 @@ class Agreement:
     solved_are_easy: float | None
     """Share of easy ones among the questions that the model solved."""
     others_are_easy: float | None
+    by_chance: float
+    """How often as many of the solved questions would be easy, were the solved ones drawn by lot. Where a model solves
+    few, the range of the area is too narrow, and this says more."""
     auc: float
     """Chance that an easy question has a higher pass rate than a hard one; equal ones count half."""
     auc_range: tuple[float, float]
@@ -184,10 +188,17 @@ def _agreement(name: str, label: str, chosen: Sequence[tuple[Labelled, float]]) 
         agrees_range=_rounded(wilson_interval(same, len(easy))),
         solved_are_easy=_share(easy[rates > 0]),
         others_are_easy=_share(easy[rates == 0]),
+        by_chance=round(by_chance(len(easy), int(easy.sum()), int((rates > 0).sum()), int(easy[rates > 0].sum())), 3),
         auc=round(auc(rates, easy), 3),
         auc_range=_rounded(auc_range(rates, easy)),
         words_auc=round(auc(words, easy), 3),
     )
+
+
+def by_chance(questions: int, easy: int, solved: int, easy_solved: int) -> float:
+    """Chance that so many of the solved questions or more are easy, if they are drawn by lot (Fisher's exact test)."""
+    ways = (comb(easy, k) * comb(questions - easy, solved - k) for k in range(easy_solved, min(easy, solved) + 1))
+    return sum(ways) / comb(questions, solved)
 
 
 def auc(scores: np.ndarray[Any, Any], positive: np.ndarray[Any, Any]) -> float:

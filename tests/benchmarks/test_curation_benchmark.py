@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.curation import plain
-from benchmarks.curation.difficulty import LABELS, Labelled, agreements, auc, auc_range, draw
+from benchmarks.curation.difficulty import LABELS, Labelled, agreements, auc, auc_range, by_chance, draw
 from benchmarks.curation.pool import NAMES, write_pool
 from benchmarks.curation.pool import variant as variant_of
 from benchmarks.curation.processes import Usage, measured
@@ -97,6 +97,12 @@ def test_rates_that_are_the_label_fit_it_and_noise_does_not() -> None:
     noise = np.random.default_rng(1).integers(0, 3, 200)
     low, high = auc_range(noise, np.array(sides))
     assert low < 0.5 < high < 0.65
+
+
+def test_few_easy_ones_among_many_prove_nothing() -> None:
+    assert by_chance(10, 8, 2, 2) == pytest.approx(8 / 10 * 7 / 9)
+    assert by_chance(10, 8, 3, 0) == 1
+    assert by_chance(10, 8, 0, 0) == 1
 
 
 @pytest.mark.skipif(not DATA.exists(), reason=f"{DATA} is not there (S1RAY_SHARED_DATA says where it is)")
