@@ -131,7 +131,7 @@ def test_a_killed_run_asks_the_judge_about_nothing_twice(tmp_path: Path) -> None
         assert sum(server.answered.values()) - before == sum(asked.values()) - known
         assert before - known <= 4
         settings = config(tmp_path, "taken", judge(server, answers_from=str(whole.path)))
-        changed = settings | {"quality": {"require": ["solution"], "too_long": 1000}}
+        changed = settings | {"quality": {"too_long": 1000}}
         before = sum(server.answered.values())
         taken = curate(validate_config(CurationConfig, changed, "test"))
         assert sum(server.answered.values()) == before
