@@ -6,7 +6,8 @@ stays; of equal texts the first that has an answer. Groups are sets, so neither 
 number of workers matters.
 
 Rows that look equal while their answers differ are not duplicates: one of the answers is wrong, or the questions differ
-in something that the normal form drops. They all stay, and are listed as conflicts.
+in something that the normal form drops. They are listed as conflicts, and stay; but of rows with one text to the
+letter, which have one id, only the first.
 
 s1's code has one more rule, an option here: `cross_source`.
 """

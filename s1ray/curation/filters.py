@@ -95,6 +95,10 @@ def _deduplicate(funnel: Funnel, features: Features, read: Read, config: Dedupli
     found = equal_rows_and_answers(*keyed("normal_key" if config.normalised else "exact_key"), read)
     mark("same text but for spelling", found.copies, found.kept)
     funnel.conflicts = found.conflicts
+    # They would have one id: of what cannot be right both, one is asked, and both are listed.
+    rows, texts, _ = keyed("exact_key")
+    found = equal_rows(rows, texts)
+    mark("same text, another answer", found.copies, found.kept)
     if config.jaccard is not None:
         near = _near_duplicates(left, features, read, config.jaccard)
         copies = np.array(sorted(near.kept), np.int64)

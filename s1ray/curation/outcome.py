@@ -67,7 +67,7 @@ def write_conflicts(folder: Path, parts: Sequence[Path], features: Features, con
         columns |= {f"{prefix}{name}": found.column(name).take(pa.array(back)) for name in found.column_names}
     write_table(pa.table(columns), folder / CONFLICTS)
     log.warning(
-        "curate: %d pairs of questions look equal and have different answers; they stay, and are in %s",
+        "curate: %d pairs of questions look equal and have different answers; %s lists them",
         len(conflicts),
         folder / CONFLICTS,
     )

@@ -146,7 +146,7 @@ class _Asking:
         try:
             for ask, response in responses:
                 if left.pop(ask.id, None) is None:
-                    log.warning("traces: a response to %.100r, which was not asked or has one, is left out", ask.id)
+                    log.warning("a response to %.100r, which was not asked or has one, is left out", ask.id)
                 else:
                     self._take(ask, response)
         finally:
