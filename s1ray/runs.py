@@ -327,7 +327,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
     file = Path(path) / MANIFEST
     try:
         manifest: Manifest = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise RunError(

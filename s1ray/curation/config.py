@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -108,7 +109,7 @@ class LengthConfig(Config):
 class TrustedRule(Config):
     """Rows that are taken before any sampling, if all conditions hold."""
 
-    source: str
+    source: str = Field(min_length=1)
     """Part of the source's name."""
     min_length: int | None = None
     """The row's length must exceed this."""
@@ -136,12 +137,12 @@ class SelectionConfig(Config):
     best_sources: BestSources | None = None
     """None: all sources."""
     size: int = Field(default=1000, ge=1)
-    trusted: list[TrustedRule] = Field(default_factory=list)
+    trusted: list[TrustedRule] = Field(default_factory=list, max_length=64)
     uniform_share: float = Field(default=0.7, ge=0, le=1)
     """Domains are equally likely until this share of `size` is reached, and weighted after that."""
     weights: dict[str, float] = Field(default_factory=dict)
     """Domain -> weight in the weighted part. Empty: from `weight_sources`."""
-    weight_sources: list[str] = Field(default_factory=list, max_length=2)
+    weight_sources: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list, max_length=2)
     """Parts of names of sources whose domains give the weights (s1: "AIME", "GPQA"; the second counts half as much).
     With neither these nor `weights`, the weighted part is drawn uniformly too."""
 
@@ -150,6 +151,8 @@ class SelectionConfig(Config):
     def _positive(cls, weights: dict[str, float]) -> dict[str, float]:
         if any(not weight > 0 for weight in weights.values()):
             raise ValueError("weights must be above 0; leave a domain out instead")
+        if not math.isfinite(sum(weights.values())):
+            raise ValueError("weights add up to more than a number can hold; make them smaller")
         return weights
 
     @model_validator(mode="after")
@@ -176,6 +179,13 @@ class CurationConfig(StageConfig):
     difficulty: Difficulty | None = None
     """None: nothing is dropped as too easy."""
     selection: SelectionConfig = SelectionConfig()
+
+    @model_validator(mode="after")
+    def _has_as_many_sources(self) -> CurationConfig:
+        best = self.selection.best_sources
+        if best is not None and best.count > len(self.sources):
+            raise ValueError(f"selection.best_sources.count: {best.count}, of only {len(self.sources)} sources")
+        return self
 
     @model_validator(mode="after")
     def _weighs_known_domains(self) -> CurationConfig:

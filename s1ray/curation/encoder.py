@@ -40,19 +40,33 @@ class Encoder:
             field: of the config that names it, for messages.
 
         Raises:
-            ConfigError: the folder has no model, or one that transformers cannot load.
+            ConfigError: the folder has no model, or one that cannot be loaded, or files that do not belong together.
         """
         check_encoder(folder, field)
         from tokenizers import Tokenizer
         from transformers import AutoModel
 
-        self.tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            self.tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            loaded, told = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+        except Exception as error:
+            # tokenizers raises plain Exception, safetensors and torch their own errors.
+            raise ConfigError(f"{field}: {folder} cannot be loaded: {error}") from error
+        # transformers draws what the file lacks. The pooler is not asked for.
+        if missing := sorted(name for name in told["missing_keys"] if not name.startswith("pooler.")):
+            raise ConfigError(
+                f"{field}: {folder / FILES[-1]} lacks {missing[0]} and {len(missing) - 1} more of the weights that "
+                f"{FILES[0]} tells of, so they are not of one model"
+            )
+        self.model: PreTrainedModel = loaded.eval()
+        words, known = self.tokenizer.get_vocab_size(), self.model.get_input_embeddings().weight.shape[0]
+        if words > known:
+            raise ConfigError(
+                f"{field}: {folder / FILES[1]} has {words:,} tokens and {FILES[-1]} vectors of {known:,}, so they are "
+                "not of one model"
+            )
         self.tokenizer.no_padding()
         self.tokenizer.enable_truncation(MAX_TOKENS)
-        try:
-            self.model: PreTrainedModel = AutoModel.from_pretrained(folder, local_files_only=True).eval()
-        except (OSError, ValueError) as error:
-            raise ConfigError(f"{field}: {folder} cannot be loaded: {error}") from error
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         """Vectors of length 1, shape (N, D); texts of about the same length go together."""

@@ -132,7 +132,14 @@ class _Checked:
             self.check.refuse_leaks()
 
     def finished(self, exported: Exported, schema: pa.Schema) -> Exported:
-        """What an export wrote, when all rows are written."""
+        """What an export wrote, when all rows are written.
+
+        Raises:
+            InputError: there are none.
+        """
+        if not exported.rows:
+            why = "" if self.check is None else f" (last look for benchmark questions: {self.check.summary()})"
+            raise InputError(f"{self.file}: no row would be exported{why}; nothing was written")
         exported.unknown = [name for name in schema.names if not exported.known[name]]
         if self.check is not None:
             exported.leaks, exported.checked = len(self.check.leaks), self.check.summary()
@@ -162,9 +169,14 @@ def check_pushed(kind: str, output: Path, repository: str | None, *, public: boo
 
 
 def _check_room(output: Path, *, folder: bool) -> None:
-    if folder and output.exists() and (not output.is_dir() or any(output.iterdir())):
+    try:
+        full = folder and output.exists() and (not output.is_dir() or any(output.iterdir()))
+        taken = not folder and output.is_dir()
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written: {error.strerror or error}") from None
+    if full:
         raise InputError(f"{output}: holds something; give a folder that is not there yet, or empty")
-    if not folder and output.is_dir():
+    if taken:
         raise InputError(f"{output}: is a folder; give the file to write")
 
 

@@ -22,7 +22,7 @@ from s1ray.benchmarks import is_file
 from s1ray.cluster import connected
 from s1ray.config import ConfigError
 from s1ray.curation.config import CurationConfig
-from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
+from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions, check_meanings
 from s1ray.curation.difficulty.config import GivenDifficulty
 from s1ray.curation.difficulty.planning import difficulty_inputs, difficulty_plan
 from s1ray.curation.difficulty.step import find_difficulty
@@ -36,7 +36,7 @@ from s1ray.curation.parts import map_parts, read_rows
 from s1ray.curation.quality import check_quality
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.report import write_own_report
-from s1ray.curation.selection import HOW, Chosen, best_sources, select_rows
+from s1ray.curation.selection import HOW, Chosen, best_sources, select_rows, without_effect
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.lengths import length_counter
 from s1ray.logs import heartbeat
@@ -59,11 +59,13 @@ def plan(config: CurationConfig) -> list[str]:
     for benchmark in config.decontamination.benchmarks:
         next(benchmark_questions(benchmark), None)
         lines.append(f"benchmark {benchmark.path}")
+    check_meanings(config.decontamination)
     length_counter(config.length.tokenizer)
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
     lines += domain_plan(config)
     lines += difficulty_plan(config)
+    lines += without_effect(config.selection)
     size = "all that is left" if config.selection.method == "all" else f"{config.selection.size:,} questions"
     return [*lines, f"selection: {size} by {config.selection.method}", f"output: {Path(config.output) / QUESTIONS}"]
 

@@ -36,6 +36,8 @@ HOW = ("trusted", "uniform", "weighted", "random", "longest", "diverse", "all")
 """What can choose a row; `Chosen.how` holds positions in it."""
 REACH = 64
 """Ranks that a geometric draw can have: below 2^-53 its random numbers have no more steps."""
+_OF_S1 = {"trusted", "weights", "weight_sources", "uniform_share"}
+"""Fields that only s1's methods look at."""
 
 Rank = Callable[[random.Random, int], int]
 
@@ -165,6 +167,14 @@ def select(pool: Pool, config: SelectionConfig, seed: int) -> Chosen:
             # A draw adds a row or repeats a trusted one, so that no domain gives more rows than both together.
             ordered = by_length(pool, _longest_of_domains(pool, config.size + len(trusted) + REACH))
             return _draw(pool, ordered, config.size, uniform, weights, trusted, rng, geometric_rank)
+
+
+def without_effect(config: SelectionConfig) -> list[str]:
+    """What a config sets and its method does not look at, in a line; none where it looks at everything."""
+    unused = {"s1": set[str](), "algorithm1": {"uniform_share"}, "all": {*_OF_S1, "size"}}.get(config.method, _OF_S1)
+    if not (idle := sorted(config.model_fields_set & unused)):
+        return []
+    return [f"warning: selection: method {config.method} does not look at {', '.join(idle)}"]
 
 
 def unmatched(pool: Pool, config: SelectionConfig) -> list[str]:

@@ -329,7 +329,8 @@ def test_bounds_that_leave_nothing_are_refused() -> None:
         ({"shard_rows": 10}, "shard_rows: every answer is kept as it comes; leave it out"),
         ({"models": {"small": {"engine": ENGINE}}}, r"models\.small: needs `kind`: one of .*vllm"),
         ({"models": {"../small": VLLM}}, r"models\.\.\./small"),
-        ({"models": {"a": VLLM, "A": VLLM}}, "'a' and 'A' differ in case only"),
+        ({"models": {"a": VLLM, "A": VLLM}}, "'a' and 'A' are one name but for case"),
+        ({"models": {"\u00e9": VLLM, "e\u0301": VLLM}}, "are one name but for case and spelling"),
     ],
 )
 def test_a_config_that_cannot_be_says_what_to_write(changes: dict[str, object], problem: str) -> None:

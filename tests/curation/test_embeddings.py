@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -52,3 +54,38 @@ def test_an_encoder_that_is_not_there_is_told(tmp_path: Path) -> None:
         validate_config(DecontaminationConfig, {"review": ["embedding"]}, "test")
     with pytest.raises(ConfigError, match=r"decontamination\.encoder: .* must be a folder"):
         BenchmarkIndex.build([("b/0", ASKED)], config(tmp_path))
+
+
+def changed(**fields: object) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        file = folder / "config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+    return change
+
+
+def other_words(folder: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    vocabulary = {word: place for place, word in enumerate(["[PAD]", "[UNK]", *map(str, range(50))])}
+    Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]")).save(str(folder / "tokenizer.json"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"version https://"), "cannot be loaded"),
+        (lambda folder: (folder / "tokenizer.json").write_text("{"), "cannot be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{"), "cannot be loaded"),
+        (changed(hidden_size=32), "cannot be loaded"),
+        (changed(num_hidden_layers=2), r"model\.safetensors lacks encoder\.layer\.1\..* and \d+ more of the weights"),
+        (changed(model_type="gpt2"), r"model\.safetensors lacks .*not of one model"),
+        (other_words, r"tokenizer\.json has 52 tokens and model\.safetensors vectors of 5, so"),
+    ],
+)
+def test_files_that_are_no_encoder_are_refused_and_nothing_is_drawn(
+    damage: Callable[[Path], object], problem: str, tmp_path: Path
+) -> None:
+    damage(random_encoder(tmp_path, ["a", "b", "c"]))
+    with pytest.raises(ConfigError, match=rf"^its\.field: .*{problem}"):
+        Encoder(tmp_path, "its.field")

@@ -174,6 +174,22 @@ def test_benchmark_questions_are_left_out_and_the_card_says_so(leaking: Path, tm
     assert "# 2 questions" in card
 
 
+@pytest.mark.parametrize(("kind", "name"), [("datasets", "set"), ("jsonl", "set.jsonl")])
+def test_an_export_of_no_row_is_refused(run: Path, tmp_path: Path, kind: str, name: str) -> None:
+    benchmark = tmp_path / "benchmark.jsonl"
+    export(run, "jsonl", benchmark)
+    before = {*tmp_path.iterdir()}
+    with pytest.raises(InputError, match=r"no row would be exported \(.*rows were left out\); nothing was written"):
+        export(run, kind, tmp_path / name, benchmarks=[str(benchmark)], drop_leaks=True)
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_a_name_that_no_file_can_have_is_refused(run: Path, tmp_path: Path) -> None:
+    for kind, ending in (("parquet", ".parquet"), ("datasets", "")):
+        with pytest.raises(InputError, match="cannot be written: File name too long"):
+            export(run, kind, tmp_path / ("x" * 300 + ending))
+
+
 def test_a_benchmark_that_has_been_mended_is_looked_for(leaking: Path, tmp_path: Path) -> None:
     (tmp_path / "bench.jsonl").write_text(json.dumps({"question": ASKED}) + "\n")
     with pytest.raises(InputError, match=r"\(bench/0\)"):

@@ -16,7 +16,8 @@ punctuation; so it drops nothing unless it is told to.
 """
 
 from s1ray.curation.decontamination.benchmarks import benchmark_questions
+from s1ray.curation.decontamination.embeddings import check_meanings
 from s1ray.curation.decontamination.hits import Finding, Hit, leak_reason
 from s1ray.curation.decontamination.index import BenchmarkIndex
 
-__all__ = ["BenchmarkIndex", "Finding", "Hit", "benchmark_questions", "leak_reason"]
+__all__ = ["BenchmarkIndex", "Finding", "Hit", "benchmark_questions", "check_meanings", "leak_reason"]

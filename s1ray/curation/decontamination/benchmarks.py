@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from s1ray.benchmarks import check_there, find_benchmark, is_file, read_benchmark
 from s1ray.curation.config import Benchmark
+from s1ray.errors import InputError
 from s1ray.reading.records import column_of, file_records, matching, text_of
 
 
@@ -20,9 +21,9 @@ def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
 
     Raises:
         MissingError: it is neither a file nor a registered name.
-        InputError: its file has no such column, or its function gives no Question rows.
+        InputError: its file has no such column, or no question in it, or its function gives no Question rows.
     """
-    name = benchmark.label
+    name, found = benchmark.label, False
     if not is_file(benchmark.path):
         asked = read_benchmark(find_benchmark(benchmark.path))
         yield from ((f"{name}/{question.id}", question.question) for question in asked)
@@ -32,4 +33,11 @@ def benchmark_questions(benchmark: Benchmark) -> Iterator[tuple[str, str]]:
     for number, record in enumerate(matching(file_records(benchmark.path), benchmark.where, origin)):
         question = text_of(column_of(record, benchmark.question, origin))
         if question:
+            found = True
             yield f"{name}/{number}", question
+    if not found:
+        which = "no row fulfils `where`, or has" if benchmark.where else "no row has"
+        raise InputError(
+            f"{origin}: {which} a {benchmark.question!r}, so nothing would be looked for; give a file of questions, or "
+            "leave it out"
+        )

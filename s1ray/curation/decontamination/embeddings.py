@@ -11,11 +11,23 @@ from pathlib import Path
 
 import numpy as np
 
+from s1ray.curation.config import DecontaminationConfig
 from s1ray.curation.decontamination.hits import Hit, shown
-from s1ray.curation.encoder import encoder
+from s1ray.curation.encoder import check_encoder, encoder
 from s1ray.curation.text.blocks import TokenBlock
 
 FIELD = "decontamination.encoder"
+
+
+def check_meanings(config: DecontaminationConfig) -> None:
+    """Look whether the encoder that a config's tiers need may be there; nothing is loaded.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    drops, reviews = config.tiers()
+    if "embedding" in drops | reviews and config.encoder is not None:
+        check_encoder(Path(config.encoder), FIELD)
 
 
 class Meanings:

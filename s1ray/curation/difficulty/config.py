@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -87,8 +88,9 @@ class ModelDifficulty(DifficultyBounds):
         folded: dict[str, str] = {}
         for label, model in self.models.items():
             model.held_by(f"difficulty.models.{label}")
-            if (other := folded.setdefault(label.casefold(), label)) != label:
-                raise ValueError(f"models: {other!r} and {label!r} differ in case only; rename one")
+            # A folder has the label's name, and some storage takes these for one.
+            if (other := folded.setdefault(unicodedata.normalize("NFC", label.casefold()), label)) != label:
+                raise ValueError(f"models: {other!r} and {label!r} are one name but for case and spelling; rename one")
         return self
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, field_validator, model_validator
 
-from s1ray.config import Config
+from s1ray.config import Config, PlainText
 from s1ray.curation.domains.taxonomy import Taxonomy
 from s1ray.models import ModelPath
 from s1ray.reading.where import WhereConfig
@@ -23,7 +23,7 @@ NO_DOMAIN, NOT_IN_TAXONOMY = "no domain", "domain not in the taxonomy"
 class DomainRule(Config):
     """Gives a domain to the rows that match."""
 
-    domain: str
+    domain: PlainText
     question: str | None = None
     """Regular expression, searched in the question."""
     source: str | None = None
@@ -122,22 +122,31 @@ class DomainConfig(Config):
     it. None: whatever the sources say is a domain."""
     from_sources: bool = True
     """Whether what sources say counts. False: a row has the domain that a rule gives it."""
-    mapping: dict[str, str] = Field(default_factory=dict)
+    mapping: dict[str, PlainText] = Field(default_factory=dict)
     """The source's domain, whole -> ours."""
-    prefixes: dict[str, str] = Field(default_factory=dict)
+    prefixes: dict[str, PlainText] = Field(default_factory=dict)
     """Beginning of the source's domain, up to the end of a word -> ours; of several the longest. For paths: with
     "Mathematics -> Algebra", "Mathematics -> Algebra -> Prealgebra -> Integers" has its domain."""
     rules: list[DomainRule] = Field(default_factory=list)
     classifier: Classifier | None = None
     """A model that finds the domain, one of `taxonomy`, of rows that are left after deduplication without one. To have
     it find all: `from_sources: false`. None: no model does."""
-    otherwise: str | None = None
+    otherwise: PlainText | None = None
     """Domain of rows that have none. None: they are dropped."""
 
     @model_validator(mode="after")
     def _has_taxonomy(self) -> DomainConfig:
         if self.classifier is not None and self.taxonomy is None:
             raise ValueError("classifier: needs `taxonomy`: the domains that it chooses from")
+        return self
+
+    @model_validator(mode="after")
+    def _gives_some(self) -> DomainConfig:
+        if not (self.from_sources or self.rules or self.classifier is not None or self.otherwise is not None):
+            raise ValueError(
+                "from_sources: false, and neither `rules`, `classifier` nor `otherwise` is given, so no row would have "
+                "a domain, and all be dropped"
+            )
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,6 @@ examples.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,12 +104,23 @@ def example_files(examples: Examples) -> list[str]:
     return FileSource(kind="files", name="examples", path=examples.path).inputs()
 
 
-def labelled(config: DomainConfig, examples: Examples) -> Iterator[tuple[str, str]]:
+def labelled(config: DomainConfig, examples: Examples) -> list[tuple[str, str]]:
     """(question, domain) of every example whose domain is one of the taxonomy.
 
     Raises:
+        ConfigError: fewer than two domains have examples.
         S1rayError: the file cannot be read, or has no such columns.
     """
+    found = list(_labelled(config, examples))
+    if (domains := len({domain for _, domain in found})) < 2:
+        raise ConfigError(
+            f"{EXAMPLES}: {examples.path}: examples of two domains or more are needed, and {len(found):,} rows have "
+            f"{domains} of the taxonomy; map what they say with domains.mapping"
+        )
+    return found
+
+
+def _labelled(config: DomainConfig, examples: Examples) -> Iterator[tuple[str, str]]:
     origin = f"{EXAMPLES}: {examples.path}"
     for record in matching(file_records(examples.path), examples.where, origin):
         question = text_of(column_of(record, examples.question, origin))
@@ -131,14 +141,8 @@ def fitted(config: DomainConfig, classifier: EmbeddingClassifier) -> LinearClass
     assert taxonomy is not None
     if classifier.examples is None:
         return by_descriptions(taxonomy, encoder(folder, FIELD).embed)
-    examples = list(labelled(config, classifier.examples))
-    counts = Counter(domain for _, domain in examples)
-    if len(counts) < 2:
-        raise ConfigError(
-            f"{EXAMPLES}: {classifier.examples.path}: examples of two domains or more are needed, and "
-            f"{len(examples):,} rows have {len(counts)} of the taxonomy; map what they say with domains.mapping"
-        )
-    if missing := len(taxonomy.names) - len(counts):
+    examples = labelled(config, classifier.examples)
+    if missing := len(taxonomy.names) - len({domain for _, domain in examples}):
         log.info("curate: %d of %d domains have no example and are not found", missing, len(taxonomy.names))
     texts = [text for text, _ in examples]
     chunks = [(texts[start : start + CHUNK],) for start in range(0, len(texts), CHUNK)]

@@ -43,7 +43,7 @@ def domain_plan(stage: CurationConfig) -> list[str]:
         check_encoder(Path(classifier.encoder), FIELD)
         how = "descriptions"
         if classifier.examples is not None:
-            next(labelled(config, classifier.examples), None)
+            labelled(config, classifier.examples)
             how = f"the examples of {classifier.examples.path}"
         lines.append(f"domains: {classifier.encoder} finds those of rows without one, by {how}")
     if config.otherwise is None:

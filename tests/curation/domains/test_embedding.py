@@ -79,7 +79,7 @@ def test_examples_teach_what_descriptions_do_not_say(folder: Path, tmp_path: Pat
     assert of(["", "circle", "the variable"], taught) == ["algebra", "geometry"]
     assert isinstance(taught.classifier, EmbeddingClassifier)
     assert taught.classifier.examples is not None
-    assert len(list(labelled(taught, taught.classifier.examples))) == 80
+    assert len(labelled(taught, taught.classifier.examples)) == 80
     assert "by the examples of" in plan(taught)
     assert domain_inputs(taught) == {
         "domains.classifier.encoder": str(folder),
