@@ -55,7 +55,7 @@ def map_parts(
     folder: Path,
     **common: object,
 ) -> list[Path]:
-    """Apply a function to every part that has no result yet. Ray is connected.
+    """Apply a function to every part that has no whole result yet. Ray is connected.
 
     Args:
         what: is done, for the progress log ("looking at every row").
@@ -73,11 +73,11 @@ def map_parts(
     folder.mkdir(parents=True, exist_ok=True)
     _clear(folder)
     results = [folder / part.name for part in parts]
-    tasks = [
-        {"part": str(part), "result": str(result)}
-        for part, result in zip(parts, results, strict=True)
-        if not result.exists()
-    ]
+    tasks = []
+    for part, result in zip(parts, results, strict=True):
+        if not is_whole(result):
+            result.unlink(missing_ok=True)
+            tasks.append({"part": str(part), "result": str(result)})
     if tasks:
         _map(what, function, tasks, common)
         _clear(folder)
@@ -225,6 +225,23 @@ def write_part(rows: pa.Table, path: Path) -> None:
 
     with writing(path) as temporary:
         pq.write_table(rows, os.fspath(temporary), compression="lz4", write_statistics=False)
+
+
+def is_whole(part: Path, rows: int | None = None) -> bool:
+    """Whether a part is there and not cut, as a machine's crash may leave it.
+
+    Args:
+        part: a Parquet file.
+        rows: that it must have. None: any number.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        count = pq.read_metadata(part).num_rows
+    except (FileNotFoundError, pa.ArrowException):
+        return False
+    return rows is None or count == rows
 
 
 def read_rows(parts: Sequence[Path], starts: npt.NDArray[np.int64], rows: Rows, columns: Sequence[str]) -> pa.Table:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.curation.difficulty.rates import from_text
-from s1ray.curation.parts import write_part
+from s1ray.curation.parts import is_whole, write_part
 from s1ray.curation.quarantine import QuarantineWriter, quarantine_writer
 from s1ray.curation.records import SourceRow, sound
 from s1ray.curation.sources import Reader, RecordSource, Source
@@ -240,10 +240,15 @@ def bad_rows_file(folder: Path, task: int) -> Path:
 
 
 def finished(task: Task, folder: Path) -> TaskRecord | None:
-    """The record of a task that an earlier call has finished."""
+    """The record of a task that an earlier call has finished, and whose files are all there."""
     try:
         record = TaskRecord(**json.loads(record_file(folder, task.index).read_text(encoding="utf-8")))
     except (FileNotFoundError, ValueError, TypeError):
         return None
     # A source that could not be reached may be there again.
-    return record if record.fingerprint == task.fingerprint and record.problem is None else None
+    if record.fingerprint != task.fingerprint or record.problem is not None:
+        return None
+    if record.has_bad and not bad_rows_file(folder, task.index).exists():
+        return None
+    parts = [(part_file(folder, task.index, number), rows) for number, rows in enumerate(record.parts)]
+    return record if all(is_whole(*part) for part in parts) else None

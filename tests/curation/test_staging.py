@@ -200,6 +200,24 @@ def test_a_second_call_does_again_only_what_was_not_finished(tmp_path: Path, mon
     assert len(other) == 50, "another config takes nothing over"
 
 
+@pytest.mark.parametrize("lost", ["part-*.parquet", "bad-*.jsonl", "task-*.json"])
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "gone"])
+def test_what_was_lost_of_a_finished_task_is_made_again(
+    lost: str, cut: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pieces, "PIECE_BYTES", 500)
+    monkeypatch.setattr(staging, "PIECE_BYTES", 500)
+    path = jsonl(tmp_path / "pool.jsonl", ["{", *good(100)])
+    undisturbed, done = staged(tmp_path, files(path))
+    file = min((tmp_path / "work").glob(lost))
+    if not cut:
+        file.unlink()
+    elif file.suffix != ".jsonl":
+        file.write_bytes(file.read_bytes()[:10])
+    assert staged(tmp_path, files(path)) == (undisturbed, done)
+    assert [each["line"] for each in quarantined(tmp_path)] == [1]
+
+
 def test_a_limit_counts_usable_rows_from_the_first_on(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "pool.jsonl", ["{", *good(100)])
     rows, done = staged(tmp_path, files(path, limit=3, columns={"domain": "subject"}))

@@ -62,6 +62,20 @@ def test_a_part_over_which_workers_always_die_ends_the_run(tmp_path: Path) -> No
     assert sorted((tmp_path / "copies").iterdir()) == results
 
 
+def test_results_that_are_cut_or_gone_are_made_again(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    parts = _parts(tmp_path / "parts", 4)
+    results = map_parts("copying", _copied, parts, tmp_path / "copies")
+    results[0].unlink()
+    results[1].write_bytes(b"")
+    results[2].write_bytes(results[2].read_bytes()[:-9])
+    whole = results[3].stat().st_mtime_ns
+    assert map_parts("copying", _copied, parts, tmp_path / "copies") == results
+    assert [pq.read_table(file) for file in results] == [pq.read_table(file) for file in parts]
+    assert results[3].stat().st_mtime_ns == whole
+
+
 @pytest.mark.skipif(not mounts.available(), reason="needs to mount")
 def test_a_full_disk_is_said_and_the_rest_is_done_later(tmp_path: Path) -> None:
     parts, copies = _parts(tmp_path / "parts", 4), tmp_path / "copies"
