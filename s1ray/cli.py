@@ -91,14 +91,11 @@ def load_stage_config(name: str, config: str | None, overrides: list[str] | None
     Raises:
         ConfigError: the config is wrong, `root` is no folder, or a job would lose its output.
     """
-    from s1ray.config import ConfigError, load_config
+    from s1ray.config import load_config
     from s1ray.recipes import find_recipe
 
     file = None if config is None else find_recipe(config, name).absolute()
-    if root is not None:
-        if not os.path.isdir(root):
-            raise ConfigError(f"--root {root}: no such folder on this machine")
-        os.chdir(root)
+    _start_from(root)
     resolved: StageConfig = load_config(STAGES[name].load().config, file, overrides or ())
     if root is None:
         _refuse_lost_output(
@@ -107,6 +104,16 @@ def load_stage_config(name: str, config: str | None, overrides: list[str] | None
             "absolute paths",
         )
     return resolved
+
+
+def _start_from(root: Path | None) -> None:
+    from s1ray.config import ConfigError
+
+    if root is None:
+        return
+    if not os.path.isdir(root):
+        raise ConfigError(f"--root {root}: no such folder on this machine")
+    os.chdir(root)
 
 
 def _refuse_lost_output(output: str | Path, advice: str) -> None:
@@ -263,11 +270,16 @@ def curate_export(
         str | None, typer.Option("--push", metavar="OWNER/NAME", help="Upload the folder to the Hugging Face Hub.")
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="With --push: everybody may read it.")] = False,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="Folder that all relative paths start from, as in the run. Default: here."),
+    ] = None,
 ) -> None:
     """Write a run's questions as a file, or as a data set with a card."""
     with user_errors():
         from s1ray.curation.export import check_pushed, export
 
+        _start_from(root)
         check_pushed(kind, output, push_to, public=public)
         exported = export(run, kind, output, benchmarks=benchmarks or (), drop_leaks=drop_leaks, unchecked=unchecked)
         if exported.unknown:

@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from s1ray.benchmarks import is_file
 from s1ray.curation.config import Benchmark, DecontaminationConfig
-from s1ray.curation.decontamination import BenchmarkIndex
+from s1ray.config import ConfigError
+from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.errors import InputError, MissingError
 from s1ray.runs import Manifest
 
@@ -92,6 +93,7 @@ def last_check(manifest: Manifest, further: Sequence[str], run: Path) -> LastChe
     Raises:
         MissingError: a benchmark is not there any more.
         InputError: the manifest's config is none of this version.
+        ConfigError: a further benchmark has no column of this name.
         S1rayError: a benchmark cannot be read.
     """
     try:
@@ -112,9 +114,10 @@ def _of_run(benchmarks: Sequence[Benchmark], manifest: Manifest, run: Path) -> l
         entry = inputs.get(f"benchmarks.{number} ({benchmark.label})")
         path = entry["path"] if entry else benchmark.path
         if (entry or is_file(path)) and not Path(path).exists():
+            here = "" if Path(path).is_absolute() else f" in {Path.cwd()}, or give the run's --root"
             raise MissingError(
                 f"{path}: the run in {run} was checked against this benchmark, and an export is checked again; put the "
-                "file back, or say --unchecked"
+                f"file back{here}, or say --unchecked"
             )
         found.append(benchmark.model_copy(update={"path": path, "name": benchmark.label}))
     return found
@@ -122,6 +125,13 @@ def _of_run(benchmarks: Sequence[Benchmark], manifest: Manifest, run: Path) -> l
 
 def _benchmark(given: str) -> Benchmark:
     path, colon, column = given.rpartition(":")
-    if not colon or Path(given).exists() or "/" in column:
-        return Benchmark(path=given)
-    return Benchmark(path=path, question=column)
+    named = bool(colon) and not Path(given).exists() and "/" not in column
+    benchmark = Benchmark(path=path, question=column) if named else Benchmark(path=given)
+    if is_file(benchmark.path):
+        try:
+            next(benchmark_questions(benchmark), None)
+        except ConfigError as error:
+            raise ConfigError(
+                f"--benchmark {given}: {error}; a column of the question is given as {benchmark.path}:COLUMN"
+            ) from None
+    return benchmark

@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from s1ray.cli import app
+from s1ray.config import ConfigError
 from s1ray.curation.card import plain
 from s1ray.curation.export import export
 from s1ray.errors import InputError, MissingError
@@ -77,7 +78,7 @@ def test_the_card_says_where_the_questions_come_from_and_names_no_file(run: Path
     header, card = (tmp_path / "set" / "README.md").read_text().removeprefix("---\n").split("---\n", 1)
     assert yaml.safe_load(header)["configs"][0]["data_files"] == [{"split": "train", "path": "data/train-*.parquet"}]
     for line in (
-        r"| 0 \(pool\) | 16 | 6 |",
+        r"| 0 \(pool\) | 16 | 1 | 6 |",
         "| quality | 4 | 4 missing solution, 1 too long |",
         "| seed | 0 |",
         "| decontamination | against bench; rows are dropped by the tiers whole, letters |",
@@ -202,6 +203,33 @@ def test_a_benchmark_that_has_been_mended_is_looked_for(leaking: Path, tmp_path:
     assert "not made, as was asked" in (tmp_path / "set" / "README.md").read_text()
     with pytest.raises(InputError, match="goes with neither"):
         export(leaking, "jsonl", tmp_path / "a.jsonl", unchecked=True, drop_leaks=True)
+
+
+def test_a_benchmark_without_the_column_says_how_to_name_it(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "other.jsonl"
+    file.write_text(json.dumps({"problem": ASKED}) + "\n")
+    with pytest.raises(ConfigError, match=r"no column 'question'; there are problem; .*given as .*other\.jsonl:COLUMN"):
+        export(run, "jsonl", tmp_path / "a.jsonl", benchmarks=[str(file)])
+    with pytest.raises(ConfigError, match=r"no column 'problm'; did you mean 'problem'.*other\.jsonl:COLUMN"):
+        export(run, "jsonl", tmp_path / "a.jsonl", benchmarks=[f"{file}:problm"])
+
+
+def test_relative_paths_of_the_run_start_from_the_root(
+    leaking: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = json.loads((leaking / "manifest.json").read_text())
+    manifest["inputs"]["benchmarks.0 (bench)"]["path"] = "bench.jsonl"
+    (leaking / "manifest.json").write_text(json.dumps(manifest))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    with pytest.raises(MissingError, match="put the file back in .*elsewhere, or give the run's --root"):
+        export(leaking, "jsonl", tmp_path / "a.jsonl")
+    command = ["curate", "export", leaking.name, "--as", "jsonl", "-o", "a.jsonl", "--root"]
+    assert "no such folder" in CliRunner().invoke(app, [*command, "nowhere"]).output
+    result = CliRunner().invoke(app, [*command, str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "a.jsonl").is_file()
 
 
 def test_a_run_whose_tiers_drop_nothing_says_so(leaking: Path, tmp_path: Path) -> None:
