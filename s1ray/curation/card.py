@@ -79,10 +79,10 @@ def _funnel(manifest: Manifest) -> list[tuple[str, int, str]]:
     return [(stage, manifest["rows"][f"after {stage}"], drops[stage] or "-") for stage in stages]
 
 
-def _read(manifest: Manifest) -> list[tuple[str, int, int]]:
-    """Source of the config, rows read, and rows that could not be used."""
+def _read(manifest: Manifest) -> list[tuple[str, int, int, int]]:
+    """Source of the config, rows read, rows that its `where` left out, and rows that could not be used."""
     return [
-        (name, counts["read"], sum(counts["quarantined"].values()))
+        (name, counts["read"], counts.get("not wanted", 0), sum(counts["quarantined"].values()))
         for name, counts in manifest["figures"].get("sources", {}).items()
     ][:SHOWN]
 

@@ -25,7 +25,7 @@ from s1ray.curation.parts import cause_of, ray_is_connected
 from s1ray.curation.quarantine import collect, excess
 from s1ray.curation.sources import RecordSource, Source
 from s1ray.curation.tasks import Task, TaskRecord, bad_rows_file, do, finished, part_file
-from s1ray.errors import S1rayError
+from s1ray.errors import MissingError, S1rayError
 from s1ray.logs import heartbeat
 from s1ray.reading.items import close_names
 from s1ray.reading.pieces import PIECE_BYTES, Piece
@@ -85,8 +85,11 @@ def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: 
     read = {f"{index} ({sources[index].label})": _counts(own) for index, own in enumerate(by_source)}
     if aside:
         log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, quarantine)
-    for name in (name for name, counts in read.items() if not counts["staged"]):
-        log.warning("curate: source %s gives no row", name)
+    for name, counts in read.items():
+        if unwanted := counts.get("not wanted"):
+            log.info("curate: source %s: its `where` leaves out %d of %d rows", name, unwanted, counts["read"])
+        if not counts["staged"]:
+            log.warning("curate: source %s gives no row", name)
     return Staged(parts, read)
 
 
@@ -96,14 +99,15 @@ def check_sources(sources: Sequence[Source], require: Sequence[str]) -> list[str
     Raises:
         S1rayError: one cannot be read, or lacks a required field; the message has the problems of all.
     """
-    lines, problems = [], []
+    lines, problems, missing = [], [], False
     for index, source in enumerate(sources):
         try:
             lines.append(source.check(require))
         except S1rayError as error:
             problems.append((index, str(error)))
+            missing = missing or isinstance(error, MissingError)
     if problems:
-        raise _error(problems)
+        raise _error(problems, f"\nrelative paths start from {Path.cwd()}; --root says otherwise" if missing else "")
     return lines
 
 

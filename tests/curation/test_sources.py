@@ -196,8 +196,10 @@ def test_mistakes_name_the_file_the_line_and_the_column(tmp_path: Path, jsonl: P
     with pytest.raises(ConfigError, match=r"pool.txt: not a file of rows; rows are read from .parquet, "):
         rows_of(text)
     several = [source(tmp_path / "nowhere"), source(jsonl), source(text)]
-    with pytest.raises(ConfigError, match=r"(?s)2 problems.*sources.0: .*nowhere.*sources.2: .*pool.txt"):
+    with pytest.raises(ConfigError, match=r"(?s)2 problems.*sources.0: .*nowhere.*sources.2: .*pool.txt.*--root"):
         plan(config(sources=several))
+    with pytest.raises(ConfigError, match=r"pool.txt: not a file of rows[^\n]*$"):
+        plan(config(sources=several[1:]))
 
 
 def test_the_plan_looks_at_the_first_rows(tmp_path: Path) -> None:

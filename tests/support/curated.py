@@ -133,6 +133,13 @@ def manifest(run: Path, pool: Path, bench: Path) -> dict[str, object]:
         "figures": {
             "selected_by": {"uniform": 2},
             "conflicts": 1,
-            "sources": {"0 (pool)": {"read": 16, "staged": 9, "quarantined": {"not JSON": 5, "broken text": 1}}},
+            "sources": {
+                "0 (pool)": {
+                    "read": 16,
+                    "staged": 9,
+                    "not wanted": 1,
+                    "quarantined": {"not JSON": 5, "broken text": 1},
+                }
+            },
         },
     }
