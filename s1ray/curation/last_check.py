@@ -131,7 +131,5 @@ def _benchmark(given: str) -> Benchmark:
         try:
             next(benchmark_questions(benchmark), None)
         except ConfigError as error:
-            raise ConfigError(
-                f"--benchmark {given}: {error}; a column of the question is given as {benchmark.path}:COLUMN"
-            ) from None
+            raise ConfigError(f"{error}; name the question's: --benchmark {benchmark.path}:COLUMN") from None
     return benchmark
