@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from s1ray.benchmarks import is_file
-from s1ray.curation.config import Benchmark, DecontaminationConfig
 from s1ray.config import ConfigError
+from s1ray.curation.config import Benchmark, DecontaminationConfig
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.errors import InputError, MissingError
 from s1ray.runs import Manifest

@@ -87,7 +87,7 @@ def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: 
         log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, quarantine)
     for name, counts in read.items():
         if unwanted := counts.get("not wanted"):
-            log.info("curate: source %s: its `where` leaves out %d of %d rows", name, unwanted, counts["read"])
+            log.info("curate: source %s: %d of %d rows do not fulfil its conditions", name, unwanted, counts["read"])
         if not counts["staged"]:
             log.warning("curate: source %s gives no row", name)
     return Staged(parts, read)
