@@ -223,7 +223,7 @@ def test_relative_paths_of_the_run_start_from_the_root(
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    with pytest.raises(MissingError, match="put the file back in .*elsewhere, or give the run's --root"):
+    with pytest.raises(MissingError, match=r"put the file back in .*elsewhere, or give the run's --root"):
         export(leaking, "jsonl", tmp_path / "a.jsonl")
     command = ["curate", "export", leaking.name, "--as", "jsonl", "-o", "a.jsonl", "--root"]
     assert "no such folder" in CliRunner().invoke(app, [*command, "nowhere"]).output
