@@ -86,7 +86,9 @@ def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: 
     if aside:
         log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, quarantine)
     for name, counts in read.items():
-        if unwanted := counts.get("not wanted"):
+        # With a limit, rows that were read ahead are among them.
+        limited = sources[int(name.split()[0])].limit is not None
+        if (unwanted := counts.get("not wanted")) and not limited:
             log.info("curate: source %s: %d of %d rows do not fulfil its conditions", name, unwanted, counts["read"])
         if not counts["staged"]:
             log.warning("curate: source %s gives no row", name)

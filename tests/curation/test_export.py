@@ -208,7 +208,7 @@ def test_a_benchmark_that_has_been_mended_is_looked_for(leaking: Path, tmp_path:
 def test_a_benchmark_without_the_column_says_how_to_name_it(run: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.jsonl"
     file.write_text(json.dumps({"problem": ASKED}) + "\n")
-    with pytest.raises(ConfigError, match=r"no column 'question'; there are problem; .*--benchmark .*other\.jsonl:COLUMN"):
+    with pytest.raises(ConfigError, match=r"no column 'question'; .*--benchmark .*other\.jsonl:COLUMN"):
         export(run, "jsonl", tmp_path / "a.jsonl", benchmarks=[str(file)])
     with pytest.raises(ConfigError, match=r"no column 'problm'; did you mean 'problem'.*other\.jsonl:COLUMN"):
         export(run, "jsonl", tmp_path / "a.jsonl", benchmarks=[f"{file}:problm"])
