@@ -80,7 +80,7 @@ def _funnel(manifest: Manifest) -> list[tuple[str, int, str]]:
 
 
 def _read(manifest: Manifest) -> list[tuple[str, int, int, int]]:
-    """Source of the config, rows read, rows that its `where` left out, and rows that could not be used."""
+    """Source of the config, rows read, rows that its `where` or `limit` left out, and rows that could not be used."""
     return [
         (name, counts["read"], counts.get("not wanted", 0), sum(counts["quarantined"].values()))
         for name, counts in manifest["figures"].get("sources", {}).items()

@@ -85,10 +85,9 @@ def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: 
     read = {f"{index} ({sources[index].label})": _counts(own) for index, own in enumerate(by_source)}
     if aside:
         log.warning("curate: %d rows or files cannot be used; %s says which and why", aside, quarantine)
-    for name, counts in read.items():
+    for source, (name, counts) in zip(sources, read.items(), strict=True):
         # With a limit, rows that were read ahead are among them.
-        limited = sources[int(name.split()[0])].limit is not None
-        if (unwanted := counts.get("not wanted")) and not limited:
+        if (unwanted := counts.get("not wanted")) and source.limit is None:
             log.info("curate: source %s: %d of %d rows do not fulfil its conditions", name, unwanted, counts["read"])
         if not counts["staged"]:
             log.warning("curate: source %s gives no row", name)
