@@ -17,7 +17,7 @@ from pydantic import Field
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import CurationConfig
-from s1ray.curation.difficulty import measuring
+from s1ray.curation.difficulty import measuring, step
 from s1ray.curation.difficulty.attempts import Asked, Texts, read_asks
 from s1ray.curation.difficulty.config import DifficultyBounds, ModelDifficulty
 from s1ray.curation.difficulty.measuring import DIFFICULTY, Measured, measure
@@ -35,6 +35,7 @@ from s1ray.teachers.asking import ask_all
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
 from s1ray.teachers.ledger import Ledger
+from tests.support.curation import filtered
 
 ENGINE = {"model": "some/model"}
 VLLM = {"kind": "vllm", "engine": ENGINE}
@@ -473,3 +474,49 @@ def test_answers_that_were_asked_for_are_never_deleted(tmp_path: Path) -> None:
     assert len(list((aside / ANSWERS / "big").glob("*.jsonl"))) == 1
     assert difficulty_plan(curation(tmp_path, models={"small": VLLM}, answers_from=str(aside)))
     assert kept_answers(tmp_path / "nowhere") is None
+
+
+@pytest.mark.parametrize(
+    ("bounds", "left"), [({}, ["1"]), ({"max_pass_rate": 1}, ["1", "2", None, " "])], ids=["s1", "all"]
+)
+def test_a_question_without_an_answer_is_not_asked(
+    bounds: dict[str, object], left: list[str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = ["1", "2", None, " "]
+    pool = filtered(pool_config(tmp_path, answers, **bounds), tmp_path)
+
+    def measured(asked: Asked, *_: object, **__: object) -> Measured:
+        assert asked.rows.tolist() == [0, 1]
+        right = np.array([[0], [1]])
+        return Measured(asked.rows, PassRates(["m"], right, 1 - right, 0 * right), {})
+
+    monkeypatch.setattr(step, "measure", measured)
+    config = pool_config(tmp_path, answers, **bounds)
+    step.find_difficulty(config, Run("curate", config), tmp_path, pool.parts, pool.features, pool.funnel)
+    assert [answers[row] for row in pool.funnel.left.tolist()] == left
+    reasons = [(each.reasons if each.stage == "difficulty" else {}) for each in pool.funnel.counts][-1]
+    assert reasons == ({} if bounds else {"too easy": 1, "difficulty not measured": 2})
+
+
+def test_questions_without_any_answer_are_refused_before_one_is_asked(tmp_path: Path) -> None:
+    config = pool_config(tmp_path, [None, ""])
+    pool = filtered(config, tmp_path)
+    with pytest.raises(ConfigError, match=r"none of the 2 questions that are left has a reference answer.*columns\."):
+        step.find_difficulty(config, Run("curate", config), tmp_path, pool.parts, pool.features, pool.funnel)
+
+
+def pool_config(folder: Path, answers: Sequence[str | None], **bounds: object) -> CurationConfig:
+    """Of a pool of a question for each answer."""
+    names = ("Ann", "Ben", "Cleo", "Dan")
+    rows = [
+        {"question": f"Who is {name}?", "answer": a, "domain": "d"} for name, a in zip(names, answers, strict=False)
+    ]
+    (folder / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"kind": "files", "path": str(folder / "pool.jsonl"), "columns": {"answer": "answer", "domain": "domain"}}
+    data = {
+        "output": str(folder / "run"),
+        "sources": [source],
+        "quality": {"missing_solution": False},
+        "difficulty": {"kind": "model", "models": {"m": VLLM}, **bounds},
+    }
+    return validate_config(CurationConfig, data, "test")

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 LONGEST = 8000
 """Characters of a question that the judge gets; of longer ones the beginning and the end."""
 
+LONGEST_LINE = 1000
+"""Characters of a line in which a code and its name are looked for: each gap between words is tried."""
+
 TASK = """\
 Questions are to be sorted by subject. These are the subjects, each with its code and with what belongs to it.
 
@@ -89,6 +92,8 @@ def _named(line: str, taxonomy: Taxonomy) -> str | None:
     """The domain whose code or name a line is, or both of them."""
     if (found := taxonomy.find(line)) is not None:
         return found
+    if len(line) > LONGEST_LINE:
+        return None
     for gap in _TWO.finditer(line):
         one, other = taxonomy.find(line[: gap.start()]), taxonomy.find(line[gap.end() :].strip(_AROUND))
         if one is not None and one == other:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,13 @@ def test_anything_else_does_not(text: str) -> None:
 def test_an_answer_that_was_cut_or_refused_does_not_count() -> None:
     for reason in ("length", "refusal", "content_filter", "unknown"):
         assert read("11", finish_reason=reason) is None
+
+
+def test_a_long_line_of_an_answer_takes_no_time() -> None:
+    begin = time.perf_counter()
+    for line in ("11 " * 100_000 + "x", "x - " * 100_000 + "x", "(" * 100_000):
+        assert read(line) is None
+    assert time.perf_counter() - begin < 5
 
 
 def test_domains_of_a_list_are_named_by_their_names() -> None:
