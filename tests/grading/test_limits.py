@@ -29,11 +29,14 @@ def test_a_hostile_answer_costs_less_than_two_seconds_of_processor_time(name: st
 def test_extraction_is_linear(unit: str) -> None:
     times = []
     for size in (250_000, 2_000_000):
-        text = unit * (size // len(unit))
-        before = time.process_time()
-        for kind in ("number", "choice", None):
-            extract_answer(text, kind)
-        times.append(time.process_time() - before)
+        text, spent = unit * (size // len(unit)), list[float]()
+        # The quickest of three: a collection of garbage in a large process can take a second.
+        for _ in range(3):
+            before = time.process_time()
+            for kind in ("number", "choice", None):
+                extract_answer(text, kind)
+            spent.append(time.process_time() - before)
+        times.append(min(spent))
     assert times[1] < 24 * max(times[0], 0.02), times
 
 

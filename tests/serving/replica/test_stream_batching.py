@@ -51,9 +51,13 @@ def test_the_first_events_are_sent_at_once_and_the_rest_in_batches() -> None:
 
 
 def test_an_event_after_a_silence_goes_at_once() -> None:
-    given = asyncio.run(lists([0, 0, 0.2, 0.2], 0.1))
-    assert [together for _, together in given][-2:] == [[2], [3]]
-    assert given[-1][0] - given[-2][0] < 0.29
+    waits = []
+    # The shortest of three: on a busy machine a turn can come late.
+    for _ in range(3):
+        given = asyncio.run(lists([0, 0, 0.2, 0.2], 0.1))
+        assert [together for _, together in given][-2:] == [[2], [3]]
+        waits.append(given[-1][0] - given[-2][0])
+    assert min(waits) < 0.29
 
 
 def test_a_failure_comes_after_what_was_given() -> None:
