@@ -78,3 +78,15 @@ def test_the_checkout_is_not_what_is_tested(s1ray: Path, tmp_path: Path) -> None
     command = [str(s1ray.with_name("python")), "-c", code]
     found = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=True)
     assert Path(found.stdout.strip()).is_relative_to(s1ray.parents[1])
+
+
+def test_what_a_job_uploads_has_every_file_of_the_package() -> None:
+    """`ray job submit --working-dir .` leaves out what .rayignore names, by git's rules."""
+    from ray._private.thirdparty.pathspec import PathSpec
+
+    ignored = PathSpec.from_lines("gitwildmatch", (ROOT / ".rayignore").read_text().splitlines())
+    files = [path.relative_to(ROOT).as_posix() for room in ("s1ray", "jobs") for path in (ROOT / room).rglob("*.py")]
+    assert len(files) > 100
+    assert not [file for file in files if ignored.match_file(file)]
+    assert ignored.match_file("benchmarks/curation/scale.json")
+    assert ignored.match_file("tests/conftest.py")
