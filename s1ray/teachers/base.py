@@ -1,7 +1,8 @@
-"""Teachers: who writes the traces.
+"""Teachers: who is asked, for traces, for the difficulty of questions, or as a judge.
 
-A teacher is a config class in the registry `TEACHERS`: the mapping `teacher:` of a config is validated with the class
-that its `kind` names, and the methods of the class tell the stage everything else. A new teacher is one file:
+A teacher is a config class in the registry `TEACHERS`: a mapping of a config (`teacher:` of traces, say) is validated
+with the class that its `kind` names, and the methods of the class tell the stage everything else. A new teacher is one
+file:
 
     class MyTeacher(Teacher):
         def start(self, seed: int, folder: Path) -> RunningTeacher: ...

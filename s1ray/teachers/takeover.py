@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from s1ray.runs import RunError, read_manifest
 from s1ray.storage import writing
 from s1ray.teachers.ledger import Ledger, Place
 from s1ray.teachers.tally import TOLD
@@ -17,6 +19,17 @@ ANSWERED = b'"answered"'
 """In the beginning of a line that is an answer."""
 FREE = frozenset({"procedural"})
 """Kinds of teachers whose answers are made by rules, in no time."""
+
+
+def recorded_config(folder: Path) -> Mapping[str, Any]:
+    """The config of the run in a folder; empty where it cannot be read: whose answers they are is not known then, and
+    they count as paid for.
+    """
+    try:
+        found: Mapping[str, Any] = (read_manifest(folder) or {}).get("config", {})
+    except RunError:
+        return {}
+    return found
 
 
 def copy_answers(source: Path, folder: Path) -> None:

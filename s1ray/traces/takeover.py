@@ -13,11 +13,11 @@ from pathlib import Path
 from s1ray.aside import Kept
 from s1ray.config import ConfigError, validate_config
 from s1ray.errors import MissingError
-from s1ray.runs import RunError, digest, read_manifest
+from s1ray.runs import digest, read_manifest
 from s1ray.schemas import question_id
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.ledger import TEACHER, Ledger
-from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference, taken_over
+from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference, recorded_config, taken_over
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.rounds import JUDGEMENTS, RESPONSES
 
@@ -91,11 +91,7 @@ def kept_answers(folder: Path) -> Kept | None:
     Args:
         folder: of a run; it may hold another stage's, or nothing.
     """
-    try:
-        config = (read_manifest(folder) or {}).get("config", {})
-    except RunError:
-        config = {}  # Whose answers they are is not known then; they are kept.
-    teacher = config.get("teacher")
+    teacher = recorded_config(folder).get("teacher")
     if isinstance(teacher, dict) and teacher.get("kind") in FREE:
         return None
     answers = sum(count_answers(folder / name) for name in (RESPONSES, JUDGEMENTS))

@@ -13,10 +13,10 @@ from s1ray.aside import Kept
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.difficulty.config import ModelDifficulty
 from s1ray.errors import MissingError
-from s1ray.runs import RunError, read_manifest
+from s1ray.runs import read_manifest
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.ledger import TEACHER
-from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference
+from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference, recorded_config
 
 log = logging.getLogger("s1ray")
 
@@ -79,11 +79,7 @@ def kept_answers(folder: Path) -> Kept | None:
     Args:
         folder: of a run; it may hold another stage's, or nothing.
     """
-    try:
-        config = (read_manifest(folder) or {}).get("config", {})
-    except RunError:
-        config = {}  # Whose answers they are is not known then; they are kept.
-    difficulty = config.get("difficulty")
+    difficulty = recorded_config(folder).get("difficulty")
     models = difficulty.get("models", {}) if isinstance(difficulty, dict) else {}
     free = {label for label, model in models.items() if isinstance(model, dict) and model.get("kind") in FREE}
     ledgers = [path for path in (folder / ANSWERS).glob("*") if path.name not in free]
