@@ -1,0 +1,1 @@
+"""Votes over several responses to one question: how sure each response is, and which answer wins."""
