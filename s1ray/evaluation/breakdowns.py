@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from s1ray.evaluation.arm_result import ArmResult, by_question
-from s1ray.evaluation.metrics import Estimate, majority, pass_at_k
+from s1ray.evaluation.metrics import Estimate, pass_at_k
 from s1ray.evaluation.results import EvalResults
 from s1ray.grading import vote_classes
+from s1ray.voting.ballots import elected
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,12 +74,12 @@ def _votes(result: ArmResult) -> Iterator[bool]:
     """For each question, whether the most common answer is right; questions where that is undecided are left out."""
     for samples in by_question(result.rows, lambda row: row).values():
         classes = vote_classes([row.extracted for row in samples])
-        winner = majority(classes)
+        winner = elected(classes)
         if winner is None:
             # No sample has an answer: wrong, like each of them.
             yield False
             continue
-        alike = [row.correct for row, vote in zip(samples, classes, strict=True) if vote == classes[winner]]
+        alike = [row.correct for row, vote in zip(samples, classes, strict=True) if vote == winner.number]
         decided = [correct for correct in alike if correct is not None]
         if decided:
             yield decided[0]

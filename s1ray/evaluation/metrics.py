@@ -1,5 +1,5 @@
-"""The numbers of an eval run: accuracy with its interval, paired differences, pass@k, majority, and s1's Control,
-Scaling and Performance.
+"""The numbers of an eval run: accuracy with its interval, paired differences, pass@k, and s1's Control, Scaling and
+Performance.
 
 Everything here is a pure function of plain values. Accuracies are fractions in [0, 1] with n counted in questions;
 only Scaling is in percentage points, because the paper's numbers are. Intervals are 95 %.
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -130,23 +129,6 @@ def pass_at_k(samples: int, correct: int, k: int) -> float:
             f"pass@{k} of {samples} samples with {correct} correct: need 1 <= k <= samples and correct <= samples"
         )
     return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
-
-
-def majority(answers: Sequence[Hashable]) -> int | None:
-    """Majority vote: the index of the first sample that gave the most common answer; ties go to the answer seen first
-    (as in s1's harness).
-
-    Args:
-        answers: equal ones must be equal values (`s1ray.grading.vote_classes`). None is no vote.
-
-    Returns:
-        None where there is no vote at all.
-    """
-    votes = Counter(answer for answer in answers if answer is not None)
-    if not votes:
-        return None
-    # most_common keeps insertion order among equals.
-    return answers.index(votes.most_common(1)[0][0])
 
 
 def within(tokens: float, minimum: float | None, maximum: float | None) -> bool:

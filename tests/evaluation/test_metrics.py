@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1ray.evaluation import metrics
-from s1ray.grading import vote_classes
 from s1ray.grading.interval import wilson_interval
 
 verdicts = st.dictionaries(
@@ -171,22 +170,6 @@ def test_pass_at_k_refuses_more_draws_than_samples() -> None:
         metrics.pass_at_k(4, 1, 5)
 
 
-def test_majority_takes_the_most_common_answer_and_the_first_of_equals() -> None:
-    assert metrics.majority(["3", "7", "7", None, "3"]) == 0
-    assert metrics.majority([None, "9", "2", "2"]) == 2
-    assert metrics.majority([None, None]) is None
-
-
-@settings(deadline=None)
-@given(st.lists(st.sampled_from(["1", "2", "3", None]), max_size=12))
-def test_majority_answer_has_the_most_votes(answers: list[str | None]) -> None:
-    chosen = metrics.majority(answers)
-    if chosen is None:
-        assert all(answer is None for answer in answers)
-    else:
-        assert answers.count(answers[chosen]) == max(answers.count(a) for a in set(answers) - {None})
-
-
 def test_mean_estimate_counts_questions_and_widens_with_spread() -> None:
     narrow = metrics.mean_estimate({str(q): [100.0 + q % 2] for q in range(100)})
     wide = metrics.mean_estimate({str(q): [100.0 * (q % 2)] for q in range(100)})
@@ -200,9 +183,3 @@ def test_all_right_with_several_samples_is_no_certainty() -> None:
     assert every.low == pytest.approx(wilson_interval(30, 30)[0])
     none = metrics.accuracy({str(n): [False, False] for n in range(30)})
     assert none.high > 0.05
-
-
-def test_equal_answers_vote_together() -> None:
-    answers = ["1/2", "0.5", r"\frac{1}{2}", "3", "3", None]
-    assert vote_classes(answers) == [0, 0, 0, 1, 1, None]
-    assert metrics.majority(vote_classes(answers)) == 0

@@ -7,7 +7,7 @@ from pydantic import Field
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together
 from s1ray.evaluation.strategies.sampled import Sampled
-from s1ray.evaluation.strategies.voting import elect
+from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import Generator
 from s1ray.schemas import Completion, Question
 
@@ -38,4 +38,4 @@ class Majority(Sampled):
     ) -> Completion:
         """Ask at once, and vote."""
         requests = self.draws(question, sample, self.votes, sampling, seed)
-        return await elect(question, await ask_together(generator, requests))
+        return await elect_response(question, await ask_together(generator, requests))

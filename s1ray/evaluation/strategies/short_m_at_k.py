@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together, cancel
 from s1ray.evaluation.strategies.sampled import Sampled, shortest_first
-from s1ray.evaluation.strategies.voting import elect
+from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion, Question
 
@@ -63,7 +63,7 @@ class ShortMAtK(Sampled):
             responses = await self._first(generator, requests)
         else:
             responses = await ask_together(generator, requests)
-        return await elect(question, shortest_first(responses)[: self.m])
+        return await elect_response(question, shortest_first(responses)[: self.m])
 
     async def _first(self, generator: Generator, requests: Sequence[GenerationRequest]) -> list[Completion]:
         """The responses that are there when m of them are (more where several come at once), in the order of their
