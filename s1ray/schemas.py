@@ -168,9 +168,11 @@ class Evaluation:
     """One graded completion of one arm of an eval run."""
 
     id: str
-    """`<question_id>-<sample>`."""
+    """`<question_id>-<sample>`, and `-r<repeat>` behind it in repetitions but the first."""
     question_id: str
     sample: int
+    repeat: int = 0
+    """Which of the run's repetitions (`repeats`); each asks every question with seeds of its own."""
     benchmark: str = ""
     """The benchmark's name. "": that of the run's only one, in files of older versions."""
     model: str

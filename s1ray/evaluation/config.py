@@ -107,6 +107,9 @@ class EvalConfig(StageConfig):
     grader: GraderName = RULES
     """Grades the answers: a registered grader, or "module:attribute"."""
     sampling: Sampling = Field(default_factory=Sampling)
+    repeats: int = Field(default=1, ge=1)
+    """Independent repetitions of the whole run, each with seeds of its own; the first is the run without repetitions.
+    More than one needs arms that draw: at temperature 0 the answers would all be the same."""
     endpoint: Endpoint = Field(default_factory=Endpoint)
     max_failed_share: float = Field(default=0.0, ge=0, le=1)
     """Share of requests that may fail for good in a run that counts as complete; they count as wrong answers."""
@@ -140,6 +143,16 @@ class EvalConfig(StageConfig):
                 raise ValueError(f"models: {model.label!r} asks for arm {unknown[0]!r}; there are {', '.join(arms)}")
             if model.arms == []:
                 raise ValueError(f"models: {model.label!r} has an empty list of arms; leave `arms` out to take all")
+        return self
+
+    @model_validator(mode="after")
+    def _repeats_differ(self) -> Self:
+        greedy = [arm.name for arm in self.all_arms() if not arm.temperature_of(self.sampling)]
+        if self.repeats > 1 and greedy:
+            raise ValueError(
+                f"repeats is {self.repeats}, but arm {greedy[0]!r} asks at temperature 0, where all of them would be "
+                "the same; set sampling.temperature, or measure that arm in a run of its own"
+            )
         return self
 
     @model_validator(mode="after")

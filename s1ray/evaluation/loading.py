@@ -131,7 +131,8 @@ class _Measured:
             raise RunError(f"{run_dir}: {key[0]!r} with arm {key[1]!r} is in another given run too; drop one")
         if self._settings.setdefault(setting.name, setting) != setting:
             raise RunError(f"{run_dir}: arm {key[1]!r} has other settings than in another given run")
-        own = _where(table, model=key[0], arm=key[1]).sort_by([("question_id", "ascending"), ("sample", "ascending")])
+        order = [(column, "ascending") for column in ("question_id", "repeat", "sample")]
+        own = _where(table, model=key[0], arm=key[1]).sort_by(order)
         self._tables[key] = own
         if not own.num_rows:
             raise RunError(f"{run_dir / RESULTS}: no row of model {key[0]!r} with arm {key[1]!r}")

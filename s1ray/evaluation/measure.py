@@ -130,7 +130,8 @@ async def measure(
             try:
                 async with places.taken(task.arm.at_once):
                     began = loop.time()
-                    completion = await task.arm(generator, task.question, task.sample, config.sampling, config.seed)
+                    seed = task.seed(config.seed)
+                    completion = await task.arm(generator, task.question, task.sample, config.sampling, seed)
             except GenerationError as error:
                 failed_in_a_row += 1
                 keep(failure(task, str(error), generator.cost), loop.time() - began)

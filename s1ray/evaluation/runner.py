@@ -52,10 +52,10 @@ def plan(config: EvalConfig) -> list[str]:
         if model.weights is not None and not os.path.exists(model.weights):
             raise ConfigError(f"models.{index}.weights: {model.weights!r}: no such folder; train the model first")
     benchmarks = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
-    responses = sum(len(each.questions) for each in benchmarks) * config.sampling.samples
+    responses = sum(len(each.questions) for each in benchmarks) * config.sampling.samples * config.repeats
     lines = [
         f"{len(each.questions)} questions of {config.benchmark or _origin(each.benchmark)}, "
-        f"{config.sampling.samples} sample(s) each"
+        f"{config.sampling.samples} sample(s) each" + (f", {config.repeats} times" if config.repeats > 1 else "")
         for each in benchmarks
     ]
     maxima: list[int | None] = []
@@ -185,9 +185,9 @@ def _plain(config: EvalConfig) -> set[str]:
 
 
 def _rows(tasks: list[Task], journals: Mapping[JournalKey, Journal]) -> list[Evaluation]:
-    """All rows, by benchmark, model and arm in the config's order, then by question and sample."""
+    """All rows, by benchmark, model and arm in the config's order, then by question, repetition and sample."""
     order = {key: number for number, key in enumerate(journals)}
-    tasks = sorted(tasks, key=lambda task: (order[task.key], task.question.id, task.sample))
+    tasks = sorted(tasks, key=lambda task: (order[task.key], task.question.id, task.repeat, task.sample))
     return [journals[task.key].rows[task.id] for task in tasks]
 
 
@@ -262,5 +262,5 @@ evaluate = Stage(
     afterwards=clear_journals,
     results=(RESULTS,),
 )
-"""The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by benchmark, model, arm, question and sample),
-`timings.parquet` (how long each of them took) and `questions.parquet`."""
+"""The stage. Its run folder gets `evaluations.parquet` (Evaluation rows by benchmark, model, arm, question, repetition
+and sample), `timings.parquet` (how long each of them took) and `questions.parquet`."""

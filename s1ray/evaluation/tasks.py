@@ -11,6 +11,7 @@ from s1ray.evaluation.benchmarks import Asked
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.strategies.cost import Cost
+from s1ray.generation import request_seed
 from s1ray.grading import Grader, kind_of
 from s1ray.schemas import Completion, Evaluation, Question
 
@@ -32,11 +33,21 @@ class Task:
     question: Question
     """With its options, and in the benchmark's prompt."""
     sample: int
+    repeat: int = 0
+    """Which of the run's repetitions."""
 
     @property
     def id(self) -> str:
         """The row's id."""
-        return f"{self.question.id}-{self.sample}"
+        return f"{self.question.id}-{self.sample}" + (f"-r{self.repeat}" if self.repeat else "")
+
+    def seed(self, seed: int) -> int:
+        """The seed of its repetition: the run's in the first, which is the same as a run without repetitions.
+
+        Args:
+            seed: of the run.
+        """
+        return request_seed(seed, f"repeat-{self.repeat}") if self.repeat else seed
 
     @property
     def key(self) -> JournalKey:
@@ -65,7 +76,8 @@ def all_tasks(config: EvalConfig, benchmarks: Iterable[Asked]) -> list[Task]:
     samples = range(config.sampling.samples)
     prompts = [(each.benchmark, asked(each.benchmark, bare)) for each in benchmarks for bare in each.questions]
     tasks = [
-        Task(benchmark, *pair, question, sample)
+        Task(benchmark, *pair, question, sample, repeat)
+        for repeat in range(config.repeats)
         for benchmark, question in prompts
         for sample in samples
         for pair in pairs
@@ -121,6 +133,7 @@ def _unanswered(task: Task, cost: Cost) -> Evaluation:
         id=task.id,
         question_id=task.question.id,
         sample=task.sample,
+        repeat=task.repeat,
         benchmark=task.benchmark.name,
         model=task.model.label,
         arm=task.arm.name,

@@ -52,6 +52,14 @@ class Strategy(Config):
         """
         return True
 
+    def temperature_of(self, sampling: Sampling) -> float:
+        """The temperature of its requests; 0: the same question gets the same answer.
+
+        Args:
+            sampling: of the run.
+        """
+        return sampling.temperature
+
     @property
     def requests(self) -> int:
         """Requests for one answer at most."""

@@ -26,6 +26,10 @@ class Sampled(Strategy):
         """Of each response."""
         return ThinkingBudget(max_tokens=self.max_tokens)
 
+    def temperature_of(self, sampling: Sampling) -> float:
+        """That of the draws."""
+        return self.temperature
+
     def draw(
         self,
         question: Question,
