@@ -292,6 +292,22 @@ def curate_export(
             typer.echo(f"{push_to}: {push(output, push_to, public=public)}")
 
 
+@stage_apps["eval"].command("export")
+def eval_export(
+    runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
+    kind: Annotated[str, typer.Option("--as", help="inspect (inspect_ai's .eval files) or lm-eval.")] = "inspect",
+) -> None:
+    """Write runs in the log format of another evaluation tool: a log for each benchmark, model and arm."""
+    with user_errors():
+        from s1ray.evaluation.interchange.export import export
+
+        exported = export(runs, kind, output)
+        for name in exported.private:
+            typer.echo(f"{name}: its texts are not to be published and were left out", err=True)
+        typer.echo(f"{output}: {len(exported.files)} files as {kind}")
+
+
 @app.command()
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
