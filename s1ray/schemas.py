@@ -161,6 +161,9 @@ class Completion:
     """In the provider's words. None: not said."""
     thinking_unknown: bool = False
     """Nobody has told thinking tokens from answer tokens: `answer_tokens` holds them all."""
+    strategy: Mapping[str, object] | None = None
+    """What our server says of the strategy that it carried out: `name`, and the sums over all of its requests to the
+    engine, this response's included (`calls`, `prompt_tokens`, `thinking_tokens`, `answer_tokens`)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -226,7 +229,7 @@ class Timing:
     """From the first request for the answer to the last response. None: an older version measured it."""
 
 
-Row = Question | Trace | ChatRow | Example | Completion | Evaluation | Timing
+Row = Question | Trace | ChatRow | Example | Evaluation | Timing
 
 
 def arrow_schema(row_type: type) -> pa.Schema:

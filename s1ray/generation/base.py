@@ -56,6 +56,9 @@ class GenerationRequest:
     seed: int | None = None
     reasoning_effort: str | None = None
     """How long to think, in the words of a provider that takes no number ("low", "high", ...); only over HTTP."""
+    strategy: Mapping[str, Mapping[str, object]] | None = None
+    """A test-time strategy that our server carries out, as its field `thinking.strategy` has it ({"votes": {"n": 8}}).
+    The completion's `strategy` says what it cost."""
 
     def __post_init__(self) -> None:
         if (self.messages is None) == (self.prompt_ids is None):

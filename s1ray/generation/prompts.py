@@ -28,8 +28,10 @@ def prompt_ids_of(request: GenerationRequest, tokenizer: ChatTokenizer) -> list[
 
     Raises:
         InputError: the tokenizer has no chat template, the template refuses the messages, or the request asks for an
-            effort, which no engine of ours knows.
+            effort or a strategy, which no engine of ours knows.
     """
+    if request.strategy is not None:
+        raise InputError("strategy: only our server carries strategies out; leave it out, or ask a served model")
     if request.reasoning_effort is not None:
         raise InputError(
             f"reasoning_effort: {request.reasoning_effort!r} means nothing to this engine; give a budget in tokens"

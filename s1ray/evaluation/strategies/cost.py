@@ -7,6 +7,8 @@ up itself.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion
@@ -28,10 +30,12 @@ class Cost:
     """Some response's thinking was not told from its answer: its tokens are all among `answer_tokens`."""
 
     def add(self, completion: Completion) -> None:
-        """Count a response."""
-        self.prompt_tokens += completion.prompt_tokens
-        self.thinking_tokens += completion.thinking_tokens
-        self.answer_tokens += completion.answer_tokens
+        """Count a response, with all that a strategy of the server's made for it."""
+        account: Mapping[str, Any] = completion.strategy or vars(completion)
+        self.calls += max(0, account.get("calls", 1) - 1)
+        self.prompt_tokens += account["prompt_tokens"]
+        self.thinking_tokens += account["thinking_tokens"]
+        self.answer_tokens += account["answer_tokens"]
         self.thinking_unknown |= completion.thinking_unknown
         if completion.thinking_unknown and completion.completion_tokens is None:
             self.uncounted_calls += 1

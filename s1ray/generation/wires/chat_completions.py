@@ -52,6 +52,8 @@ class ChatCompletions:
     def body(self, request: GenerationRequest, model: str, extra: Mapping[str, object]) -> dict[str, Any]:
         """What is not set is left out, so that the server's defaults hold."""
         budget = None if request.budget is None else request.budget.model_dump(mode="json", exclude_unset=True)
+        if request.strategy is not None:
+            budget = (budget or {}) | {"strategy": request.strategy}
         names = ("temperature", "top_p", "top_k", "max_tokens", "reasoning_effort", "seed")
         asked = {name: getattr(request, name) for name in names} | {"thinking": budget}
         prompt: dict[str, Any] = {"prompt": list(request.prompt_ids or ())}
@@ -82,6 +84,12 @@ class ChatCompletions:
         else:
             thinking = text_of(ours.get("text"), "thinking.text")
             text = text_of(ours.get("answer", choice.get("text")), "text")
+        if request.strategy is not None and ours.get("strategy") is None:
+            raise UnusableError(
+                "it says nothing about the strategy, so the server does not carry it out; leave `strategy` out, or "
+                "serve the model with s1ray",
+                transient=False,
+            )
         if "thinking_tokens" not in ours and request.budget not in (None, ThinkingBudget()):
             raise UnusableError(
                 "it says nothing about the budget, so the server does not control its thinking; leave `thinking` out, "
@@ -136,6 +144,10 @@ def _accounting(ours: Mapping[str, Any], completion: Completion) -> dict[str, An
         found["end_forced"] = text_of(ours["end_forced"], "end_forced")
     if "answer_cut" in ours:
         found["answer_cut"] = bool(ours["answer_cut"])
+    if ours.get("strategy") is not None:
+        account = mapping(ours["strategy"], "strategy")
+        sums = ("calls", "prompt_tokens", "thinking_tokens", "answer_tokens")
+        found["strategy"] = {**account, **{name: whole(account.get(name), f"strategy.{name}") for name in sums}}
     return found
 
 

@@ -23,7 +23,7 @@ from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.model_names import ModelNames, renamed
 from s1ray.serving.http.replica_call import ReplicaCall
 from s1ray.serving.http.responses import Part, is_lost, raise_refusals, streamed, to_refusal
-from s1ray.serving.protocol.aliases import BadRequestError
+from s1ray.serving.protocol.refusals import BadRequestError
 from s1ray.serving.protocol.request_info import HEADERS, RequestInfo
 from s1ray.serving.protocol.resolve import (
     KeyMaximumError,
@@ -34,6 +34,7 @@ from s1ray.serving.protocol.resolve import (
     sequences,
     thinking_tokens,
 )
+from s1ray.serving.protocol.strategies import STRATEGY
 from s1ray.serving.ray_llm import ModelCard, ModelList, to_model_metadata
 from s1ray.serving.replica import adapters
 
@@ -220,12 +221,13 @@ class BudgetForcingIngress(OpenAiIngress):  # type: ignore[misc]  # Ray is untyp
         )
         if method in GENERATE:
             fields = {**body.__dict__, **(body.model_extra or {})}
-            info.sequences = sequences(fields)
+            info.thinking = self._resolve(context, fields, method)
+            info.sequences = sequences(fields, info.thinking.strategy)
             if info.sequences > self._limits.sequences:
                 message = f"{info.sequences} responses (prompts, times n) are more than this server's"
-                raise RefusedError(400, f"{message} {self._limits.sequences}", param="n")
+                field = "n" if info.thinking.strategy is None else STRATEGY
+                raise RefusedError(400, f"{message} {self._limits.sequences}", param=field)
             info.sequences //= equal_answers(fields)
-            info.thinking = self._resolve(context, fields, method)
             tokens = thinking_tokens(info.thinking, fields, self._model_limits[context.model])
             info.deadline = deadline(context.arrived, tokens)
             refused = context.ticket.reserve(tokens * info.sequences)

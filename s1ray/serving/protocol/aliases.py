@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from pydantic import ValidationError
 
-from s1ray.errors import InputError
+from s1ray.serving.protocol.refusals import FIELD, BadRequestError, shown
+from s1ray.serving.protocol.strategies import RequestStrategy, read_strategy
 from s1ray.thinking import ThinkingBudget
-
-FIELD: Final = "thinking"
-"""The key of our own object in a request, and of the accounting in a choice."""
 
 TOP_LEVEL = {
     "thinking_token_budget": "max_tokens",
@@ -55,20 +52,11 @@ DISPLAYS = ("summarized", "omitted")
 OTHERS_NAMES = ("type", "budget_tokens", "display", "keep", "clear_thinking")
 """Fields that other APIs have in `thinking`."""
 
+BESIDE_THE_BUDGET = (*OTHERS_NAMES, "strategy")
+"""Fields of `thinking` that are no budget's."""
+
 MAX_TOKENS = 2**31
 """More tokens than any context has."""
-
-
-class BadRequestError(InputError):
-    """A request that cannot be served as it is; answered with 400.
-
-    Attributes:
-        field: the request's field that is wrong, dotted, as the client wrote it.
-    """
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
 
 
 class Aliases(dict[str, str]):
@@ -103,6 +91,8 @@ class RequestedThinking:
     """Nothing is to be forced: the client does it itself, segment by segment."""
     template: Mapping[str, bool] = field(default_factory=dict)
     """Variables for the chat template: whether it should keep the thinking of earlier turns."""
+    strategy: RequestStrategy | None = None
+    """What is done with several responses, or with one as it comes. None: one response is given as it is."""
 
 
 def read_request(body: Mapping[str, object]) -> RequestedThinking:
@@ -163,11 +153,12 @@ class _Fields:
         self.no_maximum = False
         self.unforced = False
         self.template: dict[str, bool] = {}
+        self.strategy: RequestStrategy | None = None
 
     def put(self, name: str, value: object, alias: str) -> None:
         if name in self.values and self.values[name] != value:
             other, before = self.aliases[name], self.values[name]
-            raise BadRequestError(alias, f"{_show(value)} contradicts {other}, {_show(before)}; give one of the two")
+            raise BadRequestError(alias, f"{shown(value)} contradicts {other}, {shown(before)}; give one of the two")
         self.values.setdefault(name, value)
         self.aliases.setdefault(name, alias)
 
@@ -176,12 +167,12 @@ class _Fields:
             return
         if not (auto and value == "auto") and not _is_count(value):
             allowed = 'an integer from 0, or "auto"' if auto else "an integer from 0"
-            raise BadRequestError(alias, f"must be {allowed}, not {_show(value)}")
+            raise BadRequestError(alias, f"must be {allowed}, not {shown(value)}")
         self.put(name, value, alias)
 
     def text(self, name: str, value: object, alias: str) -> None:
         if value is not None and not isinstance(value, str):
-            raise BadRequestError(alias, f"must be a string, not {_show(value)}")
+            raise BadRequestError(alias, f"must be a string, not {shown(value)}")
         if value is not None:
             self.put(name, value, alias)
 
@@ -194,12 +185,14 @@ class _Fields:
             message = problem["msg"].removeprefix("Value error, ")
             if problem["loc"]:
                 alias = self.aliases.of(str(problem["loc"][0]))
-                raise BadRequestError(alias, f"{message} (got {_show(problem['input'])})") from None
+                raise BadRequestError(alias, f"{message} (got {shown(problem['input'])})") from None
             raise self.aliases.error(message) from None
         name = effort if isinstance(effort, str) else None
         if name is not None:
             self.aliases.setdefault("max_tokens", self.aliases["effort"])
-        return RequestedThinking(budget, name, self.aliases, self.hidden_by, self.unforced, self.template)
+        return RequestedThinking(
+            budget, name, self.aliases, self.hidden_by, self.unforced, self.template, self.strategy
+        )
 
 
 def _read_thinking(thinking: object, fields: _Fields) -> None:
@@ -209,7 +202,7 @@ def _read_thinking(thinking: object, fields: _Fields) -> None:
     if thinking is None or thinking is False:
         return
     if not isinstance(thinking, Mapping):
-        raise BadRequestError(FIELD, f'must be an object such as {{"max_tokens": 512}}, not {_show(thinking)}')
+        raise BadRequestError(FIELD, f'must be an object such as {{"max_tokens": 512}}, not {shown(thinking)}')
     kind = _one_of(thinking.get("type"), TYPES, f"{FIELD}.type")
     if kind == "disabled":
         fields.put("max_tokens", 0, f"{FIELD}.type")
@@ -219,13 +212,14 @@ def _read_thinking(thinking: object, fields: _Fields) -> None:
         fields.hidden_by = f"{FIELD}.display"
     fields.tokens("max_tokens", thinking.get("budget_tokens"), f"{FIELD}.budget_tokens")
     _read_history(thinking, fields)
+    fields.strategy = read_strategy(thinking.get("strategy"))
     known = ThinkingBudget.model_fields
     for name, value in thinking.items():
         alias = f"{FIELD}.{name}"
-        if name in OTHERS_NAMES:
+        if name in BESIDE_THE_BUDGET:
             continue
         if name not in known:
-            raise BadRequestError(alias, f"unknown field; the fields are {', '.join([*known, *OTHERS_NAMES])}")
+            raise BadRequestError(alias, f"unknown field; the fields are {', '.join([*known, *BESIDE_THE_BUDGET])}")
         if name == "max_tokens":
             fields.no_maximum = value is None
             fields.tokens(name, value, alias, auto=True)
@@ -243,9 +237,9 @@ def _read_history(thinking: Mapping[str, object], fields: _Fields) -> None:
     keep = _one_of(thinking.get("keep"), KEEPS, f"{FIELD}.keep")
     clear = thinking.get("clear_thinking")
     if clear is not None and not isinstance(clear, bool):
-        raise BadRequestError(f"{FIELD}.clear_thinking", f"must be true or false, not {_show(clear)}")
+        raise BadRequestError(f"{FIELD}.clear_thinking", f"must be true or false, not {shown(clear)}")
     if keep is not None and clear is not None and clear is (keep == "all"):
-        message = f"{clear} contradicts {FIELD}.keep, {_show(keep)}; give one of the two"
+        message = f"{clear} contradicts {FIELD}.keep, {shown(keep)}; give one of the two"
         raise BadRequestError(f"{FIELD}.clear_thinking", message)
     if keep is not None or clear is not None:
         kept = keep == "all" if clear is None else not clear
@@ -257,7 +251,7 @@ def _read_answer(answer: object, fields: _Fields) -> None:
     if answer is None:
         return
     if not isinstance(answer, Mapping):
-        raise BadRequestError(ANSWER, f'must be an object such as {{"max_tokens": 256}}, not {_show(answer)}')
+        raise BadRequestError(ANSWER, f'must be an object such as {{"max_tokens": 256}}, not {shown(answer)}')
     for name in answer:
         if name != "max_tokens":
             raise BadRequestError(f"{ANSWER}.{name}", "unknown field; the only field is max_tokens")
@@ -272,7 +266,7 @@ def _read_think(think: object, fields: _Fields) -> None:
     elif isinstance(think, str):
         fields.text("effort", think, "think")
     elif think is not None and think is not True:
-        raise BadRequestError("think", f"must be true, false or the name of an effort, not {_show(think)}")
+        raise BadRequestError("think", f"must be true, false or the name of an effort, not {shown(think)}")
 
 
 def _read_template_switches(kwargs: object, fields: _Fields) -> None:
@@ -282,7 +276,7 @@ def _read_template_switches(kwargs: object, fields: _Fields) -> None:
     for name in TEMPLATE_SWITCHES:
         value, alias = kwargs.get(name), f"chat_template_kwargs.{name}"
         if value is not None and not isinstance(value, bool):
-            raise BadRequestError(alias, f"must be true or false, not {_show(value)}")
+            raise BadRequestError(alias, f"must be true or false, not {shown(value)}")
         if value is False:
             fields.put("max_tokens", 0, alias)
 
@@ -292,14 +286,14 @@ def _read_reasoning(reasoning: object, fields: _Fields) -> None:
     if reasoning is None:
         return
     if not isinstance(reasoning, Mapping):
-        raise BadRequestError("reasoning", f'must be an object such as {{"effort": "low"}}, not {_show(reasoning)}')
+        raise BadRequestError("reasoning", f'must be an object such as {{"effort": "low"}}, not {shown(reasoning)}')
     known = ("effort", "max_tokens", "enabled", "exclude", "summary", "generate_summary")
     for name, value in reasoning.items():
         alias = f"reasoning.{name}"
         if name not in known:
             raise BadRequestError(alias, f"unknown field; the fields are {', '.join(known)}")
         if name in ("enabled", "exclude") and not isinstance(value, bool | None):
-            raise BadRequestError(alias, f"must be true or false, not {_show(value)}")
+            raise BadRequestError(alias, f"must be true or false, not {shown(value)}")
     for name in ("summary", "generate_summary"):
         _one_of(reasoning.get(name), SUMMARIES, f"reasoning.{name}")
     fields.text("effort", reasoning.get("effort"), "reasoning.effort")
@@ -324,10 +318,5 @@ def _is_count(value: object) -> bool:
 
 def _one_of(value: object, names: Sequence[str], alias: str) -> object:
     if value is not None and value not in names:
-        raise BadRequestError(alias, f"must be one of {', '.join(names)}, not {_show(value)}")
+        raise BadRequestError(alias, f"must be one of {', '.join(names)}, not {shown(value)}")
     return value
-
-
-def _show(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else f"{text[:100]}..."

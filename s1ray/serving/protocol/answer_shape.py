@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from s1ray.serving.protocol.aliases import FIELD, BadRequestError
+from s1ray.serving.protocol.refusals import FIELD, BadRequestError
 
 
 @dataclass(frozen=True)

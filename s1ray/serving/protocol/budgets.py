@@ -7,7 +7,7 @@ Request, our own names (with the `openai` client: `extra_body={"thinking": {...}
 
     "thinking": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", "end_text": null, "grace": 0,
                  "ban": [], "answer_reserve": null, "answer_max_tokens": null, "reopen": "forbid", "scope": "response",
-                 "stop": false, "loops": 0, "effort": null}
+                 "stop": false, "loops": 0, "effort": null, "strategy": null}
     "answer": {"max_tokens": 256}                        the same as thinking.answer_max_tokens
 
 All fields are optional; see `ThinkingBudget` for their meaning. `max_tokens: 0` answers at once; "auto" is what the
@@ -15,7 +15,8 @@ context and the server's maximum allow, and so is a `max_tokens` that is given a
 `wait_text`, null is the same as leaving it out. `effort` stands in place of `max_tokens`: a name that the server maps
 to a number or to "auto" (`budgets.effort` in its configuration; `/v1/models` shows the map). The names of the public
 APIs (none, minimal, low, medium, high, xhigh, max) always map to something. What is left out comes from the server's
-budgets.
+budgets. `strategy` names a test-time strategy (`strategies.py`), which makes several responses out of one request, each
+under this budget, and gives one of them.
 
 More than the server's maximum, or than the API key's, is clamped to it; the response says so. (With
 `budgets.over_maximum: refuse` it is answered with 400, or with 403 where only the key is in the way.)
@@ -100,7 +101,8 @@ from dataclasses import dataclass, field
 from pydantic import JsonValue, ValidationError
 
 from s1ray.serving.config import Budgets, Effort
-from s1ray.serving.protocol.aliases import FIELD, Aliases, BadRequestError, RequestedThinking
+from s1ray.serving.protocol.aliases import Aliases, RequestedThinking
+from s1ray.serving.protocol.refusals import FIELD, BadRequestError
 from s1ray.thinking import Accounting, BudgetForcer, ForcingPlan, ThinkingBudget
 
 

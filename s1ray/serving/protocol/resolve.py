@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 
 from s1ray.config import Config
 from s1ray.serving.config import Budgets
-from s1ray.serving.protocol.aliases import FIELD, SHOWN, Aliases, BadRequestError, RequestedThinking, read_request
+from s1ray.serving.protocol.aliases import SHOWN, Aliases, RequestedThinking, read_request
 from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import GrantedBudget, check_room, resolve_budget
+from s1ray.serving.protocol.refusals import FIELD, BadRequestError
+from s1ray.serving.protocol.strategies import RequestStrategy
 from s1ray.thinking import ThinkingBudget
 from s1ray.thinking.plan import EXTRA_ARG
 
@@ -62,6 +64,8 @@ class ResolvedThinking:
     """The thinking is counted, but left out of the response."""
     unforced: bool = False
     """Nothing is forced or counted: the client forces budgets itself, or only wants its prompt back."""
+    strategy: RequestStrategy | None = None
+    """What is done with several responses, or with one as it comes."""
 
 
 def resolve(
@@ -85,7 +89,7 @@ def resolve(
         raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
     if requested.unforced and not completion:
         raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
-    if requested.unforced or (completion and fields.get("echo") and fields.get("max_tokens") == 0):
+    if requested.unforced or _only_echoes(requested, fields, completion=completion):
         cap = limits.budgets.within(key_maximum).maximum
         return ResolvedThinking(ThinkingBudget(max_tokens="auto" if cap is None else cap), unforced=True)
     granted = _grant(requested, limits.budgets, key_maximum)
@@ -98,6 +102,8 @@ def resolve(
         message = "a completion's text holds both thinking and answer; ask for a chat completion"
         raise BadRequestError(requested.hidden_by, message)
     AnswerShape.of(fields).check(granted.budget.reopen)
+    if requested.strategy is not None:
+        requested.strategy.check(fields)
     check_room(granted.budget, requested.aliases, max_tokens=max_tokens(fields), context=limits.context)
     hidden = requested.hidden_by is not None or fields.get(SHOWN) is False
     return ResolvedThinking(
@@ -107,7 +113,14 @@ def resolve(
         requested.template,
         requested.effort,
         hidden and not completion,
+        strategy=requested.strategy,
     )
+
+
+def _only_echoes(requested: RequestedThinking, fields: Mapping[str, object], *, completion: bool) -> bool:
+    """Whether a request only wants its prompt back."""
+    echoes = completion and fields.get("echo") and fields.get("max_tokens") == 0
+    return bool(echoes) and requested.strategy is None
 
 
 def _grant(requested: RequestedThinking, budgets: Budgets, key_maximum: int | None) -> GrantedBudget:
@@ -126,11 +139,13 @@ def max_tokens(fields: Mapping[str, object]) -> int | None:
     return limit if isinstance(limit, int) else None
 
 
-def sequences(fields: Mapping[str, object]) -> int:
-    """Responses that a request asks for: its prompts, times `n`."""
+def sequences(fields: Mapping[str, object], strategy: RequestStrategy | None = None) -> int:
+    """Responses that the engine makes for a request at the same time: its prompts, times `n`, times the strategy's."""
     prompt, number = fields.get("prompt"), fields.get("n")
     several = isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
-    return (len(prompt) if several and isinstance(prompt, list) else 1) * ((isinstance(number, int) and number) or 1)
+    prompts = len(prompt) if several and isinstance(prompt, list) else 1
+    each = 1 if strategy is None else strategy.sequences
+    return prompts * ((isinstance(number, int) and number) or 1) * each
 
 
 def thinking_tokens(thinking: ResolvedThinking, fields: Mapping[str, object], limits: ModelLimits) -> int:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from pydantic import JsonValue
 
 from s1ray.serving.metrics import ResponseMeter
-from s1ray.serving.protocol.aliases import FIELD
 from s1ray.serving.protocol.budgets import report
 from s1ray.serving.protocol.engine_json import Choice, EngineJson, Error, Message
+from s1ray.serving.protocol.refusals import FIELD
 from s1ray.serving.replica.live_texts import LiveTexts
 from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget
 

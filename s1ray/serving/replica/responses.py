@@ -8,7 +8,7 @@ from contextlib import aclosing
 from pydantic import BaseModel
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
 
-from s1ray.serving.protocol.aliases import FIELD
+from s1ray.serving.protocol.refusals import FIELD
 from s1ray.serving.ray_llm import ChatCompletionResponse, CompletionResponse, ErrorInfo, ErrorResponse
 from s1ray.serving.replica.accounting import NO_ROOM, RequestRecord, StreamAccountant
 

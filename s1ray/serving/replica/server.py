@@ -22,9 +22,9 @@ from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.config import Limits
 from s1ray.serving.metrics import ResponseMeter
-from s1ray.serving.protocol.aliases import FIELD, BadRequestError
 from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import check_room
+from s1ray.serving.protocol.refusals import FIELD, BadRequestError
 from s1ray.serving.protocol.request_info import RequestInfo
 from s1ray.serving.ray_llm import (
     ChatCompletionRequest,

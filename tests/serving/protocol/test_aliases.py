@@ -10,10 +10,10 @@ from s1ray.serving.protocol.aliases import (
     ALIASES,
     OTHERS_NAMES,
     TEMPLATE_SWITCHES,
-    BadRequestError,
     RequestedThinking,
     read_request,
 )
+from s1ray.serving.protocol.refusals import BadRequestError
 from s1ray.thinking import ThinkingBudget
 
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just("auto")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from s1ray.serving.config import Budgets
-from s1ray.serving.protocol.aliases import BadRequestError
 from s1ray.serving.protocol.answer_shape import AnswerShape
+from s1ray.serving.protocol.refusals import BadRequestError
 from s1ray.serving.protocol.resolve import ModelLimits, resolve
 
 TOOL: dict[str, Any] = {"type": "function", "function": {"name": "add"}}

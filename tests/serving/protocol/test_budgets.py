@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.serving.config import DEFAULT_EFFORT, Budgets
-from s1ray.serving.protocol.aliases import Aliases, BadRequestError, RequestedThinking, read_request
+from s1ray.serving.protocol.aliases import Aliases, RequestedThinking, read_request
 from s1ray.serving.protocol.budgets import GrantedBudget, check_room, report, resolve_budget
+from s1ray.serving.protocol.refusals import BadRequestError
 from s1ray.thinking import Accounting, ForcingPlan, ThinkingBudget
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.serving.config import Budgets
-from s1ray.serving.protocol.aliases import BadRequestError
+from s1ray.serving.protocol.refusals import BadRequestError
 from s1ray.serving.protocol.resolve import (
     MAX_PATIENCE_S,
     PATIENCE_S,

@@ -21,8 +21,9 @@ from s1ray.serving.http.dialects.anthropic_unsupported import keeps_thinking, un
 from s1ray.serving.http.dialects.base import Dialect, Events, Route, ThinkingRequest, reading
 from s1ray.serving.http.dialects.openai_chat import ChatRequest
 from s1ray.serving.http.errors import RefusedError, json_response
-from s1ray.serving.protocol.aliases import ALIASES, FIELD, SHOWN, is_unknown
+from s1ray.serving.protocol.aliases import ALIASES, SHOWN, is_unknown
 from s1ray.serving.protocol.engine_json import Choice, EngineJson, FunctionCall, Message, Usage
+from s1ray.serving.protocol.refusals import FIELD
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 

@@ -19,6 +19,7 @@ from vllm.exceptions import VLLMClientError
 from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.json_values import unsendable
 from s1ray.serving.protocol.aliases import DISPLAYS, KEEPS, MAX_TOKENS, SUMMARIES, TYPES
+from s1ray.serving.protocol.strategies import STRATEGIES
 from s1ray.thinking import ThinkingBudget
 
 T = TypeVar("T")
@@ -79,6 +80,19 @@ THINKING["properties"] |= {
     "display": {"enum": [*DISPLAYS, None], "description": "Anthropic's; omitted: counted, but not shown."},
     "keep": {"enum": [*KEEPS, None], "description": "Moonshot's: the chat template is asked to keep earlier thinking."},
     "clear_thinking": {"type": ["boolean", "null"], "description": "z.ai's: false is as `keep`."},
+    "strategy": {
+        "anyOf": [
+            {
+                "type": "object",
+                "additionalProperties": False,
+                "minProperties": 1,
+                "maxProperties": 1,
+                "properties": {name: strategy.model_json_schema() for name, strategy in STRATEGIES.items()},
+            },
+            {"type": "null"},
+        ],
+        "description": "A test-time strategy, by its name: several responses, of which one is given.",
+    },
 }
 ANSWER = {
     "type": "object",

@@ -16,8 +16,8 @@ from typing import Literal
 
 from pydantic import JsonValue
 
-from s1ray.serving.protocol.aliases import FIELD
 from s1ray.serving.protocol.engine_json import Choice, EngineJson, Error, Message, ToolCall, Usage
+from s1ray.serving.protocol.refusals import FIELD
 
 Json = dict[str, JsonValue]
 

@@ -1,0 +1,132 @@
+"""Test-time strategies of one request: `thinking.strategy`, an object with exactly one key, the strategy's name.
+
+    "thinking": {"max_tokens": 512, "strategy": {"votes": {"n": 8}}}
+
+A strategy makes several requests to the engine out of one, all of them under the request's own budget. What it did
+stands in the response's `thinking.strategy`:
+
+    {"name": "votes", "calls": 8, "prompt_tokens": ..., "thinking_tokens": ..., "answer_tokens": ..., ...}
+
+The numbers are sums over all requests to the engine, whether their response was used or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
+
+from s1ray.serving.protocol.refusals import FIELD, BadRequestError, shown
+
+STRATEGY: Final = f"{FIELD}.strategy"
+"""The request's field."""
+
+MAX_VOTES = 1024
+"""Responses to one request, however much a server allows (`limits.sequences`)."""
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class RequestStrategy(BaseModel):
+    """Base of every strategy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: ClassVar[str]
+    """The key that selects it."""
+
+    @property
+    def sequences(self) -> int:
+        """Responses that the engine works on at the same time, at most."""
+        return 1
+
+    def check(self, fields: Mapping[str, object]) -> None:
+        """Refuse what does not go together with it.
+
+        Args:
+            fields: all fields of the request.
+
+        Raises:
+            BadRequestError: a field contradicts the strategy.
+        """
+
+
+class Votes(RequestStrategy):
+    """Several responses at once, of which the most common answer is given: self-consistency (arXiv 2203.11171)."""
+
+    name: ClassVar[str] = "votes"
+
+    n: Annotated[StrictInt, Field(ge=2, le=MAX_VOTES)] = 8
+    """Responses that are begun."""
+    weights: Literal["none", "confidence", "self_certainty", "inverse_entropy"] = "none"
+    """What a vote weighs. none: one; confidence: DeepConf's (arXiv 2508.15260, section 3.1); self_certainty: arXiv
+    2502.18581; inverse_entropy: arXiv 2511.02309."""
+    first: Annotated[StrictInt, Field(ge=1)] | None = None
+    """short-m@k (arXiv 2505.17813): the responses that end first decide, this many of them. None: all vote."""
+    stop_early: StrictBool = True
+    """Stop the others as soon as they cannot change which answer wins."""
+    temperature: Annotated[Number, Field(gt=0, le=2)] | None = None
+    """Of all responses, in place of the request's."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.first is not None and self.first >= self.n:
+            raise ValueError(f"first: {self.first} of n = {self.n} responses is no choice; it must be smaller")
+        return self
+
+    @property
+    def sequences(self) -> int:
+        """All responses."""
+        return self.n
+
+
+STRATEGIES: Mapping[str, type[RequestStrategy]] = {strategy.name: strategy for strategy in (Votes,)}
+"""The strategies, by their keys."""
+
+
+def read_strategy(value: object) -> RequestStrategy | None:
+    """Read `thinking.strategy`.
+
+    Args:
+        value: the field; None: there is none.
+
+    Raises:
+        BadRequestError: it is no object with exactly one strategy, or a field of the strategy is unknown or wrong.
+    """
+    if value is None:
+        return None
+    example = '{"votes": {"n": 8}}'
+    if not isinstance(value, Mapping):
+        raise BadRequestError(STRATEGY, f"must be an object such as {example}, not {shown(value)}")
+    for name in value:
+        if name not in STRATEGIES:
+            raise BadRequestError(f"{STRATEGY}.{name}", f"unknown strategy; there are {', '.join(STRATEGIES)}")
+    if len(value) != 1:
+        problem = f"has {', '.join(value)}; give one of them" if value else f"is empty; give one, as in {example}"
+        raise BadRequestError(STRATEGY, problem)
+    [(name, settings)] = value.items()
+    alias = f"{STRATEGY}.{name}"
+    if not isinstance(settings, Mapping):
+        raise BadRequestError(alias, f"must be an object, which may be empty, not {shown(settings)}")
+    known = STRATEGIES[name].model_fields
+    for field, given in settings.items():
+        if field not in known:
+            raise BadRequestError(f"{alias}.{field}", f"unknown field; the fields are {', '.join(known)}")
+        if isinstance(given, float) and not math.isfinite(given):
+            raise BadRequestError(f"{alias}.{field}", f"must be a number, not {given}")
+    try:
+        return STRATEGIES[name].model_validate({field: given for field, given in settings.items() if given is not None})
+    except ValidationError as error:
+        raise _refusal(alias, error) from None
+
+
+def _refusal(alias: str, error: ValidationError) -> BadRequestError:
+    """The first problem, under the field as the client wrote it."""
+    problem = error.errors(include_url=False)[0]
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["loc"]:
+        return BadRequestError(f"{alias}.{problem['loc'][0]}", f"{message} (got {shown(problem['input'])})")
+    field, separator, rest = message.partition(": ")
+    return BadRequestError(f"{alias}.{field}", rest) if separator else BadRequestError(alias, message)
