@@ -49,6 +49,11 @@ class Bans:
         """Whether some sequence is longer than one id."""
         return bool(self._begun)
 
+    @property
+    def completing(self) -> tuple[int, ...]:
+        """The ids that complete one of the sequences, as the next token."""
+        return tuple(sorted({*self.always, *self._now})) if self._now else self.always
+
     def clear(self) -> None:
         """What is written from here on does not continue what was written before."""
         self._tail.clear()

@@ -15,8 +15,9 @@ States, in order:
               maximum leaves no room for one, triggers are only banned. Otherwise every trigger moves to the first id of
               the end delimiter, so that a response which would stop dead (EOS inside thinking) gets its answer all the
               same.
-    WAIT      the rest of a wait text is forced; then triggers stay banned for one token, or small models would answer
-              every "Wait" by stopping again (s1's harness: min_tokens=1)
+    WAIT      the rest of a wait text is forced, or all of one that the plan's schedule writes (`schedule.py`); then
+              triggers stay banned for one token, or small models would answer every "Wait" by stopping again (s1's
+              harness: min_tokens=1)
     END       the rest of the end delimiter is forced: after a trigger that the model sampled, what is missing of the
               delimiter; at the maximum, a line break where the thinking lacks one and the plan's whole `cut`
     ANSWER    triggers are banned until the answer has a first word, so that no answer is empty (a tool call may begin
@@ -25,9 +26,9 @@ States, in order:
               there is room for another block, its end and the answer
     CLOSE     the answer has reached its maximum: EOS is forced
 
-Three things cut the thinking: the maximum ("budget"; within its grace the first line's end does), the end of what the
-response may have, less the forced end and what is kept for the answer ("context"), and a passage repeated over and over
-("loop"). A cut comes before waits and minimum.
+What cuts the thinking: the maximum ("budget"; within its grace the first line's end does), the end of what the
+response may have, less the forced end and what is kept for the answer ("context"), a passage repeated over and over
+("loop"), and whoever drives the forcer (`end_now`). A cut comes before waits and minimum.
 
 What counts: thinking tokens are the ids between start and end, injected waits included, delimiters and the forced end
 excluded; the maximum is never exceeded by one, all blocks of a response together. Answer tokens are all ids after an
@@ -55,6 +56,7 @@ from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.prompt import PromptState, prompt_state
 from s1ray.thinking.repetition import LoopDetector
 from s1ray.thinking.room import fitting_end, reserve_of
+from s1ray.thinking.schedule import ScheduleFollower
 
 _MASK = (1 << 64) - 1
 
@@ -117,6 +119,7 @@ class BudgetForcer:
             RowAction(ban=triggers, exclude=bans.always, move_to=text[0], wants_share=True) for text in plan.wait_texts
         ]
         self._loop = LoopDetector(plan.loops) if plan.loops else None
+        self._schedule = ScheduleFollower(plan.schedule, first, prompt_ids) if plan.schedule else None
         self._forces: dict[int, RowAction] = {}
 
         self.phase = Phase.START
@@ -124,6 +127,8 @@ class BudgetForcer:
         self.thinking_tokens = 0
         self.swallowed: list[int] = []
         """Positions in the output (0 is its first token) at which a stop was swallowed."""
+        self.scheduled: list[int] = []
+        """Positions at which the schedule wrote a wait; they follow from the ids."""
         self.end_forced: str | None = None
         self._position = 0
         self._hash = (seed * 2 + 1) & _MASK
@@ -213,6 +218,16 @@ class BudgetForcer:
             self._forced_at += token_id == self._forced[self._forced_at]
             self._continue_start()
 
+    def end_now(self, reason: str) -> None:
+        """Cut the thinking here, for a reason that lies outside: what is written at the maximum follows.
+
+        Raises:
+            ValueError: the response is not thinking.
+        """
+        if self.phase not in (Phase.THINK, Phase.WAIT):
+            raise ValueError(f"the thinking cannot be ended in phase {self.phase.value!r}")
+        self._cut(reason)
+
     def rewound(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> BudgetForcer:
         """The forcer as it was after `output_ids`, a prefix of what it has observed: the rest was thrown away."""
         return replay(
@@ -230,7 +245,7 @@ class BudgetForcer:
         return Accounting(
             thinking_tokens=self.thinking_tokens,
             answer_tokens=self.answer_tokens,
-            waits=len(self.swallowed),
+            waits=len(self.swallowed) + len(self.scheduled),
             end_forced=self.end_forced,
             answered=bool(self._answer_spans),
             answer_cut=self._answer.full or (self._out_of_room and not self._answer.ended),
@@ -285,6 +300,8 @@ class BudgetForcer:
             self._bans.observe(token_id)
         if self._loop is not None:
             self._loop.observe(token_id)
+        if self._schedule is not None:
+            self._schedule.observe(token_id)
 
     def _continue_start(self) -> None:
         if self._forced_at == len(self._forced):
@@ -298,6 +315,8 @@ class BudgetForcer:
         self._thinking_spans.append((self._position, self._position))
         if self._bans is not None:
             self._bans.clear()
+        if self._schedule is not None:
+            self._schedule.clear()
         self._decide()
 
     def _decide(self) -> None:
@@ -312,13 +331,27 @@ class BudgetForcer:
             self._cut("loop", unsure=self._from_ids)
         elif room is not None and room <= plan.grace and self._at_newline and count >= max(1, plan.min_tokens):
             self._cut(self._limited_by, unsure=self._from_ids)
+        elif self._schedule is not None and self._is_wait_due(self._schedule, room):
+            self.scheduled.append(self._position)
+            self.phase, self._forced, self._forced_at, self._guessed = Phase.WAIT, self._schedule.plan.wait, 0, False
+            self.action = self._force(self._forced[0])
         else:
             self._go_on()
+
+    def _is_wait_due(self, schedule: ScheduleFollower, room: int | None) -> bool:
+        """Whether the schedule writes a wait now. As for a swallowed stop, a token has to be left to think after it;
+        and the model has to say something between two waits, also where the text itself ends in a break.
+        """
+        fits = room is None or room > len(schedule.plan.wait)
+        return fits and not self._cooling and schedule.waits(self.thinking_tokens)
 
     def _go_on(self) -> None:
         """The next token is the model's own."""
         room = None if self.limit is None else self.limit - self.thinking_tokens
-        self.action = self._ban if self._cooling else self._on_stop(self.thinking_tokens < self.plan.min_tokens, room)
+        count = self.thinking_tokens
+        self.action = self._ban if self._cooling else self._on_stop(count < self.plan.min_tokens, room)
+        if self._schedule is not None:
+            self.action = self._schedule.added_to(self.action, count, may_end=not self._cooling)
         if self._bans is not None:
             self.action = self._bans.added_to(self.action)
 

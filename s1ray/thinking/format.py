@@ -209,6 +209,10 @@ class TokenizedFormat:
         """Ids of a text, no special tokens added; delimiters within it become their own ids."""
         return _encode(self.tokenizer, text)
 
+    def ending_in(self, text: str) -> tuple[int, ...]:
+        """Every id whose text ends in a text that ends in a line break, in order."""
+        return tuple(sorted(i for i in self.newline_ids if self.decode([i]).endswith(text)))
+
     def decode(self, token_ids: Sequence[int]) -> str:
         """Text of ids, special tokens kept."""
         return self.tokenizer.decode(list(token_ids), skip_special_tokens=False)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from s1ray.errors import InputError
 from s1ray.thinking.budget import MAX_BANS, ThinkingBudget
 from s1ray.thinking.format import TokenizedFormat
+from s1ray.thinking.schedule import Id, Schedule, SchedulePlan, SomeIds
 
 EXTRA_ARG = "s1ray"
 """The key in `SamplingParams.extra_args` (over HTTP: in `vllm_xargs`)."""
@@ -28,9 +29,7 @@ MAX_PLAN_CHARACTERS = 1_000_000
 FIELDS = {"wait_texts": "wait_text", "cut": "end_text"}
 """Fields of a plan that have another name in a budget."""
 
-Id = Annotated[int, Field(ge=0, le=2**31)]
 Ids = Annotated[tuple[Id, ...], Field(max_length=4096)]
-SomeIds = Annotated[tuple[Id, ...], Field(min_length=1, max_length=4096)]
 
 
 class ForcingPlan(BaseModel):
@@ -82,6 +81,7 @@ class ForcingPlan(BaseModel):
     stop_in_thinking: bool = False
     """The request's stop strings act on the thinking, too."""
     loops: Annotated[int, Field(ge=0, le=1024)] = 0
+    schedule: SchedulePlan | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -106,6 +106,8 @@ class ForcingPlan(BaseModel):
             raise ValueError("reopen: is not the beginning of start")
         if self.answer_max_tokens is not None and self.eos is None:
             raise ValueError("answer_max_tokens: needs an eos to end the answer with")
+        if self.schedule is not None:
+            self._check_schedule(self.schedule, triggers)
         if self.loops == 1:
             raise ValueError("loops: must be 0 or at least 2")
         if self.eos is not None and self.eos >= self.vocab_size:
@@ -118,6 +120,18 @@ class ForcingPlan(BaseModel):
                 raise ValueError(f"{name}: an id is not below vocab_size ({self.vocab_size})")
         return self
 
+    def _check_schedule(self, schedule: SchedulePlan, triggers: set[int]) -> None:
+        if self.waits or self.min_tokens:
+            raise ValueError("schedule: says by itself when to wait; leave waits and min_tokens out")
+        if any(max(ids, default=0) >= self.vocab_size for ids in schedule.sequences):
+            raise ValueError(f"schedule: an id is not below vocab_size ({self.vocab_size})")
+        if any(_in_any((schedule.wait,), banned) for banned in (*self.ban, *self.end_spellings)):
+            raise ValueError("schedule: wait_text contains a banned text")
+        try:
+            schedule.check(triggers, self.ban)
+        except ValueError as error:
+            raise ValueError(f"schedule: {error}") from None
+
     @property
     def ends_with_delimiter(self) -> bool:
         """Nothing is written into the answer, so that a grammar may govern it."""
@@ -126,7 +140,8 @@ class ForcingPlan(BaseModel):
     @property
     def written(self) -> frozenset[int]:
         """Every id that may be forced."""
-        return frozenset({*self.start, *self.newline, *self.cut, *(i for text in self.wait_texts for i in text)})
+        waits = (*self.wait_texts, *([self.schedule.wait] if self.schedule else []))
+        return frozenset({*self.start, *self.newline, *self.cut, *(i for text in waits for i in text)})
 
     def to_json(self) -> str:
         """The string for `extra_args`."""
@@ -157,7 +172,12 @@ def _parse(text: str) -> ForcingPlan:
 
 
 def make_plan(
-    tokenized: TokenizedFormat, budget: ThinkingBudget, *, bare_end: bool = False, begun_answer: bool = False
+    tokenized: TokenizedFormat,
+    budget: ThinkingBudget,
+    *,
+    bare_end: bool = False,
+    begun_answer: bool = False,
+    schedule: Schedule | None = None,
 ) -> ForcingPlan:
     """The plan for one request.
 
@@ -168,6 +188,7 @@ def make_plan(
             `end_text`, what stands after the delimiter is written before it; the format's own "Final Answer:" is left
             out.
         begun_answer: a prompt that has no block of thinking ends in the beginning of the answer.
+        schedule: when waits are written into the thinking.
 
     Raises:
         InputError: a wait, end or banned text does not fit the format; names the field of the budget.
@@ -230,7 +251,31 @@ def make_plan(
         begun_answer=begun_answer,
         stop_in_thinking=budget.stop,
         loops=budget.loops,
+        schedule=None if schedule is None else _in_ids(tokenized, schedule),
     )
+
+
+def _in_ids(tokenized: TokenizedFormat, schedule: Schedule) -> SchedulePlan:
+    words: dict[tuple[int, ...], None] = {}
+    for word in schedule.slow_words:
+        words.update(dict.fromkeys(sorted({tokenized.encode(word), tokenized.encode(f" {word}")} - {()})))
+    wait = tokenized.encode(schedule.wait_text)
+    if not wait:
+        raise InputError(f"schedule: wait_text: {schedule.wait_text!r} has no tokens")
+    try:
+        return SchedulePlan(
+            moment=schedule.moment,
+            p_start=schedule.p_start,
+            p_end=schedule.p_end,
+            wait=wait,
+            after=tokenized.encode(schedule.after),
+            after_ids=tokenized.ending_in(schedule.after),
+            slow_words=tuple(words),
+            seed=schedule.seed,
+        )
+    except ValidationError as error:
+        message = error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")
+        raise InputError(f"schedule: {message}") from None
 
 
 def _checked(**fields: object) -> ForcingPlan:

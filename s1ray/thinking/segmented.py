@@ -199,6 +199,11 @@ class _Driver:
         stops = {*plan.end_triggers, *(text[-1] for text in plan.ban if len(text) > 1)}
         bans = {text[0] for text in plan.ban if len(text) == 1}
         limits = [LOOP_SEGMENT] if plan.loops else []
+        if (schedule := plan.schedule) is not None:
+            # Before the alpha moment a break may be followed by a wait, behind it slow-thinking words end the thinking.
+            slow = {word[-1] for word in schedule.slow_words}
+            stops |= {schedule.after[-1], *schedule.after_ids} if count < schedule.moment else slow
+            limits += [schedule.moment - count] if count < schedule.moment else []
         if count < plan.min_tokens and not plan.wait_texts and len(forcer.swallowed) >= plan.waits:
             # Nothing but the minimum suppresses these stops, and nobody counts them.
             bans.update(action.ban)

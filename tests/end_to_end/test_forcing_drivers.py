@@ -120,7 +120,9 @@ def events(cases: Sequence[Case], outcome: Outcome, eos: Sequence[int]) -> Count
         met[case.format] += 1
         met[f"cut by {counted.end_forced}"] += 1
         met["waits"] += bool(counted.waits and case.plan.wait_texts)
-        met["suppressed stops"] += bool(counted.waits and not case.plan.wait_texts)
+        scheduled = case.plan.schedule is not None
+        met["waits of a schedule"] += bool(counted.waits and scheduled)
+        met["suppressed stops"] += bool(counted.waits and not case.plan.wait_texts and not scheduled)
         met["cut in the grace window"] += bool(
             counted.end_forced in ("budget", "context") and counted.thinking_tokens < (counted.limit or 0)
         )
@@ -154,7 +156,8 @@ def test_inside_and_outside_give_the_same_ids_on_the_miniature() -> None:
     prompts = miniature_prompts(tokenizer, rng, 60)
     words = Vocabulary(["Wait", "Hmm, so", "\nWait"], [("1",), ("so", " is"), ("\n\n", "Then", "2 +")])
     cases = [
-        random_case(rng, [f.resolve(tokenizer, eos) for f in formats], words, prompts) for _ in range(COMBINATIONS)
+        random_case(rng, [f.resolve(tokenizer, eos) for f in formats], words, prompts, schedules=0.2)
+        for _ in range(COMBINATIONS)
     ]
     outcome = run(folder, cases)
     met = events(cases, outcome, eos)
@@ -183,7 +186,7 @@ def test_inside_and_outside_give_the_same_ids_on_the_scripted_model(tmp_path: Pa
         [(chain[5].strip(),), (chain[3] + chain[4], chain[18]), ("".join(chain[12:15]),)],
     )
     tokenized = [f.resolve(model.tokenizer, eos) for f in formats]
-    cases = [random_case(rng, tokenized, words, prompts) for _ in range(COMBINATIONS)]
+    cases = [random_case(rng, tokenized, words, prompts, schedules=0.2) for _ in range(COMBINATIONS)]
     outcome = run(model.folder, cases)
     met = events(cases, outcome, eos)
     assert min(met.values()) >= 5, met

@@ -16,6 +16,7 @@ from s1ray.generation.prompts import prompt_ids_of
 from s1ray.thinking import ForcingPlan, ThinkingBudget, TokenizedFormat, make_plan
 from s1ray.thinking.actions import RowAction
 from s1ray.thinking.forcer import replay
+from s1ray.thinking.schedule import Schedule
 
 TIE = 1e-4
 """Difference of two log-probabilities below which rounding may decide."""
@@ -41,9 +42,22 @@ class Vocabulary:
 
 
 def random_case(
-    rng: random.Random, formats: Sequence[TokenizedFormat], words: Vocabulary, prompts: Sequence[Sequence[int]]
+    rng: random.Random,
+    formats: Sequence[TokenizedFormat],
+    words: Vocabulary,
+    prompts: Sequence[Sequence[int]],
+    *,
+    schedules: float = 0.0,
 ) -> Case:
-    """Draws until a budget is one that its format can express."""
+    """Draws until a budget is one that its format can express.
+
+    Args:
+        rng: draws.
+        formats: of which one is drawn.
+        words: for waits and bans.
+        prompts: of which one is drawn.
+        schedules: share of the cases in which a schedule writes the waits.
+    """
     while True:
         tokenized = rng.choice(formats)
         fmt = tokenized.format
@@ -65,7 +79,11 @@ def random_case(
                 answer_max_tokens=rng.choice([None, None, 1, 6, 20]),
                 reopen=rng.choice(["forbid", "forbid", "allow"]),
             )
-            plan = make_plan(tokenized, budget)
+            schedule = None
+            if rng.random() < schedules:
+                budget = budget.model_copy(update={"waits": 0, "min_tokens": 0})
+                schedule = random_schedule(rng, words)
+            plan = make_plan(tokenized, budget, schedule=schedule)
         except ValueError:
             continue
         prompt = list(rng.choice(prompts))
@@ -76,6 +94,17 @@ def random_case(
             prompt += tokenized.encode(f"{fmt.start}\nSo\n{fmt.end}")
         room = rng.choice([1, 10, 50, 100, 150, 200])
         return Case(fmt.name, budget, plan, prompt, room)
+
+
+def random_schedule(rng: random.Random, words: Vocabulary) -> Schedule:
+    """One that acts within a few lines."""
+    return Schedule(
+        phase_tokens=rng.choice([10, 40, 100]),
+        p_end=rng.choice([0.0, 1.0]),
+        wait_text=rng.choice(list(words.waits)),
+        after="\n",
+        slow_words=tuple(rng.sample(list(words.waits), 1)) + tuple(rng.choice(words.bans)[:1]),
+    )
 
 
 def miniature_prompts(tokenizer: Any, rng: random.Random, number: int) -> list[list[int]]:

@@ -16,6 +16,7 @@ from s1ray.thinking.forcer import BudgetForcer, Phase, replay
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.prompt import PromptState, prompt_state
 from s1ray.thinking.repetition import MAX_PASSAGE, LoopDetector
+from s1ray.thinking.schedule import SchedulePlan
 from tests.support.toy import (
     ANSWER,
     COLON,
@@ -38,9 +39,24 @@ WAIT_TEXTS = st.sampled_from([(), ((WAIT,),), ((WAIT, COMMA),), ((WAIT,), (HMM, 
 
 
 @st.composite
+def schedules(draw: st.DrawFn) -> SchedulePlan:
+    return SchedulePlan(
+        moment=draw(st.sampled_from([1, 4, 12, 40])),
+        p_start=draw(st.sampled_from([1.0, 1.0, 0.5])),
+        p_end=draw(st.sampled_from([0.0, 1.0])),
+        wait=draw(st.sampled_from([(WAIT,), (WAIT, COMMA), (HMM, NEWLINE)])),
+        after=draw(st.sampled_from([(NEWLINE,), (NEWLINE, NEWLINE), (Y, 12)])),
+        after_ids=draw(st.sampled_from([(), (NEWLINE,), (14, 15)])),
+        slow_words=draw(st.sampled_from([((WAIT,),), ((WAIT,), (HMM, COMMA)), ((13, 12),)])),
+        seed=draw(st.sampled_from([None, 0, 2**63 - 1])),
+    )
+
+
+@st.composite
 def plans(draw: st.DrawFn) -> ForcingPlan:
     maximum = draw(st.none() | st.integers(0, 30))
-    minimum = draw(st.integers(0, 30 if maximum is None else maximum))
+    schedule = draw(st.none() | schedules())
+    minimum = 0 if schedule else draw(st.integers(0, 30 if maximum is None else maximum))
     shape = draw(st.sampled_from(["s1", "think_tags", "hand_over"]))
     shapes: dict[str, dict[str, Any]] = {
         "s1": {},
@@ -59,8 +75,9 @@ def plans(draw: st.DrawFn) -> ForcingPlan:
     return toy_plan(
         max_tokens=maximum,
         min_tokens=minimum,
-        waits=draw(st.integers(0, 4)),
+        waits=0 if schedule else draw(st.integers(0, 4)),
         wait_texts=draw(WAIT_TEXTS),
+        schedule=schedule,
         grace=draw(st.sampled_from([0, 0, 3, 10])),
         ban=draw(st.sampled_from([(), (), ((X,),), ((Y, Y), (12, 13, 12), (FINAL,))])),
         loops=draw(st.sampled_from([0, 0, 2, 4])),
@@ -205,6 +222,8 @@ def test_ids_alone_give_everything_but_the_models_own_waits(
         exact.answer_spans,
         exact.end_forced,
     )
+    if plan.schedule:
+        assert estimated.waits == exact.waits
     if plan.wait_texts:
         assert estimated.waits >= exact.waits
     if not set(samples) & {text[0] for text in plan.wait_texts} and plan.wait_texts:

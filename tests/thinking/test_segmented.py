@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.plan import ForcingPlan
+from s1ray.thinking.schedule import SchedulePlan
 from s1ray.thinking.segmented import Segment, SegmentedResponse, SegmentError, force_in_segments
 from tests.support.toy import ANSWER, COLON, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 
@@ -92,19 +93,35 @@ def segmented(
 
 
 @st.composite
+def schedules(draw: st.DrawFn) -> SchedulePlan:
+    return SchedulePlan(
+        moment=draw(st.sampled_from([1, 8, 30, 100])),
+        p_start=draw(st.sampled_from([1.0, 0.6])),
+        p_end=draw(st.sampled_from([0.0, 1.0])),
+        wait=draw(st.sampled_from([(WAIT,), (WAIT, COMMA)])),
+        after=draw(st.sampled_from([(NEWLINE,), (NEWLINE, NEWLINE), (13, 12)])),
+        after_ids=draw(st.sampled_from([(), (12,)])),
+        slow_words=draw(st.sampled_from([((WAIT,),), ((HMM,), (WAIT, 12))])),
+        seed=draw(st.sampled_from([None, 5])),
+    )
+
+
+@st.composite
 def plans(draw: st.DrawFn) -> ForcingPlan:
     maximum = draw(st.sampled_from([None, 0, 1, 2, 5, 12, 40, 90]))
     tool = draw(st.booleans())
     cut = draw(st.sampled_from([(TURN, ANSWER), (TURN, ANSWER, NEWLINE, FINAL, COLON), (Y, TURN, ANSWER, COLON)]))
     reopen = draw(st.sampled_from([(), (), (TURN,)]))
+    schedule = draw(st.none() | st.none() | schedules())
     return toy_plan(
+        schedule=schedule,
         answer_ban=(() if reopen else ((TURN,),)) + draw(st.sampled_from([(), ((12, 13), (X,)), ((14, 14),)])),
         answer_max_tokens=draw(st.sampled_from([None, None, 1, 4, 20])),
         reopen=reopen,
         end_spellings=draw(st.sampled_from([(), ((13, 12),)])),
         max_tokens=maximum,
-        min_tokens=draw(st.integers(0, 40 if maximum is None else maximum)),
-        waits=draw(st.sampled_from([0, 0, 1, 2, 6])),
+        min_tokens=0 if schedule else draw(st.integers(0, 40 if maximum is None else maximum)),
+        waits=0 if schedule else draw(st.sampled_from([0, 0, 1, 2, 6])),
         wait_texts=draw(st.sampled_from([(), (), ((WAIT,),), ((WAIT, COMMA, 12), (HMM,)), ((HMM, HMM), (WAIT, Y))])),
         grace=draw(st.sampled_from([0, 0, 1, 4, 60])) if maximum is None else draw(st.integers(0, maximum)),
         ban=draw(

@@ -20,9 +20,20 @@ from s1ray.thinking.actions import RowAction
 from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.logit_edits import FORCED, LogitEdits, RowEdit
 from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
+from s1ray.thinking.schedule import SchedulePlan
 from s1ray.thinking.vllm.processor import BudgetForcingProcessor
 from tests.support.toy import ANSWER, COMMA, EOS, FINAL, HMM, NEWLINE, THINK, TURN, VOCAB, WAIT, X, Y, toy_plan
 from tests.support.toy_engine import CONFIG, WIDTH, model_logits, params
+
+SCHEDULE = SchedulePlan(
+    moment=12,
+    p_start=1.0,
+    p_end=0.2,
+    wait=(WAIT, 12),
+    after=(NEWLINE,),
+    after_ids=(13, 14),
+    slow_words=((HMM,), (Y, X)),
+)
 
 
 def processor() -> BudgetForcingProcessor:
@@ -104,10 +115,12 @@ def test_a_shuffled_batch_gives_every_request_the_ids_it_gets_alone(seed: int) -
     plans, states, lengths = {}, {}, {}
     for key in range(14):
         maximum = rng.choice([None, 0, 1, 3, 8, 20])
+        scheduled = rng.random() < 0.3
         plan = toy_plan(
             max_tokens=maximum,
-            min_tokens=rng.randint(0, 20 if maximum is None else maximum),
-            waits=rng.randint(0, 3),
+            min_tokens=0 if scheduled else rng.randint(0, 20 if maximum is None else maximum),
+            waits=0 if scheduled else rng.randint(0, 3),
+            schedule=SCHEDULE if scheduled else None,
             wait_texts=rng.choice([(), ((WAIT,),), ((WAIT, COMMA), (HMM,))]),
             grace=rng.choice([0, 0, 4]),
             ban=rng.choice([(), (), ((X,), (Y, FINAL)), ((NEWLINE, NEWLINE), (12, 13, 14), (13,))]),

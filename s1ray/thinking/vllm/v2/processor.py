@@ -3,10 +3,10 @@
     AsyncEngineArgs(..., logits_processors=["s1ray.thinking.vllm.v2.processor:BudgetForcingProcessor"])
 
 Model Runner V2 is the default of vLLM 0.32 and later where Triton runs, and refuses V1's processors. There the sampled
-ids stay on the device, and so does the forcing (`v2/forcer.py`), with the same outcome as on V1 but for four things.
+ids stay on the device, and so does the forcing (`v2/forcer.py`), with the same outcome as on V1 but for five things.
 Penalties and bad words come before the processor, so they are within what the replacement is exact for. Requests
 without a seed draw the attribution of ambiguous waits from other numbers. A banned text has at most
-`MAX_BANNED_IDS` ids. And a model does not think again in its answer (`reopen`).
+`MAX_BANNED_IDS` ids. A model does not think again in its answer (`reopen`). And no schedule writes waits.
 """
 
 from __future__ import annotations
@@ -98,6 +98,8 @@ class BudgetForcingProcessor(LogitsProcessor):  # type: ignore[misc]  # vLLM's t
             raise InputError(
                 'reopen: thinking again in the answer is not on Model Runner V2; make the plan with "forbid"'
             )
+        if plan.schedule is not None:
+            raise InputError("schedule: waits by a schedule are not on Model Runner V2; leave the schedule out")
         for name in ("ban", "end_spellings", "answer_ban"):
             if max(map(len, getattr(plan, name)), default=0) > MAX_BANNED_IDS:
                 raise InputError(

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from s1ray.errors import InputError
+from s1ray.thinking.schedule import SchedulePlan
 from s1ray.thinking.vllm import processor as v1
 from s1ray.thinking.vllm.v2 import processor as v2
 from tests.support.model_runner_v2 import Runner, feed, request, slot_tensors
@@ -71,3 +72,11 @@ def test_thinking_again_in_the_answer_is_refused() -> None:
     v1.BudgetForcingProcessor.validate_params(again)
     with pytest.raises(InputError, match=r"reopen: .* not on Model Runner V2"):
         v2.BudgetForcingProcessor.validate_params(again)
+
+
+def test_a_schedule_is_refused() -> None:
+    schedule = SchedulePlan(moment=5, p_start=1.0, p_end=0.0, wait=(X,), after=(Y,))
+    scheduled = params(toy_plan(schedule=schedule))
+    v1.BudgetForcingProcessor.validate_params(scheduled)
+    with pytest.raises(InputError, match=r"schedule: .* not on Model Runner V2"):
+        v2.BudgetForcingProcessor.validate_params(scheduled)
