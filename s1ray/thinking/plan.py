@@ -211,7 +211,7 @@ def make_plan(
     hand_over = tokenized.encode(before) if before else ()
     if tokenized.end_triggers.intersection(hand_over):
         raise InputError(f"end_text: the part before {fmt.end!r} contains a token that ends the thinking: {before!r}")
-    continuation = _continuation(tokenized, after) if after else ()
+    continuation = continuation_ids(tokenized, after) if after else ()
     if tokenized.end_triggers.intersection(continuation):
         raise InputError(f"end_text: the part after {fmt.end!r} contains a token that ends the response: {after!r}")
     wait_texts = tuple(tokenized.encode(text) for text in budget.wait_texts)
@@ -314,7 +314,7 @@ def _spelled(ids: tuple[int, ...]) -> str:
     return f",{','.join(map(str, ids))},"
 
 
-def _continuation(tokenized: TokenizedFormat, text: str) -> tuple[int, ...]:
+def continuation_ids(tokenized: TokenizedFormat, text: str) -> tuple[int, ...]:
     """Ids of `text` as the training text has them after the end delimiter."""
     joint = tokenized.encode(tokenized.format.end + text)
     if joint[: len(tokenized.end)] == tokenized.end:

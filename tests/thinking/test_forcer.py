@@ -159,6 +159,30 @@ def test_every_response_keeps_its_budget_and_answers_after_the_end_delimiter(
     assert output[answer_begin + forced_answer] not in plan.end_triggers
 
 
+@given(plan=plans(), prompt=PROMPTS, samples=SAMPLES, room=ROOMS, cut=st.integers(0, 60))
+@settings(max_examples=400, deadline=None)
+def test_an_end_from_outside_keeps_the_budget_and_gets_an_answer(
+    plan: ForcingPlan, prompt: list[int], samples: list[int], room: int | None, cut: int
+) -> None:
+    forcer = BudgetForcer(plan, prompt, room=room)
+    drive(forcer, model(samples), cut)
+    if forcer.phase not in (Phase.THINK, Phase.WAIT):
+        with pytest.raises(ValueError, match="cannot be ended in phase"):
+            forcer.end_now("outside")
+        return
+    thought = forcer.thinking_tokens
+    forcer.end_now("outside")
+    forced = drive(forcer, model([X]), len(plan.newline) + len(plan.cut))
+    drive(forcer, model([X]), 3)
+    counted = forcer.accounting()
+    assert (counted.end_forced, counted.thinking_tokens) == ("outside", thought)
+    assert counted.answer_tokens > 0
+    text = tuple(forced)
+    assert any(text[at : at + len(plan.end)] == plan.end for at in range(len(text)))
+    if room is not None:
+        assert forcer.position - 3 <= room + len(plan.cut)
+
+
 def loop_at_the_end(thinking: list[int], copies: int) -> bool:
     """Straight from the definition: some passage stands there so many times in a row, 32 ids in all at least."""
     for period in range(1, len(thinking) // copies + 1):
