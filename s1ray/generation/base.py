@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from s1ray.errors import S1rayError
@@ -108,6 +108,9 @@ class Call:
     key: str | None = None
     """Of a call that is told of only when it has failed or was lost (one of a provider's batch), and perhaps once more
     after a kill: calls of one key count once."""
+    seconds: float = field(default=0.0, compare=False)
+    """From sending it to its end. Told when it is sent: since the call before it had ended without use, 0 where there
+    is none."""
 
 
 OnCall = Callable[[Call], None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -16,17 +16,17 @@ from s1ray.generation.wires.base import Wire
 
 
 class AtEndpoint:
-    """Connections to one address, requests in flight at most, and `async with`.
+    """Connections to an address or several, requests in flight at most, and `async with`.
 
     Args:
-        base_url: the address with its `/v1`.
+        base_url: the address with its `/v1`, or several that serve the same.
         model: the model's name there.
         wire: the API's format.
         api_key: None: none is sent.
         concurrency: requests in flight at most.
         timeout: seconds that one attempt may take, from sending to the last byte.
-        attempts: tries of one request.
-        pace: when calls start.
+        attempts: tries of one request, times the number of addresses.
+        pace: makes what says when calls to an address start.
         extra_body: further fields for every request.
         on_call: is told of every call that is sent, and of its end.
         transport: replaces the network, for tests.
@@ -34,7 +34,7 @@ class AtEndpoint:
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Sequence[str],
         model: str,
         *,
         wire: Wire,
@@ -42,7 +42,7 @@ class AtEndpoint:
         concurrency: int,
         timeout: float,
         attempts: int,
-        pace: Pace,
+        pace: Callable[[], Pace],
         extra_body: Mapping[str, object] | None,
         on_call: OnCall | None,
         transport: httpx.AsyncBaseTransport | None,

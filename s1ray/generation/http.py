@@ -5,7 +5,7 @@ What is sent and what comes back is the wire's matter (`s1ray.generation.wires`)
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -29,13 +29,13 @@ class HTTPGenerator(AtEndpoint):
     """Completes requests at an endpoint; use as `async with`, or call `close`.
 
     Args:
-        base_url: the address with its `/v1`.
+        base_url: the address with its `/v1`, or several that serve the same.
         model: the model's name there.
         wire: the API's format. None: chat completions.
         api_key: None: none is sent.
         concurrency: requests in flight at most, further ones wait.
         timeout: seconds that one attempt may take, from sending to the last byte.
-        attempts: tries of one request.
+        attempts: tries of one request, times the number of addresses.
         retried_reasons: finish reasons, ours or in the provider's words, that are asked again as far as attempts go;
             the last answer stays as it is.
         requests_per_minute: started at most. None: not limited.
@@ -49,7 +49,7 @@ class HTTPGenerator(AtEndpoint):
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Sequence[str],
         model: str,
         *,
         wire: Wire | None = None,
@@ -73,7 +73,7 @@ class HTTPGenerator(AtEndpoint):
             concurrency=concurrency,
             timeout=timeout,
             attempts=attempts,
-            pace=Pace(requests_per_minute, tokens_per_minute),
+            pace=lambda: Pace(requests_per_minute, tokens_per_minute),
             extra_body=extra_body,
             on_call=on_call,
             transport=transport,

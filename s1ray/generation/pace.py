@@ -84,6 +84,11 @@ class Pace:
                 self._tokens.take(tokens)
         return Turn(self, tokens)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether no request may start now."""
+        return self._pause_ends > monotonic()
+
     def pause(self, seconds: float) -> None:
         """Let no request start for some time."""
         self._pause_ends = max(self._pause_ends, monotonic() + seconds)

@@ -97,7 +97,7 @@ class SegmentedGenerator(AtEndpoint):
     """Completes requests at an endpoint that forces no budgets; use as `async with`, or call `close`.
 
     Args:
-        base_url: the address with its `/v1`.
+        base_url: the address with its `/v1`, or several that serve the same.
         model: the model's name there.
         weights: folder or Hugging Face id of the model, for its tokenizer and the ids that end its responses;
             "miniature-base" is the packaged one.
@@ -118,7 +118,7 @@ class SegmentedGenerator(AtEndpoint):
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Sequence[str],
         model: str,
         *,
         weights: str,
@@ -152,7 +152,7 @@ class SegmentedGenerator(AtEndpoint):
             concurrency=concurrency,
             timeout=timeout,
             attempts=attempts,
-            pace=Pace(),
+            pace=Pace,
             extra_body=extra_body,
             on_call=on_call,
             transport=transport,

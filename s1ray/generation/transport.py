@@ -1,53 +1,35 @@
 """JSON over HTTP with retries, for the engines that talk to a server.
 
 Transient failures (no connection, a time-out, 408, 409, 425, 429, 5xx, a 200 that tells of an error, a body that cannot
-be read) are retried a bounded number of times, with exponential back-off or after the wait that the server asks for. A
-faulty request (other 4xx) is not. When calls start is the matter of `pace`.
+be read) are retried a bounded number of times, with exponential back-off or after the wait that the server asks for, or
+at once at another address that serves the same. A faulty request (other 4xx) is not. When calls start is the matter of
+`pace`, and where they go that of `addresses`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import re
 import socket
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 import httpx
 
 from s1ray.errors import InputError
-from s1ray.generation.answers import MAX_BODY, UnusableError, decode, is_refusal, refuse_error
+from s1ray.generation.addresses import Address, Addresses
+from s1ray.generation.answers import MAX_BODY, UnusableError, decode, refuse_error
 from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, RefusedError, Usage
-from s1ray.generation.pace import Pace, reset_wait, told_wait
+from s1ray.generation.pace import Pace
+from s1ray.generation.problems import Problem, Tries, unsuccessful
 from s1ray.generation.redaction import Redaction
 from s1ray.generation.wires.base import Wire
 
 T = TypeVar("T")
-
-RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
-"""Statuses of transient failures, unless the server's `x-should-retry` says otherwise."""
-
-FIRST_PAUSE = 0.5
-"""Seconds before the second attempt; doubled for each further one."""
-
-FIRST_PAUSE_BUSY = 5.0
-"""The same after a 429 that does not say how long: quotas are counted in minutes."""
-
-MAX_PAUSE = 60.0
-"""Most seconds between two attempts, where the server does not say how long to wait."""
-
-MIN_WAIT = 1.0
-"""Least seconds between two attempts after a 429, even where the server says that none need pass."""
-
-MAX_WAIT = 3600.0
-"""Seconds that one request waits in all because the server says so; then it fails, in words."""
-
-EMPTY = ("insufficient_quota", "exceeded your current quota", "billing", "insufficient balance")
-"""Words of a 429 that waiting does not help: the account is empty."""
 
 JSON = {"Content-Type": "application/json"}
 
@@ -63,29 +45,29 @@ KEEPALIVE = (
 
 
 class Transport:
-    """Connections to one address.
+    """Connections to one address, or to several that serve the same.
 
     Args:
-        base_url: the address with its `/v1`.
+        base_url: the address with its `/v1`, or several.
         wire: how the API wants its key, and counts tokens.
         api_key: None: none is sent.
         connections: open at most.
         timeout: seconds that one attempt may take, from sending to the last byte.
-        attempts: tries of one request.
-        pace: when calls start.
+        attempts: tries of one request, times the number of addresses.
+        pace: makes what says when calls to an address start.
         transport: replaces the network, for tests.
     """
 
     def __init__(
         self,
-        base_url: str,
+        base_url: str | Sequence[str],
         *,
         wire: Wire,
         api_key: str | None,
         connections: int,
         timeout: float,
         attempts: int,
-        pace: Pace,
+        pace: Callable[[], Pace],
         transport: httpx.AsyncBaseTransport | None,
     ) -> None:
         if attempts < 1:
@@ -95,12 +77,12 @@ class Transport:
                 f"the API key for {base_url} is empty or holds a space, a line break or a character that is not ASCII; "
                 "give it without what stands around it"
             )
-        self.base_url = base_url.rstrip("/")
-        self._attempts = attempts
+        self._addresses = Addresses([base_url] if isinstance(base_url, str) else base_url, pace)
+        self.base_url = ", ".join(address.url for address in self._addresses.all)
+        self._attempts = attempts * len(self._addresses.all)
         self._timeout = timeout
         self._wire = wire
         self._redaction = Redaction(api_key)
-        self._pace = pace
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         # A client with a transport of its own does not look for proxies.
         if transport is None and not urllib.request.getproxies():
@@ -137,49 +119,71 @@ class Transport:
             GenerationError: no answer could be had.
             RefusedError: a filter of the provider's does not allow one.
         """
-        url, tries = f"{self.base_url}{path}", _Tries(self._attempts)
-        where = f"request {calls.request_id!r}"
+        tries, where = Tries(self._attempts), f"request {calls.request_id!r}"
         try:
             sent = None if body is None else json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
         except (ValueError, TypeError, RecursionError) as error:
             raise GenerationError(f"{where}: it cannot be written as JSON in UTF-8: {error}") from None
+        failed = False
         while True:
-            turn = await self._pace.turn(len(sent or b""), max_tokens)
+            address = calls.address = self._addresses.choose(calls.address, failed=failed)
+            found, end = await self._at(address, calls, path, sent, read, max_tokens)
+            if isinstance(found, _Answer):
+                end("answered", found.usage, None)
+                return found.value
+            problem, failed = self._redaction.message(found.why), True
+            pause = tries.after(found)
+            end("lost" if found.lost else "failed" if isinstance(pause, str) else "retried", found.usage, problem)
+            if isinstance(pause, str):
+                message = f"{where}: {address.url}{path}: {pause.format(problem)}"
+                raise RefusedError(message, problem) if found.refused else GenerationError(message)
+            if found.status == 429:
+                # Every request waits before its next call there, this one too.
+                address.pace.pause(pause)
+            elif not self._addresses.has_other(address):
+                await asyncio.sleep(pause)
+
+    async def _at(
+        self,
+        address: Address,
+        calls: Calls,
+        path: str,
+        sent: bytes | None,
+        read: Callable[[Mapping[str, Any]], T] | None,
+        max_tokens: int | None,
+    ) -> tuple[_Answer[T] | Problem, EndOfCall]:
+        """One call to an address in its turn: what came of it, and what is told of its end."""
+        address.in_flight += 1
+        try:
+            turn = await address.pace.turn(len(sent or b""), max_tokens)
             try:
                 end = calls.begin()
             except BaseException:
                 turn.end(None, counts=False)  # it is not made
                 raise
             try:
-                found = await self._call(url, sent, read)
+                found = await self._call(address, f"{address.url}{path}", sent, read)
             except BaseException as error:
                 end("lost", None, type(error).__name__)
                 raise
-            turn.end(found.usage, counts=isinstance(found, _Answer) or found.lost)
-            if isinstance(found, _Answer):
-                end("answered", found.usage, None)
-                return found.value
-            problem = self._redaction.message(found.why)
-            pause = tries.after(found)
-            end("lost" if found.lost else "failed" if isinstance(pause, str) else "retried", found.usage, problem)
-            if isinstance(pause, str):
-                message = f"{where}: {url}: {pause.format(problem)}"
-                raise RefusedError(message, problem) if found.refused else GenerationError(message)
-            if found.status == 429:
-                # Every request waits before its next call, this one too.
-                self._pace.pause(pause)
-            else:
-                await asyncio.sleep(pause)
+        finally:
+            address.in_flight -= 1
+        turn.end(found.usage, counts=isinstance(found, _Answer) or found.lost)
+        if isinstance(found, _Answer):
+            address.answered()
+        elif found.transient and (found.status is None or found.status >= 500):
+            address.failed(unreachable=found.unreachable)
+        return found, end
 
     async def _call(
-        self, url: str, body: bytes | None, read: Callable[[Mapping[str, Any]], T] | None
+        self, address: Address, url: str, body: bytes | None, read: Callable[[Mapping[str, Any]], T] | None
     ) -> _Answer[T] | Problem:
         """One call, and what came of it."""
         try:
             status, headers, content = await self._exchange(url, body)
             content = self._redaction.body(content)
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return Problem(f"{type(error).__name__}: {error}")
+            return Problem(f"{type(error).__name__}: {error}", unreachable=True)
         except (httpx.TimeoutException, TimeoutError):
             return Problem(f"no answer within {self._timeout:g} s", lost=True)
         except httpx.DecodingError as error:
@@ -189,7 +193,7 @@ class Transport:
         except httpx.RequestError as error:
             return Problem(f"{type(error).__name__}: {error}", lost=True)
         if 200 <= status < 300:
-            self._pace.heed(headers)
+            address.pace.heed(headers)
             return self._read(status, content, read)
         return unsuccessful(status, headers, content)
 
@@ -231,104 +235,37 @@ class _Answer(Generic[T]):
     usage: Usage | None
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a call gave nothing of use."""
-
-    why: str
-    status: int | None = None
-    transient: bool = True
-    """The same call may succeed later."""
-    usage: Usage | None = None
-    lost: bool = False
-    """The provider may have billed an answer, and its count cannot be read."""
-    wait: float | None = None
-    """Seconds that the server asks to wait."""
-    refused: bool = False
-    """By a filter of the provider's."""
-
-
-class _Tries:
-    """How often a request is sent."""
-
-    def __init__(self, attempts: int) -> None:
-        self._attempts, self._made, self._waited = attempts, 0, 0.0
-
-    def after(self, problem: Problem) -> float | str:
-        """Seconds before the request is sent again; or, where it is given up, the message, with {} for the problem."""
-        if not problem.transient:
-            return "{}"
-        wait = problem.wait
-        if wait is not None:
-            wait = max(wait, MIN_WAIT) if problem.status == 429 else wait
-            self._waited += wait
-            if self._waited > MAX_WAIT:
-                return f"{{}}; the server asks to wait {wait:,.0f} s, more than {MAX_WAIT:,.0f} s in all"
-            if problem.status == 429:
-                # Waiting as told costs no attempt: a busy hour must not fail the rows of that hour.
-                return wait
-        self._made += 1
-        if self._made >= self._attempts:
-            return f"gave up after {self._attempts} attempt{'s' * (self._attempts > 1)}: {{}}"
-        if wait is not None:
-            return wait
-        first = FIRST_PAUSE_BUSY if problem.status == 429 else FIRST_PAUSE
-        # Jitter, so that clients that failed together do not retry together.
-        return min(MAX_PAUSE, first * 2.0 ** (self._made - 1) * random.uniform(0.5, 1.5))
+EndOfCall = Callable[[CallOutcome, "Usage | None", "str | None"], None]
+"""Is told of a call's outcome, count and reason."""
 
 
 class Calls:
-    """The calls that are made for one request, numbered; `on_call` is told of each when it is sent and has ended."""
+    """The calls that are made for one request, numbered; `on_call` is told of each when it is sent and has ended.
+
+    Attributes:
+        address: of the last one.
+    """
 
     def __init__(self, request_id: str, on_call: OnCall | None = None) -> None:
         """Of the request with this id. `on_call` None: nobody is told."""
         self.request_id = request_id
+        self.address: Address | None = None
         self._on_call = on_call
         self._made = 0
+        self._useless_since: float | None = None
 
-    def begin(self) -> Callable[[CallOutcome, Usage | None, str | None], None]:
+    def begin(self) -> EndOfCall:
         """Tell of a call that is sent; gives what is called with its outcome, count and reason when it has ended."""
         self._made += 1
-        number = self._made
+        number, began = self._made, monotonic()
+        waited = 0.0 if self._useless_since is None else began - self._useless_since
 
         def tell(outcome: CallOutcome, usage: Usage | None = None, reason: str | None = None) -> None:
+            now = monotonic()
+            self._useless_since = None if outcome in ("sent", "answered") else now
+            seconds = waited if outcome == "sent" else now - began
             if self._on_call is not None:
-                self._on_call(Call(self.request_id, number, outcome, usage, reason))
+                self._on_call(Call(self.request_id, number, outcome, usage, reason, seconds=seconds))
 
         tell("sent")
         return tell
-
-
-def unsuccessful(status: int, headers: httpx.Headers, content: bytes) -> Problem:
-    """What a status other than a success says."""
-    error = _error(content)
-    message = _message(error, content, status)
-    empty = status == 429 and any(word in message.lower() for word in EMPTY)
-    refused = 400 <= status < 500 and status not in RETRIED and is_refusal(error)
-    told = headers.get("x-should-retry")
-    transient = not refused and (told == "true" or (status in RETRIED and told != "false" and not empty))
-    wait = told_wait(headers) if transient else None
-    if wait is None and status == 429:
-        wait = reset_wait(headers) or None
-    # Behind a gateway that waits no longer the model goes on, and so does the bill.
-    lost = status == 504
-    return Problem(f"status {status}: {message}", status, transient, lost=lost, wait=wait, refused=refused)
-
-
-def _error(content: bytes) -> object:
-    """What the body of an error holds: its `error` where there is one, or all of it. None: no JSON."""
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return body.get("error", body) if isinstance(body, dict) else body
-
-
-def _message(error: object, content: bytes, status: int) -> str:
-    """What the server says is wrong: the error's message where there is one, else the body's beginning."""
-    if error is None:
-        return content[:300].decode("utf-8", "replace") or httpx.codes.get_reason_phrase(status)
-    message = error.get("message") if isinstance(error, dict) else error
-    code = error.get("code") if isinstance(error, dict) else None
-    said = str(message if message is not None else error)[:1000]
-    return f"{said} ({code})" if isinstance(code, str) and code not in said else said

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from s1ray.errors import InputError
 from s1ray.generation import GenerationError, GenerationRequest, complete_all
 from s1ray.generation import pace as pace_module
-from s1ray.generation import transport as transport_module
+from s1ray.generation import problems as problems_module
 from s1ray.generation.base import Call
 from s1ray.generation.http import HTTPGenerator
 from s1ray.schemas import Completion
@@ -127,7 +127,7 @@ def test_a_text_that_the_server_did_not_split_is_split_by_the_format() -> None:
     assert (row.thinking, row.answer) == ("deep", "out")
 
 
-@pytest.mark.parametrize("status", sorted(transport_module.RETRIED))
+@pytest.mark.parametrize("status", sorted(problems_module.RETRIED))
 def test_what_may_pass_is_tried_again_with_growing_pauses(status: int, pauses: list[float]) -> None:
     answers = iter([httpx.Response(status), httpx.Response(status), httpx.Response(200, json=chat_answer())])
     assert ask(lambda request: next(answers)).answer == "4"
@@ -345,7 +345,7 @@ def test_being_told_to_wait_costs_no_attempt_up_to_an_hour() -> None:
 def test_a_server_that_is_always_busy_and_says_not_to_wait_is_given_up(
     pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "MAX_WAIT", 30.0)
+    monkeypatch.setattr(problems_module, "MAX_WAIT", 30.0)
     with pytest.raises(GenerationError, match=r"status 429: .*asks to wait 1 s, more than 30 s in all"):
         ask(lambda request: httpx.Response(429, headers={"retry-after": "0"}))
     assert len(pauses) == 30

@@ -232,7 +232,7 @@ def test_no_http_call_is_made_that_could_exceed_the_limit(
         body = {"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 1}}
         return httpx.Response(status, json=body if status == 200 else {}, headers={"retry-after": "0"})
 
-    monkeypatch.setattr("s1ray.generation.transport.FIRST_PAUSE", 0.001)
+    monkeypatch.setattr("s1ray.generation.problems.FIRST_PAUSE", 0.001)
     transport = httpx.MockTransport(handler)
     monkeypatch.setattr("s1ray.generation.http.HTTPGenerator", with_transport(transport))
     prices: JsonValue = {"prompt": 0, "completion": 1_000_000}
