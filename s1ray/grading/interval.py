@@ -52,7 +52,7 @@ def clustered_interval(shares: Sequence[float], samples: float) -> tuple[float, 
     return _wilson(share, n * identical / variance, student(n - 1))
 
 
-def student(freedom: int) -> float:
+def student(freedom: float) -> float:
     """Student's quantile beside `LEVEL`'s interval, by Fisher's expansion; 0.7 % too small at 2, exact from 9 on."""
     z, v = Z, freedom
     return (
