@@ -50,9 +50,6 @@ RootOption = Annotated[
     Path | None, typer.Option("--root", help="Folder that the relative paths of the config start from. Default: here.")
 ]
 
-JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-"""Set by Ray in the driver of `ray job submit`."""
-
 
 def run_stage(
     name: str,
@@ -117,9 +114,10 @@ def _start_from(root: Path | None) -> None:
 
 
 def _refuse_lost_output(output: str | Path, advice: str) -> None:
+    from s1ray.cluster import in_job
     from s1ray.config import ConfigError
 
-    if JOB_VARIABLE in os.environ and not Path(output).is_absolute():
+    if in_job() and not Path(output).is_absolute():
         raise ConfigError(
             f"output: {str(output)!r} is relative, and a job's working folder is deleted with the job. {advice}"
         )
@@ -499,7 +497,7 @@ def main(
 
 
 def job(stage: str) -> None:
-    """Run one stage as a script of its own (jobs/*.py)."""
+    """Run one stage, or `run`, as a script of its own (jobs/*.py)."""
     app([stage, *sys.argv[1:]])
 
 

@@ -23,6 +23,8 @@ from s1ray.logs import heartbeat, quiet
 
 NODE_GROUP_LABEL = "ray.io/node-group"
 """Label of nodes that a launcher started."""
+JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+"""Set by Ray in the driver of `ray job submit`."""
 STATUS_SECONDS = 60
 """Time that `ray status` may take; some five seconds on an idle machine."""
 
@@ -56,19 +58,27 @@ def own_cluster(num_cpus: int) -> Iterator[None]:
     """Inside the block, the first `connected` starts a new local cluster, which stays until the block ends.
 
     So a series of stages shares one cluster, and none is started where every stage turns out to be complete. Another
-    cluster that runs on the machine is left alone.
+    cluster that runs on the machine is left alone. In a job there is a cluster already: the job's is used.
 
     Args:
         num_cpus: CPUs that the cluster offers, whatever the machine has.
     """
     global _own
     assert _own is None, "own_cluster does not nest"
+    if in_job():
+        yield
+        return
     with contextlib.ExitStack() as stack:
         _own = _OwnCluster(stack, num_cpus)
         try:
             yield
         finally:
             _own = None
+
+
+def in_job() -> bool:
+    """Whether this process is the driver of a job that was submitted to a cluster."""
+    return JOB_VARIABLE in os.environ
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from s1ray import recipes
-from s1ray.cli import JOB_VARIABLE, app
+from s1ray.cli import app
+from s1ray.cluster import JOB_VARIABLE
 from s1ray.errors import InputError
 from s1ray.stages import STAGES
 

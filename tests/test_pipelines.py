@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from s1ray import pipelines
 from s1ray.config import ConfigError, StageConfig
 from s1ray.errors import InputError
-from s1ray.pipelines import load_pipeline
+from s1ray.pipelines import config, load_pipeline, pipeline
 from s1ray.runs import Run, RunError
 from s1ray.stages import Stage
 
@@ -60,7 +59,8 @@ class _Entry:
 @pytest.fixture
 def toys(monkeypatch: pytest.MonkeyPatch) -> ToyStages:
     toys = ToyStages()
-    monkeypatch.setattr(pipelines, "STAGES", toys.stages())
+    for module in (config, pipeline):
+        monkeypatch.setattr(module, "STAGES", toys.stages())
     return toys
 
 

@@ -85,7 +85,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
 
 
 def test_a_format_of_four_strings_goes_through_every_stage(pipeline: Pipeline) -> None:
-    runs: dict[str, Run] = {name: finish()[0] for name, finish in pipeline.steps()}
+    runs: dict[str, Run] = {cell.step.label: finish()[0] for cell, finish in pipeline.steps()}
     fmt = ThinkingFormat.model_validate(PONDER)
 
     questions = read_table(runs["curate"].path / "questions.parquet", Question).to_pylist()

@@ -17,7 +17,7 @@ from tests.support.markdown import ROOT
 def test_every_stage_has_the_format(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     pipeline = load_pipeline("examples/own_family/ponder.yaml")
-    prepared = {step.stage: pipeline._prepare(step) for step in pipeline.config.stages}
+    prepared = {cell.step.stage: pipeline._prepare(cell) for cell in pipeline.cells}
     curate, train, evaluate = (prepared[name].config for name in ("curate", "train", "eval"))
     assert isinstance(curate, CurationConfig)
     assert isinstance(curate.difficulty, ModelDifficulty)

@@ -1,0 +1,99 @@
+"""Models against one of them over several seeds: pairing, intervals, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from s1ray.errors import InputError
+from s1ray.evaluation.ablation import ablation
+from s1ray.evaluation.crossed import crossed_mean
+from s1ray.grading.interval import Z
+from s1ray.pipelines.ablation import write_ablation
+from s1ray.pipelines.config import AblationConfig
+from tests.evaluation.conftest import MakeRun
+
+SHARES = {"curated": 0.6, "random": 0.4}
+
+
+def seeds(make_run: MakeRun, *numbers: int) -> list[Path]:
+    """A run for each seed, in which the seed adds to the accuracy of both models."""
+    return [
+        make_run(
+            f"seed={seed}",
+            seed=seed,
+            models=[{"label": label, "name": label} for label in SHARES],
+            sweep=None,
+            arms=[{"max_tokens": 64}],
+            share=lambda model, arm, seed=seed: SHARES[model] + 0.05 * seed,
+        )
+        for seed in numbers
+    ]
+
+
+def test_differences_are_paired_by_seed_and_question(make_run: MakeRun) -> None:
+    (table,) = ablation(seeds(make_run, 0, 1, 2), "curated")
+    assert (table.benchmark, table.arm, table.questions, table.seeds) == ("miniature", "max=64", 40, [0, 1, 2])
+    curated, random = table.rows
+    assert (curated.model, curated.difference) == ("curated", None)
+    assert random.by_seed == {0: pytest.approx(0.4), 1: pytest.approx(0.45), 2: pytest.approx(0.5)}
+    assert random.accuracy.value == pytest.approx(0.45)
+    assert random.difference is not None
+    assert random.difference.value == pytest.approx(-0.2)
+    # What the seeds have in common is no noise of the difference.
+    assert random.difference.low < -0.2 < random.difference.high < 0.05
+    assert (random.thinking_tokens, random.examples, random.steps) == (64, [], [])
+
+
+def test_two_runs_of_one_seed_and_a_baseline_that_is_not_there_are_refused(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = seeds(make_run, 0)
+    with pytest.raises(InputError, match="measured in another run of seed 0 too"):
+        ablation([*runs, *runs], "curated")
+    with pytest.raises(InputError, match="no run measured the baseline 'full'; there are curated, random"):
+        ablation(runs, "full")
+
+
+def test_the_table_is_written_beside_what_was_published(make_run: MakeRun, tmp_path: Path) -> None:
+    published = {"source": "a paper, table 2", "rows": {"random": {"AIME24": "36.7 [-26.7, -3.3]"}}}
+    config = AblationConfig.model_validate({"baseline": "curated", "published": published})
+    text, file = write_ablation(config, seeds(make_run, 0, 1), tmp_path)
+    assert file.read_text() == text + "\n"
+    assert "| random |  |  | 42.5 [" in text
+    assert "**Published, not measured here**: a paper, table 2" in text
+    written = json.loads((tmp_path / "ablation.json").read_text())
+    assert [row["model"] for row in written["tables"][0]["rows"]] == ["curated", "random"]
+    assert written["published"] == published
+
+
+def test_one_repetition_has_the_interval_of_its_questions() -> None:
+    values = np.array([[1.0, 0.0, 1.0, 1.0] * 50])
+    found = crossed_mean(values)
+    assert (found.value, found.n) == (0.75, 200)
+    assert found.high - found.value == pytest.approx(Z * values.std() / 200**0.5, rel=0.02)
+
+
+def test_equal_repetitions_are_no_more_than_one() -> None:
+    values = np.array([[1.0, 0.0, 1.0, 1.0] * 50])
+    one, five = crossed_mean(values), crossed_mean(values.repeat(5, axis=0))
+    assert (five.low, five.high) == pytest.approx((one.low, one.high))
+    same = crossed_mean(np.ones((5, 20)))
+    assert (same.low, same.value, same.high) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("of_seeds", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("questions", [30, 300])
+def test_the_interval_holds_for_other_seeds_and_other_questions(questions: int, of_seeds: float) -> None:
+    """Two models of five seeds, whose difference is none; at most too careful where seeds hardly matter."""
+    random, hits, trials = np.random.default_rng(0), 0, 600
+    for _ in range(trials):
+        hard = random.normal(0, 0.25, (1, questions))
+        sides = [
+            random.random((5, questions)) < 0.5 + share * hard + random.normal(0, of_seeds, (5, 1))
+            for share in (0.7, 1)
+        ]
+        found = crossed_mean(sides[1].astype(float) - sides[0])
+        hits += found.low <= 0 <= found.high
+    assert 0.93 <= hits / trials <= 0.995
