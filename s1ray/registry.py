@@ -203,6 +203,7 @@ STRATEGIES: Registry[type[BaseModel]] = Registry(
         "class_conditional": "s1ray.evaluation.strategies.class_conditional:ClassConditional",
         "rejection": "s1ray.evaluation.strategies.rejection:Rejection",
         "majority": "s1ray.evaluation.strategies.majority:Majority",
+        "weighted_vote": "s1ray.evaluation.strategies.weighted_vote:WeightedVote",
         "short_m_at_k": "s1ray.evaluation.strategies.short_m_at_k:ShortMAtK",
         "best_of": "s1ray.evaluation.strategies.best_of:BestOf",
     },

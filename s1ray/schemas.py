@@ -129,6 +129,31 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Confidence:
+    """How sure the model was of a response, over its thinking and its answer; what was forced is left out
+    (`s1ray.voting.confidence` says what the figures are).
+    """
+
+    tokens: int
+    """Those that the figures are of."""
+    forced_tokens: int
+    """Further ones, which the model has not chosen: delimiters, inserted waits, forced ends. A server that does not say
+    which they are has them among `tokens`."""
+    mean: float
+    """DeepConf's confidence of the tokens, in nats."""
+    lowest_group: float
+    """The lowest mean of a window."""
+    lowest_tenth: float
+    """The mean of the lowest tenth of the windows."""
+    tail: float
+    """Of the last window."""
+    self_certainty: float
+    """Mean over the tokens, in nats."""
+    entropy: float
+    """Mean over the tokens, in bits."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Completion:
     """One generated response, thinking apart from answer, with its accounting from token ids."""
 
@@ -164,6 +189,8 @@ class Completion:
     strategy: Mapping[str, object] | None = None
     """What our server says of the strategy that it carried out: `name`, and the sums over all of its requests to the
     engine, this response's included (`calls`, `prompt_tokens`, `thinking_tokens`, `answer_tokens`)."""
+    confidence: Confidence | None = None
+    """None: the request did not ask for it (`GenerationRequest.top_logprobs`)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

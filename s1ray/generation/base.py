@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 from s1ray.errors import S1rayError
 from s1ray.schemas import Completion
 from s1ray.thinking.budget import ThinkingBudget
+from s1ray.voting.confidence import WINDOW
 
 
 class GenerationError(S1rayError):
@@ -54,6 +55,10 @@ class GenerationRequest:
     max_tokens: int | None = None
     """Tokens of the whole response at most, thinking, delimiters and answer. None: what the context allows."""
     seed: int | None = None
+    top_logprobs: int | None = None
+    """Measure the response's confidence from so many likeliest tokens at each place. None: it is not measured."""
+    confidence_window: int = WINDOW
+    """Tokens of a group, where confidence is measured."""
     reasoning_effort: str | None = None
     """How long to think, in the words of a provider that takes no number ("low", "high", ...); only over HTTP."""
     strategy: Mapping[str, Mapping[str, object]] | None = None
@@ -67,6 +72,10 @@ class GenerationRequest:
             raise ValueError(f"request {self.id!r}: prompt_ids is empty")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"request {self.id!r}: max_tokens must be at least 1, got {self.max_tokens}")
+        if self.top_logprobs is not None and self.top_logprobs < 2:
+            raise ValueError(f"request {self.id!r}: top_logprobs must be at least 2, got {self.top_logprobs}")
+        if self.confidence_window < 1:
+            raise ValueError(f"request {self.id!r}: confidence_window must be at least 1")
         if self.top_k is not None and self.top_k < 1:
             raise ValueError(f"request {self.id!r}: top_k must be at least 1, got {self.top_k}; None is all tokens")
 

@@ -163,6 +163,11 @@ class SegmentedGenerator(AtEndpoint):
 
     async def complete(self, request: GenerationRequest) -> Completion:
         """Generate one response."""
+        if request.top_logprobs is not None:
+            raise GenerationError(
+                f"request {request.id!r}: top_logprobs: confidence cannot be measured where budgets are forced from "
+                "outside (driver: segmented)"
+            )
         try:
             prompt_ids = prompt_ids_of(request, self._tokenizer)
             plan = None if request.budget is None else make_plan(self._tokenized, request.budget)

@@ -8,20 +8,22 @@ from __future__ import annotations
 import itertools
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import S1rayError
 from s1ray.generation.base import GenerationError, GenerationRequest
 from s1ray.generation.engine import engine_kwargs
 from s1ray.generation.prompts import prompt_ids_of
 from s1ray.models import EngineConfig
-from s1ray.schemas import Completion
+from s1ray.schemas import Completion, Confidence
+from s1ray.thinking.accounting import forced_spans
 from s1ray.thinking.completion import completion_from_ids
 from s1ray.thinking.format import eos_ids_of
 from s1ray.thinking.plan import EXTRA_ARG, make_plan
 from s1ray.thinking.segmented import Segment
+from s1ray.voting.confidence import measure
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -120,7 +122,11 @@ class VLLMGenerator:
             room=room,
         )
         cached_tokens, completion_tokens = outputs[-1].num_cached_tokens or 0, len(response.token_ids)
-        return replace(completion, cached_tokens=cached_tokens, completion_tokens=completion_tokens)
+        completion = replace(completion, cached_tokens=cached_tokens, completion_tokens=completion_tokens)
+        if request.top_logprobs is None:
+            return completion
+        forced = () if plan is None else forced_spans(plan, prompt_ids, response.token_ids, room=room)
+        return replace(completion, confidence=_confidence(request, response.logprobs or (), forced))
 
     async def close(self) -> None:
         """Stop the engine."""
@@ -136,10 +142,23 @@ class VLLMGenerator:
             top_k=request.top_k or 0,
             max_tokens=room,
             seed=request.seed,
+            logprobs=request.top_logprobs,
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args=None if plan is None else {EXTRA_ARG: plan},
         )
+
+
+def _confidence(
+    request: GenerationRequest, places: Iterable[Mapping[int, Any]], forced: Iterable[tuple[int, int]]
+) -> Confidence:
+    """The figures of a response, from vLLM's log-probabilities: at each place of the likeliest tokens and the sampled
+    one, by id.
+    """
+    most = request.top_logprobs
+    likeliest = (sorted((each.logprob for each in place.values()), reverse=True)[:most] for place in places)
+    left_out = {place for begin, end in forced for place in range(begin, end)}
+    return measure(likeliest, window=request.confidence_window, forced=left_out)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from s1ray.thinking.counts import Accounting
-from s1ray.thinking.forcer import replay
+from s1ray.thinking.forcer import BudgetForcer, replay
 from s1ray.thinking.format import TokenizedFormat
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.prompt import PromptState, prompt_state
@@ -61,6 +61,41 @@ def account_unforced(
             answer.append((at, again))
             begin = again + len(start)
     return _counted(thinking, [*answer, (at, len(output))])
+
+
+def forced_spans(
+    plan: ForcingPlan,
+    prompt_ids: Sequence[int],
+    output_ids: Sequence[int],
+    *,
+    room: int | None = None,
+    stop_ids: Collection[int] = (),
+) -> list[tuple[int, int]]:
+    """Where a response that was generated under a plan has tokens that the model did not choose: what of the delimiters
+    was forced, inserted waits, the forced beginning or end of the answer.
+
+    Args:
+        plan: the plan.
+        prompt_ids: the prompt, or enough of its tail.
+        output_ids: the response.
+        room: as for `BudgetForcer`.
+        stop_ids: as for `BudgetForcer`.
+
+    Returns:
+        Begin and end of each stretch, in tokens of the output; the end is the first token behind it.
+    """
+    forcer = BudgetForcer(plan, prompt_ids, room=room, stop_ids=stop_ids, from_ids=True)
+    forced: set[int] = set()
+    for position, token_id in enumerate(output_ids):
+        if forcer.action is not None and forcer.action.force == token_id:
+            forced.add(position)
+        forcer.observe(token_id)
+    if plan.wait_texts:
+        # The first token of an inserted text stands where the model wanted to stop.
+        forced.update(forcer.swallowed)
+    begins = sorted(place for place in forced if place - 1 not in forced)
+    ends = sorted(place + 1 for place in forced if place + 1 not in forced)
+    return list(zip(begins, ends, strict=True))
 
 
 def thinking_begin(fmt: TokenizedFormat | ForcingPlan, state: PromptState, output_ids: Sequence[int]) -> int | None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
+
+from s1ray.schemas import Confidence
 
 WINDOW = 2048
 """Tokens of a group, and of the tail, in DeepConf."""
@@ -136,6 +138,44 @@ class RunningConfidence:
     def lowest_group(self) -> float:
         """The lowest group; of a response shorter than a window its mean, which then is its only group."""
         return self.mean if self.lowest is None else self.lowest
+
+
+def measure(
+    places: Iterable[Sequence[float]], *, window: int = WINDOW, forced: Collection[int] = frozenset()
+) -> Confidence:
+    """A response's figures, as a row keeps them: a few numbers, whatever its length.
+
+    Args:
+        places: at each place of the response, the log-probabilities of the likeliest tokens.
+        window: tokens of a group.
+        forced: places whose token the model has not chosen; they are left out.
+
+    Raises:
+        ValueError: a place has none, or one that is no log-probability; or all are forced.
+    """
+    running, left_out = RunningConfidence(window), 0
+    groups, certainties, entropies = list[float](), _Sum(), _Sum()
+    for place, logprobs in enumerate(places):
+        if place in forced:
+            left_out += 1
+            continue
+        group = running.add(token_confidence(logprobs))
+        if group is not None:
+            groups.append(group)
+        certainties.add(token_certainty(logprobs))
+        entropies.add(token_entropy(logprobs))
+    if not running.tokens:
+        raise ValueError("no token that the model has chosen")
+    return Confidence(
+        tokens=running.tokens,
+        forced_tokens=left_out,
+        mean=running.mean,
+        lowest_group=running.lowest_group,
+        lowest_tenth=lowest_share_mean(groups or [running.mean]),
+        tail=running.tail,
+        self_certainty=certainties.value / running.tokens,
+        entropy=max(0.0, entropies.value / running.tokens),
+    )
 
 
 def group_confidences(confidences: Sequence[float], window: int = WINDOW) -> list[float]:

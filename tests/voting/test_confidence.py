@@ -105,3 +105,15 @@ def test_a_long_response_does_not_drift() -> None:
     for _ in range(3):
         running.add(0.1)
     assert running.tail == pytest.approx(0.1, rel=1e-12)
+
+
+def test_a_responses_figures_leave_out_what_was_forced() -> None:
+    sure, even = [0.0, -20.0], [HALF, HALF]
+    found = confidence.measure([sure, even, sure, even, even], window=2, forced={1})
+    assert (found.tokens, found.forced_tokens) == (4, 1)
+    assert found.mean == pytest.approx((20 + 2 * math.log(2)) / 4)
+    assert (found.lowest_group, found.tail) == pytest.approx((math.log(2), math.log(2)))
+    assert found.lowest_tenth == pytest.approx(math.log(2))
+    assert found.entropy == pytest.approx(0.5, abs=1e-6)
+    with pytest.raises(ValueError, match="no token"):
+        confidence.measure([sure], forced={0})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.sampled import Sampled
@@ -24,6 +24,13 @@ class Rejection(Sampled):
     """Thinking tokens that a response may have to be taken."""
     tries: int = Field(default=8, ge=1)
     """Responses drawn at most."""
+
+    @field_validator("forced")
+    @classmethod
+    def _is_forced(cls, forced: bool) -> bool:
+        if not forced:
+            raise ValueError("false: the last try is ended by force, which takes a server that controls thinking")
+        return forced
 
     @property
     def requests(self) -> int:

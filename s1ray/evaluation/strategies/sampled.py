@@ -18,13 +18,21 @@ class Sampled(Strategy):
 
     max_tokens: int | None = Field(default=None, ge=0)
     """Most thinking tokens of each response, by force. None: what the context allows."""
+    forced: bool = True
+    """False: no budget is sent, as with `plain`, so a server that knows nothing of thinking will do. `max_tokens` is
+    then of each whole response."""
     temperature: float = Field(default=1.0, gt=0)
     """Of the draws, in place of `sampling.temperature`: at 0 they would all be the same. s1 draws at 1."""
 
     @property
     def budget(self) -> ThinkingBudget:
         """Of each response."""
-        return ThinkingBudget(max_tokens=self.max_tokens)
+        return ThinkingBudget(max_tokens=self.max_tokens if self.forced else None)
+
+    @property
+    def forces(self) -> bool:
+        """As the setting says."""
+        return self.forced
 
     def temperature_of(self, sampling: Sampling) -> float:
         """That of the draws."""
@@ -54,8 +62,9 @@ class Sampled(Strategy):
             sampling,
             seed,
             key=f"{question.id}-{sample}-{number}",
-            budget=budget or self.budget,
+            budget=(budget or self.budget) if self.forced else None,
             temperature=self.temperature,
+            max_tokens=None if self.forced else self.max_tokens,
         )
 
     def draws(
@@ -71,6 +80,8 @@ class Sampled(Strategy):
             parts.append(f"max={self.max_tokens}")
         if self.temperature != Sampled.model_fields["temperature"].default:
             parts.append(f"temperature={self.temperature:g}")
+        if not self.forced:
+            parts.append("unforced")
         return " ".join(parts)
 
 

@@ -275,7 +275,7 @@ def refuse_unsaid(request: GenerationRequest, api: str, *, top_k: bool, budget: 
         raise InputError(f"prompt_ids: {api} takes messages only")
     if request.strategy is not None:
         raise InputError(f"thinking.strategy: {api} has no such parameter; leave it out")
-    for name in ("seed",) if top_k else ("seed", "top_k"):
+    for name in ("seed", "top_logprobs") if top_k else ("seed", "top_logprobs", "top_k"):
         if getattr(request, name) is not None:
             raise InputError(f"{name}: {api} has no such parameter; leave it out")
     for name, field in ThinkingBudget.model_fields.items():

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
+from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
 from s1ray.generation.base import GenerationRequest, Usage
 from s1ray.generation.wires.base import (
@@ -24,9 +25,10 @@ from s1ray.generation.wires.base import (
     usage_of,
     word,
 )
-from s1ray.schemas import Completion
+from s1ray.schemas import Completion, Confidence
 from s1ray.thinking.budget import ThinkingBudget
 from s1ray.thinking.format import ThinkingFormat
+from s1ray.voting.confidence import measure
 
 FINISH_REASONS = {
     **dict.fromkeys(("eos", "eos_token", "end_turn", "stop_sequence", "completed"), "stop"),
@@ -55,10 +57,14 @@ class ChatCompletions:
         if request.strategy is not None:
             budget = (budget or {}) | {"strategy": request.strategy}
         names = ("temperature", "top_p", "top_k", "max_tokens", "reasoning_effort", "seed")
-        asked = {name: getattr(request, name) for name in names} | {"thinking": budget}
+        asked: dict[str, Any] = {name: getattr(request, name) for name in names} | {"thinking": budget}
         prompt: dict[str, Any] = {"prompt": list(request.prompt_ids or ())}
         if request.messages is not None:
             prompt = {"messages": [dict(message) for message in request.messages]}
+        if request.top_logprobs is not None:
+            if request.messages is None:
+                raise InputError("top_logprobs: a prompt of token ids cannot ask for them; give messages")
+            asked |= {"logprobs": True, "top_logprobs": request.top_logprobs}
         body = {"model": model} | prompt | {name: value for name, value in asked.items() if value is not None}
         return merged(body, extra)
 
@@ -106,6 +112,8 @@ class ChatCompletions:
             model_version=word(answer.get("model"), "model"),
             thinking_format=None if "thinking_tokens" in ours else thinking_format,
         )
+        if request.top_logprobs is not None:
+            completion = replace(completion, confidence=_confidence(request, choice, ours))
         if isinstance(ids, list):
             completion = replace(completion, output_ids=[whole(token, "token_ids") for token in ids])
         return replace(completion, **_accounting(ours, completion)) if ours else completion
@@ -149,6 +157,50 @@ def _accounting(ours: Mapping[str, Any], completion: Completion) -> dict[str, An
         sums = ("calls", "prompt_tokens", "thinking_tokens", "answer_tokens")
         found["strategy"] = {**account, **{name: whole(account.get(name), f"strategy.{name}") for name in sums}}
     return found
+
+
+def _confidence(request: GenerationRequest, choice: Mapping[str, Any], ours: Mapping[str, Any]) -> Confidence:
+    """The figures of a response, at once: its log-probabilities are many times larger than its text.
+
+    Raises:
+        UnusableError: there are none, or fewer than were asked for. A response without a weight has no vote, and a vote
+            without it would be another strategy.
+    """
+    wanted = request.top_logprobs or 0
+    logprobs = mapping(choice.get("logprobs"), "logprobs")
+    content = listed(logprobs.get("content"), "logprobs.content")
+    if not content:
+        raise UnusableError(
+            "it has no log-probabilities (top_logprobs), which weigh its vote; take a server that gives them, shows "
+            "its thinking, or a strategy without weights",
+            transient=False,
+        )
+    try:
+        return measure(
+            (_place(entry, wanted, place) for place, entry in enumerate(content)),
+            window=request.confidence_window,
+            forced={place for begin, end in ours.get("forced_spans") or () for place in range(begin, end)},
+        )
+    except (ValueError, TypeError) as error:
+        raise UnusableError(f"its log-probabilities cannot be used: {error}") from None
+
+
+def _place(entry: Mapping[str, Any], wanted: int, place: int) -> list[float]:
+    """The log-probabilities at a place, the highest first, as many as were asked for."""
+    found = [each.get("logprob") for each in listed(entry.get("top_logprobs"), "top_logprobs")]
+    if len(found) < wanted:
+        raise UnusableError(
+            f"it has {len(found)} log-probabilities at token {place} where top_logprobs asked for {wanted}; ask for as "
+            "many as the server gives",
+            transient=False,
+        )
+    return sorted((_number(each) for each in found), reverse=True)[:wanted]
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise UnusableError(f"its log-probabilities cannot be used: {value!r:.40} is no number")
+    return value
 
 
 def _texts(message: Mapping[str, Any]) -> tuple[str, str, bool]:

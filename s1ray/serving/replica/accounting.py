@@ -20,6 +20,7 @@ from s1ray.serving.protocol.engine_json import Choice, EngineJson, Error, Messag
 from s1ray.serving.protocol.refusals import FIELD
 from s1ray.serving.replica.live_texts import LiveTexts
 from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget
+from s1ray.thinking.accounting import forced_spans
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -55,6 +56,8 @@ class RequestRecord:
     """The client asked for `return_token_ids`."""
     hides_thinking: bool = False
     """The client asked for a response without its thinking."""
+    marks_forced: bool = False
+    """The client asked for log-probabilities: the response says which of its tokens the model has not chosen."""
     texts: SplitTexts | None = None
     """For completions, whose `thinking` object is the only place where the two texts stand apart."""
     tokenizer: Tokenizer | None = None
@@ -94,6 +97,7 @@ class ChoiceRecord:
 
     def __init__(self, request: RequestRecord, prompt_ids: Sequence[int]) -> None:
         self._request = request
+        self._prompt_ids = prompt_ids
         self._ids: list[int] = []
         room = request.room(len(prompt_ids))
         self.forcer = BudgetForcer(request.plan, prompt_ids, room=room, stop_ids=request.stop_ids, from_ids=True)
@@ -102,7 +106,7 @@ class ChoiceRecord:
 
     def extend(self, token_ids: Sequence[int]) -> tuple[str, str] | None:
         """Take the next ids of the choice; give what they add to thinking and answer, where it is made here."""
-        if self._request.texts is not None:
+        if self._request.texts is not None or self._request.marks_forced:
             self._ids.extend(token_ids)
         if self._live is not None:
             return self._live.observe(token_ids)
@@ -144,6 +148,10 @@ class ChoiceRecord:
         if request.texts is not None:
             thinking, answer = request.texts(accounting.thinking_of(self._ids), accounting.answer_of(self._ids))
             result |= {"text": thinking, "answer": answer}
+        if request.marks_forced:
+            room, prompt = request.room(len(self._prompt_ids)), self._prompt_ids
+            spans = forced_spans(request.plan, prompt, self._ids, room=room, stop_ids=request.stop_ids)
+            result["forced_spans"] = [list(span) for span in spans]
         return result
 
 

@@ -238,6 +238,7 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             context=context,
             wants_ids=wants_ids and not thinking.hidden,
             hides_thinking=thinking.hidden,
+            marks_forced=bool(request.logprobs),
             texts=self._tokenized.texts if texts else None,
             tokenizer=self._backend() if plan.reopen and not texts else None,
             spent=spent,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 
+from s1ray.errors import InputError
 from s1ray.generation import GenerationRequest
 from s1ray.generation.answers import UnusableError
 from s1ray.generation.base import Usage
@@ -67,3 +69,58 @@ def test_a_server_that_does_not_control_thinking_is_told_apart_from_one_that_obe
         WIRE.completion(asked, answer(), None)
     assert not raised.value.transient
     assert WIRE.completion(request(budget=ThinkingBudget()), answer(), None).answer == "4"
+
+
+HALF, QUARTER = math.log(0.5), math.log(0.25)
+
+
+def with_logprobs(*places: list[float | None], **choice: Any) -> dict[str, Any]:
+    content = [
+        {"token": "a", "logprob": -1.0, "top_logprobs": [{"logprob": each} for each in place]} for place in places
+    ]
+    return answer(logprobs={"content": content}, **choice)
+
+
+def test_confidence_is_measured_at_once_and_without_forced_tokens() -> None:
+    asked = request(top_logprobs=2, confidence_window=2)
+    assert WIRE.body(asked, "m", {}) | {"logprobs": True, "top_logprobs": 2} == WIRE.body(asked, "m", {})
+    said = with_logprobs(
+        [-9999.0, 0.0],
+        [HALF, HALF],
+        [QUARTER, QUARTER, -7.0],
+        thinking={"thinking_tokens": 2, "forced_spans": [[0, 1]]},
+    )
+    found = WIRE.completion(asked, said, None).confidence
+    assert found is not None
+    assert (found.tokens, found.forced_tokens, found.entropy) == (2, 1, 1.0)
+    assert found.mean == found.lowest_group == found.tail == pytest.approx(-(HALF + QUARTER) / 2)
+    assert WIRE.completion(request(), said, None).confidence is None
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (answer(), "no log-probabilities"),
+        (answer(logprobs=None), "no log-probabilities"),
+        (answer(logprobs={"content": []}), "no log-probabilities"),
+        (
+            with_logprobs([HALF, HALF, HALF], [HALF, HALF]),
+            "2 log-probabilities at token 1 where top_logprobs asked for 3",
+        ),
+        (with_logprobs([HALF, HALF, 3.0]), "3.0 is no log-probability"),
+        (with_logprobs([HALF, None, HALF]), "cannot be used|log-probabilities"),
+        (
+            with_logprobs([HALF] * 3, thinking={"thinking_tokens": 1, "forced_spans": [[0, 1]]}),
+            "that the model has chosen",
+        ),
+        (with_logprobs([HALF] * 3, thinking={"thinking_tokens": 1, "forced_spans": 7}), "cannot be used"),
+    ],
+)
+def test_a_response_whose_vote_could_not_be_weighed_is_refused(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(UnusableError, match=why):
+        WIRE.completion(request(top_logprobs=3), said, None)
+
+
+def test_token_ids_cannot_ask_for_confidence() -> None:
+    with pytest.raises(InputError, match="top_logprobs"):
+        WIRE.body(GenerationRequest(id="q", prompt_ids=[1], top_logprobs=2), "m", {})
