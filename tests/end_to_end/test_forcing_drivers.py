@@ -12,10 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
-import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +31,7 @@ from s1ray.thinking.format import eos_ids_of
 from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR
 from s1ray.thinking.segmented import SegmentedResponse, force_in_segments
 from tests.support.forcing_cases import Case, Vocabulary, equally_good, miniature_prompts, parting, random_case
+from tests.support.stock_vllm import stock_server
 
 pytestmark = pytest.mark.end_to_end
 
@@ -196,33 +193,8 @@ def test_inside_and_outside_give_the_same_ids_on_the_scripted_model(tmp_path: Pa
 @pytest.fixture
 def vllm_serve(tmp_path: Path) -> Iterator[str]:
     """The address of a stock vLLM server of the miniature, with the processor in it for comparison."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(BASE_MODEL_DIR)),
-        *("--served-model-name", "miniature", "--host", "127.0.0.1", "--port", str(port)),
-        *("--dtype", "float32", "--max-model-len", "512", "--kv-cache-memory-bytes", str(1 << 30)),
-        *("--enforce-eager", "--no-enable-chunked-prefill", "--logits-processors", PROCESSOR),
-    ]
-    log = tmp_path / "log"
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + 300
-        while True:
-            assert process.poll() is None, log.read_text()[-3000:]
-            assert time.monotonic() < deadline, "the server does not get ready"
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/health").is_success:
-                    break
-            except httpx.TransportError:
-                pass
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.terminate()
-        process.wait(60)
+    with stock_server(tmp_path / "log", "--logits-processors", PROCESSOR) as url:
+        yield url
 
 
 @pytest.mark.slow
