@@ -191,6 +191,10 @@ class Completion:
     engine, this response's included (`calls`, `prompt_tokens`, `thinking_tokens`, `answer_tokens`)."""
     confidence: Confidence | None = None
     """None: the request did not ask for it (`GenerationRequest.top_logprobs`)."""
+    wait_positions: list[int] | None = None
+    """Begin and end of each inserted wait in `output_ids`, in turn. None: not known."""
+    wait_spans: list[int] | None = None
+    """The same in characters of `thinking`. None: not known, or none was inserted."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,6 +245,9 @@ class Evaluation:
     """Thinking tokens of the response that was kept, where there were several. None: `thinking_tokens`."""
     thinking_unknown: bool = False
     """The server told a response's tokens, but not how many of them were thinking: all are in `answer_tokens`."""
+    wait_spans: list[int] | None = None
+    """Begin and end of each inserted wait in `thinking`, in turn, in characters; equal where a stop was suppressed
+    without a text. From token ids; None: not known, or none was inserted."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

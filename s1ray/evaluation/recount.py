@@ -8,13 +8,14 @@ nothing of the budget: this one finds the delimiters in the ids and counts what 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from s1ray.config import ConfigError
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.runs import RunError
 from s1ray.schemas import Completion
 from s1ray.thinking.format import ThinkingFormat, TokenizedFormat
+from s1ray.thinking.marks import wait_characters
 
 
 class Recount:
@@ -70,6 +71,33 @@ class Recount:
             return claimed
         return stop - begin
 
+    def marked(self, completion: Completion) -> Completion:
+        """A response with its inserted waits found in its text, where the server has told their positions."""
+        places, output = completion.wait_positions, completion.output_ids
+        if not places or output is None or len(places) % 2:
+            return completion
+        waits = list(zip(places[::2], places[1::2], strict=True))
+        blocks = list(self._blocks(output))
+        spans = wait_characters(self._format, output, blocks, waits, completion.thinking)
+        return dataclasses.replace(completion, wait_spans=spans or None)
+
+    def _blocks(self, output: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Positions of each block of thinking."""
+        start, end = list(self._format.start), list(self._format.end)
+        begin = len(start) if list(output[: len(start)]) == start else 0
+        while True:
+            stop = _find(output, end, begin)
+            yield begin, len(output) if stop is None else stop
+            again = None if stop is None else _find(output, start, stop + len(end))
+            if again is None:
+                return
+            begin = again + len(start)
+
+
+def _find(output: Sequence[int], wanted: list[int], begin: int) -> int | None:
+    places = range(begin, len(output) - len(wanted) + 1)
+    return next((i for i in places if list(output[i : i + len(wanted)]) == wanted), None)
+
 
 class Recounted:
     """A model whose responses carry the second count, also where a strategy needs several of them for one answer."""
@@ -89,13 +117,16 @@ class Recounted:
         completion = await self._generator.complete(request)
         if completion.output_ids is None:
             raise RunError(f"response {request.id!r} came without token ids: its thinking cannot be counted from them")
+        return self._counted(self._recount.marked(completion), completion.output_ids, request)
+
+    def _counted(self, completion: Completion, output_ids: list[int], request: GenerationRequest) -> Completion:
         forced = completion.end_forced is not None
         if completion.thinking_unknown:
-            return self._counted_first(completion, completion.output_ids)
-        if request.budget is None and not self._recount.thinks(completion.output_ids):
+            return self._counted_first(completion, output_ids)
+        if request.budget is None and not self._recount.thinks(output_ids):
             # Where nothing opens the thinking by force, a response without delimiters need not be all thinking.
             return completion
-        tokens = self._recount.thinking_tokens(completion.output_ids, completion.thinking_tokens, forced=forced)
+        tokens = self._recount.thinking_tokens(output_ids, completion.thinking_tokens, forced=forced)
         return dataclasses.replace(completion, thinking_tokens=tokens)
 
     def _counted_first(self, completion: Completion, output_ids: list[int]) -> Completion:

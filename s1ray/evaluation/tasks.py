@@ -96,6 +96,7 @@ def evaluation_row(task: Task, completion: Completion, cost: Cost, grade: Grader
         end_forced=completion.end_forced,
         answer_cut=completion.answer_cut,
         finish_reason=completion.finish_reason,
+        wait_spans=completion.wait_spans,
     )
     if not row.answer.strip():
         return dataclasses.replace(row, verdict="unparsable", graded_by="no answer")

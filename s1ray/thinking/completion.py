@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from s1ray.schemas import Completion
 from s1ray.thinking.accounting import account, account_unforced
 from s1ray.thinking.format import TokenizedFormat
+from s1ray.thinking.marks import wait_characters
 from s1ray.thinking.plan import ForcingPlan
 
 
@@ -40,6 +41,7 @@ def completion_from_ids(
     if counted.answer_cut:
         finish_reason = "length"  # an engine that met the forced EOS calls it a stop
     thinking, answer = tokenized.texts(counted.thinking_of(output_ids), counted.answer_of(output_ids))
+    spans = counted.wait_spans
     return Completion(
         id=request_id,
         thinking=thinking,
@@ -52,4 +54,6 @@ def completion_from_ids(
         answer_cut=finish_reason == "length",
         finish_reason=finish_reason,
         output_ids=list(output_ids),
+        wait_positions=[place for span in spans for place in span] or None,
+        wait_spans=wait_characters(tokenized, output_ids, counted.thinking_spans, spans, thinking) or None,
     )

@@ -29,6 +29,8 @@ class Accounting:
     """The answer, likewise."""
     limit: int | None = None
     """Thinking tokens that there could have been, by the maximum and the room of the response. None: no limit known."""
+    wait_spans: Spans = ()
+    """Each inserted wait is `output_ids[begin:end]`; empty where a stop was suppressed and nothing written."""
 
     def thinking_of(self, output_ids: Sequence[int]) -> list[Sequence[int]]:
         """The ids of each block of thinking."""

@@ -46,7 +46,7 @@ token had been sampled first and replaced afterwards, and every tensor-parallel 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from enum import Enum
 
 from s1ray.thinking.actions import Bans, RowAction
@@ -252,7 +252,13 @@ class BudgetForcer:
             thinking_spans=tuple(self._thinking_spans),
             answer_spans=tuple(self._answer_spans),
             limit=self.limit,
+            wait_spans=tuple(self._wait_spans()),
         )
+
+    def _wait_spans(self) -> Iterator[tuple[int, int]]:
+        lengths = [len(text) for text in self.plan.wait_texts] or [0]
+        for number, begin in enumerate(self.swallowed):
+            yield begin, min(begin + lengths[number % len(lengths)], self._position)
 
     def _observe_thinking(self, token_id: int, share: float | None) -> None:
         action = self.action

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Sequence
 
 from hypothesis import given, settings
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from s1ray.evaluation.recount import Recount
 from s1ray.generation import GenerationRequest
 from s1ray.generation.scripted import ScriptedGenerator
+from s1ray.schemas import Completion
 from s1ray.thinking import ThinkingBudget
 from tests.support.scripted_model import EOS, FORMAT, TOKENIZER, TURN
 
@@ -44,6 +46,29 @@ def test_it_agrees_with_the_forcer_on_everything_that_the_forcer_makes(
         completion.output_ids, completion.thinking_tokens, forced=completion.end_forced is not None
     )
     assert counted == completion.thinking_tokens
+    from_positions = recount.marked(dataclasses.replace(completion, wait_spans=None))
+    assert from_positions.wait_spans == completion.wait_spans
+    spans = completion.wait_spans or []
+    marked = [completion.thinking[b:e] for b, e in zip(spans[::2], spans[1::2], strict=True)]
+    assert len(marked) == completion.waits
+    shown = (wait_text or "").strip("\n")
+    assert {text.strip("\n") for text in marked} <= {shown, ""}, "the marked text is the inserted one, and no other"
+
+
+def test_positions_that_do_not_fit_the_text_mark_nothing() -> None:
+    output = ids("<|im_start|>thinkabcWaitdef<|im_start|>answer\n1")
+    completion = Completion(
+        id="q",
+        thinking="another text",
+        answer="1",
+        prompt_tokens=1,
+        thinking_tokens=10,
+        answer_tokens=1,
+        waits=1,
+        output_ids=output,
+        wait_positions=[4, 5],
+    )
+    assert recount.marked(completion).wait_spans is None
 
 
 def test_it_is_not_fooled_by_a_server_that_claims_to_have_kept_the_budget() -> None:

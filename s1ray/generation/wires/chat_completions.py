@@ -156,6 +156,9 @@ def _accounting(ours: Mapping[str, Any], completion: Completion) -> dict[str, An
         account = mapping(ours["strategy"], "strategy")
         sums = ("calls", "prompt_tokens", "thinking_tokens", "answer_tokens")
         found["strategy"] = {**account, **{name: whole(account.get(name), f"strategy.{name}") for name in sums}}
+    if isinstance(spans := ours.get("wait_spans"), list):
+        places = [place for span in spans for place in (span if isinstance(span, list) else [None])]
+        found["wait_positions"] = [whole(place, "wait_spans") for place in places]
     return found
 
 

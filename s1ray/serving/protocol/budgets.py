@@ -225,6 +225,9 @@ def report(
         spent: thinking tokens of the turn's earlier messages, which were taken off it.
         clamped_from: what it asked for where it got a maximum instead.
     """
+    waited: dict[str, JsonValue] = (
+        {"wait_spans": [list(each) for each in accounting.wait_spans]} if accounting.waits else {}
+    )
     clamped: dict[str, JsonValue] = {"clamped_from": dict(clamped_from)} if clamped_from else {}
     return {
         "thinking_tokens": accounting.thinking_tokens,
@@ -232,6 +235,7 @@ def report(
         "answer_cut": accounting.answer_cut,
         "blocks": len(accounting.thinking_spans),
         "waits": accounting.waits,
+        **waited,
         "end_forced": accounting.end_forced,
         "limit": accounting.limit,
         "spent": spent,
