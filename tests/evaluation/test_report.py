@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import base64
+import gzip
+import hashlib
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from pydantic import JsonValue
@@ -58,6 +64,13 @@ def page(run_dirs: list[Path], path: Path) -> tuple[str, Checker]:
     return html, checker
 
 
+def responses(html: str) -> dict[str, Any]:
+    """What the page's browser of responses reads."""
+    (packed,) = re.findall(r'id="trace-data">([^<]*)<', html)
+    found: dict[str, Any] = json.loads(gzip.decompress(base64.b64decode(packed)))
+    return found
+
+
 @pytest.fixture(scope="module")
 def plain_page(plain_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Checker]:
     return page([plain_run], tmp_path_factory.mktemp("page") / "report.html")
@@ -77,7 +90,12 @@ def test_the_page_says_the_measured_numbers_with_their_intervals(make_run: MakeR
 
 def test_the_page_needs_nothing_from_outside(plain_page: tuple[str, Checker]) -> None:
     html, checker = plain_page
-    assert not {"script", "link", "img", "iframe", "object"} & set(checker.tags)
+    assert not {"link", "img", "iframe", "object"} & set(checker.tags)
+    (policy,) = [value for _, value in checker.attributes if value.startswith("default-src 'none'")]
+    data, code = re.findall(r"<script[^>]*>(.*?)</script>", html, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+    assert policy.endswith(f"; script-src 'sha256-{digest}'"), "the page's own script may run, and no other"
+    assert re.fullmatch(r"[A-Za-z0-9+/=]+", data)
     assert not [name for name, _ in checker.attributes if name in ("src", "srcset") or name.startswith("on")]
     links = {value for name, value in checker.attributes if name in ("href", "xlink:href")}
     assert all(link.startswith("#") for link in links)
@@ -94,7 +112,20 @@ def test_ids_on_the_page_are_unique_and_references_meet_them(plain_page: tuple[s
     assert len(ids) == len(set(ids))
     used = {value[1:] for name, value in checker.attributes if name in ("href", "xlink:href")}
     used |= set(re.findall(r"url\(#([^)]+)\)", html))
-    assert used <= set(ids)
+    traces = {value for value in used if value.startswith("trace=")}
+    assert used - traces <= set(ids)
+    held = responses(html)
+    known = {
+        "/".join(
+            (held["benchmarks"][q["b"]], held["models"][t["m"]], held["arms"][t["a"]]["name"], f"{q['i']}-{t['s']}")
+        )
+        for t in held["traces"]
+        for q in [held["questions"][t["q"]]]
+    }
+    assert traces
+    for each in traces:
+        first, _, other = each.removeprefix("trace=").partition("&with=")
+        assert {unquote(address) for address in (first, other) if address} <= known
 
 
 def test_generated_text_is_escaped_everywhere(make_run: MakeRun, tmp_path: Path) -> None:
@@ -104,9 +135,10 @@ def test_generated_text_is_escaped_everywhere(make_run: MakeRun, tmp_path: Path)
         return {"thinking": evil, "answer": evil, "extracted": evil, "gold": evil, "domain": evil}
 
     html, checker = page([make_run(change=change, text=evil + "{}")], tmp_path / "report.html")
-    assert "script" not in checker.tags
-    assert evil in "".join(checker.text)
-    assert "<script" not in html
+    assert checker.tags.count("script") == html.count("<script") == 2, "the page's own data and code"
+    assert "alert('" not in html
+    held = responses(html)
+    assert {trace["h"] for trace in held["traces"]} == {evil}
 
 
 def test_colours_follow_the_theme(plain_page: tuple[str, Checker]) -> None:
@@ -211,28 +243,14 @@ def test_a_run_of_a_version_without_verdicts_is_read(plain_run: Path, make_run: 
     assert (result.undecided, result.accuracy.n, result.accuracy.value) == (1, 39, 0.0)
 
 
-def test_samples_are_of_different_kinds_and_inserted_waits_are_marked(make_run: MakeRun) -> None:
+def test_samples_are_of_different_kinds(make_run: MakeRun) -> None:
     results = load_results([make_run(share=lambda model, arm: 0.2 if arm == "max=16" else 0.6)])
-    samples = choose_samples(results, {})
+    samples = choose_samples(results, results.questions)
     assert len(samples) == 6
     assert len({sample.reason for sample in samples}) == 6
-    waited = [sample for sample in samples if sample.row.waits == 2]
-    assert waited
-    for sample in waited:
-        assert [piece.text for piece in sample.thinking if piece.forced] == ["Wait", "Wait"]
-        assert "".join(piece.text for piece in sample.thinking) == sample.row.thinking
-        assert sample.answer[0].text == "Final Answer:"
-        assert sample.answer[0].forced
-
-
-def test_no_more_texts_are_marked_than_waits_were_inserted(make_run: MakeRun) -> None:
-    def own_wait(row: Evaluation) -> dict[str, object]:
-        return {"thinking": "Wait, I say.\n" * 3, "waits": 1} if row.waits else {}
-
-    results = load_results([make_run(change=own_wait)])
-    marked = [sum(p.forced for p in s.thinking) for s in choose_samples(results, {}, 30) if s.row.waits]
-    assert marked
-    assert set(marked) == {1}
+    assert all(sample.other is None or sample.other.question_id == sample.row.question_id for sample in samples)
+    first = samples[0].row.question_id
+    assert all(sample.row.question_id != first for sample in choose_samples(results, {*results.questions} - {first}))
 
 
 def test_the_terminal_table_has_a_row_for_each_measurement(plain_run: Path) -> None:

@@ -100,4 +100,5 @@ def _row(model: str, arm: Strategy, question: Question, sample: int, correct: bo
         answer_tokens=4,
         waits=asked,
         end_forced="budget",
+        wait_spans=[place for i in range(asked) for place in (5 + 16 * i, 9 + 16 * i)] if most and asked else None,
     )
