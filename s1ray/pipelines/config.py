@@ -71,7 +71,7 @@ class Published(Config):
     source: str = Field(min_length=1)
     """Where they stand: paper, table, benchmark and unit."""
     rows: dict[str, dict[str, str]]
-    """Label of a model -> column -> the number as it was printed, with its interval."""
+    """Label of a model or method -> column -> the number as it was printed, with its interval."""
 
 
 class AblationConfig(Config):
@@ -79,6 +79,13 @@ class AblationConfig(Config):
 
     baseline: str = Field(pattern=LABEL_PATTERN)
     """Label of the model that the others are compared with."""
+    published: Published | None = None
+    """What to show beside it. None: nothing."""
+
+
+class MethodsConfig(Config):
+    """A table of the methods of test-time scaling that the run measured: Control, Scaling and Performance."""
+
     published: Published | None = None
     """What to show beside it. None: nothing."""
 
@@ -99,6 +106,8 @@ class PipelineConfig(Config):
     """HTML report of the eval stage, within `output`. None: none is written."""
     ablation: AblationConfig | None = None
     """What to compare in `ablation.md` and `ablation.json`, within `output`. None: nothing."""
+    methods: MethodsConfig | None = None
+    """Written as `methods.md` and `methods.json`, within `output`. None: not written."""
 
     @field_validator("matrix", mode="before")
     @classmethod
@@ -118,8 +127,11 @@ class PipelineConfig(Config):
             raise ValueError("report: there is no eval stage to report on; leave it out")
         if self.report is not None and any(step.each for step in evaluations):
             raise ValueError("report: shows models measured once; for an eval stage with `each`, give `ablation`")
-        if self.ablation is not None and not evaluations:
-            raise ValueError("ablation: there is no eval stage to compare; leave it out")
+        for name in ("ablation", "methods"):
+            if getattr(self, name) is not None and not evaluations:
+                raise ValueError(f"{name}: there is no eval stage to compare; leave it out")
+        if self.methods is not None and any(step.each for step in evaluations):
+            raise ValueError("methods: compares models measured once; for an eval stage with `each`, give `ablation`")
         return self
 
     @model_validator(mode="after")

@@ -42,8 +42,7 @@ def run_pipeline(pipeline: Pipeline, *, force: bool = False) -> None:
             times.add_row(cell.title, "complete before" if seconds is None else f"{seconds:.0f}", str(run.path))
     if pipeline.config.report is not None:
         _report(pipeline, console)
-    if pipeline.config.ablation is not None:
-        _ablation(pipeline, console)
+    _tables(pipeline, console)
     console.print(times)
 
 
@@ -102,14 +101,18 @@ def _report(pipeline: Pipeline, console: Console) -> None:
     console.print(f"\n[bold]report:[/bold] {report}")
 
 
-def _ablation(pipeline: Pipeline, console: Console) -> None:
-    from s1ray.pipelines.ablation import write_ablation
+def _tables(pipeline: Pipeline, console: Console) -> None:
+    from s1ray.pipelines.tables import write_ablation, write_methods
 
-    assert pipeline.config.ablation is not None, "the caller asks"
-    console.rule("[bold]ablation")
-    text, file = write_ablation(pipeline.config.ablation, pipeline.evaluations, pipeline.output)
-    console.print(text, highlight=False)
-    console.print(f"\n[bold]ablation:[/bold] {file}")
+    config, folders = pipeline.config, pipeline.evaluations
+    written = [
+        *([write_ablation(config.ablation, folders, pipeline.output)] if config.ablation is not None else []),
+        *([write_methods(config.methods, folders, pipeline.output)] if config.methods is not None else []),
+    ]
+    for text, file in written:
+        console.rule(f"[bold]{file.stem}")
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(f"\n[bold]table:[/bold] {file}")
 
 
 @contextlib.contextmanager

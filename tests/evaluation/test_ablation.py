@@ -11,9 +11,11 @@ import pytest
 from s1ray.errors import InputError
 from s1ray.evaluation.ablation import ablation
 from s1ray.evaluation.crossed import crossed_mean
+from s1ray.evaluation.loading import load_results
+from s1ray.evaluation.method_table import method_rows
 from s1ray.grading.interval import Z
-from s1ray.pipelines.ablation import write_ablation
-from s1ray.pipelines.config import AblationConfig
+from s1ray.pipelines.config import AblationConfig, MethodsConfig
+from s1ray.pipelines.tables import write_ablation, write_methods
 from tests.evaluation.conftest import MakeRun
 
 SHARES = {"curated": 0.6, "random": 0.4}
@@ -66,6 +68,26 @@ def test_the_table_is_written_beside_what_was_published(make_run: MakeRun, tmp_p
     written = json.loads((tmp_path / "ablation.json").read_text())
     assert [row["model"] for row in written["tables"][0]["rows"]] == ["curated", "random"]
     assert written["published"] == published
+
+
+def test_methods_have_intervals_around_the_numbers_of_the_report(make_run: MakeRun, tmp_path: Path) -> None:
+    arms: list[dict[str, object]] = [{"max_tokens": tokens} for tokens in (16, 32, 64)]
+    arms += [{"strategy": "token_conditional", "tokens": tokens} for tokens in (16, 64)]
+    arms += [{"strategy": "class_conditional", "length": "short"}]
+    right = {"max=16": 0.2, "max=32": 0.4, "max=64": 0.6, "tokens=16": 0.5, "tokens=64": 0.5, "short": 0.3}
+    models = [{"label": "sft", "name": "sft"}]
+    run = make_run(models=models, sweep=None, arms=arms, share=lambda model, arm: right[arm], questions=60)
+    rows = {row.method.series: row for row in method_rows(load_results([run]), resamples=500)}
+    forced = rows["growing maximum"]
+    assert forced.scaling is not None
+    assert forced.scaling.value == pytest.approx(20)
+    assert forced.scaling.low < 20 < forced.scaling.high
+    assert forced.performance.low < 0.6 < forced.performance.high
+    assert forced.control is not None
+    assert (forced.control.low, forced.control.value, forced.control.high) == (1, 1, 1)
+    assert rows["class_conditional"].control is None
+    text, _ = write_methods(MethodsConfig(), [run], tmp_path)
+    assert "| sft | token_conditional | 100.0 [100.0, 100.0] | 100.0 | +0.0 [" in text
 
 
 def test_one_repetition_has_the_interval_of_its_questions() -> None:
