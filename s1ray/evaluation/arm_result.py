@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from s1ray.evaluation import metrics
 from s1ray.evaluation.metrics import Estimate
@@ -14,6 +14,9 @@ from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING
 from s1ray.schemas import Evaluation
 from s1ray.thinking.format import ThinkingFormat
+
+if TYPE_CHECKING:
+    from s1ray.evaluation.count import ArmCount
 
 T = TypeVar("T")
 
@@ -150,37 +153,14 @@ class ArmResult:
         return Counter(row.finish_reason for row in self.answered)
 
     @property
+    def left_out(self) -> list[str]:
+        """Questions that have no decided answer."""
+        return sorted(self.questions - self.correct.keys())
+
+    @property
     def warnings(self) -> list[str]:
         """What to know, and to do, before the arm is compared with others; one line each."""
-        where, answers, found = f"{self.model} with {self.arm}", len(self.answered), []
-        if self.undecided:
-            found.append(f"{where}: {self.undecided} of {answers} answers are undecided and count neither way")
-        if left_out := sorted(self.questions - self.correct.keys()):
-            shown = ", ".join(left_out[:SHOWN]) + (", ..." if len(left_out) > SHOWN else "")
-            found.append(f"{where}: {len(left_out)} question(s) have no decided answer and are left out: {shown}")
-        if self.obeying < answers:
-            found.append(f"{where}: {answers - self.obeying} of {answers} responses think outside their limits")
-        if self.cut_share > MAX_CUT_SHARE:
-            found.append(
-                f"{where}: {self.cut} of {answers} answers were cut ({100 * self.cut_share:.1f} %): "
-                "sampling.answer_tokens is too small, or the model thinks on in its answers"
-            )
-        if self.unknown:
-            found.append(
-                f"{where}: thinking tokens of {self.unknown} of {answers} responses are unknown: the server does not "
-                "tell them, so they count as answer tokens; compare the arm by all tokens"
-            )
-        if self.uncounted:
-            found.append(
-                f"{where}: the tokens of {self.uncounted} request(s) were not counted (cancelled, failed or without "
-                "usage): its token counts are too low"
-            )
-        if self.raw_markers:
-            found.append(
-                f"{where}: {self.raw_markers} of {answers} answers have delimiters of the thinking format in their "
-                "text; read them in evaluations.parquet"
-            )
-        return found
+        return warnings_of(self)
 
     @property
     def errors(self) -> int:
@@ -220,9 +200,42 @@ class ArmResult:
         return metrics.accuracy({key: self.correct[key] for key in questions})
 
 
-def account(arms: Sequence[ArmResult]) -> str:
+def warnings_of(result: ArmResult | ArmCount) -> list[str]:
+    """What to know, and to do, before an arm is compared with others; one line each."""
+    where, answers, found = f"{result.model} with {result.arm}", result.verdicts.total() - result.errors, []
+    if result.undecided:
+        found.append(f"{where}: {result.undecided} of {answers} answers are undecided and count neither way")
+    if left_out := result.left_out:
+        shown = ", ".join(left_out[:SHOWN]) + (", ..." if len(left_out) > SHOWN else "")
+        found.append(f"{where}: {len(left_out)} question(s) have no decided answer and are left out: {shown}")
+    if result.obeying < answers:
+        found.append(f"{where}: {answers - result.obeying} of {answers} responses think outside their limits")
+    if result.cut > MAX_CUT_SHARE * answers:
+        found.append(
+            f"{where}: {result.cut} of {answers} answers were cut ({100 * result.cut / answers:.1f} %): "
+            "sampling.answer_tokens is too small, or the model thinks on in its answers"
+        )
+    if result.unknown:
+        found.append(
+            f"{where}: thinking tokens of {result.unknown} of {answers} responses are unknown: the server does not "
+            "tell them, so they count as answer tokens; compare the arm by all tokens"
+        )
+    if result.uncounted:
+        found.append(
+            f"{where}: the tokens of {result.uncounted} request(s) were not counted (cancelled, failed or without "
+            "usage): its token counts are too low"
+        )
+    if result.raw_markers:
+        found.append(
+            f"{where}: {result.raw_markers} of {answers} answers have delimiters of the thinking format in their "
+            "text; read them in evaluations.parquet"
+        )
+    return found
+
+
+def account(arms: Sequence[ArmResult] | Sequence[ArmCount]) -> str:
     """What became of all samples, in one line."""
-    samples = sum(len(result.rows) for result in arms)
+    samples = sum(result.verdicts.total() for result in arms)
     right = sum(result.verdicts["correct"] for result in arms)
     counts = {
         name: sum(getattr(result, name) for result in arms) for name in ("unparsable", "undecided", "cut", "errors")

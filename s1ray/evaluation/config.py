@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, NonNegativeInt, SerializeAsAny, model_validator
+from pydantic import Field, JsonValue, NonNegativeInt, SerializeAsAny, model_validator
 
 from s1ray.benchmarks import Benchmark, BenchmarkRef, find_benchmark
 from s1ray.config import LABEL_PATTERN, Config, HTTPAddress, StageConfig
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
+from s1ray.evaluation.strategies.plain import Plain
 from s1ray.evaluation.strategies.short_m_at_k import ShortMAtK
 from s1ray.evaluation.strategies.step_conditional import StepConditional
 from s1ray.grading import RULES, GraderName
 from s1ray.models import FormatRef, ModelPath
 from s1ray.registry import STRATEGIES, registered
+from s1ray.teachers.bill import Prices
 from s1ray.thinking.format import PRESETS
 
 
@@ -36,6 +39,8 @@ class ServedModel(Config):
     driver: Literal["engine", "segmented"] = "engine"
     """What forces the budgets. engine: the server, which must be s1ray's. segmented: this process, call by call, at any
     server that takes and returns token ids (`vllm serve`); needs `weights`."""
+    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    """Further fields of every request for it; they win over the others, and an object is merged into theirs."""
     arms: list[str] | None = None
     """Labels of the arms to measure it with. None: all."""
 
@@ -68,26 +73,72 @@ class Sweep(Config):
 
 
 class Endpoint(Config):
-    """Where the models are served, and how many requests they get at once."""
+    """Where models are served, and how many requests they get at once."""
 
     base_url: HTTPAddress = "http://127.0.0.1:8000/v1"
-    """OpenAI-compatible address, with its /v1."""
+    """The address, with its /v1."""
+    replicas: list[HTTPAddress] = Field(default_factory=list)
+    """Further addresses that serve the same models. Each request goes to the least loaded; what fails at one is asked
+    at the others, and one that is down is left alone for a while."""
+    api: Literal["openai", "anthropic", "responses"] = "openai"
+    """What it speaks: OpenAI's chat completions (our server's, vLLM's), Anthropic's Messages, OpenAI's Responses. The
+    latter two can be told how long to think, but force no budget: arms of `strategy: plain` only."""
+    models: list[str] | None = None
+    """Labels of the models that are served here. None: those that no other endpoint names."""
     api_key_env: str | None = None
     """Environment variable that holds the API key. None: no key."""
+    prices: Prices | None = None
+    """Of its tokens, for a million; the run then says what it spends. None: tokens are counted, money is not."""
     concurrency: int = Field(default=64, ge=1)
-    """Requests in flight."""
+    """Requests in flight, at all of its addresses together."""
     timeout: float = Field(default=3600.0, gt=0)
     """Seconds that one request may take. A long answer in a full batch takes a quarter of an hour, and a request that
     times out starts over."""
     attempts: int = Field(default=4, ge=1)
-    """Tries of one request before it counts as failed."""
+    """Tries of one request before it counts as failed, at each of the addresses."""
+
+    @model_validator(mode="after")
+    def _addresses_differ(self) -> Self:
+        if len(set(self.addresses)) < len(self.addresses):
+            raise ValueError("replicas: an address is given more than once")
+        return self
+
+    @property
+    def addresses(self) -> list[str]:
+        """All of them."""
+        return [self.base_url, *self.replicas]
+
+
+def check_arms_at(endpoint: Endpoint, model: ServedModel, arms: Iterable[Strategy]) -> None:
+    """Look whether an endpoint's API can say what the arms of a model there ask for.
+
+    Raises:
+        ValueError: it cannot; the message says what to do.
+    """
+    for arm in arms:
+        told = isinstance(arm, Plain) and arm.thinking_tokens is not None
+        if endpoint.api != "openai" and arm.forces:
+            raise ValueError(
+                f"arms: {arm.name!r} forces the thinking of {model.label!r}, which an endpoint of `api: "
+                f"{endpoint.api}` cannot do; measure that model with arms of `strategy: plain` (its `arms` names them)"
+            )
+        if endpoint.api != "anthropic" and told:
+            raise ValueError(
+                f"arms: {arm.name!r} tells {model.label!r} how many tokens to think, which is for endpoints of `api: "
+                "anthropic`; elsewhere give `effort`, or force a budget (strategy: budget_forcing)"
+            )
+    if endpoint.api != "openai" and model.weights is not None:
+        raise ValueError(
+            f"models: {model.label!r} has weights, but an endpoint of `api: {endpoint.api}` gives no token ids to "
+            "count its thinking from; leave `weights` out"
+        )
 
 
 class EvalConfig(StageConfig):
     """The eval stage: every model with every one of its arms on every question of one or several benchmarks."""
 
     # How requests reach the same models does not decide the result.
-    incidental: ClassVar[frozenset[str]] = frozenset({"output", "endpoint", "max_failed_share"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"output", "endpoint", "endpoints", "max_failed_share"})
 
     benchmark: str | None = None
     """The questions, with answers: a registered name ("miniature", "aime24"), or a path of rows with a question and an
@@ -111,6 +162,9 @@ class EvalConfig(StageConfig):
     """Independent repetitions of the whole run, each with seeds of its own; the first is the run without repetitions.
     More than one needs arms that draw: at temperature 0 the answers would all be the same."""
     endpoint: Endpoint = Field(default_factory=Endpoint)
+    """Where the models are served. Shorthand for `endpoints` with one element."""
+    endpoints: list[Endpoint] = Field(default_factory=list)
+    """Several of them, each with its own `models`: ours beside an API's in one run."""
     max_failed_share: float = Field(default=0.0, ge=0, le=1)
     """Share of requests that may fail for good in a run that counts as complete; they count as wrong answers."""
 
@@ -156,13 +210,33 @@ class EvalConfig(StageConfig):
         return self
 
     @model_validator(mode="after")
+    def _models_are_at_one_endpoint(self) -> Self:
+        if self.endpoints and "endpoint" in self.model_fields_set:
+            raise ValueError("endpoints: give either `endpoint` (one) or `endpoints` (a list)")
+        labels = {model.label for model in self.models}
+        for index, endpoint in enumerate(self.all_endpoints()):
+            if unknown := set(endpoint.models or ()) - labels:
+                raise ValueError(f"endpoints.{index}.models: there is no model {min(unknown)!r}")
+        addresses = [endpoint.base_url for endpoint in self.endpoints]
+        for model in self.models:
+            if len(found := self._endpoints_of(model)) != 1:
+                where = "no endpoint" if not found else f"{len(found)} endpoints"
+                raise ValueError(f"endpoints: model {model.label!r} is at {where}; name it in the `models` of one")
+            check_arms_at(found[0], model, self.arms_of(model))
+        if len(set(addresses)) < len(addresses):
+            raise ValueError("endpoints: a base_url is given more than once; give that endpoint all of its models")
+        return self
+
+    @model_validator(mode="after")
     def _all_k_run_at_once(self) -> Self:
-        for arm in self.all_arms():
-            if isinstance(arm, ShortMAtK) and arm.cancel and arm.k > self.endpoint.concurrency:
-                raise ValueError(
-                    f"arms: {arm.name!r} takes the first of {arm.k} requests, which must all run at once, but "
-                    f"endpoint.concurrency is {self.endpoint.concurrency}; raise it, or set cancel: false"
-                )
+        for model in self.models:
+            places = self.endpoint_of(model).concurrency
+            for arm in self.arms_of(model):
+                if isinstance(arm, ShortMAtK) and arm.cancel and arm.k > places:
+                    raise ValueError(
+                        f"arms: {arm.name!r} takes the first of {arm.k} requests, which must all run at once, but "
+                        f"endpoint.concurrency is {places}; raise it, or set cancel: false"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -183,6 +257,19 @@ class EvalConfig(StageConfig):
             S1rayError: `benchmark` is neither a name nor a path.
         """
         return self.benchmarks if self.benchmark is None else [find_benchmark(self.benchmark)]
+
+    def all_endpoints(self) -> list[Endpoint]:
+        """The endpoints, however they are given."""
+        return self.endpoints or [self.endpoint]
+
+    def endpoint_of(self, model: ServedModel) -> Endpoint:
+        """Where `model` is served."""
+        return self._endpoints_of(model)[0]
+
+    def _endpoints_of(self, model: ServedModel) -> list[Endpoint]:
+        every = self.all_endpoints()
+        named = [each for each in every if each.models is not None and model.label in each.models]
+        return named or [each for each in every if each.models is None]
 
     def all_arms(self) -> list[Strategy]:
         """The sweep's arms, then the listed ones."""

@@ -43,7 +43,9 @@ def check_endpoint(
     sampling: Sampling | None = None,
     transport: httpx.BaseTransport | None = None,
 ) -> None:
-    """Ask for the list of models, and try each of ours: with one short response under a thinking budget or, for the
+    """Look at every address of an endpoint that speaks OpenAI's chat completions.
+
+    Ask for the list of models, and try each of ours: with one short response under a thinking budget or, for the
     segmented driver, with one token and then another one in its place.
 
     Args:
@@ -61,19 +63,27 @@ def check_endpoint(
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     timeout = httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, 30.0))
     with httpx.Client(headers=headers, timeout=timeout, transport=transport) as client:
-        served = _served(client, endpoint)
-        for model in models:
-            if model.name not in served:
-                raise ConfigError(
-                    f"models: {model.label!r} is called {model.name!r}, but {endpoint.base_url} serves "
-                    f"{', '.join(served) or 'no model'}"
-                )
-            if model.driver == "segmented":
-                _try_segments(client, endpoint, model)
-            elif model.label in plain:
-                _try_plain(client, endpoint, model, sampling or Sampling())
-            else:
-                _try_budget(client, endpoint, model)
+        for address in endpoint.addresses:
+            one = endpoint.model_copy(update={"base_url": address, "replicas": []})
+            _check_address(client, one, models, plain, sampling or Sampling())
+
+
+def _check_address(
+    client: httpx.Client, endpoint: Endpoint, models: list[ServedModel], plain: Collection[str], sampling: Sampling
+) -> None:
+    served = _served(client, endpoint)
+    for model in models:
+        if model.name not in served:
+            raise ConfigError(
+                f"models: {model.label!r} is called {model.name!r}, but {endpoint.base_url} serves "
+                f"{', '.join(served) or 'no model'}"
+            )
+        if model.driver == "segmented":
+            _try_segments(client, endpoint, model)
+        elif model.label in plain:
+            _try_plain(client, endpoint, model, sampling)
+        else:
+            _try_budget(client, endpoint, model)
 
 
 def _served(client: httpx.Client, endpoint: Endpoint) -> list[str]:
@@ -108,8 +118,8 @@ def _try_budget(client: httpx.Client, endpoint: Endpoint, model: ServedModel) ->
 def _try_plain(client: httpx.Client, endpoint: Endpoint, model: ServedModel, sampling: Sampling) -> None:
     question = Question(id="trial", question="1 + 1 = ?")
     request = ask(question, sampling, 0, key="trial", budget=None)
-    ids = {} if model.weights is None else {"return_token_ids": True}
-    body = ChatCompletions().body(request, model.name, ids)
+    ids: dict[str, object] = {} if model.weights is None else {"return_token_ids": True}
+    body = ChatCompletions().body(request, model.name, ids | model.extra_body)
     _refuse_without_ids(_choice(client, endpoint, "/chat/completions", body), endpoint, model)
 
 
@@ -172,6 +182,11 @@ def _ask(
         ) from None
     if response.status_code in (401, 403):
         raise ConfigError(f"{url}: status {response.status_code}, the key is refused; see endpoint.api_key_env")
+    if response.status_code == 400 and "temperature" in response.text.lower() and "temperature" in (body or {}):
+        raise ConfigError(
+            f"{url}: status 400: {response.text[:300]}. Set sampling.temperature to what the model takes: OpenAI's "
+            "reasoning models take 1 alone"
+        )
     if not response.is_success:
         raise UnreachableError(f"{url}: status {response.status_code}: {response.text[:300]}")
     try:

@@ -1,13 +1,16 @@
 """Finished rows, stored as soon as they are finished, so that a killed run can resume.
 
 A journal has one JSON line per row, appended and handed to the operating system at once, so that killing the process
-loses none. The Parquet file is written from the journals at the end.
+loses none. Of a row this process holds only where its line begins; the Parquet file is written from the journals at the
+end.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from array import array
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -18,39 +21,50 @@ from s1ray.schemas import Evaluation
 
 SECONDS = "seconds"
 """Beside a row's own fields. Rows have no clock, so that the results of equal runs are equal to the byte."""
+NOWHERE = -1
 
 
 class Journal:
-    """The rows of one benchmark, model and arm; use it as a context manager.
+    """The rows of one benchmark, model and arm, by their place among them; use it as a context manager.
 
-    Attributes:
-        rows: id -> row. A row that is added again replaces the older one.
-        seconds: id -> how long the answer took, where the journal says so.
+    Args:
+        path: the file.
+        size: rows that there will be.
+        place: the place of a row, from 0; KeyError where it is none of them.
+        seen: is told of every row that is there already. A row that was added again is told of again.
     """
 
-    def __init__(self, path: Path):
+    def __init__(
+        self,
+        path: Path,
+        size: int,
+        place: Callable[[Evaluation], int],
+        seen: Callable[[Evaluation], None] = lambda row: None,
+    ):
         """Read what the file holds, if it exists. A last line that a kill cut short is dropped.
 
         Raises:
             RunError: the file is damaged elsewhere than at its end.
         """
         self.path = path
-        self.rows: dict[str, Evaluation] = {}
-        self.seconds: dict[str, float] = {}
+        self._place = place
+        self._begins = array("q", [NOWHERE]) * size
+        self._failed = bytearray(size)
         self._stream: BinaryIO | None = None
         self._whole = 0
-        data = path.read_bytes() if path.exists() else b""
-        for number, line in enumerate(data.splitlines(keepends=True), 1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                fields = json.loads(line)
-                seconds = fields.pop(SECONDS, None)
-                row = stored_row(fields)
-            except (ValueError, TypeError, AttributeError):
-                raise RunError(f"{path}: line {number} is damaged; pass --force to start the run again") from None
-            self._take(row, seconds)
-            self._whole += len(line)
+        if path.exists():
+            with path.open("rb") as lines:
+                for number, line in enumerate(lines, 1):
+                    if not line.endswith(b"\n"):
+                        break
+                    try:
+                        row, _ = _read(line)
+                        self._take(row, len(line))
+                    except (ValueError, TypeError, AttributeError, LookupError):
+                        raise RunError(
+                            f"{path}: line {number} is damaged; pass --force to start the run again"
+                        ) from None
+                    seen(row)
 
     def __enter__(self) -> Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -67,15 +81,50 @@ class Journal:
         self._stream = None
 
     def add(self, row: Evaluation, seconds: float | None = None) -> None:
-        """Append a row, and the seconds that its answer took."""
+        """Append a row, and the seconds that its answer took. It replaces an older one of the same place."""
         assert self._stream is not None, "the journal is not open"
-        line = json.dumps(vars(row) | {SECONDS: seconds}, ensure_ascii=False)
-        self._stream.write(line.encode() + b"\n")
+        line = json.dumps(vars(row) | {SECONDS: seconds}, ensure_ascii=False).encode() + b"\n"
+        self._stream.write(line)
         self._stream.flush()
-        self._take(row, seconds)
+        self._take(row, len(line))
 
-    def _take(self, row: Evaluation, seconds: float | None) -> None:
-        self.rows[row.id] = row
-        self.seconds.pop(row.id, None)
-        if seconds is not None:
-            self.seconds[row.id] = seconds
+    def is_missing(self, place: int) -> bool:
+        """Whether a row is not there, or its request failed."""
+        return self._begins[place] == NOWHERE or bool(self._failed[place])
+
+    @property
+    def missing(self) -> int:
+        """How many are."""
+        return sum(map(self.is_missing, range(len(self._begins))))
+
+    @property
+    def failed(self) -> list[int]:
+        """The places of the rows whose request failed."""
+        return [place for place, failed in enumerate(self._failed) if failed]
+
+    def row(self, place: int) -> Evaluation:
+        """One row, which must be there."""
+        return next(self._rows(range(place, place + 1)))[0]
+
+    def rows(self) -> Iterator[tuple[Evaluation, float | None]]:
+        """All rows in the order of their places, each with its seconds; all must be there."""
+        return self._rows(range(len(self._begins)))
+
+    def _rows(self, places: range) -> Iterator[tuple[Evaluation, float | None]]:
+        with self.path.open("rb") as lines:
+            for place in places:
+                assert self._begins[place] != NOWHERE, f"{self.path}: row {place} is not there"
+                lines.seek(self._begins[place])
+                yield _read(lines.readline())
+
+    def _take(self, row: Evaluation, size: int) -> None:
+        place = self._place(row)
+        self._begins[place] = self._whole
+        self._failed[place] = row.error is not None
+        self._whole += size
+
+
+def _read(line: bytes) -> tuple[Evaluation, float | None]:
+    fields = json.loads(line)
+    seconds = fields.pop(SECONDS, None)
+    return stored_row(fields), seconds

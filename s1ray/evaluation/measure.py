@@ -1,26 +1,28 @@
 """Gets responses: one asyncio loop that sends requests, grades what comes back and hands on each finished row.
 
-That is enough to keep a server busy (the work is the server's), so this side needs no cluster. Models and arms share
-one queue, so that the servers stay full to the end; the largest budgets go first, because a run should not end by
-waiting for a few long responses.
+That is enough to keep servers busy (the work is theirs), so this side needs no cluster. The models and arms of an
+endpoint share one queue, so that it stays full to the end; the largest budgets go first, because a run should not end
+by waiting for a few long responses. Tasks are made as they are taken, and rows are handed on as they come: what is held
+does not grow with the run.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from s1ray.errors import UnreachableError
 from s1ray.evaluation.asking import Instructed
-from s1ray.evaluation.config import EvalConfig, ServedModel
+from s1ray.evaluation.config import Endpoint, EvalConfig, ServedModel
 from s1ray.evaluation.endpoint import api_key
 from s1ray.evaluation.recount import Recount, Recounted
 from s1ray.evaluation.strategies.cost import Metered
 from s1ray.evaluation.tasks import Task, evaluation_row, failure
+from s1ray.evaluation.wired import wire_of
 from s1ray.generation import GenerationError, Generator
+from s1ray.generation.base import OnCall
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.grading import find_grader
@@ -61,19 +63,25 @@ Engines = Callable[[ServedModel], Generator]
 """Makes the generator that answers for a model; called inside the event loop."""
 
 
-def engines_over_http(config: EvalConfig) -> Engines:
-    """The models at the config's endpoint.
+def engines_over_http(config: EvalConfig, told: Callable[[Endpoint], OnCall]) -> Engines:
+    """The models at the config's endpoints.
+
+    Args:
+        config: where they are.
+        told: what is told of the calls to an endpoint.
 
     Raises:
-        ConfigError: the API key is not set.
+        ConfigError: an API key is not set.
     """
-    endpoint, key = config.endpoint, api_key(config.endpoint)
+    keys = {endpoint.base_url: api_key(endpoint) for endpoint in config.all_endpoints()}
 
     def engine(model: ServedModel) -> Generator:
+        endpoint = config.endpoint_of(model)
+        key = keys[endpoint.base_url]
         if model.driver == "segmented":
             assert model.weights is not None
             return SegmentedGenerator(
-                endpoint.base_url,
+                endpoint.addresses,
                 model.name,
                 weights=model.weights,
                 thinking_format=model.thinking_format,
@@ -81,15 +89,20 @@ def engines_over_http(config: EvalConfig) -> Engines:
                 concurrency=endpoint.concurrency,
                 timeout=endpoint.timeout,
                 attempts=endpoint.attempts,
+                extra_body=model.extra_body,
+                on_call=told(endpoint),
             )
+        ids: dict[str, object] = {} if model.weights is None else {"return_token_ids": True}
         return HTTPGenerator(
-            endpoint.base_url,
+            endpoint.addresses,
             model.name,
+            wire=wire_of(endpoint),
             api_key=key,
             concurrency=endpoint.concurrency,
             timeout=endpoint.timeout,
             attempts=endpoint.attempts,
-            extra_body={"return_token_ids": True} if model.weights is not None else None,
+            extra_body=ids | model.extra_body,
+            on_call=told(endpoint),
         )
 
     return engine
@@ -97,7 +110,7 @@ def engines_over_http(config: EvalConfig) -> Engines:
 
 async def measure(
     config: EvalConfig,
-    tasks: list[Task],
+    tasks: Callable[[Endpoint], Iterator[Task]],
     engines: Engines,
     recounts: Mapping[str, Recount],
     keep: Callable[[Evaluation, float], None],
@@ -105,50 +118,23 @@ async def measure(
     """Get, grade and keep every response.
 
     Args:
-        config: sampling, seed and concurrency.
-        tasks: the responses to get, in this order.
+        config: sampling, seed and endpoints.
+        tasks: the responses to get at an endpoint, in this order.
         engines: makes the models' generators, which are closed at the end.
         recounts: model label -> the second count of its thinking.
         keep: takes each finished row, and the seconds from the first request for it to its answer.
 
     Raises:
-        UnreachableError: too many requests failed in a row.
+        UnreachableError: too many requests to one endpoint failed in a row.
         RunError: a response came without token ids, so its thinking cannot be counted again.
     """
-    queue, places = deque(tasks), Places(config.endpoint.concurrency)
-    failed_in_a_row = 0
-    loop, grade = asyncio.get_running_loop(), find_grader(config.grader)
     generators: dict[str, Generator] = {model.label: engines(model) for model in config.models}
     generators |= {label: Recounted(generators[label], recount) for label, recount in recounts.items()}
-
-    async def work(grader: ThreadPoolExecutor) -> None:
-        nonlocal failed_in_a_row
-        while queue:
-            task = queue.popleft()
-            instructed = Instructed(generators[task.model.label], task.benchmark.system_prompt, config.sampling.top_k)
-            generator = Metered(instructed)
-            try:
-                async with places.taken(task.arm.at_once):
-                    began = loop.time()
-                    seed = task.seed(config.seed)
-                    completion = await task.arm(generator, task.question, task.sample, config.sampling, seed)
-            except GenerationError as error:
-                failed_in_a_row += 1
-                keep(failure(task, str(error), generator.cost), loop.time() - began)
-                if failed_in_a_row >= FAILURES_IN_A_ROW + config.endpoint.concurrency:
-                    raise UnreachableError(
-                        f"{failed_in_a_row} requests failed in a row, so the run was stopped. The last: {error}. "
-                        "What was finished is kept: run the same command again to resume"
-                    ) from None
-                continue
-            failed_in_a_row = 0
-            # Algebra can take seconds; the requests in flight must not wait for it.
-            seconds = loop.time() - began
-            row = await loop.run_in_executor(grader, evaluation_row, task, completion, generator.cost, grade)
-            keep(row, seconds)
-
     with ThreadPoolExecutor(1, thread_name_prefix="grader") as grader:
-        workers = [asyncio.create_task(work(grader)) for _ in range(min(config.endpoint.concurrency, len(tasks)))]
+        asking = [
+            _Asking(config, endpoint, tasks(endpoint), generators, grader, keep) for endpoint in config.all_endpoints()
+        ]
+        workers = [asyncio.create_task(each.work()) for each in asking for _ in range(each.endpoint.concurrency)]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -157,3 +143,55 @@ async def measure(
             await asyncio.gather(*workers, return_exceptions=True)
             for generator in generators.values():
                 await generator.close()
+
+
+class _Asking:
+    """What is asked at one endpoint, by as many workers as it may have requests in flight."""
+
+    def __init__(
+        self,
+        config: EvalConfig,
+        endpoint: Endpoint,
+        tasks: Iterator[Task],
+        generators: Mapping[str, Generator],
+        grader: ThreadPoolExecutor,
+        keep: Callable[[Evaluation, float], None],
+    ) -> None:
+        self.endpoint = endpoint
+        self._config, self._tasks, self._generators = config, tasks, generators
+        self._grader, self._grade, self._keep = grader, find_grader(config.grader), keep
+        self._places = Places(endpoint.concurrency)
+        self._failed_in_a_row = 0
+
+    async def work(self) -> None:
+        """Take one task after the other until none is left."""
+        loop = asyncio.get_running_loop()
+        for task in self._tasks:
+            instructed = Instructed(
+                self._generators[task.model.label], task.benchmark.system_prompt, self._config.sampling.top_k
+            )
+            generator = Metered(instructed)
+            try:
+                async with self._places.taken(task.arm.at_once):
+                    began = loop.time()
+                    seed = task.seed(self._config.seed)
+                    completion = await task.arm(generator, task.question, task.sample, self._config.sampling, seed)
+            except GenerationError as error:
+                self._keep(failure(task, str(error), generator.cost), loop.time() - began)
+                self._fail(error)
+                continue
+            self._failed_in_a_row = 0
+            # Algebra can take seconds; the requests in flight must not wait for it.
+            seconds = loop.time() - began
+            row = await loop.run_in_executor(
+                self._grader, evaluation_row, task, completion, generator.cost, self._grade
+            )
+            self._keep(row, seconds)
+
+    def _fail(self, error: GenerationError) -> None:
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= FAILURES_IN_A_ROW + self.endpoint.concurrency:
+            raise UnreachableError(
+                f"{self._failed_in_a_row} requests failed in a row, so the run was stopped. The last: {error}. "
+                "What was finished is kept: run the same command again to resume"
+            ) from None

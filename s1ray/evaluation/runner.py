@@ -10,35 +10,41 @@ so the Parquet file at the end does not depend on how many attempts there were.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from s1ray.benchmarks import Benchmark
 from s1ray.config import ConfigError
-from s1ray.evaluation.arm_result import ArmResult, account, raw_markers
+from s1ray.evaluation.arm_result import account, warnings_of
 from s1ray.evaluation.benchmarks import Asked, KeptQuestion, kept, load_benchmarks
-from s1ray.evaluation.config import EvalConfig
+from s1ray.evaluation.config import Endpoint, EvalConfig
+from s1ray.evaluation.count import ArmCount
 from s1ray.evaluation.endpoint import api_key, check_endpoint
 from s1ray.evaluation.journal import Journal
 from s1ray.evaluation.loading import QUESTIONS, RESULTS, TIMINGS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
-from s1ray.evaluation.tasks import JournalKey, Task, all_tasks, bound, journal_key
+from s1ray.evaluation.tasks import Cell, JournalKey, Task, all_cells, bound, journal_key, missing_tasks
+from s1ray.evaluation.traffic import Record, Traffic
+from s1ray.evaluation.wired import check_requests, try_arms
+from s1ray.evaluation.writing import write_results
 from s1ray.logs import heartbeat
 from s1ray.reading.files import input_paths
 from s1ray.runs import Run, RunError
-from s1ray.schemas import Evaluation, Timing, read_table, to_table, write_table
+from s1ray.schemas import Evaluation, read_table, to_table, write_table
 from s1ray.stages import Stage
 
 log = logging.getLogger("s1ray")
 
 JOURNALS = "journals"
+CALLS = "calls.json"
+"""Beside the journals: what the calls so far took."""
 
 
 def plan(config: EvalConfig) -> list[str]:
@@ -47,7 +53,9 @@ def plan(config: EvalConfig) -> list[str]:
     Raises:
         S1rayError: the questions cannot be used, a folder of weights is not there, or the API key is not set.
     """
-    api_key(config.endpoint)
+    for endpoint in config.all_endpoints():
+        api_key(endpoint)
+    check_requests(config)
     for index, model in enumerate(config.models):
         if model.weights is not None and not os.path.exists(model.weights):
             raise ConfigError(f"models.{index}.weights: {model.weights!r}: no such folder; train the model first")
@@ -72,7 +80,10 @@ def plan(config: EvalConfig) -> list[str]:
     asked = "" if requests == total else f" by at most {requests:,} requests"
     limit = config.sampling.answer_tokens
     lines.append(f"{total:,} responses{asked}, {thinking}, answers of at most {limit:,} tokens")
-    lines.append(f"{config.endpoint.concurrency} requests in flight at {config.endpoint.base_url}")
+    for endpoint in config.all_endpoints():
+        here = [model.label for model in config.models if config.endpoint_of(model) is endpoint]
+        whom = f" ({', '.join(here)})" if config.endpoints else ""
+        lines.append(f"{endpoint.concurrency} requests in flight at {', '.join(endpoint.addresses)}{whom}")
     return lines
 
 
@@ -102,19 +113,21 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
     benchmarks = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
     questions = kept(benchmarks)
     _settle_questions(run.path / QUESTIONS, questions)
-    tasks = all_tasks(config, benchmarks)
+    cells = all_cells(config, benchmarks)
+    record = Record(run.path / JOURNALS / CALLS, map(Traffic, config.all_endpoints()))
+    progress = Progress(cells, lambda: record.spent)
     with ExitStack() as open_journals:
         paths = _journal_paths(config, benchmarks, run.path)
-        journals = {key: open_journals.enter_context(Journal(path)) for key, path in paths.items()}
-        _get_missing(config, tasks, journals, engines)
-        rows = _rows(tasks, journals)
-        timings = [_timing(row, journals[journal_key(row)]) for row in rows]
-    _account_for_failures(config, rows)
-    write_table(to_table(timings, Timing), run.path / TIMINGS)
-    write_table(to_table(rows, Evaluation), run.path / RESULTS)
-    run.rows = {"questions": len(questions), "evaluations": len(rows)}
-    run.drops = {"failed": sum(row.error is not None for row in rows)}
-    run.figures = _figures(config, rows)
+        journals = {
+            cell.key: open_journals.enter_context(Journal(paths[cell.key], cell.size, cell.place, progress.found))
+            for cell in cells
+        }
+        _get_missing(config, cells, journals, engines, progress, record)
+        failed = _account_for_failures(config, cells, journals)
+        counts = write_results(run.path / RESULTS, run.path / TIMINGS, cells, journals)
+    run.rows = {"questions": len(questions), "evaluations": sum(cell.size for cell in cells)}
+    run.drops = {"failed": failed}
+    run.figures = _figures(cells, counts) | _calls(record)
 
 
 def clear_journals(config: EvalConfig, run: Run) -> None:
@@ -150,33 +163,60 @@ def _journal_paths(config: EvalConfig, benchmarks: list[Asked], folder: Path) ->
 
 
 def _get_missing(
-    config: EvalConfig, tasks: list[Task], journals: Mapping[JournalKey, Journal], engines: Engines | None
+    config: EvalConfig,
+    cells: list[Cell],
+    journals: Mapping[JournalKey, Journal],
+    engines: Engines | None,
+    progress: Progress,
+    record: Record,
 ) -> None:
-    missing = []
-    for task in tasks:
-        row = journals[task.key].rows.get(task.id)
-        if row is None or row.error is not None:
-            missing.append(task)
+    total, missing = sum(cell.size for cell in cells), sum(journal.missing for journal in journals.values())
     if not missing:
         return
-    if len(missing) < len(tasks):
-        log.info("eval: %d of %d responses are there already", len(tasks) - len(missing), len(tasks))
-    with heartbeat(lambda seconds: f"eval: trying the models at {config.endpoint.base_url} ({seconds:.0f} s)"):
+    if missing < total:
+        log.info("eval: %d of %d responses are there already", total - missing, total)
+    where = ", ".join(address for endpoint in config.all_endpoints() for address in endpoint.addresses)
+    with heartbeat(lambda seconds: f"eval: trying the models at {where} ({seconds:.0f} s)"):
         if engines is None:
-            check_endpoint(config.endpoint, config.models, plain=_plain(config), sampling=config.sampling)
-            engines = engines_over_http(config)
+            _try_endpoints(config)
+            traffics = {each.endpoint.base_url: each for each in record.traffics}
+            engines = engines_over_http(config, lambda endpoint: traffics[endpoint.base_url])
         recounts = {
             model.label: Recount.of_model(model.weights, model.thinking_format)
             for model in config.models
             if model.weights is not None
         }
-    with Progress(len(tasks), len(tasks) - len(missing)) as progress:
 
-        def keep(row: Evaluation, seconds: float) -> None:
-            journals[journal_key(row)].add(row, seconds)
-            progress.finished(row.thinking_tokens + row.answer_tokens, failed=row.error is not None)
+    def tasks(endpoint: Endpoint) -> Iterator[Task]:
+        here = [cell for cell in cells if config.endpoint_of(cell.model) is endpoint]
+        return missing_tasks(here, lambda cell, place: journals[cell.key].is_missing(place))
 
-        asyncio.run(measure(config, missing, engines, recounts, keep))
+    def keep(row: Evaluation, seconds: float) -> None:
+        journals[journal_key(row)].add(row, seconds)
+        progress.finished(row)
+        record.keep()
+
+    with progress:
+        try:
+            asyncio.run(measure(config, tasks, engines, recounts, keep))
+        finally:
+            record.keep(now=True)
+
+
+def _try_endpoints(config: EvalConfig) -> None:
+    """See whether every endpoint serves its models, and as the arms want it.
+
+    Raises:
+        UnreachableError: one does not answer.
+        ConfigError: it does not serve a model, or not as the config says.
+    """
+    for endpoint in config.all_endpoints():
+        models = [model for model in config.models if config.endpoint_of(model) is endpoint]
+        if endpoint.api == "openai":
+            check_endpoint(endpoint, models, plain=_plain(config), sampling=config.sampling)
+        else:
+            for model in models:
+                try_arms(endpoint, api_key(endpoint), model, config.arms_of(model), config.sampling)
 
 
 def _plain(config: EvalConfig) -> set[str]:
@@ -184,73 +224,53 @@ def _plain(config: EvalConfig) -> set[str]:
     return {m.label for m in config.models if not any(arm.forces for arm in config.arms_of(m))}
 
 
-def _rows(tasks: list[Task], journals: Mapping[JournalKey, Journal]) -> list[Evaluation]:
-    """All rows, by benchmark, model and arm in the config's order, then by question, repetition and sample."""
-    order = {key: number for number, key in enumerate(journals)}
-    tasks = sorted(tasks, key=lambda task: (order[task.key], task.question.id, task.repeat, task.sample))
-    return [journals[task.key].rows[task.id] for task in tasks]
+def _account_for_failures(config: EvalConfig, cells: list[Cell], journals: Mapping[JournalKey, Journal]) -> int:
+    """How many requests failed for good.
 
-
-def _timing(row: Evaluation, journal: Journal) -> Timing:
-    seconds = journal.seconds.get(row.id)
-    return Timing(id=row.id, benchmark=row.benchmark, model=row.model, arm=row.arm, seconds=seconds)
-
-
-def _account_for_failures(config: EvalConfig, rows: list[Evaluation]) -> None:
-    failed = [row for row in rows if row.error is not None]
-    if not failed:
-        return
-    share, first = len(failed) / len(rows), failed[0]
+    Raises:
+        RunError: more than the config allows.
+    """
+    failed = {cell.key: journals[cell.key].failed for cell in cells}
+    count, total = sum(map(len, failed.values())), sum(cell.size for cell in cells)
+    if not count:
+        return 0
+    key, places = next((key, places) for key, places in failed.items() if places)
+    first = journals[key].row(places[0])
     message = (
-        f"{len(failed)} of {len(rows)} requests failed for good, for example {first.id} of {first.model!r} "
+        f"{count} of {total} requests failed for good, for example {first.id} of {first.model!r} "
         f"with {first.arm!r}: {first.error}"
     )
-    if share > config.max_failed_share:
+    if count / total > config.max_failed_share:
         raise RunError(
             f"{config.output}: {message}. The others are kept: run the same command again to ask for the failed ones, "
             f"or allow a share of failures (max_failed_share, now {config.max_failed_share:g})"
         )
     log.warning("eval: %s; they count as wrong", message)
+    return count
 
 
-def _figures(config: EvalConfig, rows: list[Evaluation]) -> dict[str, dict[str, float]]:
+def _figures(cells: list[Cell], counts: list[ArmCount]) -> dict[str, dict[str, Any]]:
     """What the manifest says about each arm; its warnings are logged, too."""
-    figures: dict[str, dict[str, float]] = {}
-    results = []
-    names = list(dict.fromkeys(row.benchmark for row in rows))
-    for benchmark, model in itertools.product(names, config.models):
-        about = f"{benchmark}: " if len(names) > 1 else ""
-        for arm in config.arms_of(model):
-            key = (benchmark, model.label, arm.name)
-            own = [row for row in rows if journal_key(row) == key]
-            result = ArmResult(
-                model.label, arm, own, config.seed, raw_markers((row.answer for row in own), model.thinking_format)
-            )
-            results.append(result)
-            if not result.answered:
-                continue
-            for warning in result.warnings:
-                log.warning("eval: %s%s", about, warning)
-            figures[f"{about}{model.label} {arm.name}"] = _figures_of(result)
-    log.info("eval: %s", account(results))
+    figures = {}
+    several = len({cell.benchmark.name for cell in cells}) > 1
+    for cell, count in zip(cells, counts, strict=True):
+        if not count.answered:
+            continue
+        about = f"{cell.benchmark.name}: " if several else ""
+        for warning in warnings_of(count):
+            log.warning("eval: %s%s", about, warning)
+        figures[f"{about}{count.model} {count.arm}"] = count.figures()
+    log.info("eval: %s", account(counts))
     return figures
 
 
-def _figures_of(result: ArmResult) -> dict[str, float]:
-    answered = len(result.answered)
-    return {
-        "correct": result.verdicts["correct"],
-        "answered": answered,
-        "unparsable": result.unparsable,
-        "undecided": result.undecided,
-        "thinking_tokens": round(result.thinking_tokens.value, 2),
-        "answer_tokens": round(result.answer_tokens.value, 2),
-        "calls": round(result.calls.value, 2),
-        "uncounted_calls": result.uncounted,
-        "answers_cut": result.cut,
-        "raw_markers": result.raw_markers,
-        "outside_limits": answered - result.obeying,
-    }
+def _calls(record: Record) -> dict[str, dict[str, Any]]:
+    """What the manifest says about the calls to each endpoint; what was lost is logged, too."""
+    for traffic in record.traffics:
+        if (line := traffic.line()) is not None:
+            log.warning("eval: %s", line)
+    told = {each.endpoint.base_url: each.figures() for each in record.traffics if each.tally.sent}
+    return {"calls": told} if told else {}
 
 
 evaluate = Stage(

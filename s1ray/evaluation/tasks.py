@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from s1ray.benchmarks import Benchmark, asked
@@ -65,24 +66,91 @@ def journal_key(row: Evaluation) -> JournalKey:
     return row.benchmark, row.model, row.arm
 
 
-def all_tasks(config: EvalConfig, benchmarks: Iterable[Asked]) -> list[Task]:
-    """All responses to get, the largest budgets first, the models taking turns."""
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One model with one arm on one benchmark: so many questions, repetitions and samples, in this order."""
 
-    def expected(task: Task) -> tuple[float, int, int]:
-        most = bound(task.arm)
-        return float("inf") if most is None else most, task.arm.requests, task.arm.budget.waits
+    benchmark: Benchmark
+    model: ServedModel
+    arm: Strategy
+    questions: list[Question]
+    """With their options, and in the benchmark's prompt; sorted by id. Cells of a benchmark share the list."""
+    numbers: Mapping[str, int]
+    """Question id -> its number in the list."""
+    repeats: int
+    samples: int
 
-    pairs = [(model, arm) for model in config.models for arm in config.arms_of(model)]
-    samples = range(config.sampling.samples)
-    prompts = [(each.benchmark, asked(each.benchmark, bare)) for each in benchmarks for bare in each.questions]
-    tasks = [
-        Task(benchmark, *pair, question, sample, repeat)
-        for repeat in range(config.repeats)
-        for benchmark, question in prompts
-        for sample in samples
-        for pair in pairs
-    ]
-    return sorted(tasks, key=expected, reverse=True)
+    @property
+    def key(self) -> JournalKey:
+        """Of its rows."""
+        return self.benchmark.name, self.model.label, self.arm.name
+
+    @property
+    def size(self) -> int:
+        """How many rows it has."""
+        return len(self.questions) * self.repeats * self.samples
+
+    def place(self, row: Evaluation) -> int:
+        """The place of a row among the cell's, from 0.
+
+        Raises:
+            LookupError: it is none of them.
+        """
+        if not (0 <= row.repeat < self.repeats and 0 <= row.sample < self.samples):
+            raise LookupError(row.id)
+        return (self.numbers[row.question_id] * self.repeats + row.repeat) * self.samples + row.sample
+
+    def task(self, number: int, repeat: int, sample: int) -> tuple[int, Task]:
+        """A response of it and its place.
+
+        Args:
+            number: of the question.
+            repeat: which repetition.
+            sample: which of the answers.
+        """
+        place = (number * self.repeats + repeat) * self.samples + sample
+        return place, Task(self.benchmark, self.model, self.arm, self.questions[number], sample, repeat)
+
+
+def all_cells(config: EvalConfig, benchmarks: Iterable[Asked]) -> list[Cell]:
+    """Everything that a run measures, by benchmark, model and arm in the config's order."""
+    cells = []
+    for each in benchmarks:
+        prompts = [asked(each.benchmark, bare) for bare in each.questions]
+        numbers = {question.id: number for number, question in enumerate(prompts)}
+        cells += [
+            Cell(each.benchmark, model, arm, prompts, numbers, config.repeats, config.sampling.samples)
+            for model in config.models
+            for arm in config.arms_of(model)
+        ]
+    return cells
+
+
+def missing_tasks(cells: Iterable[Cell], is_missing: Callable[[Cell, int], bool]) -> Iterator[Task]:
+    """The responses to get, one at a time: the largest budgets first, those of one size repetition by repetition and
+    question by question, the models taking turns.
+
+    Args:
+        cells: whose.
+        is_missing: whether the row at a place of a cell is to be had.
+    """
+
+    def expected(cell: Cell) -> tuple[float, int, int]:
+        most = bound(cell.arm)
+        return float("inf") if most is None else most, cell.arm.requests, cell.arm.budget.waits
+
+    ordered = sorted(cells, key=expected, reverse=True)
+    for _, alike in itertools.groupby(ordered, key=expected):
+        by_benchmark: dict[str, list[Cell]] = {}
+        for cell in alike:
+            by_benchmark.setdefault(cell.benchmark.name, []).append(cell)
+        for repeat in range(ordered[0].repeats):
+            for group in by_benchmark.values():
+                for number, sample in itertools.product(range(len(group[0].questions)), range(group[0].samples)):
+                    for cell in group:
+                        place, task = cell.task(number, repeat, sample)
+                        if is_missing(cell, place):
+                            yield task
 
 
 def evaluation_row(task: Task, completion: Completion, cost: Cost, grade: Grader) -> Evaluation:

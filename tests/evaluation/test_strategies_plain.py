@@ -120,7 +120,7 @@ def test_the_trial_asks_as_the_run_will() -> None:
         return httpx.Response(200, json={"choices": [{"message": {"content": "2"}}]})
 
     models, server = [ServedModel(label="sft", name="s")], httpx.MockTransport(picky)
-    with pytest.raises(ConnectionError, match="only temperature 1"):
+    with pytest.raises(ConfigError, match=r"only temperature 1.*Set sampling.temperature .* take 1 alone"):
         check_endpoint(Endpoint(), models, plain={"sft"}, transport=server)
     check_endpoint(Endpoint(), models, plain={"sft"}, sampling=Sampling(temperature=1), transport=server)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Literal
+
 from pydantic import Field
 
 from s1ray.evaluation.strategies.base import Sampling, Strategy
@@ -9,6 +12,7 @@ from s1ray.evaluation.strategies.labels import one_line
 from s1ray.evaluation.strategies.requests import ask
 from s1ray.generation import Generator
 from s1ray.schemas import Completion, Question
+from s1ray.thinking.budget import ThinkingBudget
 
 PLAIN = "plain"
 """Name in the registry."""
@@ -28,6 +32,12 @@ class Plain(Strategy):
     """Tokens of the whole response at most, thinking included. None: what the server allows. `sampling.answer_tokens`
     does not hold here: a limit of the answer alone needs a server that tells it from the thinking."""
 
+    effort: str | None = Field(default=None, min_length=1)
+    """How long to think, in the words of the API ("low", "high", ...). None: not said."""
+    thinking_tokens: int | Literal["auto"] | None = Field(default=None)
+    """Thinking tokens that Anthropic's API is asked for (`budget_tokens`: its models keep to about so many; 0 turns
+    thinking off, auto leaves it to the model). Nothing is forced, so Control is not measured. None: not said."""
+
     @property
     def forces(self) -> bool:
         """Nothing is forced."""
@@ -36,6 +46,10 @@ class Plain(Strategy):
     def describe(self) -> str:
         """For example "plain" or "plain max=4096 (Think step by step.)"."""
         parts = [PLAIN]
+        if self.effort is not None:
+            parts.append(f"effort={self.effort}")
+        if self.thinking_tokens is not None:
+            parts.append(f"asks={self.thinking_tokens}")
         if self.max_tokens is not None:
             parts.append(f"max={self.max_tokens}")
         if self.instruction is not None:
@@ -55,4 +69,5 @@ class Plain(Strategy):
             instruction=self.instruction,
             max_tokens=self.max_tokens,
         )
-        return await generator.complete(request)
+        told = None if self.thinking_tokens is None else ThinkingBudget(max_tokens=self.thinking_tokens)
+        return await generator.complete(dataclasses.replace(request, budget=told, reasoning_effort=self.effort))
