@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from s1ray.pipelines.matrix import Cell
 from s1ray.pipelines.pipeline import Pipeline
+from s1ray.runs import Run, read_manifest
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -38,7 +39,7 @@ def run_pipeline(pipeline: Pipeline, *, force: bool = False) -> None:
         for cell, finish in pipeline.steps(force=force):
             console.rule(f"[bold]{cell.title}{pace.where(cell)}")
             run, seconds = finish()
-            pace.finished(cell, seconds)
+            pace.finished(cell, _seconds_before(run) if seconds is None else seconds)
             times.add_row(cell.title, "complete before" if seconds is None else f"{seconds:.0f}", str(run.path))
     if pipeline.config.report is not None:
         _report(pipeline, console)
@@ -50,7 +51,7 @@ class Pace:
     """How far a series of runs is, and how long the rest will take, from what earlier runs took.
 
     A run takes as long as the mean of those of its stage at the same values of the axes but the first, which tells
-    repetitions apart; else as those of its stage. Runs that were complete before say nothing.
+    repetitions apart; else as those of its stage.
     """
 
     def __init__(self, cells: list[Cell]) -> None:
@@ -58,7 +59,7 @@ class Pace:
         self._took: dict[tuple[str, ...], list[float]] = defaultdict(list)
 
     def finished(self, cell: Cell, seconds: float | None) -> None:
-        """Note what a run took (None: it was complete before)."""
+        """Note what a run took (None: nobody knows)."""
         if seconds is None:
             return
         for key in _kinds(cell):
@@ -87,6 +88,11 @@ def _kinds(cell: Cell) -> list[tuple[str, ...]]:
     """What a run is like, the closest first."""
     label = cell.step.label
     return [(label, *list(cell.at.values())[1:]), (label, "*")]
+
+
+def _seconds_before(run: Run) -> float | None:
+    """What a run took that was complete before."""
+    return (read_manifest(run.path) or {}).get("seconds")
 
 
 def _report(pipeline: Pipeline, console: Console) -> None:
