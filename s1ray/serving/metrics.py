@@ -8,6 +8,7 @@ of the API key (never the key itself).
     s1ray_answer_tokens_total{model, client}                 answer tokens
     s1ray_waits_total{model, client}                         suppressed ends of thinking
     s1ray_forced_ends_total{model, client, reason}           thinking that was cut: budget, context, loop
+    s1ray_strategy_responses_total{model, client, ending}    responses that strategies made: voted, cancelled, ...
     s1ray_time_to_first_token_seconds{model}                 streams only; queueing included
     s1ray_time_to_first_answer_token_seconds{model}          streams only; queueing included
     s1ray_queue_depth{model}                                 requests that wait for a replica
@@ -16,6 +17,7 @@ of the API key (never the key itself).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -120,6 +122,12 @@ class ResponseMeter:
         if accounting.end_forced is not None:
             counter = _counter("s1ray_forced_ends_total", "Thinking that was cut.", "model", "client", "reason")
             counter.inc(1, tags=tags | {"reason": accounting.end_forced})
+
+    def strategy_ended(self, endings: Iterable[str]) -> None:
+        """Count the responses that a strategy made, by what became of them."""
+        counter = _counter("s1ray_strategy_responses_total", "Responses of strategies.", "model", "client", "ending")
+        for ending in endings:
+            counter.inc(1, tags={"model": self._model, "client": self._client, "ending": ending})
 
     def _observe(self, name: str, description: str) -> None:
         # Ray's histograms refuse 0, and the clocks of two nodes may differ by more than a token takes.

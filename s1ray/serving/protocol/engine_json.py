@@ -55,6 +55,7 @@ class Usage(TypedDict, total=False):
 
     prompt_tokens: int
     completion_tokens: int | None
+    total_tokens: int
     prompt_tokens_details: dict[str, int | None] | None
     completion_tokens_details: dict[str, int]
 

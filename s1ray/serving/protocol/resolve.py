@@ -19,7 +19,7 @@ from s1ray.serving.protocol.aliases import SHOWN, Aliases, RequestedThinking, re
 from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import GrantedBudget, check_room, resolve_budget
 from s1ray.serving.protocol.refusals import FIELD, BadRequestError
-from s1ray.serving.protocol.strategies import RequestStrategy
+from s1ray.serving.protocol.strategies import STRATEGY_ARG, RequestStrategy
 from s1ray.thinking import ThinkingBudget
 from s1ray.thinking.plan import EXTRA_ARG
 
@@ -85,8 +85,9 @@ def resolve(
     """
     requested = read_request(fields)
     extra = fields.get("vllm_xargs")
-    if isinstance(extra, Mapping) and EXTRA_ARG in extra:
-        raise BadRequestError(f"vllm_xargs.{EXTRA_ARG}", f"is the server's own; use `{FIELD}`")
+    for name in (EXTRA_ARG, STRATEGY_ARG):
+        if isinstance(extra, Mapping) and name in extra:
+            raise BadRequestError(f"vllm_xargs.{name}", f"is the server's own; use `{FIELD}`")
     if requested.unforced and not completion:
         raise BadRequestError(FIELD, "false is for /v1/completions, with prompts in token ids; chat takes a budget")
     if requested.unforced or _only_echoes(requested, fields, completion=completion):

@@ -19,12 +19,19 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
 from s1ray.serving.protocol.refusals import FIELD, BadRequestError, shown
+from s1ray.voting.confidence import TOP_LOGPROBS, WINDOW
 
 STRATEGY: Final = f"{FIELD}.strategy"
 """The request's field."""
 
+STRATEGY_ARG: Final = "s1ray_strategy"
+"""Key of `vllm_xargs` under which the server names a request's strategy to its engine."""
+
 MAX_VOTES = 1024
 """Responses to one request, however much a server allows (`limits.sequences`)."""
+
+LEAST_TEMPERATURE = 1e-5
+"""Below it, an engine gives the likeliest token."""
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -67,19 +74,67 @@ class Votes(RequestStrategy):
     """short-m@k (arXiv 2505.17813): the responses that end first decide, this many of them. None: all vote."""
     stop_early: StrictBool = True
     """Stop the others as soon as they cannot change which answer wins."""
+    lead_probability: Annotated[Number, Field(gt=0.5, lt=1)] | None = None
+    """Adaptive-Consistency's Beta criterion (arXiv 2305.11860): stop the others as soon as the leading answer is the
+    model's most frequent with this probability; the paper takes 0.95. None: not looked at."""
     temperature: Annotated[Number, Field(gt=0, le=2)] | None = None
     """Of all responses, in place of the request's."""
+    measure: Literal["mean", "tail", "lowest_group"] = "lowest_group"
+    """Which of DeepConf's confidences of a response is its weight, for weights "confidence"."""
+    window: Annotated[StrictInt, Field(ge=1, le=2**20)] = WINDOW
+    """Tokens of a group and of the tail."""
+    top_logprobs: Annotated[StrictInt, Field(ge=2, le=TOP_LOGPROBS)] = TOP_LOGPROBS
+    """Candidates at each token from which confidence, certainty and entropy are computed."""
+    stop_below: Number | None = None
+    """DeepConf online: a response is stopped, and has no vote, once a group's confidence is below this. None: no
+    threshold, or that of `warmup`."""
+    warmup: Annotated[StrictInt, Field(ge=2)] | None = None
+    """DeepConf online: so many responses come first; the lowest group of those that are kept is the others' threshold.
+    The paper takes 16."""
+    keep: Annotated[Number, Field(gt=0, le=1)] = 0.9
+    """Share of the first responses that is kept, by their lowest groups; the others do not vote. The paper takes 0.1
+    (DeepConf-low) and 0.9 (DeepConf-high)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.first is not None and self.first >= self.n:
-            raise ValueError(f"first: {self.first} of n = {self.n} responses is no choice; it must be smaller")
+        for name in ("first", "warmup"):
+            value: int | None = getattr(self, name)
+            if value is not None and value >= self.n:
+                raise ValueError(f"{name}: {value} of n = {self.n} responses is no choice; it must be smaller")
+        if self.warmup is None:
+            if "keep" in self.model_fields_set:
+                raise ValueError("keep: says how many of the warmup's responses are kept; give warmup, too")
+        elif self.stop_below is not None or self.first is not None:
+            other = "stop_below" if self.stop_below is not None else "first"
+            raise ValueError(f"warmup: does not go together with {other}; give one of the two")
         return self
 
     @property
     def sequences(self) -> int:
         """All responses."""
         return self.n
+
+    @property
+    def reads_logprobs(self) -> bool:
+        """Whether the engine has to send log-probabilities."""
+        return self.weights != "none" or self.stop_below is not None or self.warmup is not None
+
+    def check(self, fields: Mapping[str, object]) -> None:
+        """Refuse what does not go together with a vote."""
+        if fields.get("n") not in (None, 1):
+            raise BadRequestError("n", f"does not go together with {STRATEGY}.votes, whose n says how many there are")
+        prompt = fields.get("prompt")
+        if isinstance(prompt, list) and len(prompt) != 1 and not all(isinstance(part, int) for part in prompt):
+            raise BadRequestError("prompt", f"{STRATEGY}.votes takes one prompt")
+        if fields.get("tools") and fields.get("tool_choice") != "none":
+            raise BadRequestError("tools", f"do not go together with {STRATEGY}.votes: a call is no answer to vote on")
+        for name in ("prompt_logprobs", "continue_final_message"):
+            if fields.get(name) not in (None, False):
+                raise BadRequestError(name, f"does not go together with {STRATEGY}.votes; leave it out")
+        temperature = fields.get("temperature")
+        if self.temperature is None and isinstance(temperature, int | float) and temperature < LEAST_TEMPERATURE:
+            message = f"at {temperature:g} all responses of {STRATEGY}.votes are the same; give one above 0"
+            raise BadRequestError("temperature", message)
 
 
 STRATEGIES: Mapping[str, type[RequestStrategy]] = {strategy.name: strategy for strategy in (Votes,)}

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 
 from s1ray.serving.metrics import ResponseMeter
 from s1ray.serving.protocol.budgets import report
-from s1ray.serving.protocol.engine_json import Choice, EngineJson, Error, Message
+from s1ray.serving.protocol.engine_json import Choice, EngineJson, Error, Message, Usage
 from s1ray.serving.protocol.refusals import FIELD
 from s1ray.serving.replica.live_texts import LiveTexts
 from s1ray.thinking import BudgetForcer, ForcingPlan, ThinkingBudget
@@ -24,6 +24,8 @@ from s1ray.thinking.accounting import forced_spans
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+    from s1ray.serving.replica.engine_strategies import EngineStrategy
 
 NO_ROOM: Final[Error] = {
     "message": "max_tokens: the response has room for the end of its thinking, and none for an answer: allow it more "
@@ -66,6 +68,8 @@ class RequestRecord:
     """Thinking tokens of the turn's earlier messages, taken off the budget."""
     meter: ResponseMeter | None = None
     """Takes the counts for metrics."""
+    strategy: EngineStrategy | None = None
+    """Makes the response out of several."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
 
     def choice(self, index: int, prompt_ids: Sequence[int]) -> ChoiceRecord:
@@ -85,11 +89,23 @@ class RequestRecord:
         if self.meter is not None:
             for choice in self.choices.values():
                 self.meter.finished(choice.forcer.accounting())
+            if self.strategy is not None:
+                for other in self.strategy.others():
+                    self.meter.finished(other)
+                self.meter.strategy_ended(self.strategy.endings())
 
     @property
     def thinking_tokens(self) -> int:
-        """Thinking tokens of all choices so far."""
+        """Thinking tokens of all choices so far, and of what a strategy made besides."""
+        if self.strategy is not None:
+            return _count(self.strategy.account(), "thinking_tokens")
         return sum(choice.forcer.thinking_tokens for choice in self.choices.values())
+
+    def count_all(self, usage: Usage) -> None:
+        """Let a usage count all that a strategy has made."""
+        if self.strategy is not None:
+            usage["completion_tokens"] = _count(self.strategy.account(), "completion_tokens")
+            usage["total_tokens"] = usage.get("prompt_tokens", 0) + (usage["completion_tokens"] or 0)
 
 
 class ChoiceRecord:
@@ -152,7 +168,14 @@ class ChoiceRecord:
             room, prompt = request.room(len(self._prompt_ids)), self._prompt_ids
             spans = forced_spans(request.plan, prompt, self._ids, room=room, stop_ids=request.stop_ids)
             result["forced_spans"] = [list(span) for span in spans]
+        if request.strategy is not None:
+            result["strategy"] = request.strategy.account()
         return result
+
+    def answer(self) -> str:
+        """The text of the answer so far, where the request's record makes texts."""
+        assert self._request.texts is not None
+        return self._request.texts([], self.forcer.accounting().answer_of(self._ids))[1]
 
 
 class StreamAccountant:
@@ -211,10 +234,18 @@ class StreamAccountant:
                 else:
                     delta["reasoning_content"] = delta["reasoning"]
         if usage := data.get("usage"):
+            record.count_all(usage)
             usage["completion_tokens_details"] = {"reasoning_tokens": record.thinking_tokens}
             if details := usage.get("prompt_tokens_details"):
                 usage["prompt_tokens_details"] = {"cached_tokens": details.get("cached_tokens") or 0}
         return answerable
+
+
+def _count(account: Mapping[str, JsonValue], name: str) -> int:
+    """A number of a strategy's account."""
+    value = account[name]
+    assert isinstance(value, int)
+    return value
 
 
 def _set_texts(delta: Message, thinking: str, answer: str) -> None:

@@ -26,6 +26,7 @@ from s1ray.serving.ray_llm import (
     VLLMEngine,
 )
 from s1ray.serving.replica import tool_grammar
+from s1ray.serving.replica.engine_strategies import Strategies
 from s1ray.serving.replica.watchdog import EngineLostError, exit_on_failure
 from s1ray.serving.scaling.engine_load import EngineLoad
 from s1ray.thinking.vllm import stops
@@ -72,6 +73,8 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         self._load = EngineLoad()
         # Ray has no parameter for further loggers.
         client.logger_manager.stat_loggers.append(self._load)
+        self.strategies = Strategies()
+        self.strategies.install(client)
         return client
 
     def load(self) -> dict[str, float]:

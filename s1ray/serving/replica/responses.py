@@ -8,6 +8,7 @@ from contextlib import aclosing
 from pydantic import BaseModel
 from vllm.entrypoints.serve.engine.protocol import CompletionTokenUsageInfo
 
+from s1ray.serving.protocol.engine_json import Usage
 from s1ray.serving.protocol.refusals import FIELD
 from s1ray.serving.ray_llm import ChatCompletionResponse, CompletionResponse, ErrorInfo, ErrorResponse
 from s1ray.serving.replica.accounting import NO_ROOM, RequestRecord, StreamAccountant
@@ -71,6 +72,10 @@ def _account(response: ChatCompletionResponse | CompletionResponse, record: Requ
     if shared is not None and not record.wants_ids:
         response.prompt_token_ids = None
     usage = response.usage
+    if record.strategy is not None:
+        counted: Usage = {"prompt_tokens": usage.prompt_tokens}
+        record.count_all(counted)
+        usage.completion_tokens, usage.total_tokens = counted["completion_tokens"], counted["total_tokens"]
     usage.completion_tokens_details = CompletionTokenUsageInfo(reasoning_tokens=record.thinking_tokens)
     if usage.prompt_tokens_details is not None:
         # vLLM's count of tokens that were written into the cache is not the same in streams.

@@ -36,6 +36,7 @@ from s1ray.serving.replica.accounting import RequestRecord
 from s1ray.serving.replica.adapters import FolderLoader, UnknownAdapterError
 from s1ray.serving.replica.engine import BudgetForcingEngine
 from s1ray.serving.replica.responses import Responses, accounted, accounted_stream
+from s1ray.serving.replica.strategies import begin
 from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, batched
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.plan import EXTRA_ARG
@@ -229,7 +230,7 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         if not texts:
             # vLLM would hide the ids with the thinking; it is left out here instead, after counting.
             request.include_reasoning = True
-        return RequestRecord(
+        record = RequestRecord(
             plan=plan,
             budget=thinking.budget,
             clamped_from=thinking.clamped_from,
@@ -244,6 +245,8 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             spent=spent,
             meter=ResponseMeter(self._llm_config.model_id, info.client, info.arrived),
         )
+        begin(thinking.strategy, request, record, self._tokenized, self.engine.strategies)
+        return record
 
     def _spent(self, request: GenerationRequest) -> int:
         """Thinking tokens that the request carries in the assistant's messages since the last user message."""
