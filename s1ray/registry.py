@@ -205,6 +205,7 @@ STRATEGIES: Registry[type[BaseModel]] = Registry(
         "majority": "s1ray.evaluation.strategies.majority:Majority",
         "weighted_vote": "s1ray.evaluation.strategies.weighted_vote:WeightedVote",
         "short_m_at_k": "s1ray.evaluation.strategies.short_m_at_k:ShortMAtK",
+        "served_votes": "s1ray.evaluation.strategies.served_votes:ServedVotes",
         "best_of": "s1ray.evaluation.strategies.best_of:BestOf",
     },
 )

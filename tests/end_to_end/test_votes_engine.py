@@ -94,7 +94,7 @@ async def measure(config: EngineConfig, tokenized: TokenizedFormat) -> None:
         runs = [settings[number % len(settings)] for number in range(16)]
         votings = await asyncio.gather(*(vote(engine, strategies, tokenized, run, k) for k, run in enumerate(runs)))
         await asyncio.sleep(0.5)
-        accounts = [voting.account() for voting in votings]
+        accounts: list[Any] = [voting.account() for voting in votings]
         assert steps.counted == sum(account["completion_tokens"] for account in accounts)
         assert sum(account["cancelled"] for account in accounts) > 16
         assert max(steps.after_abort.values()) <= 2
@@ -115,7 +115,7 @@ def begin(strategies: Any, tokenized: TokenizedFormat, strategy: Votes, seed: in
     from s1ray.serving.replica.votes import Voting
 
     plan = make_plan(tokenized, ThinkingBudget(max_tokens=120))
-    prompt = tokenized.encode("<|im_start|>user\none two 7<|im_end|>\n<|im_start|>assistant\n")
+    prompt = list(tokenized.encode("<|im_start|>user\none two 7<|im_end|>\n<|im_start|>assistant\n"))
     record = RequestRecord(plan, ThinkingBudget(max_tokens=120), max_tokens=200, context=CONTEXT, texts=tokenized.texts)
     voting = Voting(strategy, record)
     extra = {EXTRA_ARG: plan.to_json(), **strategies.add(voting)}

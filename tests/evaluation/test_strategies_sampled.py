@@ -22,6 +22,7 @@ from s1ray.evaluation.strategies.best_of import BestOf
 from s1ray.evaluation.strategies.cost import Cost, Metered
 from s1ray.evaluation.strategies.majority import Majority
 from s1ray.evaluation.strategies.rejection import Rejection
+from s1ray.evaluation.strategies.served_votes import ServedVotes
 from s1ray.evaluation.strategies.short_m_at_k import ShortMAtK
 from s1ray.evaluation.summary import summary_markdown
 from s1ray.generation import GenerationError, GenerationRequest
@@ -278,3 +279,35 @@ def test_mistakes_are_named(tmp_path: Path, arm: dict[str, JsonValue], message: 
     with pytest.raises(ConfigError) as error:
         config(tmp_path, arm)
     assert message in str(error.value)
+
+
+def test_votes_at_the_server_are_one_request_that_costs_what_the_server_says() -> None:
+    class Server:
+        async def complete(self, request: GenerationRequest) -> Completion:
+            seen.append(request)
+            account = {"calls": 3, "prompt_tokens": 30, "thinking_tokens": 70, "answer_tokens": 9}
+            return Completion(
+                id=request.id,
+                thinking="",
+                answer="Final Answer: 3",
+                prompt_tokens=10,
+                thinking_tokens=20,
+                answer_tokens=3,
+                strategy=account,
+            )
+
+        async def close(self) -> None:
+            pass
+
+    seen: list[GenerationRequest] = []
+    meter = Metered(Server())
+    arm = ServedVotes.model_validate({"votes": {"n": 3, "first": 2}, "max_tokens": 64})
+    asyncio.run(arm(meter, QUESTION, 0, Sampling(), seed=0))
+    [request] = seen
+    assert request.strategy == {"votes": {"n": 3, "first": 2}}
+    assert request.budget is not None
+    assert (request.budget.max_tokens, request.temperature) == (64, 1.0)
+    cost = meter.cost
+    assert (cost.calls, cost.prompt_tokens, cost.thinking_tokens, cost.answer_tokens) == (3, 30, 70, 9)
+    assert arm.name == "served vote of 3 first=2 max=64"
+    assert arm.limits == (0, 3 * 64)

@@ -67,9 +67,10 @@ class Votes(RequestStrategy):
 
     n: Annotated[StrictInt, Field(ge=2, le=MAX_VOTES)] = 8
     """Responses that are begun."""
-    weights: Literal["none", "confidence", "self_certainty", "inverse_entropy"] = "none"
-    """What a vote weighs. none: one; confidence: DeepConf's (arXiv 2508.15260, section 3.1); self_certainty: arXiv
-    2502.18581; inverse_entropy: arXiv 2511.02309."""
+    weights: Literal["none", "confidence", "lowest_group", "tail", "self_certainty", "inverse_entropy"] = "none"
+    """What a vote weighs. none: one; confidence, lowest_group, tail: DeepConf's mean confidence, that of the lowest
+    group of tokens, and of the last (arXiv 2508.15260, section 3.1); self_certainty: arXiv 2502.18581; inverse_entropy:
+    arXiv 2511.02309. Tokens that the model has not chosen do not count."""
     first: Annotated[StrictInt, Field(ge=1)] | None = None
     """short-m@k (arXiv 2505.17813): the responses that end first decide, this many of them. None: all vote."""
     stop_early: StrictBool = True
@@ -79,8 +80,6 @@ class Votes(RequestStrategy):
     model's most frequent with this probability; the paper takes 0.95. None: not looked at."""
     temperature: Annotated[Number, Field(gt=0, le=2)] | None = None
     """Of all responses, in place of the request's."""
-    measure: Literal["mean", "tail", "lowest_group"] = "lowest_group"
-    """Which of DeepConf's confidences of a response is its weight, for weights "confidence"."""
     window: Annotated[StrictInt, Field(ge=1, le=2**20)] = WINDOW
     """Tokens of a group and of the tail."""
     top_logprobs: Annotated[StrictInt, Field(ge=2, le=TOP_LOGPROBS)] = TOP_LOGPROBS

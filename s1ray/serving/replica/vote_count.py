@@ -9,7 +9,7 @@ from typing import Literal
 from s1ray.grading import extract_answer
 from s1ray.serving.protocol.strategies import Votes
 from s1ray.voting.ballots import Ballot, decided, elect, lead_probability
-from s1ray.voting.confidence import inverse_entropy
+from s1ray.voting.confidence import RunningConfidence, inverse_entropy
 
 Decision = Literal["all", "majority", "first", "lead_probability"]
 """all: every response has been counted. majority: what is missing cannot change the answer. first: so many as the
@@ -33,18 +33,20 @@ def read_answer(text: str) -> str | None:
     return None if found is None or found.how == "last_line" else found.value
 
 
-def weight_of(strategy: Votes, *, confidence: float, certainty: float, entropy: float) -> float:
+def weight_of(strategy: Votes, running: RunningConfidence, *, certainty: float, entropy: float) -> float:
     """What a response's vote weighs.
 
     Args:
         strategy: says what counts.
-        confidence: DeepConf's of the response, by the strategy's measure.
+        running: DeepConf's confidences of the response.
         certainty: mean self-certainty of its tokens.
         entropy: mean entropy of its tokens, in bits.
     """
     weights = {
         "none": 1.0,
-        "confidence": confidence,
+        "confidence": running.mean,
+        "lowest_group": running.lowest_group,
+        "tail": running.tail,
         "self_certainty": certainty,
         "inverse_entropy": inverse_entropy(entropy),
     }

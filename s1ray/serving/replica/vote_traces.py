@@ -58,9 +58,11 @@ class Trace:
         if self._choice is None:
             prompt_ids = output.prompt_token_ids or []
             self._choice, self.prompt_tokens = self._record.choice(self.number, prompt_ids), len(prompt_ids)
-        self._choice.extend(completion.token_ids)
         self.tokens += len(completion.token_ids)
-        self._measure(completion)
+        if self._strategy.reads_logprobs:
+            self._measure(self._choice, completion)
+        else:
+            self._choice.extend(completion.token_ids)
         if not self._keeps_logprobs:
             completion.logprobs = None
         if output.finished:
@@ -77,11 +79,15 @@ class Trace:
         else:
             self._parts.append(output)
 
-    def _measure(self, completion: CompletionOutput) -> None:
-        """Take the log-probabilities of the new tokens. Of each the first is the sampled token's own."""
-        if not self._strategy.reads_logprobs:
-            return
-        for candidates in _candidates(completion.logprobs):
+    def _measure(self, choice: ChoiceRecord, completion: CompletionOutput) -> None:
+        """Take the new tokens, and the confidence of those that the model has chosen."""
+        places = _candidates(completion.logprobs)
+        for token_id, candidates in zip(completion.token_ids, places, strict=True):
+            action, swallowed = choice.forcer.action, len(choice.forcer.swallowed)
+            choice.extend([token_id])
+            inserted = len(choice.forcer.swallowed) > swallowed and choice.forcer.plan.wait_texts
+            if (action is not None and action.force == token_id) or inserted:
+                continue
             self._confidence.add(token_confidence(candidates))
             if self._strategy.weights == "self_certainty":
                 self._certainty += token_certainty(candidates)
@@ -103,12 +109,8 @@ class Trace:
         if self._choice is not None and self.stopped is None:
             self.answer = read_answer(self._choice.answer())
         tokens = max(1, self._confidence.tokens)
-        confidence: float = getattr(self._confidence, self._strategy.measure)
         self.weight = weight_of(
-            self._strategy,
-            confidence=confidence,
-            certainty=self._certainty / tokens,
-            entropy=self._entropy / tokens,
+            self._strategy, self._confidence, certainty=self._certainty / tokens, entropy=self._entropy / tokens
         )
 
     @property

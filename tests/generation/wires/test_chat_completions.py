@@ -124,3 +124,16 @@ def test_a_response_whose_vote_could_not_be_weighed_is_refused(said: dict[str, A
 def test_token_ids_cannot_ask_for_confidence() -> None:
     with pytest.raises(InputError, match="top_logprobs"):
         WIRE.body(GenerationRequest(id="q", prompt_ids=[1], top_logprobs=2), "m", {})
+
+
+def test_a_strategy_travels_in_thinking_and_its_account_comes_back() -> None:
+    asked = request(budget=ThinkingBudget(max_tokens=9), strategy={"votes": {"n": 4}})
+    assert WIRE.body(asked, "m", {})["thinking"] == {"max_tokens": 9, "strategy": {"votes": {"n": 4}}}
+    account = {"name": "votes", "calls": 4, "thinking_tokens": 30}
+    told = WIRE.completion(asked, answer(thinking={"thinking_tokens": 9, "strategy": account}), None)
+    assert told.thinking_tokens == 9
+    assert told.strategy == account | {"prompt_tokens": 0, "answer_tokens": 0}
+    with pytest.raises(UnusableError, match="says nothing about the strategy"):
+        WIRE.completion(asked, answer(thinking={"thinking_tokens": 9}), None)
+    with pytest.raises(UnusableError, match=r"strategy\.calls"):
+        WIRE.completion(asked, answer(thinking={"thinking_tokens": 9, "strategy": {"calls": -1}}), None)

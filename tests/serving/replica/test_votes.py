@@ -84,7 +84,7 @@ class Engine:
     def _logprobs(self, number: int) -> FlatLogprobs:
         flat, confidence = FlatLogprobs(), self._confidence[number]
         # The sampled token's own comes first and does not count.
-        flat.append_fast([9, 1, 2], [-30.0, -confidence, -confidence], iter([3, 1, 2]), [None] * 3)  # type: ignore[arg-type]
+        flat.append_fast([9, 1, 2], [-30.0, -confidence, -confidence], iter([3, 1, 2]), [None] * 3)
         return flat
 
     def _output(self, ids: list[int], finish: str | None, logprobs: Any = None) -> RequestOutput:
@@ -98,7 +98,7 @@ async def vote(
 ) -> tuple[list[RequestOutput], dict[str, Any]]:
     """The outputs for vLLM's server, and the account."""
     strategies = Strategies()
-    strategies.install(engine)  # type: ignore[arg-type]
+    strategies.install(engine)
     voting = Voting(strategy, RequestRecord(FREE, ThinkingBudget(), texts=texts))
     kind = RequestOutputKind.DELTA if streams else RequestOutputKind.FINAL_ONLY
     asked = SamplingParams(output_kind=kind, extra_args={**strategies.add(voting)}, **params)
@@ -148,7 +148,7 @@ def test_the_first_to_end_decide() -> None:
 
 def test_a_vote_may_weigh_what_the_model_was_sure_of() -> None:
     responses = [response(5, 3), response(5, 3), response(6, 7)]
-    settings = Votes(n=3, weights="confidence", measure="mean", stop_early=False)
+    settings = Votes(n=3, weights="confidence", stop_early=False)
     _, account = run(Engine(responses, confidence=[1.0, 1.5, 4.0]), settings)
     assert account["winner"] == 2
     assert [vote["weight"] for vote in account["votes"]] == pytest.approx([1.0, 1.5, 4.0])
@@ -210,7 +210,7 @@ def test_a_client_that_leaves_stops_all() -> None:
 
     async def leave() -> None:
         strategies = Strategies()
-        strategies.install(engine)  # type: ignore[arg-type]
+        strategies.install(engine)
         voting = Voting(Votes(n=4), RequestRecord(FREE, ThinkingBudget(), texts=texts))
         asked = SamplingParams(output_kind=RequestOutputKind.DELTA, extra_args={**strategies.add(voting)})
         async with aclosing(engine.generate(None, asked, "request")) as stream:
