@@ -6,6 +6,7 @@ import contextlib
 import signal
 from collections import defaultdict
 from collections.abc import Iterator
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 def run_pipeline(pipeline: Pipeline, *, force: bool = False) -> None:
     """Run a pipeline in a terminal: a heading for each run, and at the end the tables and the times.
 
-    SIGTERM is treated like Ctrl-C, so that whatever was started is stopped in order.
+    SIGTERM is treated like Ctrl-C, so that whatever was started is stopped in order. The files of an ablation are
+    written after each evaluation, so that a job that is stopped leaves those of what it has measured.
 
     Args:
         pipeline: what to run.
@@ -34,12 +36,15 @@ def run_pipeline(pipeline: Pipeline, *, force: bool = False) -> None:
 
     console = Console()
     times = Table("stage", "seconds", "folder", title="stages", title_justify="left")
-    pace = Pace(pipeline.cells)
+    pace, measured = Pace(pipeline.cells), list[Path]()
     with _stopped_by_sigterm():
         for cell, finish in pipeline.steps(force=force):
             console.rule(f"[bold]{cell.title}{pace.where(cell)}")
             run, seconds = finish()
             pace.finished(cell, _seconds_before(run) if seconds is None else seconds)
+            if cell.step.stage == "eval":
+                measured.append(run.path)
+                _write_so_far(pipeline, measured)
             times.add_row(cell.title, "complete before" if seconds is None else f"{seconds:.0f}", str(run.path))
     if pipeline.config.report is not None:
         _report(pipeline, console)
@@ -93,6 +98,14 @@ def _kinds(cell: Cell) -> list[tuple[str, ...]]:
 def _seconds_before(run: Run) -> float | None:
     """What a run took that was complete before."""
     return (read_manifest(run.path) or {}).get("seconds")
+
+
+def _write_so_far(pipeline: Pipeline, measured: list[Path]) -> None:
+    from s1ray.pipelines.tables import measures, write_ablation
+
+    ablation = pipeline.config.ablation
+    if ablation is not None and any(measures(folder, ablation.baseline) for folder in measured):
+        write_ablation(ablation, measured, pipeline.output)
 
 
 def _report(pipeline: Pipeline, console: Console) -> None:

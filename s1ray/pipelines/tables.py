@@ -37,6 +37,11 @@ def write_ablation(config: AblationConfig, run_dirs: Sequence[Path], output: Pat
     return _write(output, ABLATION, as_json(tables), [ablation_markdown(table) for table in tables], config.published)
 
 
+def measures(run_dir: Path, model: str) -> bool:
+    """Whether an eval run measured a model of this label."""
+    return any(results.of(model) for results in load_all_results([run_dir]))
+
+
 def write_methods(config: MethodsConfig, run_dirs: Sequence[Path], output: Path) -> tuple[str, Path]:
     """Control, Scaling and Performance of all methods that a run's evaluations measured.
 

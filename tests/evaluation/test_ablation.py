@@ -15,7 +15,7 @@ from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.method_table import method_rows
 from s1ray.grading.interval import Z
 from s1ray.pipelines.config import AblationConfig, MethodsConfig
-from s1ray.pipelines.tables import write_ablation, write_methods
+from s1ray.pipelines.tables import measures, write_ablation, write_methods
 from tests.evaluation.conftest import MakeRun
 
 SHARES = {"curated": 0.6, "random": 0.4}
@@ -54,6 +54,8 @@ def test_two_runs_of_one_seed_and_a_baseline_that_is_not_there_are_refused(make_
     runs = seeds(make_run, 0)
     with pytest.raises(InputError, match="measured in another run of seed 0 too"):
         ablation([*runs, *runs], "curated")
+    assert measures(runs[0], "curated")
+    assert not measures(runs[0], "full")
     with pytest.raises(InputError, match="no run measured the baseline 'full'; there are curated, random"):
         ablation(runs, "full")
 
