@@ -19,13 +19,16 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from requirements import install
+from s1ray.evaluation.interchange.export import export
 from tests.clients.recorder import recording
 from tests.clients.table import page
+from tests.support.evaluations import finished_run
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -45,7 +48,9 @@ def main() -> None:
     install_javascript()
     scripts = sorted([*HERE.glob("with_*.py"), *(HERE / "js").glob("with_*.mjs")])
     chosen = [script for script in scripts if options.only in script.name]
-    with server(options.url) as url, recording(url) as recorded:
+    with tempfile.TemporaryDirectory() as logs, server(options.url) as url, recording(url) as recorded:
+        export([finished_run(Path(logs), samples=2)], "inspect", Path(logs) / "inspect")
+        os.environ["S1RAY_LOGS"] = str(Path(logs) / "inspect")
         results = [result for script in chosen for result in run(script, recorded)]
     failed = [result for result in results if result["problems"]]
     if not failed and chosen == scripts:

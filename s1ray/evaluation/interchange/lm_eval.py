@@ -25,6 +25,17 @@ FILTER = "none"
 VERSION = 1
 """Of the tasks."""
 
+UNKNOWN = (
+    "git_hash",
+    "upper_git_hash",
+    "system_instruction",
+    "system_instruction_sha",
+    "chat_template",
+    "chat_template_sha",
+    "fewshot_as_multiturn",
+)
+"""Fields of the harness that say how itself was run."""
+
 Json = dict[str, JsonValue]
 
 
@@ -131,7 +142,8 @@ def _results(measurement: Measurement, task: str, task_hash: str) -> Json:
             "gen_kwargs": generation,
             "random_seed": config.seed,
         },
-        "git_hash": None,
+        **dict.fromkeys(("lm_eval_version", "transformers_version"), "N/A"),
+        **dict.fromkeys(UNKNOWN),
         "date": measurement.started.timestamp(),
         "task_hashes": {task: task_hash},
         "model_source": "s1ray",
