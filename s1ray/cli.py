@@ -404,7 +404,8 @@ def run(
         Path | None, typer.Option("--output", "-o", parser=_folder, help="Folder of the run folders.")
     ] = None,
     overrides: Annotated[
-        list[str] | None, typer.Option("--set", "-s", help="Override a stage's field: stage.field=value.")
+        list[str] | None,
+        typer.Option("--set", "-s", help="Override a stage's field, stage.field=value, or an axis, matrix.seed=[0,1]."),
     ] = None,
     dry_run: DryRunOption = False,
     force: ForceOption = False,

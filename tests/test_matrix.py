@@ -115,6 +115,16 @@ def test_an_override_holds_for_all_cells_of_a_stage(recipe: Path) -> None:
     assert [title for title, skipped in run(recipe, "curate.word=c").items() if skipped] == ["pool"]
 
 
+@pytest.mark.usefixtures("toys")
+def test_an_axis_is_set_on_the_command_line(recipe: Path) -> None:
+    assert list(run(recipe, "matrix.seed=[1]")) == [
+        "pool",
+        "curate seed=1 data=a",
+        "curate seed=1 data=b",
+        "traces seed=1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
@@ -125,6 +135,7 @@ def test_an_override_holds_for_all_cells_of_a_stage(recipe: Path) -> None:
         ("matrix.pool", ["a"], "matrix: pool: a stage has this name too"),
         ("matrix.data", {"a": {"traces.word": "x"}}, "write it as stage.field, of a stage with data in its `each`"),
         ("matrix.data", {"a": {"word": "x"}}, "write it as stage.field"),
+        ("stages.0.name", "matrix", "no stage can be called matrix"),
         ("stages.1.each", ["sead"], "'sead' is no axis of the matrix; it has seed, data"),
         ("stages.1.each", ["data", "seed", "data"], "each: data is given more than once"),
         ("stages.0.name", "curate", "curate is given more than once; each has one run folder"),

@@ -118,6 +118,8 @@ class PipelineConfig(Config):
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
+        if any(step.label == "matrix" for step in self.stages):
+            raise ValueError("stages: no stage can be called matrix: `--set matrix.AXIS=` sets the matrix")
         if twice := _repeated(step.label for step in self.stages):
             raise ValueError(f"stages: {twice} is given more than once; each has one run folder (set `name`)")
         if self.report is not None and (Path(self.report).name != self.report or not self.report.endswith(".html")):

@@ -156,15 +156,19 @@ def load_pipeline(recipe: str, *, output: Path | None = None, overrides: Sequenc
     Args:
         recipe: name or file.
         output: another folder than the recipe's.
-        overrides: "stage.field=value".
+        overrides: "stage.field=value", or "matrix.axis=[values]".
 
     Raises:
         ConfigError: it is not there, or wrong.
     """
     by_stage: dict[str, list[str]] = {}
+    of_matrix = [override for override in overrides if override.startswith("matrix.")]
     for override in overrides:
+        if override in of_matrix:
+            continue
         stage, dot, rest = override.partition(".")
         if not dot:
             raise ConfigError(f"override {override!r}: write it as stage.field=value")
         by_stage.setdefault(stage, []).append(rest)
-    return Pipeline(load_config(PipelineConfig, find_recipe(recipe, "run")), output=output, overrides=by_stage)
+    config = load_config(PipelineConfig, find_recipe(recipe, "run"), of_matrix)
+    return Pipeline(config, output=output, overrides=by_stage)
