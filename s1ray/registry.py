@@ -204,6 +204,8 @@ STRATEGIES: Registry[type[BaseModel]] = Registry(
         "rejection": "s1ray.evaluation.strategies.rejection:Rejection",
         "majority": "s1ray.evaluation.strategies.majority:Majority",
         "weighted_vote": "s1ray.evaluation.strategies.weighted_vote:WeightedVote",
+        "early_exit": "s1ray.evaluation.strategies.early_exit:EarlyExitArm",
+        "schedule": "s1ray.evaluation.strategies.schedule:ScheduleArm",
         "short_m_at_k": "s1ray.evaluation.strategies.short_m_at_k:ShortMAtK",
         "served_votes": "s1ray.evaluation.strategies.served_votes:ServedVotes",
         "best_of": "s1ray.evaluation.strategies.best_of:BestOf",

@@ -7,7 +7,7 @@ of the API key (never the key itself).
     s1ray_thinking_tokens_total{model, client}               thinking tokens
     s1ray_answer_tokens_total{model, client}                 answer tokens
     s1ray_waits_total{model, client}                         suppressed ends of thinking
-    s1ray_forced_ends_total{model, client, reason}           thinking that was cut: budget, context, loop
+    s1ray_forced_ends_total{model, client, reason}           thinking that was cut: budget, context, loop, early_exit
     s1ray_strategy_responses_total{model, client, ending}    responses that strategies made: voted, cancelled, ...
     s1ray_time_to_first_token_seconds{model}                 streams only; queueing included
     s1ray_time_to_first_answer_token_seconds{model}          streams only; queueing included

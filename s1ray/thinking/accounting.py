@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from s1ray.thinking.counts import Accounting
-from s1ray.thinking.forcer import BudgetForcer, replay
+from s1ray.thinking.forcer import BudgetForcer
 from s1ray.thinking.format import TokenizedFormat
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.prompt import PromptState, prompt_state
+from s1ray.thinking.replaying import replay
 
 
 def account(

@@ -16,9 +16,11 @@ class Accounting:
     thinking_tokens: int
     answer_tokens: int
     waits: int
-    """Stops that were swallowed: waits inserted, or stops suppressed where there is no wait text."""
+    """Stops that were swallowed: waits inserted, or stops suppressed where there is no wait text; and waits that a
+    schedule has written."""
     end_forced: str | None
-    """Why the thinking was cut: "budget", "context" or "loop". None: the model ended it, or it has not ended."""
+    """Why the thinking was cut: "budget", "context", "loop" or "early_exit". None: the model ended it, or it has not
+    ended."""
     answered: bool
     """The end delimiter is complete: what follows is the answer."""
     answer_cut: bool

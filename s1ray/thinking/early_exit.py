@@ -40,7 +40,7 @@ class EarlyExit(BaseModel):
 
     kind: Literal["confidence", "stability"] = "confidence"
     """What ends the thinking."""
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    threshold: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     """For confidence: above this mean probability. None: 0.95, as in DEER."""
     stable: Annotated[StrictInt, Field(ge=2, le=64)] | None = None
     """For stability: equal answers in a row. None: 2, as Dynasor's server."""

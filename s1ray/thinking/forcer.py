@@ -47,11 +47,11 @@ token had been sampled first and replaced afterwards, and every tensor-parallel 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from enum import Enum
 
 from s1ray.thinking.actions import Bans, RowAction
 from s1ray.thinking.answer import AnswerRules
 from s1ray.thinking.counts import Accounting
+from s1ray.thinking.phase import Phase as Phase
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.prompt import PromptState, prompt_state
 from s1ray.thinking.repetition import LoopDetector
@@ -59,17 +59,6 @@ from s1ray.thinking.room import fitting_end, reserve_of
 from s1ray.thinking.schedule import ScheduleFollower
 
 _MASK = (1 << 64) - 1
-
-
-class Phase(Enum):
-    """Where a response is."""
-
-    START = "start"
-    THINK = "think"
-    WAIT = "wait"
-    END = "end"
-    ANSWER = "answer"
-    CLOSE = "close"
 
 
 class BudgetForcer:
@@ -230,15 +219,11 @@ class BudgetForcer:
 
     def rewound(self, prompt_ids: Sequence[int], output_ids: Sequence[int]) -> BudgetForcer:
         """The forcer as it was after `output_ids`, a prefix of what it has observed: the rest was thrown away."""
-        return replay(
-            self.plan,
-            prompt_ids,
-            output_ids,
-            swallowed=self.swallowed,
-            room=self._room,
-            stop_ids=self._stop_ids,
-            seed=self._seed,
-        )
+        forcer = BudgetForcer(self.plan, prompt_ids, room=self._room, stop_ids=self._stop_ids, seed=self._seed)
+        swallowed = frozenset(self.swallowed)
+        for position, token_id in enumerate(output_ids):
+            forcer.observe(token_id, float(position in swallowed))
+        return forcer
 
     def accounting(self) -> Accounting:
         """What was counted so far."""
@@ -473,34 +458,3 @@ class BudgetForcer:
         mixed = self._hash ^ (self._hash >> 33)
         mixed = (mixed * 0xFF51AFD7ED558CCD) & _MASK
         return ((mixed ^ (mixed >> 33)) >> 11) / (1 << 53) < share
-
-
-def replay(
-    plan: ForcingPlan,
-    prompt_ids: Sequence[int],
-    output_ids: Sequence[int],
-    *,
-    swallowed: Collection[int] | None = None,
-    room: int | None = None,
-    stop_ids: Collection[int] = (),
-    seed: int = 0,
-) -> BudgetForcer:
-    """A forcer brought to the end of an output that exists already.
-
-    Args:
-        plan: the plan that the output was generated under.
-        prompt_ids: the prompt, or enough of its tail.
-        output_ids: the response so far.
-        swallowed: the positions at which stops were swallowed, from `BudgetForcer.swallowed`. None: not known, then
-            every wait that could be an inserted one counts as such.
-        room: as for `BudgetForcer`.
-        stop_ids: as for `BudgetForcer`.
-        seed: as for `BudgetForcer`.
-    """
-    blind = swallowed is None
-    forcer = BudgetForcer(plan, prompt_ids, room=room, stop_ids=stop_ids, seed=seed, from_ids=blind)
-    swallowed = None if swallowed is None else frozenset(swallowed)
-    for position, token_id in enumerate(output_ids):
-        share = None if swallowed is None else float(position in swallowed)
-        forcer.observe(token_id, share)
-    return forcer

@@ -28,7 +28,7 @@ ALPHA = 1.4
 MAX_WORDS = 64
 """Slow-thinking words that a request may name."""
 
-Probability = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(strict=True, ge=0, le=1)]
 Id = Annotated[int, Field(ge=0, le=2**31)]
 SomeIds = Annotated[tuple[Id, ...], Field(min_length=1, max_length=4096)]
 
@@ -40,7 +40,7 @@ class Schedule(BaseModel):
 
     phase_tokens: Annotated[StrictInt, Field(ge=1, le=2**31)]
     """Tokens that the model thinks on average when nothing is forced, on questions like this one."""
-    alpha: Annotated[float, Field(gt=0, le=1000)] = ALPHA
+    alpha: Annotated[float, Field(strict=True, gt=0, le=1000)] = ALPHA
     """The thinking phase ends after `alpha * phase_tokens` thinking tokens."""
     p_start: Probability = 1.0
     """Probability of a wait after a paragraph break at the beginning of the thinking."""

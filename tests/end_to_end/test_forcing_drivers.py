@@ -26,9 +26,9 @@ from s1ray.generation.segmented import SegmentedGenerator
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.models import EngineConfig
 from s1ray.thinking import ThinkingFormat
-from s1ray.thinking.forcer import replay
 from s1ray.thinking.format import eos_ids_of
 from s1ray.thinking.plan import EXTRA_ARG, PROCESSOR
+from s1ray.thinking.replaying import replay
 from s1ray.thinking.segmented import SegmentedResponse, force_in_segments
 from tests.support.forcing_cases import Case, Vocabulary, equally_good, miniature_prompts, parting, random_case
 from tests.support.stock_vllm import stock_server

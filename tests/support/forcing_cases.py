@@ -15,7 +15,7 @@ from s1ray.generation import GenerationRequest
 from s1ray.generation.prompts import prompt_ids_of
 from s1ray.thinking import ForcingPlan, ThinkingBudget, TokenizedFormat, make_plan
 from s1ray.thinking.actions import RowAction
-from s1ray.thinking.forcer import replay
+from s1ray.thinking.replaying import replay
 from s1ray.thinking.schedule import Schedule
 
 TIE = 1e-4

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from s1ray.thinking.accounting import account, account_unforced
 from s1ray.thinking.counts import Spans
-from s1ray.thinking.forcer import BudgetForcer, Phase, replay
+from s1ray.thinking.forcer import BudgetForcer, Phase
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.prompt import PromptState, prompt_state
 from s1ray.thinking.repetition import MAX_PASSAGE, LoopDetector
+from s1ray.thinking.replaying import replay
 from s1ray.thinking.schedule import SchedulePlan
 from tests.support.toy import (
     ANSWER,

@@ -69,16 +69,16 @@ Response, in every choice (of a stream: in the choice's last chunk):
                  "end_forced": "budget", "limit": 512, "spent": 0,
                  "budget": {"max_tokens": 512, "min_tokens": 0, "waits": 1, "wait_text": "Wait", ...}}
 
-The numbers are counted from token ids. `end_forced` says why the thinking was cut ("budget", "context", "loop"; null:
-the model ended it), `limit` how many thinking tokens there could have been by budget and room, `budget` what was
-resolved from the request and the server's budgets. `clamped_from` is there only where the request asked for more than a
-maximum: the numbers that it asked for, as in `{"max_tokens": 50000}`. `answer_cut` says that the answer reached its
-maximum or the response its limit; `finish_reason` is "length" then. `blocks` counts the blocks of thinking (more than
-one only with `reopen: "allow"`), `spent` the thinking tokens that were taken off the budget with `scope: "turn"`. Chat
-messages have the thinking as `reasoning` (vLLM's name) and `reasoning_content` (the older name, which many clients
-read), apart from `content`. A completion's `text` holds both as the model wrote them, delimiters included; its
-`thinking` object has them apart, as `text` and `answer`. `usage.completion_tokens_details.reasoning_tokens` is the sum
-of the thinking tokens.
+The numbers are counted from token ids. `end_forced` says why the thinking was cut ("budget", "context", "loop",
+"early_exit"; null: the model ended it), `limit` how many thinking tokens there could have been by budget and room,
+`budget` what was resolved from the request and the server's budgets. `clamped_from` is there only where the request
+asked for more than a maximum: the numbers that it asked for, as in `{"max_tokens": 50000}`. `answer_cut` says that the
+answer reached its maximum or the response its limit; `finish_reason` is "length" then. `blocks` counts the blocks of
+thinking (more than one only with `reopen: "allow"`), `spent` the thinking tokens that were taken off the budget with
+`scope: "turn"`. Chat messages have the thinking as `reasoning` (vLLM's name) and `reasoning_content` (the older name,
+which many clients read), apart from `content`. A completion's `text` holds both as the model wrote them, delimiters
+included; its `thinking` object has them apart, as `text` and `answer`.
+`usage.completion_tokens_details.reasoning_tokens` is the sum of the thinking tokens.
 
 A message of `/v1/messages` has the thinking as a block of type "thinking" before the others (its `signature` is opaque
 and nothing is signed), and the same accounting object as `usage.output_tokens_details`, of a stream in the event

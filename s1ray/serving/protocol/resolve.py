@@ -105,6 +105,7 @@ def resolve(
     AnswerShape.of(fields).check(granted.budget.reopen)
     if requested.strategy is not None:
         requested.strategy.check(fields)
+        requested.strategy.check_budget(granted.budget)
     check_room(granted.budget, requested.aliases, max_tokens=max_tokens(fields), context=limits.context)
     hidden = requested.hidden_by is not None or fields.get(SHOWN) is False
     return ResolvedThinking(

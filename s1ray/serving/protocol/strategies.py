@@ -18,7 +18,11 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, ValidationError, model_validator
 
+from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.refusals import FIELD, BadRequestError, shown
+from s1ray.thinking import ThinkingBudget
+from s1ray.thinking.early_exit import EarlyExit
+from s1ray.thinking.schedule import Schedule
 from s1ray.voting.confidence import TOP_LOGPROBS, WINDOW
 
 STRATEGY: Final = f"{FIELD}.strategy"
@@ -57,6 +61,13 @@ class RequestStrategy(BaseModel):
 
         Raises:
             BadRequestError: a field contradicts the strategy.
+        """
+
+    def check_budget(self, budget: ThinkingBudget) -> None:
+        """Refuse a budget, the server's defaults in it, that does not go together with it.
+
+        Raises:
+            BadRequestError: names the budget's field.
         """
 
 
@@ -136,7 +147,51 @@ class Votes(RequestStrategy):
             raise BadRequestError("temperature", message)
 
 
-STRATEGIES: Mapping[str, type[RequestStrategy]] = {strategy.name: strategy for strategy in (Votes,)}
+class EarlyExitStrategy(EarlyExit, RequestStrategy):
+    """The thinking ends as soon as trial answers are confident (DEER, arXiv 2504.15895) or stay the same (Dynasor,
+    arXiv 2412.20993).
+    """
+
+    name: ClassVar[str] = "early_exit"
+
+    def check(self, fields: Mapping[str, object]) -> None:
+        """Refuse what does not go together with an early exit."""
+        alias = f"{STRATEGY}.{self.name}"
+        if fields.get("messages") is None:
+            raise BadRequestError(alias, "is for chats; ask for a chat completion")
+        if fields.get("n") not in (None, 1):
+            raise BadRequestError("n", f"does not go together with {alias}, which gives one response")
+        shape = AnswerShape.of(fields)
+        if shape.governed:
+            message = f"does not go together with {alias}: a trial answer is text"
+            raise BadRequestError("tools" if shape.tools else "response_format", message)
+        for name in ("logprobs", "prompt_logprobs"):
+            if fields.get(name) not in (None, False):
+                raise BadRequestError(name, f"does not go together with {alias}; leave it out")
+
+    def check_budget(self, budget: ThinkingBudget) -> None:
+        """Refuse a model that thinks again behind its exit."""
+        if budget.reopen == "allow":
+            message = f"does not go together with {STRATEGY}.{self.name}, which ends the only block of thinking"
+            raise BadRequestError(f"{FIELD}.reopen", message)
+
+
+class ScheduleStrategy(Schedule, RequestStrategy):
+    """AlphaOne's schedule of slow and fast thinking (arXiv 2505.24863)."""
+
+    name: ClassVar[str] = "schedule"
+
+    def check_budget(self, budget: ThinkingBudget) -> None:
+        """Refuse other waits beside the schedule's."""
+        for name in ("waits", "min_tokens"):
+            if getattr(budget, name):
+                message = f"does not go together with {STRATEGY}.{self.name}, which says when to wait; leave one out"
+                raise BadRequestError(f"{FIELD}.{name}", message)
+
+
+STRATEGIES: Mapping[str, type[RequestStrategy]] = {
+    strategy.name: strategy for strategy in (Votes, EarlyExitStrategy, ScheduleStrategy)
+}
 """The strategies, by their keys."""
 
 

@@ -25,6 +25,7 @@ from s1ray.thinking.accounting import forced_spans
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from s1ray.serving.replica.early_exit import EarlyExiting
     from s1ray.serving.replica.engine_strategies import EngineStrategy
 
 NO_ROOM: Final[Error] = {
@@ -70,6 +71,8 @@ class RequestRecord:
     """Takes the counts for metrics."""
     strategy: EngineStrategy | None = None
     """Makes the response out of several."""
+    early_exit: EarlyExiting | None = None
+    """The strategy, where it may end the thinking."""
     choices: dict[int, ChoiceRecord] = field(default_factory=dict)
 
     def choice(self, index: int, prompt_ids: Sequence[int]) -> ChoiceRecord:
@@ -126,7 +129,10 @@ class ChoiceRecord:
             self._ids.extend(token_ids)
         if self._live is not None:
             return self._live.observe(token_ids)
+        exiting = self._request.early_exit
         for token_id in token_ids:
+            if exiting is not None and exiting.position == self.forcer.position:
+                self.forcer.end_now("early_exit")
             self.forcer.observe(token_id)
         return None
 
@@ -170,6 +176,16 @@ class ChoiceRecord:
             result["forced_spans"] = [list(span) for span in spans]
         if request.strategy is not None:
             result["strategy"] = request.strategy.account()
+        elif (schedule := request.plan.schedule) is not None:
+            result["strategy"] = {
+                "name": "schedule",
+                "calls": 1,
+                "prompt_tokens": len(self._prompt_ids),
+                "thinking_tokens": accounting.thinking_tokens,
+                "answer_tokens": accounting.answer_tokens,
+                "alpha_moment": schedule.moment,
+                "waits": accounting.waits,
+            }
         return result
 
     def answer(self) -> str:

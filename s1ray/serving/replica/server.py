@@ -26,6 +26,7 @@ from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import check_room
 from s1ray.serving.protocol.refusals import FIELD, BadRequestError
 from s1ray.serving.protocol.request_info import RequestInfo
+from s1ray.serving.protocol.strategies import STRATEGY
 from s1ray.serving.ray_llm import (
     ChatCompletionRequest,
     CompletionRequest,
@@ -36,10 +37,11 @@ from s1ray.serving.replica.accounting import RequestRecord
 from s1ray.serving.replica.adapters import FolderLoader, UnknownAdapterError
 from s1ray.serving.replica.engine import BudgetForcingEngine
 from s1ray.serving.replica.responses import Responses, accounted, accounted_stream
-from s1ray.serving.replica.strategies import begin
+from s1ray.serving.replica.strategies import begin, schedule_of
 from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, batched
 from s1ray.thinking import ForcingPlan, ThinkingBudget, ThinkingFormat, TokenizedFormat, make_plan
 from s1ray.thinking.plan import EXTRA_ARG
+from s1ray.thinking.schedule import Schedule
 from s1ray.thinking.turn import turn_thinking
 from s1ray.thinking.vllm.reasoning_parser import plugin_file, register
 
@@ -208,8 +210,11 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         budget = thinking.budget.less(spent)
         shape = AnswerShape.of(dict(request))
         try:
-            plan_json, plan = self._plan(budget.model_dump_json(), shape.governed, shape.begun)
+            schedule = schedule_of(thinking.strategy, request.seed)
+            plan_json, plan = self._plan(budget.model_dump_json(), shape.governed, shape.begun, schedule)
         except ValueError as error:
+            if str(error).startswith("schedule: "):
+                raise BadRequestError(f"{STRATEGY}.schedule", str(error).removeprefix("schedule: ")) from None
             raise thinking.aliases.error(str(error)) from None
         if plan.stop_in_thinking:
             self._check_stops(request.stop, plan)
@@ -281,9 +286,11 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
                 message = f"{string!r} is part of the text that budget forcing writes, where the response would stop"
                 raise BadRequestError("stop", message)
 
-    def _make_plan(self, budget_json: str, bare_end: bool, begun_answer: bool) -> tuple[str, ForcingPlan]:
+    def _make_plan(
+        self, budget_json: str, bare_end: bool, begun_answer: bool, schedule: Schedule | None
+    ) -> tuple[str, ForcingPlan]:
         budget = ThinkingBudget.model_validate_json(budget_json)
-        plan = make_plan(self._tokenized, budget, bare_end=bare_end, begun_answer=begun_answer)
+        plan = make_plan(self._tokenized, budget, bare_end=bare_end, begun_answer=begun_answer, schedule=schedule)
         return plan.to_json(), plan
 
 

@@ -30,9 +30,9 @@ import numpy as np
 import torch
 
 from s1ray.thinking.answer import MAX_BLANKS
-from s1ray.thinking.forcer import replay
 from s1ray.thinking.logit_edits import FORCED, pooled, share_of
 from s1ray.thinking.repetition import MAX_PASSAGE, MIN_LOOP, NGRAM
+from s1ray.thinking.replaying import replay
 from s1ray.thinking.vllm.v2.bans import exclude, make_impossible
 from s1ray.thinking.vllm.v2.state import (
     ANSWER,
