@@ -209,6 +209,8 @@ STRATEGIES: Registry[type[BaseModel]] = Registry(
         "short_m_at_k": "s1ray.evaluation.strategies.short_m_at_k:ShortMAtK",
         "served_votes": "s1ray.evaluation.strategies.served_votes:ServedVotes",
         "best_of": "s1ray.evaluation.strategies.best_of:BestOf",
+        "best_by_reward": "s1ray.evaluation.strategies.best_by_reward:BestByReward",
+        "rebase": "s1ray.evaluation.strategies.rebase:Rebase",
     },
 )
 """Test-time strategies: config classes derived from `s1ray.evaluation.strategies.base.Strategy`."""

@@ -241,6 +241,8 @@ class Evaluation:
     """Those of them that were cancelled, failed, or came without a count: their tokens are not in the counts."""
     prompt_tokens: int | None = None
     """None: an older version wrote the row."""
+    reward_tokens: int = 0
+    """That a reward model has read for the answer; they are in no other count."""
     kept_thinking_tokens: int | None = None
     """Thinking tokens of the response that was kept, where there were several. None: `thinking_tokens`."""
     thinking_unknown: bool = False

@@ -34,6 +34,18 @@ class RefusedError(GenerationError):
         self.reason = reason
 
 
+@dataclass(frozen=True)
+class Continuation:
+    """How a response that has begun goes on: for strategies that hold the search in their own hands."""
+
+    of: Literal["thinking", "answer"]
+    """What the new tokens are counted as."""
+    stop: tuple[str, ...] = ()
+    """Texts that end it; they belong to it."""
+    stop_ids: tuple[int, ...] = ()
+    """Tokens that end it; the one that did is the last of its ids."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest:
     """One prompt, and how to answer it. Several samples of a question are several requests."""
@@ -61,6 +73,8 @@ class GenerationRequest:
     """Tokens of a group, where confidence is measured."""
     reasoning_effort: str | None = None
     """How long to think, in the words of a provider that takes no number ("low", "high", ...); only over HTTP."""
+    continues: Continuation | None = None
+    """The prompt ends within a response, which goes on; only with `prompt_ids` and without a budget."""
     strategy: Mapping[str, Mapping[str, object]] | None = None
     """A test-time strategy that our server carries out, as its field `thinking.strategy` has it ({"votes": {"n": 8}}).
     The completion's `strategy` says what it cost."""
@@ -70,6 +84,8 @@ class GenerationRequest:
             raise ValueError(f"request {self.id!r}: give either messages or prompt_ids")
         if self.prompt_ids is not None and not len(self.prompt_ids):
             raise ValueError(f"request {self.id!r}: prompt_ids is empty")
+        if self.continues is not None and (self.prompt_ids is None or self.budget is not None):
+            raise ValueError(f"request {self.id!r}: continues: needs prompt_ids, and no budget")
         if self.max_tokens is not None and self.max_tokens < 1:
             raise ValueError(f"request {self.id!r}: max_tokens must be at least 1, got {self.max_tokens}")
         if self.top_logprobs is not None and self.top_logprobs < 2:

@@ -49,6 +49,8 @@ class ScriptedGenerator:
 
     async def complete(self, request: GenerationRequest) -> Completion:
         """Generate one response, token by token."""
+        if request.continues is not None or request.top_logprobs is not None:
+            raise GenerationError(f"request {request.id!r}: a script neither continues a response nor has a confidence")
         prompt_ids = self._prompt(request)
         room = self._context - len(prompt_ids)
         if room < 1:

@@ -163,6 +163,8 @@ class SegmentedGenerator(AtEndpoint):
 
     async def complete(self, request: GenerationRequest) -> Completion:
         """Generate one response."""
+        if request.continues is not None:
+            raise GenerationError(f"request {request.id!r}: its strategy forces from outside already; driver: engine")
         if request.top_logprobs is not None:
             raise GenerationError(
                 f"request {request.id!r}: top_logprobs: confidence cannot be measured where budgets are forced from "

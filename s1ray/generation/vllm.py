@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import S1rayError
-from s1ray.generation.base import GenerationError, GenerationRequest
+from s1ray.generation.base import Continuation, GenerationError, GenerationRequest
 from s1ray.generation.engine import engine_kwargs
 from s1ray.generation.prompts import prompt_ids_of
 from s1ray.models import EngineConfig
@@ -26,7 +26,7 @@ from s1ray.thinking.segmented import Segment
 from s1ray.voting.confidence import measure
 
 if TYPE_CHECKING:
-    from vllm import SamplingParams
+    from vllm import CompletionOutput, SamplingParams
     from vllm.config import VllmConfig
     from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -112,6 +112,8 @@ class VLLMGenerator:
             # Not this request's failure: every one after it would fail, too.
             raise EngineError(f"request {request.id!r}: the vLLM engine has died; its log says why") from error
         response = outputs[-1].outputs[0]
+        if request.continues is not None:
+            return _continued(request, request.continues, prompt_ids, response)
         completion = completion_from_ids(
             request.id,
             self._tokenized,
@@ -136,6 +138,7 @@ class VLLMGenerator:
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
+        how = request.continues
         return SamplingParams(
             temperature=1.0 if request.temperature is None else request.temperature,
             top_p=1.0 if request.top_p is None else request.top_p,
@@ -143,10 +146,35 @@ class VLLMGenerator:
             max_tokens=room,
             seed=request.seed,
             logprobs=request.top_logprobs,
-            detokenize=False,
+            stop=None if how is None else list(how.stop),
+            stop_token_ids=None if how is None else list(how.stop_ids),
+            include_stop_str_in_output=how is not None,
+            skip_special_tokens=how is None,
+            # Stops are texts, so they are looked for in text.
+            detokenize=how is not None,
             output_kind=RequestOutputKind.FINAL_ONLY,
             extra_args=None if plan is None else {EXTRA_ARG: plan},
         )
+
+
+def _continued(
+    request: GenerationRequest, how: Continuation, prompt_ids: Sequence[int], response: CompletionOutput
+) -> Completion:
+    """The next part of a response."""
+    ids, is_thinking = list(response.token_ids), how.of == "thinking"
+    if type(response.stop_reason) is int and ids[-1:] != [response.stop_reason]:
+        ids.append(response.stop_reason)
+    return Completion(
+        id=request.id,
+        thinking=response.text if is_thinking else "",
+        answer="" if is_thinking else response.text,
+        prompt_tokens=len(prompt_ids),
+        thinking_tokens=len(ids) if is_thinking else 0,
+        answer_tokens=0 if is_thinking else len(ids),
+        finish_reason=response.finish_reason or "stop",
+        output_ids=ids,
+        completion_tokens=len(ids),
+    )
 
 
 def _confidence(

@@ -7,9 +7,10 @@ up itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from s1ray.evaluation.strategies.rewards import Rewards
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion
 
@@ -26,6 +27,8 @@ class Cost:
     prompt_tokens: int = 0
     thinking_tokens: int = 0
     answer_tokens: int = 0
+    reward_tokens: int = 0
+    """That a reward model has read."""
     thinking_unknown: bool = False
     """Some response's thinking was not told from its answer: its tokens are all among `answer_tokens`."""
 
@@ -71,3 +74,9 @@ class Metered:
 
     async def close(self) -> None:
         """Nothing: the generator belongs to the run."""
+
+
+def count_rewards(generator: Generator, scored: Iterable[Rewards]) -> None:
+    """Add what a reward model has read to the answer's cost, where that is counted."""
+    if isinstance(generator, Metered):
+        generator.cost.reward_tokens += sum(rewards.tokens for rewards in scored)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from s1ray.errors import InputError
 from s1ray.generation.answers import UnusableError, mapping, refuse_error, text_of, whole
-from s1ray.generation.base import GenerationRequest, Usage
+from s1ray.generation.base import Continuation, GenerationRequest, Usage
 from s1ray.generation.wires.base import (
     bearer,
     completion_of,
@@ -59,6 +59,11 @@ class ChatCompletions:
         names = ("temperature", "top_p", "top_k", "max_tokens", "reasoning_effort", "seed")
         asked: dict[str, Any] = {name: getattr(request, name) for name in names} | {"thinking": budget}
         prompt: dict[str, Any] = {"prompt": list(request.prompt_ids or ())}
+        if request.continues is not None:
+            # Our own server forces budgets unless it is told not to; others do not know the field.
+            asked |= {"thinking": False, "return_token_ids": True, "skip_special_tokens": False}
+            asked |= {"stop": list(request.continues.stop), "stop_token_ids": list(request.continues.stop_ids)}
+            asked |= {"include_stop_str_in_output": True}
         if request.messages is not None:
             prompt = {"messages": [dict(message) for message in request.messages]}
         if request.top_logprobs is not None:
@@ -81,6 +86,8 @@ class ChatCompletions:
         if not choices:
             raise UnusableError("its form is not OpenAI's: choices is missing or empty")
         choice = choices[0]
+        if request.continues is not None:
+            return _continued(request, request.continues, choice, self.usage(answer))
         ours = mapping(choice.get("thinking"), "thinking")
         refused = False
         if request.messages is not None:
@@ -160,6 +167,40 @@ def _accounting(ours: Mapping[str, Any], completion: Completion) -> dict[str, An
         places = [place for span in spans for place in (span if isinstance(span, list) else [None])]
         found["wait_positions"] = [whole(place, "wait_spans") for place in places]
     return found
+
+
+def _continued(
+    request: GenerationRequest, how: Continuation, choice: Mapping[str, Any], usage: Usage | None
+) -> Completion:
+    """The next part of a response, in ids.
+
+    Raises:
+        UnusableError: it came without them.
+    """
+    if not isinstance(choice.get("token_ids"), list):
+        raise UnusableError(
+            "it has no token ids (return_token_ids), without which its response cannot go on; `vllm serve` and s1ray "
+            "give them",
+            transient=False,
+        )
+    ids = [whole(token, "token_ids") for token in choice["token_ids"]]
+    raw, stop = word(choice.get("finish_reason"), "finish_reason"), choice.get("stop_reason")
+    if raw == "stop" and type(stop) is int and ids[-1:] != [stop]:
+        ids.append(stop)
+    text, is_thinking = text_of(choice.get("text"), "text"), how.of == "thinking"
+    return Completion(
+        id=request.id,
+        thinking=text if is_thinking else "",
+        answer="" if is_thinking else text,
+        prompt_tokens=0 if usage is None else usage.prompt_tokens,
+        thinking_tokens=len(ids) if is_thinking else 0,
+        answer_tokens=0 if is_thinking else len(ids),
+        finish_reason=FINISH_REASONS.get(raw or "", raw or "unknown"),
+        raw_finish_reason=raw,
+        output_ids=ids,
+        cached_tokens=0 if usage is None else usage.cached_tokens,
+        completion_tokens=None if usage is None else usage.completion_tokens,
+    )
 
 
 def _confidence(request: GenerationRequest, choice: Mapping[str, Any], ours: Mapping[str, Any]) -> Confidence:

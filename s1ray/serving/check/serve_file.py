@@ -20,10 +20,12 @@ from pydantic import BaseModel, ValidationError
 
 from s1ray.cluster import Machine
 from s1ray.config import ConfigError, parse_yaml, validate_config
+from s1ray.models import check_model
 from s1ray.serving.check.listening import listening_problems, listening_warnings
 from s1ray.serving.check.models import machine_problems, machine_warnings, model_problems, model_warnings
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
+from s1ray.serving.reward.config import RewardConfig
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
 
 IMPORT_PATH = "s1ray.serving.app:build_app"
 """`import_path` of s1ray's applications."""
+
+REWARD_PATH = "s1ray.serving.reward.app:build_app"
+"""`import_path` of reward models."""
 
 INGRESS = "Ingress"
 """The HTTP workers' deployment; the others are models."""
@@ -48,6 +53,8 @@ class Report:
 
     configs: dict[str, ServingConfig] = field(default_factory=dict)
     """The valid arguments of its s1ray applications, by application name."""
+    rewards: int = 0
+    """Reward models among its applications, whose arguments are valid."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -93,13 +100,20 @@ def _inspect(path: str | os.PathLike[str], machine: Machine) -> Report:
         _check_application(app, f"applications.{index}", machine, report)
     if report.problems:
         raise _error(path, report.problems)
-    if not report.configs:
+    if not report.configs and not report.rewards:
         report.warnings.append(f"no application has import_path {IMPORT_PATH}, so no `args` were checked")
     report.warnings += listening_warnings(data.get("http_options") or {}, report.configs)
     return report
 
 
 def _check_application(app: ServeApplicationSchema, where: str, machine: Machine, report: Report) -> None:
+    if app.import_path.replace(":", ".") == REWARD_PATH.replace(":", "."):
+        try:
+            check_model(validate_config(RewardConfig, dict(app.args), f"{where}.args").model, f"{where}.args.model")
+            report.rewards += 1
+        except ConfigError as error:
+            report.problems.append(str(error))
+        return
     if app.import_path.replace(":", ".") != IMPORT_PATH.replace(":", "."):
         meant = difflib.get_close_matches(app.import_path, [IMPORT_PATH], cutoff=0.8)
         if app.import_path.startswith("s1ray.") or meant:

@@ -1,0 +1,100 @@
+"""Rewards of steps from a process reward model at an HTTP endpoint (`s1ray.serving.reward.app`)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+from pydantic import Field
+
+from s1ray.config import Config
+from s1ray.generation import GenerationError
+from s1ray.schemas import Completion
+
+Aggregate = Literal["last", "min", "mean", "product"]
+"""How the rewards of a response's steps are taken together (2408.00724, section 4)."""
+
+ATTEMPTS, FIRST_PAUSE_S = 4, 0.5
+"""Tries of one request, and seconds before the second one; doubled for each further one."""
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Of one response."""
+
+    scores: tuple[float, ...]
+    """One a step, in [0, 1]."""
+    tokens: int
+    """That the reward model has read."""
+
+
+class RewardEndpoint(Config):
+    """Where a process reward model answers, and how its rewards are used."""
+
+    base_url: str = Field(pattern="^https?://")
+    """With its `/v1`."""
+    delimiter: str = Field(default="\n\n", min_length=1)
+    """Between the steps of a whole response's thinking."""
+    timeout: float = Field(default=600.0, gt=0)
+    """Seconds that one attempt may take."""
+
+    async def score_all(self, responses: Sequence[tuple[str, Sequence[str]]]) -> list[Rewards]:
+        """Rewards of responses, asked for at once.
+
+        Args:
+            responses: question and steps of each.
+
+        Raises:
+            GenerationError: the endpoint does not answer, refuses, or gives something else than one score a step.
+        """
+        async with httpx.AsyncClient(timeout=self.timeout) as client:
+            return list(await asyncio.gather(*(self._score(client, *response) for response in responses)))
+
+    def steps_of(self, response: Completion) -> list[str]:
+        """The steps of a response's thinking, and its answer as the last one."""
+        steps = [step.strip() for step in [*response.thinking.split(self.delimiter), response.answer]]
+        return [step for step in steps if step]
+
+    async def _score(self, client: httpx.AsyncClient, question: str, steps: Sequence[str]) -> Rewards:
+        url, why = f"{self.base_url.rstrip('/')}/rewards", ""
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
+            try:
+                answer = await client.post(url, json={"question": question, "steps": list(steps)})
+            except httpx.HTTPError as error:
+                why = f"no answer ({type(error).__name__}: {error})"
+                continue
+            if answer.status_code < 500 and answer.status_code != 429:
+                return _read(url, answer, len(steps))
+            why = f"status {answer.status_code}: {answer.text[:200]}"
+        raise GenerationError(f"{url}: {why}")
+
+
+def aggregated(scores: Sequence[float], how: Aggregate) -> float:
+    """One number for a response; 0 where it has no step."""
+    if not scores:
+        return 0.0
+    if how == "last":
+        return scores[-1]
+    if how == "min":
+        return min(scores)
+    return math.fsum(scores) / len(scores) if how == "mean" else math.prod(scores)
+
+
+def _read(url: str, answer: httpx.Response, steps: int) -> Rewards:
+    if answer.status_code != 200:
+        raise GenerationError(f"{url}: status {answer.status_code}: {answer.text[:300]}")
+    try:
+        body: Any = answer.json()
+        scores = tuple(float(score) for score in body["scores"])
+        tokens = int(body.get("usage", {}).get("total_tokens", 0))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise GenerationError(f"{url}: not the answer of a reward model: {answer.text[:200]}") from None
+    if len(scores) != steps or not all(0 <= score <= 1 for score in scores):
+        raise GenerationError(f"{url}: {len(scores)} scores for {steps} steps, or one outside 0 to 1")
+    return Rewards(scores, tokens)
