@@ -20,7 +20,7 @@ from s1ray.evaluation.endpoint import api_key
 from s1ray.evaluation.recount import Recount, Recounted
 from s1ray.evaluation.strategies.cost import Metered
 from s1ray.evaluation.tasks import Task, evaluation_row, failure
-from s1ray.evaluation.wired import wire_of
+from s1ray.evaluation.wired import Unseeded, wire_of
 from s1ray.generation import GenerationError, Generator
 from s1ray.generation.base import OnCall
 from s1ray.generation.http import HTTPGenerator
@@ -93,7 +93,7 @@ def engines_over_http(config: EvalConfig, told: Callable[[Endpoint], OnCall]) ->
                 on_call=told(endpoint),
             )
         ids: dict[str, object] = {} if model.weights is None else {"return_token_ids": True}
-        return HTTPGenerator(
+        generator = HTTPGenerator(
             endpoint.addresses,
             model.name,
             wire=wire_of(endpoint),
@@ -104,6 +104,7 @@ def engines_over_http(config: EvalConfig, told: Callable[[Endpoint], OnCall]) ->
             extra_body=ids | model.extra_body,
             on_call=told(endpoint),
         )
+        return generator if endpoint.api == "openai" else Unseeded(generator)
 
     return engine
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import Sequence
 
 import httpx
@@ -13,7 +14,7 @@ from s1ray.errors import InputError, UnreachableError
 from s1ray.evaluation.asking import Instructed
 from s1ray.evaluation.config import Endpoint, EvalConfig, ServedModel
 from s1ray.evaluation.strategies.base import Sampling, Strategy
-from s1ray.generation import GenerationError, GenerationRequest
+from s1ray.generation import GenerationError, GenerationRequest, Generator
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.wires import AnthropicMessages, ChatCompletions, OpenAIResponses, Wire
 from s1ray.schemas import Completion, Question
@@ -28,6 +29,29 @@ def wire_of(endpoint: Endpoint) -> Wire:
     return OpenAIResponses() if endpoint.api == "responses" else ChatCompletions()
 
 
+class Unseeded:
+    """A generator behind an API that takes no seed: none is sent, and answers differ from run to run.
+
+    Args:
+        generator: its own; `close` closes it.
+    """
+
+    def __init__(self, generator: Generator) -> None:
+        self._generator = generator
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        """Generate one response.
+
+        Raises:
+            GenerationError: it could not be had.
+        """
+        return await self._generator.complete(dataclasses.replace(request, seed=None))
+
+    async def close(self) -> None:
+        """Close the generator."""
+        await self._generator.close()
+
+
 def check_requests(config: EvalConfig) -> None:
     """Look whether the APIs take what the arms will ask; asks nobody.
 
@@ -39,7 +63,7 @@ def check_requests(config: EvalConfig) -> None:
         if endpoint.api == "openai":
             continue
         for arm in config.arms_of(model):
-            request = first_request(arm, config.sampling)
+            request = dataclasses.replace(first_request(arm, config.sampling), seed=None)
             try:
                 wire_of(endpoint).body(request, model.name, model.extra_body)
             except InputError as error:
@@ -110,7 +134,7 @@ def try_arms(
         async with generator:
             for arm in arms:
                 try:
-                    await generator.complete(first_requests[arm.name])
+                    await Unseeded(generator).complete(first_requests[arm.name])
                 except GenerationError as error:
                     raise refused(f"models: {model.label!r} with arm {arm.name!r}", str(error)) from None
 

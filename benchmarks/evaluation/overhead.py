@@ -1,0 +1,83 @@
+"""The runner against a bare asyncio loop with the same client, in processes of their own.
+
+    python -m benchmarks.evaluation.overhead bare|runner|stage URL REQUESTS CONCURRENCY FOLDER
+                                        # started by `benchmarks.evaluation overhead`
+
+bare: posts the requests and reads the answers' JSON. runner: `measure`, which asks, grades and keeps rows in a journal.
+stage: the whole stage, with its trial of the server and the writing of the results. Prints the seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+
+from benchmarks.evaluation.workload import config_of, write_benchmark
+from s1ray.evaluation.benchmarks import load_benchmarks
+from s1ray.evaluation.config import Endpoint, EvalConfig
+from s1ray.evaluation.journal import Journal
+from s1ray.evaluation.measure import engines_over_http, measure
+from s1ray.evaluation.runner import evaluate
+from s1ray.evaluation.tasks import Task, all_cells, missing_tasks
+from s1ray.evaluation.traffic import Traffic
+from s1ray.evaluation.wired import first_request
+from s1ray.generation.transport import KEEPALIVE
+from s1ray.generation.wires import ChatCompletions
+from s1ray.schemas import Evaluation
+
+
+async def bare(config: EvalConfig) -> None:
+    """So many requests, so many at once, and nothing else."""
+    endpoint = config.endpoint
+    (asked,) = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
+    request = first_request(config.all_arms()[0], config.sampling)
+    body = ChatCompletions().body(request, "m", {})
+    questions = iter(asked.questions)
+    limits = httpx.Limits(max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency)
+    transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=KEEPALIVE)
+    async with httpx.AsyncClient(timeout=endpoint.timeout, limits=limits, transport=transport) as client:
+
+        async def work() -> None:
+            for question in questions:
+                own = body | {"messages": [{"role": "user", "content": question.question}]}
+                response = await client.post(f"{endpoint.base_url}/chat/completions", json=own)
+                assert json.loads(response.content)["choices"]
+
+        await asyncio.gather(*(work() for _ in range(endpoint.concurrency)))
+
+
+async def runner(config: EvalConfig, folder: Path) -> None:
+    """What the stage does between its beginning and its end."""
+    (cell,) = all_cells(config, load_benchmarks(config.all_benchmarks(), config.limit, config.grader))
+    with Journal(folder / "journal.jsonl", cell.size, cell.place) as journal:
+
+        def tasks(endpoint: Endpoint) -> Iterator[Task]:
+            return missing_tasks([cell], lambda _, place: journal.is_missing(place))
+
+        def keep(row: Evaluation, seconds: float) -> None:
+            journal.add(row, seconds)
+
+        await measure(config, tasks, engines_over_http(config, Traffic), {}, keep)
+        assert not journal.missing
+
+
+def main(kind: str, url: str, requests: int, concurrency: int, folder: Path) -> None:
+    """Run one of them, and print its seconds."""
+    folder.mkdir(parents=True)
+    config = config_of(write_benchmark(folder, requests), folder / "run", url, concurrency)
+    began = time.perf_counter()
+    if kind == "stage":
+        evaluate(config)
+    else:
+        asyncio.run(bare(config) if kind == "bare" else runner(config, folder))
+    print(time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))
