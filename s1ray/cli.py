@@ -17,7 +17,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from s1ray import __version__, logs
 from s1ray.errors import S1rayError
@@ -35,6 +37,23 @@ app = typer.Typer(
 )
 serve_app = typer.Typer(help="Check a Serve config file, or serve it.", no_args_is_help=True)
 app.add_typer(serve_app, name="serve")
+
+
+class _Reports(TyperGroup):
+    """`s1ray report RUN ...` writes the report of the runs; a name of a subcommand before them asks for that."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        named = bool(args) and (args[0] in self.commands or args[0] == "--help")
+        return super().parse_args(ctx, args if named or not args else ["write", *args])
+
+
+report_app = typer.Typer(
+    cls=_Reports,
+    help="Write the HTML report of one or more evaluations (s1ray report RUN ... -o FILE), or compare two.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+app.add_typer(report_app, name="report")
 
 ConfigOption = Annotated[
     str | None, typer.Option("--config", "-c", help="A recipe's name (`s1ray recipes`), or a YAML file.")
@@ -306,7 +325,7 @@ def eval_export(
         typer.echo(f"{output}: {len(exported.files)} files as {kind}")
 
 
-@app.command()
+@report_app.command("write", hidden=True)
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
@@ -325,6 +344,29 @@ def report(
         else:
             Console().print(summary_table(runs))
         typer.echo(f"report: {output}", err=markdown)
+
+
+@report_app.command("compare")
+def report_compare(
+    first: Annotated[Path, typer.Argument(help="A run folder of `s1ray eval`.")],
+    second: Annotated[Path, typer.Argument(help="Another, or the same with --models or --arms.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("comparison.html"),
+    models: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--models", help="One model of each run. Default: equal labels."),
+    ] = None,
+    arms: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--arms", help="One arm of each run. Default: equal labels."),
+    ] = None,
+) -> None:
+    """Compare two evaluations question by question: what was gained and lost, and what differs in their settings."""
+    with user_errors():
+        from s1ray.evaluation.report.compare import write_comparison
+
+        for each in write_comparison(first, second, output, models=models, arms=arms):
+            typer.echo(each.sentence)
+        typer.echo(f"comparison: {output}")
 
 
 @app.command()

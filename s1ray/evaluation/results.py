@@ -67,6 +67,17 @@ class Comparison:
             return ""
         return "up" if self.difference.low > 0 else "down" if self.difference.high < 0 else ""
 
+    @property
+    def sentence(self) -> str:
+        """The outcome, in one line."""
+        found, test = self.difference, self.test
+        changes = f"; {test.gained} gained, {test.lost} lost, p = {test.p:.2g}" if test else ""
+        sides = f"{self.before.model} {self.before.arm} → {self.after.model} {self.after.arm}"
+        return (
+            f"{sides}: {100 * found.value:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f}), "
+            f"n = {found.n}{changes}"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class EqualTokensComparison:

@@ -41,3 +41,11 @@ class Accounting:
     def answer_of(self, output_ids: Sequence[int]) -> list[Sequence[int]]:
         """The ids of each part of the answer."""
         return [output_ids[begin:end] for begin, end in self.answer_spans]
+
+
+def wait_spans(swallowed: Sequence[int], wait_texts: Sequence[Sequence[int]], position: int) -> Spans:
+    """Where the texts stand that were written for swallowed stops, at these positions, up to a position."""
+    lengths = [len(text) for text in wait_texts] or [0]
+    return tuple(
+        (begin, min(begin + lengths[number % len(lengths)], position)) for number, begin in enumerate(swallowed)
+    )

@@ -46,11 +46,11 @@ token had been sampled first and replaced afterwards, and every tensor-parallel 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 from s1ray.thinking.actions import Bans, RowAction
 from s1ray.thinking.answer import AnswerRules
-from s1ray.thinking.counts import Accounting
+from s1ray.thinking.counts import Accounting, wait_spans
 from s1ray.thinking.phase import Phase as Phase
 from s1ray.thinking.plan import ForcingPlan
 from s1ray.thinking.prompt import PromptState, prompt_state
@@ -237,13 +237,8 @@ class BudgetForcer:
             thinking_spans=tuple(self._thinking_spans),
             answer_spans=tuple(self._answer_spans),
             limit=self.limit,
-            wait_spans=tuple(self._wait_spans()),
+            wait_spans=wait_spans(self.swallowed, self.plan.wait_texts, self._position),
         )
-
-    def _wait_spans(self) -> Iterator[tuple[int, int]]:
-        lengths = [len(text) for text in self.plan.wait_texts] or [0]
-        for number, begin in enumerate(self.swallowed):
-            yield begin, min(begin + lengths[number % len(lengths)], self._position)
 
     def _observe_thinking(self, token_id: int, share: float | None) -> None:
         action = self.action

@@ -35,15 +35,15 @@ def wait_characters(
     for begin, end in blocks:
         whole = decoded(begin, end)
         shown = whole.strip("\n")
-        if not shown:
-            continue
         lead = len(whole) - len(whole.lstrip("\n"))
         for first, last in waits:
             if begin <= first and last <= end:
                 # Lengths of beginnings, since a tokenizer may write the same ids otherwise at the start of a text.
                 places = (len(decoded(begin, place)) - lead for place in (first, last))
                 found += [at + min(max(0, place), len(shown)) for place in places]
+        if not shown:
+            continue
         if thinking[at : at + len(shown)] != shown:
             return None
         at += len(shown) + len("\n\n")
-    return found if len(found) == 2 * len(waits) else None
+    return [min(place, len(thinking)) for place in found] if len(found) == 2 * len(waits) else None
