@@ -11,6 +11,9 @@ LEVEL = 0.95
 """Of every interval."""
 Z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
 """Half the width of that interval, in standard deviations."""
+ADDED = 0.8
+"""Questions that `clustered_interval` adds, for a variance of 1 of identical samples: 3 at an accuracy of 0.5, 9 at
+0.1. Where questions are more alike, as much less. Chosen by simulation, for the coverage that is said there."""
 
 
 def wilson_interval(successes: int, n: int) -> tuple[float, float]:
@@ -30,9 +33,12 @@ def clustered_interval(shares: Sequence[float], samples: float) -> tuple[float, 
     Samples of one question are alike, so they count less than samples of different questions. The interval is Wilson's
     for the number of independent samples that would have the same variance, with Student's quantile. The variance is
     that between the questions' shares, no smaller than that of independent samples and no larger than that of identical
-    ones, with one question more that counts as the latter: from few questions it is underestimated. By simulation with
-    30 questions it holds the true accuracy in 0.92 to 0.98 of cases at 2 and at 8 samples, down to an accuracy of 0.05;
-    a bootstrap over questions in 0.83 to 0.95.
+    ones. From few questions it is underestimated where questions are unlike and most of them right or most wrong:
+    there some more questions of identical samples are added (`ADDED`).
+
+    By simulation with 30 questions it holds the true accuracy in 0.93 to 0.97 of cases at 2, 8 and 16 samples, for
+    accuracies of 0.1 to 0.9 and questions of equal or of very different difficulty. Where each question is always right
+    or always wrong there are 31 outcomes, as with one sample, and no interval can do so at each accuracy: 0.92 to 0.98.
 
     Args:
         shares: of right samples, for each question.
@@ -47,8 +53,11 @@ def clustered_interval(shares: Sequence[float], samples: float) -> tuple[float, 
     identical = share * (1 - share)
     if n == 1 or identical <= 0:
         return _wilson(share, n, Z)
-    between = min(max(statistics.pvariance(shares), identical / samples), identical)
-    variance = (between * n + identical) / (n + 1)
+    least = identical / samples
+    between = min(max(statistics.variance(shares), least), identical)
+    unlike = (between - least) / (identical - least) if samples > 1 else 1.0
+    added = ADDED * unlike / identical
+    variance = (between * n + identical * added) / (n + added)
     return _wilson(share, n * identical / variance, student(n - 1))
 
 
