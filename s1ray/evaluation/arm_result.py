@@ -183,6 +183,11 @@ class ArmResult:
         return sum(row.correct is None for row in self.rows)
 
     @property
+    def judged(self) -> int:
+        """Answered samples that a judge decided, not rules."""
+        return sum("judge" in row.graded_by for row in self.answered)
+
+    @property
     def graders(self) -> Counter[str]:
         """Samples by what graded them."""
         return Counter(row.graded_by for row in self.answered)

@@ -5,11 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+import numpy as np
+
 from s1ray.evaluation.arm_result import ArmResult, by_question
 from s1ray.evaluation.metrics import Estimate, pass_at_k
 from s1ray.evaluation.results import EvalResults
 from s1ray.grading import vote_classes
+from s1ray.grading.interval import clustered_interval
 from s1ray.voting.ballots import elected
+
+SAMPLED = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Numbers of samples at which curves have a point."""
+DRAWS = 64
+"""Random choices of k samples, for the votes of each question."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +36,9 @@ class Share:
     value: float
     n: int
     """Questions that count: those that have enough decided samples."""
+    low: float = 0.0
+    high: float = 1.0
+    """95 % interval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Repeated:
     pass_at: list[tuple[int, Share]]
     majority: Share | None
     """None: no question's most common answer is decided."""
+    majority_at: list[tuple[int, Share]] = dataclasses.field(default_factory=list)
+    """Majority vote of k samples, as a mean over random choices of k of those that were taken."""
 
 
 def domains(results: EvalResults) -> Domains:
@@ -57,8 +70,9 @@ def repeated(results: EvalResults) -> list[Repeated]:
     return [
         Repeated(
             result,
-            [(k, share) for k in (1, 2, 4, 8, 16, 32, 64, 128, 256) if (share := _pass_at(result, k)) is not None],
-            _share(_votes(result)),
+            [(k, share) for k in SAMPLED if (share := _pass_at(result, k)) is not None],
+            _share(_votes(result), result.samples),
+            [(k, share) for k in SAMPLED if (share := _majority_at(result, k)) is not None],
         )
         for result in results.arms
         if result.samples > 1
@@ -67,7 +81,29 @@ def repeated(results: EvalResults) -> list[Repeated]:
 
 def _pass_at(result: ArmResult, k: int) -> Share | None:
     """Over the questions with k decided samples; None where there are none."""
-    return _share(pass_at_k(len(v), sum(v), k) for v in result.correct.values() if len(v) >= k)
+    values = (pass_at_k(len(v), sum(v), k) for v in result.correct.values() if len(v) >= k)
+    return _share(values, result.samples / k)
+
+
+def _majority_at(result: ArmResult, k: int) -> Share | None:
+    """Over the questions with k samples; None where there are none."""
+    random = np.random.default_rng(result.seed)
+    values: list[float] = []
+    for samples in by_question(result.rows, lambda row: row).values():
+        if len(samples) < k:
+            continue
+        classes = vote_classes([row.extracted for row in samples])
+        right = {vote: row.correct for row, vote in zip(samples, classes, strict=True) if row.correct is not None}
+        draws = 1 if k == len(samples) else DRAWS
+        won = []
+        for _ in range(draws):
+            chosen = range(k) if draws == 1 else random.permutation(len(samples))[:k]
+            winner = elected([classes[i] for i in chosen])
+            won.append(False if winner is None else right.get(winner.number))
+        decided = [each for each in won if each is not None]
+        if decided:
+            values.append(sum(decided) / len(decided))
+    return _share(values, result.samples / k)
 
 
 def _votes(result: ArmResult) -> Iterator[bool]:
@@ -85,6 +121,15 @@ def _votes(result: ArmResult) -> Iterator[bool]:
             yield decided[0]
 
 
-def _share(values: Iterable[float]) -> Share | None:
-    counted = list(values)
-    return Share(sum(counted) / len(counted), len(counted)) if counted else None
+def _share(values: Iterable[float], samples: float = 1.0) -> Share | None:
+    """Their mean, with an interval over questions.
+
+    Args:
+        values: one a question.
+        samples: independent samples behind each, about.
+    """
+    counted = [float(value) for value in values]
+    if not counted:
+        return None
+    low, high = clustered_interval(counted, max(1.0, samples))
+    return Share(sum(counted) / len(counted), len(counted), low, high)

@@ -62,7 +62,7 @@ def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Token
     Solid: the arms with growing maximum. Hollow and dashed: the arms with waits. Hollow and dotted: other strategies.
     Bars: 95 % intervals of the accuracy.
     """
-    with _style(palette):
+    with style(palette):
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         axes = figure.add_subplot()
         for index, model in enumerate(results.models):
@@ -80,7 +80,7 @@ def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Token
         _log2_tokens(axes, [_tokens(r, tokens) for r in results.arms])
         what = "thinking tokens" if tokens == "thinking" else "tokens of thinking and answer"
         axes.set_xlabel(f"mean {what} (log₂ scale)")
-        _percent_axis(axes, "accuracy (%)")
+        percent_axis(axes, "accuracy (%)")
         axes.legend(loc="best")
     return figure
 
@@ -90,7 +90,7 @@ def waits_plot(results: EvalResults, palette: Palette = PRINT) -> Figure | None:
     series = [(index, s) for index, model in enumerate(results.models) for s in results.wait_series(model)]
     if not series:
         return None
-    with _style(palette):
+    with style(palette):
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
         waits = sorted({r.setting.budget.waits for _, s in series for r in s})
@@ -104,7 +104,7 @@ def waits_plot(results: EvalResults, palette: Palette = PRINT) -> Figure | None:
                 label += f", {' '.join(longest.budget.wait_texts) or 'no text'}"
             _errorbars(upper, positions, results_of_series, colour, marker, label=label)
             lower.plot(positions, [_tokens(r, "thinking") for r in results_of_series], color=colour, marker=marker)
-        _percent_axis(upper, "accuracy (%)")
+        percent_axis(upper, "accuracy (%)")
         upper.legend(loc="best")
         lower.set_ylabel("mean thinking\ntokens")
         lower.margins(y=0.2)
@@ -148,7 +148,8 @@ THEMED = _MARKS
 """The palette to draw with for `to_svg`."""
 
 
-def _style(palette: Palette) -> AbstractContextManager[None]:
+def style(palette: Palette) -> AbstractContextManager[None]:
+    """The look of a figure that is drawn within the block."""
     return mpl.rc_context(
         {
             "font.family": "sans-serif",
@@ -248,7 +249,8 @@ def _tokens(result: ArmResult, tokens: Tokens) -> float:
     return (result.thinking_tokens if tokens == "thinking" else result.total_tokens).value
 
 
-def _percent_axis(axes: Axes, label: str) -> None:
+def percent_axis(axes: Axes, label: str) -> None:
+    """A vertical axis of percent, within 0 and little more than 100."""
     axes.set_ylabel(label)
     axes.margins(y=0.12)
     low, high = axes.get_ylim()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from s1ray.evaluation.arm_result import account
 from s1ray.evaluation.loading import load_all_results
+from s1ray.evaluation.published import published
+from s1ray.evaluation.report.costs import arm_costs
 from s1ray.evaluation.report.groups import group_of, overview_of
 from s1ray.evaluation.report.page import browser, environment
 from s1ray.evaluation.report.traces import pack_traces
@@ -81,6 +83,8 @@ def _render(measured: list[EvalResults]) -> str:
         .get_template("report.html.j2")
         .render(
             **browser(traces),
+            published=published(),
+            costs=arm_costs(measured),
             title=f"Test-time scaling: {' and '.join(models)}",
             groups=[
                 group_of(results, f"-{i}" if several else "", traces) for i, results in enumerate(measured, start=1)

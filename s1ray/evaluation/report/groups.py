@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from s1ray.evaluation.arm_result import ArmResult, account
 from s1ray.evaluation.breakdowns import domains, repeated
+from s1ray.evaluation.head_to_head import head_to_head
 from s1ray.evaluation.report.formats import points, points_interval
 from s1ray.evaluation.report.traces import Traces
 from s1ray.evaluation.results import Comparison, EvalResults
@@ -20,6 +21,7 @@ def group_of(results: EvalResults, suffix: str, traces: Traces | None) -> dict[s
         traces: the responses that the page holds.
     """
     from s1ray.evaluation import plots
+    from s1ray.evaluation.sample_plots import samples_curve
 
     waits = plots.waits_plot(results, plots.THEMED)
     between_models, between_waits = results.between_models(), results.between_waits()
@@ -39,7 +41,13 @@ def group_of(results: EvalResults, suffix: str, traces: Traces | None) -> dict[s
         "between_models": between_models,
         "between_waits": between_waits,
         "domains": domains(results),
-        "repeated": repeated(results),
+        "repeated": (several := repeated(results)),
+        "samples_svg": plots.to_svg(drawn, f"plot-samples{suffix}")
+        if (drawn := samples_curve(several, plots.THEMED))
+        else None,
+        "best": {model: max(results.of(model), key=lambda arm: arm.accuracy.value) for model in results.models},
+        "head_to_head": head_to_head(results.arms),
+        "judged": sum(result.judged for result in results.arms),
         "samples": choose_samples(results, traces.ids[results.benchmark])
         if traces and not results.private_text
         else [],
@@ -78,7 +86,7 @@ def _headlines(
         control = {
             "label": "Control: thinking within its limits",
             "value": f"{percent(results.obeying / results.controlled)} %",
-            "detail": f"{results.obeying:,} of {results.controlled:,} samples, counted from token ids",
+            "detail": f"{results.obeying:,} of {results.controlled:,} samples, {_counted_by(results)}",
         }
         tiles.append(control)
     return tiles
@@ -92,3 +100,14 @@ def _tile(label: str, comparison: Comparison) -> dict[str, str]:
         "value": f"{points(difference.value)} points",
         "detail": f"{before} % to {after} %; interval {points_interval(difference)}, n = {difference.n}",
     }
+
+
+def _counted_by(results: EvalResults) -> str:
+    """Who has counted the thinking tokens."""
+    models = [model for config in results.configs for model in config.models]
+    recounted = [model.weights is not None for model in models]
+    if all(recounted):
+        return "counted from token ids by the evaluation"
+    return (
+        "counted by the evaluation for some models, else by the server" if any(recounted) else "counted by the server"
+    )
