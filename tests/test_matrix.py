@@ -170,7 +170,7 @@ def test_without_a_matrix_nothing_is_said_of_it() -> None:
     assert Pace([Cell(step, {})]).where(Cell(step, {})) == ""
 
 
-@pytest.mark.parametrize("name", ["ablation-data", "ablation-methods", "ablation-scaling", "strategies"])
+@pytest.mark.parametrize("name", ["ablation-data", "ablation-methods", "ablation-scaling", "strategies", "early_exit"])
 def test_the_recipes_load(name: str, tmp_path: Path) -> None:
     pipeline: Pipeline = load_pipeline(name, output=tmp_path)
     assert len(pipeline.check()) == len(pipeline.cells)
