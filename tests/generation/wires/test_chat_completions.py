@@ -137,3 +137,14 @@ def test_a_strategy_travels_in_thinking_and_its_account_comes_back() -> None:
         WIRE.completion(asked, answer(thinking={"thinking_tokens": 9}), None)
     with pytest.raises(UnusableError, match=r"strategy\.calls"):
         WIRE.completion(asked, answer(thinking={"thinking_tokens": 9, "strategy": {"calls": -1}}), None)
+
+
+def test_positions_of_inserted_waits_come_from_our_servers_account() -> None:
+    account = {"thinking_tokens": 4, "answer_tokens": 1, "waits": 2, "wait_spans": [[2, 3], [5, 6]]}
+    choice = {"message": {"content": "1", "reasoning": "x"}, "finish_reason": "stop", "thinking": account}
+    request = GenerationRequest(id="q", messages=[{"role": "user", "content": "?"}])
+    completion = ChatCompletions().completion(request, {"choices": [choice]}, None)
+    assert completion.wait_positions == [2, 3, 5, 6]
+    choice["thinking"] = account | {"wait_spans": [[2, "3"]]}
+    with pytest.raises(UnusableError, match="wait_spans"):
+        ChatCompletions().completion(request, {"choices": [choice]}, None)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,5 +222,8 @@ def test_the_report_shows_counts_and_the_resolved_budget() -> None:
     assert shown["limit"] == 5
     assert shown["budget"] == budget.model_dump(mode="json")
     assert "clamped_from" not in shown
+    marked = report(replace(accounting, wait_spans=((4, 5),)), budget)
+    assert marked["wait_spans"] == [[4, 5]], "positions in the response's ids"
+    assert "wait_spans" not in report(replace(accounting, waits=0), budget)
     clamped = report(accounting, budget, clamped_from={"max_tokens": 50})
     assert clamped == shown | {"clamped_from": {"max_tokens": 50}}
