@@ -117,9 +117,7 @@ def events(cases: Sequence[Case], outcome: Outcome, eos: Sequence[int]) -> Count
         met[case.format] += 1
         met[f"cut by {counted.end_forced}"] += 1
         met["waits"] += bool(counted.waits and case.plan.wait_texts)
-        scheduled = case.plan.schedule is not None
-        met["waits of a schedule"] += bool(counted.waits and scheduled)
-        met["suppressed stops"] += bool(counted.waits and not case.plan.wait_texts and not scheduled)
+        met["suppressed stops"] += bool(counted.waits and not case.plan.wait_texts and case.plan.schedule is None)
         met["cut in the grace window"] += bool(
             counted.end_forced in ("budget", "context") and counted.thinking_tokens < (counted.limit or 0)
         )

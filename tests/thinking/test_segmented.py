@@ -199,6 +199,28 @@ def test_random_plans_meet_everything_that_the_driver_has_to_do() -> None:
     assert min(met.values()) >= 5, met
 
 
+def test_a_schedule_is_the_same_from_outside_and_meets_what_it_is_for() -> None:
+    met: Counter[str] = Counter()
+    for key in range(200):
+        rng = random.Random(key)
+        schedule = SchedulePlan(
+            moment=rng.choice([8, 30, 100]),
+            p_start=1.0,
+            p_end=rng.choice([0.0, 1.0]),
+            wait=(WAIT, COMMA),
+            after=(NEWLINE,),
+            slow_words=((HMM,), (WAIT, 12)),
+        )
+        plan = toy_plan(schedule=schedule, max_tokens=rng.choice([None, 40]))
+        response = segmented(Endpoint(key, 162), plan, [X, Y], 160)
+        expected, forcer = sample_then_replace(plan, [X, Y], key, 160, ())
+        assert response.output_ids == expected
+        counted = forcer.accounting()
+        met["waits"] += bool(forcer.scheduled)
+        met["ended behind the moment"] += counted.end_forced is None and counted.thinking_tokens >= schedule.moment
+    assert min(met["waits"], met["ended behind the moment"]) >= 10, met
+
+
 def asked_for(
     plan: ForcingPlan, ids: list[int], room: int = 100, **settings: Any
 ) -> tuple[list[int], SegmentedResponse]:
