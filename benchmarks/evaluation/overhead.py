@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -24,7 +25,7 @@ from s1ray.evaluation.config import Endpoint, EvalConfig
 from s1ray.evaluation.journal import Journal
 from s1ray.evaluation.measure import engines_over_http, measure
 from s1ray.evaluation.runner import evaluate
-from s1ray.evaluation.tasks import Task, all_cells, missing_tasks
+from s1ray.evaluation.tasks import Cell, Task, all_cells, missing_tasks
 from s1ray.evaluation.traffic import Traffic
 from s1ray.evaluation.wired import first_request
 from s1ray.generation.transport import KEEPALIVE
@@ -32,29 +33,29 @@ from s1ray.generation.wires import ChatCompletions
 from s1ray.schemas import Evaluation
 
 
-async def bare(config: EvalConfig) -> None:
+async def bare(config: EvalConfig, bodies: list[dict[str, Any]]) -> None:
     """So many requests, so many at once, and nothing else."""
-    endpoint = config.endpoint
-    (asked,) = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
-    request = first_request(config.all_arms()[0], config.sampling)
-    body = ChatCompletions().body(request, "m", {})
-    questions = iter(asked.questions)
+    endpoint, left = config.endpoint, iter(bodies)
     limits = httpx.Limits(max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency)
     transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=KEEPALIVE)
     async with httpx.AsyncClient(timeout=endpoint.timeout, limits=limits, transport=transport) as client:
 
         async def work() -> None:
-            for question in questions:
-                own = body | {"messages": [{"role": "user", "content": question.question}]}
-                response = await client.post(f"{endpoint.base_url}/chat/completions", json=own)
+            for body in left:
+                response = await client.post(f"{endpoint.base_url}/chat/completions", json=body)
                 assert json.loads(response.content)["choices"]
 
         await asyncio.gather(*(work() for _ in range(endpoint.concurrency)))
 
 
-async def runner(config: EvalConfig, folder: Path) -> None:
+def bodies_of(config: EvalConfig, cell: Cell) -> list[dict[str, Any]]:
+    """The runner's requests."""
+    body = ChatCompletions().body(first_request(cell.arm, config.sampling), "m", {})
+    return [body | {"messages": [{"role": "user", "content": each.question}]} for each in cell.questions]
+
+
+async def runner(config: EvalConfig, cell: Cell, folder: Path) -> None:
     """What the stage does between its beginning and its end."""
-    (cell,) = all_cells(config, load_benchmarks(config.all_benchmarks(), config.limit, config.grader))
     with Journal(folder / "journal.jsonl", cell.size, cell.place) as journal:
 
         def tasks(endpoint: Endpoint) -> Iterator[Task]:
@@ -71,11 +72,13 @@ def main(kind: str, url: str, requests: int, concurrency: int, folder: Path) -> 
     """Run one of them, and print its seconds."""
     folder.mkdir(parents=True)
     config = config_of(write_benchmark(folder, requests), folder / "run", url, concurrency)
+    (cell,) = all_cells(config, load_benchmarks(config.all_benchmarks(), config.limit, config.grader))
+    bodies = bodies_of(config, cell)
     began = time.perf_counter()
     if kind == "stage":
         evaluate(config)
     else:
-        asyncio.run(bare(config) if kind == "bare" else runner(config, folder))
+        asyncio.run(bare(config, bodies) if kind == "bare" else runner(config, cell, folder))
     print(time.perf_counter() - began)
 
 

@@ -143,11 +143,13 @@ def _run_stage(prepared: _Prepared, *, force: bool) -> Run:
 
 
 def _at(config: Any, base_url: str) -> EvalConfig:
-    """The config with another endpoint."""
-    moved: EvalConfig = config.model_copy(
-        update={"endpoint": config.endpoint.model_copy(update={"base_url": base_url})}
+    """The config with another address; of several endpoints the first one gets it."""
+    first, *others = config.all_endpoints()
+    moved = first.model_copy(update={"base_url": base_url})
+    changed: EvalConfig = config.model_copy(
+        update={"endpoints": [moved, *others]} if config.endpoints else {"endpoint": moved}
     )
-    return moved
+    return changed
 
 
 def load_pipeline(recipe: str, *, output: Path | None = None, overrides: Sequence[str] = ()) -> Pipeline:
