@@ -5,10 +5,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import openai
 import pytest
 
+from s1ray.serving.local import ServedApp
 from tests.support.served import QUESTION, chat, check_ids
+from tests.support.streams import wait_until
 
 pytestmark = pytest.mark.end_to_end
 
@@ -79,6 +82,50 @@ def test_sixteen_streamed_votes_at_once_stop_their_losers(client: openai.OpenAI)
         assert len(ids) == won["completion_tokens"]
         assert [vote["voted"] for vote in account["votes"]].count(True) == 1
     assert sum(accounting["strategy"]["cancelled"] for _, _, _, accounting, _ in got) >= 16
+
+
+def test_votes_work_on_every_route(served: ServedApp) -> None:
+    thinking = votes(n=3, weights="confidence", top_logprobs=4, window=8)
+    bodies: dict[str, dict[str, Any]] = {
+        "/v1/completions": {"prompt": "What is 12 + 30?"},
+        "/v1/messages": {"messages": QUESTION, "max_tokens": 100},
+        "/v1/responses": {"input": "What is 12 + 30?"},
+    }
+    said = {}
+    for route, body in bodies.items():
+        reply = httpx.post(f"{served.url}{route}", json={"model": "s1", "thinking": thinking} | body, timeout=120)
+        assert reply.status_code == 200, reply.text
+        said[route] = reply.json()
+    whole, message, response = said.values()
+    accountings = [
+        (whole["choices"][0]["thinking"], whole["usage"]["completion_tokens"]),
+        (message["usage"]["output_tokens_details"], message["usage"]["output_tokens"]),
+        (response["thinking"], response["usage"]["output_tokens"]),
+    ]
+    for accounting, tokens in accountings:
+        account = accounting["strategy"]
+        assert account["calls"] == 3
+        assert account["completion_tokens"] == tokens
+        assert all(vote["weight"] > 0 for vote in account["votes"] if vote["voted"])
+
+
+def test_a_client_that_leaves_a_vote_frees_the_engine(served: ServedApp, never_stops: dict[str, int]) -> None:
+    from ray import serve
+
+    name = next(n for n in serve.status().applications[served.name].deployments if n == "BudgetForcingServer:s1")
+    handle = serve.get_deployment_handle(name, served.name)
+
+    def at_work() -> float:
+        load: dict[str, float] = handle.record_autoscaling_stats.remote().result(timeout_s=30)
+        return sum(number for what, number in load.items() if what.endswith(("running", "waiting")))
+
+    thinking = {"max_tokens": 800, "strategy": {"votes": {"n": 6}}}
+    body = {"model": "s1", "messages": QUESTION, "stream": True, "thinking": thinking, "logit_bias": never_stops}
+    with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=120) as reply:
+        first = next(reply.iter_lines())
+        assert "assistant" in first
+        wait_until(lambda: at_work() == 6, 5, "all are at work")
+    wait_until(lambda: at_work() == 0, 5, "the engine is free")
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,18 @@ def without_strategy(params: SamplingParams) -> SamplingParams:
     result = copy.copy(params)
     result.extra_args = {name: value for name, value in (params.extra_args or {}).items() if name != STRATEGY_ARG}
     return result
+
+
+def forget_logprobs(engine: AsyncLLM, request_id: str) -> None:
+    """Drop the log-probabilities of a request that its stream has had.
+
+    vLLM keeps them until the request ends: 20 candidates are some three kilobytes a token, gigabytes for a vote of long
+    responses.
+    """
+    processor = engine.output_processor
+    for internal_id in processor.external_req_ids.get(request_id, ()):
+        state = processor.request_states.get(internal_id)
+        # With an interval it sends several tokens at a time, and needs theirs until then.
+        if state is not None and state.stream_interval <= 1 and state.logprobs_processor is not None:
+            held = state.logprobs_processor
+            held.logprobs = None if held.logprobs is None else type(held.logprobs)()

@@ -30,7 +30,7 @@ from vllm.sampling_params import RequestOutputKind
 from s1ray.generation.base import request_seed
 from s1ray.serving.protocol.strategies import STRATEGY, Votes
 from s1ray.serving.replica.accounting import RequestRecord
-from s1ray.serving.replica.engine_strategies import Generate, without_strategy
+from s1ray.serving.replica.engine_strategies import Generate, forget_logprobs, without_strategy
 from s1ray.serving.replica.vote_count import Outcome, outcome
 from s1ray.serving.replica.vote_traces import Trace
 from s1ray.thinking import Accounting
@@ -159,6 +159,8 @@ class Voting:
             async for output in outputs:
                 trace.take(output)
                 self._began.set()
+                if self._strategy.reads_logprobs:
+                    forget_logprobs(self._engine, name)
                 if not trace.ended and trace.stopped is None and self._is_too_unsure(trace):
                     trace.stopped = "low_confidence"
                     await self._engine.abort(name)

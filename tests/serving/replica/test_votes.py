@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -56,6 +57,7 @@ class Engine:
         self._aborted: set[str] = set()
         self.tokens = self.running = 0
         self.params: dict[int, SamplingParams] = {}
+        self.output_processor = SimpleNamespace(external_req_ids={}, request_states={})
 
     async def generate(
         self, prompt: Any, params: SamplingParams, request_id: str, **options: Any
