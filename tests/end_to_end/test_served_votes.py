@@ -109,6 +109,12 @@ def test_votes_work_on_every_route(served: ServedApp) -> None:
         assert all(vote["weight"] > 0 for vote in account["votes"] if vote["voted"])
 
 
+def test_an_adapter_votes(client: openai.OpenAI) -> None:
+    thinking = {"max_tokens": 16, "strategy": {"votes": {"n": 3}}}
+    response = chat(client, thinking, model="ponder:odd", max_tokens=60)
+    check_account(response.choices[0].thinking["strategy"], response.usage)
+
+
 def test_a_client_that_leaves_a_vote_frees_the_engine(served: ServedApp, never_stops: dict[str, int]) -> None:
     from ray import serve
 
