@@ -5,7 +5,7 @@ Imported only where ray.serve.llm is (it imports vLLM).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import JsonValue
@@ -81,7 +81,7 @@ class Trace:
 
     def _measure(self, choice: ChoiceRecord, completion: CompletionOutput) -> None:
         """Take the new tokens, and the confidence of those that the model has chosen."""
-        places = _candidates(completion.logprobs)
+        places = candidates_of(completion.logprobs, self._strategy.top_logprobs)
         for token_id, candidates in zip(completion.token_ids, places, strict=True):
             action, swallowed = choice.forcer.action, len(choice.forcer.swallowed)
             choice.extend([token_id])
@@ -147,16 +147,22 @@ class Trace:
         return account | ({"lowest_group": self.lowest_group} if self._strategy.reads_logprobs else {})
 
 
-def _candidates(logprobs: SampleLogprobs | None) -> Iterator[Sequence[float]]:
-    """The log-probabilities of the likeliest tokens at each new place, in either form of vLLM's."""
+def candidates_of(logprobs: SampleLogprobs | None, count: int) -> Iterator[list[float]]:
+    """The log-probabilities of the likeliest tokens at each new place, in whichever form vLLM gives them.
+
+    The sampled token stands before the others, and once more among them unless outputs were merged on their way, when
+    the engine is ahead of its reader: only ranks tell which are the likeliest.
+
+    Args:
+        logprobs: of some places.
+        count: candidates at each.
+    """
     if not logprobs:
         return
-    if hasattr(logprobs, "start_indices"):
-        for begin, end in zip(logprobs.start_indices, logprobs.end_indices, strict=True):
-            yield logprobs.logprobs[begin + 1 : end]
-        return
-    assert isinstance(logprobs, list)
-    for place in logprobs:
-        ranked = sorted(place.values(), key=lambda each: each.rank)
-        # The sampled token stands among the others, or behind them.
-        yield [each.logprob for each in ranked[: len(place) - (ranked[-1].rank > len(place) - 1)]]
+    if isinstance(logprobs, list):
+        ranked = [[(each.rank, each.logprob) for each in place.values()] for place in logprobs]
+    else:
+        places = zip(logprobs.start_indices, logprobs.end_indices, strict=True)
+        ranked = [[*zip(logprobs.ranks[a:b], logprobs.logprobs[a:b], strict=True)] for a, b in places]
+    for place in ranked:
+        yield list({rank: logprob for rank, logprob in place if rank <= count}.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import chain
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,7 @@ from vllm.sampling_params import RequestOutputKind
 from s1ray.serving.protocol.strategies import Votes
 from s1ray.serving.replica.accounting import RequestRecord
 from s1ray.serving.replica.engine_strategies import Strategies
+from s1ray.serving.replica.vote_traces import candidates_of
 from s1ray.serving.replica.votes import Voting
 from s1ray.thinking import ThinkingBudget
 from tests.support.plans import ANSWER, EOS, NEWLINE, PLAN, THINK, TURN, X
@@ -86,7 +88,7 @@ class Engine:
     def _logprobs(self, number: int) -> FlatLogprobs:
         flat, confidence = FlatLogprobs(), self._confidence[number]
         # The sampled token's own comes first and does not count.
-        flat.append_fast([9, 1, 2], [-30.0, -confidence, -confidence], iter([3, 1, 2]), [None] * 3)
+        flat.append_fast([9, 1, 2], [-30.0, -confidence, -confidence], iter([99, 1, 2]), [None] * 3)
         return flat
 
     def _output(self, ids: list[int], finish: str | None, logprobs: Any = None) -> RequestOutput:
@@ -150,11 +152,29 @@ def test_the_first_to_end_decide() -> None:
 
 def test_a_vote_may_weigh_what_the_model_was_sure_of() -> None:
     responses = [response(5, 3), response(5, 3), response(6, 7)]
-    settings = Votes(n=3, weights="confidence", stop_early=False)
+    settings = Votes(n=3, weights="confidence", top_logprobs=2, stop_early=False)
     _, account = run(Engine(responses, confidence=[1.0, 1.5, 4.0]), settings)
     assert account["winner"] == 2
     assert [vote["weight"] for vote in account["votes"]] == pytest.approx([1.0, 1.5, 4.0])
     assert account["share"] == pytest.approx(4 / 6.5)
+
+
+def test_candidates_are_the_likeliest_in_every_form() -> None:
+    def flat(*places: tuple[list[int], list[float], int]) -> FlatLogprobs:
+        made = FlatLogprobs()
+        for ids, logprobs, rank in places:
+            made.append_fast(ids, logprobs, chain((rank,), (1, 2, 3)), [None] * 4)
+        return made
+
+    among = ([5, 4, 5, 6], [-2.0, -1.0, -2.0, -3.0], 2)
+    behind = ([9, 4, 5, 6], [-8.0, -1.0, -2.0, -3.0], 7)
+    expected = [[-3.0, -2.0, -1.0]] * 2
+    merged = flat(among)
+    merged.extend(flat(behind, among))
+    for form, places in ((flat(among, behind), 2), (list(flat(among, behind)), 2), (merged, 3)):
+        found = [sorted(each) for each in candidates_of(form, 3)]
+        assert found == expected + expected[: places - 2]
+    assert list(candidates_of(None, 3)) == []
 
 
 def test_an_unsure_response_is_stopped_but_never_the_last() -> None:
