@@ -34,6 +34,7 @@ assert not hasattr(sampler.{NAME}, "_torchdynamo_orig_callable")
 """
 
 
+@pytest.mark.slow
 def test_the_installed_vllm_counts_ranks_uncompiled() -> None:
     pytest.importorskip("vllm.v1.sample.sampler")
     # In a process of its own: in this one another test may have replaced it.
