@@ -24,6 +24,7 @@ from s1ray.errors import InputError
 from s1ray.generation.addresses import Address, Addresses
 from s1ray.generation.answers import MAX_BODY, UnusableError, decode, refuse_error
 from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, RefusedError, Usage
+from s1ray.generation.connections import Connections
 from s1ray.generation.pace import Pace
 from s1ray.generation.problems import Problem, Tries, unsuccessful
 from s1ray.generation.redaction import Redaction
@@ -86,7 +87,7 @@ class Transport:
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         # A client with a transport of its own does not look for proxies.
         if transport is None and not urllib.request.getproxies():
-            transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=KEEPALIVE)
+            transport = Connections(KEEPALIVE)
         self._client = httpx.AsyncClient(
             headers=wire.headers(api_key),
             timeout=httpx.Timeout(timeout, connect=min(timeout, 30.0)),
