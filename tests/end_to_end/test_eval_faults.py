@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -55,9 +56,7 @@ def test_a_driver_that_is_killed_five_times_has_every_sample_once(folder: Path, 
         starts = 0
         for kill in range(1, KILLS + 1):
             process, starts = _start(folder, "killed", url), starts + 1
-            while counts(url).get("answered", 0) < kill * SAMPLES // (KILLS + 1):
-                assert process.poll() is None, "it ended by itself"
-                time.sleep(0.01)
+            _until_answered(url, kill * SAMPLES // (KILLS + 1), process)
             process.kill()
             process.wait()
         assert _start(folder, "killed", url).wait() == 0
@@ -102,9 +101,7 @@ def test_a_replica_that_dies_loses_no_sample(folder: Path, undisturbed: bytes) -
             stack.enter_context(serving(folder / f"replica-{number}", latency_ms=5)) for number in range(2)
         )
         run = _start(folder, "replicas", one, replicas=[two])
-        while counts(two).get("answered", 0) < SAMPLES // 5:
-            assert run.poll() is None, "it ended by itself"
-            time.sleep(0.01)
+        _until_answered(two, SAMPLES // 5, run)
         alone = counts(one)["answered"]
         process.kill()
         assert run.wait() == 0
@@ -127,6 +124,14 @@ def _start(folder: Path, name: str, url: str, **endpoint: Any) -> subprocess.Pop
     line = [sys.executable, "-m", "s1ray.cli", "eval", "--config", str(folder / f"{name}.yaml")]
     with (folder / f"{name}.log").open("ab") as log:
         return subprocess.Popen(line, stdout=log, stderr=log, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+
+
+def _until_answered(url: str, count: int, run: subprocess.Popen[bytes]) -> None:
+    """Wait until a server has answered so many requests."""
+    with httpx.Client() as client:
+        while counts(url, client).get("answered", 0) < count:
+            assert run.poll() is None, "it ended by itself"
+            time.sleep(0.02)
 
 
 def _check(run: Path) -> None:
