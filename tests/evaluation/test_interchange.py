@@ -8,12 +8,24 @@ from typing import Any
 import pytest
 
 from s1ray.errors import InputError
+from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.interchange.export import export
 from s1ray.evaluation.interchange.measured import measurements
 from s1ray.evaluation.loading import load_all_results
-from s1ray.schemas import Evaluation
+from s1ray.generation import GenerationRequest
+from s1ray.schemas import Completion, Evaluation
 from tests.evaluation.conftest import MakeRun
-from tests.support.evaluations import measured
+from tests.support.evaluations import measured, run_eval
+
+
+class Same:
+    """Always gives the same answer."""
+
+    async def complete(self, request: GenerationRequest) -> Completion:
+        return Completion(id=request.id, thinking="", answer="2", prompt_tokens=1, thinking_tokens=1, answer_tokens=1)
+
+    async def close(self) -> None:
+        pass
 
 
 def inspect_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -37,6 +49,28 @@ def test_an_inspect_log_holds_every_sample_with_its_score_and_the_sums(plain_run
     usage = header["stats"]["model_usage"]["sft"]
     assert usage["reasoning_tokens"] == sum(row.thinking_tokens for row in result.rows)
     assert usage["output_tokens"] == sum(row.thinking_tokens + row.answer_tokens for row in result.rows)
+
+
+def test_repetitions_are_samples_of_their_own_at_the_arms_temperature(tmp_path: Path) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(
+        "".join(json.dumps({"question": f"{n} + 1 = ?", "answer": str(int(n) + 1)}) + "\n" for n in "12")
+    )
+    config = EvalConfig.model_validate(
+        {
+            "output": str(tmp_path / "run"),
+            "benchmark": str(questions),
+            "models": [{"label": "m", "name": "m"}],
+            "arms": [{"strategy": "majority", "votes": 2, "temperature": 0.7, "label": "vote"}],
+            "sampling": {"samples": 2, "temperature": 0.5},
+            "repeats": 3,
+        }
+    )
+    run_eval(config, engines=lambda model: Same())
+    export([tmp_path / "run"], "inspect", tmp_path / "logs")
+    header, samples = inspect_log(tmp_path / "logs" / "questions_m_vote.eval")
+    assert sorted(each["epoch"] for each in samples) == sorted([*range(1, 7)] * 2)
+    assert (header["eval"]["config"]["epochs"], header["eval"]["model_generate_config"]["temperature"]) == (6, 0.7)
 
 
 def test_undecided_and_failed_samples_have_no_score(make_run: MakeRun, tmp_path: Path) -> None:

@@ -43,15 +43,11 @@ def write(measurement: Measurement, folder: Path) -> list[Path]:
         for row in measurement.rows():
             sample = _sample(measurement, row)
             tokens = tokens_of(tokens, row)
-            log.writestr(f"samples/{row.question_id}_epoch_{_epoch(row)}.json", _dumps(sample))
+            log.writestr(f"samples/{row.question_id}_epoch_{measurement.number(row)}.json", _dumps(sample))
             summaries.append(_summary(sample))
         log.writestr("summaries.json", _dumps(summaries))
         log.writestr("header.json", _dumps(_header(measurement, tokens)))
     return [path]
-
-
-def _epoch(row: Evaluation) -> int:
-    return row.sample + 1
 
 
 def _sample(measurement: Measurement, row: Evaluation) -> Json:
@@ -73,7 +69,7 @@ def _sample(measurement: Measurement, row: Evaluation) -> Json:
     }
     sample: Json = {
         "id": row.question_id,
-        "epoch": _epoch(row),
+        "epoch": measurement.number(row),
         "input": question,
         "target": row.gold,
         "messages": [asked, answer],
@@ -118,7 +114,7 @@ def _header(measurement: Measurement, tokens: dict[str, int]) -> Json:
         metrics["stderr"] = {"name": "stderr", "value": error}
     scored = sum(row.correct is not None and row.error is None for row in arm.rows)
     generate: Json = {
-        "temperature": config.sampling.temperature,
+        "temperature": measurement.temperature,
         "top_p": config.sampling.top_p,
         "seed": config.seed,
     }

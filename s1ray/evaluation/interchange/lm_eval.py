@@ -72,7 +72,7 @@ def _line(measurement: Measurement, number: int, samples: list[Evaluation]) -> J
     first, question = samples[0], measurement.question(samples[0])
     decided = [row.correct for row in samples if row.correct is not None]
     doc: Json = {"id": first.question_id, "question": question, "answer": first.gold, "domain": first.domain}
-    asked: Json = {"until": [], **measurement.settings, "temperature": measurement.config.sampling.temperature}
+    asked: Json = {"until": [], **measurement.settings, "temperature": measurement.temperature}
     return {
         "doc_id": number,
         "doc": doc,
@@ -111,7 +111,7 @@ def _results(measurement: Measurement, task: str, task_hash: str) -> Json:
     value, error = measurement.accuracy()
     questions: Json = {"original": len(arm.questions), "effective": len(arm.correct)}
     model = measurement.model.name
-    generation: Json = {"temperature": config.sampling.temperature, "top_p": config.sampling.top_p}
+    generation: Json = {"temperature": measurement.temperature, "top_p": config.sampling.top_p}
     return {
         "results": {
             task: {

@@ -58,6 +58,15 @@ class Measurement:
         """Of the arm."""
         return self.arm.setting.model_dump(mode="json", exclude_none=True)
 
+    @property
+    def temperature(self) -> float:
+        """Of the arm's requests."""
+        return self.arm.setting.temperature_of(self.config.sampling)
+
+    def number(self, row: Evaluation) -> int:
+        """Which answer to its question a sample is, from 1, over all repetitions."""
+        return row.repeat * self.config.sampling.samples + row.sample + 1
+
     def question(self, row: Evaluation) -> str:
         """The text that was asked; empty where it is private or not kept."""
         return self.results.questions.get(row.question_id, "")
