@@ -8,7 +8,7 @@ nothing of the budget: this one finds the delimiters in the ids and counts what 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from s1ray.config import ConfigError
 from s1ray.generation import GenerationRequest, Generator
@@ -94,6 +94,18 @@ class Recount:
             begin = again + len(start)
 
 
+def _corrected(completion: Completion, tokens: int) -> Mapping[str, object] | None:
+    """The account of a strategy of the server's, with the second count of the response that it gave; the others of its
+    responses are by the server's own count.
+    """
+    account = completion.strategy
+    if account is None:
+        return None
+    told = account["thinking_tokens"]
+    assert isinstance(told, int), "the wire has read it"
+    return {**account, "thinking_tokens": told - completion.thinking_tokens + tokens}
+
+
 def _find(output: Sequence[int], wanted: list[int], begin: int) -> int | None:
     places = range(begin, len(output) - len(wanted) + 1)
     return next((i for i in places if list(output[i : i + len(wanted)]) == wanted), None)
@@ -127,7 +139,7 @@ class Recounted:
             # Where nothing opens the thinking by force, a response without delimiters need not be all thinking.
             return completion
         tokens = self._recount.thinking_tokens(output_ids, completion.thinking_tokens, forced=forced)
-        return dataclasses.replace(completion, thinking_tokens=tokens)
+        return dataclasses.replace(completion, thinking_tokens=tokens, strategy=_corrected(completion, tokens))
 
     def _counted_first(self, completion: Completion, output_ids: list[int]) -> Completion:
         """A response whose server does not tell its thinking: the ids alone do. Delimiters count as answer."""

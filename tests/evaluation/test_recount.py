@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s1ray.evaluation.recount import Recount
+from s1ray.evaluation.recount import Recount, Recounted
+from s1ray.evaluation.strategies.cost import Metered
 from s1ray.generation import GenerationRequest
 from s1ray.generation.scripted import ScriptedGenerator
 from s1ray.schemas import Completion
@@ -90,3 +91,29 @@ def test_a_line_break_before_a_forced_end_is_the_models_or_ours_as_the_server_sa
     assert recount.thinking_tokens(output, 4, forced=True) == 4
     assert recount.thinking_tokens(output, 3, forced=False) == 4
     assert recount.thinking_tokens(output, 2, forced=True) == 4
+
+
+def test_the_cost_of_a_servers_strategy_has_the_second_count_of_the_response_that_it_gave() -> None:
+    class Server:
+        async def complete(self, request: GenerationRequest) -> Completion:
+            output = ids("<|im_start|>thinkabcdef<|im_start|>answer\n1")
+            account = {"name": "votes", "calls": 2, "prompt_tokens": 8, "thinking_tokens": 9, "answer_tokens": 4}
+            return Completion(
+                id="q",
+                thinking="abcdef",
+                answer="1",
+                prompt_tokens=4,
+                thinking_tokens=2,
+                answer_tokens=2,
+                output_ids=output,
+                strategy=account,
+            )
+
+        async def close(self) -> None:
+            pass
+
+    meter = Metered(Recounted(Server(), recount))
+    request = GenerationRequest(id="q", prompt_ids=[20], budget=ThinkingBudget(max_tokens=2))
+    completion = asyncio.run(meter.complete(request))
+    assert completion.thinking_tokens == 6, "the server claims to have kept the budget"
+    assert meter.cost.thinking_tokens == 9 - 2 + 6
