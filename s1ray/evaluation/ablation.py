@@ -21,6 +21,7 @@ from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.crossed import crossed_mean
 from s1ray.evaluation.loading import load_all_results
 from s1ray.evaluation.metrics import Estimate
+from s1ray.grading.interval import clustered_interval
 from s1ray.runs import read_manifest
 
 Repetitions = Mapping[int, ArmResult]
@@ -123,7 +124,7 @@ def _row(
     trained = [found for seed in sorted(seeds) if (found := _training(weights.get((model, seed)))) is not None]
     return AblationRow(
         model=model,
-        accuracy=_clipped(crossed_mean(_shares(results))),
+        accuracy=_accuracy(_shares(results)),
         by_seed={seed: seeds[seed].accuracy.value for seed in sorted(seeds)},
         difference=None if baseline is None else paired_difference(baseline, seeds),
         thinking_tokens=float(np.mean([result.thinking_tokens.value for result in results])),
@@ -154,8 +155,13 @@ def _shares(results: Sequence[ArmResult]) -> np.ndarray:
     return np.array([[np.mean(result.correct[question]) for question in shared] for result in results])
 
 
-def _clipped(found: Estimate) -> Estimate:
-    return dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
+def _accuracy(shares_RQ: np.ndarray) -> Estimate:
+    """Where all answers are right, or all wrong, nothing varies: the interval is that of the questions alone."""
+    found = crossed_mean(shares_RQ)
+    low, high = found.low, found.high
+    if low == high:
+        low, high = clustered_interval(shares_RQ.mean(axis=0).tolist(), len(shares_RQ))
+    return dataclasses.replace(found, low=max(0.0, low), high=min(1.0, high))
 
 
 def _training(weights: str | None) -> tuple[int, int] | None:

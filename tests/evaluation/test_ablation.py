@@ -72,6 +72,15 @@ def test_the_table_is_written_beside_what_was_published(make_run: MakeRun, tmp_p
     assert written["published"] == published
 
 
+def test_nothing_but_right_answers_is_no_certainty(make_run: MakeRun) -> None:
+    runs = [make_run(f"all-{seed}", seed=seed, share=lambda model, arm: float(model == "sft")) for seed in (0, 1)]
+    (table, *_) = ablation(runs, "sft")
+    right, wrong = (row.accuracy for row in sorted(table.rows, key=lambda row: -row.accuracy.value))
+    assert (right.value, right.high, wrong.low, wrong.value) == (1, 1, 0, 0)
+    assert 0.85 < right.low < 0.95
+    assert wrong.high == pytest.approx(1 - right.low)
+
+
 def test_methods_have_intervals_around_the_numbers_of_the_report(make_run: MakeRun, tmp_path: Path) -> None:
     arms: list[dict[str, object]] = [{"max_tokens": tokens} for tokens in (16, 32, 64)]
     arms += [{"strategy": "token_conditional", "tokens": tokens} for tokens in (16, 64)]
