@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -93,17 +93,28 @@ def _majority_at(result: ArmResult, k: int) -> Share | None:
         if len(samples) < k:
             continue
         classes = vote_classes([row.extracted for row in samples])
-        right = {vote: row.correct for row, vote in zip(samples, classes, strict=True) if row.correct is not None}
-        draws = 1 if k == len(samples) else DRAWS
+        right: dict[int | None, bool] = {}
+        for row, vote in zip(samples, classes, strict=True):
+            if row.correct is not None:
+                right.setdefault(vote, row.correct)
         won = []
-        for _ in range(draws):
-            chosen = range(k) if draws == 1 else random.permutation(len(samples))[:k]
+        for chosen in _choices(len(samples), k, random):
             winner = elected([classes[i] for i in chosen])
             won.append(False if winner is None else right.get(winner.number))
         decided = [each for each in won if each is not None]
         if decided:
             values.append(sum(decided) / len(decided))
     return _share(values, result.samples / k)
+
+
+def _choices(samples: int, k: int, random: np.random.Generator) -> Iterator[Sequence[int]]:
+    """Which samples vote: every one alone, all of them in their order, or `DRAWS` random choices in random order."""
+    if k == 1:
+        yield from ([place] for place in range(samples))
+    elif k == samples:
+        yield range(samples)
+    else:
+        yield from (random.permutation(samples)[:k].tolist() for _ in range(DRAWS))
 
 
 def _votes(result: ArmResult) -> Iterator[bool]:
