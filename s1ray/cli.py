@@ -546,6 +546,8 @@ def job(stage: str) -> None:
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Turn errors that a user can fix into one message and status 2; anything else keeps its traceback."""
+    full, barred = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
+    misplaced = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
     try:
         yield
     except KeyboardInterrupt:
@@ -561,10 +563,11 @@ def user_errors() -> Iterator[None]:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in full and (error.filename is None or error.errno not in (*barred, *misplaced)):
             raise
         where = f"{error.filename}: " if error.filename else ""
-        typer.secho(f"error: {where}the disk is full; make room, then run the same command again", err=True, fg="red")
+        why = "the disk is full; make room" if error.errno in full else f"{error.strerror}; put that right"
+        typer.secho(f"error: {where}{why}, then run the same command again", err=True, fg="red")
         raise typer.Exit(2) from None
 
 

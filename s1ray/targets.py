@@ -7,7 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from s1ray.errors import InputError
-from s1ray.runs import RunError, read_manifest
+from s1ray.runs import RunError, check_folder, read_manifest
+
+PAGES = (".html", ".htm")
+"""Endings of a page's name."""
+MOST_BYTES = 120
+"""Of a page's name: those of the pictures beside it are longer, and a file system takes 255."""
 
 
 def check_target(
@@ -34,6 +39,29 @@ def check_target(
     folder = None if in_runs else _run_folder_of(path)
     if folder is not None:
         raise InputError(f"{target}: lies in the run folder {folder}, whose files are its own; give another output")
+
+
+def check_page(target: str | os.PathLike[str], runs: Iterable[str | os.PathLike[str]]) -> None:
+    """Look whether a page may be written there, beside the other files of a run as well; writes nothing.
+
+    Args:
+        target: the page.
+        runs: the run folders that it is made from. Nothing of theirs is written over but a page.
+
+    Raises:
+        InputError: the name is no page's, or the file of a run has it.
+        RunError: a folder is there, or the folder around it is none to write to.
+    """
+    path = Path(target)
+    if "\0" in str(path) or len(os.fsencode(path.name)) > MOST_BYTES:
+        raise InputError(f"{str(target)[:80]!r}...: is no name of a file; give one of at most {MOST_BYTES} bytes")
+    if os.path.isdir(path):
+        raise RunError(f"{target}: is a folder; give the HTML file to write")
+    if any(name.suffix.lower() not in PAGES for name in (path, Path(os.path.realpath(path)))):
+        raise InputError(f"{target}: a page is written there, so its name must end in {PAGES[0]}")
+    check_folder(path.absolute().parent)
+    files = [file for run in runs for file in Path(run).glob("*") if file.suffix.lower() not in PAGES]
+    check_target(target, files, in_runs=True)
 
 
 def _run_folder_of(path: Path) -> Path | None:

@@ -84,11 +84,15 @@ def test_a_run_that_is_terminated_can_be_resumed(monkeypatch: pytest.MonkeyPatch
     assert fails_with(SystemExit(3), monkeypatch).exit_code == 3
 
 
-def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_and_a_file_in_the_way_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     result = fails_with(OSError(28, "No space left on device", "runs/x/traces.parquet"), monkeypatch)
     assert result.exit_code == 2
     assert result.output == (
         "error: runs/x/traces.parquet: the disk is full; make room, then run the same command again\n"
+    )
+    result = fails_with(NotADirectoryError(20, "Not a directory", "runs/x/journals"), monkeypatch)
+    assert result.output == (
+        "error: runs/x/journals: Not a directory; put that right, then run the same command again\n"
     )
     assert isinstance(fails_with(OSError(5, "Input/output error"), monkeypatch).exception, OSError)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from s1ray.errors import InputError
-from s1ray.targets import check_target
+from s1ray.runs import RunError
+from s1ray.targets import check_page, check_target
 
 
 @pytest.fixture
@@ -50,3 +51,21 @@ def test_a_run_folder_keeps_its_own_files(folder: Path, target: str) -> None:
 @pytest.mark.parametrize("target", ["x.parquet", "nowhere/x", "web/x", "runs.parquet"])
 def test_other_places_are_free(folder: Path, target: str) -> None:
     check_target(folder / target, [folder / "read", folder / "absent"])
+
+
+def test_a_page_takes_the_place_of_no_other_file_of_any_run(folder: Path, tmp_path: Path) -> None:
+    """Also not under a name that looks like a page's, nor of a run that is not read."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "manifest.json").write_text(json.dumps({"stage": "eval"}))
+    (tmp_path / "link.html").symlink_to(other / "manifest.json")
+    (folder / "evaluations.parquet").write_text("rows")
+    for target in (folder / "evaluations.parquet", other / "manifest.json", tmp_path / "link.html", folder / "page"):
+        with pytest.raises(InputError, match=r"its name must end in \.html"):
+            check_page(target, [folder])
+    for name in ("a\0.html", "x" * 300 + ".html"):
+        with pytest.raises(InputError, match="is no name of a file"):
+            check_page(tmp_path / name, [folder])
+    with pytest.raises(RunError, match="is a folder"):
+        check_page(tmp_path, [folder])
+    check_page(folder / "report.html", [folder])

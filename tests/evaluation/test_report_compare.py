@@ -66,6 +66,8 @@ def test_what_cannot_be_compared_is_refused_in_words(make_run: MakeRun, tmp_path
             write_comparison(first, second, out)
     with pytest.raises(RunError, match="the two runs are the same; name two models"):
         write_comparison(first, first, out)
+    with pytest.raises(RunError, match="the two runs are the same; name two models"):
+        write_comparison(first, first, out, models=("base", "base"))
     with pytest.raises(RunError, match="there is no arm 'max=1'"):
         write_comparison(first, first, out, arms=("max=1", "max=0"))
     assert not out.exists()

@@ -20,9 +20,8 @@ from s1ray.evaluation.report.groups import group_of, overview_of
 from s1ray.evaluation.report.page import browser, environment
 from s1ray.evaluation.report.traces import pack_traces
 from s1ray.evaluation.results import EvalResults
-from s1ray.runs import RunError, check_folder
 from s1ray.storage import write_text
-from s1ray.targets import check_target
+from s1ray.targets import check_page
 
 
 def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.PathLike[str]) -> Path:
@@ -42,15 +41,12 @@ def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.
     Raises:
         RunError: no folder was given, one holds no finished eval run, the runs do not fit together, or the report
             cannot be written there.
+        InputError: the page would take the place of another file of a run, or its name does not end in .html.
     """
     from s1ray.evaluation import plots
 
     out_html = Path(out_html)
-    if out_html.is_dir():
-        raise RunError(f"{out_html}: is a folder; give the HTML file to write")
-    check_folder(out_html.absolute().parent)
-    for run in run_dirs:
-        check_target(out_html, [path for path in Path(run).glob("*") if path.suffix != out_html.suffix], in_runs=True)
+    check_page(out_html, run_dirs)
     measured = load_all_results(run_dirs)
     write_text(out_html, _render(measured))
     for results in measured:

@@ -15,10 +15,10 @@ from s1ray.evaluation.report.page import browser, environment
 from s1ray.evaluation.report.sides import check_comparable, differences, labelled, pairs
 from s1ray.evaluation.report.traces import link, pack_traces
 from s1ray.evaluation.results import Comparison, EvalResults, compare
-from s1ray.runs import RunError, check_folder
+from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 from s1ray.storage import write_text
-from s1ray.targets import check_target
+from s1ray.targets import check_page
 
 LISTED = 200
 """Questions of a list, at most; how many there are more is said."""
@@ -68,14 +68,12 @@ def write_comparison(
 
     Raises:
         RunError: a folder holds no finished eval run, the two cannot be compared, or the page cannot be written there.
+        InputError: the page would take the place of another file of a run, or its name does not end in .html.
     """
     out_html = Path(out_html)
-    if out_html.is_dir():
-        raise RunError(f"{out_html}: is a folder; give the HTML file to write")
-    check_folder(out_html.absolute().parent)
-    for run in (first, second):
-        check_target(out_html, [path for path in Path(run).glob("*") if path.suffix != out_html.suffix], in_runs=True)
-    if models is None and arms is None and os.path.realpath(first) == os.path.realpath(second):
+    check_page(out_html, (first, second))
+    named = any(each is not None and each[0] != each[1] for each in (models, arms))
+    if not named and os.path.realpath(first) == os.path.realpath(second):
         raise RunError("the two runs are the same; name two models with --models, or two arms with --arms")
     matched = _matched(load_all_results([first]), load_all_results([second]))
     chosen = [_chosen(*sides, models, arms) for sides in matched]
