@@ -128,7 +128,9 @@ class Voting:
             self._start(self._traces[:warmup])
             while True:
                 await self._next_ends()
-                if warmup is not None and len(self._ended) == warmup and len(self._traces) > warmup:
+                if warmup is not None:
+                    if len(self._ended) < warmup:
+                        continue  # which of them may vote is not known yet
                     self._calibrate()
                     self._start(self._traces[warmup:])
                     warmup = None

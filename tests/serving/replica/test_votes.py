@@ -198,6 +198,16 @@ def test_the_first_responses_set_the_threshold_of_the_others() -> None:
     assert account["votes"][2]["completion_tokens"] <= 12
 
 
+def test_no_vote_is_decided_before_the_first_responses_are_weighed() -> None:
+    responses = [response(10, 3), response(12, 3), response(14, 3), response(40, 7), response(40, 3)]
+    confidence = [1.0, 1.1, 1.2, 3.0, 3.0]
+    engine = Engine(responses, confidence=confidence)
+    _, account = run(engine, Votes(n=5, warmup=4, keep=0.25, window=8))
+    # Three equal answers of five, but the sure one of the first four says something else.
+    assert [vote["voted"] for vote in account["votes"][:4]] == [False, False, False, True]
+    assert account["calls"] == 5
+
+
 def test_each_response_has_a_seed_of_its_own_and_none_names_the_strategy() -> None:
     engine = Engine([response(3, 1)] * 4)
     run(engine, Votes(n=4), seed=7)
