@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, JsonValue, NonNegativeInt, SerializeAsAny, model_validator
@@ -18,7 +18,10 @@ from s1ray.grading import RULES, GraderName
 from s1ray.models import FormatRef, ModelPath
 from s1ray.registry import STRATEGIES, registered
 from s1ray.teachers.bill import Prices
+from s1ray.teachers.keys import VARIABLE, refuse_secrets
 from s1ray.thinking.format import PRESETS
+
+KEY_ADVICE = "a manifest would keep it; put the key into the environment variable that the endpoint's api_key_env names"
 
 
 class ServedModel(Config):
@@ -43,6 +46,14 @@ class ServedModel(Config):
     """Further fields of every request for it; they win over the others, and an object is merged into theirs."""
     arms: list[str] | None = None
     """Labels of the arms to measure it with. None: all."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, data: object) -> object:
+        # Before the fields are validated: an error about a field shows its value.
+        if isinstance(data, Mapping):
+            refuse_secrets({"extra_body": data.get("extra_body")}, KEY_ADVICE)
+        return data
 
     @model_validator(mode="after")
     def _has_what_its_driver_needs(self) -> Self:
@@ -96,6 +107,18 @@ class Endpoint(Config):
     times out starts over."""
     attempts: int = Field(default=4, ge=1)
     """Tries of one request before it counts as failed, at each of the addresses."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, data: object) -> object:
+        if isinstance(data, Mapping):
+            replicas = data.get("replicas")
+            for url in (data.get("base_url"), *(replicas if isinstance(replicas, list) else ())):
+                refuse_secrets({"base_url": url}, KEY_ADVICE)
+            variable = data.get("api_key_env")
+            if isinstance(variable, str) and not VARIABLE.fullmatch(variable):
+                raise ValueError("api_key_env: must be the name of an environment variable; the key belongs there")
+        return data
 
     @model_validator(mode="after")
     def _addresses_differ(self) -> Self:

@@ -67,13 +67,19 @@ def read_key(variable: str | None, file: str | None, address: str, field: str = 
     return key
 
 
-def refuse_secrets(teacher: Mapping[str, object]) -> None:
-    """Look for keys in a teacher's config.
+ADVICE = "a manifest would keep it; put the key into api_key_variable or api_key_file"
+
+
+def refuse_secrets(teacher: Mapping[str, object], advice: str = ADVICE) -> None:
+    """Look for keys in a teacher's config, or another's with fields of the same names.
+
+    Args:
+        teacher: the config's fields.
+        advice: what to do instead, for the message.
 
     Raises:
         ValueError: a field holds one, or the name of one; the message does not repeat it.
     """
-    advice = "a manifest would keep it; put the key into api_key_variable or api_key_file"
     url = teacher.get("base_url")
     if isinstance(url, str):
         try:

@@ -70,3 +70,25 @@ def test_mistakes_are_named(changes: dict[str, JsonValue], message: str) -> None
     with pytest.raises(ConfigError, match=r"test\.yaml") as error:
         config(**changes)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"endpoint": {"base_url": "https://me:hush@api.test/v1"}},
+        {"endpoint": {"replicas": ["https://me:hush@api.test/v1"]}},
+        {"endpoint": {"base_url": "https://api.test/v1?key=hush"}},
+        {"endpoint": {"api_key_env": "sk-hush-0123456789"}},
+        {"models": [{"label": "a", "name": "x", "extra_body": {"api_key": "hush"}}]},
+        {"models": [{"label": "a", "name": "x", "extra_body": {"headers": {"x": "Bearer hush"}}}]},
+        {"arms": [{"strategy": "best_by_reward", "reward": {"base_url": "http://me:hush@h/v1"}}]},
+    ],
+)
+def test_secrets_are_refused_and_not_repeated(changes: dict[str, JsonValue]) -> None:
+    with pytest.raises(ConfigError) as raised:
+        config(**changes)
+    assert "hush" not in str(raised.value)
+
+
+def test_a_models_name_and_ordinary_fields_are_no_secrets() -> None:
+    config(models=[{"label": "a", "name": "sk-llama-3-8b", "extra_body": {"stop": ["key:"], "token_ids": True}}])

@@ -12,7 +12,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -28,9 +28,6 @@ from s1ray.models import FormatRef, ModelPath
 from s1ray.schemas import Completion, Question
 from s1ray.thinking.completion import completion_from_ids
 from s1ray.thinking.format import PRESETS, ThinkingFormat, TokenizedFormat, eos_ids_of
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclasses.dataclass

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import httpx
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from s1ray.config import Config
+from s1ray.config import Config, HTTPAddress
 from s1ray.generation import GenerationError
 from s1ray.schemas import Completion
+from s1ray.teachers.keys import refuse_secrets
 
 Aggregate = Literal["last", "min", "mean", "product"]
 """How the rewards of a response's steps are taken together (2408.00724, section 4)."""
@@ -35,12 +36,20 @@ class Rewards:
 class RewardEndpoint(Config):
     """Where a process reward model answers, and how its rewards are used."""
 
-    base_url: str = Field(pattern="^https?://")
+    base_url: HTTPAddress
     """With its `/v1`."""
     delimiter: str = Field(default="\n\n", min_length=1)
     """Between the steps of a whole response's thinking."""
     timeout: float = Field(default=600.0, gt=0)
     """Seconds that one attempt may take."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, data: object) -> object:
+        # Before the fields are validated: an error about a field shows its value.
+        if isinstance(data, Mapping):
+            refuse_secrets({"base_url": data.get("base_url")}, "a manifest would keep it; the address takes no key")
+        return data
 
     async def score_all(self, responses: Sequence[tuple[str, Sequence[str]]]) -> list[Rewards]:
         """Rewards of responses, asked for at once.
@@ -60,7 +69,7 @@ class RewardEndpoint(Config):
         return [step for step in steps if step]
 
     async def _score(self, client: httpx.AsyncClient, question: str, steps: Sequence[str]) -> Rewards:
-        url, why = f"{self.base_url.rstrip('/')}/rewards", ""
+        url, why = f"{self.base_url}/rewards", ""
         for attempt in range(ATTEMPTS):
             if attempt:
                 await asyncio.sleep(FIRST_PAUSE_S * 2 ** (attempt - 1))
