@@ -194,6 +194,12 @@ def test_a_lean_run_makes_a_report_too(make_run: MakeRun, tmp_path: Path) -> Non
     assert "What waits do" not in text
 
 
+def test_what_a_reward_model_reads_stands_among_the_costs(make_run: MakeRun, plain_run: Path, tmp_path: Path) -> None:
+    run = make_run(change=lambda row: {"reward_tokens": 1025})
+    assert "<td>41,000</td>" in write_report([run], tmp_path / "read.html").read_text()
+    assert "reward model</th>" not in write_report([plain_run], tmp_path / "plain.html").read_text()
+
+
 def test_several_samples_bring_pass_at_k_and_majority(make_run: MakeRun, tmp_path: Path) -> None:
     _, checker = page([make_run(samples=4)], tmp_path / "report.html")
     assert "@1 50.0, @2 50.0, @4 50.0" in " ".join("".join(checker.text).split())

@@ -23,6 +23,8 @@ class ArmCost:
     """None: not known of each row."""
     thinking: int
     answer: int
+    reward: int
+    """Tokens that a reward model has read."""
     right: int
 
     @property
@@ -48,6 +50,7 @@ def arm_costs(measured: Sequence[EvalResults]) -> list[ArmCost]:
                     prompt=sum(prompts) if len(prompts) == len(result.rows) else None,
                     thinking=sum(row.thinking_tokens for row in result.rows),
                     answer=sum(row.answer_tokens for row in result.rows),
+                    reward=sum(row.reward_tokens for row in result.rows),
                     right=sum(row.correct is True for row in result.rows),
                 )
             )
