@@ -1,10 +1,11 @@
 """The runner against a bare asyncio loop with the same client, in processes of their own.
 
-    python -m benchmarks.evaluation.overhead bare|runner|stage URL REQUESTS CONCURRENCY FOLDER
+    python -m benchmarks.evaluation.overhead bare|alike|runner|stage URL REQUESTS CONCURRENCY FOLDER
                                         # started by `benchmarks.evaluation overhead`
 
-bare: posts the requests and reads the answers' JSON. runner: `measure`, which asks, grades and keeps rows in a journal.
-stage: the whole stage, with its trial of the server and the writing of the results. Prints the seconds.
+bare: posts the requests with httpx and reads the answers' JSON. alike: the same with the runner's connections
+(`s1ray.generation.connections`). runner: `measure`, which asks, grades and keeps rows in a journal. stage: the whole
+stage, with its trial of the server and the writing of the results. Prints the seconds, and those of the processor.
 """
 
 from __future__ import annotations
@@ -28,16 +29,24 @@ from s1ray.evaluation.runner import evaluate
 from s1ray.evaluation.tasks import Cell, Task, all_cells, missing_tasks
 from s1ray.evaluation.traffic import Traffic
 from s1ray.evaluation.wired import first_request
+from s1ray.generation.connections import Connections
 from s1ray.generation.transport import KEEPALIVE
 from s1ray.generation.wires import ChatCompletions
 from s1ray.schemas import Evaluation
 
 
-async def bare(config: EvalConfig, bodies: list[dict[str, Any]]) -> None:
-    """So many requests, so many at once, and nothing else."""
+async def bare(config: EvalConfig, bodies: list[dict[str, Any]], *, alike: bool) -> None:
+    """So many requests, so many at once, and nothing else.
+
+    Args:
+        config: where, and how many at once.
+        bodies: of the requests.
+        alike: on the runner's connections, and not on httpx's own.
+    """
     endpoint, left = config.endpoint, iter(bodies)
     limits = httpx.Limits(max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency)
-    transport = httpx.AsyncHTTPTransport(limits=limits, socket_options=KEEPALIVE)
+    own = httpx.AsyncHTTPTransport(limits=limits, socket_options=KEEPALIVE)
+    transport = Connections(KEEPALIVE) if alike else own
     async with httpx.AsyncClient(timeout=endpoint.timeout, limits=limits, transport=transport) as client:
 
         async def work() -> None:
@@ -69,17 +78,19 @@ async def runner(config: EvalConfig, cell: Cell, folder: Path) -> None:
 
 
 def main(kind: str, url: str, requests: int, concurrency: int, folder: Path) -> None:
-    """Run one of them, and print its seconds."""
+    """Run one of them, and print its seconds and those of the processor."""
     folder.mkdir(parents=True)
     config = config_of(write_benchmark(folder, requests), folder / "run", url, concurrency)
     (cell,) = all_cells(config, load_benchmarks(config.all_benchmarks(), config.limit, config.grader))
     bodies = bodies_of(config, cell)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     if kind == "stage":
         evaluate(config)
+    elif kind == "runner":
+        asyncio.run(runner(config, cell, folder))
     else:
-        asyncio.run(bare(config, bodies) if kind == "bare" else runner(config, cell, folder))
-    print(time.perf_counter() - began)
+        asyncio.run(bare(config, bodies, alike=kind == "alike"))
+    print(time.perf_counter() - began, time.process_time() - used)
 
 
 if __name__ == "__main__":
