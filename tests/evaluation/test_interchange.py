@@ -107,7 +107,11 @@ def test_private_texts_are_in_no_log(kind: str, make_run: MakeRun, tmp_path: Pat
     benchmark = {"name": "hidden", "path": str(tmp_path / "hidden.parquet"), "private_text": True}
     run = make_run(
         text=f"{secret} {{}}?",
-        change=lambda row: {"thinking": secret, "benchmark": "hidden"},
+        change=lambda row: {
+            "thinking": secret,
+            "benchmark": "hidden",
+            "error": f"status 400: {secret}" if row.gold == "3" else None,
+        },
         benchmark=None,
         benchmarks=[benchmark],
     )

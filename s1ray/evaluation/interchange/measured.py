@@ -77,7 +77,8 @@ class Measurement:
         for batch in table.to_batches(max_chunksize=BATCH):
             for row in evaluations(type(table).from_batches([batch])):
                 if self.results.private_text:
-                    row = dataclasses.replace(row, thinking="", answer="", gold="", extracted=None)
+                    error = None if row.error is None else "the request failed"  # a server may repeat the question
+                    row = dataclasses.replace(row, thinking="", answer="", gold="", extracted=None, error=error)
                 yield row
 
     def accuracy(self) -> tuple[float, float | None]:
