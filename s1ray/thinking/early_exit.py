@@ -106,9 +106,9 @@ class ProbePoints:
         words = [tokenized.encode(text) for word in settings.probed_words for text in (word, f" {word}")]
         self._words = frozenset(ids for ids in words if ids)
         self._lengths = sorted({len(ids) for ids in self._words}, reverse=True)
-        self._every, self._least, self._most = settings.probed_every, settings.min_tokens, settings.max_probes
+        self._every, self._least = settings.probed_every, settings.min_tokens
         self._tail: deque[int] = deque(maxlen=max(self._lengths, default=0))
-        self._count = self._last = self._found = 0
+        self._count = self._last = 0
 
     def observe(self, token_id: int) -> int | None:
         """Take a thinking token.
@@ -119,10 +119,9 @@ class ProbePoints:
         self._tail.append(token_id)
         self._count += 1
         at = self._point()
-        if at is None or at <= self._last or at < self._least or self._found == self._most:
+        if at is None or at <= self._last or at < self._least:
             return None
         self._last = at
-        self._found += 1
         return at
 
     def _point(self) -> int | None:

@@ -221,13 +221,21 @@ class EarlyExiting:
             at = self._points.observe(token_id)
             if at is not None and at >= self._plan.min_tokens:
                 self._pending = at
-        if self._thinking and self._pending is not None and (prober is None or prober.done()) and not self._decided:
+        if self._thinking and self._may_probe and (prober is None or prober.done()):
             self._prober = asyncio.create_task(self._probe())
+
+    @property
+    def _may_probe(self) -> bool:
+        """Whether there is a point to probe, and a probe left."""
+        most = self._settings.max_probes
+        left = most is None or len(self._trials) < most
+        return self._pending is not None and left and not self._closed and not self._decided
 
     async def _probe(self) -> None:
         """Probe at the last point that was passed, until there is none, or one decides."""
-        while self._pending is not None and not self._closed and not self._decided:
+        while self._may_probe:
             at, self._pending = self._pending, None
+            assert at is not None, "a point to probe"
             trial = await self._trial(at)
             if trial is None:
                 return

@@ -204,6 +204,12 @@ def test_a_thinking_that_convinces_nobody_ends_by_itself_and_as_without_probes()
     assert account["completion_tokens"] == sum(response.engine.generated.values())
 
 
+def test_points_that_pass_while_a_probe_runs_take_none_of_the_probes() -> None:
+    probes = run(every=1, threshold=0.999, max_probes=3).account["probes"]
+    assert len(probes) == 3
+    assert probes[1]["at"] > probes[0]["at"] + 1, "some were passed"
+
+
 def test_equal_answers_in_a_row_end_it() -> None:
     response = run(kind="stability", every=10, stable=3)
     assert response.counted.end_forced == "early_exit"
