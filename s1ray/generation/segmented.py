@@ -165,6 +165,11 @@ class SegmentedGenerator(AtEndpoint):
         """Generate one response."""
         if request.continues is not None:
             raise GenerationError(f"request {request.id!r}: its strategy forces from outside already; driver: engine")
+        if request.strategy is not None:
+            raise GenerationError(
+                f"request {request.id!r}: strategy: only a server of s1ray's carries it out, at which budgets are not "
+                "forced from outside; driver: engine"
+            )
         if request.top_logprobs is not None:
             raise GenerationError(
                 f"request {request.id!r}: top_logprobs: confidence cannot be measured where budgets are forced from "

@@ -213,6 +213,11 @@ def test_a_stop_id_that_the_server_leaves_out_is_put_back() -> None:
     assert ask(Server(script, without), request).output_ids == ask(Server(script), request).output_ids
 
 
+def test_a_strategy_of_the_servers_is_not_left_out_in_silence() -> None:
+    with pytest.raises(GenerationError, match="'q': strategy: only a server of s1ray's carries it out"):
+        ask(Server("a"), GenerationRequest(id="q", messages=MESSAGES, strategy={"votes": {}}))
+
+
 def test_a_budget_that_the_format_cannot_express_fails_its_request_only() -> None:
     with pytest.raises(GenerationError, match=r"'q': ban: .*token that ends the thinking"):
         ask(Server("a"), GenerationRequest(id="q", messages=MESSAGES, budget=ThinkingBudget(ban="<|im_end|>")))

@@ -160,13 +160,27 @@ def _accounting(ours: Mapping[str, Any], completion: Completion) -> dict[str, An
     if "answer_cut" in ours:
         found["answer_cut"] = bool(ours["answer_cut"])
     if ours.get("strategy") is not None:
-        account = mapping(ours["strategy"], "strategy")
-        sums = ("calls", "prompt_tokens", "thinking_tokens", "answer_tokens")
-        found["strategy"] = {**account, **{name: whole(account.get(name), f"strategy.{name}") for name in sums}}
+        found["strategy"] = _account(mapping(ours["strategy"], "strategy"))
     if isinstance(spans := ours.get("wait_spans"), list):
         places = [place for span in spans for place in (span if isinstance(span, list) else [None])]
         found["wait_positions"] = [whole(place, "wait_spans") for place in places]
     return found
+
+
+def _account(account: Mapping[str, Any]) -> dict[str, Any]:
+    """What a strategy took, checked: a count that is missing is not a count of none.
+
+    Raises:
+        UnusableError: a count is missing, or none; or there was no call.
+    """
+    sums = dict[str, int]()
+    for name in ("calls", "prompt_tokens", "thinking_tokens", "answer_tokens"):
+        if account.get(name) is None:
+            raise UnusableError(f"strategy.{name} is missing, so nobody knows what it took", transient=False)
+        sums[name] = whole(account[name], f"strategy.{name}")
+    if not sums["calls"]:
+        raise UnusableError("strategy.calls is 0, though there is an answer", transient=False)
+    return {**account, **sums}
 
 
 def _continued(
@@ -219,11 +233,14 @@ def _confidence(request: GenerationRequest, choice: Mapping[str, Any], ours: Map
             "its thinking, or a strategy without weights",
             transient=False,
         )
+    most = len(content)
     try:
         return measure(
             (_place(entry, wanted, place) for place, entry in enumerate(content)),
             window=request.confidence_window,
-            forced={place for begin, end in ours.get("forced_spans") or () for place in range(begin, end)},
+            forced={
+                place for begin, end in ours.get("forced_spans") or () for place in range(max(0, begin), min(end, most))
+            },
         )
     except (ValueError, TypeError) as error:
         raise UnusableError(f"its log-probabilities cannot be used: {error}") from None

@@ -129,10 +129,10 @@ def test_token_ids_cannot_ask_for_confidence() -> None:
 def test_a_strategy_travels_in_thinking_and_its_account_comes_back() -> None:
     asked = request(budget=ThinkingBudget(max_tokens=9), strategy={"votes": {"n": 4}})
     assert WIRE.body(asked, "m", {})["thinking"] == {"max_tokens": 9, "strategy": {"votes": {"n": 4}}}
-    account = {"name": "votes", "calls": 4, "thinking_tokens": 30}
+    account = {"name": "votes", "calls": 4, "prompt_tokens": 9, "thinking_tokens": 30, "answer_tokens": 2}
     told = WIRE.completion(asked, answer(thinking={"thinking_tokens": 9, "strategy": account}), None)
     assert told.thinking_tokens == 9
-    assert told.strategy == account | {"prompt_tokens": 0, "answer_tokens": 0}
+    assert told.strategy == account
     with pytest.raises(UnusableError, match="says nothing about the strategy"):
         WIRE.completion(asked, answer(thinking={"thinking_tokens": 9}), None)
     with pytest.raises(UnusableError, match=r"strategy\.calls"):
@@ -148,3 +148,33 @@ def test_positions_of_inserted_waits_come_from_our_servers_account() -> None:
     choice["thinking"] = account | {"wait_spans": [[2, "3"]]}
     with pytest.raises(UnusableError, match="wait_spans"):
         ChatCompletions().completion(request, {"choices": [choice]}, None)
+
+
+ACCOUNT = {"name": "votes", "calls": 2, "prompt_tokens": 9, "thinking_tokens": 4, "answer_tokens": 1}
+
+
+@pytest.mark.parametrize(
+    ("account", "message"),
+    [
+        ({"name": "votes"}, "strategy.calls is missing"),
+        (ACCOUNT | {"thinking_tokens": None}, "strategy.thinking_tokens is missing"),
+        (ACCOUNT | {"answer_tokens": "many"}, "strategy.answer_tokens is a text, not a count"),
+        (ACCOUNT | {"prompt_tokens": -1}, "strategy.prompt_tokens is a number, not a count"),
+        (ACCOUNT | {"calls": 0}, "strategy.calls is 0"),
+        ([1], "strategy is a list, not an object"),
+    ],
+)
+def test_a_strategy_whose_cost_nobody_knows_is_no_answer(account: Any, message: str) -> None:
+    asked = request(strategy={"votes": {}})
+    with pytest.raises(UnusableError, match=message):
+        WIRE.completion(asked, answer(thinking={"thinking_tokens": 2, "strategy": account}), None)
+    told = WIRE.completion(asked, answer(thinking={"thinking_tokens": 2, "strategy": ACCOUNT}), None)
+    assert told.strategy == ACCOUNT
+
+
+def test_forced_spans_beyond_the_response_cost_no_memory() -> None:
+    asked = request(top_logprobs=2)
+    said = with_logprobs([HALF, HALF], [HALF, HALF], thinking={"thinking_tokens": 2, "forced_spans": [[1, 1 << 60]]})
+    found = WIRE.completion(asked, said, None).confidence
+    assert found is not None
+    assert (found.tokens, found.forced_tokens) == (1, 1)
