@@ -14,6 +14,7 @@ from s1ray.errors import InputError
 from s1ray.pipelines import Pipeline, load_pipeline
 from s1ray.pipelines.matrix import Cell
 from s1ray.pipelines.running import Pace
+from s1ray.runs import RunError
 from tests.test_pipelines import ToyStages
 
 TITLES = [
@@ -130,7 +131,12 @@ def test_an_axis_is_set_on_the_command_line(recipe: Path) -> None:
     [
         ("matrix.seed", [0, 0], "matrix: seed: 0 is given more than once"),
         ("matrix.seed", [], "matrix: seed: has no value"),
-        ("matrix.seed", ["a/b"], "String should match pattern"),
+        ("matrix.seed", ["a/b"], "matrix: seed: 'a/b' cannot be part of a folder's name"),
+        ("matrix.seed", [[1]], r"matrix: seed: \[1\] cannot be part of a folder's name"),
+        ("matrix.seed", [0.5], "matrix: seed: 0.5 cannot be part of a folder's name"),
+        ("matrix.seed", 5, "matrix: seed: must be a list of values, or a mapping .* not 5"),
+        ("matrix.seed", {0: None, "0": None}, "matrix: seed: 0 is given more than once"),
+        ("matrix.data", {"a": [1]}, r"matrix: data: a: must be a mapping of stage.field to a value, not \[1\]"),
         ("matrix.other", ["a"], "matrix: other: no stage has it in its `each`"),
         ("matrix.pool", ["a"], "matrix: pool: a stage has this name too"),
         ("matrix.data", {"a": {"traces.word": "x"}}, "write it as stage.field, of a stage with data in its `each`"),
@@ -175,3 +181,19 @@ def test_the_recipes_load(name: str, tmp_path: Path) -> None:
     pipeline: Pipeline = load_pipeline(name, output=tmp_path)
     assert len(pipeline.check()) == len(pipeline.cells)
     assert not any(tmp_path.iterdir())
+
+
+def test_what_would_only_show_at_the_end_is_told_at_the_start(tmp_path: Path) -> None:
+    """A baseline that nobody measures, and a file where a run folder will be."""
+    recipe = tmp_path / "recipe.yaml"
+    stage = {"stage": "eval", "each": ["seed"], "config": "miniature", "set": {"seed": "{seed}"}}
+    data = {"output": str(tmp_path / "run"), "matrix": {"seed": [0, 1]}, "stages": [stage]}
+    recipe.write_text(yaml.safe_dump(data | {"ablation": {"baseline": "nobody"}}))
+    with pytest.raises(ConfigError, match=r"ablation\.baseline: no eval stage measures .* 'nobody'; they measure"):
+        load_pipeline(str(recipe)).check()
+    recipe.write_text(yaml.safe_dump(data))
+    assert len(load_pipeline(str(recipe)).check()) == 2
+    (tmp_path / "run" / "eval").mkdir(parents=True)
+    (tmp_path / "run" / "eval" / "seed=1").write_text("")
+    with pytest.raises(RunError, match="seed=1: cannot be a folder"):
+        load_pipeline(str(recipe)).check()

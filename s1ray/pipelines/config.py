@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from types import NoneType
 from typing import Annotated, Self
 
 from pydantic import Field, JsonValue, StringConstraints, field_validator, model_validator
@@ -14,7 +16,8 @@ from s1ray.stages import STAGES
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """Of an axis or a stage of the recipe: it is part of a folder's name, and is written in braces."""
-AxisValue = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$", max_length=60)]
+VALUE_PATTERN, MOST_LETTERS = r"^\w[\w.+-]*$", 60
+AxisValue = Annotated[str, StringConstraints(pattern=VALUE_PATTERN, max_length=MOST_LETTERS)]
 """It is part of a folder's name."""
 Fields = dict[str, JsonValue]
 """Dotted field -> value."""
@@ -114,7 +117,7 @@ class PipelineConfig(Config):
     def _numbers_are_texts(cls, matrix: object) -> object:
         if not isinstance(matrix, dict):
             return matrix
-        return {axis: _as_texts(values) for axis, values in matrix.items()}
+        return {axis: _as_texts(axis, values) for axis, values in matrix.items()}
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -157,8 +160,6 @@ class PipelineConfig(Config):
                 raise ValueError(f"matrix: {axis}: no stage has it in its `each`; leave it out")
             if not values:
                 raise ValueError(f"matrix: {axis}: has no value; give at least one")
-            if twice := _repeated(values):
-                raise ValueError(f"matrix: {axis}: {twice} is given more than once")
             for value, fields in values.items() if isinstance(values, dict) else ():
                 for field in fields:
                     label, dot, _ = field.partition(".")
@@ -170,17 +171,31 @@ class PipelineConfig(Config):
         return self
 
 
-def _as_texts(values: object) -> object:
-    """Values of an axis, whole numbers as texts."""
+def _as_texts(axis: object, values: object) -> object:
+    """Values of an axis, whole numbers as texts.
 
-    def text(value: object) -> object:
-        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-
+    Raises:
+        ValueError: they are no values of an axis.
+    """
+    if not isinstance(values, list | dict):
+        raise ValueError(f"{axis}: must be a list of values, or a mapping of values to what they set, not {values!r}")
+    texts = []
+    for value in values:
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str) or not re.fullmatch(VALUE_PATTERN, text) or len(text) > MOST_LETTERS:
+            raise ValueError(
+                f"{axis}: {value!r:.80} cannot be part of a folder's name; give a whole number, or a text of letters, "
+                f"digits, _, ., + and - that begins with a letter or digit, of at most {MOST_LETTERS} ('0.5' in quotes)"
+            )
+        texts.append(text)
+    if twice := _repeated(texts):
+        raise ValueError(f"{axis}: {twice} is given more than once")
     if isinstance(values, list):
-        return [text(value) for value in values]
-    if isinstance(values, dict):
-        return {text(value): {} if fields is None else fields for value, fields in values.items()}
-    return values
+        return texts
+    for value, fields in values.items():
+        if not isinstance(fields, dict | NoneType):
+            raise ValueError(f"{axis}: {value}: must be a mapping of stage.field to a value, not {fields!r:.80}")
+    return {text: fields or {} for text, fields in zip(texts, values.values(), strict=True)}
 
 
 def _repeated(values: Iterable[str]) -> str | None:

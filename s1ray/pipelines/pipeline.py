@@ -73,7 +73,20 @@ class Pipeline:
             RunError: the output cannot be a folder.
         """
         check_folder(self.output)
-        return [f"{cell.title}: {self._prepare(cell).config.output}" for cell in self.cells]
+        lines, labels = list[str](), dict[str, None]()
+        for cell in self.cells:
+            config: Any = self._prepare(cell).config
+            check_folder(config.output)
+            lines.append(f"{cell.title}: {config.output}")
+            if cell.step.stage == "eval":
+                labels |= dict.fromkeys(model.label for model in getattr(config, "models", ()))
+        ablation = self.config.ablation
+        if ablation is not None and labels and ablation.baseline not in labels:
+            raise ConfigError(
+                f"ablation.baseline: no eval stage measures a model with the label {ablation.baseline!r}; they measure "
+                f"{', '.join(labels)}"
+            )
+        return lines
 
     def steps(self, *, force: bool = False) -> Iterator[tuple[Cell, Callable[[], tuple[Run, float | None]]]]:
         """The runs in order: each one's cell, and a function that runs it.
