@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from s1ray.evaluation.results import EvalResults
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.tasks import ArmKey, stored_row
 from s1ray.reading.files import label_of
-from s1ray.runs import Manifest, RunError, read_manifest
+from s1ray.runs import MANIFEST, Manifest, RunError, read_manifest
 from s1ray.schemas import Evaluation, read_table
 
 if TYPE_CHECKING:
@@ -136,6 +137,11 @@ class _Measured:
         self._tables[key] = own
         if not own.num_rows:
             raise RunError(f"{run_dir / RESULTS}: no row of model {key[0]!r} with arm {key[1]!r}")
+        if (different := own.group_by([column for column, _ in order]).aggregate([]).num_rows) < own.num_rows:
+            raise RunError(
+                f"{run_dir / RESULTS}: {own.num_rows - different} rows of model {key[0]!r} with arm {key[1]!r} are "
+                "there more than once; measure it again"
+            )
         rows = evaluations(own.drop_columns(list(TEXTS)))
         markers = raw_markers((answer.as_py() for answer in own["answer"]), model.thinking_format)
         result = ArmResult(model.label, setting, rows, seed, markers)
@@ -210,10 +216,25 @@ def _open(run_dir: Path) -> tuple[Manifest, EvalConfig]:
         )
     if manifest.get("status") != "complete":
         raise RunError(f"{run_dir}: the run is unfinished; run `s1ray eval` again with the same config to resume it")
+    _check_facts(run_dir, manifest)
     try:
         return manifest, validate_config(EvalConfig, manifest.get("config", {}), str(run_dir / "manifest.json"))
     except ConfigError as error:
         raise RunError(f"{error}\n(the run was made by another version of s1ray; measure it again)") from None
+
+
+def _check_facts(run_dir: Path, manifest: Manifest) -> None:
+    """Refuse a manifest that does not say what every finished run's does, before anything is written from it."""
+    wrong = [
+        *(["digest"] if not isinstance(manifest.get("digest"), str) else []),
+        *(["seconds"] if not isinstance(manifest.get("seconds"), int | float) else []),
+    ]
+    try:
+        datetime.fromisoformat(manifest["finished"])
+    except (KeyError, TypeError, ValueError):
+        wrong.append("finished")
+    if wrong:
+        raise RunError(f"{run_dir / MANIFEST}: damaged in {', '.join(wrong)}; measure it again")
 
 
 def evaluations(table: pa.Table) -> list[Evaluation]:

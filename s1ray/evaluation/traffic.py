@@ -15,6 +15,7 @@ from typing import Any
 
 from s1ray.evaluation.config import Endpoint
 from s1ray.generation.base import Call
+from s1ray.runs import RunError
 from s1ray.storage import write_json
 from s1ray.teachers.bill import bill
 from s1ray.teachers.tally import Tally
@@ -109,18 +110,26 @@ class Record:
     Args:
         path: the file; what it holds is taken over, as far as it is of the same endpoints.
         traffics: of the endpoints.
+
+    Raises:
+        RunError: the file is damaged.
     """
 
     def __init__(self, path: Path, traffics: Iterable[Traffic]) -> None:
         self._path, self._written = path, time.monotonic()
         self.traffics = list(traffics)
+        if not path.exists():
+            return
         try:
             kept = json.loads(path.read_text())
-        except (OSError, ValueError):
-            return
-        for traffic in self.traffics:
-            if (state := kept.get(traffic.endpoint.base_url)) is not None:
-                traffic.take_over(state)
+            for traffic in self.traffics:
+                if (state := kept.get(traffic.endpoint.base_url)) is not None:
+                    traffic.take_over(state)
+        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+            raise RunError(
+                f"{path}: is damaged; delete it (what the calls of earlier starts took is then not counted), and run "
+                "the same command again"
+            ) from None
 
     def keep(self, *, now: bool = False) -> None:
         """Write the sums, if some time has gone by.
