@@ -114,8 +114,9 @@ def _plain_text(value: str) -> str:
 PlainText = Annotated[str, AfterValidator(_plain_text)]
 """A text that says something, and that a file and a request can hold."""
 
-LABEL_PATTERN = r"^[^\s/\\][^/\\\n\r\t]{0,79}$"
-"""Labels name columns, legends and files: one line, no slashes."""
+LABEL_PATTERN = r"^[^\s\x00-\x1f\x7f-\x9f/\\][^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069/\\]{0,79}$"
+"""Labels name columns, legends and files: one line, no slashes, and nothing that cannot be seen or turns the text
+around."""
 
 HTTPAddress = Annotated[str, AfterValidator(_http_address)]
 """For a config's field: where an API is."""

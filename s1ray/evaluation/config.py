@@ -22,6 +22,8 @@ from s1ray.teachers.keys import VARIABLE, refuse_secrets
 from s1ray.thinking.format import PRESETS
 
 KEY_ADVICE = "a manifest would keep it; put the key into the environment variable that the endpoint's api_key_env names"
+MOST_IN_FLIGHT = 65_536
+"""Requests at one endpoint: no client has more connections than ports."""
 
 
 class ServedModel(Config):
@@ -100,7 +102,7 @@ class Endpoint(Config):
     """Environment variable that holds the API key. None: no key."""
     prices: Prices | None = None
     """Of its tokens, for a million; the run then says what it spends. None: tokens are counted, money is not."""
-    concurrency: int = Field(default=64, ge=1)
+    concurrency: int = Field(default=64, ge=1, le=MOST_IN_FLIGHT)
     """Requests in flight, at all of its addresses together."""
     timeout: float = Field(default=3600.0, gt=0)
     """Seconds that one request may take. A long answer in a full batch takes a quarter of an hour, and a request that
@@ -139,6 +141,11 @@ def check_arms_at(endpoint: Endpoint, model: ServedModel, arms: Iterable[Strateg
         ValueError: it cannot; the message says what to do.
     """
     for arm in arms:
+        if model.driver == "segmented" and not arm.outside:
+            raise ValueError(
+                f"arms: {arm.name!r} asks the server for what {model.label!r} cannot ask with driver: segmented; leave "
+                "the driver out, or measure that model with other arms (its `arms` names them)"
+            )
         told = isinstance(arm, Plain) and arm.thinking_tokens is not None
         if endpoint.api != "openai" and arm.forces:
             raise ValueError(
@@ -240,14 +247,16 @@ class EvalConfig(StageConfig):
         for index, endpoint in enumerate(self.all_endpoints()):
             if unknown := set(endpoint.models or ()) - labels:
                 raise ValueError(f"endpoints.{index}.models: there is no model {min(unknown)!r}")
-        addresses = [endpoint.base_url for endpoint in self.endpoints]
+            if self.endpoints and not any(endpoint in self._endpoints_of(model) for model in self.models):
+                raise ValueError(f"endpoints.{index}: no model is there; name some in its `models`, or leave it out")
+        addresses = [address for endpoint in self.endpoints for address in endpoint.addresses]
         for model in self.models:
             if len(found := self._endpoints_of(model)) != 1:
                 where = "no endpoint" if not found else f"{len(found)} endpoints"
                 raise ValueError(f"endpoints: model {model.label!r} is at {where}; name it in the `models` of one")
             check_arms_at(found[0], model, self.arms_of(model))
         if len(set(addresses)) < len(addresses):
-            raise ValueError("endpoints: a base_url is given more than once; give that endpoint all of its models")
+            raise ValueError("endpoints: an address is given more than once; give that endpoint all of its models")
         return self
 
     @model_validator(mode="after")

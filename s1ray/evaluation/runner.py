@@ -30,6 +30,7 @@ from s1ray.evaluation.loading import QUESTIONS, RESULTS, TIMINGS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
+from s1ray.evaluation.strategies.rewards import try_rewards
 from s1ray.evaluation.tasks import Cell, JournalKey, Task, all_cells, bound, journal_key, missing_tasks
 from s1ray.evaluation.traffic import Record, Traffic
 from s1ray.evaluation.wired import check_requests, try_arms
@@ -43,6 +44,8 @@ from s1ray.stages import Stage
 log = logging.getLogger("s1ray")
 
 JOURNALS = "journals"
+MOST_RESPONSES = 10_000_000
+"""Of one arm on one benchmark; each has a place in memory while the run lasts."""
 CALLS = "calls.json"
 """Beside the journals: what the calls so far took."""
 
@@ -60,6 +63,7 @@ def plan(config: EvalConfig) -> list[str]:
         if model.weights is not None and not os.path.exists(model.weights):
             raise ConfigError(f"models.{index}.weights: {model.weights!r}: no such folder; train the model first")
     benchmarks = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
+    _check_size(config, max(len(each.questions) for each in benchmarks))
     responses = sum(len(each.questions) for each in benchmarks) * config.sampling.samples * config.repeats
     lines = [
         f"{len(each.questions)} questions of {config.benchmark or _origin(each.benchmark)}, "
@@ -85,6 +89,20 @@ def plan(config: EvalConfig) -> list[str]:
         whom = f" ({', '.join(here)})" if config.endpoints else ""
         lines.append(f"{endpoint.concurrency} requests in flight at {', '.join(endpoint.addresses)}{whom}")
     return lines
+
+
+def _check_size(config: EvalConfig, questions: int) -> None:
+    """Refuse more responses than a process can keep the places of.
+
+    Raises:
+        ConfigError: there are more.
+    """
+    samples, repeats = config.sampling.samples, config.repeats
+    if questions * samples * repeats > MOST_RESPONSES:
+        raise ConfigError(
+            f"sampling.samples, repeats: {questions:,} questions, {samples:,} samples and {repeats:,} repetitions are "
+            f"{questions * samples * repeats:,} responses of one arm; at most {MOST_RESPONSES:,} fit into a run"
+        )
 
 
 def inputs(config: EvalConfig) -> dict[str, str]:
@@ -212,6 +230,7 @@ def _try_endpoints(config: EvalConfig) -> None:
     """
     for endpoint in config.all_endpoints():
         models = [model for model in config.models if config.endpoint_of(model) is endpoint]
+        try_rewards(config.arms_of(model) for model in models)
         if endpoint.api == "openai":
             check_endpoint(endpoint, models, plain=_plain(config), sampling=config.sampling)
         else:

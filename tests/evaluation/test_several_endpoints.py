@@ -120,6 +120,18 @@ def test_one_run_compares_models_behind_three_apis(tmp_path: Path, caplog: pytes
         ({"endpoints": [{}, {"base_url": "http://a/v1"}]}, "model 'ours' is at 2 endpoints"),
         ({"endpoints": [{"replicas": ["http://127.0.0.1:8000/v1"]}]}, "an address is given more than once"),
         (
+            {"endpoints": [{"models": ["ours"], "replicas": ["http://a/v1"]}, {"base_url": "http://a/v1"}]},
+            "is for endpoints|how many tokens|an address is given more than once",
+        ),
+        ({"endpoints": [{}, {"base_url": "http://a/v1", "models": []}]}, "endpoints.1: no model is there"),
+        (
+            {"endpoints": [{"models": ["ours", "theirs", "others"]}, {"base_url": "http://a/v1"}]},
+            "endpoints.1: no model is there",
+        ),
+        ({"endpoint": {"concurrency": 10**9}, "endpoints": []}, "endpoint.concurrency: .*less than or equal to 65536"),
+        ({"models": [{"label": "a\u0000", "name": "a"}]}, "models.0.label"),
+        ({"models": [{"label": "a\u202eb", "name": "a"}]}, "models.0.label"),
+        (
             {"endpoints": [{"api": "responses"}], "arms": [{"max_tokens": 8, "label": "plain"}]},
             "asks for arm|forces the thinking",
         ),
@@ -129,6 +141,30 @@ def test_one_run_compares_models_behind_three_apis(tmp_path: Path, caplog: pytes
 def test_endpoints_without_sense_are_refused(tmp_path: Path, changes: dict[str, JsonValue], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         config(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        {"strategy": "served_votes"},
+        {"strategy": "early_exit"},
+        {"strategy": "schedule", "schedule": {"phase_tokens": 9}},
+        {"strategy": "weighted_vote"},
+        {"strategy": "rebase", "reward": {"base_url": "http://a/v1"}, "weights": "miniature-base"},
+    ],
+)
+def test_what_the_server_must_do_is_refused_where_this_side_forces(tmp_path: Path, arm: dict[str, JsonValue]) -> None:
+    models: JsonValue = [{"label": "ours", "name": "m", "weights": "miniature-base", "driver": "segmented"}]
+    with pytest.raises(ConfigError, match="asks the server for what 'ours' cannot ask with driver: segmented"):
+        config(tmp_path, models=models, arms=[arm], endpoints=[])
+
+
+def test_more_responses_than_a_run_can_hold_are_told_by_the_plan(tmp_path: Path) -> None:
+    models: JsonValue = [{"label": "ours", "name": "m"}]
+    arms: JsonValue = [{"strategy": "plain"}]
+    many = config(tmp_path, models=models, arms=arms, endpoints=[], repeats=10**9)
+    with pytest.raises(ConfigError, match=r"1,000,000,000 repetitions are .* at most 10,000,000 fit into a run"):
+        plan(many)
 
 
 def test_an_arm_that_forces_is_refused_where_nothing_can_be_forced(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from s1ray.errors import UnreachableError
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.best_by_reward import BestByReward
 from s1ray.evaluation.strategies.cost import Metered
 from s1ray.evaluation.strategies.rebase import Rebase, balanced
-from s1ray.evaluation.strategies.rewards import RewardEndpoint, aggregated
+from s1ray.evaluation.strategies.rewards import RewardEndpoint, aggregated, try_rewards
 from s1ray.generation import GenerationError, GenerationRequest
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.schemas import Completion, Question
@@ -40,11 +42,13 @@ def rewards() -> Iterator[tuple[str, list[Any]]]:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             asked.append(body)
             answer: Any = {"scores": [reward_of(step) for step in body["steps"]], "usage": {"total_tokens": 10}}
-            status = 200
+            status = 200 if self.path == "/v1/rewards" else 501
             if "refuse" in body["question"]:
                 status, answer = 400, {"error": {"message": "steps: too long"}}
             if "few" in body["question"]:
                 answer = {"scores": []}
+            if body["question"].startswith("{"):
+                answer = json.loads(body["question"])
             content = json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(content)))
@@ -197,9 +201,33 @@ def test_best_by_reward_takes_the_response_with_the_best_steps(rewards: tuple[st
     assert (arm.name, weighted.name) == ("reward last of 3", "reward last vote of 3")
 
 
-@pytest.mark.parametrize(("question", "why"), [("refuse", "steps: too long"), ("few", "0 scores for 1 steps")])
+@pytest.mark.parametrize(
+    ("question", "why"),
+    [
+        ("refuse", "steps: too long"),
+        ("few", "0 scores for 1 steps"),
+        ('{"scores": "1"}', "no list of scores for 1 steps"),
+        ('{"scores": {"1": 1}}', "no list of scores for 1 steps"),
+        ('{"scores": [true]}', r"scores\[0\] is True, no number from 0 to 1"),
+        ('{"scores": [NaN]}', r"scores\[0\] is nan, no number from 0 to 1"),
+        ('{"scores": [1], "usage": {"total_tokens": Infinity}}', "total_tokens is a number, not a count"),
+        ('{"scores": [1], "usage": {"total_tokens": -5}}', "total_tokens is a number, not a count"),
+    ],
+)
 def test_an_endpoint_that_gives_no_rewards_fails_in_words(
     rewards: tuple[str, list[Any]], question: str, why: str
 ) -> None:
     with pytest.raises(GenerationError, match=why):
         asyncio.run(RewardEndpoint(base_url=rewards[0]).score_all([(question, ["a"])]))
+
+
+def test_a_reward_model_that_is_not_there_is_found_before_anything_is_asked(rewards: tuple[str, list[Any]]) -> None:
+    def arm(url: str) -> BestByReward:
+        return BestByReward(reward=RewardEndpoint(base_url=url), n=2)
+
+    try_rewards([[arm(rewards[0])], [arm(rewards[0])]])
+    with pytest.raises(UnreachableError, match=r"arms: reward.base_url: .*status 501.* start a reward model there"):
+        try_rewards([[arm(rewards[0].removesuffix("/v1") + "/nowhere")]])
+    for url in ("http://", "ftp://a", "http://[", "http://a b"):
+        with pytest.raises(ValidationError, match=r"must begin with http|not an address"):
+            arm(url)

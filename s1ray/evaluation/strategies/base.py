@@ -52,6 +52,13 @@ class Strategy(Config):
         """
         return True
 
+    @property
+    def outside(self) -> bool:
+        """Whether its responses can be forced from outside, call by call (driver: segmented): it asks for responses
+        alone, for no log-probabilities and nothing else that the server would have to do.
+        """
+        return True
+
     def temperature_of(self, sampling: Sampling) -> float:
         """The temperature of its requests; 0: the same question gets the same answer.
 

@@ -31,6 +31,11 @@ class EarlyExitArm(Strategy):
         """The maximum."""
         return ThinkingBudget(max_tokens=self.max_tokens)
 
+    @property
+    def outside(self) -> bool:
+        """The server probes."""
+        return False
+
     def describe(self) -> str:
         """For example "early exit confidence threshold=0.9 max=256"."""
         given = self.early_exit.model_dump(exclude_defaults=True, exclude={"kind"})

@@ -82,6 +82,11 @@ class Rebase(Sampled):
         return self.width
 
     @property
+    def outside(self) -> bool:
+        """It forces from outside itself."""
+        return False
+
+    @property
     def forces(self) -> bool:
         """The thinking's end is written into the prompt from here."""
         return False

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import httpx
 from pydantic import Field, model_validator
 
 from s1ray.config import Config, HTTPAddress
+from s1ray.errors import UnreachableError
 from s1ray.generation import GenerationError
+from s1ray.generation.answers import UnusableError, decode, mapping, whole
 from s1ray.schemas import Completion
 from s1ray.teachers.keys import refuse_secrets
 
@@ -84,6 +86,26 @@ class RewardEndpoint(Config):
         raise GenerationError(f"{url}: {why}")
 
 
+def try_rewards(arms: Iterable[Iterable[object]]) -> None:
+    """Ask the reward models of some arms about one step, before anything is asked that would wait for their answers.
+
+    Args:
+        arms: of each model.
+
+    Raises:
+        UnreachableError: one does not answer, or not as a reward model does.
+    """
+    endpoints = {getattr(arm, "reward", None) for each in arms for arm in each}
+    for endpoint in endpoints:
+        if isinstance(endpoint, RewardEndpoint):
+            try:
+                asyncio.run(endpoint.score_all([("1 + 1 = ?", ["2"])]))
+            except GenerationError as error:
+                raise UnreachableError(
+                    f"arms: reward.base_url: {error}; start a reward model there (s1ray.serving.reward.app)"
+                ) from None
+
+
 def aggregated(scores: Sequence[float], how: Aggregate) -> float:
     """One number for a response; 0 where it has no step."""
     if not scores:
@@ -99,11 +121,15 @@ def _read(url: str, answer: httpx.Response, steps: int) -> Rewards:
     if answer.status_code != 200:
         raise GenerationError(f"{url}: status {answer.status_code}: {answer.text[:300]}")
     try:
-        body: Any = answer.json()
-        scores = tuple(float(score) for score in body["scores"])
-        tokens = int(body.get("usage", {}).get("total_tokens", 0))
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise GenerationError(f"{url}: not the answer of a reward model: {answer.text[:200]}") from None
-    if len(scores) != steps or not all(0 <= score <= 1 for score in scores):
-        raise GenerationError(f"{url}: {len(scores)} scores for {steps} steps, or one outside 0 to 1")
-    return Rewards(scores, tokens)
+        body = decode(answer.content)
+        tokens = whole(mapping(body.get("usage"), "usage").get("total_tokens"), "usage.total_tokens")
+    except UnusableError as error:
+        raise GenerationError(f"{url}: not the answer of a reward model: {error}") from None
+    scores = body.get("scores")
+    if not isinstance(scores, list) or len(scores) != steps:
+        found = f"{len(scores)} scores" if isinstance(scores, list) else "no list of scores"
+        raise GenerationError(f"{url}: {found} for {steps} steps")
+    for place, score in enumerate(scores):
+        if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+            raise GenerationError(f"{url}: scores[{place}] is {score!r:.40}, no number from 0 to 1")
+    return Rewards(tuple(map(float, scores)), tokens)

@@ -28,6 +28,11 @@ class ScheduleArm(Strategy):
         """The maximum."""
         return ThinkingBudget(max_tokens=self.max_tokens)
 
+    @property
+    def outside(self) -> bool:
+        """The server waits."""
+        return False
+
     def describe(self) -> str:
         """For example "alpha1 phase=120 alpha=1.4 max=256"."""
         schedule = self.schedule

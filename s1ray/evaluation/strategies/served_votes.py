@@ -29,6 +29,11 @@ class ServedVotes(Sampled):
         """All of them, in the engine."""
         return self.votes.n
 
+    @property
+    def outside(self) -> bool:
+        """The server votes."""
+        return False
+
     def describe(self) -> str:
         """For example "served vote of 8 first=3 max=64"."""
         settings = self.votes.model_dump(exclude_defaults=True, exclude={"n"})

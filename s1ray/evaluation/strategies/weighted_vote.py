@@ -36,6 +36,11 @@ class Weighted(Sampled):
     window: int = Field(default=WINDOW, ge=1)
     """Tokens of a group and of the tail. A response shorter than that is one group."""
 
+    @property
+    def outside(self) -> bool:
+        """It reads log-probabilities."""
+        return False
+
     def labelled(self, what: str, *, maximum: bool = True) -> str:
         """With the weights' settings where they are not the defaults."""
         parts = [super().labelled(what, maximum=maximum)]
