@@ -18,7 +18,7 @@ from s1ray.evaluation.results import EvalResults
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.tasks import ArmKey, stored_row
 from s1ray.reading.files import label_of
-from s1ray.runs import MANIFEST, Manifest, RunError, read_manifest
+from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Evaluation, read_table
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ def _check_facts(run_dir: Path, manifest: Manifest) -> None:
     except (KeyError, TypeError, ValueError):
         wrong.append("finished")
     if wrong:
-        raise RunError(f"{run_dir / MANIFEST}: damaged in {', '.join(wrong)}; measure it again")
+        raise RunError(f"{run_dir}/manifest.json: damaged in {', '.join(wrong)}; measure it again")
 
 
 def evaluations(table: pa.Table) -> list[Evaluation]:
