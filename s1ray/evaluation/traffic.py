@@ -92,6 +92,11 @@ class Traffic:
             f"{self.endpoint.concurrency} in flight)"
         )
 
+    @property
+    def key(self) -> str:
+        """Tells it from the run's other endpoints, also where a later start finds it at another address."""
+        return "all" if self.endpoint.models is None else ", ".join(self.endpoint.models)
+
     def state(self) -> dict[str, Any]:
         """Everything, for `take_over`."""
         names = ("seconds", "waited", "useless", "cancelled")
@@ -123,7 +128,7 @@ class Record:
         try:
             kept = json.loads(path.read_text())
             for traffic in self.traffics:
-                if (state := kept.get(traffic.endpoint.base_url)) is not None:
+                if (state := kept.get(traffic.key)) is not None:
                     traffic.take_over(state)
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             raise RunError(
@@ -139,7 +144,7 @@ class Record:
         """
         if now or time.monotonic() - self._written > KEPT_S:
             self._written = time.monotonic()
-            write_json(self._path, {each.endpoint.base_url: each.state() for each in self.traffics})
+            write_json(self._path, {each.key: each.state() for each in self.traffics})
 
     @property
     def spent(self) -> dict[str, float]:

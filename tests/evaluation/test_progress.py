@@ -103,7 +103,8 @@ def test_what_calls_of_no_use_took_outlives_a_kill(tmp_path: Path) -> None:
     ):
         traffic(call)
     record.keep(now=True)
-    again = Record(tmp_path / "calls.json", [Traffic(endpoint)])
+    moved = endpoint.model_copy(update={"base_url": "http://127.0.0.1:8001/v1"})
+    again = Record(tmp_path / "calls.json", [Traffic(moved)])
     assert again.spent == {"USD": 2.0}
     figures = again.traffics[0].figures()
     assert figures["useless"] == {"status 500": {"calls": 1, "seconds": 2.0}}
