@@ -227,6 +227,8 @@ class BudgetForcer:
 
     def accounting(self) -> Accounting:
         """What was counted so far."""
+        # A plan has waits or a schedule, not both.
+        texts = self.plan.wait_texts if self.plan.schedule is None else (self.plan.schedule.wait,)
         return Accounting(
             thinking_tokens=self.thinking_tokens,
             answer_tokens=self.answer_tokens,
@@ -237,7 +239,7 @@ class BudgetForcer:
             thinking_spans=tuple(self._thinking_spans),
             answer_spans=tuple(self._answer_spans),
             limit=self.limit,
-            wait_spans=wait_spans(self.swallowed, self.plan.wait_texts, self._position),
+            wait_spans=wait_spans(self.swallowed or self.scheduled, texts, self._position),
         )
 
     def _observe_thinking(self, token_id: int, share: float | None) -> None:

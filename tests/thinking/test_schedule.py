@@ -46,6 +46,8 @@ def test_a_wait_follows_a_paragraph_break_and_nothing_else() -> None:
     assert thinking[:8] == [X, NEWLINE, Y, NEWLINE, NEWLINE, WAIT, COMMA, Y]
     assert forcer.accounting().waits == thinking.count(WAIT) == len(forcer.scheduled)
     assert [thinking[at] for at in forcer.scheduled] == [WAIT] * len(forcer.scheduled)
+    spans = forcer.accounting().wait_spans
+    assert [thinking[begin:end] for begin, end in spans] == [[WAIT, COMMA]] * len(forcer.scheduled)
 
 
 def test_an_id_that_ends_in_the_break_is_one() -> None:
