@@ -13,6 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
+from s1ray.errors import InputError
 from s1ray.evaluation.arm_result import ArmResult, by_question
 from s1ray.evaluation.metrics import RESAMPLES, Estimate
 from s1ray.evaluation.results import EvalResults, Method
@@ -45,6 +46,9 @@ def method_rows(results: EvalResults, *, resamples: int = RESAMPLES) -> list[Met
     Args:
         results: of one benchmark.
         resamples: of the questions.
+
+    Raises:
+        InputError: a method's arms share no question that all of them decided.
     """
     return [_row(method, resamples) for method in results.methods()]
 
@@ -52,6 +56,8 @@ def method_rows(results: EvalResults, *, resamples: int = RESAMPLES) -> list[Met
 def _row(method: Method, resamples: int) -> MethodRow:
     arms = method.arms
     shared = sorted(set.intersection(*(set(arm.correct) & set(_tokens(arm)) for arm in arms)))
+    if not shared:
+        raise InputError(f"{method.model}, {method.series}: there is no question that all of its arms decided")
     tokens_QA = np.array([[_mean(_tokens(arm)[q]) for arm in arms] for q in shared])
     right_QA = np.array([[_mean(arm.correct[q]) for arm in arms] for q in shared])
     drawn = [(weights @ tokens_QA, weights @ right_QA) for weights in _weights(len(shared), arms[0].seed, resamples)]

@@ -16,6 +16,7 @@ from s1ray.evaluation.method_table import method_rows
 from s1ray.grading.interval import Z
 from s1ray.pipelines.config import AblationConfig, MethodsConfig
 from s1ray.pipelines.tables import measures, write_ablation, write_methods
+from s1ray.schemas import Evaluation
 from tests.evaluation.conftest import MakeRun
 
 SHARES = {"curated": 0.6, "random": 0.4}
@@ -99,6 +100,16 @@ def test_methods_have_intervals_around_the_numbers_of_the_report(make_run: MakeR
     assert rows["class_conditional"].control is None
     text, _ = write_methods(MethodsConfig(), [run], tmp_path)
     assert "| sft | token_conditional | 100.0 [100.0, 100.0] | 100.0 | +0.0 [" in text
+
+
+def test_a_method_whose_arms_share_no_decided_question_is_said(make_run: MakeRun) -> None:
+    def doubt(row: Evaluation) -> dict[str, object]:
+        odd = int(row.gold) % 2 == 1
+        return {"correct": None, "verdict": "undecided"} if odd == (row.arm == "max=16") else {}
+
+    run = make_run(sweep={"max_tokens": [16, 64]}, change=doubt)
+    with pytest.raises(InputError, match="base, growing maximum: there is no question"):
+        method_rows(load_results([run]), resamples=10)
 
 
 def test_one_repetition_has_the_interval_of_its_questions() -> None:
