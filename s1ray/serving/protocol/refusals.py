@@ -10,16 +10,20 @@ FIELD: Final = "thinking"
 """The key of our own object in a request, and of the accounting in a choice."""
 
 
+MOST_SHOWN = 200
+"""Letters of a field's name: a client may write megabytes of one, and log and answer must not."""
+
+
 class BadRequestError(InputError):
     """A request that cannot be served as it is; answered with 400.
 
     Attributes:
-        field: the request's field that is wrong, dotted, as the client wrote it.
+        field: the request's field that is wrong, dotted, as the client wrote it; of a very long one the beginning.
     """
 
     def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
+        self.field = field if len(field) <= MOST_SHOWN else f"{field[:MOST_SHOWN]}..."
+        super().__init__(f"{self.field}: {message}")
 
 
 def shown(value: object) -> str:

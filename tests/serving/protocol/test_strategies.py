@@ -104,3 +104,22 @@ def test_what_does_not_go_together_with_a_strategy_is_refused(
 def test_the_replica_gets_the_strategy(thinking: dict[str, Any]) -> None:
     resolved = resolve(CHAT | {"thinking": thinking}, ModelLimits(budgets=Budgets(), context=1000))
     assert resolved.strategy == read_strategy(thinking["strategy"])
+
+
+LONG = "thinking" + "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {LONG: 1},
+        {"thinking": {LONG: 1}},
+        {"thinking": {"strategy": {LONG: {}}}},
+        {"thinking": {"strategy": {"votes": {LONG: 1}}}},
+    ],
+    ids=["request", "thinking", "strategy", "votes"],
+)
+def test_a_field_of_any_length_is_told_in_short(fields: dict[str, Any]) -> None:
+    with pytest.raises(BadRequestError, match=r"xx\.\.\.: unknown") as caught:
+        resolve(CHAT | fields, ModelLimits(budgets=Budgets(), context=1000))
+    assert len(str(caught.value)) < 1000
