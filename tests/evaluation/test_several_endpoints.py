@@ -159,6 +159,19 @@ def test_what_the_server_must_do_is_refused_where_this_side_forces(tmp_path: Pat
         config(tmp_path, models=models, arms=[arm], endpoints=[])
 
 
+@pytest.mark.parametrize(
+    ("field", "arm"),
+    [
+        ("votes", {"strategy": "weighted_vote", "votes": 10**12}),
+        ("borda", {"strategy": "weighted_vote", "borda": 1e300}),
+        ("n", {"strategy": "best_by_reward", "reward": {"base_url": "http://a/v1"}, "n": 10**12}),
+    ],
+)
+def test_draws_that_no_process_holds_are_refused(tmp_path: Path, field: str, arm: dict[str, JsonValue]) -> None:
+    with pytest.raises(ConfigError, match=rf"arms\.0\.{field}: .*less than or equal to"):
+        config(tmp_path, arms=[arm])
+
+
 def test_more_responses_than_a_run_can_hold_are_told_by_the_plan(tmp_path: Path) -> None:
     models: JsonValue = [{"label": "ours", "name": "m"}]
     arms: JsonValue = [{"strategy": "plain"}]

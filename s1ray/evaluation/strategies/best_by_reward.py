@@ -8,7 +8,7 @@ from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.cost import count_rewards
 from s1ray.evaluation.strategies.requests import ask_together
 from s1ray.evaluation.strategies.rewards import Aggregate, RewardEndpoint, aggregated
-from s1ray.evaluation.strategies.sampled import Sampled
+from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Sampled
 from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import Generator
 from s1ray.schemas import Completion, Question
@@ -23,7 +23,7 @@ class BestByReward(Sampled):
     strategy: str = "best_by_reward"
     reward: RewardEndpoint
     """Where the process reward model answers."""
-    n: int = Field(default=8, ge=2)
+    n: int = Field(default=8, ge=2, le=MOST_DRAWS)
     """Responses."""
     aggregate: Aggregate = "last"
     """How the rewards of a response's steps, the answer as the last of them, are taken together."""

@@ -20,7 +20,7 @@ from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.cost import count_rewards
 from s1ray.evaluation.strategies.requests import ask_together
 from s1ray.evaluation.strategies.rewards import RewardEndpoint, aggregated
-from s1ray.evaluation.strategies.sampled import Sampled
+from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Sampled
 from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import GenerationRequest, Generator, request_seed
 from s1ray.generation.base import Continuation
@@ -58,7 +58,7 @@ class Rebase(Sampled):
     """Folder, Hugging Face id or alias of the measured model, for its tokenizer."""
     thinking_format: FormatRef = PRESETS["s1"]
     """How it writes its thinking."""
-    width: int = Field(default=16, ge=2)
+    width: int = Field(default=16, ge=2, le=MOST_DRAWS)
     """Samples a depth, and leaves at most."""
     balance: float = Field(default=0.2, gt=0)
     """Temperature of the softmax over rewards: the lower, the more goes to the best node."""

@@ -12,6 +12,9 @@ from s1ray.generation import GenerationRequest
 from s1ray.schemas import Completion, Question
 from s1ray.thinking.budget import ThinkingBudget
 
+MOST_DRAWS = 4096
+"""Responses to one question at once."""
+
 
 class Sampled(Strategy):
     """Base of those strategies. The draws have seeds of their own, which follow from the run's seed."""

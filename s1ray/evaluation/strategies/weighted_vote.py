@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from s1ray.errors import InputError
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together
-from s1ray.evaluation.strategies.sampled import Sampled
+from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Sampled
 from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion, Confidence, Question
@@ -70,12 +70,12 @@ class WeightedVote(Weighted):
     """
 
     strategy: str = "weighted_vote"
-    votes: int = Field(default=8, ge=2)
+    votes: int = Field(default=8, ge=2, le=MOST_DRAWS)
     """Responses."""
     keep: float = Field(default=1.0, gt=0, le=1)
     """Only this share of the responses, those with the highest weights, may vote: DeepConf's filter, 0.1 or 0.9
     there."""
-    borda: float | None = Field(default=None, gt=0)
+    borda: float | None = Field(default=None, gt=0, le=64)
     """Votes weigh by rank instead, (votes - rank + 1) to this power: how self-certainty is used in its paper. None: as
     the figures are."""
 
