@@ -30,12 +30,14 @@ from s1ray.evaluation.loading import QUESTIONS, RESULTS, TIMINGS
 from s1ray.evaluation.measure import Engines, engines_over_http, measure
 from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
+from s1ray.evaluation.strategies.rebase import Rebase
 from s1ray.evaluation.strategies.rewards import try_rewards
 from s1ray.evaluation.tasks import Cell, JournalKey, Task, all_cells, bound, journal_key, missing_tasks
 from s1ray.evaluation.traffic import Record, Traffic
 from s1ray.evaluation.wired import check_requests, try_arms
 from s1ray.evaluation.writing import write_results
 from s1ray.logs import heartbeat
+from s1ray.models import check_model
 from s1ray.reading.files import input_paths
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Evaluation, read_table, to_table, write_table
@@ -62,6 +64,9 @@ def plan(config: EvalConfig) -> list[str]:
     for index, model in enumerate(config.models):
         if model.weights is not None and not os.path.exists(model.weights):
             raise ConfigError(f"models.{index}.weights: {model.weights!r}: no such folder; train the model first")
+    for index, arm in enumerate(config.arms):
+        if isinstance(arm, Rebase):
+            check_model(arm.weights, f"arms.{index}.weights")
     benchmarks = load_benchmarks(config.all_benchmarks(), config.limit, config.grader)
     _check_size(config, max(len(each.questions) for each in benchmarks))
     responses = sum(len(each.questions) for each in benchmarks) * config.sampling.samples * config.repeats

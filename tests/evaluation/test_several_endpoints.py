@@ -172,6 +172,14 @@ def test_draws_that_no_process_holds_are_refused(tmp_path: Path, field: str, arm
         config(tmp_path, arms=[arm])
 
 
+def test_a_tokenizer_that_is_not_there_is_told_by_the_plan(tmp_path: Path) -> None:
+    reward: JsonValue = {"base_url": "http://a/v1"}
+    arms: JsonValue = [{"strategy": "rebase", "reward": reward, "weights": "/nowhere/model"}]
+    models: JsonValue = [{"label": "ours", "name": "m"}]
+    with pytest.raises(ConfigError, match=r"arms\.0\.weights"):
+        plan(config(tmp_path, models=models, arms=arms, endpoints=[]))
+
+
 def test_more_responses_than_a_run_can_hold_are_told_by_the_plan(tmp_path: Path) -> None:
     models: JsonValue = [{"label": "ours", "name": "m"}]
     arms: JsonValue = [{"strategy": "plain"}]
