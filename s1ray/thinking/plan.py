@@ -284,10 +284,11 @@ def _checked(**fields: object) -> ForcingPlan:
         return ForcingPlan.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
-        raise InputError(
-            f"{FIELDS.get(field, field or 'budget')}: {first['msg'].removeprefix('Value error, ')}"
-        ) from None
+        field, message = str(first["loc"][0]) if first["loc"] else "", first["msg"].removeprefix("Value error, ")
+        if not field and (named := message.partition(": "))[0] in ForcingPlan.model_fields:
+            # What is wrong with several fields together names one of them.
+            field, _, message = named
+        raise InputError(f"{FIELDS.get(field, field or 'budget')}: {message}") from None
 
 
 def _banned(

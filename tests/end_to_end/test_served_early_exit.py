@@ -41,10 +41,12 @@ def check(tokenizer: Any, ids: list[int], thinking: dict[str, Any], usage: Any) 
     assert account["prompt_tokens"] > account["calls"] * usage.prompt_tokens
 
 
-def test_sixteen_streams_end_early_and_are_counted(client: openai.OpenAI, tokenizer: Any) -> None:
+def test_sixteen_streams_end_early_and_are_counted(
+    client: openai.OpenAI, tokenizer: Any, never_stops: dict[str, int]
+) -> None:
     thinking = early(threshold=0.01, every=8)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        streams = list(pool.map(lambda seed: streamed(client, thinking, seed), range(AT_ONCE)))
+        streams = list(pool.map(lambda seed: streamed(client, thinking, seed, never_stops), range(AT_ONCE)))
     exited = [stream for stream in streams if stream[3]["strategy"]["exited_at"] is not None]
     assert len(exited) > AT_ONCE // 2
     for thought, answer, ids, accounting, usage in exited:
@@ -55,28 +57,34 @@ def test_sixteen_streams_end_early_and_are_counted(client: openai.OpenAI, tokeni
         assert answer == tokenizer.decode(ids[ended + len(end) :], skip_special_tokens=True).lstrip("\n")
 
 
-def test_a_whole_response_and_one_that_nothing_ends(client: openai.OpenAI, tokenizer: Any) -> None:
-    response = chat(client, early(kind="stability", every=8, stable=2, probe_tokens=8), seed=5, temperature=0.0)
+def test_a_whole_response_and_one_that_nothing_ends(
+    client: openai.OpenAI, tokenizer: Any, never_stops: dict[str, int]
+) -> None:
+    greedy = {"seed": 5, "temperature": 0.0, "logit_bias": never_stops}
+    response = chat(client, early(kind="stability", every=8, stable=2, probe_tokens=8), **greedy)
     choice, account = response.choices[0], response.choices[0].thinking["strategy"]
     if account["exited_at"] is not None:
         check(tokenizer, choice.token_ids, choice.thinking, response.usage)
-    never = chat(client, early(threshold=0.999999), seed=5, temperature=0.0)
-    plain = chat(client, {"max_tokens": 96, "answer_max_tokens": 24}, seed=5, temperature=0.0)
+    never = chat(client, early(threshold=0.999999), **greedy)
+    plain = chat(client, {"max_tokens": 96, "answer_max_tokens": 24}, **greedy)
     assert never.choices[0].token_ids == plain.choices[0].token_ids
     assert never.choices[0].thinking["strategy"]["exited_at"] is None
 
 
-def test_a_schedule_writes_waits_that_the_account_knows(client: openai.OpenAI, tokenizer: Any) -> None:
+def test_a_schedule_writes_waits_that_the_account_knows(
+    client: openai.OpenAI, tokenizer: Any, never_stops: dict[str, int]
+) -> None:
     schedule = {"phase_tokens": 40, "p_end": 1.0, "after": "\n", "wait_text": "Wait, check.", "slow_words": ["So"]}
     thinking = {"max_tokens": 96, "strategy": {"schedule": schedule}}
-    choice = chat(client, thinking, seed=1).choices[0]
+    lines = never_stops | {str(id_): 4 for id_ in tokenizer.encode("\n", add_special_tokens=False)}
+    choice = chat(client, thinking, seed=1, logit_bias=lines).choices[0]
     account = choice.thinking["strategy"]
     assert account["name"] == "schedule"
     assert account["alpha_moment"] == 56
-    assert account["waits"] == choice.thinking["waits"]
+    assert account["waits"] == choice.thinking["waits"] > 0
     assert choice.message.reasoning.count("\nWait, check.") >= account["waits"]
     check_ids(tokenizer, choice.token_ids, choice.thinking)
-    again = chat(client, thinking, seed=1).choices[0]
+    again = chat(client, thinking, seed=1, logit_bias=lines).choices[0]
     assert again.token_ids == choice.token_ids
 
 

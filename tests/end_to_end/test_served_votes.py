@@ -31,7 +31,9 @@ def check_account(account: dict[str, Any], usage: Any) -> None:
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
 
 
-def streamed(client: openai.OpenAI, thinking: dict[str, Any], seed: int) -> tuple[str, str, list[int], Any, Any]:
+def streamed(
+    client: openai.OpenAI, thinking: dict[str, Any], seed: int, logit_bias: dict[str, int] | None = None
+) -> tuple[str, str, list[int], Any, Any]:
     """Thinking, answer, ids, the accounting, and the usage."""
     stream = client.chat.completions.create(
         model="s1",
@@ -39,6 +41,7 @@ def streamed(client: openai.OpenAI, thinking: dict[str, Any], seed: int) -> tupl
         stream=True,
         stream_options={"include_usage": True},
         seed=seed,
+        logit_bias=logit_bias,
         extra_body={"thinking": thinking, "return_token_ids": True},
     )
     thought, answer, ids, accounting, usage = "", "", list[int](), None, None
@@ -125,13 +128,14 @@ def test_a_client_that_leaves_a_vote_frees_the_engine(served: ServedApp, never_s
         load: dict[str, float] = handle.record_autoscaling_stats.remote().result(timeout_s=30)
         return sum(number for what, number in load.items() if what.endswith(("running", "waiting")))
 
+    assert at_work() == 0
     thinking = {"max_tokens": 800, "strategy": {"votes": {"n": 6}}}
     body = {"model": "s1", "messages": QUESTION, "stream": True, "thinking": thinking, "logit_bias": never_stops}
     with httpx.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=120) as reply:
         first = next(reply.iter_lines())
         assert "assistant" in first
-        wait_until(lambda: at_work() == 6, 5, "all are at work")
-    wait_until(lambda: at_work() == 0, 5, "the engine is free")
+        wait_until(lambda: at_work() == 6, 20, "all are at work")
+    wait_until(lambda: at_work() == 0, 20, "the engine is free")
 
 
 @pytest.mark.parametrize(
