@@ -60,7 +60,7 @@ def test_sixteen_streams_end_early_and_are_counted(
 def test_a_whole_response_and_one_that_nothing_ends(
     client: openai.OpenAI, tokenizer: Any, never_stops: dict[str, int]
 ) -> None:
-    greedy = {"seed": 5, "temperature": 0.0, "logit_bias": never_stops}
+    greedy: dict[str, Any] = {"seed": 5, "temperature": 0.0, "logit_bias": never_stops}
     response = chat(client, early(kind="stability", every=8, stable=2, probe_tokens=8), **greedy)
     choice, account = response.choices[0], response.choices[0].thinking["strategy"]
     if account["exited_at"] is not None:
