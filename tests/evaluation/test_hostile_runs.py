@@ -40,7 +40,7 @@ def test_rows_that_are_there_twice_are_refused(tmp_path: Path) -> None:
         load_all_results([run])
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"http://a/v1": 5}', '{"http://a/v1": {"tally": {"x": 1}}}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"all": 5}', '{"all": {"tally": {"x": 1}}}'])
 def test_damaged_sums_of_calls_are_not_counted_as_none(tmp_path: Path, text: str) -> None:
     path = tmp_path / "calls.json"
     assert not Record(path, [Traffic(Endpoint(base_url="http://a/v1"))]).spent
