@@ -149,6 +149,7 @@ def answered(folder: Path) -> Counter[str]:
     return Counter(event["id"] for event in events(folder) if event["event"] == "answered")
 
 
+@pytest.mark.slow
 def test_every_option_at_once_with_a_kill_in_between(tmp_path: Path) -> None:
     command = prepare(tmp_path)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.end_to_end]
 COUNT = 40
 
 
-@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("kind", ["openai", pytest.param("anthropic", marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_while_it_waits_takes_the_answers_it_has_paid_for(kind: str, tmp_path: Path) -> None:
     questions = {f"What is {n} + 0?": str(n) for n in range(COUNT)}
     write_questions(tmp_path / "questions.parquet", questions)
