@@ -8,13 +8,13 @@ from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.cost import count_rewards
 from s1ray.evaluation.strategies.requests import ask_together
 from s1ray.evaluation.strategies.rewards import Aggregate, RewardEndpoint, aggregated
-from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Sampled
+from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Parallel
 from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import Generator
 from s1ray.schemas import Completion, Question
 
 
-class BestByReward(Sampled):
+class BestByReward(Parallel):
     """Draw `n` responses at once, and take the one with the highest reward; equal ones go to the first.
 
     What the reward model reads is counted in the row's `reward_tokens`.
@@ -33,11 +33,6 @@ class BestByReward(Sampled):
     @property
     def requests(self) -> int:
         """One a response."""
-        return self.n
-
-    @property
-    def at_once(self) -> int:
-        """All of them."""
         return self.n
 
     def describe(self) -> str:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field
 from s1ray.errors import InputError
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together
-from s1ray.evaluation.strategies.sampled import Sampled
+from s1ray.evaluation.strategies.sampled import Parallel
 from s1ray.evaluation.strategies.scorers import Scorer
 from s1ray.generation import Generator
 from s1ray.registry import SCORERS
@@ -23,7 +23,7 @@ def _known_scorer(name: str) -> str:
     return name
 
 
-class BestOf(Sampled):
+class BestOf(Parallel):
     """Draw `n` responses at once, and take the one that a scorer likes best; equal ones go to the first.
 
     Responses without an answer, or whose answer was cut, are taken only where there is no other.
@@ -38,11 +38,6 @@ class BestOf(Sampled):
     @property
     def requests(self) -> int:
         """One a response."""
-        return self.n
-
-    @property
-    def at_once(self) -> int:
-        """All of them."""
         return self.n
 
     def describe(self) -> str:

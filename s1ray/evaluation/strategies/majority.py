@@ -6,13 +6,13 @@ from pydantic import Field
 
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together
-from s1ray.evaluation.strategies.sampled import Sampled
+from s1ray.evaluation.strategies.sampled import Parallel
 from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import Generator
 from s1ray.schemas import Completion, Question
 
 
-class Majority(Sampled):
+class Majority(Parallel):
     """Draw several responses at once, and take the first with the most common answer."""
 
     strategy: str = "majority"
@@ -22,11 +22,6 @@ class Majority(Sampled):
     @property
     def requests(self) -> int:
         """One a vote."""
-        return self.votes
-
-    @property
-    def at_once(self) -> int:
-        """All of them."""
         return self.votes
 
     def describe(self) -> str:

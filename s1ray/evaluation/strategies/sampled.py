@@ -88,6 +88,15 @@ class Sampled(Strategy):
         return " ".join(parts)
 
 
+class Parallel(Sampled):
+    """Base of those that begin all of their `requests` at once."""
+
+    @property
+    def at_once(self) -> int:
+        """All of them."""
+        return self.requests
+
+
 def thought(completion: Completion) -> int:
     """How long a response thought, for comparing responses of one model: thinking tokens, or all where the thinking is
     not told apart.

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from s1ray.evaluation.strategies.base import Sampling
-from s1ray.evaluation.strategies.sampled import Sampled
+from s1ray.evaluation.strategies.sampled import Parallel
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion, Question
 from s1ray.serving.protocol.strategies import Votes
 
 
-class ServedVotes(Sampled):
+class ServedVotes(Parallel):
     """One request for each answer. Its cost is the server's account of every response that was begun."""
 
     strategy: str = "served_votes"
@@ -22,11 +22,6 @@ class ServedVotes(Sampled):
     @property
     def requests(self) -> int:
         """One a response, in the engine."""
-        return self.votes.n
-
-    @property
-    def at_once(self) -> int:
-        """All of them, in the engine."""
         return self.votes.n
 
     @property

@@ -10,13 +10,13 @@ from pydantic import Field, model_validator
 
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together, cancel
-from s1ray.evaluation.strategies.sampled import Sampled, shortest_first
+from s1ray.evaluation.strategies.sampled import Parallel, shortest_first
 from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion, Question
 
 
-class ShortMAtK(Sampled):
+class ShortMAtK(Parallel):
     """Draw k responses at once; the m shortest thoughts vote, and the shortest of them breaks ties.
 
     With `cancel`, the first m to arrive are taken, and the others' requests are dropped, which makes the server stop
@@ -43,11 +43,6 @@ class ShortMAtK(Sampled):
     @property
     def requests(self) -> int:
         """All that are begun."""
-        return self.k
-
-    @property
-    def at_once(self) -> int:
-        """All of them."""
         return self.k
 
     def describe(self) -> str:

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from s1ray.errors import InputError
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together
-from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Sampled
+from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Parallel
 from s1ray.evaluation.strategies.voting import elect_response
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion, Confidence, Question
@@ -25,7 +25,7 @@ from s1ray.voting.confidence import TOP_LOGPROBS, WINDOW, inverse_entropy
 Weights = Literal["confidence", "lowest_group", "lowest_tenth", "tail", "self_certainty", "inverse_entropy"]
 
 
-class Weighted(Sampled):
+class Weighted(Parallel):
     """Base of strategies that look at the model's confidence."""
 
     weights: Weights = "confidence"
@@ -88,11 +88,6 @@ class WeightedVote(Weighted):
     @property
     def requests(self) -> int:
         """One a vote."""
-        return self.votes
-
-    @property
-    def at_once(self) -> int:
-        """All of them."""
         return self.votes
 
     def describe(self) -> str:
