@@ -76,7 +76,9 @@ def test_a_vote_gives_the_response_that_was_elected(client: openai.OpenAI, token
 
 def test_sixteen_streamed_votes_at_once_stop_their_losers(client: openai.OpenAI) -> None:
     with ThreadPoolExecutor(16) as pool:
-        got = list(pool.map(lambda seed: streamed(client, votes(n=4, first=1), seed), range(16)))
+        # Thoughts long enough that the four of a vote do not end in the same steps.
+        thinking = votes(n=4, first=1) | {"max_tokens": 256}
+        got = list(pool.map(lambda seed: streamed(client, thinking, seed), range(16)))
     for _, _, ids, accounting, usage in got:
         account = accounting["strategy"]
         check_account(account, usage)
