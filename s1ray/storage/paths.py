@@ -1,0 +1,405 @@
+"""Where something lies: a path of this machine, or an address in an object store.
+
+    location("runs/one")              pathlib.Path
+    location("s3://bucket/runs/one")  StorePath
+
+Both have the verbs that rooms use, with the same meaning; the type checker sees to it that no others are used where a
+store may come. A `StorePath` is no `os.PathLike` on purpose: what takes any path (`os.path`, `shutil`, `open`) would
+take the address for a local name, and write a folder called `s3:`. `str(path)` is the address, and
+`location(str(path))` the path again.
+
+What a store answers with "later" (503, slow down, a lost connection) is asked for again by its own client, with growing
+pauses; for S3 that is `S3_ATTEMPTS` times. Then the error is told.
+"""
+
+from __future__ import annotations
+
+import errno
+import fnmatch
+import functools
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias, cast, overload
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from s1ray.errors import InputError, S1rayError
+
+if TYPE_CHECKING:
+    from pyarrow import fs
+
+SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
+"""Of the stores: Amazon's S3 and what speaks its protocol, Google Cloud Storage, Azure, Hadoop."""
+S3_OPTIONS = ("region", "endpoint_override", "scheme")
+"""What may follow a `?` in an address of S3."""
+S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Environment variables of an S3 server that is not Amazon's, the first one first."""
+S3_ATTEMPTS = 8
+"""Of each request, pauses growing from parts of a second to 20 s: about a minute in all."""
+READ_BYTES = 1 << 20
+"""Of a file that is read in order, per request."""
+
+
+class StoreError(S1rayError, OSError):
+    """An object store that does not do what it was asked."""
+
+    def __init__(self, path: StorePath, error: object) -> None:
+        """Tell what a client said of a path."""
+        why = str(error).partition(" (Request ID")[0].strip()
+        super().__init__(errno.EIO, why)
+        self.path = path
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path}: the object store did not do what it was asked: {self.strerror}; see that the bucket is "
+            "there, that this machine's role or environment has the rights, and that the store can be reached"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.strerror)
+
+
+class Stat(NamedTuple):
+    """What is known of an object; named as in `os.stat_result`."""
+
+    st_size: int
+    st_mtime: float
+    """By the store's clock, in seconds."""
+
+
+@dataclass(frozen=True, order=True)
+class StorePath:
+    """A place in an object store, with pathlib's verbs. It may be pickled; each process connects for itself."""
+
+    root: str
+    """Scheme and bucket: "s3://bucket"."""
+    key: str
+    """What follows, without slashes at its ends; empty for the bucket."""
+    query: str = ""
+    """Options of the connection, as they stand after `?`."""
+
+    def __str__(self) -> str:
+        key = "".join(quote(character) if character in "%?#" else character for character in self.key)
+        return f"{self.root}/{key}".rstrip("/") + (f"?{self.query}" if self.query else "")
+
+    def __truediv__(self, name: str | PurePosixPath) -> StorePath:
+        inner = [part for part in str(name).split("/") if part not in ("", ".")]
+        if ".." in inner:
+            raise ValueError(f"{name!r}: an object store has no '..'")
+        return self._at("/".join([self.key, *inner]).strip("/"))
+
+    @property
+    def name(self) -> str:
+        """The last part; the bucket's name where there is no other."""
+        return PurePosixPath(self.key).name or self.root.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """The name without its ending."""
+        return PurePosixPath(self.name).stem
+
+    @property
+    def suffix(self) -> str:
+        """The name's ending."""
+        return PurePosixPath(self.name).suffix
+
+    @property
+    def parent(self) -> StorePath:
+        """The folder around it; a bucket is its own."""
+        return self._at(self.key.rpartition("/")[0])
+
+    @property
+    def parents(self) -> list[StorePath]:
+        """The folders around it, the nearest first."""
+        return [] if not self.key else [self.parent, *self.parent.parents]
+
+    def with_name(self, name: str) -> StorePath:
+        """Another name in the same folder."""
+        return self.parent / name
+
+    def with_suffix(self, suffix: str) -> StorePath:
+        """The same name with another ending."""
+        return self.parent / PurePosixPath(self.name).with_suffix(suffix).name
+
+    def relative_to(self, other: StorePath) -> PurePosixPath:
+        """The path from a folder around it.
+
+        Raises:
+            ValueError: it does not lie there.
+        """
+        if (self.root, self.query) != (other.root, other.query):
+            raise ValueError(f"{self} does not lie in {other}")
+        return PurePosixPath(self.key).relative_to(other.key)
+
+    def absolute(self) -> StorePath:
+        """Itself."""
+        return self
+
+    def resolve(self) -> StorePath:
+        """Itself: a store has no links."""
+        return self
+
+    def is_symlink(self) -> bool:
+        """False."""
+        return False
+
+    def exists(self) -> bool:
+        """Whether an object is there, or some are below."""
+        return self._info() is not None
+
+    def is_file(self) -> bool:
+        """Whether an object is there."""
+        info = self._info()
+        return info is not None and bool(info.is_file)
+
+    def is_dir(self) -> bool:
+        """Whether objects are below."""
+        info = self._info()
+        return info is not None and not info.is_file
+
+    def stat(self) -> Stat:
+        """Size and time of an object.
+
+        Raises:
+            FileNotFoundError: nothing is there.
+        """
+        info = self._info()
+        if info is None:
+            raise self._missing()
+        return Stat(info.size or 0, info.mtime_ns / 1e9 if info.mtime_ns else 0.0)
+
+    def iterdir(self) -> Iterator[StorePath]:
+        """What lies in the folder.
+
+        Raises:
+            FileNotFoundError: there is no such folder.
+        """
+        found = self._listed(recursive=False)
+        if not found and not self.is_dir():
+            raise self._missing()
+        return iter(found)
+
+    def glob(self, pattern: str) -> Iterator[StorePath]:
+        """What matches in the folder, `*` within one name only; nothing where the folder is not there."""
+        wanted = pattern.split("/")
+        for path in self._listed(recursive=len(wanted) > 1):
+            parts = path.relative_to(self).parts
+            if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+                yield path
+
+    def rglob(self, pattern: str) -> Iterator[StorePath]:
+        """What lies in the folder and those below, and whose name matches."""
+        return (path for path in self._listed(recursive=True) if fnmatch.fnmatchcase(path.name, pattern))
+
+    def mkdir(self, *, parents: bool = True, exist_ok: bool = True) -> None:
+        """Nothing: a folder is there when an object is in it."""
+
+    @overload
+    def open(self, mode: Literal["rb"]) -> BinaryIO: ...
+
+    @overload
+    def open(self, mode: Literal["r"] = "r", encoding: str | None = None) -> IO[str]: ...
+
+    def open(self, mode: Literal["r", "rb"] = "r", encoding: str | None = None) -> IO[Any]:
+        """The object's content, from any position on.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+        stream = io.BufferedReader(_Reader(self), READ_BYTES)
+        return cast(BinaryIO, stream) if mode == "rb" else io.TextIOWrapper(stream, encoding or "utf-8")
+
+    def read_bytes(self) -> bytes:
+        """The whole content."""
+        with self.open("rb") as stream:
+            return stream.read()
+
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The whole content as text."""
+        return self.read_bytes().decode(encoding, errors)
+
+    def write_bytes(self, data: bytes) -> int:
+        """Write an object; others see the old one, or none, until all of it is there."""
+        with self._told(), self.filesystem.open_output_stream(self.place) as stream:
+            stream.write(data)
+        return len(data)
+
+    def write_text(self, data: str, encoding: str = "utf-8", errors: str = "strict") -> int:
+        """Write an object with a text."""
+        return self.write_bytes(data.encode(encoding, errors))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Delete an object.
+
+        Raises:
+            FileNotFoundError: there is none, and that is not allowed.
+        """
+        try:
+            with self._told():
+                self.filesystem.delete_file(self.place)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The connection, one in each process."""
+        with self._told():
+            return _connection(self.root, self.query)[0]
+
+    @property
+    def place(self) -> str:
+        """The path as the connection wants it."""
+        base = _connection(self.root, self.query)[1]
+        return f"{base.rstrip('/')}/{self.key}".rstrip("/") or "/"
+
+    def _at(self, key: str) -> StorePath:
+        return StorePath(self.root, key, self.query)
+
+    def _missing(self) -> FileNotFoundError:
+        return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self))
+
+    def _info(self) -> fs.FileInfo | None:
+        from pyarrow import fs
+
+        with self._told():
+            info = self.filesystem.get_file_info(self.place)
+        return None if info.type == fs.FileType.NotFound else info
+
+    def _listed(self, *, recursive: bool) -> list[StorePath]:
+        from pyarrow import fs
+
+        base = self.place
+        with self._told():
+            found = self.filesystem.get_file_info(fs.FileSelector(base, recursive=recursive, allow_not_found=True))
+        # Some stores keep an empty object as the mark of a folder.
+        inner = sorted({info.path.removeprefix(base).strip("/") for info in found} - {""})
+        return [self / name for name in inner]
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        import pyarrow as pa
+
+        try:
+            yield
+        except FileNotFoundError:
+            raise self._missing() from None
+        except StoreError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise StoreError(self, error) from None
+
+
+class _Reader(io.RawIOBase):
+    """An object that is read, its errors in words."""
+
+    def __init__(self, path: StorePath) -> None:
+        self._path = path
+        with path._told():
+            self._file = path.filesystem.open_input_file(path.place)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def readinto(self, buffer: Any) -> int:
+        with self._path._told():
+            return int(self._file.readinto(buffer))
+
+    def close(self) -> None:
+        if not self.closed:
+            self._file.close()
+        super().close()
+
+
+Location: TypeAlias = Path | StorePath
+"""Where something lies."""
+AnyPath: TypeAlias = str | os.PathLike[str] | StorePath
+"""What `location` takes."""
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address ("s3://...") and no path."""
+    return "://" in text
+
+
+def location(given: AnyPath) -> Location:
+    """Where a text leads: `file://` and plain paths to this machine, other addresses to a store.
+
+    Raises:
+        InputError: the address is of no store that is known, has no bucket, or holds a credential.
+    """
+    if isinstance(given, StorePath):
+        return given
+    text = os.fspath(given)
+    if not is_address(text):
+        return Path(text)
+    scheme, _, rest = text.partition("://")
+    if scheme == "file":
+        return Path(unquote(rest))
+    return _store_path(scheme.lower(), text)
+
+
+def _store_path(scheme: str, text: str) -> StorePath:
+    parts = urlsplit(text)
+    bucket, options = parts.netloc, dict(parse_qsl(parts.query, keep_blank_values=True))
+    shown = f"{scheme}://{bucket.rpartition('@')[2]}{parts.path}"
+    # A container is named before an @ in Azure's addresses: abfss://container@account.dfs.core.windows.net.
+    user = bucket.rpartition("@")[0]
+    if (user and (":" in user or scheme not in ("abfs", "abfss", "hdfs"))) or options.keys() - {*S3_OPTIONS}:
+        raise InputError(
+            f"{shown}: an address may hold no user, password, key or option but {', '.join(S3_OPTIONS)}; leave the "
+            "credential to the machine's role, or to the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "GOOGLE_APPLICATION_CREDENTIALS, AZURE_CLIENT_ID)"
+        )
+    if scheme in ("az", "azure", "wasb", "wasbs"):
+        raise InputError(f"{shown}: write Azure's addresses as abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH")
+    if scheme not in SCHEMES:
+        known = ", ".join(f"{name}://" for name in SCHEMES)
+        raise InputError(f"{shown}: unknown storage; give a path, or an address that begins with {known}")
+    if not bucket:
+        raise InputError(f"{text}: has no bucket; write {scheme}://BUCKET/PATH")
+    if options and scheme != "s3":
+        raise InputError(f"{shown}: only addresses of s3:// have options")
+    if parts.fragment:
+        raise InputError(f"{shown}: '#' begins nothing here; write it as %23")
+    inner = [part for part in unquote(parts.path).split("/") if part not in ("", ".")]
+    if ".." in inner:
+        raise InputError(f"{shown}: an object store has no '..'")
+    return StorePath(f"{scheme}://{bucket}", "/".join(inner), parts.query)
+
+
+@functools.lru_cache(maxsize=32)
+def _connection(root: str, query: str) -> tuple[fs.FileSystem, str]:
+    """The file system of a bucket, and the bucket's path there."""
+    from pyarrow import fs
+
+    if not root.startswith("s3://"):
+        try:
+            found: tuple[fs.FileSystem, str] = fs.FileSystem.from_uri(f"{root}/")
+        except (ImportError, ValueError) as error:
+            raise OSError(errno.ENOTSUP, f"pyarrow cannot open it: {error}") from None
+        return found
+    options = dict(parse_qsl(query))
+    endpoint = next((os.environ[name] for name in S3_ENDPOINTS if os.environ.get(name)), None)
+    options.setdefault("endpoint_override", endpoint or "")
+    return (
+        fs.S3FileSystem(
+            # A small object is one request; its errors come when it is closed.
+            allow_delayed_open=True,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
+            **{name: value for name, value in options.items() if value},
+        ),
+        root.removeprefix("s3://"),
+    )
