@@ -43,7 +43,7 @@ async def bare(config: EvalConfig, bodies: list[dict[str, Any]], *, alike: bool)
         bodies: of the requests.
         alike: on the runner's connections, and not on httpx's own.
     """
-    endpoint, left = config.endpoint, iter(bodies)
+    (endpoint,), left = config.all_endpoints(), iter(bodies)
     limits = httpx.Limits(max_connections=endpoint.concurrency, max_keepalive_connections=endpoint.concurrency)
     own = httpx.AsyncHTTPTransport(limits=limits, socket_options=KEEPALIVE)
     transport = Connections(KEEPALIVE) if alike else own

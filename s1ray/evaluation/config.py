@@ -191,8 +191,8 @@ class EvalConfig(StageConfig):
     repeats: int = Field(default=1, ge=1)
     """Independent repetitions of the whole run, each with seeds of its own; the first is the run without repetitions.
     More than one needs arms that draw: at temperature 0 the answers would all be the same."""
-    endpoint: Endpoint = Field(default_factory=Endpoint)
-    """Where the models are served. Shorthand for `endpoints` with one element."""
+    endpoint: Endpoint | None = None
+    """Where the models are served. Shorthand for `endpoints` with one element. Neither: this machine's port 8000."""
     endpoints: list[Endpoint] = Field(default_factory=list)
     """Several of them, each with its own `models`: ours beside an API's in one run."""
     max_failed_share: float = Field(default=0.0, ge=0, le=1)
@@ -241,7 +241,7 @@ class EvalConfig(StageConfig):
 
     @model_validator(mode="after")
     def _models_are_at_one_endpoint(self) -> Self:
-        if self.endpoints and "endpoint" in self.model_fields_set:
+        if self.endpoints and self.endpoint is not None:
             raise ValueError("endpoints: give either `endpoint` (one) or `endpoints` (a list)")
         labels = {model.label for model in self.models}
         for index, endpoint in enumerate(self.all_endpoints()):
@@ -292,7 +292,7 @@ class EvalConfig(StageConfig):
 
     def all_endpoints(self) -> list[Endpoint]:
         """The endpoints, however they are given."""
-        return self.endpoints or [self.endpoint]
+        return self.endpoints or [self.endpoint or Endpoint()]
 
     def endpoint_of(self, model: ServedModel) -> Endpoint:
         """Where `model` is served."""
