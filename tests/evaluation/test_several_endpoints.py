@@ -17,6 +17,7 @@ from pydantic import JsonValue
 
 from s1ray.config import ConfigError, validate_config
 from s1ray.evaluation.config import Endpoint, EvalConfig, ServedModel
+from s1ray.evaluation.report import write_report
 from s1ray.evaluation.runner import evaluate, plan
 from s1ray.evaluation.strategies.plain import Plain
 from s1ray.evaluation.strategies.sampling import Sampling
@@ -108,6 +109,8 @@ def test_one_run_compares_models_behind_three_apis(tmp_path: Path, caplog: pytes
     # Three answers of 9 and 30 tokens; the trial is not of the run.
     assert calls[two]["money"]["counted"] == pytest.approx(3 * (9 * 1.0 + 30 * 10.0) / 1e6)
     assert "0.00 USD" in caplog.text
+    page = write_report([run.path], tmp_path / "report.html").read_text()
+    assert f"Calls to {two} cost 0.00093 USD by the counts of tokens that came." in page
     assert "64 requests in flight at" in caplog.text
 
 

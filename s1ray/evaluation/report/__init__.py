@@ -15,7 +15,7 @@ from pathlib import Path
 from s1ray.evaluation.arm_result import account
 from s1ray.evaluation.loading import load_all_results
 from s1ray.evaluation.published import published
-from s1ray.evaluation.report.costs import arm_costs
+from s1ray.evaluation.report.costs import arm_costs, money
 from s1ray.evaluation.report.groups import group_of, overview_of
 from s1ray.evaluation.report.page import browser, environment
 from s1ray.evaluation.report.traces import pack_traces
@@ -92,6 +92,7 @@ def _render(measured: list[EvalResults]) -> str:
             configs=[to_yaml(config) for config in configs],
             samplings=[config.sampling for config in configs],
             manifests=[manifest for manifest, _ in runs.values()],
+            money=[sentence for manifest, _ in runs.values() for sentence in money(manifest)],
             recounted=list(
                 dict.fromkeys(m.label for config in configs for m in config.models if m.weights is not None)
             ),

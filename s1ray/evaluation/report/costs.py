@@ -1,4 +1,4 @@
-"""What the answers of each arm cost, in requests and tokens."""
+"""What the answers of each arm cost, in requests and tokens, and what a run cost in money."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from s1ray.evaluation.results import EvalResults
+from s1ray.runs import Manifest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,3 +56,18 @@ def arm_costs(measured: Sequence[EvalResults]) -> list[ArmCost]:
                 )
             )
     return costs
+
+
+def money(manifest: Manifest) -> list[str]:
+    """What the calls of a run cost by the prices in its config, a sentence for each endpoint that has prices."""
+    sentences = []
+    for address, told in manifest.get("figures", {}).get("calls", {}).items():
+        bill = told.get("money")
+        if bill is None:
+            continue
+        counted = bill["counted"]
+        amount = f"{counted:,.2f}" if counted >= 1 else f"{counted:.2g}"
+        sentence = f"Calls to {address} cost {amount} {bill['currency']} by the counts of tokens that came"
+        missing = told["answers_without_a_count"] + told["calls"]["lost"]
+        sentences.append(f"{sentence}; {missing:,} more may have cost something." if missing else f"{sentence}.")
+    return sentences
