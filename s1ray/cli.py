@@ -13,8 +13,10 @@ import errno
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,6 +24,7 @@ from typer.core import TyperGroup
 
 from s1ray import __version__, logs
 from s1ray.errors import S1rayError
+from s1ray.secrets import redact
 from s1ray.stages import STAGES
 
 if TYPE_CHECKING:
@@ -525,6 +528,7 @@ def main(
 ) -> None:
     """Set up logging for every subcommand."""
     logs.configure(verbose=verbose)
+    sys.excepthook = _redacted_traceback
     if version:
         typer.echo(f"s1ray {__version__}")
         raise typer.Exit
@@ -536,6 +540,10 @@ def main(
             os.getcwd()
         except FileNotFoundError:
             raise S1rayError("the folder that you are in was deleted; change to another one") from None
+
+
+def _redacted_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redact("".join(traceback.format_exception(kind, error, trace))))
 
 
 def job(stage: str) -> None:
@@ -560,7 +568,7 @@ def user_errors() -> Iterator[None]:
         typer.echo("terminated; run the same command again to resume", err=True)
         raise typer.Exit(128 + signal.SIGTERM) from None
     except S1rayError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(f"error: {redact(str(error))}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None
     except OSError as error:
         if error.errno not in full and (error.filename is None or error.errno not in (*barred, *misplaced)):

@@ -19,8 +19,10 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from s1ray.errors import InputError
+from s1ray.secrets import InlineSecretError, redact, refuse_inline
 
 
 class ConfigError(InputError):
@@ -31,12 +33,25 @@ class Config(BaseModel):
     """Base of every config model: unknown keys are errors, fields are documented in place, instances are frozen."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
     )
 
     incidental: ClassVar[frozenset[str]] = frozenset()
     """Fields that cannot change the result (paths, addresses, concurrency): a run is found again whatever they are.
     Dotted names are of fields within fields; `*` stands for any one name."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_secrets(cls, data: object) -> object:
+        # Before the fields are validated, as an error about a field shows its value. The outermost config sees all.
+        if isinstance(data, Mapping):
+            refuse_inline(data)
+        return data
 
     @model_validator(mode="before")
     @classmethod
@@ -91,6 +106,8 @@ def _http_address(value: str) -> str:
         _ = parts.port  # raises where it is no port
     except ValueError as error:
         raise ValueError(f"not an address: {error}") from None
+    if parts.query or parts.fragment or "?" in value or "#" in value:
+        raise ValueError("must end before any ? or #; what a request needs besides goes into other fields")
     if parts.scheme not in ("http", "https") or not parts.hostname or not re.fullmatch(r"[^\s\\]+", value):
         raise ValueError("must begin with http:// or https:// and a host, for example http://127.0.0.1:8000/v1")
     try:
@@ -163,15 +180,25 @@ def validate_config(model: type[ConfigT], data: Mapping[str, object], origin: st
     except ValidationError as error:
         lines = [f"{origin}: {error.error_count()} problem(s) in the {model.__name__}:"]
         for problem in error.errors(include_url=False):
-            field = ".".join(str(part) for part in problem["loc"]) or "(whole file)"
+            field = ".".join(redact(str(part)) for part in problem["loc"]) or "(whole file)"
             if problem["type"] == "extra_forbidden":
                 lines.append(f"  {field}: unknown field{_known_fields(model, problem['loc'])}")
             elif problem["type"] == "missing":
                 lines.append(f"  {field}: required, but not given")
             else:
-                got = "" if isinstance(problem["input"], dict | list) else f" (got {problem['input']!r:.200})"
-                lines.append(f"  {field}: {problem['msg'].removeprefix('Value error, ')}{got}")
-        raise ConfigError("\n".join(lines)) from error
+                lines.append(f"  {field}: {problem['msg'].removeprefix('Value error, ')}{_given(problem)}")
+    # Outside the block: a chained error would hold the values.
+    raise ConfigError(redact("\n".join(lines)))
+
+
+def _given(problem: ErrorDetails) -> str:
+    value = problem["input"]
+    # What stands in place of fields of free names, or of a reference, may be a secret.
+    is_secret = isinstance(problem.get("ctx", {}).get("error"), InlineSecretError)
+    if isinstance(value, dict | list) or problem["type"] == "dict_type" or is_secret:
+        return ""
+    shown = redact(value) if isinstance(value, str) else value
+    return f" (got {shown!r:.200})"
 
 
 def to_yaml(config: Config) -> str:
@@ -213,6 +240,18 @@ def parse_yaml(text: str) -> object:
         raise yaml.YAMLError("nested too deeply") from None
 
 
+def yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong, and where. The line itself is not repeated: it may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return redact(str(error))
+    where = [
+        f"{words}{f' in line {mark.line + 1}, column {mark.column + 1}' if mark is not None else ''}"
+        for words, mark in ((error.context, error.context_mark), (error.problem, error.problem_mark))
+        if words
+    ]
+    return redact(", ".join(where))
+
+
 def _read_yaml(path: Path) -> dict[str, object]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -223,7 +262,7 @@ def _read_yaml(path: Path) -> dict[str, object]:
     try:
         data = parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from None
+        raise ConfigError(f"{path}: not valid YAML: {yaml_problem(error)}") from None
     if data is None:
         return {}
     if not isinstance(data, dict):
@@ -233,12 +272,13 @@ def _read_yaml(path: Path) -> dict[str, object]:
 
 def _apply(data: dict[str, object], override: str) -> None:
     dotted, separator, text = override.partition("=")
+    override = redact(override)
     if not separator:
         raise ConfigError(f"override {override!r}: write it as field=value or section.field=value")
     try:
         value = parse_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"override {override!r}: the value is not valid YAML: {error}") from None
+        raise ConfigError(f"override {override!r}: the value is not valid YAML: {yaml_problem(error)}") from None
     if isinstance(value, str):
         value = _scientific(value)
     _put(data, dotted, value, override)

@@ -13,16 +13,26 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from s1ray.secrets import redact
+
 HEARTBEAT_S = 10.0
 """Seconds between two lines of long work; more after some minutes."""
 RELAY_S = 1.0
 """Seconds between two looks at the log lines of other processes."""
 
 
+class RedactedFormatter(logging.Formatter):
+    """Formats lines and tracebacks without secrets: a library's error may repeat a URL or a key."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line without them."""
+        return redact(super().format(record))
+
+
 def configure(*, verbose: bool = False) -> None:
     """Send s1ray's log lines to standard error, with the time of day; `verbose` adds debug lines."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.setFormatter(RedactedFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger = logging.getLogger("s1ray")
     logger.handlers = [handler]
     logger.propagate = False
@@ -73,7 +83,7 @@ def log_to(path: Path) -> None:
     logger = logging.getLogger("s1ray")
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(RedactedFormatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
 

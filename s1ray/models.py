@@ -21,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from s1ray.config import Config, ConfigError
 from s1ray.registry import MODEL_ALIASES
+from s1ray.secrets import free_fields
 from s1ray.thinking.format import PRESETS, ThinkingFormat
 
 
@@ -90,7 +91,7 @@ class EngineConfig(ModelRef):
     """Requests that the engine decodes at once."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """KV cache of a CPU engine, in GiB (a GPU engine takes it from `gpu_memory_utilization`)."""
-    engine_kwargs: dict[str, Any] = Field(default_factory=dict)
+    engine_kwargs: Annotated[dict[str, Any], BeforeValidator(free_fields)] = Field(default_factory=dict)
     """Further vLLM engine arguments, passed as they are."""
 
 

@@ -24,6 +24,7 @@ from s1ray.curation.funnel import Rows
 from s1ray.logs import heartbeat
 from s1ray.ray_data import quiet_ray_data
 from s1ray.runs import RunError
+from s1ray.secrets import redact
 from s1ray.storage import TEMPORARY, writing
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _begin(tries: Path) -> int:
 def _failure(error: Exception, result: Path) -> str:
     # A worker's standard error reaches the user's terminal; the way there belongs in a file.
     details = result.with_suffix(DETAILS)
-    details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+    details.write_text(redact(traceback.format_exc()), encoding="utf-8", errors="backslashreplace")
     return f"{type(error).__name__}: {error} (details: {details})"
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, JsonValue, NonNegativeInt, SerializeAsAny, model_validator
+from pydantic import Field, NonNegativeInt, SerializeAsAny, model_validator
 
 from s1ray.benchmarks import Benchmark, BenchmarkRef, find_benchmark
 from s1ray.config import LABEL_PATTERN, Config, HTTPAddress, StageConfig
@@ -17,11 +17,10 @@ from s1ray.evaluation.strategies.step_conditional import StepConditional
 from s1ray.grading import RULES, GraderName
 from s1ray.models import FormatRef, ModelPath
 from s1ray.registry import STRATEGIES, registered
+from s1ray.secrets import FreeFields, Secret
 from s1ray.teachers.bill import Prices
-from s1ray.teachers.keys import VARIABLE, refuse_secrets
 from s1ray.thinking.format import PRESETS
 
-KEY_ADVICE = "a manifest would keep it; put the key into the environment variable that the endpoint's api_key_env names"
 MOST_IN_FLIGHT = 65_536
 """Requests at one endpoint: no client has more connections than ports."""
 
@@ -44,18 +43,10 @@ class ServedModel(Config):
     driver: Literal["engine", "segmented"] = "engine"
     """What forces the budgets. engine: the server, which must be s1ray's. segmented: this process, call by call, at any
     server that takes and returns token ids (`vllm serve`); needs `weights`."""
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    extra_body: FreeFields = Field(default_factory=dict)
     """Further fields of every request for it; they win over the others, and an object is merged into theirs."""
     arms: list[str] | None = None
     """Labels of the arms to measure it with. None: all."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, data: object) -> object:
-        # Before the fields are validated: an error about a field shows its value.
-        if isinstance(data, Mapping):
-            refuse_secrets({"extra_body": data.get("extra_body")}, KEY_ADVICE)
-        return data
 
     @model_validator(mode="after")
     def _has_what_its_driver_needs(self) -> Self:
@@ -98,8 +89,8 @@ class Endpoint(Config):
     latter two can be told how long to think, but force no budget: arms of `strategy: plain` only."""
     models: list[str] | None = None
     """Labels of the models that are served here. None: those that no other endpoint names."""
-    api_key_env: str | None = None
-    """Environment variable that holds the API key. None: no key."""
+    api_key: Secret | None = None
+    """Where the key is: env:NAME (an environment variable) or file:/path (which nobody else may read). None: no key."""
     prices: Prices | None = None
     """Of its tokens, for a million; the run then says what it spends. None: tokens are counted, money is not."""
     concurrency: int = Field(default=64, ge=1, le=MOST_IN_FLIGHT)
@@ -109,18 +100,6 @@ class Endpoint(Config):
     times out starts over."""
     attempts: int = Field(default=4, ge=1)
     """Tries of one request before it counts as failed, at each of the addresses."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, data: object) -> object:
-        if isinstance(data, Mapping):
-            replicas = data.get("replicas")
-            for url in (data.get("base_url"), *(replicas if isinstance(replicas, list) else ())):
-                refuse_secrets({"base_url": url}, KEY_ADVICE)
-            variable = data.get("api_key_env")
-            if isinstance(variable, str) and not VARIABLE.fullmatch(variable):
-                raise ValueError("api_key_env: must be the name of an environment variable; the key belongs there")
-        return data
 
     @model_validator(mode="after")
     def _addresses_differ(self) -> Self:

@@ -5,7 +5,6 @@ Without them a run would fail after minutes, with thousands of failed or, worse,
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 
 import httpx
@@ -22,17 +21,12 @@ from s1ray.schemas import Question
 
 
 def api_key(endpoint: Endpoint) -> str | None:
-    """The key in the variable that the config names.
+    """The key, read where the config says.
 
     Raises:
-        ConfigError: the variable is not set.
+        SecretError: it is not there, or no key.
     """
-    if endpoint.api_key_env is None:
-        return None
-    key = os.environ.get(endpoint.api_key_env)
-    if not key:
-        raise ConfigError(f"endpoint.api_key_env: the environment variable {endpoint.api_key_env} is not set")
-    return key
+    return None if endpoint.api_key is None else endpoint.api_key.resolve("endpoint.api_key", endpoint.base_url)
 
 
 def check_endpoint(
@@ -181,7 +175,7 @@ def _ask(
             f"{url}: no server answers ({error}); start one (`serve run serve_config.yaml`) or set endpoint.base_url"
         ) from None
     if response.status_code in (401, 403):
-        raise ConfigError(f"{url}: status {response.status_code}, the key is refused; see endpoint.api_key_env")
+        raise ConfigError(f"{url}: status {response.status_code}, the key is refused; see endpoint.api_key")
     if response.status_code == 400 and "temperature" in response.text.lower() and "temperature" in (body or {}):
         raise ConfigError(
             f"{url}: status 400: {response.text[:300]}. Set sampling.temperature to what the model takes: OpenAI's "

@@ -27,8 +27,8 @@ from s1ray.generation.base import Call, CallOutcome, GenerationError, OnCall, Re
 from s1ray.generation.connections import Connections
 from s1ray.generation.pace import Pace
 from s1ray.generation.problems import Problem, Tries, unsuccessful
-from s1ray.generation.redaction import Redaction
 from s1ray.generation.wires.base import Wire
+from s1ray.secrets import Redaction
 
 T = TypeVar("T")
 

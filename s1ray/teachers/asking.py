@@ -14,6 +14,7 @@ from pathlib import Path
 
 from s1ray.generation.base import Call, CallOutcome, Usage
 from s1ray.runs import RunError
+from s1ray.secrets import redact
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher, TeacherError
 from s1ray.teachers.ledger import TEACHER, Ledger, Writer
 from s1ray.teachers.spending import Allowance, SpendingError
@@ -131,7 +132,7 @@ class _Asking:
         except Exception as error:
             if self._broken is not None:
                 raise self._broken from None
-            problem, details = f"{type(error).__name__}: {in_words(error)}", traceback.format_exc()
+            problem, details = f"{type(error).__name__}: {in_words(error)}", redact(traceback.format_exc())
         if details is not None and len(left) > 1:
             # Which of them it was about is not known: halves find it.
             rest = list(left.values())

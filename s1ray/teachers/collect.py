@@ -13,6 +13,7 @@ from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, log_to, relayed, without_lines
 from s1ray.ray_data import RESTARTS, quiet_ray_data
 from s1ray.runs import RunError
+from s1ray.secrets import redact
 from s1ray.teachers.asking import ask_all, in_words
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.base import Ask, RunningTeacher, Teacher
@@ -122,7 +123,7 @@ class _Actor:
             # A worker's standard error reaches the user's terminal; the way there belongs in a file.
             details = self._folder / "error.txt"
             with contextlib.suppress(OSError):
-                details.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+                details.write_text(redact(traceback.format_exc()), encoding="utf-8", errors="backslashreplace")
             problem = f"{type(error).__name__}: {in_words(error)} (details: {details})"
         columns = {"count": [held_back.count], "prompt": [held_back.prompt]}
         texts = {"error": problem, "example": held_back.example}

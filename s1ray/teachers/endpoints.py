@@ -24,12 +24,12 @@ from s1ray.generation.wires.base import answer_limit, merged
 from s1ray.generation.wires.openai_responses import Summary
 from s1ray.models import FormatRef
 from s1ray.schemas import Question
+from s1ray.secrets import FreeFields, Secret
 from s1ray.teachers.base import Ask, RunningTeacher
 from s1ray.teachers.batches.config import BatchConfig
 from s1ray.teachers.batches.exchange import Exchange
 from s1ray.teachers.batches.records import read_records, refuse_open_batches
 from s1ray.teachers.bill import MOST_MONEY, Prices
-from s1ray.teachers.keys import read_key
 from s1ray.teachers.language_models import LanguageModelTeacher, RunningModel
 from s1ray.teachers.spending import allowance
 
@@ -57,7 +57,7 @@ class EndpointTeacher(LanguageModelTeacher):
     incidental: ClassVar[frozenset[str]] = frozenset(
         {
             *("concurrency", "requests_per_minute", "tokens_per_minute", "timeout", "attempts"),
-            *("retry_finish_reasons", "prices", "max_spend", "api_key_variable", "api_key_file"),
+            *("retry_finish_reasons", "prices", "max_spend", "api_key"),
             "batch",
         }
     )
@@ -65,10 +65,9 @@ class EndpointTeacher(LanguageModelTeacher):
     base_url: HTTPAddress
     """The address with its `/v1`."""
     model: PlainText
-    api_key_variable: PlainText | None = None
-    """Environment variable that holds the key. None: no key is sent, or that of `api_key_file`."""
-    api_key_file: PlainText | None = None
-    """File that holds the key and that nobody else may read (mode 0600)."""
+    api_key: Secret | None = None
+    """Where the key is: env:NAME (an environment variable) or file:/path (which nobody else may read). None: no key is
+    sent."""
     reasoning_effort: PlainText | None = None
     """How long to think, in the provider's words ("low", "high", ...). None: not said."""
     thinking_format: FormatRef | None = None
@@ -89,7 +88,7 @@ class EndpointTeacher(LanguageModelTeacher):
     retry_finish_reasons: tuple[str, ...] = RETRIED_REASONS
     """Finish reasons, ours or in the provider's words, whose requests are sent again as far as `attempts` go. The last
     response stays as it is."""
-    extra_body: dict[str, JsonValue] = Field(default_factory=dict)
+    extra_body: FreeFields = Field(default_factory=dict)
     """Further fields of every request; they win over the others, and an object is merged into theirs."""
     prices: Prices | None = None
     """The provider's, for a million tokens. None: tokens are counted, money is not."""
@@ -196,13 +195,13 @@ class EndpointTeacher(LanguageModelTeacher):
         rounds = max(requests / self.concurrency, min(requests, 1))
         return max(rounds * seconds, requests * 60 / (self.requests_per_minute or math.inf))
 
-    def api_key(self) -> str | None:
+    def read_key(self) -> str | None:
         """The key, read where the config says. None: none is sent.
 
         Raises:
-            ConfigError: it is not there, or no key.
+            SecretError: it is not there, or no key.
         """
-        return read_key(self.api_key_variable, self.api_key_file, self.base_url, self.config_field)
+        return None if self.api_key is None else self.api_key.resolve(f"{self.config_field}.api_key", self.base_url)
 
     def request(self, ask: Ask, seed: int) -> GenerationRequest:
         """With the effort."""
@@ -221,7 +220,7 @@ class EndpointTeacher(LanguageModelTeacher):
                 "%s.max_spend: one call can cost %s, and %s is less: nothing would be asked",
                 *(self.config_field, f"{one:,.4f}", f"{allowed.money:,.4f}"),
             )
-        self.api_key()
+        self.read_key()
         if self.batch is not None and (given := self._differ(OF_CALLS)):
             log.warning("%s.%s: no effect in batches", self.config_field, ", ".join(given))
 
@@ -242,7 +241,7 @@ class EndpointTeacher(LanguageModelTeacher):
         from s1ray.teachers.batches.client import Client
         from s1ray.teachers.batches.running import RunningBatches
 
-        key = self.api_key()
+        key = self.read_key()
         exchange = Exchange(
             wire=self.wire,
             model=self.model,
@@ -267,7 +266,7 @@ class EndpointTeacher(LanguageModelTeacher):
             self.base_url,
             self.model,
             wire=self.wire,
-            api_key=self.api_key(),
+            api_key=self.read_key(),
             concurrency=self.concurrency,
             timeout=self.timeout,
             attempts=self.attempts,

@@ -6,11 +6,11 @@ Those behind an API are in `endpoints`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator
 
 from s1ray.config import ConfigError, PlainText
 from s1ray.errors import InputError
@@ -21,7 +21,6 @@ from s1ray.generation.wires.base import MAX_TOKENS
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
 from s1ray.teachers.base import Ask, Placement, Response, RunningTeacher, Teacher
-from s1ray.teachers.keys import refuse_secrets
 from s1ray.thinking.budget import ThinkingBudget
 
 TEMPLATE_TOKENS = 512
@@ -46,14 +45,6 @@ class LanguageModelTeacher(Teacher):
     """None: all tokens, or the provider's default."""
     max_tokens: int | None = Field(default=32768, ge=1, le=MAX_TOKENS)
     """Tokens of a response, thinking included. None: what the context allows."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, data: object) -> object:
-        # Before the fields are validated: an error about a field shows its value.
-        if isinstance(data, Mapping):
-            refuse_secrets(data)
-        return data
 
     @field_validator("prompt")
     @classmethod

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
@@ -136,16 +135,8 @@ class MlflowConfig(Config):
 
     experiment: str
     tracking_uri: str | None = None
-    """A server's address or a database (sqlite:///...). None: MLflow's own setting (MLFLOW_TRACKING_URI)."""
-
-    @model_validator(mode="after")
-    def _no_secret(self) -> Self:
-        if self.tracking_uri is not None and "@" in urlsplit(self.tracking_uri).netloc:
-            raise ValueError(
-                "tracking_uri: must not contain a user or password, as the run records its config; give them as "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
-            )
-        return self
+    """A server's address or a database (sqlite:///...). User and password come from
+    MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD. None: MLflow's own setting (MLFLOW_TRACKING_URI)."""
 
 
 class TrackingConfig(Config):

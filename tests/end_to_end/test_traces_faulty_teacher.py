@@ -70,7 +70,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Journal, list
             "samples": SAMPLES,
             "truncated": "drop",
             "teacher": {
-                **{"kind": "openai", "base_url": address, "model": "faulty", "api_key_file": str(key)},
+                **{"kind": "openai", "base_url": address, "model": "faulty", "api_key": f"file:{key}"},
                 **{"max_tokens": MAX_TOKENS, "thinking_format": "deepseek_r1", "prices": PRICES},
                 **{"concurrency": CONCURRENCY, "timeout": 20, "attempts": 4},
             },

@@ -41,7 +41,7 @@ def prepared(folder: Path) -> Iterator[Callable[..., Result]]:
             "samples": SAMPLES,
             "max_failed_share": 0.1,
             "teacher": {
-                **{"kind": "openai", "base_url": address, "model": "faulty", "api_key_file": str(key)},
+                **{"kind": "openai", "base_url": address, "model": "faulty", "api_key": f"file:{key}"},
                 **{"max_tokens": 512, "thinking_format": "deepseek_r1", "prices": PRICES, "concurrency": 8},
             },
         }

@@ -78,7 +78,7 @@ def test_mistakes_are_named(changes: dict[str, JsonValue], message: str) -> None
         {"endpoint": {"base_url": "https://me:hush@api.test/v1"}},
         {"endpoint": {"replicas": ["https://me:hush@api.test/v1"]}},
         {"endpoint": {"base_url": "https://api.test/v1?key=hush"}},
-        {"endpoint": {"api_key_env": "sk-hush-0123456789"}},
+        {"endpoint": {"api_key": "sk-hush-0123456789"}},
         {"models": [{"label": "a", "name": "x", "extra_body": {"api_key": "hush"}}]},
         {"models": [{"label": "a", "name": "x", "extra_body": {"headers": {"x": "Bearer hush"}}}]},
         {"arms": [{"strategy": "best_by_reward", "reward": {"base_url": "http://me:hush@h/v1"}}]},

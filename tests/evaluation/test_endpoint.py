@@ -22,6 +22,7 @@ from s1ray.evaluation.loading import evaluations, load_results
 from s1ray.evaluation.recount import Recount
 from s1ray.generation import GenerationRequest
 from s1ray.schemas import Question, to_table, write_table
+from s1ray.secrets import Secret, SecretError
 from s1ray.thinking import ThinkingBudget
 from tests.evaluation.test_runner import config
 from tests.support.evaluations import measured, run_eval
@@ -50,7 +51,7 @@ def answering(
 def test_a_good_endpoint_passes_with_one_small_request_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[httpx.Request] = []
     monkeypatch.setenv("A_KEY", "secret")
-    check_endpoint(Endpoint(api_key_env="A_KEY"), MODELS, transport=answering(seen=seen))
+    check_endpoint(Endpoint(api_key=Secret.parse("env:A_KEY")), MODELS, transport=answering(seen=seen))
     assert [request.url.path for request in seen] == ["/v1/models", "/v1/chat/completions"]
     assert {request.headers["Authorization"] for request in seen} == {"Bearer secret"}
     assert json.loads(seen[1].content)["max_tokens"] <= 64
@@ -137,8 +138,8 @@ def test_an_endpoint_without_a_server_is_reported_with_what_to_do() -> None:
 
 
 def test_a_key_that_is_not_set_is_named() -> None:
-    with pytest.raises(ConfigError, match="the environment variable S1RAY_NO_SUCH_KEY is not set"):
-        check_endpoint(Endpoint(api_key_env="S1RAY_NO_SUCH_KEY"), MODELS)
+    with pytest.raises(SecretError, match="the environment variable S1RAY_NO_SUCH_KEY is not set"):
+        check_endpoint(Endpoint(api_key=Secret.parse("env:S1RAY_NO_SUCH_KEY")), MODELS)
 
 
 class Server(BaseHTTPRequestHandler):

@@ -29,6 +29,7 @@ from s1ray.grading import Grade
 from s1ray.miniature import registration
 from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Completion, Evaluation, Question, arrow_schema, to_table, write_table
+from s1ray.secrets import SecretError
 from tests.support.evaluations import measured, run_eval
 from tests.support.scripted_model import Recorder, questions
 
@@ -271,8 +272,8 @@ def test_the_plan_counts_without_starting_anything(benchmark_file: Path, tmp_pat
 
 
 def test_the_plan_misses_what_the_run_would_miss(benchmark_file: Path) -> None:
-    with pytest.raises(ConfigError, match="NO_SUCH_KEY is not set"):
-        plan(config(benchmark_file, endpoint={"api_key_env": "NO_SUCH_KEY"}))
+    with pytest.raises(SecretError, match="NO_SUCH_KEY is not set"):
+        plan(config(benchmark_file, endpoint={"api_key": "env:NO_SUCH_KEY"}))
     with pytest.raises(ConfigError, match=r"models.0.weights: 'nowhere/model': no such folder"):
         plan(config(benchmark_file, models=[{"label": "base", "name": "b", "weights": "nowhere/model"}]))
 

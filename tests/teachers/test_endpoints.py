@@ -15,6 +15,7 @@ from s1ray.generation.base import Call, Usage
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.wires import AnthropicMessages
 from s1ray.schemas import Question
+from s1ray.secrets import SecretError
 from s1ray.teachers.asking import ask_all
 from s1ray.teachers.base import Ask, Response, Teacher
 from s1ray.teachers.batches.exchange import Exchange
@@ -110,7 +111,7 @@ def test_an_openai_endpoint_whose_models_take_no_temperature_is_sent_none() -> N
         ("anthropic", {"extra_body": {"thinking": {"budget_tokens": "all"}}}, "thinking.max_tokens: .* got 'all'"),
         *(
             ("openai", {field: value}, rf"teacher\.{field}: ")
-            for field in ("model", "prompt", "api_key_file", "reasoning_effort")
+            for field in ("model", "prompt", "api_key", "reasoning_effort")
             for value in ("", " \n", "a\0 {question}", "\ud800 {question}")
         ),
         ("openai", {"prices": {"prompt": 1, "completion": 1, "currency": " "}}, "currency: must not be empty"),
@@ -176,8 +177,8 @@ def test_messages_about_a_judge_name_the_judge(
         assert config.judge is not None
         return pickle.loads(pickle.dumps(config.judge))  # type: ignore[no-any-return]
 
-    with pytest.raises(ConfigError, match=r"^judge\.api_key_variable: the environment variable NO_KEY is not set"):
-        judge("openai", api_key_variable="NO_KEY").check()
+    with pytest.raises(SecretError, match=r"^judge\.api_key: the environment variable NO_KEY is not set"):
+        judge("openai", api_key="env:NO_KEY").check()
     with pytest.raises(ConfigError, match=r"^judge\.max_spend: nobody knows"):
         judge("openai", max_spend=1).check()
     with pytest.raises(ConfigError, match=r"^judge\.engine\.model: .*no such folder"):
@@ -230,7 +231,7 @@ def test_the_config_reaches_the_generator(monkeypatch: pytest.MonkeyPatch) -> No
         **{"requests_per_minute": 5.0, "tokens_per_minute": 9.0, "attempts": 2, "timeout": 7.0, "concurrency": 3},
         "extra_body": {"service_tier": "flex"},
     }
-    found = teacher("anthropic", api_key_variable="KEY", retry_finish_reasons=["length"], **settings)
+    found = teacher("anthropic", api_key="env:KEY", retry_finish_reasons=["length"], **settings)
     found.start(0, Path("unused")).close()
     assert {name: made[name] for name in settings} == settings
     assert (made["api_key"], made["retried_reasons"]) == ("sk-1", ("length",))

@@ -19,6 +19,7 @@ from s1ray.generation.http import HTTPGenerator
 from s1ray.miniature.pool import build_pool
 from s1ray.miniature.registration import ProceduralTeacher
 from s1ray.schemas import Completion, Question, question_id
+from s1ray.secrets import SecretError
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
 from s1ray.teachers.endpoints import OpenAITeacher
 from s1ray.teachers.language_models import (
@@ -248,10 +249,10 @@ def test_a_traces_teacher_is_the_same_on_every_machine(tmp_path: Path) -> None:
 
 def test_a_missing_key_is_found_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TEACHER_KEY", raising=False)
-    with pytest.raises(ConfigError, match="environment variable TEACHER_KEY is not set"):
-        openai(api_key_variable="TEACHER_KEY").check()
+    with pytest.raises(SecretError, match="environment variable TEACHER_KEY is not set"):
+        openai(api_key="env:TEACHER_KEY").check()
     monkeypatch.setenv("TEACHER_KEY", "secret")
-    openai(api_key_variable="TEACHER_KEY").check()
+    openai(api_key="env:TEACHER_KEY").check()
 
 
 def test_a_missing_model_folder_is_found_before_anything_starts(tmp_path: Path) -> None:

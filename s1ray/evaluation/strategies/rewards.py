@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import httpx
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from s1ray.config import Config, HTTPAddress
 from s1ray.errors import UnreachableError
 from s1ray.generation import GenerationError
 from s1ray.generation.answers import UnusableError, decode, mapping, whole
 from s1ray.schemas import Completion
-from s1ray.teachers.keys import refuse_secrets
 
 Aggregate = Literal["last", "min", "mean", "product"]
 """How the rewards of a response's steps are taken together (2408.00724, section 4)."""
@@ -44,14 +43,6 @@ class RewardEndpoint(Config):
     """Between the steps of a whole response's thinking."""
     timeout: float = Field(default=600.0, gt=0)
     """Seconds that one attempt may take."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, data: object) -> object:
-        # Before the fields are validated: an error about a field shows its value.
-        if isinstance(data, Mapping):
-            refuse_secrets({"base_url": data.get("base_url")}, "a manifest would keep it; the address takes no key")
-        return data
 
     async def score_all(self, responses: Sequence[tuple[str, Sequence[str]]]) -> list[Rewards]:
         """Rewards of responses, asked for at once.

@@ -19,10 +19,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from s1ray.cluster import Machine
-from s1ray.config import ConfigError, parse_yaml, validate_config
+from s1ray.config import ConfigError, parse_yaml, validate_config, yaml_problem
 from s1ray.models import check_model
 from s1ray.serving.check.listening import listening_problems, listening_warnings
 from s1ray.serving.check.models import machine_problems, machine_warnings, model_problems, model_warnings
+from s1ray.serving.check.open_secrets import secret_problems
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
 from s1ray.serving.reward.config import RewardConfig
@@ -89,6 +90,9 @@ def _inspect(path: str | os.PathLike[str], machine: Machine) -> Report:
     from ray.serve.schema import ServeDeploySchema
 
     data = _read(Path(path))
+    if problems := list(secret_problems(data)):
+        # Alone: other messages repeat what they are about.
+        raise _error(path, problems)
     report = Report(problems=list(_unknown_keys(ServeDeploySchema, data, "")))
     try:
         schema = ServeDeploySchema.model_validate(data)
@@ -204,7 +208,9 @@ def _read(path: Path) -> dict[str, Any]:
         data = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not readable as YAML: {yaml_problem(error)}") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}: the top level must be a mapping with `applications`, not {type(data).__name__}")

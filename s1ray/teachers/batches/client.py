@@ -12,7 +12,7 @@ import httpx
 
 from s1ray.generation.answers import MAX_BODY, UnusableError, decode
 from s1ray.generation.problems import Problem, unsuccessful
-from s1ray.generation.redaction import Redaction
+from s1ray.secrets import Redaction
 from s1ray.storage import writing
 
 GONE = frozenset({404, 410})

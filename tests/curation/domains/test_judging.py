@@ -19,6 +19,7 @@ from s1ray.curation.domains.asking import asked_teacher, judge_plan
 from s1ray.curation.domains.config import DomainConfig, JudgeClassifier
 from s1ray.curation.domains.judging import LONGEST, answer_schema, domain_asks, preamble, prompt, subject_of
 from s1ray.curation.domains.taxonomy import Taxonomy
+from s1ray.secrets import SecretError
 from s1ray.teachers.endpoints import EndpointTeacher
 from s1ray.teachers.ledger import Answer
 
@@ -208,5 +209,5 @@ def test_what_cannot_be_asked_is_refused() -> None:
     assert isinstance(program, JudgeClassifier)
     with pytest.raises(ConfigError, match=r"domains.classifier.structured: a teacher of kind 'procedural'"):
         judge_plan(program, MSC, None)
-    with pytest.raises(ConfigError, match=r"domains.classifier.teacher.api_key_variable"):
-        judge_plan(judge(teacher={"api_key_variable": "S1RAY_NO_SUCH_KEY"}), MSC, None)
+    with pytest.raises(SecretError, match=r"domains.classifier.teacher.api_key"):
+        judge_plan(judge(teacher={"api_key": "env:S1RAY_NO_SUCH_KEY"}), MSC, None)

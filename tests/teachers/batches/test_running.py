@@ -15,6 +15,7 @@ import pytest
 from pydantic import JsonValue, TypeAdapter
 
 from s1ray.schemas import Question, question_id
+from s1ray.secrets import Secret
 from s1ray.teachers.asking import PASSES, ask_all
 from s1ray.teachers.base import Ask, TeacherError
 from s1ray.teachers.batches import running as running_batches
@@ -333,7 +334,7 @@ def test_a_key_that_is_refused_ends_the_run_in_words(
     monkeypatch.setenv("BATCH_KEY", "sk-123")
     refused: Answered = 401, {}, b'{"error": {"message": "no such key: sk-123"}}'
     server.before = lambda method, path: refused if (method == "GET") == (when == "look") else None
-    config = teacher(server, kind).model_copy(update={"api_key_variable": "BATCH_KEY"})
+    config = teacher(server, kind).model_copy(update={"api_key": Secret.parse("env:BATCH_KEY")})
     with pytest.raises(TeacherError, match=r"status 401: no such key: \(key\); .*run again"):
         run(config, asks(2), tmp_path)
     assert server.keys == {"Bearer sk-123" if kind == "openai" else "sk-123"}

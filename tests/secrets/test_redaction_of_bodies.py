@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from s1ray.generation.base import GenerationError
-from s1ray.generation.redaction import MARK, Redaction
+from s1ray.secrets import MARK, Redaction
 from tests.generation.test_http_generator import ask, chat_answer
 
 KEY = "sk-0123456789/abc+def=="
