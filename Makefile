@@ -3,12 +3,15 @@
 # make test-all   those and the slow ones: replicas, nodes and drivers that come, go and are killed
 # make test-clients   unmodified clients from their registries against the server; needs npm, writes docs/clients.md
 # make docs    the documentation site in site/; adds the `docs` extra to .venv
+# make lock    resolve dependencies anew: requirements/cpu.txt, and what the images hold (requirements/image-*.txt)
+# make image   build the image of deploy/images (TARGET=gpu or cpu, NAME=registry/s1ray); needs docker, and once `make lock-images`
+# make bench-cluster   simulate the stages on 16 to 1,000 GPUs
 # All set up .venv by themselves, from Python 3.11 and the package registry, and skip that when nothing changed.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all test-clients unit bench-forcing bench-training bench-serving bench-autoscaling bench-traces lint format docs lock clean
+.PHONY: setup demo test test-all test-clients unit bench-forcing bench-training bench-serving bench-autoscaling bench-traces bench-cluster lint format docs lock lock-images image clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -46,6 +49,9 @@ bench-autoscaling: setup
 bench-traces: setup
 	@$(BIN)/python -m benchmarks.traces
 
+bench-cluster: setup
+	@$(BIN)/python -m benchmarks.cluster write
+
 lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -62,6 +68,15 @@ docs: setup
 
 lock:
 	@$(PYTHON) requirements/install.py --lock
+
+TARGET ?= gpu
+NAME ?= s1ray
+
+lock-images:
+	@deploy/images/build.sh lock
+
+image:
+	@deploy/images/build.sh image $(TARGET) $(NAME)
 
 clean:
 	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache .hypothesis .clients

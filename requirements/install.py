@@ -1,7 +1,7 @@
 """Set up `.venv` with everything s1ray needs on a machine without a GPU: called by the Makefile, needs Python only.
 
     python3 requirements/install.py            # create or update .venv from requirements/cpu.txt
-    python3 requirements/install.py --lock     # resolve pyproject.toml anew into requirements/cpu.txt
+    python3 requirements/install.py --lock     # resolve pyproject.toml anew into requirements/*.txt
 
 uv does the installing (seconds instead of minutes). Two things need care, and are why this is a script and not a line
 of make: torch's CPU build lies outside the ordinary registry, and uv does not read pip's settings, where a site may
@@ -15,6 +15,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,6 +25,10 @@ OVERRIDES = ROOT / "requirements" / "cpu-overrides.txt"
 STAMP = VENV / ".installed"
 UV = "uv==0.13.9"
 """Pinned: the meaning of --override and --torch-backend belongs to a version."""
+TOOLS = ("hatchling>=1.27", "cyclonedx-bom>=7")
+"""What builds an image, beside uv: the wheel of s1ray, and the list of what is inside."""
+BARE = ("--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links")
+"""A lock names versions and hashes only, no host."""
 
 HELP = """
 s1ray could not be installed: {reason}
@@ -62,8 +67,28 @@ def lock() -> None:
     """Resolve pyproject.toml for CPU and development; the lock names versions only, no host."""
     resolve = [ensure_uv(), "pip", "compile", "pyproject.toml", "--extra", "cpu", "--extra", "dev", *settings()]
     resolve += ["--override", str(OVERRIDES.relative_to(ROOT)), "--python-version", "3.11", "--upgrade"]
-    resolve += ["--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"]
-    run([*resolve, "--output-file", str(LOCK.relative_to(ROOT))])
+    run([*resolve, *BARE, "--output-file", str(LOCK.relative_to(ROOT))])
+    lock_images()
+
+
+def lock_images() -> None:
+    """Resolve what the images hold (deploy/images), with hashes; packages in the tested versions where possible.
+
+    uv prefers the versions that the file to write already has, so the tested ones are written there first. vLLM's GPU
+    build pins some others, as does torch.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        tools = Path(folder) / "tools.in"
+        tools.write_text("\n".join([UV, *TOOLS]), encoding="utf-8")
+        project = ["pyproject.toml", *(f"--extra={extra}" for extra in ("cloud", "language", "qlora"))]
+        cpu = [*project, "--extra=cpu", *settings(), "--override", str(OVERRIDES.relative_to(ROOT))]
+        gpu = [*project, "--extra=gpu", *settings(cpu=False)]
+        for name, sources in (("cpu", cpu), ("gpu", gpu), ("tools", [str(tools), *settings(cpu=False)])):
+            locked = ROOT / "requirements" / f"image-{name}.txt"
+            locked.write_bytes(LOCK.read_bytes())
+            resolve = [ensure_uv(), "pip", "compile", *sources, *BARE, "--generate-hashes", "--python-version", "3.11"]
+            resolve += ["--python-platform", "x86_64-manylinux_2_35", "--output-file", str(locked.relative_to(ROOT))]
+            run(resolve)
 
 
 def ensure_uv() -> str:
@@ -74,11 +99,13 @@ def ensure_uv() -> str:
     return str(VENV / "bin" / "uv")
 
 
-def settings() -> list[str]:
-    """Uv options that stand for pip's settings: the registry, and where to look for torch's CPU build."""
+def settings(cpu: bool = True) -> list[str]:
+    """Uv options that stand for pip's settings: the registry, and where to look for torch's CPU build if wanted."""
     options = ["--quiet"]
     if index := pip_setting("index-url"):
         options += ["--index-url", index]
+    if not cpu:
+        return options
     links = pip_setting("find-links")
     for link in links.split():
         options += ["--find-links", link]
