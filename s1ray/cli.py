@@ -487,6 +487,33 @@ def demo(
         run_demo(output, fresh=fresh, questions=questions, dry_run=dry_run)
 
 
+@app.command()
+def doctor(
+    address: Annotated[
+        str | None,
+        typer.Option("--address", help="Ray cluster to look at (auto, HOST:6379). Default: RAY_ADDRESS, or none."),
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option("--storage", metavar="LOCATION", help="Look whether every node reads and writes it.")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="That a node may take to answer.")] = 45.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at this machine, or at every node of a cluster, before a run: what would keep it from succeeding."""
+    with user_errors():
+        from s1ray.doctor import report
+        from s1ray.doctor.nodes import examine
+
+        findings = examine(address or os.environ.get("RAY_ADDRESS"), storage, seconds)
+        if as_json:
+            typer.echo(report.as_json(findings))
+        else:
+            for line in report.lines(findings):
+                typer.echo(line)
+        if report.any_failed(findings):
+            raise typer.Exit(1)
+
+
 @serve_app.command("check")
 def serve_check(
     file: Annotated[Path, typer.Argument(help="The Serve config file.")] = Path("serve_config.yaml"),

@@ -21,6 +21,8 @@ from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, quiet
 
+log = logging.getLogger("s1ray")
+
 NODE_GROUP_LABEL = "ray.io/node-group"
 """Label of nodes that a launcher started."""
 JOB_VARIABLE = "RAY_JOB_CONFIG_JSON_ENV_VAR"
@@ -142,6 +144,20 @@ def _ray_status(address: str) -> str:
         return ""
 
 
+def _warn_if_open() -> None:
+    """Warn of a cluster of several nodes whose ports anybody may use. A process without a token reaches no other."""
+    import ray
+    from ray._private.authentication.authentication_utils import is_token_auth_enabled
+
+    nodes = sum(node["Alive"] for node in ray.nodes())
+    if nodes > 1 and not is_token_auth_enabled():
+        log.warning(
+            "Ray's token authentication is off: whoever reaches a port of this cluster's %d nodes can run commands "
+            "there; `s1ray doctor --address auto` says what to do",
+            nodes,
+        )
+
+
 class _OwnCluster:
     def __init__(self, stack: contextlib.ExitStack, num_cpus: int) -> None:
         self._stack = stack
@@ -172,6 +188,7 @@ def _session(address: str | None, **options: object) -> Iterator[None]:
         what = "start a local Ray" if address == "local" else f"connect to Ray at {address or 'RAY_ADDRESS or here'}"
         raise UnreachableError(f"cannot {what}: {error} (is the cluster up? is the machine overloaded?)") from error
     try:
+        _warn_if_open()
         yield
     finally:
         ray.shutdown()

@@ -1,0 +1,211 @@
+"""Asks this machine or every node of a cluster, within a time limit, and puts the lines together."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from s1ray.doctor import (
+    authentication,
+    clocks,
+    cloud,
+    collective,
+    gpus,
+    machine,
+    network,
+    ports,
+    storage,
+    versions,
+)
+from s1ray.doctor.base import HERE, Check, Facts, Finding, Node, Request
+from s1ray.secrets import redact
+
+if TYPE_CHECKING:
+    import ray
+
+CHECKS: dict[str, Check] = {
+    module.CHECK: module for module in (versions, gpus, machine, network, ports, authentication, storage, clocks, cloud)
+}
+SECONDS = 45.0
+"""For a node to answer: a worker process starts in some ten seconds on a busy one."""
+COLLECTIVE_S = 60.0
+"""For an all-reduce: importing torch takes most of it."""
+AGENT_PREFIX = "DASHBOARD_AGENT_ADDR_NODE_ID_PREFIX:"
+"""Ray's: where a node's agent listens, by the node's id."""
+
+
+def examine(address: str | None, location: str | None, seconds: float = SECONDS) -> list[Finding]:
+    """All lines about this machine, or about the cluster at an address.
+
+    Args:
+        address: the cluster's. None: this machine alone.
+        location: storage to look at. None: none.
+        seconds: that a node may take.
+
+    Raises:
+        UnreachableError: no cluster answers there.
+    """
+    with contextlib.ExitStack() as stack:
+        request, findings = Request(storage=location), []
+        if location is not None:
+            try:
+                request = replace(request, token=stack.enter_context(storage.written(location)))
+            except OSError as error:
+                why = f"nothing can be written to {location}: {error.strerror or error}"
+                findings.append(
+                    Finding("failed", storage.CHECK, HERE, why, "create the folder, or give another --storage")
+                )
+                request = replace(request, storage=None)
+        if address is None:
+            nodes = [Node(HERE, facts=look(request, ""))]
+        else:
+            from s1ray.cluster import connected
+
+            stack.enter_context(connected(address))
+            request = _about_cluster(request)
+            nodes, dead = ask_nodes(request, seconds)
+            findings += dead
+        findings += judged(nodes, request)
+        if len(nodes) > 1:
+            findings += _all_reduce(nodes)
+        return findings
+
+
+def look(request: Request, node_id: str) -> dict[str, Facts]:
+    """What every check sees on the node that this runs on."""
+
+    def ask(check: Check) -> Facts:
+        try:
+            return check.look(request, node_id)
+        except Exception as error:  # one check that fails must not take the others with it
+            return {"error": redact(f"{type(error).__name__}: {error}")[:300]}
+
+    with ThreadPoolExecutor(max_workers=len(CHECKS)) as pool:
+        return dict(zip(CHECKS, pool.map(ask, CHECKS.values()), strict=True))
+
+
+def judged(nodes: Sequence[Node], request: Request) -> Iterator[Finding]:
+    """The lines: of nodes without an answer, of checks that could not look, and of all others."""
+    for node in nodes:
+        if node.facts is None:
+            advice = "look into raylet.out and the logs of its workers there, and whether s1ray is installed"
+            yield Finding("failed", "node", node.name, node.problem, advice)
+            continue
+        for name, facts in node.facts.items():
+            if "error" in facts:
+                yield Finding("warning", name, node.name, f"could not look: {facts['error']}", "please report this")
+    for check in CHECKS.values():
+        yield from check.judge(nodes, request)
+
+
+def ask_nodes(request: Request, seconds: float) -> tuple[list[Node], list[Finding]]:
+    """Ask every node of the connected cluster; one that does not answer in time is a node without facts."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(look)
+    began, tasks, dead = time.time(), {}, []
+    for found in ray.nodes():
+        name = str(found["NodeManagerAddress"])
+        if not found["Alive"]:
+            seen = f"the node is dead ({found.get('DeathReasonMessage') or 'no reason is known'})"
+            dead.append(Finding("warning", "node", name, seen, "nothing, if it was meant to go"))
+            continue
+        where = NodeAffinitySchedulingStrategy(found["NodeID"], soft=False)
+        node = Node(name, id=found["NodeID"], gpus=int(found["Resources"].get("GPU", 0)), asked=began)
+        tasks[task.options(scheduling_strategy=where).remote(request, node.id)] = node
+    return [_answer(node, facts) for node, facts in _gathered(tasks, seconds)], dead
+
+
+def _gathered(tasks: dict[ray.ObjectRef, Node], seconds: float) -> Iterator[tuple[Node, Any]]:
+    """Each node with what its task gave, or with the exception that says why it gave nothing."""
+    import ray
+
+    waiting, until = list(tasks), time.monotonic() + seconds
+    while waiting:
+        done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
+        if not done:
+            break
+        try:
+            yield tasks[done[0]], ray.get(done[0])
+        except Exception as error:  # Ray raises many kinds, and one node must not hide the others
+            yield tasks[done[0]], error
+    for late in waiting:
+        ray.cancel(late, force=True)
+        yield tasks[late], TimeoutError(f"no answer within {seconds:g} s")
+
+
+def _answer(node: Node, facts: Any) -> Node:
+    if isinstance(facts, dict):
+        return replace(node, facts=facts, answered=time.time())
+    cause = getattr(facts, "cause", None) or facts
+    return replace(node, problem=redact(f"{type(cause).__name__}: {cause}".strip().splitlines()[0][:300]))
+
+
+def _about_cluster(request: Request) -> Request:
+    """Where the connected cluster's processes listen."""
+    import ray
+    from ray._private.worker import get_dashboard_url
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    peers = [_address(ray.get_runtime_context().gcs_address)]
+    peers += [(node["NodeManagerAddress"], int(node["NodeManagerPort"])) for node in alive]
+    agents = {}
+    for node in alive:
+        found = _internal_kv_get(f"{AGENT_PREFIX}{node['NodeID']}", namespace=b"dashboard")
+        if found:
+            host, port, *_ = json.loads(found)
+            agents[node["NodeID"]] = (str(host), int(port))
+    dashboard = get_dashboard_url()
+    return replace(request, peers=tuple(peers), agents=agents, dashboard=_address(dashboard) if dashboard else None)
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.removeprefix("http://").strip("[]"), int(port)
+
+
+def _all_reduce(nodes: Sequence[Node]) -> Iterator[Finding]:
+    """Between two and two of the nodes that answered; by NCCL where both have GPUs."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    for backend in ("gloo", "nccl"):
+        able = [node for node in nodes if node.of(network.CHECK) and (backend == "gloo" or node.gpus)]
+        sides: dict[ray.ObjectRef, Node] = {}
+        order = []
+        for first, second in collective.pairs(len(able)):
+            port = (able[first].of(network.CHECK) or {})["free_port"]
+            for rank, node in enumerate((able[first], able[second])):
+                task = ray.remote(num_cpus=0, num_gpus=int(backend == "nccl"), max_retries=0)(collective.all_reduce)
+                where = NodeAffinitySchedulingStrategy(node.id, soft=False)
+                side = task.options(scheduling_strategy=where).remote(
+                    rank, able[first].name, port, backend, COLLECTIVE_S / 2
+                )
+                sides[side] = node
+            order.append((able[first], able[second]))
+        # By pair: sides come home in any order.
+        gathered = [(node, result) for node, result in _gathered(sides, COLLECTIVE_S)]
+        results = []
+        for first_node, second_node in order:
+            answers = [result for node, result in gathered if node.id in (first_node.id, second_node.id)]
+            results.append((first_node.name, second_node.name, _worst(answers, backend)))
+        yield from collective.judge(backend, results)
+
+
+def _worst(answers: Sequence[Any], backend: str) -> Facts:
+    failed = [answer for answer in answers if not isinstance(answer, dict)]
+    if not failed:
+        return dict(min(answers, key=lambda answer: answer["right"]))
+    # The side that failed in words says more than the one that waited for it.
+    said = next((answer for answer in failed if not isinstance(answer, TimeoutError)), failed[0])
+    if backend == "nccl" and all(isinstance(answer, TimeoutError) for answer in failed):
+        return {"busy": True}
+    cause = getattr(said, "cause", None) or said
+    return {"error": redact(f"{type(cause).__name__}: {cause}".strip().splitlines()[0][:300])}
