@@ -218,6 +218,13 @@ class EvalConfig(StageConfig):
             )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _is_somewhere(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("endpoints") and data.get("endpoint") is None:
+            return data | {"endpoint": {}}
+        return data
+
     @model_validator(mode="after")
     def _models_are_at_one_endpoint(self) -> Self:
         if self.endpoints and self.endpoint is not None:
@@ -271,7 +278,7 @@ class EvalConfig(StageConfig):
 
     def all_endpoints(self) -> list[Endpoint]:
         """The endpoints, however they are given."""
-        return self.endpoints or [self.endpoint or Endpoint()]
+        return [self.endpoint] if self.endpoint is not None else self.endpoints
 
     def endpoint_of(self, model: ServedModel) -> Endpoint:
         """Where `model` is served."""

@@ -8,6 +8,7 @@ it does in the measurement, and the reflected interval takes that back).
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from itertools import combinations
 
@@ -35,7 +36,10 @@ class MethodRow:
     """Share of arms whose mean thinking tokens are within their limits; None where there is none. Class-conditional
     arms are judged against another arm, so theirs has no interval (low and high are the value)."""
     scaling: Estimate | None
-    """Percentage points per doubling of the thinking tokens."""
+    """Percentage points per doubling of the thinking tokens; None where no pair of arms has a slope."""
+    level: tuple[tuple[str, str], ...]
+    """Pairs of arms of which now one, now the other thinks longer as the questions are drawn. A slope between them
+    divides by chance, so Scaling leaves them out."""
     performance: Estimate
     """The best arm's accuracy, a fraction."""
 
@@ -50,10 +54,11 @@ def method_rows(results: EvalResults, *, resamples: int = RESAMPLES) -> list[Met
     Raises:
         InputError: a method's arms share no question that all of them decided.
     """
-    return [_row(method, resamples) for method in results.methods()]
+    return [method_row(method, resamples=resamples) for method in results.methods()]
 
 
-def _row(method: Method, resamples: int) -> MethodRow:
+def method_row(method: Method, *, resamples: int = RESAMPLES) -> MethodRow:
+    """One method's row, as `method_rows` says."""
     arms = method.arms
     shared = sorted(set.intersection(*(set(arm.correct) & set(_tokens(arm)) for arm in arms)))
     if not shared:
@@ -63,11 +68,14 @@ def _row(method: Method, resamples: int) -> MethodRow:
     drawn = [(weights @ tokens_QA, weights @ right_QA) for weights in _weights(len(shared), arms[0].seed, resamples)]
     tokens_RA, right_RA = (np.concatenate([pair[side] for pair in drawn]) for side in (0, 1))
     n = len(shared)
+    measured = (side.mean(axis=0, keepdims=True) for side in (tokens_QA, right_QA))
     told = any(isinstance(arm.setting, ClassConditional) for arm in arms)
+    level = _level(tokens_RA)
     return MethodRow(
         method=method,
         control=_control(method, tokens_RA, n, resampled=not told),
-        scaling=None if method.scaling is None else _basic(method.scaling, _slopes(tokens_RA, right_RA), n),
+        scaling=_scaling(method, _slopes(tokens_RA, right_RA, level), _slopes(*measured, level), n, exact=not level),
+        level=tuple((arms[a].arm, arms[b].arm) for a, b in sorted(level)),
         performance=_clipped(_basic(method.performance, right_RA.max(axis=1), n)),
     )
 
@@ -83,17 +91,36 @@ def _control(method: Method, tokens_RA: np.ndarray, n: int, *, resampled: bool) 
     return _clipped(_basic(value, obeyed.mean(axis=1), n))
 
 
-def _slopes(tokens_RA: np.ndarray, right_RA: np.ndarray) -> np.ndarray:
-    """`metrics.scaling` of each resample (a row)."""
+def _level(tokens_RA: np.ndarray) -> set[tuple[int, int]]:
+    """Pairs whose order by thinking tokens is not the same in `LEVEL` of the resamples."""
+    level = set()
+    for a, b in combinations(range(tokens_RA.shape[1]), 2):
+        more = tokens_RA[:, b] - tokens_RA[:, a]
+        if min(np.mean(more > ROUNDING), np.mean(more < -ROUNDING)) > 0.5 - LEVEL / 2:
+            level.add((a, b))
+    return level
+
+
+def _scaling(method: Method, drawn: np.ndarray, measured: np.ndarray, n: int, *, exact: bool) -> Estimate | None:
+    value = method.scaling if exact else next(iter(measured.tolist()), None)
+    return None if value is None or not len(drawn) else _basic(value, drawn, n)
+
+
+def _slopes(tokens_RA: np.ndarray, right_RA: np.ndarray, level: set[tuple[int, int]]) -> np.ndarray:
+    """`metrics.scaling` of each resample (a row) that has one, without the pairs that are level."""
     with np.errstate(divide="ignore"):
         x = np.log2(tokens_RA)
     slopes = []
-    for a, b in combinations(range(x.shape[1]), 2):
+    for a, b in sorted({*combinations(range(x.shape[1]), 2)} - level):
         run = x[:, b] - x[:, a]
         sloped = np.isfinite(run) & (run != 0)
         rise = 100 * (right_RA[:, b] - right_RA[:, a])
         slopes.append(np.divide(rise, run, out=np.full_like(run, np.nan), where=sloped))
-    mean = np.nanmean(np.array(slopes), axis=0)
+    if not slopes:
+        return np.empty(0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Mean of empty slice")
+        mean = np.nanmean(np.array(slopes), axis=0)
     found: np.ndarray = mean[np.isfinite(mean)]
     return found
 

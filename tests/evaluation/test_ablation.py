@@ -102,6 +102,29 @@ def test_methods_have_intervals_around_the_numbers_of_the_report(make_run: MakeR
     assert "| sft | token_conditional | 100.0 [100.0, 100.0] | 100.0 | +0.0 [" in text
 
 
+def test_there_is_no_slope_between_arms_that_think_equally_long(make_run: MakeRun, tmp_path: Path) -> None:
+    def chance(row: Evaluation) -> dict[str, object]:
+        """Of two settings one question or another makes the one longer, by nothing on the whole; a third is shorter."""
+        odd = (int(row.gold) + (row.arm == "tokens=64")) % 2
+        return {"thinking_tokens": 20 if row.arm == "tokens=16" else 36 + odd * 8}
+
+    arms = [{"strategy": "token_conditional", "tokens": tokens} for tokens in (16, 32, 64)]
+    right = {"tokens=16": 0.3, "tokens=32": 0.5, "tokens=64": 0.6}
+    models = [{"label": "sft", "name": "sft"}]
+    run = make_run(models=models, sweep=None, arms=arms, change=chance, share=lambda _, arm: right[arm], questions=60)
+    (row,) = method_rows(load_results([run]), resamples=500)
+    assert row.level == (("tokens=32", "tokens=64"),)
+    assert row.scaling is not None
+    assert row.scaling.value == pytest.approx(25)
+    assert row.scaling.low < 25 < row.scaling.high
+    text, _ = write_methods(MethodsConfig(), [run], tmp_path)
+    assert "Scaling leaves out 1 pair(s) of arms that think equally long" in text
+
+    run = make_run("level", models=models, sweep=None, arms=arms[1:], change=chance, share=lambda _, arm: right[arm])
+    (row,) = method_rows(load_results([run]), resamples=500)
+    assert (row.scaling, row.level) == (None, (("tokens=32", "tokens=64"),))
+
+
 def test_a_method_whose_arms_share_no_decided_question_is_said(make_run: MakeRun) -> None:
     def doubt(row: Evaluation) -> dict[str, object]:
         odd = int(row.gold) % 2 == 1

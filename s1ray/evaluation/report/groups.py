@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from s1ray.errors import InputError
 from s1ray.evaluation.arm_result import ArmResult, account
 from s1ray.evaluation.breakdowns import domains, repeated
 from s1ray.evaluation.head_to_head import head_to_head
+from s1ray.evaluation.method_table import MethodRow, method_row
 from s1ray.evaluation.report.formats import points, points_interval
 from s1ray.evaluation.report.traces import Traces
-from s1ray.evaluation.results import Comparison, EvalResults
+from s1ray.evaluation.results import Comparison, EvalResults, Method
 from s1ray.evaluation.samples import choose_samples
 from s1ray.pages import percent
 
@@ -35,7 +37,8 @@ def group_of(results: EvalResults, suffix: str, traces: Traces | None) -> dict[s
         "accuracy_svg": plots.to_svg(plots.accuracy_curve(results, plots.THEMED), f"plot-accuracy{suffix}"),
         "total_svg": plots.to_svg(plots.accuracy_curve(results, plots.THEMED, tokens="total"), f"plot-total{suffix}"),
         "waits_svg": plots.to_svg(waits, f"plot-waits{suffix}") if waits else None,
-        "methods": results.methods(),
+        "methods": (methods := results.methods()),
+        "slopes": {(method.model, method.series): _slope(method) for method in methods},
         "equal_tokens": results.at_equal_tokens(),
         "several_calls": any(row.calls > 1 for result in results.arms for row in result.rows),
         "between_models": between_models,
@@ -58,6 +61,14 @@ def group_of(results: EvalResults, suffix: str, traces: Traces | None) -> dict[s
         "errors": sum(result.errors for result in results.arms),
         "undecided": sum(result.undecided for result in results.arms),
     }
+
+
+def _slope(method: Method) -> MethodRow | None:
+    """Scaling with its interval; None where the method's arms share no question that all of them decided."""
+    try:
+        return method_row(method)
+    except InputError:
+        return None
 
 
 def overview_of(measured: list[EvalResults]) -> list[tuple[str, str, list[ArmResult | None]]]:
