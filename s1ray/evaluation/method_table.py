@@ -68,13 +68,13 @@ def method_row(method: Method, *, resamples: int = RESAMPLES) -> MethodRow:
     drawn = [(weights @ tokens_QA, weights @ right_QA) for weights in _weights(len(shared), arms[0].seed, resamples)]
     tokens_RA, right_RA = (np.concatenate([pair[side] for pair in drawn]) for side in (0, 1))
     n = len(shared)
-    measured = (side.mean(axis=0, keepdims=True) for side in (tokens_QA, right_QA))
     told = any(isinstance(arm.setting, ClassConditional) for arm in arms)
     level = _level(tokens_RA)
+    measured = _slopes(tokens_QA.mean(axis=0, keepdims=True), right_QA.mean(axis=0, keepdims=True), level)
     return MethodRow(
         method=method,
         control=_control(method, tokens_RA, n, resampled=not told),
-        scaling=_scaling(method, _slopes(tokens_RA, right_RA, level), _slopes(*measured, level), n, exact=not level),
+        scaling=_scaling(method, _slopes(tokens_RA, right_RA, level), measured, n, exact=not level),
         level=tuple((arms[a].arm, arms[b].arm) for a, b in sorted(level)),
         performance=_clipped(_basic(method.performance, right_RA.max(axis=1), n)),
     )
