@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from s1ray.aside import Kept
-from s1ray.config import StageConfig
+from s1ray.config import StageConfig, load_config, validate_config
+from s1ray.recipes import find_recipe, recipe_names
 from s1ray.runs import OtherRunError, Run, RunError
-from s1ray.stages import Stage
+from s1ray.stages import STAGES, Stage
 
 
 class Toy(StageConfig):
@@ -68,3 +69,9 @@ def test_a_dry_run_of_force_says_what_is_kept_and_moves_nothing(tmp_path: Path) 
     assert [entry.name for entry in tmp_path.iterdir()] == ["r"]
     keeping(config, force=True)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["r", "r.answers-1"]
+
+
+@pytest.mark.parametrize(("stage", "recipe"), [(stage, name) for stage in STAGES for name in recipe_names(stage)])
+def test_a_config_is_read_again_from_the_manifest_that_has_it(stage: str, recipe: str) -> None:
+    config = load_config(STAGES[stage].load().config, find_recipe(recipe, stage))
+    assert validate_config(type(config), config.model_dump(mode="json"), "manifest.json") == config

@@ -140,7 +140,9 @@ class Autoscaling(Config):
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"min_replicas: {self.min_replicas} is more than max_replicas ({self.max_replicas})")
         if self.policy == "ray":
-            for name in sorted(self.model_fields_set & QUEUE_DEPTH_ONLY):
+            for name in sorted(QUEUE_DEPTH_ONLY):
+                if getattr(self, name) == type(self).model_fields[name].get_default(call_default_factory=True):
+                    continue
                 raise ValueError(f"{name}: has no effect with policy 'ray'; leave it out, or use 'queue_depth'")
         if self.scale_to_zero_delay_s is not None and self.min_replicas > 0:
             raise ValueError(f"scale_to_zero_delay_s: min_replicas is {self.min_replicas}, not 0; leave it out")

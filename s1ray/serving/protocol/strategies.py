@@ -101,9 +101,9 @@ class Votes(RequestStrategy):
     warmup: Annotated[StrictInt, Field(ge=2)] | None = None
     """DeepConf online: so many responses come first; the lowest group of those that are kept is the others' threshold.
     The paper takes 16."""
-    keep: Annotated[Number, Field(gt=0, le=1)] = 0.9
+    keep: Annotated[Number, Field(gt=0, le=1)] | None = None
     """Share of the first responses that is kept, by their lowest groups; the others do not vote. The paper takes 0.1
-    (DeepConf-low) and 0.9 (DeepConf-high)."""
+    (DeepConf-low) and 0.9 (DeepConf-high). None: 0.9."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -112,12 +112,17 @@ class Votes(RequestStrategy):
             if value is not None and value >= self.n:
                 raise ValueError(f"{name}: {value} of n = {self.n} responses is no choice; it must be smaller")
         if self.warmup is None:
-            if "keep" in self.model_fields_set:
+            if self.keep is not None:
                 raise ValueError("keep: says how many of the warmup's responses are kept; give warmup, too")
         elif self.stop_below is not None or self.first is not None:
             other = "stop_below" if self.stop_below is not None else "first"
             raise ValueError(f"warmup: does not go together with {other}; give one of the two")
         return self
+
+    @property
+    def kept_share(self) -> float:
+        """`keep`, with its default."""
+        return 0.9 if self.keep is None else self.keep
 
     @property
     def sequences(self) -> int:

@@ -194,7 +194,7 @@ class Voting:
     def _calibrate(self) -> None:
         """Set the threshold that keeps so many of the first responses; the others do not vote."""
         first = self._traces[: self._strategy.warmup]
-        best = [first[place] for place in kept([trace.lowest_group for trace in first], self._strategy.keep)]
+        best = [first[place] for place in kept([trace.lowest_group for trace in first], self._strategy.kept_share)]
         self._threshold = min(trace.lowest_group for trace in best)
         for trace in first:
             if trace not in best:
