@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -24,8 +25,9 @@ from s1ray.storage import writing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MARKERS = "os^Dv"
-"""One a model, so that the curves can be told apart without colour."""
+MARKERS = "os^Dv<>pPX*"
+"""One a model or strategy, so that the curves can be told apart without colour. More of them than colours, so that not
+both come again together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,7 @@ def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Token
     with style(palette):
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         axes = figure.add_subplot()
+        looks = itertools.count(len(results.models))
         for index, model in enumerate(results.models):
             colour, marker = _look(palette, index)
             maxima = results.maxima(model)
@@ -76,7 +79,7 @@ def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Token
                 for result in waits:
                     _note(axes, result, tokens, f"{result.setting.budget.waits}×", palette)
             for strategy, arms in results.other_series(model).items():
-                _hollow(axes, arms, arms, tokens, palette, index, "dotted", f"{model}, {strategy}")
+                _hollow(axes, arms, arms, tokens, palette, next(looks), "dotted", f"{model}, {strategy}")
         _log2_tokens(axes, [_tokens(r, tokens) for r in results.arms])
         what = "thinking tokens" if tokens == "thinking" else "tokens of thinking and answer"
         axes.set_xlabel(f"mean {what} (log₂ scale)")
