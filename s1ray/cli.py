@@ -514,6 +514,53 @@ def doctor(
             raise typer.Exit(1)
 
 
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+def submit(
+    context: typer.Context,
+    command: Annotated[str, typer.Argument(help="curate, traces, train, eval, run or doctor; its options follow.")],
+    address: Annotated[
+        str | None, typer.Option("--address", help="Dashboard. Default: RAY_ADDRESS, or http://127.0.0.1:8265.")
+    ] = None,
+    working_dir: Annotated[
+        Path | None, typer.Option("--working-dir", help="Folder to upload. Default: a config of this machine alone.")
+    ] = None,
+    prices: Annotated[
+        Path | None,
+        typer.Option("--prices", help="YAML: what a node of each type costs an hour; tells the cost so far."),
+    ] = None,
+    cpus: Annotated[
+        float, typer.Option("--entrypoint-num-cpus", min=0, help="1: the driver runs on a worker, not on the head.")
+    ] = 0,
+    patience: Annotated[
+        float, typer.Option("--patience", min=0, help="Seconds that the cluster may not answer.")
+    ] = 1800.0,
+    again: Annotated[bool, typer.Option("--again", help="Submit once more what is complete.")] = False,
+) -> None:
+    """Run a stage as a job: attach to it if it runs, follow it, and submit it again if its cluster was lost.
+
+    The same command finds the same job. Ctrl-C stops following; `ray job stop` stops the job.
+    """
+    with user_errors():
+        from s1ray.submission.api import Cluster, dashboard_address
+        from s1ray.submission.costs import read_prices
+        from s1ray.submission.following import Follower
+        from s1ray.submission.naming import submission
+
+        follower = Follower(
+            Cluster(dashboard_address(address)),
+            submission(command, context.args),
+            working_folder=working_dir,
+            options={"entrypoint_num_cpus": cpus} if cpus else {},
+            prices=None if prices is None else read_prices(prices),
+            patience=patience,
+            again=again,
+            out=typer.echo,
+        )
+        raise typer.Exit(follower.follow())
+
+
 @serve_app.command("check")
 def serve_check(
     file: Annotated[Path, typer.Argument(help="The Serve config file.")] = Path("serve_config.yaml"),

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BeforeValidator, JsonValue
 
+from s1ray.errors import InputError
+
 NAME = re.compile(
     r"(api|access|account|private|secret|subscription|signing|encryption|master|shared[-_ ]?access)[-_ ]?key"
     r"|authorization|secret|passw|\bpwd\b|credential|bearer"
@@ -58,7 +60,7 @@ ADVICE = "a config is recorded and shown; name the key by reference (api_key: en
 REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:\S+")
 
 
-class InlineSecretError(ValueError):
+class InlineSecretError(InputError):
     """A secret stands where it would be recorded. The message names the field and does not repeat it."""
 
 

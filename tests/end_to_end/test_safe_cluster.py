@@ -1,0 +1,143 @@
+"""A head with token authentication: what a request without the token may do, and what the doctor and jobs say of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+BIN = Path(sys.executable).parent
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@dataclass(frozen=True)
+class Head:
+    """Where a head listens."""
+
+    gcs: str
+    dashboard: str
+    agent: str
+    environment: dict[str, str]
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
+    """A Ray head on loopback that wants a token, in the foreground of a process of ours."""
+    folder = tmp_path_factory.mktemp("head")
+    (folder / "token").write_text(TOKEN)
+    (folder / "token").chmod(0o600)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
+        # As in an activated environment: a job's `python` is the head's.
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
+    port, dashboard, agent = free_port(), free_port(), free_port()
+    temporary = tempfile.mkdtemp(prefix="s1ray-")
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
+    command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=4"]
+    command += [f"--temp-dir={temporary}", "--disable-usage-stats", f"--dashboard-agent-listen-port={agent}"]
+    log = folder / "head.log"
+    with log.open("w") as stream:
+        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+    found = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}", environment)
+    try:
+        deadline = time.monotonic() + 180
+        for address, path in ((found.dashboard, "/api/version"), (found.agent, "/api/healthz")):
+            while not _answers(f"{address}{path}"):
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, f"nothing at {address}: {log.read_text()}"
+                time.sleep(0.5)
+        yield found
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=5).status_code < 500
+    except httpx.HTTPError:
+        return False
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Cookie": "ray-authentication-token=x"}])
+def test_a_command_posted_without_the_token_is_refused_everywhere(
+    head: Head, headers: dict[str, str], tmp_path: Path
+) -> None:
+    job = {"entrypoint": f"touch {tmp_path}/taken", "runtime_env": {}, "metadata": {}}
+    for url in (f"{head.dashboard}/api/jobs/", f"{head.agent}/api/job_agent/jobs/"):
+        answer = httpx.post(url, json=job, headers=headers, timeout=30)
+        assert answer.status_code == (403 if headers else 401), url
+        assert TOKEN not in answer.text
+    assert httpx.get(f"{head.dashboard}/api/jobs/", timeout=30).status_code == 401
+    time.sleep(2)
+    assert not list(tmp_path.iterdir()), "the command ran"
+
+
+def test_the_doctor_sees_that_requests_without_the_token_are_refused(head: Head, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "s1ray.cli", "doctor", "--address", head.gcs, "--storage", str(tmp_path), "--json"]
+    done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout)["findings"]
+    lines = {(line["check"], line["status"], line["where"]) for line in found}
+    assert ("token", "ok", "127.0.0.1") in lines, found
+    assert ("token", "ok", "cluster") in lines, found
+    assert ("storage", "ok", "127.0.0.1") in lines, found
+    assert not [line for line in found if line["check"] == "node"], found
+    assert TOKEN not in done.stdout + done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_whose_token_is_missing_is_told_in_words(head: Head) -> None:
+    environment = {name: value for name, value in head.environment.items() if not name.startswith("RAY_")}
+    command = [sys.executable, "-m", "s1ray.cli", "submit", "--address", head.dashboard, "doctor"]
+    environment["HOME"] = "/nonexistent"
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "the cluster wants its token" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_command_is_submitted_once_and_found_again(head: Head, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "s1ray.cli", "submit", "--address", head.dashboard, "doctor", "--storage"]
+    command += [str(tmp_path)]
+    first, second = (
+        subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=300, check=False)
+        for _ in range(2)
+    )
+    assert first.returncode in (0, 1), first.stderr
+    assert "submitted as s1ray-doctor-" in first.stderr
+    assert "failed" in first.stdout.splitlines()[-1], "the job's lines are shown"
+    if first.returncode == 0:
+        assert "is complete" in second.stderr
+        assert "submitted as" not in second.stderr
+    else:
+        assert "-2: python -m s1ray.cli doctor" in second.stderr, "a job that failed has a next attempt"
+    assert TOKEN not in first.stdout + first.stderr + second.stdout + second.stderr
