@@ -8,6 +8,8 @@
 # Every file that is downloaded must have the hash of its lock. UV_FIND_LINKS, UV_INDEX_URL and pip's variables name a site's
 # own registry, as everywhere; without UV_FIND_LINKS torch's CPU build comes from PyTorch's index.
 set -eu
+# A machine that builds is a busy one.
+export UV_COMPILE_BYTECODE_TIMEOUT=900
 step=$1
 prefix=$2
 tools=$(dirname "$prefix")/tools
