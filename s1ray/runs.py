@@ -274,7 +274,7 @@ class Run:
 
     def _write(self) -> None:
         self._manifest |= Manifest(rows=self.rows, drops=self.drops, figures=self.figures)
-        write_json(self.path / MANIFEST, self._manifest)
+        write_json(self.path / MANIFEST, self._manifest, is_private=True)
 
     def _clear(self) -> None:
         check_replaceable(self.path)

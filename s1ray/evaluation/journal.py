@@ -18,6 +18,7 @@ from typing import BinaryIO
 from s1ray.evaluation.tasks import stored_row
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
+from s1ray.storage import private
 
 SECONDS = "seconds"
 """Beside a row's own fields. Rows have no clock, so that the results of equal runs are equal to the byte."""
@@ -68,7 +69,7 @@ class Journal:
 
     def __enter__(self) -> Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._stream = self.path.open("ab")
+        self._stream = open(self.path, "ab", opener=private)
         self._stream.truncate(self._whole)
         return self
 

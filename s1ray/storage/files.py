@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -55,15 +56,30 @@ def writing(path: AnyPath, *, last: Collection[str] = ()) -> Iterator[Path]:
         remove(temporary)
 
 
-def write_text(path: AnyPath, text: str) -> None:
-    """Write a text file (UTF-8) whole or not at all."""
+def private_mode(folder: Path) -> int:
+    """The mode of a new file there that its owner reads and writes, and nobody else.
+
+    A folder that a group shares (its setgid bit is set) says that the group may read it.
+    """
+    return 0o640 if os.stat(folder).st_mode & stat.S_ISGID else 0o600
+
+
+def private(path: str, flags: int) -> int:
+    """For `open(..., opener=private)`: a new file has `private_mode`."""
+    return os.open(path, flags, private_mode(Path(path).parent))
+
+
+def write_text(path: AnyPath, text: str, *, is_private: bool = False) -> None:
+    """Write a text file (UTF-8) whole or not at all; on this machine for its owner alone, if it is private."""
     with writing(path) as temporary:
+        if is_private:
+            temporary.touch(mode=private_mode(temporary.parent))
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: AnyPath, data: object) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: AnyPath, data: object, *, is_private: bool = False) -> None:
+    """Write a JSON file whole or not at all; on this machine for its owner alone, if it is private."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n", is_private=is_private)
 
 
 def remove(path: Location) -> None:

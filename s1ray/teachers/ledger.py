@@ -39,7 +39,7 @@ from typing import Any, NamedTuple
 
 from s1ray.generation.base import Call, Usage
 from s1ray.runs import RunError
-from s1ray.storage import writing
+from s1ray.storage import private_mode, writing
 from s1ray.teachers.events import event_of
 from s1ray.teachers.tally import CallCount, Tally
 
@@ -63,7 +63,8 @@ class Writer:
         """Open the file, which is locked until this process ends or closes it."""
         self.path = Path(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        self._file = os.open(self.path, flags, private_mode(self.path.parent))
         with contextlib.suppress(OSError):  # some storage has no locks
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._lock, self._problem = threading.Lock(), ""
