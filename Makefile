@@ -1,6 +1,7 @@
 # make demo    run the whole system at laptop size; the report is runs/demo/report.html
 # make test    lint, types, unit tests, and end-to-end tests on real Ray, DeepSpeed and vLLM
 # make test-all   those and the slow ones: replicas, nodes and drivers that come, go and are killed
+# make test-cluster   a cluster of hosts of its own, in network namespaces, and their faults; needs root
 # make test-clients   unmodified clients from their registries against the server; needs npm, writes docs/clients.md
 # make docs    the documentation site in site/; adds the `docs` extra to .venv
 # make lock    resolve dependencies anew: requirements/cpu.txt, and what the images hold (requirements/image-*.txt)
@@ -11,7 +12,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all test-clients unit bench-forcing bench-training bench-serving bench-autoscaling bench-traces bench-cluster lint format docs lock lock-images image clean
+.PHONY: setup demo test test-all test-cluster test-clients unit bench-forcing bench-training bench-serving bench-autoscaling bench-traces bench-cluster lint format docs lock lock-images image clean
 
 setup:
 	@$(PYTHON) requirements/install.py
@@ -25,8 +26,11 @@ test: lint
 	@$(BIN)/python -m pytest tests/end_to_end
 
 test-all: lint
-	@$(BIN)/python -m pytest -m "" --numprocesses 2 --dist worksteal --ignore tests/end_to_end
-	@$(BIN)/python -m pytest -m "" tests/end_to_end
+	@$(BIN)/python -m pytest -m "not cluster" --numprocesses 2 --dist worksteal --ignore tests/end_to_end
+	@$(BIN)/python -m pytest -m "not cluster" tests/end_to_end
+
+test-cluster: setup
+	@$(BIN)/python -m pytest -m cluster tests/cluster
 
 test-clients: setup
 	@$(BIN)/python -m tests.clients.run
