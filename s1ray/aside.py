@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
 from s1ray.schemas import MANIFEST
+from s1ray.storage import Location, move
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,13 @@ class Kept:
     suffix: str
     """In the name of the folder that it is moved to."""
 
-    def place(self, run: Path) -> Path:
+    def place(self, run: Location) -> Location:
         """Where it is moved to next: the run folder's name with a suffix and the first number that is free."""
         run = run.resolve()
         places = (run.with_name(f"{run.name}.{self.suffix}-{number}") for number in count(1))
         return next(place for place in places if not place.exists())
 
-    def set_aside(self, run: Path) -> Path:
+    def set_aside(self, run: Location) -> Location:
         """Move it out of a run folder, with a copy of the manifest that says whose it is; where it is then.
 
         What comes of it is an unfinished run folder of the same config.
@@ -40,8 +39,8 @@ class Kept:
         place = self.place(run)
         place.mkdir()
         # First: with it, a process that is killed here leaves two run folders, each with a part.
-        shutil.copyfile(run / MANIFEST, place / MANIFEST)
+        (place / MANIFEST).write_bytes((run / MANIFEST).read_bytes())
         for name in self.folders:
             if (run / name).exists():
-                (run / name).rename(place / name)
+                move(run / name, place / name)
         return place

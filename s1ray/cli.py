@@ -26,6 +26,7 @@ from s1ray import __version__, logs
 from s1ray.errors import S1rayError
 from s1ray.secrets import redact
 from s1ray.stages import STAGES
+from s1ray.storage import is_address, location
 
 if TYPE_CHECKING:
     from s1ray.config import StageConfig
@@ -68,7 +69,7 @@ AddressOption = Annotated[
     typer.Option("--address", help='Ray cluster; "local" starts one. Default: Ray\'s own rules (RAY_ADDRESS).'),
 ]
 RootOption = Annotated[
-    Path | None, typer.Option("--root", help="Folder that the relative paths of the config start from. Default: here.")
+    str | None, typer.Option("--root", help="Folder that the relative paths of the config start from. Default: here.")
 ]
 
 
@@ -80,7 +81,7 @@ def run_stage(
     dry_run: bool,
     force: bool,
     address: str | None,
-    root: Path | None,
+    root: str | None,
 ) -> None:
     """Load and check the config of a stage, then run it; user errors end the process with a message and status 2."""
     with user_errors():
@@ -101,7 +102,7 @@ def run_stage(
         typer.echo(f"{name}: {run.path}{' (already complete, skipped)' if run.skipped else ''}")
 
 
-def load_stage_config(name: str, config: str | None, overrides: list[str] | None, root: Path | None) -> StageConfig:
+def load_stage_config(name: str, config: str | None, overrides: list[str] | None, root: str | None) -> StageConfig:
     """A stage's config, from a recipe or file; relative paths in it start from `root`.
 
     A job's own working folder is a copy that Ray deletes, so there a relative output without a root is refused.
@@ -124,21 +125,26 @@ def load_stage_config(name: str, config: str | None, overrides: list[str] | None
     return resolved
 
 
-def _start_from(root: Path | None) -> None:
+def _start_from(root: str | None) -> None:
     from s1ray.config import ConfigError
 
     if root is None:
         return
+    if is_address(root):
+        raise ConfigError(
+            f"--root {root}: relative paths start from a folder that each machine sees; leave it out, and give "
+            "addresses in the config (--set output=s3://BUCKET/RUN)"
+        )
     if not os.path.isdir(root):
         raise ConfigError(f"--root {root}: no such folder on this machine")
     os.chdir(root)
 
 
-def _refuse_lost_output(output: str | Path, advice: str) -> None:
+def _refuse_lost_output(output: str, advice: str) -> None:
     from s1ray.cluster import in_job
     from s1ray.config import ConfigError
 
-    if in_job() and not Path(output).is_absolute():
+    if in_job() and not is_address(output) and not Path(output).is_absolute():
         raise ConfigError(
             f"output: {str(output)!r} is relative, and a job's working folder is deleted with the job. {advice}"
         )
@@ -240,15 +246,15 @@ def train_convert(
 
 @stage_apps["traces"].command("export")
 def traces_export(
-    run: Annotated[Path, typer.Argument(help="Run folder of `s1ray traces`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The .parquet or .jsonl file to write.")],
+    run: Annotated[str, typer.Argument(help="Run folder of `s1ray traces`.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The .parquet or .jsonl file to write.")],
     layout: Annotated[str, typer.Option("--as", help="Columns: s1k, s1k-1.1, or rows (s1ray's own).")] = "rows",
 ) -> None:
     """Write a run's traces with the columns of s1K, of s1K-1.1, or of s1ray."""
     with user_errors():
         from s1ray.traces.export import export
 
-        exported = export(run, layout, output)
+        exported = export(location(run), layout, location(output))
         if exported.lost_questions is not None:
             typer.echo(f"warning: {exported.lost_questions}: the run's questions are not there any more", err=True)
         if exported.unknown:
@@ -258,22 +264,22 @@ def traces_export(
 
 @stage_apps["curate"].command("report")
 def curate_report(
-    run: Annotated[Path, typer.Argument(help="Run folder of `s1ray curate`.")],
+    run: Annotated[str, typer.Argument(help="Run folder of `s1ray curate`.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The HTML file to write. Default: report.html in the run.")
+        str | None, typer.Option("--output", "-o", help="The HTML file to write. Default: report.html in the run.")
     ] = None,
 ) -> None:
     """Write the report of a run: funnel, composition, drops with examples, likenesses to benchmark questions."""
     with user_errors():
         from s1ray.curation.report import write_report
 
-        typer.echo(f"report: {write_report(run, output)}")
+        typer.echo(f"report: {write_report(location(run), output)}")
 
 
 @stage_apps["curate"].command("export")
 def curate_export(
-    run: Annotated[Path, typer.Argument(help="Run folder of `s1ray curate`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The file or folder to write.")],
+    run: Annotated[str, typer.Argument(help="Run folder of `s1ray curate`.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The file or folder to write.")],
     kind: Annotated[
         str, typer.Option("--as", help="parquet, jsonl, datasets (a folder with a card), or s1k (a file or a folder).")
     ] = "parquet",
@@ -290,7 +296,7 @@ def curate_export(
     ] = None,
     public: Annotated[bool, typer.Option("--public", help="With --push: everybody may read it.")] = False,
     root: Annotated[
-        Path | None,
+        str | None,
         typer.Option("--root", help="Folder that all relative paths start from, as in the run. Default: here."),
     ] = None,
 ) -> None:
@@ -299,8 +305,11 @@ def curate_export(
         from s1ray.curation.export import check_pushed, export
 
         _start_from(root)
-        check_pushed(kind, output, push_to, public=public)
-        exported = export(run, kind, output, benchmarks=benchmarks or (), drop_leaks=drop_leaks, unchecked=unchecked)
+        target = location(output)
+        check_pushed(kind, target, push_to, public=public)
+        exported = export(
+            location(run), kind, target, benchmarks=benchmarks or (), drop_leaks=drop_leaks, unchecked=unchecked
+        )
         if exported.unknown:
             typer.echo(f"null, because nobody knows: {', '.join(exported.unknown)}", err=True)
         typer.echo(f"last look for benchmark questions: {exported.checked}", err=True)
@@ -308,13 +317,13 @@ def curate_export(
         if push_to is not None:
             from s1ray.curation.publishing import push
 
-            typer.echo(f"{push_to}: {push(output, push_to, public=public)}")
+            typer.echo(f"{push_to}: {push(Path(output), push_to, public=public)}")
 
 
 @stage_apps["eval"].command("export")
 def eval_export(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The folder to write to.")],
+    runs: Annotated[list[str], typer.Argument(help="Run folders of `s1ray eval`.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The folder to write to.")],
     kind: Annotated[str, typer.Option("--as", help="inspect (inspect_ai's .eval files) or lm-eval.")] = "inspect",
 ) -> None:
     """Write runs in the log format of another evaluation tool: a log for each benchmark, model and arm."""
@@ -329,8 +338,8 @@ def eval_export(
 
 @report_app.command("write", hidden=True)
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders of `s1ray eval`.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("report.html"),
+    runs: Annotated[list[str], typer.Argument(help="Run folders of `s1ray eval`.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The HTML file to write.")] = "report.html",
     markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
 ) -> None:
     """Write the HTML report of one or more evaluations, and print its table."""
@@ -350,9 +359,9 @@ def report(
 
 @report_app.command("compare")
 def report_compare(
-    first: Annotated[Path, typer.Argument(help="A run folder of `s1ray eval`.")],
-    second: Annotated[Path, typer.Argument(help="Another, or the same with --models or --arms.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The HTML file to write.")] = Path("comparison.html"),
+    first: Annotated[str, typer.Argument(help="A run folder of `s1ray eval`.")],
+    second: Annotated[str, typer.Argument(help="Another, or the same with --models or --arms.")],
+    output: Annotated[str, typer.Option("--output", "-o", help="The HTML file to write.")] = "comparison.html",
     models: Annotated[
         tuple[str, str] | None,
         typer.Option("--models", help="One model of each run. Default: equal labels."),
@@ -432,20 +441,26 @@ def recipes() -> None:
         Console(highlight=False).print(table)
 
 
-def _folder(value: str | Path) -> Path:
+def _folder(value: str) -> str:
     from s1ray.config import run_folder
 
     try:
-        return Path(run_folder(str(value)))
+        return run_folder(str(value))
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _local_folder(value: str) -> str:
+    if is_address(value):
+        raise typer.BadParameter(f"{value!r} is no folder of this machine, which the demo needs; `s1ray run` takes it")
+    return _folder(value)
 
 
 @app.command()
 def run(
     recipe: Annotated[str, typer.Argument(help="A recipe of `run` (`s1ray recipes`), or a YAML file.")],
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", parser=_folder, help="Folder of the run folders.")
+        str | None, typer.Option("--output", "-o", parser=_folder, help="Folder of the run folders.")
     ] = None,
     overrides: Annotated[
         list[str] | None,
@@ -458,7 +473,7 @@ def run(
     with user_errors():
         from s1ray.pipelines import load_pipeline, run_pipeline
 
-        pipeline = load_pipeline(recipe, output=output, overrides=overrides or ())
+        pipeline = load_pipeline(recipe, output=None if output is None else location(output), overrides=overrides or ())
         _refuse_lost_output(
             output or pipeline.config.output, "Add --output FOLDER, an absolute path on storage that all nodes share"
         )
@@ -472,8 +487,8 @@ def run(
 @app.command()
 def demo(
     output: Annotated[
-        Path, typer.Option("--output", "-o", parser=_folder, help="Folder of the demo's runs and report.")
-    ] = Path("runs/demo"),
+        str, typer.Option("--output", "-o", parser=_local_folder, help="Folder of the demo's runs and report.")
+    ] = "runs/demo",
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Run every stage again, also those that are complete.")
     ] = False,
@@ -484,7 +499,7 @@ def demo(
     with user_errors():
         from s1ray.miniature.demo import run_demo
 
-        run_demo(output, fresh=fresh, questions=questions, dry_run=dry_run)
+        run_demo(Path(output), fresh=fresh, questions=questions, dry_run=dry_run)
 
 
 @app.command()

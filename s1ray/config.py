@@ -23,6 +23,7 @@ from pydantic_core import ErrorDetails
 
 from s1ray.errors import InputError
 from s1ray.secrets import InlineSecretError, redact, refuse_inline
+from s1ray.storage import is_address, location
 
 
 class ConfigError(InputError):
@@ -73,14 +74,12 @@ class Config(BaseModel):
 
 
 def run_folder(value: str) -> str:
-    """A folder to write to, with ~ expanded.
+    """A folder to write to: a path, with ~ expanded, or an address in an object store.
 
     Raises:
-        ValueError: it is an address.
+        ValueError: it is an address that cannot be used.
     """
-    if "://" in value:
-        raise ValueError(f"{value!r} is no folder; give a path on storage that all nodes share, and copy it afterwards")
-    return os.path.expanduser(value)
+    return str(location(value)) if is_address(value) else os.path.expanduser(value)
 
 
 RunFolder = Annotated[str, Field(min_length=1), AfterValidator(run_folder)]

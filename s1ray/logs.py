@@ -14,11 +14,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from s1ray.secrets import redact
+from s1ray.storage import Location, Parts, StorePath
 
 HEARTBEAT_S = 10.0
 """Seconds between two lines of long work; more after some minutes."""
 RELAY_S = 1.0
 """Seconds between two looks at the log lines of other processes."""
+STORE_RELAY_S = 5.0
+"""The same where they are in a store."""
 
 
 class RedactedFormatter(logging.Formatter):
@@ -78,32 +81,33 @@ def heartbeat(line: Callable[[float], str]) -> Iterator[None]:
         thread.join()
 
 
-def log_to(path: Path) -> None:
+def log_to(path: Location) -> None:
     """Append the log lines of this process, which has no terminal, to a file, where `relayed` reads them."""
     logger = logging.getLogger("s1ray")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler = (
+        _PartsHandler(path)
+        if isinstance(path, StorePath)
+        else logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    )
     handler.setFormatter(RedactedFormatter("%(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
 
 
 @contextlib.contextmanager
-def relayed(path: Path) -> Iterator[None]:
+def relayed(path: Location) -> Iterator[None]:
     """Log, as they come, the lines that other processes append to a file inside the block (`log_to`)."""
-    stop, position = threading.Event(), path.stat().st_size if path.exists() else 0
+    stop = threading.Event()
+    follow = _PartsFollower(path) if isinstance(path, StorePath) else _FileFollower(path)
+    pause = STORE_RELAY_S if isinstance(path, StorePath) else RELAY_S
 
     def relay() -> None:
-        nonlocal position
         stopped = False
         while not stopped:
-            stopped = stop.wait(RELAY_S)
-            with contextlib.suppress(FileNotFoundError), path.open("rb") as stream:
-                stream.seek(position)
-                for line in stream:
-                    if not line.endswith(b"\n"):
-                        break
-                    position += len(line)
+            stopped = stop.wait(pause)
+            with contextlib.suppress(OSError):
+                for line in follow.new():
                     logging.getLogger("s1ray").info("%s", line.decode("utf-8", "replace").rstrip("\n"))
 
     thread = threading.Thread(target=relay, name="relay", daemon=True)
@@ -113,6 +117,45 @@ def relayed(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+
+
+class _FileFollower:
+    """The lines that are appended to a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._position = path, path.stat().st_size if path.exists() else 0
+
+    def new(self) -> Iterator[bytes]:
+        with self._path.open("rb") as stream:
+            stream.seek(self._position)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                self._position += len(line)
+                yield line
+
+
+class _PartsFollower:
+    """The lines that processes append in a store, each in files of its own."""
+
+    def __init__(self, path: StorePath) -> None:
+        self._path, self._seen = path, set(path.glob("*"))
+
+    def new(self) -> Iterator[bytes]:
+        for file in sorted(set(self._path.glob("*")) - self._seen):
+            self._seen.add(file)
+            yield from file.read_bytes().splitlines(keepends=True)
+
+
+class _PartsHandler(logging.Handler):
+    def __init__(self, path: StorePath) -> None:
+        super().__init__()
+        name = f"{time.time_ns():020d}-{os.getpid()}"
+        self._parts = Parts(lambda number: path / f"{name}-{number:06d}.log")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError):  # what cannot be told must not end the work
+            self._parts.append(self.format(record).encode("utf-8", "backslashreplace") + b"\n")
 
 
 @contextlib.contextmanager

@@ -15,13 +15,14 @@ import difflib
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
 from s1ray.config import Config, ConfigError
 from s1ray.registry import MODEL_ALIASES
 from s1ray.secrets import free_fields
+from s1ray.storage import is_dir, local_model
 from s1ray.thinking.format import PRESETS, ThinkingFormat
 
 
@@ -61,7 +62,7 @@ class ModelRef(Config):
     """A model: its weights, and how it writes its thinking."""
 
     model: ModelPath
-    """Hugging Face id, folder, or registered alias ("miniature-base")."""
+    """Hugging Face id, folder, address in an object store, or registered alias ("miniature-base")."""
     tokenizer: ModelPath | None = None
     """Another tokenizer than the model's own."""
     thinking_format: FormatRef = PRESETS["s1"]
@@ -75,7 +76,17 @@ class ModelRef(Config):
     def inputs(self, name: str) -> dict[str, str]:
         """Name -> folder, for a run's inputs: of the weights (`name`) and of a tokenizer apart (`name.tokenizer`)."""
         paths = {name: self.model, f"{name}.tokenizer": self.tokenizer}
-        return {key: path for key, path in paths.items() if path is not None and Path(path).is_dir()}
+        return {key: path for key, path in paths.items() if path is not None and is_dir(path)}
+
+    def with_local_models(self) -> Self:
+        """The same, with weights and tokenizer that lie in a store fetched to folders of this machine.
+
+        Raises:
+            MissingError: nothing is there.
+            InputError: they cannot be fetched.
+        """
+        named = {"model": self.model, "tokenizer": self.tokenizer}
+        return self.model_copy(update={field: local_model(name) for field, name in named.items() if name is not None})
 
 
 class EngineConfig(ModelRef):

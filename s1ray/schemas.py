@@ -16,11 +16,10 @@ import os
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.errors import InputError, MissingError
-from s1ray.storage import writing
+from s1ray.storage import AnyPath, Location, StorePath, arrow_place, inside, is_file, location, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -321,7 +320,7 @@ RESULTS = {"Question": "questions.parquet", "Trace": "traces.parquet"}
 """Row type -> the file in a run folder that holds a stage's result."""
 
 
-def read_table(path: str | os.PathLike[str], row_type: type, *, without: Collection[str] = ()) -> pa.Table:
+def read_table(path: AnyPath, row_type: type, *, without: Collection[str] = ()) -> pa.Table:
     """Read a Parquet file, or a folder of them, and check it against `row_type`.
 
     Columns that `row_type` does not have are left out; columns that a file lacks get their default (nullable ones
@@ -344,7 +343,8 @@ def read_table(path: str | os.PathLike[str], row_type: type, *, without: Collect
     tables = []
     for file in table_files(path, row_type):
         try:
-            data = ds.dataset(str(file), format="parquet")
+            place, filesystem = arrow_place(file)
+            data = ds.dataset(place, format="parquet", filesystem=filesystem)
             table = data.to_table([name for name in data.schema.names if name in known])
         except (pa.ArrowException, OSError) as error:
             # pyarrow tells damaged pages, and files that may not be read, as errors of the system.
@@ -353,18 +353,18 @@ def read_table(path: str | os.PathLike[str], row_type: type, *, without: Collect
     return pa.concat_tables(tables)
 
 
-def table_files(path: str | os.PathLike[str], row_type: type) -> list[Path]:
+def table_files(path: AnyPath, row_type: type) -> list[Location]:
     """The Parquet files that hold the rows at `path`; in a run folder its result alone, not what it dropped.
 
     Raises:
         MissingError: there are none.
     """
     files = parquet_files(path)
-    result = Path(path) / RESULTS.get(row_type.__name__, "")
-    return [result] if result in files and (Path(path) / MANIFEST).is_file() else files
+    result = location(path) / RESULTS.get(row_type.__name__, "")
+    return [result] if result in files and (location(path) / MANIFEST).is_file() else files
 
 
-def conform(table: pa.Table, row_type: type, path: str | os.PathLike[str]) -> pa.Table:
+def conform(table: pa.Table, row_type: type, path: AnyPath) -> pa.Table:
     """A table with the columns of `row_type`, checked.
 
     Args:
@@ -419,7 +419,7 @@ def _first_unreadable(values: pa.ChunkedArray) -> int | None:
     return None
 
 
-def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
+def write_table(table: pa.Table, path: AnyPath) -> None:
     """Write a Parquet file whole or not at all (a temporary file beside it, then a rename)."""
     import pyarrow.parquet as pq
 
@@ -427,19 +427,19 @@ def write_table(table: pa.Table, path: str | os.PathLike[str]) -> None:
         pq.write_table(table, temporary)
 
 
-def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
+def parquet_files(path: AnyPath) -> list[Location]:
     """The Parquet files at `path` (a file, or a folder searched in sorted order).
 
     Raises:
         MissingError: there are none.
     """
-    path = Path(path)
-    if os.path.isfile(path):
-        return [path]
+    there = location(path)
+    if is_file(there):
+        return [there]
     try:
-        if os.path.isdir(path):
-            os.listdir(path)
-        files = visible_files(path, ".parquet")
+        if not isinstance(there, StorePath) and os.path.isdir(there):
+            os.listdir(there)
+        files = visible_files(there, ".parquet")
     except (OSError, ValueError) as error:
         # ValueError: no name of a file.
         why = error.strerror if isinstance(error, OSError) else error
@@ -449,12 +449,10 @@ def parquet_files(path: str | os.PathLike[str]) -> list[Path]:
     return files
 
 
-def visible_files(folder: str | os.PathLike[str], suffix: str = "") -> list[Path]:
+def visible_files(folder: AnyPath, suffix: str = "") -> list[Location]:
     """The files in a folder and its subfolders whose names end so, in sorted order; none that are hidden."""
-    files = Path(folder).rglob(f"*{suffix}")
-    return sorted(
-        f for f in files if not f.is_dir() and not any(p.startswith(".") for p in f.relative_to(folder).parts)
-    )
+    files = location(folder).rglob(f"*{suffix}")
+    return sorted(f for f in files if not f.is_dir() and not any(p.startswith(".") for p in inside(f, folder).parts))
 
 
 def _default(row_type: type, name: str) -> object:

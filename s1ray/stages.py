@@ -14,12 +14,12 @@ import importlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from s1ray.aside import Kept
 from s1ray.config import StageConfig
 from s1ray.runs import Run, check_folder, check_replaceable, is_complete
+from s1ray.storage import Location, location
 
 log = logging.getLogger("s1ray")
 
@@ -44,7 +44,7 @@ class Stage(Generic[C]):
 
     results: tuple[str, ...] = ()
     """Files of the run folder without which a run that says it is complete is finished again."""
-    kept: Callable[[Path], Kept | None] | None = None
+    kept: Callable[[Location], Kept | None] | None = None
     """What of a run folder `force` sets aside instead of deleting it; None: nothing."""
 
     def check(self, config: C, *, force: bool = False) -> list[str]:
@@ -60,7 +60,7 @@ class Stage(Generic[C]):
         lines = self._plan(config)
         if force:
             check_replaceable(config.output)
-            kept = None if self.kept is None else self.kept(Path(config.output))
+            kept = None if self.kept is None else self.kept(location(config.output))
             return lines if kept is None else [*lines, f"--force sets aside {kept.what}"]
         run = self.open(config)
         if run.skipped:

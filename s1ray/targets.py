@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from s1ray.errors import InputError
 from s1ray.runs import RunError, check_folder, read_manifest
+from s1ray.storage import AnyPath, Location, StorePath, is_dir, location, real_place
 
 PAGES = (".html", ".htm")
 """Endings of a page's name."""
@@ -15,9 +15,7 @@ MOST_BYTES = 120
 """Of a page's name: those of the pictures beside it are longer, and a file system takes 255."""
 
 
-def check_target(
-    target: str | os.PathLike[str], reads: Iterable[str | os.PathLike[str]] = (), *, in_runs: bool = False
-) -> None:
+def check_target(target: AnyPath, reads: Iterable[AnyPath] = (), *, in_runs: bool = False) -> None:
     """Look whether a file may be written there; writes nothing.
 
     Links are followed, so that no other name of a file gets past.
@@ -31,9 +29,9 @@ def check_target(
     Raises:
         InputError: it is one of these, or lies in a run folder.
     """
-    path = Path(os.path.realpath(target))
+    path = real_place(target)
     for source in reads:
-        read = Path(os.path.realpath(source))
+        read = real_place(source)
         if read == path or _is_same(read, path) or (read.is_dir() and read in path.parents):
             raise InputError(f"{target}: would be written over or into {source}, which is read; give another output")
     folder = None if in_runs else _run_folder_of(path)
@@ -41,7 +39,7 @@ def check_target(
         raise InputError(f"{target}: lies in the run folder {folder}, whose files are its own; give another output")
 
 
-def check_page(target: str | os.PathLike[str], runs: Iterable[str | os.PathLike[str]]) -> None:
+def check_page(target: AnyPath, runs: Iterable[AnyPath]) -> None:
     """Look whether a page may be written there, beside the other files of a run as well; writes nothing.
 
     Args:
@@ -52,19 +50,19 @@ def check_page(target: str | os.PathLike[str], runs: Iterable[str | os.PathLike[
         InputError: the name is no page's, or the file of a run has it.
         RunError: a folder is there, or the folder around it is none to write to.
     """
-    path = Path(target)
+    path = location(target)
     if "\0" in str(path) or len(os.fsencode(path.name)) > MOST_BYTES:
         raise InputError(f"{str(target)[:80]!r}...: is no name of a file; give one of at most {MOST_BYTES} bytes")
-    if os.path.isdir(path):
+    if is_dir(path):
         raise RunError(f"{target}: is a folder; give the HTML file to write")
-    if any(name.suffix.lower() not in PAGES for name in (path, Path(os.path.realpath(path)))):
+    if any(name.suffix.lower() not in PAGES for name in (path, real_place(path))):
         raise InputError(f"{target}: a page is written there, so its name must end in {PAGES[0]}")
     check_folder(path.absolute().parent)
-    files = [file for run in runs for file in Path(run).glob("*") if file.suffix.lower() not in PAGES]
+    files = [file for run in runs for file in location(run).glob("*") if file.suffix.lower() not in PAGES]
     check_target(target, files, in_runs=True)
 
 
-def _run_folder_of(path: Path) -> Path | None:
+def _run_folder_of(path: Location) -> Location | None:
     for folder in path.parents:
         try:
             manifest = read_manifest(folder)
@@ -75,8 +73,10 @@ def _run_folder_of(path: Path) -> Path | None:
     return None
 
 
-def _is_same(one: Path, other: Path) -> bool:
+def _is_same(one: Location, other: Location) -> bool:
     """Whether both are there and are one file, by whatever names."""
+    if isinstance(one, StorePath) or isinstance(other, StorePath):
+        return one == other
     try:
         return one.samefile(other)
     except OSError:

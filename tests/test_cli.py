@@ -40,11 +40,20 @@ def test_an_unknown_field_is_a_message_and_status_2(stage: str) -> None:
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("command", [["run", "miniature"], ["demo"]])
-def test_an_output_that_is_an_address_is_no_local_folder(command: list[str]) -> None:
-    result = CliRunner().invoke(app, [*command, "--output", "s3://bucket/run", "--dry-run"])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["demo", "--output", "s3://bucket/run"], "is no folder of this machine"),
+        (["run", "miniature", "--output", "ftp://host/run", "--dry-run"], "unknown storage"),
+        (["curate", "--set", "output=s3://key:secret@bucket/run"], "must not hold a user or password"),
+        (["curate", "--root", "s3://bucket/x"], "relative paths start from a folder"),
+    ],
+)
+def test_an_address_that_cannot_be_used_is_refused_in_words(command: list[str], said: str) -> None:
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 2
-    assert "is no folder" in result.output
+    assert said in " ".join(result.output.replace("│", " ").split())
+    assert not Path("s3:").exists()
 
 
 def test_a_dry_run_looks_at_the_output_folder(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from s1ray.config import StageConfig
 from s1ray.errors import InputError
 from s1ray.runs import OtherRunError, Run, RunError, digest, is_complete, read_manifest
 from s1ray.schemas import MANIFEST
+from s1ray.storage import Location
 
 
 class Toy(StageConfig):
@@ -180,7 +181,7 @@ def test_a_complete_run_without_its_result_is_finished_again(tmp_path: Path) -> 
 
 
 def test_force_sets_aside_what_must_be_kept(tmp_path: Path) -> None:
-    def kept(folder: Path) -> Kept | None:
+    def kept(folder: Location) -> Kept | None:
         there = (folder / "paid").is_dir()
         return Kept("2 answers", ("paid", "paid too"), field="from", suffix="answers") if there else None
 

@@ -11,6 +11,7 @@ from s1ray.config import StageConfig, load_config, validate_config
 from s1ray.recipes import find_recipe, recipe_names
 from s1ray.runs import OtherRunError, Run, RunError
 from s1ray.stages import STAGES, Stage
+from s1ray.storage import Location
 
 
 class Toy(StageConfig):
@@ -22,7 +23,7 @@ def work(config: Toy, run: Run) -> None:
     (run.path / "paid").mkdir(exist_ok=True)
 
 
-def kept(folder: Path) -> Kept | None:
+def kept(folder: Location) -> Kept | None:
     return Kept("its answers", ("paid",), "from", "answers") if (folder / "paid").exists() else None
 
 

@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.traces.workload import SEED, Workload
 from s1ray.generation.base import OnCall
-from s1ray.storage import write_json
+from s1ray.storage import Location, write_json
 from s1ray.teachers.base import Ask, Response, RunningTeacher
 from s1ray.teachers.language_models import VLLMTeacher
 
@@ -137,7 +137,7 @@ class TimedTeacher(VLLMTeacher):
     root: int
     """Process that the arm's other processes descend from."""
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         """Start the engine."""
         return _Timed(super().start(seed, folder), self.root, Turns(Path(self.turns)))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from s1ray.errors import InputError, MissingError
 from s1ray.generation.base import OnCall
 from s1ray.schemas import question_id
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, Teacher
 
 
@@ -38,7 +39,7 @@ class RecordedTeacher(Teacher):
         """The file's content decides the result, wherever it lies."""
         return {"recorded": self.path}
 
-    def start(self, seed: int, folder: Path) -> Recorder:
+    def start(self, seed: int, folder: Location) -> Recorder:
         """Called inside a Ray actor; a teacher with weights or connections opens them here.
 
         `folder` is for teachers that must find something again after a kill (the id of a provider's batch, say).

@@ -14,6 +14,7 @@ from s1ray.benchmarks.definition import Benchmark
 from s1ray.errors import InputError, MissingError
 from s1ray.reading.files import label_of
 from s1ray.registry import BENCHMARKS
+from s1ray.storage import exists
 
 _PROGRAMS = re.compile(r"(livecodebench|lcb|humaneval|mbpp)")
 _PLACE = ("path", "hub", "function")
@@ -21,7 +22,7 @@ _PLACE = ("path", "hub", "function")
 
 def is_file(benchmark: str) -> bool:
     """Whether a benchmark is a file or folder. A registered name comes first, then a path, then "module:attribute"."""
-    return benchmark not in BENCHMARKS.names() and (":" not in benchmark or os.path.exists(benchmark))
+    return benchmark not in BENCHMARKS.names() and (":" not in benchmark or exists(benchmark))
 
 
 def check_there(benchmark: str) -> None:
@@ -31,7 +32,7 @@ def check_there(benchmark: str) -> None:
         MissingError: it is not there; the message lists the registered names.
         InputError: it is one whose answers are programs.
     """
-    there = os.path.exists(os.path.expanduser(benchmark)) or glob.has_magic(benchmark)
+    there = exists(os.path.expanduser(benchmark)) or glob.has_magic(benchmark)
     if is_file(benchmark) and not there:
         _refuse_programs(benchmark)
         names = ", ".join(BENCHMARKS.names()) or "none"

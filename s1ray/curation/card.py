@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from s1ray.curation.names import NameCounts
 from s1ray.pages import visible
 from s1ray.runs import Manifest
+from s1ray.storage import Location, location
 
 SHOWN = 50
 """Sources, domains and names of inputs that the card lists."""
@@ -18,7 +18,9 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#|~$&])")
 
 
-def write_card(path: Path, manifest: Manifest, composition: Mapping[str, NameCounts], count: int, checked: str) -> None:
+def write_card(
+    path: Location, manifest: Manifest, composition: Mapping[str, NameCounts], count: int, checked: str
+) -> None:
     """Write `README.md` with the header that the Hub and `load_dataset` read.
 
     Args:
@@ -98,7 +100,7 @@ def _most(counts: NameCounts) -> list[tuple[str, int]]:
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What decided the result, in words."""
     leaks, copies, selection = config["decontamination"], config["deduplication"], config["selection"]
-    benchmarks = [each["name"] or Path(each["path"]).stem for each in leaks["benchmarks"]]
+    benchmarks = [each["name"] or location(each["path"]).stem for each in leaks["benchmarks"]]
     tiers = ["s1_ngrams"] if leaks["recipe"] == "s1_code" else leaks["drop"]
     against = f"against {', '.join(benchmarks)}; rows are dropped by the tiers {', '.join(tiers) or '(none)'}"
     kinds = ["equal text", *(["equal normal form"] if copies["normalised"] else [])]
@@ -129,4 +131,4 @@ def _difficulty(config: Mapping[str, Any] | None) -> str:
 def _model_name(model: Mapping[str, Any]) -> str:
     """Of a teacher's config, or of an engine's, which runs of older versions have."""
     name = model.get("engine", model).get("model", model.get("kind", ""))
-    return Path(name).name
+    return location(name).name

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
@@ -16,6 +15,7 @@ from s1ray.curation.sources import Source
 from s1ray.models import ModelPath
 from s1ray.reading.where import WhereConfig
 from s1ray.registry import SOURCES, registered
+from s1ray.storage import location
 
 
 class DeduplicationConfig(Config):
@@ -48,7 +48,7 @@ class Benchmark(Config):
     @property
     def label(self) -> str:
         """What dropped rows call it."""
-        return self.name or Path(self.path).stem
+        return self.name or location(self.path).stem
 
 
 Tier = Literal["whole", "letters", "s1_ngrams", "ngrams", "template", "overlap", "embedding"]

@@ -13,9 +13,8 @@ come to the driver. n-grams are compared by hashes of 64 bits.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from s1ray.curation.features import Features
 from s1ray.curation.funnel import Flags, Rows
 from s1ray.curation.parts import run_tasks
 from s1ray.curation.text.blocks import Hashes
+from s1ray.storage import Location, StorePath, readable, remove, writing
 
 RANGE_GRAMS = 1 << 21
 """n-grams of a range, about: some 100 MB in the worker that looks at it."""
@@ -32,7 +32,7 @@ Sources = npt.NDArray[np.int32]
 """Index of each row's source; shape (N,)."""
 
 
-def cross_source(features: Features, rows: Rows, folder: Path, *, range_grams: int = RANGE_GRAMS) -> Rows:
+def cross_source(features: Features, rows: Rows, folder: Location, *, range_grams: int = RANGE_GRAMS) -> Rows:
     """The rows that share an n-gram with an accepted row of an earlier source; ascending.
 
     Args:
@@ -61,11 +61,11 @@ def cross_source(features: Features, rows: Rows, folder: Path, *, range_grams: i
         concerned = [(file,) for (*_, file), those in zip(ranges, contested, strict=True) if source in those]
         for found in run_tasks("comparing sources", shared_rows, concerned, source=source, sources=sources, gone=gone):
             gone[found] = True
-    shutil.rmtree(folder)
+    remove(folder)
     return np.flatnonzero(gone)
 
 
-def sort_part(features: Path, start: int, file: Path, *, left: Flags) -> int:
+def sort_part(features: Location, start: int, file: Location, *, left: Flags) -> int:
     """Write a part's n-grams in the order of their hashes, with their rows; how many there are.
 
     Args:
@@ -76,18 +76,18 @@ def sort_part(features: Path, start: int, file: Path, *, left: Flags) -> int:
     """
     import pyarrow.parquet as pq
 
-    lists = pq.read_table(features, columns=["grams"]).column(0).combine_chunks()
+    lists = pq.read_table(readable(features), columns=["grams"]).column(0).combine_chunks()
     grams, counts = lists.flatten().to_numpy(), lists.value_lengths().to_numpy()
     rows = np.repeat(np.arange(start, start + len(counts), dtype=np.int32), counts)
     grams, rows = grams[left[rows]], rows[left[rows]]
     order = np.argsort(grams, kind="stable")
     for name, values in zip(_names(file), (grams, rows), strict=True):
-        np.save(name, values[order])
+        _save(name, values[order])
     return len(grams)
 
 
 def write_contested(
-    low: int, high: int | None, file: Path, *, files: Sequence[Path], sources: Sources
+    low: int, high: int | None, file: Location, *, files: Sequence[Location], sources: Sources
 ) -> frozenset[int]:
     """Write the n-grams of a range of hashes that rows of several sources have; these sources.
 
@@ -109,11 +109,11 @@ def write_contested(
     several = np.minimum.reduceat(own, firsts) != np.maximum.reduceat(own, firsts) if len(grams) else firsts > 0
     kept = np.repeat(several, counts)
     numbers = np.repeat(np.cumsum(several, dtype=np.int32) - 1, counts)
-    np.save(file, np.stack([numbers[kept].astype(np.int32), rows[kept]]))
+    _save(file, np.stack([numbers[kept].astype(np.int32), rows[kept]]))
     return frozenset(np.unique(own[kept]).tolist())
 
 
-def shared_rows(file: Path, *, source: int, sources: Sources, gone: Flags) -> npt.NDArray[np.int32]:
+def shared_rows(file: Location, *, source: int, sources: Sources, gone: Flags) -> npt.NDArray[np.int32]:
     """The rows of a source that share an n-gram of a range with an accepted row of an earlier source; shape (M,).
 
     Args:
@@ -122,7 +122,7 @@ def shared_rows(file: Path, *, source: int, sources: Sources, gone: Flags) -> np
         sources: of all rows.
         gone: the rows of earlier sources that are not accepted.
     """
-    numbers, rows = np.load(file)
+    numbers, rows = _load(file)
     own = sources[rows]
     seen = np.zeros(int(numbers.max(initial=-1)) + 1, np.bool_)
     seen[numbers[(own < source) & ~gone[rows]]] = True
@@ -136,13 +136,24 @@ def _borders(count: int) -> list[tuple[int, int | None]]:
     return list(zip(lows, [*lows[1:], None], strict=True))
 
 
-def _read_range(file: Path, low: int, high: int | None) -> tuple[Hashes, npt.NDArray[np.int32]]:
+def _read_range(file: Location, low: int, high: int | None) -> tuple[Hashes, npt.NDArray[np.int32]]:
     """The n-grams of a part within a range, and their rows; nothing else is read."""
-    grams, rows = (np.load(name, mmap_mode="r") for name in _names(file))
+    grams, rows = map(_load, _names(file))
     first = int(np.searchsorted(grams, np.uint64(low)))
     end = len(grams) if high is None else int(np.searchsorted(grams, np.uint64(high)))
     return np.array(grams[first:end]), np.array(rows[first:end])
 
 
-def _names(file: Path) -> tuple[Path, Path]:
+def _save(file: Location, values: npt.NDArray[Any]) -> None:
+    with writing(file) as temporary, temporary.open("wb") as stream:
+        np.save(stream, values)
+
+
+def _load(file: Location) -> npt.NDArray[Any]:
+    """An array; of a local file only what is used is read."""
+    loaded: npt.NDArray[Any] = np.load(readable(file), mmap_mode=None if isinstance(file, StorePath) else "r")
+    return loaded
+
+
+def _names(file: Location) -> tuple[Location, Location]:
     return file.with_suffix(".grams.npy"), file.with_suffix(".rows.npy")

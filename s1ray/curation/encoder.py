@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from s1ray.config import ConfigError
+from s1ray.storage import Location
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -32,7 +32,7 @@ BATCH_TOKENS = 4096
 class Encoder:
     """Embeds texts."""
 
-    def __init__(self, folder: Path, field: str) -> None:
+    def __init__(self, folder: Location, field: str) -> None:
         """Load a model.
 
         Args:
@@ -99,7 +99,7 @@ class Encoder:
         return vectors
 
 
-def check_encoder(folder: Path, field: str) -> None:
+def check_encoder(folder: Location, field: str) -> None:
     """Look whether a folder may hold an encoder; nothing is loaded.
 
     Raises:
@@ -110,6 +110,6 @@ def check_encoder(folder: Path, field: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def encoder(folder: Path, field: str) -> Encoder:
+def encoder(folder: Location, field: str) -> Encoder:
     """The encoder of a folder, loaded once in a process; `field` of the config names it."""
     return Encoder(folder, field)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from s1ray.errors import InputError
 from s1ray.runs import Manifest, read_complete
 from s1ray.schemas import Question, arrow_schema, conform
 from s1ray.sinks import GROUP_ROWS, SINKS
-from s1ray.storage import writing
+from s1ray.storage import Location, full_text, location, readable, writing
 from s1ray.targets import check_target
 
 if TYPE_CHECKING:
@@ -65,9 +64,9 @@ class Exported:
 
 
 def export(
-    run: Path,
+    run: Location,
     kind: str,
-    output: Path,
+    output: Location,
     *,
     benchmarks: Sequence[str] = (),
     drop_leaks: bool = False,
@@ -94,7 +93,7 @@ def export(
     if kind not in FORMATS:
         raise InputError(f"--as {kind}: give one of {', '.join(FORMATS)}")
     # "." has no name that a temporary one could be made of; a folder's name may have a point in it.
-    output = Path(os.path.abspath(output))
+    output = location(full_text(output))
     ending = output.suffix if output.suffix in SINKS else ""
     if ending not in FORMATS[kind]:
         wanted = " or ".join(end or "be a folder" for end in FORMATS[kind])
@@ -117,7 +116,7 @@ def export(
 class _Checked:
     """The questions of a file that may be exported."""
 
-    def __init__(self, file: Path, check: LastCheck | None, drop_leaks: bool) -> None:
+    def __init__(self, file: Location, check: LastCheck | None, drop_leaks: bool) -> None:
         self.file, self.check, self.drop_leaks = file, check, drop_leaks
 
     def batches(self) -> Iterator[list[Row]]:
@@ -146,7 +145,7 @@ class _Checked:
         return exported
 
 
-def check_pushed(kind: str, output: Path, repository: str | None, *, public: bool) -> None:
+def check_pushed(kind: str, output: Location, repository: str | None, *, public: bool) -> None:
     """Find out before an export whether it can be published; does nothing where that is not asked.
 
     Args:
@@ -168,7 +167,7 @@ def check_pushed(kind: str, output: Path, repository: str | None, *, public: boo
     check_push(repository, public=public)
 
 
-def _check_room(output: Path, *, folder: bool) -> None:
+def _check_room(output: Location, *, folder: bool) -> None:
     try:
         full = folder and output.exists() and (not output.is_dir() or any(output.iterdir()))
         taken = not folder and output.is_dir()
@@ -208,12 +207,12 @@ def _write_data_set(checked: _Checked, layout: Layout, folder: Path, manifest: M
     return exported
 
 
-def _batches(file: Path) -> Iterator[list[Row]]:
+def _batches(file: Location) -> Iterator[list[Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(file) as opened:
+        with pq.ParquetFile(readable(file)) as opened:
             for batch in opened.iter_batches(GROUP_ROWS):
                 yield conform(pa.Table.from_batches([batch]), Question, file).to_pylist()
     except (pa.ArrowException, OSError) as error:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from s1ray.curation.near_duplicates import BANDS, minhash_bands
 from s1ray.curation.quality import quality_reasons
 from s1ray.curation.text import TokenBlock, WordBlock, answer_keys, text_keys, word_counts
 from s1ray.generation.lengths import length_counter
+from s1ray.storage import Location, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -191,7 +191,9 @@ def _selection_columns(rows: pa.Table, lengths: npt.NDArray[np.int64], config: C
 class Features:
     """The features of all N rows, in their files; a column is in memory only while somebody holds it."""
 
-    def __init__(self, files: Sequence[Path], elsewhere: Mapping[str, Sequence[Path]] = MappingProxyType({})) -> None:
+    def __init__(
+        self, files: Sequence[Location], elsewhere: Mapping[str, Sequence[Location]] = MappingProxyType({})
+    ) -> None:
         """Read the numbers of rows.
 
         Args:
@@ -201,7 +203,7 @@ class Features:
         import pyarrow.parquet as pq
 
         self.files, self._elsewhere = list(files), elsewhere
-        counts = [pq.read_metadata(file).num_rows for file in self.files]
+        counts = [pq.read_metadata(readable(file)).num_rows for file in self.files]
         self.starts = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
         """Position of the first row of each part, and at the end the number of rows."""
 
@@ -259,7 +261,7 @@ class Features:
         import pyarrow.parquet as pq
 
         for file in self._elsewhere.get(name, self.files):
-            yield pq.read_table(file, columns=[name]).column(0)
+            yield pq.read_table(readable(file), columns=[name]).column(0)
 
 
 def _among(values: npt.NDArray[Any], others: npt.NDArray[Any]) -> Flags:

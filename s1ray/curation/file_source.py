@@ -20,6 +20,7 @@ from s1ray.reading.files import Found, find_files, label_of
 from s1ray.reading.items import Bad, BadFile, Items, Unusable, close_names
 from s1ray.reading.pieces import Piece, ReadOptions, pieces_of, read_piece
 from s1ray.reading.where import Where
+from s1ray.storage import exists, is_dir
 
 SAMPLE_FILES, SAMPLE_ROWS = 20, 100
 """How many files, and records of each, are looked at before anything starts."""
@@ -121,8 +122,8 @@ class FileSource(RecordSource):
         inputs: list[str] = []
         for path in self.paths:
             there = os.path.expanduser(path)
-            each = not os.path.exists(there)
-            if os.path.isdir(there):
+            each = not exists(there)
+            if is_dir(there):
                 formats = {file.format for file in find_files(path).files}
                 each = "parquet" in formats and len(formats) > 1
             inputs += [file.path for file in find_files(path).files] if each else [there]

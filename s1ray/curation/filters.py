@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +22,7 @@ from s1ray.curation.features import Features, band_name
 from s1ray.curation.funnel import Drops, Flags, Funnel, Rows
 from s1ray.curation.near_duplicates import BANDS, NearDuplicates, near_duplicates, shared_bands
 from s1ray.curation.text.blocks import Hashes
+from s1ray.storage import Location
 
 log = logging.getLogger("s1ray")
 
@@ -32,7 +32,7 @@ GRAMS = "grams"
 """Folder in which the n-grams of the sources are compared."""
 
 
-def cheap_filters(features: Features, read: Read, config: CurationConfig, work: Path) -> Funnel:
+def cheap_filters(features: Features, read: Read, config: CurationConfig, work: Location) -> Funnel:
     """The filters that need nothing but features: quality, decontamination, deduplication.
 
     Args:
@@ -79,7 +79,7 @@ def _by_word(codes: npt.NDArray[np.int32], words: Sequence[str]) -> Iterator[Dro
         yield Drops(word, np.flatnonzero(codes == code))
 
 
-def _deduplicate(funnel: Funnel, features: Features, read: Read, config: DeduplicationConfig, work: Path) -> None:
+def _deduplicate(funnel: Funnel, features: Features, read: Read, config: DeduplicationConfig, work: Location) -> None:
     left, drops = funnel.cause == 0, list[Drops]()
 
     def mark(reason: str, copies: Rows, kept: Rows) -> None:

@@ -18,6 +18,7 @@ from s1ray.curation.config import Benchmark, DecontaminationConfig
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.errors import InputError, MissingError
 from s1ray.runs import Manifest
+from s1ray.storage import Location, is_address, location
 
 NAMED = 5
 """Leaks that a message names."""
@@ -82,7 +83,7 @@ class LastCheck:
         return f"against {', '.join(self.benchmarks)} by the tiers {', '.join(self.tiers)}: {found}"
 
 
-def last_check(manifest: Manifest, further: Sequence[str], run: Path) -> LastCheck:
+def last_check(manifest: Manifest, further: Sequence[str], run: Location) -> LastCheck:
     """The check of a run's rows against its own benchmarks and further ones.
 
     Args:
@@ -106,15 +107,15 @@ def last_check(manifest: Manifest, further: Sequence[str], run: Path) -> LastChe
     return LastCheck(config.model_copy(update={"benchmarks": benchmarks}))
 
 
-def _of_run(benchmarks: Sequence[Benchmark], manifest: Manifest, run: Path) -> list[Benchmark]:
+def _of_run(benchmarks: Sequence[Benchmark], manifest: Manifest, run: Location) -> list[Benchmark]:
     """The run's benchmarks, with the paths of files that the run has written down."""
     inputs: Mapping[str, Any] = manifest.get("inputs", {})
     found = []
     for number, benchmark in enumerate(benchmarks):
         entry = inputs.get(f"benchmarks.{number} ({benchmark.label})")
         path = entry["path"] if entry else benchmark.path
-        if (entry or is_file(path)) and not Path(path).exists():
-            here = "" if Path(path).is_absolute() else f" in {Path.cwd()}, or give the run's --root"
+        if (entry or is_file(path)) and not location(path).exists():
+            here = "" if is_address(path) or Path(path).is_absolute() else f" in {Path.cwd()}, or give the run's --root"
             raise MissingError(
                 f"{path}: the run in {run} was checked against this benchmark, and an export is checked again; put the "
                 f"file back{here}, or say --unchecked"
@@ -125,7 +126,7 @@ def _of_run(benchmarks: Sequence[Benchmark], manifest: Manifest, run: Path) -> l
 
 def _benchmark(given: str) -> Benchmark:
     path, colon, column = given.rpartition(":")
-    named = bool(colon) and not Path(given).exists() and "/" not in column
+    named = bool(colon) and not location(given).exists() and "/" not in column
     benchmark = Benchmark(path=path, question=column) if named else Benchmark(path=given)
     if is_file(benchmark.path):
         try:

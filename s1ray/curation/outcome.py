@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from s1ray.curation.records import SourceRow
 from s1ray.curation.selection import HOW, Chosen
 from s1ray.schemas import Question, arrow_schema, write_table
 from s1ray.sinks import RowGroups
-from s1ray.storage import writing
+from s1ray.storage import Location, readable, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,7 +46,7 @@ class DroppedRow(SourceRow):
     the source gives."""
 
 
-def write_conflicts(folder: Path, parts: Sequence[Path], features: Features, conflicts: Rows) -> None:
+def write_conflicts(folder: Location, parts: Sequence[Location], features: Features, conflicts: Rows) -> None:
     """Write the pairs of rows that look equal and have different answers, where there are some, for people to look at.
 
     Args:
@@ -74,9 +73,9 @@ def write_conflicts(folder: Path, parts: Sequence[Path], features: Features, con
 
 
 def write_outcome(
-    folder: Path,
-    work: Path,
-    parts: Sequence[Path],
+    folder: Location,
+    work: Location,
+    parts: Sequence[Location],
     features: Features,
     funnel: Funnel,
     chosen: Chosen,
@@ -106,20 +105,20 @@ def write_outcome(
         RowGroups(temporary, arrow_schema(Question), GROUP_ROWS) as questions,
     ):
         for part in taken:
-            questions.add(pq.read_table(part))
+            questions.add(pq.read_table(readable(part)))
 
 
 def dropped_rows(
-    rows: pa.Table, part: str, *, features: Path, decisions: Path, causes: Sequence[tuple[str, str]]
+    rows: pa.Table, part: str, *, features: Location, decisions: Location, causes: Sequence[tuple[str, str]]
 ) -> pa.Table:
     """A part's rows that are not chosen, as `DroppedRow`."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    decided = pq.read_table(decisions / part)
+    decided = pq.read_table(readable(decisions / part))
     gone = pc.greater(decided.column("cause"), 0)
-    labels = pq.read_table(features / part, columns=["leak_label"]).column(0).filter(gone).to_pylist()
+    labels = pq.read_table(readable(features / part), columns=["leak_label"]).column(0).filter(gone).to_pylist()
     said = rows.column("domain").filter(gone).to_pylist()
     rows, decided = _annotated(rows, features / part, decided).filter(gone), decided.filter(gone)
     cause = pc.subtract(decided.column("cause").cast(pa.int32()), 1)
@@ -136,7 +135,7 @@ def dropped_rows(
 
 
 def review_rows(
-    rows: pa.Table, part: str, *, features: Path, decisions: Path, causes: Sequence[tuple[str, str]]
+    rows: pa.Table, part: str, *, features: Location, decisions: Location, causes: Sequence[tuple[str, str]]
 ) -> pa.Table:
     """What a part's rows have of benchmark questions: a row for each likeness, with the texts of both sides.
 
@@ -146,32 +145,32 @@ def review_rows(
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    hits = pq.read_table(features / part, columns=["hits"]).column(0).combine_chunks()
+    hits = pq.read_table(readable(features / part), columns=["hits"]).column(0).combine_chunks()
     of_row, found = pc.list_parent_indices(hits), pc.list_flatten(hits)
-    cause = pq.read_table(decisions / part, columns=["cause"]).column(0)
+    cause = pq.read_table(readable(decisions / part), columns=["cause"]).column(0)
     stages = pa.array([None, *(stage for stage, _ in causes)], pa.string()).take(cause.combine_chunks())
     columns = {name: rows.column(name).take(of_row) for name in ("id", "source", "question")}
     columns |= {name: pc.struct_field(found, name) for name in (field.name for field in hit_type())}
     return pa.table(columns | {"stage": stages.take(of_row)})
 
 
-def taken_rows(rows: pa.Table, part: str, *, features: Path, decisions: Path) -> pa.Table:
+def taken_rows(rows: pa.Table, part: str, *, features: Location, decisions: Location) -> pa.Table:
     """A part's chosen rows, as `Question`."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    decided = pq.read_table(decisions / part)
+    decided = pq.read_table(readable(decisions / part))
     chosen = pc.equal(decided.column("cause"), 0)
     return _in_schema(_annotated(rows, features / part, decided).filter(chosen), Question, {})
 
 
-def _annotated(rows: pa.Table, features: Path, decided: pa.Table) -> pa.Table:
+def _annotated(rows: pa.Table, features: Location, decided: pa.Table) -> pa.Table:
     """The rows with what curation found out: domain, length, who solved it, what chose it."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    lengths = pq.read_table(features, columns=["length"]).column(0)
+    lengths = pq.read_table(readable(features), columns=["length"]).column(0)
     columns = {
         "domain": decided.column("domain").cast(pa.string()),
         "length": lengths.cast(pa.int64()),
@@ -206,7 +205,7 @@ def _detail(
 
 
 def _write_decisions(
-    folder: Path, features: Features, funnel: Funnel, chosen: Chosen, measured: Measured | None
+    folder: Location, features: Features, funnel: Funnel, chosen: Chosen, measured: Measured | None
 ) -> None:
     """For each part what was decided of its rows.
 

@@ -14,7 +14,6 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -25,7 +24,7 @@ from s1ray.logs import heartbeat
 from s1ray.ray_data import quiet_ray_data
 from s1ray.runs import RunError
 from s1ray.secrets import redact
-from s1ray.storage import TEMPORARY, writing
+from s1ray.storage import TEMPORARY, Location, StorePath, location, readable, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,10 +51,10 @@ Function = Callable[..., "pa.Table"]
 def map_parts(
     what: str,
     function: Function,
-    parts: Sequence[Path],
-    folder: Path,
+    parts: Sequence[Location],
+    folder: Location,
     **common: object,
-) -> list[Path]:
+) -> list[Location]:
     """Apply a function to every part that has no whole result yet. Ray is connected.
 
     Args:
@@ -107,7 +106,7 @@ def _map(what: str, function: Function, tasks: Sequence[Mapping[str, str]], comm
             raise RunError(f"curate: {what}: a worker died ({type(error).__name__}: {error}); {KEPT}") from error
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Location) -> None:
     """Remove what processes left that were killed or failed."""
     for pattern in (f"*{TRIES}", f"*{DETAILS}", TEMPORARY):
         for file in folder.glob(pattern):
@@ -119,24 +118,24 @@ def _apply(batch: pa.Table, function: Function, common: Sequence[ray.ObjectRef])
 
     counts, errors = [], list[str]()
     for task in batch.to_pylist():
-        rows, error = _do(Path(task["part"]), Path(task["result"]), function, _fetched(common[0]))
+        rows, error = _do(location(task["part"]), location(task["result"]), function, _fetched(common[0]))
         counts.append(rows)
         errors.append(error)
     return pa.table({"rows": pa.array(counts, pa.int64()), "error": pa.array(errors, pa.string())})
 
 
-def _do(part: Path, result: Path, function: Function, common: Mapping[str, object]) -> tuple[int, str]:
+def _do(part: Location, result: Location, function: Function, common: Mapping[str, object]) -> tuple[int, str]:
     import pyarrow.parquet as pq
 
     tries = result.with_suffix(TRIES)
     try:
         if result.exists():
             # Ray does a block again whose worker died.
-            count = int(pq.read_metadata(result).num_rows)
+            count = int(pq.read_metadata(readable(result)).num_rows)
         elif _begin(tries) > MAX_TRIES:
             return 0, f"{MAX_TRIES} workers died over {part}; see that there is memory enough"
         else:
-            rows = pq.read_table(part)
+            rows = pq.read_table(readable(part))
             count = len(rows)
             write_part(function(rows, part.name, **common), result)
         tries.unlink(missing_ok=True)
@@ -149,14 +148,16 @@ def _do(part: Path, result: Path, function: Function, common: Mapping[str, objec
     return count, ""
 
 
-def _begin(tries: Path) -> int:
+def _begin(tries: Location) -> int:
     """Count the beginnings of a part's work."""
+    if isinstance(tries, StorePath):
+        return tries.write_bytes(b"." * (1 + (tries.stat().st_size if tries.is_file() else 0)))
     with tries.open("ab") as file:
         file.write(b".")
         return file.tell()
 
 
-def _failure(error: Exception, result: Path) -> str:
+def _failure(error: Exception, result: Location) -> str:
     # A worker's standard error reaches the user's terminal; the way there belongs in a file.
     details = result.with_suffix(DETAILS)
     details.write_text(redact(traceback.format_exc()), encoding="utf-8", errors="backslashreplace")
@@ -220,7 +221,7 @@ def ray_is_connected() -> bool:
     return ray is not None and bool(ray.is_initialized())
 
 
-def write_part(rows: pa.Table, path: Path) -> None:
+def write_part(rows: pa.Table, path: Location) -> None:
     """Write a part, whole or not at all; quick to write and read rather than small."""
     import pyarrow.parquet as pq
 
@@ -228,7 +229,7 @@ def write_part(rows: pa.Table, path: Path) -> None:
         pq.write_table(rows, os.fspath(temporary), compression="lz4", write_statistics=False)
 
 
-def is_whole(part: Path, rows: int | None = None) -> bool:
+def is_whole(part: Location, rows: int | None = None) -> bool:
     """Whether a part is there and not cut, as a machine's crash may leave it.
 
     Args:
@@ -239,13 +240,13 @@ def is_whole(part: Path, rows: int | None = None) -> bool:
     import pyarrow.parquet as pq
 
     try:
-        count = pq.read_metadata(part).num_rows
+        count = pq.read_metadata(readable(part)).num_rows
     except (FileNotFoundError, pa.ArrowException):
         return False
     return rows is None or count == rows
 
 
-def read_rows(parts: Sequence[Path], starts: npt.NDArray[np.int64], rows: Rows, columns: Sequence[str]) -> pa.Table:
+def read_rows(parts: Sequence[Location], starts: npt.NDArray[np.int64], rows: Rows, columns: Sequence[str]) -> pa.Table:
     """Some columns of some rows.
 
     Args:
@@ -258,8 +259,8 @@ def read_rows(parts: Sequence[Path], starts: npt.NDArray[np.int64], rows: Rows, 
     import pyarrow.parquet as pq
 
     part_of = np.searchsorted(starts, rows, side="right") - 1
-    found = [pq.read_schema(parts[0]).empty_table().select(list(columns))]
+    found = [pq.read_schema(readable(parts[0])).empty_table().select(list(columns))]
     for number in np.unique(part_of).tolist():
         inside = rows[part_of == number] - starts[number]
-        found.append(pq.read_table(parts[number], columns=list(columns)).take(pa.array(inside)))
+        found.append(pq.read_table(readable(parts[number]), columns=list(columns)).take(pa.array(inside)))
     return pa.concat_tables(found)

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from pydantic import JsonValue
@@ -40,8 +38,10 @@ from s1ray.curation.selection import HOW, Chosen, best_sources, select_rows, wit
 from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.lengths import length_counter
 from s1ray.logs import heartbeat
+from s1ray.probe import check_seen
 from s1ray.runs import Run
 from s1ray.stages import Stage
+from s1ray.storage import Location, location, remove
 
 log = logging.getLogger("s1ray")
 
@@ -67,7 +67,7 @@ def plan(config: CurationConfig) -> list[str]:
     lines += difficulty_plan(config)
     lines += without_effect(config.selection)
     size = "all that is left" if config.selection.method == "all" else f"{config.selection.size:,} questions"
-    return [*lines, f"selection: {size} by {config.selection.method}", f"output: {Path(config.output) / QUESTIONS}"]
+    return [*lines, f"selection: {size} by {config.selection.method}", f"output: {location(config.output) / QUESTIONS}"]
 
 
 def inputs(config: CurationConfig) -> dict[str, str]:
@@ -84,9 +84,9 @@ def inputs(config: CurationConfig) -> dict[str, str]:
     benchmarks = config.decontamination.benchmarks
     paths |= {f"benchmarks.{i} ({each.label})": each.path for i, each in enumerate(benchmarks) if is_file(each.path)}
     paths |= difficulty_inputs(config.difficulty)
-    if config.length.tokenizer is not None and Path(config.length.tokenizer).is_dir():
+    if config.length.tokenizer is not None and location(config.length.tokenizer).is_dir():
         paths["length.tokenizer"] = config.length.tokenizer
-    if config.decontamination.encoder is not None and Path(config.decontamination.encoder).is_dir():
+    if config.decontamination.encoder is not None and location(config.decontamination.encoder).is_dir():
         paths["decontamination.encoder"] = config.decontamination.encoder
     return paths | domain_inputs(config.domains)
 
@@ -100,6 +100,7 @@ def work(config: CurationConfig, run: Run) -> None:
     settings = config.model_copy(update={"sources": [], "difficulty": given, "domains": domains})
     index = BenchmarkIndex.load(config.decontamination)
     with connected():
+        check_seen(run.path)
         log.info("curate: reading %d source(s)", len(config.sources))
         staged = stage(config.sources, folder / "rows", run.path / QUARANTINE, needed=config.needed_metadata)
         parts = staged.parts
@@ -119,10 +120,10 @@ def work(config: CurationConfig, run: Run) -> None:
         run.rows, run.drops = funnel.rows(), funnel.reasons()
         run.figures |= _figures(features, chosen) | {"conflicts": len(funnel.conflicts), "sources": staged.read}
         write_outcome(run.path, folder, parts, features, funnel, chosen, measured)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove(folder)
 
 
-def _texts(parts: Sequence[Path], features: Features, rows: Rows, column: str) -> list[str]:
+def _texts(parts: Sequence[Location], features: Features, rows: Rows, column: str) -> list[str]:
     texts: list[str] = read_rows(parts, features.starts, rows, [column]).column(0).to_pylist()
     return texts
 

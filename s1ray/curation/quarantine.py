@@ -7,12 +7,11 @@ import dataclasses
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, Any
 
 from s1ray.reading.items import Bad
 from s1ray.reading.pieces import Piece, lines_before
-from s1ray.storage import writing
+from s1ray.storage import Location, writing
 
 QUARANTINE = "quarantine.jsonl"
 """In the run folder: one object per row, with source, file, line or row, reason, and the beginning of its text."""
@@ -50,13 +49,13 @@ class QuarantineWriter:
 
 
 @contextlib.contextmanager
-def quarantine_writer(path: Path, source: str) -> Iterator[QuarantineWriter]:
+def quarantine_writer(path: Location, source: str) -> Iterator[QuarantineWriter]:
     """A writer of a task's bad rows; the file is there whole or not at all."""
     with writing(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
         yield QuarantineWriter(stream, source)
 
 
-def collect(parts: Sequence[Path], target: Path) -> int:
+def collect(parts: Sequence[Location], target: Location) -> int:
     """Write the bad rows of all tasks into one file, with the lines of the whole files; return how many there are.
 
     A byte range does not know how many lines come before it. They are counted here, in one pass over each file that has
@@ -80,7 +79,7 @@ def collect(parts: Sequence[Path], target: Path) -> int:
     return rows
 
 
-def _entries(parts: Sequence[Path]) -> Iterator[dict[str, Any]]:
+def _entries(parts: Sequence[Location]) -> Iterator[dict[str, Any]]:
     for part in parts:
         with part.open(encoding="utf-8") as stream:
             for line in stream:

@@ -30,6 +30,7 @@ from s1ray.logs import heartbeat
 from s1ray.reading.items import close_names
 from s1ray.reading.pieces import PIECE_BYTES, Piece
 from s1ray.runs import RunError
+from s1ray.storage import Location
 
 log = logging.getLogger("s1ray")
 PART_ROWS = 4096
@@ -41,13 +42,13 @@ many; for four times as many 590 MB, and as long."""
 class Staged:
     """What staging gives."""
 
-    parts: list[Path]
+    parts: list[Location]
     """In the order of the rows."""
     read: dict[str, dict[str, Any]]
     """Source -> rows that were read, are staged, are not wanted by `where`, cannot be used (by kind), and bad files."""
 
 
-def stage(sources: Sequence[Source], folder: Path, quarantine: Path, *, needed: Collection[str] = ()) -> Staged:
+def stage(sources: Sequence[Source], folder: Location, quarantine: Location, *, needed: Collection[str] = ()) -> Staged:
     """Write all rows of all sources as numbered parts, and those that cannot be used beside them.
 
     Args:
@@ -151,7 +152,7 @@ def _grouped(pieces: Sequence[Piece]) -> Iterator[tuple[Piece, ...]]:
         yield tuple(group)
 
 
-def _run(tasks: Sequence[Task], folder: Path) -> Iterator[tuple[int, TaskRecord]]:
+def _run(tasks: Sequence[Task], folder: Location) -> Iterator[tuple[int, TaskRecord]]:
     """Do what is not done; the records of all tasks, as they come."""
     pending = []
     for task in tasks:
@@ -168,7 +169,7 @@ def _run(tasks: Sequence[Task], folder: Path) -> Iterator[tuple[int, TaskRecord]
         yield task.index, do(task, folder)
 
 
-def _on_ray(tasks: Sequence[Task], folder: Path, local: Sequence[Task]) -> Iterator[tuple[int, TaskRecord]]:
+def _on_ray(tasks: Sequence[Task], folder: Location, local: Sequence[Task]) -> Iterator[tuple[int, TaskRecord]]:
     """Run tasks on Ray, and those that only this process can do beside them."""
     import ray
 

@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.curation.difficulty.rates import from_text
@@ -22,7 +21,7 @@ from s1ray.errors import S1rayError
 from s1ray.reading.items import Bad, BadFile, Unusable, beginning
 from s1ray.reading.pieces import Piece
 from s1ray.schemas import Question, arrow_schema
-from s1ray.storage import write_json
+from s1ray.storage import Location, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -94,7 +93,7 @@ class TaskRecord:
         return bool(self.bad or self.bad_files)
 
 
-def do(task: Task, folder: Path) -> TaskRecord:
+def do(task: Task, folder: Location) -> TaskRecord:
     """Read a task's rows, and write its parts, its bad rows and its record."""
     reader = task.source.reader(task.needed) if isinstance(task.source, RecordSource) else None
     parts, bad_files, problem = _Parts(task, folder), dict[str, str](), None
@@ -188,7 +187,7 @@ def _copy_records(task: Task, reader: Reader, parts: _Parts, quarantine: Quarant
 class _Parts:
     """Writes a task's rows as parts of bounded size."""
 
-    def __init__(self, task: Task, folder: Path) -> None:
+    def __init__(self, task: Task, folder: Location) -> None:
         self._task, self._folder, self._schema = task, folder, arrow_schema(StagedRow)
         self._held: list[Question] = []
         self._characters = 0
@@ -224,22 +223,22 @@ class _Parts:
         return pa.Table.from_arrays([columns[name] for name in self._schema.names], schema=self._schema)
 
 
-def part_file(folder: Path, task: int, number: int) -> Path:
+def part_file(folder: Location, task: int, number: int) -> Location:
     """Where a task's part is."""
     return folder / f"part-{task:06d}-{number:05d}.parquet"
 
 
-def record_file(folder: Path, task: int) -> Path:
+def record_file(folder: Location, task: int) -> Location:
     """Where a finished task's record is."""
     return folder / f"task-{task:06d}.json"
 
 
-def bad_rows_file(folder: Path, task: int) -> Path:
+def bad_rows_file(folder: Location, task: int) -> Location:
     """Where a task's bad rows are."""
     return folder / f"bad-{task:06d}.jsonl"
 
 
-def finished(task: Task, folder: Path) -> TaskRecord | None:
+def finished(task: Task, folder: Location) -> TaskRecord | None:
     """The record of a task that an earlier call has finished, and whose files are all there."""
     try:
         record = TaskRecord(**json.loads(record_file(folder, task.index).read_text(encoding="utf-8")))

@@ -1,6 +1,6 @@
 """Models that differ in one thing, each trained several times: a table of all of them against one, as s1's table 2.
 
-    found = ablation([Path("runs/ablation/eval/seed=0"), ...], baseline="curated")
+    found = ablation([location("runs/ablation/eval/seed=0"), ...], baseline="curated")
 
 An eval run's seed tells the repetition: models of one label in runs of different seeds are repetitions of one
 experiment. Differences are paired by question and by seed, and their intervals hold for other questions and other seeds
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from s1ray.evaluation.loading import load_all_results
 from s1ray.evaluation.metrics import Estimate
 from s1ray.grading.interval import clustered_interval
 from s1ray.runs import read_manifest
+from s1ray.storage import Location, location
 
 Repetitions = Mapping[int, ArmResult]
 """Seed -> what was measured."""
@@ -64,7 +64,7 @@ class AblationTable:
     """In the order of the config."""
 
 
-def ablation(run_dirs: Sequence[Path], baseline: str) -> list[AblationTable]:
+def ablation(run_dirs: Sequence[Location], baseline: str) -> list[AblationTable]:
     """Compare the models of eval runs with one of them, for each benchmark and each arm that it was measured with.
 
     Args:
@@ -166,7 +166,7 @@ def _accuracy(shares_RQ: np.ndarray) -> Estimate:
 
 def _training(weights: str | None) -> tuple[int, int] | None:
     """Rows and optimizer steps of the training run that a model's folder is of; None: of none."""
-    manifest = None if weights is None else read_manifest(Path(weights).parent)
+    manifest = None if weights is None else read_manifest(location(weights).parent)
     if manifest is None or manifest.get("stage") != "train":
         return None
     rows, figures = manifest.get("rows", {}), manifest.get("figures", {})

@@ -2,13 +2,15 @@
 
 A journal has one JSON line per row, appended and handed to the operating system at once, so that killing the process
 loses none. Of a row this process holds only where its line begins; the Parquet file is written from the journals at the
-end.
+end. The journal of a run in a store is a folder of parts (`s1ray.storage.appending`), with a working copy on this
+machine.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from typing import BinaryIO
 from s1ray.evaluation.tasks import stored_row
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
-from s1ray.storage import private
+from s1ray.storage import Location, PartFolder, Parts, StorePath, private
 
 SECONDS = "seconds"
 """Beside a row's own fields. Rows have no clock, so that the results of equal runs are equal to the byte."""
@@ -37,7 +39,7 @@ class Journal:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         size: int,
         place: Callable[[Evaluation], int],
         seen: Callable[[Evaluation], None] = lambda row: None,
@@ -47,14 +49,16 @@ class Journal:
         Raises:
             RunError: the file is damaged elsewhere than at its end.
         """
-        self.path = path
+        self._parts_of = PartFolder(path) if isinstance(path, StorePath) else None
+        self._parts: Parts | None = None
+        self.path = path if isinstance(path, Path) else self._working_copy()
         self._place = place
         self._begins = array("q", [NOWHERE]) * size
         self._failed = bytearray(size)
         self._stream: BinaryIO | None = None
         self._whole = 0
-        if path.exists():
-            with path.open("rb") as lines:
+        if self.path.exists():
+            with self.path.open("rb") as lines:
                 for number, line in enumerate(lines, 1):
                     if not line.endswith(b"\n"):
                         break
@@ -71,12 +75,15 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = open(self.path, "ab", opener=private)
         self._stream.truncate(self._whole)
+        self._parts = None if self._parts_of is None else self._parts_of.appender()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._stream is not None
+        if self._parts is not None:
+            self._parts.close()
         os.fsync(self._stream.fileno())
         self._stream.close()
         self._stream = None
@@ -87,6 +94,8 @@ class Journal:
         line = json.dumps(vars(row) | {SECONDS: seconds}, ensure_ascii=False).encode() + b"\n"
         self._stream.write(line)
         self._stream.flush()
+        if self._parts is not None:
+            self._parts.append(line)
         self._take(row, len(line))
 
     def is_missing(self, place: int) -> bool:
@@ -117,6 +126,15 @@ class Journal:
                 assert self._begins[place] != NOWHERE, f"{self.path}: row {place} is not there"
                 lines.seek(self._begins[place])
                 yield _read(lines.readline())
+
+    def _working_copy(self) -> Path:
+        """A local file with what a store's parts hold, which goes with this process."""
+        assert self._parts_of is not None
+        self._folder = tempfile.TemporaryDirectory(prefix="s1ray-journal-")
+        copy = Path(self._folder.name) / "journal.jsonl"
+        with copy.open("wb") as stream:
+            stream.writelines(self._parts_of.lines())
+        return copy
 
     def _take(self, row: Evaluation, size: int) -> None:
         place = self._place(row)

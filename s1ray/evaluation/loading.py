@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.benchmarks import Benchmark, find_benchmark, is_file
@@ -20,6 +18,7 @@ from s1ray.evaluation.tasks import ArmKey, stored_row
 from s1ray.reading.files import label_of
 from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Evaluation, read_table
+from s1ray.storage import AnyPath, Location, location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -36,7 +35,7 @@ TEXTS = ("thinking", "answer")
 """The heavy columns: they stay in Arrow until a sample is shown."""
 
 
-def load_results(run_dirs: Sequence[str | os.PathLike[str]], benchmark: str | None = None) -> EvalResults:
+def load_results(run_dirs: Sequence[AnyPath], benchmark: str | None = None) -> EvalResults:
     """Read finished eval runs, and of them one benchmark.
 
     Args:
@@ -56,7 +55,7 @@ def load_results(run_dirs: Sequence[str | os.PathLike[str]], benchmark: str | No
     raise RunError(f"{', '.join(str(each) for each in run_dirs)}: {wanted}; the runs have {names}")
 
 
-def load_all_results(run_dirs: Sequence[str | os.PathLike[str]]) -> list[EvalResults]:
+def load_all_results(run_dirs: Sequence[AnyPath]) -> list[EvalResults]:
     """Read finished eval runs, benchmark by benchmark.
 
     Several runs that asked one benchmark's questions, or the same questions from files of different names, belong
@@ -68,7 +67,7 @@ def load_all_results(run_dirs: Sequence[str | os.PathLike[str]]) -> list[EvalRes
     if not run_dirs:
         raise RunError("no run to report; give the run folders of `s1ray eval`")
     measured: dict[str, _Measured] = {}
-    for run_dir in map(Path, run_dirs):
+    for run_dir in map(location, run_dirs):
         manifest, config = _open(run_dir)
         table = read_table(run_dir / RESULTS, Evaluation)
         questions = _questions(run_dir)
@@ -90,7 +89,7 @@ class _Measured:
         asked: ids of its questions.
     """
 
-    def __init__(self, name: str, first: Path, definition: Benchmark | None) -> None:
+    def __init__(self, name: str, first: Location, definition: Benchmark | None) -> None:
         self._name, self._first, self._definition = name, first, definition
         self._arms: list[ArmResult] = []
         self._manifests: list[Manifest] = []
@@ -108,7 +107,7 @@ class _Measured:
 
     def add(
         self,
-        run_dir: Path,
+        run_dir: Location,
         manifest: Manifest,
         config: EvalConfig,
         table: pa.Table,
@@ -126,7 +125,7 @@ class _Measured:
         self._configs.append(config)
         self._questions |= questions
 
-    def _add_arm(self, run_dir: Path, model: ServedModel, setting: Strategy, seed: int, table: pa.Table) -> None:
+    def _add_arm(self, run_dir: Location, model: ServedModel, setting: Strategy, seed: int, table: pa.Table) -> None:
         key = (model.label, setting.name)
         if key in self._tables:
             raise RunError(f"{run_dir}: {key[0]!r} with arm {key[1]!r} is in another given run too; drop one")
@@ -197,7 +196,7 @@ def _definition(config: EvalConfig, name: str) -> Benchmark | None:
         return None
 
 
-def _questions(run_dir: Path) -> dict[str, dict[str, str]]:
+def _questions(run_dir: Location) -> dict[str, dict[str, str]]:
     """Benchmark -> question id -> text; nothing where the run folder has no questions."""
     texts: dict[str, dict[str, str]] = {}
     if (run_dir / QUESTIONS).is_file():
@@ -206,7 +205,7 @@ def _questions(run_dir: Path) -> dict[str, dict[str, str]]:
     return texts
 
 
-def _open(run_dir: Path) -> tuple[Manifest, EvalConfig]:
+def _open(run_dir: Location) -> tuple[Manifest, EvalConfig]:
     manifest = read_manifest(run_dir)
     if manifest is None:
         raise RunError(f"{run_dir}: no run folder (it has no manifest.json); give the output folder of `s1ray eval`")
@@ -223,7 +222,7 @@ def _open(run_dir: Path) -> tuple[Manifest, EvalConfig]:
         raise RunError(f"{error}\n(the run was made by another version of s1ray; measure it again)") from None
 
 
-def _check_facts(run_dir: Path, manifest: Manifest) -> None:
+def _check_facts(run_dir: Location, manifest: Manifest) -> None:
     """Refuse a manifest that does not say what every finished run's does, before anything is written from it."""
     wrong = [
         *(["digest"] if not isinstance(manifest.get("digest"), str) else []),

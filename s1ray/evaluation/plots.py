@@ -11,7 +11,6 @@ import itertools
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import matplotlib as mpl
@@ -20,7 +19,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 
 from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.results import EvalResults
-from s1ray.storage import writing
+from s1ray.storage import Location, writing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -140,7 +139,7 @@ def to_svg(figure: Figure, name: str) -> str:
     return svg.strip()
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Location) -> None:
     """Write the figure as a file, PNG or SVG by its ending; the same figure gives the same bytes."""
     kind = path.suffix.removeprefix(".")
     with mpl.rc_context({"svg.hashsalt": "s1ray"}), writing(path) as temporary:

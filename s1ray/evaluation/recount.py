@@ -14,6 +14,7 @@ from s1ray.config import ConfigError
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.runs import RunError
 from s1ray.schemas import Completion
+from s1ray.storage import local_model
 from s1ray.thinking.format import ThinkingFormat, TokenizedFormat
 from s1ray.thinking.marks import wait_characters
 
@@ -38,7 +39,7 @@ class Recount:
         from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(weights)
+            tokenizer = AutoTokenizer.from_pretrained(local_model(weights))
             return cls(thinking_format.resolve(tokenizer))
         except (OSError, ValueError) as error:
             raise ConfigError(f"weights: {weights}: its tokenizer cannot be used to count thinking: {error}") from None

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 from s1ray.benchmarks import Benchmark
@@ -42,6 +39,7 @@ from s1ray.reading.files import input_paths
 from s1ray.runs import Run, RunError
 from s1ray.schemas import Evaluation, read_table, to_table, write_table
 from s1ray.stages import Stage
+from s1ray.storage import Location, exists, remove
 
 log = logging.getLogger("s1ray")
 
@@ -62,7 +60,7 @@ def plan(config: EvalConfig) -> list[str]:
         api_key(endpoint)
     check_requests(config)
     for index, model in enumerate(config.models):
-        if model.weights is not None and not os.path.exists(model.weights):
+        if model.weights is not None and not exists(model.weights):
             raise ConfigError(f"models.{index}.weights: {model.weights!r}: no such folder; train the model first")
     for index, arm in enumerate(config.arms):
         if isinstance(arm, Rebase):
@@ -155,7 +153,7 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
 
 def clear_journals(config: EvalConfig, run: Run) -> None:
     """Delete the journals of a complete run: their rows are in its results."""
-    shutil.rmtree(run.path / JOURNALS, ignore_errors=True)
+    remove(run.path / JOURNALS)
 
 
 def _origin(benchmark: Benchmark) -> str:
@@ -163,7 +161,7 @@ def _origin(benchmark: Benchmark) -> str:
     return benchmark.name if place is None else f"{benchmark.name} ({place})"
 
 
-def _settle_questions(path: Path, questions: list[KeptQuestion]) -> None:
+def _settle_questions(path: Location, questions: list[KeptQuestion]) -> None:
     """Keep the questions with the results; refuse to resume with others than the run began with."""
     table = to_table(questions, KeptQuestion)
     if path.exists():
@@ -176,7 +174,7 @@ def _settle_questions(path: Path, questions: list[KeptQuestion]) -> None:
     write_table(table, path)
 
 
-def _journal_paths(config: EvalConfig, benchmarks: list[Asked], folder: Path) -> dict[JournalKey, Path]:
+def _journal_paths(config: EvalConfig, benchmarks: list[Asked], folder: Location) -> dict[JournalKey, Location]:
     return {
         (each.benchmark.name, model.label, arm.name): folder / JOURNALS / f"benchmark-{b}-model-{i}-arm-{j}.jsonl"
         for b, each in enumerate(benchmarks)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from s1ray.evaluation.arm_result import ArmResult, account
 from s1ray.evaluation.loading import load_all_results
 from s1ray.evaluation.results import EvalResults
 from s1ray.pages import percent
+from s1ray.storage import AnyPath
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +25,7 @@ SUMMARY_COLUMNS = (
 )
 
 
-def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
+def summary_table(run_dirs: Sequence[AnyPath]) -> Table:
     """The main numbers for the terminal: a row for each measurement, and below them what to be warned of.
 
     Raises:
@@ -59,7 +59,7 @@ def summary_table(run_dirs: Sequence[str | os.PathLike[str]]) -> Table:
     return table
 
 
-def summary_markdown(run_dirs: Sequence[str | os.PathLike[str]]) -> str:
+def summary_markdown(run_dirs: Sequence[AnyPath]) -> str:
     """The same table in Markdown, for a README, and below it what became of all responses.
 
     Raises:

@@ -10,13 +10,12 @@ import dataclasses
 import json
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 from s1ray.evaluation.config import Endpoint
 from s1ray.generation.base import Call
 from s1ray.runs import RunError
-from s1ray.storage import write_json
+from s1ray.storage import Location, write_json
 from s1ray.teachers.bill import bill
 from s1ray.teachers.tally import Tally
 
@@ -120,7 +119,7 @@ class Record:
         RunError: the file is damaged.
     """
 
-    def __init__(self, path: Path, traffics: Iterable[Traffic]) -> None:
+    def __init__(self, path: Location, traffics: Iterable[Traffic]) -> None:
         self._path, self._written = path, time.monotonic()
         self.traffics = list(traffics)
         if not path.exists():

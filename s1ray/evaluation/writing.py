@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from s1ray.evaluation.count import ArmCount
 from s1ray.evaluation.journal import Journal
 from s1ray.evaluation.tasks import Cell, JournalKey
 from s1ray.schemas import Evaluation, Timing, arrow_schema, to_table
 from s1ray.sinks import RowGroups
-from s1ray.storage import writing
+from s1ray.storage import Location, writing
 
 PIECE_ROWS = 256
 """Rows that are held at once; some 25 MB of long thoughts."""
@@ -20,7 +19,7 @@ GROUP_ROWS = 1024
 
 
 def write_results(
-    results: Path, timings: Path, cells: Iterable[Cell], journals: Mapping[JournalKey, Journal]
+    results: Location, timings: Location, cells: Iterable[Cell], journals: Mapping[JournalKey, Journal]
 ) -> list[ArmCount]:
     """Write both files, in the order of the cells and of the places in them; the bytes depend on the rows alone.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from s1ray.errors import InputError
 from s1ray.models import resolve_model
+from s1ray.storage import local_model
 
 
 def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]]:
@@ -23,7 +24,8 @@ def length_counter(tokenizer: str | None) -> Callable[[Sequence[str]], list[int]
         return lambda texts: [len(text.split()) for text in texts]
     from tokenizers import Tokenizer
 
-    path = Path(resolve_model(tokenizer))
+    tokenizer = local_model(resolve_model(tokenizer))
+    path = Path(tokenizer)
     file = path / "tokenizer.json" if os.path.isdir(path) else path
     try:
         loaded = Tokenizer.from_file(str(file)) if os.path.isfile(file) else Tokenizer.from_pretrained(tokenizer)

@@ -26,6 +26,7 @@ from s1ray.generation.transport import Calls, Transport
 from s1ray.generation.wires import ChatCompletions
 from s1ray.models import resolve_model
 from s1ray.schemas import Completion
+from s1ray.storage import local_model
 from s1ray.thinking.completion import completion_from_ids
 from s1ray.thinking.format import ThinkingFormat, eos_ids_of
 from s1ray.thinking.plan import make_plan
@@ -136,7 +137,7 @@ class SegmentedGenerator(AtEndpoint):
         from transformers import AutoTokenizer
 
         fmt = ThinkingFormat.preset(thinking_format) if isinstance(thinking_format, str) else thinking_format
-        folder = resolve_model(weights)
+        folder = local_model(resolve_model(weights))
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder)
         except (OSError, ValueError) as error:

@@ -66,7 +66,7 @@ class VLLMGenerator:
         device = config.device
         if device == "auto":
             device = "gpu" if torch.cuda.is_available() else "cpu"
-        kwargs = engine_kwargs(config, device)
+        kwargs = engine_kwargs(config.with_local_models(), device)
         # Before the engine: a format that does not fit the model is found in a second instead of a minute.
         self._tokenizer = AutoTokenizer.from_pretrained(kwargs.get("tokenizer", kwargs["model"]))
         self._tokenized = config.thinking_format.resolve(self._tokenizer, eos_ids_of(kwargs["model"]))

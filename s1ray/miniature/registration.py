@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 
 from pydantic import Field
 
@@ -14,6 +13,7 @@ from s1ray.generation.base import OnCall, request_seed
 from s1ray.miniature.pool import build_benchmark, build_pool
 from s1ray.miniature.teacher import ProceduralTeacher as Procedure
 from s1ray.schemas import Question
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
 
 
@@ -50,7 +50,7 @@ class ProceduralTeacher(Teacher):
 
     kind: str = "procedural"
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         """The teacher; there is nothing to start."""
         return _Procedural(seed)
 

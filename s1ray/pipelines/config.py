@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Self
 
@@ -13,6 +12,7 @@ from pydantic import Field, JsonValue, StringConstraints, field_validator, model
 
 from s1ray.config import LABEL_PATTERN, Config, RunFolder
 from s1ray.stages import STAGES
+from s1ray.storage import location
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
 """Of an axis or a stage of the recipe: it is part of a folder's name, and is written in braces."""
@@ -125,7 +125,7 @@ class PipelineConfig(Config):
             raise ValueError("stages: no stage can be called matrix: `--set matrix.AXIS=` sets the matrix")
         if twice := _repeated(step.label for step in self.stages):
             raise ValueError(f"stages: {twice} is given more than once; each has one run folder (set `name`)")
-        if self.report is not None and (Path(self.report).name != self.report or not self.report.endswith(".html")):
+        if self.report is not None and (location(self.report).name != self.report or not self.report.endswith(".html")):
             raise ValueError(f"report: must be the name of an .html file within `output`, not {self.report!r}")
         evaluations = [step for step in self.stages if step.stage == "eval"]
         if self.report is not None and not evaluations:

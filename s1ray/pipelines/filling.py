@@ -5,27 +5,27 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydantic import JsonValue
 
 from s1ray.config import ConfigError
 from s1ray.pipelines.config import PipelineConfig, StageStep
 from s1ray.pipelines.matrix import Cell, folder_of
+from s1ray.storage import Location
 
 
 @dataclass(frozen=True)
 class Filling:
     """What the texts of one cell can name."""
 
-    output: Path
+    output: Location
     matrix: Mapping[str, Sequence[str]]
     at: Mapping[str, str]
     earlier: Mapping[str, StageStep]
     """The stages before it."""
 
     @classmethod
-    def of(cls, config: PipelineConfig, cell: Cell, output: Path) -> Filling:
+    def of(cls, config: PipelineConfig, cell: Cell, output: Location) -> Filling:
         """That of a cell."""
         labels = [step.label for step in config.stages]
         earlier = config.stages[: labels.index(cell.step.label)]

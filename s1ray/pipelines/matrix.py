@@ -12,9 +12,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from s1ray.pipelines.config import Fields, PipelineConfig, StageStep
+from s1ray.storage import Location, location
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class Cell:
         """For people: "train data=random seed=0"."""
         return " ".join([self.step.label, *_parts(self.at)])
 
-    def folder(self, output: Path) -> Path:
+    def folder(self, output: Location) -> Location:
         """Its run folder."""
         return folder_of(output, self.step.label, self.at)
 
 
-def folder_of(output: Path, label: str, at: Mapping[str, str]) -> Path:
+def folder_of(output: Location, label: str, at: Mapping[str, str]) -> Location:
     """The run folder of a stage at some values of its axes."""
-    return Path(output, label, *_parts(at))
+    return location(output).joinpath(label, *_parts(at))
 
 
 def cells(config: PipelineConfig) -> Iterator[Cell]:

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.cluster import own_cluster
@@ -19,6 +18,7 @@ from s1ray.pipelines.matrix import Cell, cells, settings
 from s1ray.recipes import find_recipe
 from s1ray.runs import OtherRunError, Run, check_folder
 from s1ray.stages import STAGES, Stage
+from s1ray.storage import Location, location
 
 if TYPE_CHECKING:
     from s1ray.evaluation.config import EvalConfig
@@ -49,11 +49,11 @@ class Pipeline:
         self,
         config: PipelineConfig,
         *,
-        output: Path | None = None,
+        output: Location | None = None,
         overrides: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.config = config
-        self.output = (output or Path(config.output)).absolute()
+        self.output = (output or location(config.output)).absolute()
         self.cells = list(cells(config))
         self._overrides = overrides or {}
         labels = [step.label for step in config.stages]
@@ -61,7 +61,7 @@ class Pipeline:
             raise ConfigError(f"{name}: the recipe has no such stage; it has {', '.join(labels)}")
 
     @property
-    def evaluations(self) -> list[Path]:
+    def evaluations(self) -> list[Location]:
         """The run folders of all eval stages."""
         return [cell.folder(self.output) for cell in self.cells if cell.step.stage == "eval"]
 
@@ -165,7 +165,7 @@ def _at(config: Any, base_url: str) -> EvalConfig:
     return changed
 
 
-def load_pipeline(recipe: str, *, output: Path | None = None, overrides: Sequence[str] = ()) -> Pipeline:
+def load_pipeline(recipe: str, *, output: Location | None = None, overrides: Sequence[str] = ()) -> Pipeline:
     """Read a recipe of `run`, or a YAML file of the same form.
 
     Args:

@@ -6,13 +6,13 @@ import contextlib
 import signal
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from s1ray.pipelines.matrix import Cell
 from s1ray.pipelines.pipeline import Pipeline
 from s1ray.runs import Run, read_manifest
+from s1ray.storage import Location
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ def run_pipeline(pipeline: Pipeline, *, force: bool = False) -> None:
 
     console = Console()
     times = Table("stage", "seconds", "folder", title="stages", title_justify="left")
-    pace, measured = Pace(pipeline.cells), list[Path]()
+    pace, measured = Pace(pipeline.cells), list[Location]()
     with _stopped_by_sigterm():
         for cell, finish in pipeline.steps(force=force):
             console.rule(f"[bold]{cell.title}{pace.where(cell)}")
@@ -100,7 +100,7 @@ def _seconds_before(run: Run) -> float | None:
     return (read_manifest(run.path) or {}).get("seconds")
 
 
-def _write_so_far(pipeline: Pipeline, measured: list[Path]) -> None:
+def _write_so_far(pipeline: Pipeline, measured: list[Location]) -> None:
     from s1ray.pipelines.tables import measures, write_ablation
 
     ablation = pipeline.config.ablation

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from s1ray.evaluation.ablation import AblationRow, AblationTable, ablation, as_json
@@ -13,13 +12,13 @@ from s1ray.evaluation.method_table import MethodRow, method_rows
 from s1ray.evaluation.metrics import Estimate
 from s1ray.evaluation.results import EvalResults
 from s1ray.pipelines.config import AblationConfig, MethodsConfig, Published
-from s1ray.storage import write_json, write_text
+from s1ray.storage import Location, write_json, write_text
 
 ABLATION, METHODS = "ablation", "methods"
 """Files, without their suffix."""
 
 
-def write_ablation(config: AblationConfig, run_dirs: Sequence[Path], output: Path) -> tuple[str, Path]:
+def write_ablation(config: AblationConfig, run_dirs: Sequence[Location], output: Location) -> tuple[str, Location]:
     """Compare all models of a run's evaluations with the baseline.
 
     Args:
@@ -37,12 +36,12 @@ def write_ablation(config: AblationConfig, run_dirs: Sequence[Path], output: Pat
     return _write(output, ABLATION, as_json(tables), [ablation_markdown(table) for table in tables], config.published)
 
 
-def measures(run_dir: Path, model: str) -> bool:
+def measures(run_dir: Location, model: str) -> bool:
     """Whether an eval run measured a model of this label."""
     return any(results.of(model) for results in load_all_results([run_dir]))
 
 
-def write_methods(config: MethodsConfig, run_dirs: Sequence[Path], output: Path) -> tuple[str, Path]:
+def write_methods(config: MethodsConfig, run_dirs: Sequence[Location], output: Location) -> tuple[str, Location]:
     """Control, Scaling and Performance of all methods that a run's evaluations measured.
 
     Args:
@@ -65,8 +64,8 @@ def write_methods(config: MethodsConfig, run_dirs: Sequence[Path], output: Path)
 
 
 def _write(
-    output: Path, name: str, values: Sequence[Mapping[str, Any]], texts: Sequence[str], published: Published | None
-) -> tuple[str, Path]:
+    output: Location, name: str, values: Sequence[Mapping[str, Any]], texts: Sequence[str], published: Published | None
+) -> tuple[str, Location]:
     told = None if published is None else published.model_dump(mode="json")
     write_json(output / f"{name}.json", {"tables": values, "published": told})
     text = "\n\n".join([*texts, *([] if published is None else [published_markdown(published)])])

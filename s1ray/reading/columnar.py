@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from s1ray.reading.items import Bad, BadFile, Items, Record, beginning, disguise, reading_error
 from s1ray.reading.where import Where
+from s1ray.storage import random_access, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +31,7 @@ def parquet_file(path: str) -> Iterator[pq.ParquetFile]:
 
     with told(path):
         try:
-            file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+            file = pq.ParquetFile(readable(path), pre_buffer=False, buffer_size=1 << 20)
         except pa.ArrowInvalid as error:
             what = disguise(path)
             raise BadFile(f"by its content this is {what}" if what else f"cannot be read as Parquet: {error}") from None
@@ -47,7 +48,7 @@ def arrow_batches(path: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatc
     """
     import pyarrow as pa
 
-    with told(path), pa.memory_map(path) as source:
+    with told(path), random_access(path, mapped=True) as source:
         if source.read(6) == b"ARROW1":
             file = pa.ipc.open_file(source)
             yield file.schema, (file.get_batch(index) for index in range(file.num_record_batches))

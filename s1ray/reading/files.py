@@ -10,12 +10,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from s1ray.config import ConfigError
 from s1ray.errors import MissingError
 from s1ray.schemas import MANIFEST, RESULTS, visible_files
+from s1ray.storage import Location, exists, full_text, inside, is_address, is_dir, is_file, location
 
 Format = Literal["parquet", "arrow", "json lines", "json", "csv", "tsv"]
 
@@ -51,7 +51,7 @@ class DataFile:
     @property
     def size(self) -> int:
         """Bytes on the disk."""
-        return os.path.getsize(self.absolute)
+        return location(self.absolute).stat().st_size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,12 +105,12 @@ def input_paths(path: str) -> list[str]:
         MissingError: nothing is there.
     """
     there = os.path.expanduser(path)
-    return [there] if os.path.exists(there) else [file.path for file in find_files(path).files]
+    return [there] if exists(there) else [file.path for file in find_files(path).files]
 
 
 def label_of(path: str) -> str:
     """What a source at a path is called: the name of the file or folder without its endings; of a glob the folder's."""
-    there = Path(path)
+    there = location(path)
     while glob.has_magic(str(there)) and not there.exists() and there.name:
         there = there.parent
     name = there.name
@@ -122,20 +122,20 @@ def label_of(path: str) -> str:
 
 def _at(path: str) -> Found:
     path = os.path.expanduser(path)
-    if os.path.isdir(path):
-        return _in_folder(Path(path))
-    if os.path.isfile(path):
+    if is_dir(path):
+        return _in_folder(location(path))
+    if is_file(path):
         if (file := _data_file(path) or _by_content(path)) is None:
             raise ConfigError(f"{path}: not a file of rows; {READABLE}")
         return Found([file], [])
     if not glob.has_magic(path):
         raise MissingError(f"{path}: no such file or folder")
-    matches = sorted(_below(path) if "**" in path else glob.glob(path))
+    matches = sorted(_matches(path))
     if not matches:
         raise MissingError(f"{path}: no file matches")
-    parts = [_in_folder(Path(match), needed=False) for match in matches if os.path.isdir(match)]
-    singles = [match for match in matches if not os.path.isdir(match)]
-    files = [file for match in singles if os.path.isfile(match) and (file := _data_file(match)) is not None]
+    parts = [_in_folder(location(match), needed=False) for match in matches if is_dir(match)]
+    singles = [match for match in matches if not is_dir(match)]
+    files = [file for match in singles if is_file(match) and (file := _data_file(match)) is not None]
     read = {file.path for file in files}
     ignored = [match for match in singles if match not in read]
     found = Found(
@@ -144,6 +144,17 @@ def _at(path: str) -> Found:
     if not found.files:
         raise MissingError(f"{path}: none of the {len(matches)} matches holds a file of rows; {READABLE}")
     return Found(sorted(found.files, key=lambda file: file.path), found.ignored)
+
+
+def _matches(pattern: str) -> list[str]:
+    if not is_address(pattern):
+        return _below(pattern) if "**" in pattern else glob.glob(pattern)
+    if "**" in pattern:
+        raise ConfigError(f"{pattern}: '**' is not looked for in an object store; give the folder")
+    folder = location(pattern)
+    while glob.has_magic(str(folder)):
+        folder = folder.parent
+    return [str(path) for path in folder.glob(str(inside(location(pattern), folder))) if path.name[:1] != "."]
 
 
 def _below(pattern: str) -> list[str]:
@@ -176,12 +187,12 @@ def _segment(segment: str) -> str:
     return pattern[1].replace(".*", "[^/]*")
 
 
-def _in_folder(folder: Path, *, needed: bool = True) -> Found:
+def _in_folder(folder: Location, *, needed: bool = True) -> Found:
     there = visible_files(folder)
     result = folder / RESULTS["Question"]
     if (folder / MANIFEST).is_file() and result in there:
         # A run folder of ours: what it dropped is no part of its result.
-        return Found([DataFile(str(result), "parquet", absolute=os.path.abspath(result))], [])
+        return Found([DataFile(str(result), "parquet", absolute=full_text(result))], [])
     for marker in (path for path in there if path.name == DATASET_DICT):
         splits = _json_object(marker).get("splits", [])
         if len(splits) > 1:
@@ -206,7 +217,7 @@ def _in_folder(folder: Path, *, needed: bool = True) -> Found:
     return Found(files, ignored)
 
 
-def _saved(state: Path) -> set[Path] | None:
+def _saved(state: Location) -> set[Location] | None:
     """The files of rows of a folder that `datasets` has saved, which may hold caches as well; None: it has not."""
     entries = _json_object(state).get("_data_files")
     if not isinstance(entries, list):
@@ -216,7 +227,7 @@ def _saved(state: Path) -> set[Path] | None:
     }
 
 
-def _json_object(path: Path) -> dict[str, Any]:
+def _json_object(path: Location) -> dict[str, Any]:
     """What a small JSON file says; empty where it is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -233,12 +244,12 @@ def _data_file(path: str) -> DataFile | None:
     format_ = FORMATS.get(suffix)
     if format_ is None or (compression is not None and format_ in ("parquet", "arrow")):
         return None
-    return DataFile(path, format_, compression, os.path.abspath(path))
+    return DataFile(path, format_, compression, full_text(path))
 
 
 def _by_content(path: str) -> DataFile | None:
     kinds: dict[bytes, Format] = {b"PAR1": "parquet", b"ARROW1": "arrow"}
-    with open(path, "rb") as stream:
+    with location(path).open("rb") as stream:
         begin = stream.read(6)
     found = next((kind for mark, kind in kinds.items() if begin.startswith(mark)), None)
-    return None if found is None else DataFile(path, found, absolute=os.path.abspath(path))
+    return None if found is None else DataFile(path, found, absolute=full_text(path))

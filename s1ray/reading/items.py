@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterable, Iterator
 
 from s1ray.errors import InputError
+from s1ray.storage import location
 
 MAX_BYTES = 32 << 20
 """A longer line or cell is no question: a file in which a newline or a quote is missing, or an image."""
@@ -80,7 +81,7 @@ _MARKS: tuple[tuple[bytes, tuple[str, ...], str], ...] = (
 def disguise(path: str) -> str:
     """What a file is by its first bytes where its name says something else; empty: nothing that is known."""
     try:
-        with open(path, "rb") as stream:
+        with location(path).open("rb") as stream:
             begin = stream.read(32)
     except OSError:
         return ""

@@ -18,6 +18,7 @@ from s1ray.reading.items import MAX_BYTES, Bad, BadFile, Items, Record, Unusable
 from s1ray.reading.json_text import is_lines, read_lines, read_values
 from s1ray.reading.streams import is_utf8, opened
 from s1ray.reading.where import Where
+from s1ray.storage import location
 
 PIECE_BYTES = 16 << 20
 """Of a piece, where a file can be cut: a second or less of work."""
@@ -178,7 +179,7 @@ def _matching(items: Items, options: ReadOptions) -> Items:
 def lines_before(path: str, starts: Collection[int]) -> dict[int, int]:
     """For each byte range of a JSON-lines file, by its first byte, how many lines come before its first."""
     counts, place, lines = {0: 0}, 0, 0
-    with open(path, "rb") as stream:
+    with location(path).open("rb") as stream:
         for start in sorted(set(starts) - {0}):
             # A range begins after the first line end at or after the byte before it.
             for chunk in _chunks(stream, start - 1 - place):

@@ -10,6 +10,7 @@ from typing import IO
 
 from s1ray.reading.files import DataFile
 from s1ray.reading.items import MAX_BYTES, Bad, BadFile, beginning, disguise, reading_error
+from s1ray.storage import StorePath, location, random_access
 
 _BUFFER = 1 << 20
 _COMPRESSED_BUFFER = 1 << 16
@@ -36,9 +37,10 @@ def opened(file: DataFile, encoding: str, start: int = 0) -> Iterator[IO[bytes]]
 
     try:
         if file.compression is None:
-            raw: IO[bytes] = open(file.absolute, "rb", buffering=_BUFFER)  # noqa: SIM115
+            there = location(file.absolute)
+            raw: IO[bytes] = there.open("rb") if isinstance(there, StorePath) else there.open("rb", buffering=_BUFFER)
         else:
-            compressed = pa.CompressedInputStream(pa.OSFile(file.absolute), file.compression)
+            compressed = pa.CompressedInputStream(random_access(file.absolute), file.compression)
             raw = io.BufferedReader(compressed, _COMPRESSED_BUFFER)
         with raw:
             if file.compression is None and not start and (what := disguise(file.absolute)):

@@ -7,13 +7,18 @@ Paths of this machine are `pathlib.Path` and nothing else; addresses (`s3://`, `
 `StorePath`. Rooms that may meet both say `Location`.
 """
 
-from s1ray.storage.appending import PartFolder, Parts
+from s1ray.storage.addresses import exists, full_text, is_address, is_dir, is_file, location, real_place
+from s1ray.storage.appending import Growing, PartFolder, Parts
+from s1ray.storage.fetching import local_copy, local_model
 from s1ray.storage.files import (
     TEMPORARY,
+    arrow_place,
     download,
+    inside,
     move,
     private,
     private_mode,
+    random_access,
     readable,
     remove,
     upload,
@@ -21,19 +26,13 @@ from s1ray.storage.files import (
     write_text,
     writing,
 )
-from s1ray.storage.locks import Lock, LostError, NoLocksError, TakenError, Ticket, take
-from s1ray.storage.paths import (
-    AnyPath,
-    Location,
-    StoreError,
-    StorePath,
-    is_address,
-    location,
-)
+from s1ray.storage.locks import Lock, LostError, NoLocksError, TakenError, Ticket, still_open, take
+from s1ray.storage.paths import AnyPath, Location, StoreError, StorePath
 
 __all__ = [
     "TEMPORARY",
     "AnyPath",
+    "Growing",
     "Location",
     "Lock",
     "LostError",
@@ -44,14 +43,25 @@ __all__ = [
     "StorePath",
     "TakenError",
     "Ticket",
+    "arrow_place",
     "download",
+    "exists",
+    "full_text",
+    "inside",
     "is_address",
+    "is_dir",
+    "is_file",
+    "local_copy",
+    "local_model",
     "location",
     "move",
     "private",
     "private_mode",
+    "random_access",
     "readable",
+    "real_place",
     "remove",
+    "still_open",
     "take",
     "upload",
     "write_json",

@@ -7,12 +7,13 @@ last `FLUSH_S` and while the last object was on its way, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator
 
 from s1ray.storage.paths import StorePath
 
-FLUSH_S = 2.0
+FLUSH_S = 5.0
 """Seconds that a line may be in this process's memory alone."""
 FLUSH_BYTES = 4 << 20
 """That are written before that time is over."""
@@ -89,6 +90,51 @@ class Parts:
                 self.flush()
             except OSError:
                 return  # `append` tells, and `close` tries once more
+
+
+class Growing:
+    """A small object of lines that grows: written again as a whole, some seconds after a line came."""
+
+    def __init__(self, path: StorePath) -> None:
+        """Begin with what the object holds."""
+        self._path = path
+        self._content = bytearray(path.read_bytes() if path.is_file() else b"")
+        self._lock, self._dirty, self._closed = threading.Lock(), False, threading.Event()
+        self._thread = threading.Thread(target=self._work, name="growing", daemon=True)
+        self._thread.start()
+
+    def append(self, line: bytes) -> None:
+        """Take a line, with its end; it is written soon."""
+        with self._lock:
+            self._content += line
+            self._dirty = True
+
+    def close(self) -> None:
+        """Write what is new, and end.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if not self._closed.is_set():
+            self._closed.set()
+            self._thread.join()
+            self._write()
+
+    def _work(self) -> None:
+        while not self._closed.wait(FLUSH_S):
+            with contextlib.suppress(OSError):  # tried again, and told by `close`
+                self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            content, dirty, self._dirty = bytes(self._content), self._dirty, False
+        if not dirty:
+            return
+        try:
+            self._path.write_bytes(content)
+        except OSError:
+            self._dirty = True
+            raise
 
 
 class PartFolder:

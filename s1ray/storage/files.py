@@ -13,10 +13,15 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Collection, Iterator
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
-from s1ray.storage.paths import AnyPath, Location, StorePath, location
+from s1ray.storage.addresses import location
+from s1ray.storage.paths import AnyPath, Location, StorePath
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow import fs
 
 TEMPORARY = ".*.tmp"
 """Pattern of the names of files that are being written, or that a killed process left."""
@@ -156,10 +161,38 @@ def move(source: Location, target: Location) -> None:
         source.rename(target)
 
 
+def inside(path: Location, folder: AnyPath) -> PurePath:
+    """The path from a folder around it.
+
+    Raises:
+        ValueError: it does not lie there.
+    """
+    folder = location(folder)
+    if isinstance(path, StorePath) or isinstance(folder, StorePath):
+        return path.relative_to(folder)  # type: ignore[arg-type]
+    return path.relative_to(folder)
+
+
+def arrow_place(path: AnyPath) -> tuple[str, fs.FileSystem | None]:
+    """A path and the file system that it is of, as pyarrow's data sets and Ray Data take them; None: this machine's."""
+    path = location(path)
+    return (path.place, path.filesystem) if isinstance(path, StorePath) else (os.fspath(path), None)
+
+
 def readable(path: AnyPath) -> Any:
     """What pyarrow and numpy read a file from: a local file's name, or an object that is open."""
     path = location(path)
     return path.open("rb") if isinstance(path, StorePath) else os.fspath(path)
+
+
+def random_access(path: AnyPath, *, mapped: bool = False) -> pa.NativeFile:
+    """A file that pyarrow reads at any place; `mapped`: a local one is not read but mapped into memory."""
+    import pyarrow as pa
+
+    path = location(path)
+    if isinstance(path, StorePath):
+        return pa.PythonFile(path.open("rb"), "r")
+    return pa.memory_map(os.fspath(path)) if mapped else pa.OSFile(os.fspath(path))
 
 
 def _upload_file(source: Path, target: StorePath) -> None:

@@ -46,8 +46,8 @@ class TakenError(S1rayError, BlockingIOError):
     """Another process holds the lock; the message says which."""
 
 
-class LostError(S1rayError, OSError):
-    """A lock that this process had, and has no more."""
+class LostError(S1rayError, RuntimeError):
+    """A lock that this process had, and has no more. No OSError, which code around a file might take for the file's."""
 
 
 class NoLocksError(S1rayError, OSError):
@@ -195,6 +195,18 @@ class Lease:
     def release(self) -> None:
         """Let others have it."""
         self._ticket.close()
+
+
+def still_open(place: StorePath) -> list[StorePath]:
+    """The live tickets in a folder; those of processes that have ended are deleted."""
+    now = place / ".now"
+    now.write_bytes(b"")
+    time_there, tickets = now.stat().st_mtime, list(place.glob("*.json"))
+    live = [ticket for ticket in tickets if is_live(ticket, time_there)]
+    for ticket in tickets:
+        if ticket not in live:
+            ticket.unlink(missing_ok=True)
+    return live
 
 
 def is_live(ticket: StorePath, now: float) -> bool:

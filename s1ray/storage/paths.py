@@ -24,17 +24,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, TypeAlias, cast, overload
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote
 
-from s1ray.errors import InputError, S1rayError
+from s1ray.errors import S1rayError
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
-SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
-"""Of the stores: Amazon's S3 and what speaks its protocol, Google Cloud Storage, Azure, Hadoop."""
-S3_OPTIONS = ("region", "endpoint_override", "scheme")
-"""What may follow a `?` in an address of S3."""
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Environment variables of an S3 server that is not Amazon's, the first one first."""
 S3_ATTEMPTS = 8
@@ -70,7 +66,7 @@ class Stat(NamedTuple):
     """By the store's clock, in seconds."""
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class StorePath:
     """A place in an object store, with pathlib's verbs. It may be pickled; each process connects for itself."""
 
@@ -85,11 +81,19 @@ class StorePath:
         key = "".join(quote(character) if character in "%?#" else character for character in self.key)
         return f"{self.root}/{key}".rstrip("/") + (f"?{self.query}" if self.query else "")
 
+    def __lt__(self, other: StorePath) -> bool:
+        # By the parts, as pathlib's: "a/b" comes before "a-b".
+        return (self.root, self.key.split("/")) < (other.root, other.key.split("/"))
+
     def __truediv__(self, name: str | PurePosixPath) -> StorePath:
         inner = [part for part in str(name).split("/") if part not in ("", ".")]
         if ".." in inner:
             raise ValueError(f"{name!r}: an object store has no '..'")
         return self._at("/".join([self.key, *inner]).strip("/"))
+
+    def joinpath(self, *names: str) -> StorePath:
+        """A path below."""
+        return functools.reduce(StorePath.__truediv__, names, self)
 
     @property
     def name(self) -> str:
@@ -124,13 +128,13 @@ class StorePath:
         """The same name with another ending."""
         return self.parent / PurePosixPath(self.name).with_suffix(suffix).name
 
-    def relative_to(self, other: StorePath) -> PurePosixPath:
+    def relative_to(self, other: Path | StorePath) -> PurePosixPath:
         """The path from a folder around it.
 
         Raises:
             ValueError: it does not lie there.
         """
-        if (self.root, self.query) != (other.root, other.query):
+        if not isinstance(other, StorePath) or (self.root, self.query) != (other.root, other.query):
             raise ValueError(f"{self} does not lie in {other}")
         return PurePosixPath(self.key).relative_to(other.key)
 
@@ -216,6 +220,16 @@ class StorePath:
         """The whole content."""
         with self.open("rb") as stream:
             return stream.read()
+
+    def read_range(self, offset: int, length: int) -> bytes:
+        """Some bytes of the content."""
+        with _Reader(self) as raw:
+            raw.seek(offset)
+            found = bytearray(length)
+            got = 0
+            while got < length and (more := raw.readinto(memoryview(found)[got:])):
+                got += more
+            return bytes(found[:got])
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """The whole content as text."""
@@ -323,63 +337,6 @@ class _Reader(io.RawIOBase):
         super().close()
 
 
-Location: TypeAlias = Path | StorePath
-"""Where something lies."""
-AnyPath: TypeAlias = str | os.PathLike[str] | StorePath
-"""What `location` takes."""
-
-
-def is_address(text: str) -> bool:
-    """Whether a text is an address ("s3://...") and no path."""
-    return "://" in text
-
-
-def location(given: AnyPath) -> Location:
-    """Where a text leads: `file://` and plain paths to this machine, other addresses to a store.
-
-    Raises:
-        InputError: the address is of no store that is known, has no bucket, or holds a credential.
-    """
-    if isinstance(given, StorePath):
-        return given
-    text = os.fspath(given)
-    if not is_address(text):
-        return Path(text)
-    scheme, _, rest = text.partition("://")
-    if scheme == "file":
-        return Path(unquote(rest))
-    return _store_path(scheme.lower(), text)
-
-
-def _store_path(scheme: str, text: str) -> StorePath:
-    parts = urlsplit(text)
-    bucket, options = parts.netloc, dict(parse_qsl(parts.query, keep_blank_values=True))
-    shown = f"{scheme}://{bucket.rpartition('@')[2]}{parts.path}"
-    # A container is named before an @ in Azure's addresses: abfss://container@account.dfs.core.windows.net.
-    user = bucket.rpartition("@")[0]
-    if (user and (":" in user or scheme not in ("abfs", "abfss", "hdfs"))) or options.keys() - {*S3_OPTIONS}:
-        raise InputError(
-            f"{shown}: an address may hold no user, password, key or option but {', '.join(S3_OPTIONS)}; leave the "
-            "credential to the machine's role, or to the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "GOOGLE_APPLICATION_CREDENTIALS, AZURE_CLIENT_ID)"
-        )
-    if scheme in ("az", "azure", "wasb", "wasbs"):
-        raise InputError(f"{shown}: write Azure's addresses as abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH")
-    if scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in SCHEMES)
-        raise InputError(f"{shown}: unknown storage; give a path, or an address that begins with {known}")
-    if not bucket:
-        raise InputError(f"{text}: has no bucket; write {scheme}://BUCKET/PATH")
-    if options and scheme != "s3":
-        raise InputError(f"{shown}: only addresses of s3:// have options")
-    if parts.fragment:
-        raise InputError(f"{shown}: '#' begins nothing here; write it as %23")
-    inner = [part for part in unquote(parts.path).split("/") if part not in ("", ".")]
-    if ".." in inner:
-        raise InputError(f"{shown}: an object store has no '..'")
-    return StorePath(f"{scheme}://{bucket}", "/".join(inner), parts.query)
-
-
 @functools.lru_cache(maxsize=32)
 def _connection(root: str, query: str) -> tuple[fs.FileSystem, str]:
     """The file system of a bucket, and the bucket's path there."""
@@ -403,3 +360,9 @@ def _connection(root: str, query: str) -> tuple[fs.FileSystem, str]:
         ),
         root.removeprefix("s3://"),
     )
+
+
+Location: TypeAlias = Path | StorePath
+"""Where something lies."""
+AnyPath: TypeAlias = str | os.PathLike[str] | StorePath
+"""What `location` takes."""

@@ -10,11 +10,11 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from s1ray.generation.base import Call, CallOutcome, Usage
 from s1ray.runs import RunError
 from s1ray.secrets import redact
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher, TeacherError
 from s1ray.teachers.ledger import TEACHER, Ledger, Writer
 from s1ray.teachers.spending import Allowance, SpendingError
@@ -30,7 +30,7 @@ def ask_all(
     running: RunningTeacher,
     teacher: Teacher,
     asks: Sequence[Ask],
-    folder: Path,
+    folder: Location,
     known: frozenset[str] = frozenset(),
     allowance: Allowance | None = None,
 ) -> list[Ask]:

@@ -5,7 +5,7 @@ with the class that its `kind` names, and the methods of the class tell the stag
 file:
 
     class MyTeacher(Teacher):
-        def start(self, seed: int, folder: Path) -> RunningTeacher: ...
+        def start(self, seed: int, folder: Location) -> RunningTeacher: ...
 
 The stage starts the teacher inside a Ray actor and hands it asks, some at a time. It gives back each response as soon
 as it is there, in any order; a response that could not be had says why instead of ending the run. Language models are
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import ClassVar, Protocol
 
 from pydantic import JsonValue, PrivateAttr
@@ -25,6 +24,7 @@ from s1ray.config import Config
 from s1ray.generation.base import OnCall, Usage
 from s1ray.runs import RunError, without
 from s1ray.schemas import Question
+from s1ray.storage import Location
 from s1ray.teachers.bill import Prices
 
 HOPELESS = 32
@@ -173,7 +173,7 @@ class Teacher(Config):
         """How the trace of an ask is sampled, for the row. None: there is nothing to say."""
         return None
 
-    def under_way(self, folder: Path) -> frozenset[str]:
+    def under_way(self, folder: Location) -> frozenset[str]:
         """Ids of asks that an earlier start has asked, and that are paid for whether their answers are taken or not.
 
         Args:
@@ -202,7 +202,7 @@ class Teacher(Config):
         """Where the teacher runs. Ray is connected."""
         return Placement()
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         """Start the teacher; called inside the actor.
 
         Args:

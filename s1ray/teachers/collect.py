@@ -6,7 +6,6 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.errors import UnreachableError
@@ -14,6 +13,7 @@ from s1ray.logs import heartbeat, log_to, relayed, without_lines
 from s1ray.ray_data import RESTARTS, quiet_ray_data
 from s1ray.runs import RunError
 from s1ray.secrets import redact
+from s1ray.storage import Location
 from s1ray.teachers.asking import ask_all, in_words
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.base import Ask, RunningTeacher, Teacher
@@ -97,7 +97,7 @@ class _Actor:
         teacher: Teacher,
         seed: int,
         read: Callable[[pa.Table], list[Ask]],
-        folder: Path,
+        folder: Location,
         known: frozenset[str],
         allowed_each: Allowance | None,
     ) -> None:

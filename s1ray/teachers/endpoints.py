@@ -10,7 +10,6 @@ import logging
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -25,6 +24,7 @@ from s1ray.generation.wires.openai_responses import Summary
 from s1ray.models import FormatRef
 from s1ray.schemas import Question
 from s1ray.secrets import FreeFields, Secret
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, RunningTeacher
 from s1ray.teachers.batches.config import BatchConfig
 from s1ray.teachers.batches.exchange import Exchange
@@ -171,7 +171,7 @@ class EndpointTeacher(LanguageModelTeacher):
         """Each HTTP call is. A request in a batch is told of when the batch has ended."""
         return self.batch is None
 
-    def under_way(self, folder: Path) -> frozenset[str]:
+    def under_way(self, folder: Location) -> frozenset[str]:
         """What is in batches that have not ended.
 
         Raises:
@@ -228,7 +228,7 @@ class EndpointTeacher(LanguageModelTeacher):
         """Which fields do not have their defaults."""
         return [name for name in names if getattr(self, name) != type(self).model_fields[name].default]
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         """Open the connections.
 
         Raises:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, JsonValue, field_validator
@@ -20,6 +19,7 @@ from s1ray.generation.engine import check_engine, engine_actor_options, engine_i
 from s1ray.generation.wires.base import MAX_TOKENS
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Placement, Response, RunningTeacher, Teacher
 from s1ray.thinking.budget import ThinkingBudget
 
@@ -134,7 +134,7 @@ class VLLMTeacher(LanguageModelTeacher):
             engine_actor_options(self.engine),
         )
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         """Start an engine."""
         from s1ray.generation.vllm import VLLMGenerator
 

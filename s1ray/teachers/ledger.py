@@ -2,6 +2,8 @@
 
 Each process that asks appends to a file of its own in the run's folder. A line is handed to the operating system before
 anything else is done, so that killing the process loses none, and to the disk once a second. Nothing is ever rewritten.
+In a store, lines are gathered for some seconds into a file of their own (`s1ray.storage.appending`): a killed process
+loses what came in these seconds, too.
 A run that is started again reads all files and asks for what has no answer: only what was in flight is asked twice.
 
 Events, each with the `id` of its ask:
@@ -39,7 +41,19 @@ from typing import Any, NamedTuple
 
 from s1ray.generation.base import Call, Usage
 from s1ray.runs import RunError
-from s1ray.storage import private_mode, writing
+from s1ray.storage import (
+    AnyPath,
+    Location,
+    Parts,
+    StorePath,
+    Ticket,
+    is_file,
+    location,
+    private_mode,
+    still_open,
+    writing,
+)
+from s1ray.storage.locks import LIVE_S
 from s1ray.teachers.events import event_of
 from s1ray.teachers.tally import CallCount, Tally
 
@@ -52,6 +66,8 @@ CLOSING_S = 60.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """Errors of a disk that takes nothing more."""
 QUARANTINE = "quarantine"
+WRITERS = "writers"
+"""Folder within a ledger in a store: a ticket of each process that writes."""
 TEACHER = "teacher"
 """Folder within the ledger's: what the teacher keeps for its next start."""
 
@@ -59,19 +75,12 @@ TEACHER = "teacher"
 class Writer:
     """Appends events to a new file, and counts its calls; may be used from several threads."""
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: AnyPath) -> None:
         """Open the file, which is locked until this process ends or closes it."""
-        self.path = Path(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-        self._file = os.open(self.path, flags, private_mode(self.path.parent))
-        with contextlib.suppress(OSError):  # some storage has no locks
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._lock, self._problem = threading.Lock(), ""
+        self.path = location(folder) / f"{time.time_ns():020d}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._lock, self._problem, self._closed = threading.Lock(), "", False
         self._calls = CallCount()
-        self._dirty, self._closed = threading.Event(), threading.Event()
-        self._syncing = threading.Thread(target=self._sync, name="ledger", daemon=True)
-        self._syncing.start()
+        self._file = _StoreFile(self.path) if isinstance(self.path, StorePath) else _DiskFile(self.path)
 
     def add(self, event: str, ask: str, **fields: object) -> None:
         """Append one event.
@@ -83,18 +92,16 @@ class Writer:
         content = {"event": event, "id": ask, **fields}
         line = json.dumps(content, ensure_ascii=True).encode() + b"\n"
         with self._lock:
-            if self._closed.is_set():
+            if self._closed:
                 raise RunError(f"{self.path}: is closed already")
+            # After a line that was cut short no further one may follow: both would be lost.
+            self._raise_problem()
             try:
-                while line:
-                    # After a line that was cut short no further one may follow: both would be lost.
-                    written = 0 if self._problem else os.write(self._file, line)
-                    line = line[written:] if written else b""
+                self._file.append(line)
             except OSError as error:
                 self._problem = error.strerror or str(error)
             self._raise_problem()
             self._calls.take(content)
-        self._dirty.set()
 
     def tally(self) -> Tally:
         """Calls and tokens of this file; those that have not ended are counted as lost."""
@@ -116,17 +123,45 @@ class Writer:
             RunError: something could not be written.
         """
         with self._lock:
-            if self._closed.is_set():
+            if self._closed:
                 return
-            self._closed.set()
-        self._dirty.set()
-        self._syncing.join()
-        os.close(self._file)
+            self._closed = True
+        try:
+            self._file.close()
+        except OSError as error:
+            self._problem = self._problem or error.strerror or str(error)
         self._raise_problem()
 
     def _raise_problem(self) -> None:
-        if self._problem:
-            raise RunError(f"{self.path}: cannot be written: {self._problem}; make room there")
+        problem = self._problem or self._file.problem
+        if problem:
+            raise RunError(f"{self.path}: cannot be written: {problem}; make room there")
+
+
+class _DiskFile:
+    """A file that is appended to: each line is handed to the system at once, and to the disk once a second."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+        self._file = os.open(path, flags, private_mode(path.parent))
+        with contextlib.suppress(OSError):  # the run has the folder's lock; this one tells of its killed processes
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self.problem = ""
+        self._dirty, self._closed = threading.Event(), threading.Event()
+        self._syncing = threading.Thread(target=self._sync, name="ledger", daemon=True)
+        self._syncing.start()
+
+    def append(self, line: bytes) -> None:
+        while line:
+            line = line[os.write(self._file, line) :]
+        self._dirty.set()
+
+    def close(self) -> None:
+        self._closed.set()
+        self._dirty.set()
+        self._syncing.join()
+        os.close(self._file)
 
     def _sync(self) -> None:
         while not self._closed.is_set():
@@ -142,7 +177,25 @@ class Writer:
         except OSError as error:
             # Some file systems find out only here that they are full.
             if error.errno in FULL:
-                self._problem = error.strerror or str(error)
+                self.problem = error.strerror or str(error)
+
+
+class _StoreFile:
+    """The same in a store, which cannot append: numbered files of some seconds each, and a ticket of its process."""
+
+    def __init__(self, path: StorePath) -> None:
+        self.problem = ""
+        self._ticket = Ticket(path.parent / WRITERS / f"{path.stem}.json")
+        self._parts = Parts(lambda number: path.with_name(f"{path.stem}-{number:08d}{path.suffix}"))
+
+    def append(self, line: bytes) -> None:
+        self._parts.append(line)
+
+    def close(self) -> None:
+        try:
+            self._parts.close()
+        finally:
+            self._ticket.close()
 
 
 class Place(NamedTuple):
@@ -164,9 +217,7 @@ class Ledger:
         damaged: lines in quarantine.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], ignored: Collection[str] = (), asks: Collection[str] | None = None
-    ) -> None:
+    def __init__(self, folder: AnyPath, ignored: Collection[str] = (), asks: Collection[str] | None = None) -> None:
         """Read nothing yet.
 
         Args:
@@ -174,7 +225,7 @@ class Ledger:
             ignored: names of files that are never read.
             asks: events of others are not counted. None: all are.
         """
-        self.folder = Path(folder)
+        self.folder = location(folder)
         self._ignored = frozenset(ignored)
         self._asks = asks
         self.answers: dict[str, Place] = {}
@@ -212,16 +263,29 @@ class Ledger:
         Raises:
             RunError: one goes on, or a file cannot be read.
         """
+        if isinstance(self.folder, StorePath):
+            self._wait_for_tickets(self.folder / WRITERS)
+            return
         until = time.monotonic() + CLOSING_S
         for path in files_of(self.folder):
-            while _is_locked(path):
+            while isinstance(path, Path) and _is_locked(path):
                 if time.monotonic() > until:
                     raise RunError(f"{path}: an earlier run's process still writes there; stop it, then run again")
                 time.sleep(0.2)
 
-    def _read(self, path: Path) -> None:
+    def _wait_for_tickets(self, folder: StorePath) -> None:
+        until = time.monotonic() + CLOSING_S + LIVE_S
+        with telling(folder):
+            while folder.exists() and (tickets := still_open(folder)):
+                if time.monotonic() > until:
+                    raise RunError(f"{tickets[0]}: an earlier run's process still writes; stop it, then run again")
+                time.sleep(2)
+
+    def _read(self, path: Location) -> None:
+        position = self._positions.get(path.name, 0)
+        if position and isinstance(path, StorePath):
+            return  # nothing is ever appended to an object
         with path.open("rb") as stream:
-            position = self._positions.get(path.name, 0)
             stream.seek(position)
             for line in stream:
                 if not line.endswith(b"\n"):
@@ -246,7 +310,7 @@ class Ledger:
         elif name == "unanswered" and ask not in self.answers:
             self.failures[ask] = event["reason"]
 
-    def _put_aside(self, path: Path, offset: int, line: bytes) -> None:
+    def _put_aside(self, path: Location, offset: int, line: bytes) -> None:
         self.damaged += 1
         aside = self.folder / QUARANTINE / f"{path.stem}-{offset}.txt"
         try:
@@ -285,39 +349,45 @@ def answer_of(event: Mapping[str, Any]) -> Answer:
     )
 
 
-def read_answers(folder: str | os.PathLike[str], places: Iterable[Place]) -> list[Answer]:
+def read_answers(folder: AnyPath, places: Iterable[Place]) -> list[Answer]:
     """The answers at some places, in order."""
+    there = location(folder)
+    if isinstance(there, StorePath):
+        return [answer_of(json.loads((there / at.file).read_range(at.offset, at.length))) for at in places]
     with contextlib.ExitStack() as stack:
         streams: dict[str, Any] = {}
         answers = []
         for place in places:
             if place.file not in streams:
-                streams[place.file] = stack.enter_context((Path(folder) / place.file).open("rb"))
+                streams[place.file] = stack.enter_context((there / place.file).open("rb"))
             stream = streams[place.file]
             stream.seek(place.offset)
             answers.append(answer_of(json.loads(stream.read(place.length))))
     return answers
 
 
-def files_of(folder: Path) -> list[Path]:
+def files_of(folder: Location) -> list[Location]:
     """The files of a ledger, in order; none where its folder is not there.
 
     Raises:
         RunError: something that is no folder is in its place, or something that is no file in a file's.
     """
+    if isinstance(folder, StorePath):
+        with telling(folder):
+            return sorted(folder.glob("*.jsonl"))
     with telling(folder):
         if os.path.lexists(folder) and not folder.is_dir():
             raise RunError(f"{folder}: must be a folder, with the run's answers; move it away")
         names = sorted(os.listdir(folder)) if folder.is_dir() else []
-    paths = [folder / name for name in names if name.endswith(".jsonl")]
+    paths: list[Location] = [folder / name for name in names if name.endswith(".jsonl")]
     for path in paths:
-        if not os.path.isfile(path):
+        if not is_file(path):
             raise RunError(f"{path}: is no file, or a link to none; move it away")
     return paths
 
 
 @contextlib.contextmanager
-def telling(path: Path) -> Iterator[None]:
+def telling(path: Location) -> Iterator[None]:
     """Turns what the system says of a file into words."""
     try:
         yield

@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from s1ray.runs import RunError, read_manifest
-from s1ray.storage import writing
+from s1ray.storage import Location, writing
 from s1ray.teachers.ledger import Ledger, Place
 from s1ray.teachers.tally import TOLD
 
@@ -21,7 +20,7 @@ FREE = frozenset({"procedural"})
 """Kinds of teachers whose answers are made by rules, in no time."""
 
 
-def recorded_config(folder: Path) -> Mapping[str, Any]:
+def recorded_config(folder: Location) -> Mapping[str, Any]:
     """The config of the run in a folder; empty where it cannot be read: whose answers they are is not known then, and
     they count as paid for.
     """
@@ -32,7 +31,7 @@ def recorded_config(folder: Path) -> Mapping[str, Any]:
     return found
 
 
-def copy_answers(source: Path, folder: Path) -> None:
+def copy_answers(source: Location, folder: Location) -> None:
     """Copy the answers of a ledger into another one.
 
     Args:
@@ -49,7 +48,7 @@ def copy_answers(source: Path, folder: Path) -> None:
         os.fsync(stream.fileno())
 
 
-def taken_over(folder: Path) -> int:
+def taken_over(folder: Location) -> int:
     """How many answers a ledger's folder has from another run."""
     if not (folder / TAKEN).exists():
         return 0
@@ -57,7 +56,7 @@ def taken_over(folder: Path) -> int:
         return sum(1 for _ in stream)
 
 
-def count_answers(folder: Path) -> int:
+def count_answers(folder: Location) -> int:
     """Answers in a ledger's folder, roughly: a line is not read as what it says."""
     return sum(map(_answered, folder.glob("*.jsonl")))
 
@@ -77,7 +76,7 @@ def difference(name: str, mine: object, its: object) -> str:
     return f"{name} ({its!r}, here {mine!r})"
 
 
-def _answered(file: Path) -> int:
+def _answered(file: Location) -> int:
     try:
         with file.open("rb") as stream:
             return sum(ANSWERED in line[:100] for line in stream)

@@ -10,13 +10,13 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import S1rayError
 from s1ray.ray_data import quiet_ray_data
 from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, arrow_schema
+from s1ray.storage import Location
 from s1ray.teachers.ledger import Answer, Place, read_answers
 from s1ray.traces.config import TracesConfig
 from s1ray.traces.finishing import Attempt, finish
@@ -33,8 +33,8 @@ PROBLEM = "problem"
 class Folders:
     """Of the ledgers."""
 
-    responses: Path
-    judgements: Path
+    responses: Location
+    judgements: Location
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def read_block(rows: pa.Table, folders: Folders) -> list[tuple[Question, list[At
     ]
 
 
-def _reader(folder: Path, places: Sequence[Mapping[str, Any] | None]) -> Callable[[], Answer | None]:
+def _reader(folder: Location, places: Sequence[Mapping[str, Any] | None]) -> Callable[[], Answer | None]:
     """Gives the answers one after another; None where there is no place.
 
     Raises:

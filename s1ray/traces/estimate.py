@@ -7,11 +7,11 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from s1ray.grading.interval import student
 from s1ray.runs import Run, RunError
+from s1ray.storage import Location
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.events import event_of
 from s1ray.teachers.ledger import Answer, answer_of, files_of, telling
@@ -72,7 +72,7 @@ def estimate(values: Sequence[float], most: float | None = None) -> Estimate:
     return Estimate(mean, max(low, 0.0), high if most is None else max(mean, min(high, most)))
 
 
-def first_answers(folder: Path, at_most: int = SAMPLE) -> list[Answer]:
+def first_answers(folder: Location, at_most: int = SAMPLE) -> list[Answer]:
     """The first answers of a ledger; damaged lines are left out.
 
     Args:
@@ -88,7 +88,7 @@ def first_answers(folder: Path, at_most: int = SAMPLE) -> list[Answer]:
     return list(found.values())
 
 
-def _events(folder: Path) -> Iterator[dict[str, Any]]:
+def _events(folder: Location) -> Iterator[dict[str, Any]]:
     for path in files_of(folder):
         with telling(path), path.open("rb") as lines:
             for line in lines:

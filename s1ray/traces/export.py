@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.curation.export import cot_type, s1k_schema
@@ -18,7 +17,7 @@ from s1ray.errors import InputError
 from s1ray.runs import InputEntry, digest, read_complete
 from s1ray.schemas import MANIFEST, Question, Trace, arrow_schema, conform, read_table
 from s1ray.sinks import GROUP_ROWS, SINKS
-from s1ray.storage import writing
+from s1ray.storage import Location, location, readable, writing
 from s1ray.targets import check_target
 from s1ray.traces.finishing import MAJORITY
 from s1ray.traces.outputs import TRACES
@@ -105,11 +104,11 @@ class Exported:
     rows: int
     unknown: list[str]
     """Columns that are null in every row."""
-    lost_questions: Path | None
+    lost_questions: Location | None
     """Where the run's questions were, if they are not there any more; what only they know is null."""
 
 
-def export(run: Path, layout: str, output: Path) -> Exported:
+def export(run: Location, layout: str, output: Location) -> Exported:
     """Write the traces of a complete run, whole or not at all.
 
     Args:
@@ -129,7 +128,7 @@ def export(run: Path, layout: str, output: Path) -> Exported:
     chosen, read = LAYOUTS[layout], _inputs_of(run)
     questions = read["questions"]
     check_target(output, (run, *(entry["path"] for entry in read.values())))
-    sources = _sources(Path(questions["path"]), questions["digest"]) if chosen.needs_questions else {}
+    sources = _sources(location(questions["path"]), questions["digest"]) if chosen.needs_questions else {}
     schema, rows, known = chosen.schema(), 0, Counter[str]()
     try:
         with writing(output) as temporary, SINKS[output.suffix](temporary, schema) as write:
@@ -140,18 +139,18 @@ def export(run: Path, layout: str, output: Path) -> Exported:
                 known.update(name for row in made for name, value in row.items() if value is not None)
     except OSError as error:
         raise InputError(f"{output}: cannot be written: {error.strerror or error}") from error
-    lost = Path(questions["path"]) if sources is None else None
+    lost = location(questions["path"]) if sources is None else None
     return Exported(rows, [name for name in schema.names if not known[name]], lost)
 
 
-def _inputs_of(run: Path) -> dict[str, InputEntry]:
+def _inputs_of(run: Location) -> dict[str, InputEntry]:
     """Where the inputs of a run were; its questions are among them."""
     if "questions" not in (entries := read_complete(run, "traces").get("inputs", {})):
         raise InputError(f"{run}: its {MANIFEST} does not say where its questions are; it is damaged")
     return entries
 
 
-def _sources(questions: Path, known_digest: str) -> dict[str, Source] | None:
+def _sources(questions: Location, known_digest: str) -> dict[str, Source] | None:
     """By question id; None where the questions are not there any more."""
     if not questions.exists() or digest(questions) != known_digest:
         return None
@@ -161,12 +160,12 @@ def _sources(questions: Path, known_digest: str) -> dict[str, Source] | None:
     return {key: Source(*values) for key, *values in zip(*columns, strict=True)}
 
 
-def _batches(file: Path) -> Iterator[list[Row]]:
+def _batches(file: Location) -> Iterator[list[Row]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        for batch in pq.ParquetFile(file).iter_batches(GROUP_ROWS):
+        for batch in pq.ParquetFile(readable(file)).iter_batches(GROUP_ROWS):
             yield conform(pa.Table.from_batches([batch]), Trace, file).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{file}: damaged, or cannot be read: {error}") from error

@@ -18,12 +18,12 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from s1ray.errors import InputError
 from s1ray.grading import Grade
 from s1ray.schemas import Question
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask
 from s1ray.teachers.ledger import Answer, Place, read_answers
 
@@ -141,7 +141,7 @@ def compared_prompt(trace: str, question: str, reference: str, stated: str) -> s
     return _filled(COMPARED_PROMPT, question=question, one=one, other=other)
 
 
-def judge_asks(rows: pa.Table, responses: Path, judgements: Path) -> list[Ask]:
+def judge_asks(rows: pa.Table, responses: Location, judgements: Location) -> list[Ask]:
     """The judge's asks, made where they are sent, so that the attempts' texts go nowhere else.
 
     Args:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.runs import RunError
 from s1ray.schemas import Trace, arrow_schema
 from s1ray.sinks import RowGroups
-from s1ray.storage import writing
+from s1ray.storage import Location, writing
 from s1ray.traces.blocks import finished_schema
 from s1ray.traces.finishing import MAJORITY, REFERENCE
 from s1ray.traces.judging import BY
@@ -74,7 +73,7 @@ class Counts:
         return {"found": self.questions[MAJORITY], "none": self.questions[None]}
 
 
-def write_traces(finished: Iterable[pa.Table], folder: Path) -> Counts:
+def write_traces(finished: Iterable[pa.Table], folder: Location) -> Counts:
     """Write both files, each whole or not at all; where no trace is left, the dropped ones alone.
 
     Args:

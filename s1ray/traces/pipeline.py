@@ -15,15 +15,16 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import InputError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import check_references
+from s1ray.probe import check_seen
 from s1ray.runs import Run
 from s1ray.schemas import Question, read_table
 from s1ray.stages import Stage
+from s1ray.storage import location
 from s1ray.teachers.asks import ASKED
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.bill import bill
@@ -65,7 +66,7 @@ def plan(config: TracesConfig) -> list[str]:
         *_judge_cost(questions, config),
         *_taken(questions, config),
         *(f"warning: {name} has no effect, as {why}" for name, why in _without_effect(questions, config)),
-        f"output: {Path(config.output) / TRACES}",
+        f"output: {location(config.output) / TRACES}",
     ]
 
 
@@ -117,7 +118,7 @@ def _asks_at_most(questions: pa.Table, config: TracesConfig) -> list[int]:
 
 def inputs(config: TracesConfig) -> dict[str, str]:
     """The questions, the tokenizer where it is local, and what the teacher and the judge read."""
-    local = {"tokenizer": config.tokenizer} if Path(config.tokenizer).is_dir() else {}
+    local = {"tokenizer": config.tokenizer} if location(config.tokenizer).is_dir() else {}
     judge = {} if config.judge is None else {f"judge {name}": path for name, path in config.judge.inputs().items()}
     return {"questions": config.questions} | local | config.teacher.inputs() | judge
 
@@ -134,6 +135,7 @@ def work(config: TracesConfig, run: Run) -> None:
     taken = take_over(config, run.path)
     collection = Collection(read_questions(config), config, run.path)
     with connected():
+        check_seen(run.path)
         collection.collect()
         log.info("traces: counting tokens, grading and keeping")
         # Closed, it stops the workers; left to the garbage collector, they would go on after a failure.

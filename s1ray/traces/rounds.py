@@ -14,10 +14,10 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.logs import heartbeat
+from s1ray.storage import Location
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.collect import collect
 from s1ray.teachers.ledger import Ledger
@@ -48,7 +48,7 @@ class Collection:
         usable: rows of questions with a correct trace to keep; known only where the config asks again.
     """
 
-    def __init__(self, questions: pa.Table, config: TracesConfig, folder: Path) -> None:
+    def __init__(self, questions: pa.Table, config: TracesConfig, folder: Location) -> None:
         """Ask nothing yet.
 
         Args:

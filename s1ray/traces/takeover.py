@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from pathlib import Path
 
 from s1ray.aside import Kept
 from s1ray.config import ConfigError, validate_config
 from s1ray.errors import MissingError
 from s1ray.runs import digest, read_manifest
 from s1ray.schemas import question_id
+from s1ray.storage import Location, location
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.ledger import TEACHER, Ledger
 from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference, recorded_config, taken_over
@@ -37,8 +37,8 @@ def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -
     """
     if config.responses_from is None:
         return None
-    source, where = Path(config.responses_from), "responses_from"
-    if source.absolute() == Path(config.output).absolute():
+    source, where = location(config.responses_from), "responses_from"
+    if source.absolute() == location(config.output).absolute():
         raise ConfigError(f"{where}: {source} is this run's own output; choose another output")
     manifest = read_manifest(source)
     if manifest is None or manifest.get("stage") != "traces":
@@ -65,7 +65,7 @@ def check_takeover(config: TracesConfig, questions: Iterable[tuple[str, str]]) -
     return f"{len(ledger.answers):,} answers are taken over from {source}, and not asked for; they stay in its bill"
 
 
-def take_over(config: TracesConfig, folder: Path) -> int:
+def take_over(config: TracesConfig, folder: Location) -> int:
     """Copy the answers of `responses_from` into a run's ledgers, once; how many the teacher's has from there.
 
     Args:
@@ -73,7 +73,7 @@ def take_over(config: TracesConfig, folder: Path) -> int:
         folder: of the run.
     """
     if config.responses_from is not None and not (folder / RESPONSES / TAKEN).exists():
-        source = Path(config.responses_from)
+        source = location(config.responses_from)
         earlier = validate_config(TracesConfig, (read_manifest(source) or {}).get("config", {}), "responses_from")
         same_judge = None not in (config.judge, earlier.judge) and _fingerprint(config.judge) == _fingerprint(
             earlier.judge
@@ -85,7 +85,7 @@ def take_over(config: TracesConfig, folder: Path) -> int:
     return taken_over(folder / RESPONSES)
 
 
-def kept_answers(folder: Path) -> Kept | None:
+def kept_answers(folder: Location) -> Kept | None:
     """The answers in a run folder, which cost what it takes to ask for them; None: there are none.
 
     Args:

@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeFloat, model_validator
 from s1ray.config import Config, StageConfig
 from s1ray.grading.grade import RULES, GraderName
 from s1ray.models import ModelRef
+from s1ray.storage import is_address
 from s1ray.thinking.budget import ThinkingBudget
 
 
@@ -305,6 +306,18 @@ class TrainingConfig(ModelRef, StageConfig):
     push_to: str | None = Field(default=None, pattern=r"^[\w.-]+/[\w.-]+$")
     """Hugging Face repository ("organisation/name") to upload the exported model to; a new one is private. None:
     nothing is uploaded."""
+
+    @model_validator(mode="after")
+    def _refuse_what_no_store_can(self) -> Self:
+        if not is_address(self.output):
+            return self
+        if self.accuracy is not None:
+            raise ValueError(f"accuracy: its models pass through a folder; leave it out with output {self.output}")
+        if self.tracking.wandb is not None or self.tracking.mlflow is not None:
+            raise ValueError(
+                f"tracking: wandb and mlflow need a folder for their files; leave them out with output {self.output}"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -17,10 +17,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 
 from s1ray.runs import RunError
+from s1ray.storage import Location
 
 STOP_FILE = "stop"
 """In the run folder: stop after the next step, with a checkpoint."""
@@ -34,7 +34,7 @@ NOTHING, LOOK, STOP = 0, 1, 2
 class StopRequests:
     """Checks the stop file and the clock, on the first worker."""
 
-    def __init__(self, output: Path, *, interval: float = INTERVAL):
+    def __init__(self, output: Location, *, interval: float = INTERVAL):
         self._stop_file = output / STOP_FILE
         self._interval = interval
         self._checked = time.monotonic()
@@ -65,7 +65,7 @@ class PreemptionNotice:
 
 
 @contextlib.contextmanager
-def stop_on_sigterm(output: Path, began: Callable[[], bool]) -> Iterator[None]:
+def stop_on_sigterm(output: Location, began: Callable[[], bool]) -> Iterator[None]:
     """Inside the block SIGTERM asks the workers to save and stop; a second one ends this process as usual.
 
     Where no step has been taken yet there is nothing to save, and perhaps no worker that would look: the first one
@@ -85,7 +85,7 @@ def stop_on_sigterm(output: Path, began: Callable[[], bool]) -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
         if not began():
             raise RunError(f"{output}: stopped before a step was taken; run the same command again")
-        stop_file.touch()
+        stop_file.write_bytes(b"")
         os.write(2, b"train: asked to stop; saving a checkpoint first\n")
 
     signal.signal(signal.SIGTERM, ask)

@@ -15,10 +15,10 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from s1ray.runs import RunError
+from s1ray.storage import Location, location
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.preparation import EXAMPLES_FILE, VALIDATION_FILE, load_renderer
 from s1ray.training.interruption import LOOK, NOTHING, STOP, PreemptionNotice, StopRequests
@@ -75,15 +75,15 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     from s1ray.training.monitoring.divergence import DivergenceMonitor
     from s1ray.training.steps import Stepper
 
-    config = TrainingConfig.model_validate(settings)
-    output = Path(config.output)
+    config = TrainingConfig.model_validate(settings).with_local_models()
+    output = location(config.output)
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     device = ray.train.torch.get_device()
     if device.type == "cpu":
         torch.set_num_threads(config.cpus_per_worker)
     torch.manual_seed(config.seed)
-    dataset = Dataset.read(str(output / EXAMPLES_FILE))
+    dataset = Dataset.read(output / EXAMPLES_FILE)
     config = resolve_precision(config, device)
     engine = load_engine(config, device=device, rank=rank, world_size=world_size)
     prove_loaded(engine, dataset, config)
@@ -91,7 +91,7 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
     state = checkpointer.restore() or RunState()
     monitor = DivergenceMonitor(config.divergence, losses=state.losses, norms=state.norms, skipped=state.skipped)
 
-    def export_to(folder: Path) -> str | None:
+    def export_to(folder: Location) -> str | None:
         """Why the model could not be written there, on all workers; None: it is there."""
         renderer = load_renderer(config)
         problem = None
@@ -109,7 +109,7 @@ def train_worker(settings: Mapping[str, object], after_step: Callable[[int], Non
         monitor=monitor,
         checkpointer=checkpointer,
         state=state,
-        held_out=Dataset.read(str(output / VALIDATION_FILE)) if config.validation is not None else None,
+        held_out=Dataset.read(output / VALIDATION_FILE) if config.validation is not None else None,
         stop_requests=StopRequests(output) if rank == 0 else None,
         metrics_file=MetricsFile(output / METRICS_FILE, finished_steps=state.finished_steps) if rank == 0 else None,
         snapshots=None if config.accuracy is None else SnapshotWriter(config.accuracy, output, export_to, rank=rank),

@@ -14,6 +14,7 @@ from pathlib import Path
 from s1ray import __version__
 from s1ray.config import ConfigError
 from s1ray.runs import RunError
+from s1ray.storage import Location, location
 from s1ray.training.config import TrainingConfig
 
 log = logging.getLogger("s1ray")
@@ -69,7 +70,7 @@ def upload(config: TrainingConfig, folder: Path) -> str:
     return str(commit.commit_url)
 
 
-def write_card(config: TrainingConfig, folder: Path, *, examples: int, figures: Mapping[str, object]) -> None:
+def write_card(config: TrainingConfig, folder: Location, *, examples: int, figures: Mapping[str, object]) -> None:
     """Write the model card of a finished run into the exported folder.
 
     Args:
@@ -92,7 +93,7 @@ def model_card(config: TrainingConfig, *, examples: int, figures: Mapping[str, o
     rows: dict[str, object] = {
         "base model": base,
         "licence of the base model": licence or "see the base model",
-        "examples": f"{examples:,} ({Path(config.traces).name})",
+        "examples": f"{examples:,} ({location(config.traces).name})",
         "epochs, global batch": f"{config.epochs}, {config.global_batch}",
         "optimizer steps": figures.get("steps", "unknown"),
         "loss at the last step": _number(figures.get("loss")),
@@ -117,7 +118,7 @@ def model_card(config: TrainingConfig, *, examples: int, figures: Mapping[str, o
         *head,
         "---",
         "",
-        f"# {Path(config.output).name}",
+        f"# {location(config.output).name}",
         "",
         f"{base}, fine-tuned on reasoning traces.",
         "",
@@ -142,7 +143,7 @@ def base_model(config: TrainingConfig) -> tuple[str, str | None]:
     return name, _licence(card)
 
 
-def _licence(card: Path) -> str | None:
+def _licence(card: Location) -> str | None:
     import yaml
 
     try:

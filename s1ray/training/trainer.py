@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.cluster import connected
 from s1ray.errors import S1rayError
+from s1ray.probe import check_seen
 from s1ray.runs import Run, RunError
 from s1ray.stages import Stage
+from s1ray.storage import Location, StorePath, arrow_place, local_copy, remove
 from s1ray.training.accuracy.questions import choose_questions
 from s1ray.training.accuracy.snapshots import Snapshots
 from s1ray.training.accuracy.watch import AccuracyWatch, finish
@@ -55,7 +55,7 @@ def check(config: TrainingConfig) -> list[str]:
     """
     check_packages(config.tracking)
     check_upload(config)
-    return plan(config)
+    return plan(config.with_local_models())
 
 
 def inputs(config: TrainingConfig) -> dict[str, str]:
@@ -65,54 +65,59 @@ def inputs(config: TrainingConfig) -> dict[str, str]:
 
 def publish(config: TrainingConfig, run: Run) -> None:
     """Delete the models of the snapshots, and upload the exported one where the config asks for it."""
-    Snapshots(run.path).delete_models()
+    output = run.path
+    Snapshots(output).delete_models()
     if config.push_to is not None:
-        log.info("train: uploaded as %s", upload(config, run.path / MODEL_FOLDER))
+        log.info("train: uploaded as %s", upload(config, local_copy(output / MODEL_FOLDER)))
 
 
 def work(config: TrainingConfig, run: Run) -> None:
     """Fine-tune, in an open run folder."""
     import ray
 
+    output = run.path
+    # The workers get the config as it is: each node fetches models for itself.
+    given, config = config, config.with_local_models()
     training_set = preparation.prepare(config)
     total_steps = steps_per_epoch(len(training_set.examples), config.global_batch) * config.epochs
     for need in disk_needs(config, total_steps):
         check_disk(need)
-    training_set = preparation.keep(training_set, run.path)
+    training_set = preparation.keep(training_set, output)
     _record(run, training_set)
-    metrics_path = run.path / METRICS_FILE
+    metrics_path = output / METRICS_FILE
     with connected():
+        check_seen(output)
         if (warning := memory_warning(config, Rows.of(training_set.examples, config))) is not None:
             log.warning("train: %s", warning)
-        _resume(config, run.path)
+        _resume(config, output)
         workers = Workers.of(config, ray.cluster_resources())
         check_room(workers)
         if config.accuracy is not None:
             check_spare_gpus(workers, config.accuracy)
-        progress = Progress(metrics_path, total_steps, trackers=_trackers(config, run), awaited=Awaited(workers))
+        progress = Progress(metrics_path, total_steps, trackers=_trackers(config, output), awaited=Awaited(workers))
         known = len(read_metrics(metrics_path))
         with (
-            stop_on_sigterm(run.path, lambda: len(read_metrics(metrics_path)) > known),
+            stop_on_sigterm(output, lambda: len(read_metrics(metrics_path)) > known),
             progress,
-            _measuring(config, run.path),
+            _measuring(config, output),
         ):
-            outcome = _fit(config, run.path, workers)
+            outcome = _fit(given, output, workers)
         if outcome.exported_step is not None:
             run.figures |= {"exported_step": outcome.exported_step}
         if config.accuracy is not None:
             exported = outcome.exported_step or total_steps
-            run.figures |= finish(config, run.path, run.path / MODEL_FOLDER, exported)
-    shutil.rmtree(run.path / UNIVERSAL_FOLDER, ignore_errors=True)
+            run.figures |= finish(config, output, output / MODEL_FOLDER, exported)
+    remove(output / UNIVERSAL_FOLDER)
     lines = read_metrics(metrics_path)
-    plot_loss(lines, run.path / LOSS_PLOT, accuracies=Snapshots(run.path).results())
+    plot_loss(lines, output / LOSS_PLOT, accuracies=Snapshots(output).results())
     run.figures |= {"steps": outcome.steps, "loss": lines[-1]["loss"], "precision": outcome.precision}
     if config.validation is not None:
         run.figures |= {"best_loss": outcome.best_loss}
     run.figures |= _figures(lines) | {"model": MODEL_FOLDER, "loss_plot": LOSS_PLOT}
-    write_card(config, run.path / MODEL_FOLDER, examples=len(training_set.examples), figures=run.figures)
+    write_card(given, output / MODEL_FOLDER, examples=len(training_set.examples), figures=run.figures)
 
 
-def _resume(config: TrainingConfig, output: Path) -> None:
+def _resume(config: TrainingConfig, output: Location) -> None:
     """Repair what a killed run left behind, and log where this one resumes."""
     newest = repair(output / CHECKPOINTS_FOLDER)
     finished_steps = newest.finished_steps if newest else 0
@@ -120,6 +125,11 @@ def _resume(config: TrainingConfig, output: Path) -> None:
     Snapshots(output).forget_after(finished_steps)
     if newest is None:
         return
+    if isinstance(output, StorePath) and config.zero_stage > 0 and newest.world_size != config.num_workers:
+        raise RunError(
+            f"{output}: {newest.world_size} worker(s) wrote its checkpoint, and from an object store as many resume; "
+            f"set num_workers: {newest.world_size}, or copy the run to a folder that all nodes share"
+        )
     log.info("train: resuming after step %d", newest.finished_steps)
     if newest.world_size != config.num_workers:
         log.warning(
@@ -130,16 +140,16 @@ def _resume(config: TrainingConfig, output: Path) -> None:
         )
 
 
-def _measuring(config: TrainingConfig, output: Path) -> contextlib.AbstractContextManager[object]:
+def _measuring(config: TrainingConfig, output: Location) -> contextlib.AbstractContextManager[object]:
     """Measures the accuracy while the workers train, where the config asks for it."""
     if config.accuracy is None:
         return contextlib.nullcontext()
     return AccuracyWatch(config, output, choose_questions(config.accuracy, config.seed))
 
 
-def _trackers(config: TrainingConfig, run: Run) -> list[Tracker]:
+def _trackers(config: TrainingConfig, output: Location) -> list[Tracker]:
     try:
-        return open_trackers(config.tracking, run.path, parameters=config.model_dump(mode="json"))
+        return open_trackers(config.tracking, output, parameters=config.model_dump(mode="json"))
     except Exception as error:
         # Tracking services raise all sorts of errors, here for a missing key or connection.
         raise RunError(f"tracking: cannot be started: {error}; leave it out, or fix its settings") from error
@@ -167,7 +177,7 @@ def _record(run: Run, training_set: TrainingSet) -> None:
     run.figures["tokens_per_epoch"] = sum(training_set.examples.lengths)
 
 
-def _fit(config: TrainingConfig, output: Path, workers: Workers) -> Outcome:
+def _fit(config: TrainingConfig, output: Location, workers: Workers) -> Outcome:
     """Run the training loop on Ray Train's workers; the first worker's outcome.
 
     Raises:
@@ -201,12 +211,13 @@ def _fit(config: TrainingConfig, output: Path, workers: Workers) -> Outcome:
     return outcome
 
 
-def _trainer(config: TrainingConfig, output: Path, workers: Workers) -> TorchTrainer:
+def _trainer(config: TrainingConfig, output: Location, workers: Workers) -> TorchTrainer:
     import ray.train
     from ray.train.torch import TorchTrainer
 
     from s1ray.training.process_group import NodeAddressConfig
 
+    place, filesystem = arrow_place(output)
     return TorchTrainer(
         train_worker,
         train_loop_config=config.model_dump(mode="json") | {"output": str(output)},
@@ -219,7 +230,8 @@ def _trainer(config: TrainingConfig, output: Path, workers: Workers) -> TorchTra
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS_FOLDER,
-            storage_path=str(output),
+            storage_path=place,
+            storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(
                 max_failures=config.max_restarts, controller_failure_limit=config.max_restarts
             ),

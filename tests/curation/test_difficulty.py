@@ -31,6 +31,7 @@ from s1ray.generation.base import OnCall, Usage
 from s1ray.grading import Grade
 from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Question, to_table
+from s1ray.storage import Location
 from s1ray.teachers.asking import ask_all
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
@@ -56,7 +57,7 @@ class Speaker(Teacher):
     tokens: int = Field(default=3)
     finish_reason: str = "stop"
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         return _Speaking(self)
 
 

@@ -18,6 +18,7 @@ from s1ray.curation.pipeline import curate
 from s1ray.generation.base import OnCall
 from s1ray.runs import Run, read_manifest
 from s1ray.schemas import Question, Trace, read_table
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
 from s1ray.traces import pipeline as traces_pipeline
 from s1ray.traces.config import TracesConfig
@@ -122,7 +123,7 @@ class Knower(Teacher):
     silent: str = ""
     """Id of the question that it does not answer."""
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         return _Knowing(self)
 
 
@@ -178,7 +179,7 @@ def test_difficulty_by_models_marks_who_solved_what(curated: Run, tmp_path: Path
     assert all("high" in row["solved_by"] for row in questions)
 
 
-def trace_config(output: Path, questions: Path, tokenizer: Path) -> TracesConfig:
+def trace_config(output: Path, questions: Location, tokenizer: Path) -> TracesConfig:
     data = {
         "output": str(output),
         "questions": str(questions),

@@ -24,6 +24,7 @@ from s1ray.errors import UnreachableError
 from s1ray.generation.base import request_seed
 from s1ray.runs import RunError, read_manifest
 from s1ray.schemas import Question, question_id, read_table
+from s1ray.storage import Location
 from s1ray.teachers.ledger import Ledger
 from tests.support.encoders import random_encoder
 from tests.support.judge_server import JudgeServer, running_judge
@@ -84,7 +85,7 @@ def judge(server: JudgeServer, **fields: Any) -> dict[str, Any]:
     return {"kind": "judge", "teacher": teacher | fields.pop("teacher", {}), **fields}
 
 
-def outcome(run: Path) -> tuple[dict[str, str | None], Counter[tuple[str, str]]]:
+def outcome(run: Location) -> tuple[dict[str, str | None], Counter[tuple[str, str]]]:
     """Domains of the questions, and dropped rows by stage and reason."""
     questions = read_table(run / "questions.parquet", Question).to_pylist()
     dropped = pq.read_table(run / "dropped").to_pylist()

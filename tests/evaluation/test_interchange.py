@@ -14,6 +14,7 @@ from s1ray.evaluation.interchange.measured import measurements
 from s1ray.evaluation.loading import load_all_results
 from s1ray.generation import GenerationRequest
 from s1ray.schemas import Completion, Evaluation
+from s1ray.storage import local_copy
 from tests.evaluation.conftest import MakeRun
 from tests.support.evaluations import measured, run_eval
 
@@ -29,7 +30,7 @@ class Same:
 
 
 def inspect_log(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    with zipfile.ZipFile(path) as log:
+    with zipfile.ZipFile(local_copy(path)) as log:
         samples = [json.loads(log.read(name)) for name in log.namelist() if name.startswith("samples/")]
         return json.loads(log.read("header.json")), samples
 
@@ -119,7 +120,7 @@ def test_private_texts_are_in_no_log(kind: str, make_run: MakeRun, tmp_path: Pat
     assert exported.private == ["hidden"]
     for path in exported.files:
         if path.suffix == ".eval":
-            with zipfile.ZipFile(path) as log:
+            with zipfile.ZipFile(local_copy(path)) as log:
                 assert all(secret.encode() not in log.read(name) for name in log.namelist())
         else:
             assert secret not in path.read_text()

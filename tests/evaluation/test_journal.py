@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,10 @@ import pytest
 from s1ray.evaluation.journal import Journal
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
+from s1ray.storage import Location, StorePath, remove
+from tests.support.object_store import bucket, s3_environment, s3_server
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 
 def row(name: str, text: str = "", error: str | None = None) -> Evaluation:
@@ -36,11 +41,11 @@ def row(name: str, text: str = "", error: str | None = None) -> Evaluation:
 NAMES = "abc"
 
 
-def journal_at(path: Path) -> Journal:
+def journal_at(path: Location) -> Journal:
     return Journal(path, len(NAMES), lambda row: NAMES.index(row.id))
 
 
-def rows_of(path: Path) -> dict[str, Evaluation]:
+def rows_of(path: Location) -> dict[str, Evaluation]:
     journal = journal_at(path)
     there = [place for place in range(len(NAMES)) if not journal.is_missing(place)]
     return {row.id: row for row in map(journal.row, there)}
@@ -104,3 +109,22 @@ def test_a_row_that_is_none_of_the_runs_is_damage(tmp_path: Path) -> None:
         journal.add(row("a"))
     with pytest.raises(RunError, match="line 1 is damaged"):
         Journal(tmp_path / "a.jsonl", 1, lambda row: {"b": 0}[row.id])
+
+
+def test_in_a_store_rows_survive_several_starts_and_go_with_the_journal(
+    bucket: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1ray.storage.appending.FLUSH_S", 0.2)
+    path = bucket / "journals" / "a=1 b.jsonl"
+    with journal_at(path) as journal:
+        journal.add(row("a", "line\nbreak \u2028 é"), seconds=1.5)
+        journal.add(row("b", error="no luck"))
+    killed = journal_at(path).__enter__()
+    killed.add(row("b"))
+    until = time.monotonic() + 20
+    while len(list(path.glob("*"))) < 2 and time.monotonic() < until:
+        time.sleep(0.1)
+    # No __exit__: that is what a kill looks like.
+    assert rows_of(path) == {"a": row("a", "line\nbreak \u2028 é"), "b": row("b")}
+    remove(path.parent)
+    assert rows_of(path) == {}

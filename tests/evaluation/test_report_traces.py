@@ -15,6 +15,7 @@ from s1ray.evaluation.loading import load_all_results
 from s1ray.evaluation.report import write_report
 from s1ray.evaluation.report.traces import Traces, link, pack_traces
 from s1ray.schemas import Evaluation
+from s1ray.storage import local_copy
 from tests.evaluation.conftest import MakeRun
 from tests.support.browser import EXECUTABLES
 
@@ -103,7 +104,7 @@ def test_a_link_opens_two_responses_and_nothing_that_a_model_wrote_runs(make_run
         [
             *(str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
             *(f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom"),
-            page.as_uri() + link("miniature", base, sft),
+            local_copy(page).as_uri() + link("miniature", base, sft),
         ],
         capture_output=True,
         text=True,

@@ -30,6 +30,7 @@ from s1ray.miniature import registration
 from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Completion, Evaluation, Question, arrow_schema, to_table, write_table
 from s1ray.secrets import SecretError
+from s1ray.storage import Location
 from tests.support.evaluations import measured, run_eval
 from tests.support.scripted_model import Recorder, questions
 
@@ -60,7 +61,7 @@ def scripted(
     return lambda model: Recorder(model.label, log, fail, change)
 
 
-def manifest(folder: Path) -> Manifest:
+def manifest(folder: Location) -> Manifest:
     found = read_manifest(folder)
     assert found is not None
     return found

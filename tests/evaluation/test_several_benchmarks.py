@@ -21,6 +21,7 @@ from s1ray.evaluation.summary import summary_markdown, summary_table
 from s1ray.generation import GenerationError, GenerationRequest
 from s1ray.runs import RunError, read_manifest
 from s1ray.schemas import Completion, question_id
+from s1ray.storage import local_copy
 from tests.evaluation.test_report import page
 from tests.support.evaluations import finished_run, run_eval
 
@@ -161,7 +162,7 @@ def test_private_texts_are_in_no_questions_file_and_in_no_report(data: Path) -> 
 
 def test_the_report_has_a_section_and_curves_of_each_benchmark(data: Path) -> None:
     run = run_eval(config(data), engines=lambda model: Oracle())
-    _, checker = page([run.path], data / "report.html")
+    _, checker = page([local_copy(run.path)], data / "report.html")
     text = " ".join(" ".join(checker.text).split())
     assert "3 benchmarks: plain (6 questions), boxed (4 questions), secret (4 questions)." in " ".join(
         re.sub(r" ([,.])", r"\1", text).split()

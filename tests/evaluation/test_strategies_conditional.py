@@ -21,6 +21,7 @@ from s1ray.evaluation.strategies.token_conditional import TokenConditional
 from s1ray.evaluation.summary import summary_table
 from s1ray.generation import GenerationRequest
 from s1ray.schemas import Evaluation
+from s1ray.storage import Location
 from s1ray.thinking.format import PRESETS
 from tests.evaluation.conftest import MakeRun
 from tests.evaluation.test_strategies import config
@@ -92,7 +93,7 @@ def test_labels_tell_every_setting_apart() -> None:
     assert names[-2] == "long (Long please)"
 
 
-def run_with(tmp_path: Path, *arms: dict[str, JsonValue]) -> Path:
+def run_with(tmp_path: Path, *arms: dict[str, JsonValue]) -> Location:
     models: JsonValue = [{"label": "sft", "name": "s"}]
     return run_eval(config(tmp_path, *arms, models=models), engines=lambda model: Recorder(model.label)).path
 

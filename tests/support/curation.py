@@ -19,12 +19,13 @@ from s1ray.curation.parts import read_rows, write_part
 from s1ray.curation.quarantine import QUARANTINE
 from s1ray.curation.sources import Source
 from s1ray.curation.staging import Staged, stage
+from s1ray.storage import Location
 
 
 class Filtered(NamedTuple):
     """A pool after the cheap filters."""
 
-    parts: list[Path]
+    parts: list[Location]
     features: Features
     funnel: Funnel
 

@@ -18,6 +18,7 @@ from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.tasks import stored_row
 from s1ray.runs import Run
 from s1ray.schemas import Evaluation, Question, question_id, to_table, write_table
+from s1ray.storage import Location, local_copy
 
 MODELS = [{"label": "base", "name": "base"}, {"label": "sft", "name": "sft"}]
 
@@ -28,7 +29,7 @@ def run_eval(config: EvalConfig, *, force: bool = False, engines: Engines | None
     return stage(config, force=force)
 
 
-def measured(folder: Path, model: str, arm: str) -> ArmResult:
+def measured(folder: Location, model: str, arm: str) -> ArmResult:
     """One measurement of a finished run."""
     result = load_results([folder]).find(model, arm)
     assert result is not None
@@ -75,7 +76,7 @@ def finished_run(
         write_table(to_table(rows, Evaluation), run.path / RESULTS)
         write_table(to_table(asked, Question), run.path / QUESTIONS)
         run.rows = {"questions": questions, "evaluations": len(rows)}
-    return run.path
+    return local_copy(run.path)
 
 
 def _row(model: str, arm: Strategy, question: Question, sample: int, correct: bool) -> Evaluation:

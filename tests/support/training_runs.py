@@ -10,6 +10,7 @@ from s1ray.config import validate_config
 from s1ray.miniature.tokenizer import train_tokenizer
 from s1ray.runs import Run
 from s1ray.schemas import Trace, question_id, to_table, write_table
+from s1ray.storage import Location, local_copy
 from s1ray.training.config import TrainingConfig
 from s1ray.training.monitoring.metrics import read_metrics
 from tests.support.random_qwen import make_random_model
@@ -67,7 +68,7 @@ def make_traces(path: Path) -> Path:
     return path
 
 
-def config_of(base_model: Path, traces: Path, output: Path, **changes: object) -> TrainingConfig:
+def config_of(base_model: Path, traces: Path, output: Location, **changes: object) -> TrainingConfig:
     settings = {
         "output": str(output),
         "model": str(base_model),
@@ -89,7 +90,7 @@ def config_of(base_model: Path, traces: Path, output: Path, **changes: object) -
 def weights(run: Run) -> dict[str, torch.Tensor]:
     from safetensors.torch import load_file
 
-    found: dict[str, torch.Tensor] = load_file(run.path / "model" / "model.safetensors")
+    found: dict[str, torch.Tensor] = load_file(local_copy(run.path / "model" / "model.safetensors"))
     return found
 
 

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from s1ray.generation.base import Call, OnCall, Usage
 from s1ray.runs import RunError
 from s1ray.schemas import Question, question_id, to_table
+from s1ray.storage import Location
 from s1ray.teachers.asking import PASSES, ask_all
 from s1ray.teachers.asks import Asks, asks_of
 from s1ray.teachers.base import HOPELESS, Ask, Response, Teacher, TeacherError
@@ -401,10 +402,10 @@ def test_an_actor_says_in_words_what_kept_it_from_asking(tmp_path: Path) -> None
 
 
 class Obliging(Teacher):
-    def start(self, seed: int, folder: Path) -> Scripted:
+    def start(self, seed: int, folder: Location) -> Scripted:
         return Scripted(good)
 
 
 class Stopping(Teacher):
-    def start(self, seed: int, folder: Path) -> Scripted:
+    def start(self, seed: int, folder: Location) -> Scripted:
         return Scripted(raising(TeacherError("nothing more may be asked")))

@@ -20,6 +20,7 @@ from s1ray.miniature.pool import build_pool
 from s1ray.miniature.registration import ProceduralTeacher
 from s1ray.schemas import Completion, Question, question_id
 from s1ray.secrets import SecretError
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher
 from s1ray.teachers.endpoints import OpenAITeacher
 from s1ray.teachers.language_models import (
@@ -304,7 +305,7 @@ class Parrot(Teacher):
 
     word: str
 
-    def start(self, seed: int, folder: Path) -> RunningTeacher:
+    def start(self, seed: int, folder: Location) -> RunningTeacher:
         return Parroting(self.word)
 
 

@@ -27,7 +27,9 @@ from tests.support.training_runs import training_config
         ({"offload": {"optimizer": "disk"}}, "offload.optimizer"),
         ({"lora": {"rank": 0}}, "lora.rank"),
         ({"lora": {"target_modules": []}}, "lora.target_modules"),
-        ({"output": "s3://bucket/run"}, "output: 's3://bucket/run' is no folder"),
+        ({"output": "s3://bucket/run", "accuracy": {"benchmark": "b"}}, "leave it out with output s3://bucket/run"),
+        ({"output": "s3://bucket/run", "tracking": {"wandb": {"project": "p"}}}, "wandb and mlflow need a folder"),
+        ({"output": "http://host/run"}, "unknown storage"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, object], message: str) -> None:

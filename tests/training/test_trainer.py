@@ -14,6 +14,7 @@ from s1ray.config import ConfigError
 from s1ray.errors import MissingError, S1rayError
 from s1ray.runs import OtherRunError, Run, RunError
 from s1ray.schemas import Trace, to_table, write_table
+from s1ray.storage import Location
 from s1ray.training import trainer
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.preparation import prepare
@@ -188,7 +189,7 @@ def test_a_run_may_resume_with_other_workers_or_tracking_but_not_as_another_run(
 
 
 def test_a_complete_run_can_still_be_uploaded(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    trained: list[Path] = []
+    trained: list[Location] = []
     uploaded: list[tuple[str | None, Path]] = []
     monkeypatch.setattr(trainer, "check_upload", lambda settings: None)
     monkeypatch.setattr(trainer, "upload", lambda settings, folder: uploaded.append((settings.push_to, folder)))

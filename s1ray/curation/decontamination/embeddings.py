@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from s1ray.curation.config import DecontaminationConfig
 from s1ray.curation.decontamination.hits import Hit, shown
 from s1ray.curation.encoder import check_encoder, encoder
 from s1ray.curation.text.blocks import TokenBlock
+from s1ray.storage import Location, location
 
 FIELD = "decontamination.encoder"
 
@@ -27,7 +27,7 @@ def check_meanings(config: DecontaminationConfig) -> None:
     """
     drops, reviews = config.tiers()
     if "embedding" in drops | reviews and config.encoder is not None:
-        check_encoder(Path(config.encoder), FIELD)
+        check_encoder(location(config.encoder), FIELD)
 
 
 class Meanings:
@@ -37,7 +37,7 @@ class Meanings:
         self,
         questions: Sequence[tuple[str, str]],
         block: TokenBlock,
-        folder: Path,
+        folder: Location,
         cosine: float,
         *,
         same_numbers: bool,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from s1ray.curation.config import DecontaminationConfig
 from s1ray.curation.decontamination.benchmarks import benchmark_questions, has_private_text
@@ -14,6 +13,7 @@ from s1ray.curation.decontamination.hits import Finding, Hit
 from s1ray.curation.decontamination.likeness import NormalRuns, Overlap, Templates, WordRuns
 from s1ray.curation.decontamination.whole import WholeQuestions
 from s1ray.curation.text.blocks import TokenBlock, WordBlock
+from s1ray.storage import location
 
 _DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)
 """Code of a figure: alike whatever is asked."""
@@ -41,7 +41,7 @@ class BenchmarkIndex:
         self.templates = Templates(questions, block) if "template" in tiers else None
         self.meanings = None
         if "embedding" in tiers:
-            folder, same = Path(str(config.encoder)), config.same_numbers
+            folder, same = location(str(config.encoder)), config.same_numbers
             self.meanings = Meanings(questions, block, folder, config.cosine, same_numbers=same)
         self.overlap = Overlap(questions, prose, config.overlap) if "overlap" in tiers else None
 

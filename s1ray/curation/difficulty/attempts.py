@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from s1ray.curation.parts import read_rows, write_part
 from s1ray.errors import InputError
 from s1ray.grading import grade_by, kind_of
 from s1ray.schemas import arrow_schema
+from s1ray.storage import Location
 from s1ray.teachers.asks import ASKED, Asks, asks_of
 from s1ray.teachers.base import Ask
 from s1ray.teachers.ledger import Answer, Ledger, Place, read_answers
@@ -64,7 +64,7 @@ class Attempt:
 class Texts:
     """Where the texts of a pool's rows are."""
 
-    parts: Sequence[Path]
+    parts: Sequence[Location]
     """On storage that every node sees."""
     starts: npt.NDArray[np.int64]
     """Position of each part's first row, and at the end the number of rows."""
@@ -100,7 +100,7 @@ class Asked:
         every = [(place, sample) for place in range(len(ids)) for sample in range(samples)]
         return Asks(table, every, functools.partial(read_asks, texts=self.texts))
 
-    def blocks(self, ledger: Ledger, samples: int, folder: Path) -> list[Path]:
+    def blocks(self, ledger: Ledger, samples: int, folder: Location) -> list[Location]:
         """Write which attempts there are and where, as files of some questions each, in the order of the rows.
 
         A file's name tells its content, so that what was graded before is known again.
@@ -108,7 +108,7 @@ class Asked:
         import pyarrow as pa
 
         schema = pa.schema([("row", pa.int64()), ("attempts", pa.list_(_attempt_type()))])
-        each, files = max(1, BLOCK_ATTEMPTS // samples), list[Path]()
+        each, files = max(1, BLOCK_ATTEMPTS // samples), list[Location]()
         for begin in range(0, len(self.rows), each):
             rows, ids = self.rows[begin : begin + each].tolist(), self.ids[begin : begin + each]
             records = [
@@ -151,7 +151,7 @@ def read_asks(rows: pa.Table, *, texts: Texts) -> list[Ask]:
     return asks_of(questions.append_column("samples", rows.column("samples")))
 
 
-def grade_block(rows: pa.Table, part: str, *, texts: Texts, ledger: Path, model: str, grader: str) -> pa.Table:
+def grade_block(rows: pa.Table, part: str, *, texts: Texts, ledger: Location, model: str, grader: str) -> pa.Table:
     """The attempts of a block of `Asked.blocks`, graded, as `Attempt`.
 
     Args:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from s1ray.curation.funnel import Rows
 from s1ray.curation.parts import map_parts
 from s1ray.schemas import arrow_schema
 from s1ray.sinks import RowGroups
-from s1ray.storage import writing
+from s1ray.storage import Location, readable, writing
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.bill import bill
 from s1ray.teachers.collect import collect
@@ -54,7 +53,7 @@ class Measured:
     """For the manifest: model -> its attempts, and its bill."""
 
 
-def measure(asked: Asked, config: ModelDifficulty, folder: Path, work: Path, *, seed: int) -> Measured:
+def measure(asked: Asked, config: ModelDifficulty, folder: Location, work: Location, *, seed: int) -> Measured:
     """Let every model answer every question, and grade. Ray must be connected.
 
     Args:
@@ -69,7 +68,7 @@ def measure(asked: Asked, config: ModelDifficulty, folder: Path, work: Path, *, 
         RunError: a model could not be asked, or a worker failed; what is answered stays.
     """
     take_over(config, folder, seed)
-    graded, bills = dict[str, list[Path]](), dict[str, dict[str, Any]]()
+    graded, bills = dict[str, list[Location]](), dict[str, dict[str, Any]]()
     for label, teacher in sorted(config.models.items()):
         ledger = Ledger(folder / ANSWERS / label)
         _ask(asked, teacher, ledger, config, f"difficulty by {label}", seed)
@@ -108,10 +107,10 @@ def _ask(asked: Asked, teacher: Teacher, ledger: Ledger, config: ModelDifficulty
     collect(asks, teacher, ledger, seed=seed, max_failed=allowed, what=what)
 
 
-def _read(files: Sequence[Path]) -> Iterator[pa.Table]:
+def _read(files: Sequence[Location]) -> Iterator[pa.Table]:
     import pyarrow.parquet as pq
 
-    return (pq.read_table(file) for file in files)
+    return (pq.read_table(readable(file)) for file in files)
 
 
 @dataclass

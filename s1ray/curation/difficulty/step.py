@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -18,12 +17,13 @@ from s1ray.curation.features import Features, question_name
 from s1ray.curation.filters import difficulty_filter
 from s1ray.curation.funnel import Funnel, Rows
 from s1ray.runs import Run
+from s1ray.storage import Location
 
 log = logging.getLogger("s1ray")
 
 
 def find_difficulty(
-    config: CurationConfig, run: Run, work: Path, parts: Sequence[Path], features: Features, funnel: Funnel
+    config: CurationConfig, run: Run, work: Location, parts: Sequence[Location], features: Features, funnel: Funnel
 ) -> Measured | None:
     """Read or measure difficulty, and drop rows for it. Ray is connected.
 

@@ -7,13 +7,13 @@ Bounds, grader, selection, and which models are asked can be changed without ask
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from s1ray.aside import Kept
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.difficulty.config import ModelDifficulty
 from s1ray.errors import MissingError
 from s1ray.runs import read_manifest
+from s1ray.storage import Location, location
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.ledger import TEACHER
 from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference, recorded_config
@@ -39,7 +39,7 @@ def check_takeover(config: ModelDifficulty, output: str, seed: int) -> list[str]
     """
     if config.answers_from is None:
         return []
-    if Path(config.answers_from).absolute() == Path(output).absolute():
+    if location(config.answers_from).absolute() == location(output).absolute():
         raise ConfigError(f"{FIELD}: {config.answers_from} is this run's own output; choose another output")
     found = _ledgers(config, seed)
     others = [other for other in found.values() if isinstance(other, str)]
@@ -56,7 +56,7 @@ def check_takeover(config: ModelDifficulty, output: str, seed: int) -> list[str]
     ]
 
 
-def take_over(config: ModelDifficulty, folder: Path, seed: int) -> None:
+def take_over(config: ModelDifficulty, folder: Location, seed: int) -> None:
     """Copy the answers of `answers_from` into a run's ledgers, once.
 
     Args:
@@ -68,12 +68,12 @@ def take_over(config: ModelDifficulty, folder: Path, seed: int) -> None:
         return
     for label, ledger in _ledgers(config, seed).items():
         own = folder / ANSWERS / label
-        if isinstance(ledger, Path) and not (own / TAKEN).exists():
+        if isinstance(ledger, Location) and not (own / TAKEN).exists():
             copy_answers(ledger, own)
             log.info("difficulty by %s: answers of %s were taken over", label, ledger)
 
 
-def kept_answers(folder: Path) -> Kept | None:
+def kept_answers(folder: Location) -> Kept | None:
     """The answers in a run folder, which cost what it takes to ask for them; None: there are none.
 
     Args:
@@ -89,7 +89,7 @@ def kept_answers(folder: Path) -> Kept | None:
     return Kept(f"{answers:,} answers", (ANSWERS,), field=FIELD, suffix="answers")
 
 
-def _ledgers(config: ModelDifficulty, seed: int) -> dict[str, Path | str]:
+def _ledgers(config: ModelDifficulty, seed: int) -> dict[str, Location | str]:
     """Of each model, sorted, the folder of its answers there, or in what the model there differs.
 
     Raises:
@@ -97,7 +97,7 @@ def _ledgers(config: ModelDifficulty, seed: int) -> dict[str, Path | str]:
         MissingError: no run that asked models is there.
     """
     assert config.answers_from is not None
-    source = Path(config.answers_from)
+    source = location(config.answers_from)
     manifest = read_manifest(source) or {}
     there = manifest.get("config", {})
     difficulty = there.get("difficulty")
@@ -112,7 +112,7 @@ def _ledgers(config: ModelDifficulty, seed: int) -> dict[str, Path | str]:
     return {label: _ledger(label, model, theirs, source) for label, model in sorted(config.models.items())}
 
 
-def _ledger(label: str, model: Teacher, theirs: dict[str, Teacher], source: Path) -> Path | str:
+def _ledger(label: str, model: Teacher, theirs: dict[str, Teacher], source: Location) -> Location | str:
     mine = model.fingerprint()
     fingerprints = {other: theirs[other].fingerprint() for other in sorted(theirs, key=lambda other: other != label)}
     for other, its in fingerprints.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from s1ray.curation.domains.judging import LONGEST, answer_schema, domain_asks, 
 from s1ray.curation.domains.taxonomy import Taxonomy
 from s1ray.curation.features import question_name
 from s1ray.curation.funnel import Rows
+from s1ray.storage import Location
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.bill import bill
@@ -86,7 +86,7 @@ class Judge:
         ledger: of all answers; it stays in the run's folder.
     """
 
-    def __init__(self, config: JudgeClassifier, taxonomy: Taxonomy, folder: Path, seed: int) -> None:
+    def __init__(self, config: JudgeClassifier, taxonomy: Taxonomy, folder: Location, seed: int) -> None:
         """Ask nothing yet.
 
         Args:
@@ -102,7 +102,7 @@ class Judge:
         self._places = {name: place for place, name in enumerate(taxonomy.names)}
 
     def domains(
-        self, ids: npt.NDArray[np.uint64], rows: Rows, parts: Sequence[Path], starts: Rows
+        self, ids: npt.NDArray[np.uint64], rows: Rows, parts: Sequence[Location], starts: Rows
     ) -> npt.NDArray[np.int64]:
         """The domains of M questions: positions in the taxonomy, or `UNCLEAR`, or `NO_ANSWER`; shape (M,).
 
@@ -140,7 +140,7 @@ class Judge:
         tally = self.ledger.tally(closed=True)
         return counts | {"bill": bill(tally, self._teacher.price_list, self._teacher.max_response_tokens)}
 
-    def _ask(self, table: pa.Table, rows: Sequence[int], time: int, parts: Sequence[Path], allowed: int) -> int:
+    def _ask(self, table: pa.Table, rows: Sequence[int], time: int, parts: Sequence[Location], allowed: int) -> int:
         """Ask for what has no answer yet; how many got none, of which `allowed` may be."""
         read, failed = functools.partial(domain_asks, parts=list(parts), before=self._before), 0
         for start in range(0, len(rows), AT_ONCE):

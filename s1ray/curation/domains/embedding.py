@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +22,7 @@ from s1ray.curation.encoder import Vectors, encoder
 from s1ray.curation.file_source import FileSource
 from s1ray.curation.parts import run_tasks
 from s1ray.reading.records import column_of, file_records, matching, text_of
+from s1ray.storage import Location, location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -137,7 +137,7 @@ def fitted(config: DomainConfig, classifier: EmbeddingClassifier) -> LinearClass
         ConfigError: fewer than two domains have examples.
         S1rayError: the encoder or the examples cannot be read.
     """
-    folder, taxonomy = Path(classifier.encoder), config.classes
+    folder, taxonomy = location(classifier.encoder), config.classes
     assert taxonomy is not None
     if classifier.examples is None:
         return by_descriptions(taxonomy, encoder(folder, FIELD).embed)
@@ -150,7 +150,7 @@ def fitted(config: DomainConfig, classifier: EmbeddingClassifier) -> LinearClass
     return by_examples(vectors, [domain for _, domain in examples])
 
 
-def embedded(texts: Sequence[str], folder: Path) -> Vectors:
+def embedded(texts: Sequence[str], folder: Location) -> Vectors:
     """The vectors of some texts; shape (N, D)."""
     return encoder(folder, FIELD).embed(texts)
 
@@ -161,7 +161,7 @@ def part_domains(
     *,
     wanted: Mapping[str, npt.NDArray[np.int64]],
     model: LinearClassifier,
-    encoder_folder: Path,
+    encoder_folder: Location,
     min_score: float,
 ) -> pa.Table:
     """The domains of some rows of a part.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from s1ray.curation.features import Features, as_words
 from s1ray.curation.funnel import Rows
 from s1ray.curation.parts import map_parts, write_part
 from s1ray.runs import Run
+from s1ray.storage import Location, location, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,7 +30,7 @@ WHY_NONE = {UNCLEAR: "domain not clear", NO_ANSWER: "judge gave no answer"}
 
 
 def classified(
-    config: CurationConfig, run: Run, folder: Path, parts: Sequence[Path], features: Features, left: Rows
+    config: CurationConfig, run: Run, folder: Location, parts: Sequence[Location], features: Features, left: Rows
 ) -> Features:
     """Find the domains of rows that are left without one; the features with them.
 
@@ -68,8 +68,8 @@ def classified(
 def _embedded(
     config: DomainConfig,
     classifier: EmbeddingClassifier,
-    folder: Path,
-    parts: Sequence[Path],
+    folder: Location,
+    parts: Sequence[Location],
     features: Features,
     rows: Rows,
 ) -> tuple[Sequence[str], npt.NDArray[np.int64]]:
@@ -88,21 +88,21 @@ def _embedded(
         folder / FOUND,
         wanted={parts[number].name: rows[part == number] - features.starts[number] for number in numbers},
         model=model,
-        encoder_folder=Path(classifier.encoder),
+        encoder_folder=location(classifier.encoder),
         min_score=classifier.min_score,
     )
-    return model.names, np.concatenate([pq.read_table(file).column("place").to_numpy() for file in files])
+    return model.names, np.concatenate([pq.read_table(readable(file)).column("place").to_numpy() for file in files])
 
 
 def _write(
-    folder: Path,
+    folder: Location,
     config: DomainConfig,
     features: Features,
     rows: Rows,
     names: Sequence[str],
     places: npt.NDArray[np.int64],
     by: str,
-) -> list[Path]:
+) -> list[Location]:
     """Write the columns `domain` and `domain_by` of all rows anew, with what was found; the files of the parts.
 
     Args:

@@ -11,11 +11,11 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.curation.domains.taxonomy import Taxonomy
 from s1ray.schemas import Question
+from s1ray.storage import Location, readable
 from s1ray.teachers.base import Ask
 from s1ray.teachers.ledger import Answer
 
@@ -101,7 +101,7 @@ def _named(line: str, taxonomy: Taxonomy) -> str | None:
     return None
 
 
-def domain_asks(rows: pa.Table, parts: Sequence[Path], before: str) -> list[Ask]:
+def domain_asks(rows: pa.Table, parts: Sequence[Location], before: str) -> list[Ask]:
     """The asks of some questions, made where they are sent, so that their texts go nowhere else.
 
     Args:
@@ -116,7 +116,7 @@ def domain_asks(rows: pa.Table, parts: Sequence[Path], before: str) -> list[Ask]
     for row in rows.to_pylist():
         by_part.setdefault(row["part"], []).append(row)
     for part, own in sorted(by_part.items()):
-        questions = pq.read_table(parts[part], columns=["question"]).column(0)
+        questions = pq.read_table(readable(parts[part]), columns=["question"]).column(0)
         texts = questions.take(pa.array([row["place"] for row in own])).to_pylist()
         for row, text in zip(own, texts, strict=True):
             question = Question(id=row["id"], question=prompt(before, text))

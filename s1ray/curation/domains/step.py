@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.domains.asking import judge_plan
@@ -19,6 +18,7 @@ from s1ray.curation.filters import domain_filters
 from s1ray.curation.funnel import Funnel
 from s1ray.curation.sources import rows_at_most
 from s1ray.runs import Run
+from s1ray.storage import Location, location
 
 log = logging.getLogger("s1ray")
 
@@ -40,7 +40,7 @@ def domain_plan(stage: CurationConfig) -> list[str]:
         lines.append(judge_plan(classifier, config.classes, rows_at_most(stage.sources)))
         lines += check_takeover(stage)
     elif isinstance(classifier, EmbeddingClassifier):
-        check_encoder(Path(classifier.encoder), FIELD)
+        check_encoder(location(classifier.encoder), FIELD)
         how = "descriptions"
         if classifier.examples is not None:
             labelled(config, classifier.examples)
@@ -65,7 +65,7 @@ def domain_inputs(config: DomainConfig) -> dict[str, str]:
 
 
 def find_domains(
-    config: CurationConfig, run: Run, folder: Path, parts: Sequence[Path], features: Features, funnel: Funnel
+    config: CurationConfig, run: Run, folder: Location, parts: Sequence[Location], features: Features, funnel: Funnel
 ) -> Features:
     """Find the domains of rows that are left without one; drop those that stay without, and those over the cap.
 

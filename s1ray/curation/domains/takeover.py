@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 
 from pydantic import JsonValue
 
@@ -13,6 +12,7 @@ from s1ray.curation.difficulty.takeover import ANSWERS
 from s1ray.curation.domains.config import DomainConfig, JudgeClassifier
 from s1ray.errors import MissingError
 from s1ray.runs import read_manifest
+from s1ray.storage import Location, location
 from s1ray.teachers.takeover import TAKEN, copy_answers, count_answers, difference
 
 log = logging.getLogger("s1ray")
@@ -36,7 +36,7 @@ def check_takeover(config: CurationConfig) -> list[str]:
     return [f"domains: {answers:,} answers are taken over from {ledger}, and not asked for; they stay in its bill"]
 
 
-def take_over(config: CurationConfig, own: Path) -> None:
+def take_over(config: CurationConfig, own: Location) -> None:
     """Copy the answers of `answers_from` into a run's ledger, once.
 
     Args:
@@ -49,13 +49,13 @@ def take_over(config: CurationConfig, own: Path) -> None:
         log.info("curate: domains: answers of %s were taken over", ledger)
 
 
-def _other_ledger(config: CurationConfig) -> Path | None:
+def _other_ledger(config: CurationConfig) -> Location | None:
     """Folder of the answers of `answers_from`. None: it is not set."""
     judge = config.domains.classifier
     if not isinstance(judge, JudgeClassifier) or judge.answers_from is None:
         return None
-    source = Path(judge.answers_from)
-    if source.absolute() == Path(config.output).absolute():
+    source = location(judge.answers_from)
+    if source.absolute() == location(config.output).absolute():
         raise ConfigError(f"{FIELD}: {source} is this run's own output; choose another output")
     manifest = read_manifest(source) or {}
     there = manifest.get("config", {})

@@ -10,10 +10,8 @@ among the questions.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from s1ray.curation.config import CurationConfig
@@ -33,7 +31,7 @@ from s1ray.errors import S1rayError
 from s1ray.pages import page_environment
 from s1ray.runs import Manifest, Run, RunError, check_folder, read_complete
 from s1ray.schemas import visible_files
-from s1ray.storage import write_text
+from s1ray.storage import AnyPath, Location, location, real_place, write_text
 from s1ray.targets import check_target
 
 log = logging.getLogger("s1ray")
@@ -44,7 +42,7 @@ HOW_WORDS = {"trusted": "taken beforehand", "uniform": "by domain, all alike", "
 """What the selection's names mean."""
 
 
-def write_report(run: str | os.PathLike[str], out_html: str | os.PathLike[str] | None = None) -> Path:
+def write_report(run: AnyPath, out_html: AnyPath | None = None) -> Location:
     """Write the report of a complete run of `s1ray curate`.
 
     Args:
@@ -60,12 +58,12 @@ def write_report(run: str | os.PathLike[str], out_html: str | os.PathLike[str] |
             what the run holds or reads.
         RunError: the report cannot be written there.
     """
-    folder = Path(run)
+    folder = location(run)
     manifest = read_complete(folder, "curate")
-    target = folder / REPORT if out_html is None else Path(out_html)
+    target = folder / REPORT if out_html is None else location(out_html)
     if target.is_dir():
         raise RunError(f"{target}: is a folder; give the HTML file to write")
-    own = os.path.realpath(target) == os.path.realpath(folder / REPORT)
+    own = real_place(target) == real_place(folder / REPORT)
     if not own:
         check_target(target, [folder, *(entry["path"] for entry in manifest.get("inputs", {}).values())])
     check_folder(target.absolute().parent)
@@ -106,7 +104,7 @@ class StageDrops:
     reasons: list[Reason]
 
 
-def _render(folder: Path, manifest: Manifest) -> str:
+def _render(folder: Location, manifest: Manifest) -> str:
     import yaml
 
     chosen, dropped = [folder / QUESTIONS], _parts(folder / DROPPED)
@@ -135,7 +133,7 @@ def _render(folder: Path, manifest: Manifest) -> str:
     )
 
 
-def _parts(folder: Path) -> list[Path]:
+def _parts(folder: Location) -> list[Location]:
     return visible_files(folder, ".parquet") if folder.is_dir() else []
 
 
@@ -172,4 +170,4 @@ def _unit(config: Mapping[str, Any]) -> str:
 
 def _benchmarks(config: Mapping[str, Any]) -> list[str]:
     given = config.get("decontamination", {}).get("benchmarks", [])
-    return [each.get("name") or Path(each["path"]).stem for each in given]
+    return [each.get("name") or location(each["path"]).stem for each in given]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.curation.names import NameCounts
 from s1ray.curation.report.scanning import batches, value_counts
+from s1ray.storage import Location
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +48,7 @@ class Composition:
         return (share.pool, self.pool), (share.chosen, self.chosen)
 
 
-def compositions(chosen: Sequence[Path], dropped: Sequence[Path], unit: str) -> list[Composition]:
+def compositions(chosen: Sequence[Location], dropped: Sequence[Location], unit: str) -> list[Composition]:
     """By domain, source and length.
 
     Args:
@@ -69,7 +69,7 @@ def compositions(chosen: Sequence[Path], dropped: Sequence[Path], unit: str) -> 
 class _Counts:
     """Rows of some files by domain, by source, and by length (bin b: at least 2^(b-1), and below 2^b)."""
 
-    def __init__(self, files: Sequence[Path]) -> None:
+    def __init__(self, files: Sequence[Location]) -> None:
         self.domains, self.sources, self.bins = NameCounts(), NameCounts(), Counter[int | None]()
         for _, _, batch in batches(files, ["domain", "source", "length"]):
             self.domains.add(value_counts(batch.column("domain")))

@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from s1ray.curation.decontamination.hits import REASONS
 from s1ray.curation.outcome import KEPT
 from s1ray.curation.report.excerpts import Excerpt, excerpt, side_by_side
 from s1ray.curation.report.scanning import Place, batches, questions_by_id, rows_at, value_counts
+from s1ray.storage import Location, location
 
 OF_A_REASON, OF_A_TIER, OF_CONFLICTS, OF_A_KIND = 3, 50, 50, 3
 """So many rows are shown."""
@@ -90,7 +90,9 @@ class BadKind:
     """Where, why, and the beginning of the row."""
 
 
-def dropped_examples(dropped: Sequence[Path], chosen: Sequence[Path]) -> dict[tuple[str, str], list[DroppedExample]]:
+def dropped_examples(
+    dropped: Sequence[Location], chosen: Sequence[Location]
+) -> dict[tuple[str, str], list[DroppedExample]]:
     """The first rows of each (stage, reason)."""
     places = {cause: found for cause, found in _first_places(dropped).items() if found}
     every = [place for found in places.values() for place in found]
@@ -104,7 +106,7 @@ def dropped_examples(dropped: Sequence[Path], chosen: Sequence[Path]) -> dict[tu
     }
 
 
-def _first_places(dropped: Sequence[Path]) -> dict[tuple[str, str], list[Place]]:
+def _first_places(dropped: Sequence[Location]) -> dict[tuple[str, str], list[Place]]:
     import numpy as np
     import pyarrow.compute as pc
 
@@ -132,7 +134,7 @@ def _kept_id(row: Mapping[str, Any]) -> str | None:
     return found[2] if not found[0] and found[2] else None
 
 
-def likenesses(review: Sequence[Path]) -> list[TierGroup]:
+def likenesses(review: Sequence[Location]) -> list[TierGroup]:
     """The likenesses to benchmark questions by tier: first those whose rows are among the questions, and most alike."""
     counts, dropped, chosen, best = Counter[str](), Counter[str](), Counter[str](), dict[str, list[_Ranked]]()
     for file, start, batch in batches(review, ["tier", "score", "drops", "stage"]):
@@ -152,7 +154,7 @@ def likenesses(review: Sequence[Path]) -> list[TierGroup]:
 _Ranked = tuple[tuple[int, float], Place]
 
 
-def _keep_best(best: dict[str, list[_Ranked]], file: Path, start: int, batch: Any) -> None:
+def _keep_best(best: dict[str, list[_Ranked]], file: Location, start: int, batch: Any) -> None:
     """Put a batch's rows among the best of their tiers. Of equal rows the earlier one comes first."""
     import numpy as np
 
@@ -177,7 +179,7 @@ def _likeness(row: Mapping[str, Any]) -> Likeness:
     return Likeness(row["id"], row["source"], row["label"], row["place"], row["score"], fate, ours, theirs)
 
 
-def conflicts(files: Sequence[Path]) -> list[Conflict]:
+def conflicts(files: Sequence[Location]) -> list[Conflict]:
     """The first pairs."""
     columns = ["id", "source", "question", "answer"]
     found = []
@@ -192,7 +194,7 @@ def conflicts(files: Sequence[Path]) -> list[Conflict]:
     return found
 
 
-def bad_rows(quarantine: Path) -> list[BadKind]:
+def bad_rows(quarantine: Location) -> list[BadKind]:
     """The rows that could not be used, by kind, most first."""
     counts, shown = Counter[str](), dict[str, list[tuple[str, str, Excerpt]]]()
     for entry in _entries(quarantine):
@@ -205,7 +207,7 @@ def bad_rows(quarantine: Path) -> list[BadKind]:
     return [BadKind(kind, count, shown[kind]) for kind, count in counts.most_common()]
 
 
-def _entries(quarantine: Path) -> Iterator[dict[str, Any]]:
+def _entries(quarantine: Location) -> Iterator[dict[str, Any]]:
     if quarantine.exists():
         with quarantine.open(encoding="utf-8") as stream:
             for line in stream:
@@ -215,4 +217,6 @@ def _entries(quarantine: Path) -> Iterator[dict[str, Any]]:
 def _where(entry: Mapping[str, Any]) -> str:
     """Source, name of the file, and place in it."""
     places = [f"{name} {value:,}" for name, value in entry.items() if isinstance(value, int)]
-    return ", ".join([str(entry.get("source", "")), *([Path(entry["file"]).name] if "file" in entry else []), *places])
+    return ", ".join(
+        [str(entry.get("source", "")), *([location(entry["file"]).name] if "file" in entry else []), *places]
+    )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import InputError
+from s1ray.storage import Location, readable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 LIGHT_ROWS, TEXT_ROWS = 65_536, 256
 """Rows in memory together: of numbers and short names, of texts."""
 
-Place = tuple[Path, int]
+Place = tuple[Location, int]
 """A file, and the position of a row in it."""
 
 
-def batches(files: Sequence[Path], columns: Sequence[str], rows: int = LIGHT_ROWS) -> Iterator[tuple[Path, int, Any]]:
+def batches(
+    files: Sequence[Location], columns: Sequence[str], rows: int = LIGHT_ROWS
+) -> Iterator[tuple[Location, int, Any]]:
     """Some columns of Parquet files: file, position of the batch's first row, and the batch.
 
     Raises:
@@ -30,7 +32,7 @@ def batches(files: Sequence[Path], columns: Sequence[str], rows: int = LIGHT_ROW
     for file in files:
         start = 0
         try:
-            with pq.ParquetFile(file) as opened:
+            with pq.ParquetFile(readable(file)) as opened:
                 if missing := [name for name in columns if name not in opened.schema_arrow.names]:
                     raise InputError(f"{file}: column {missing[0]!r} is missing; run the stage again with --force")
                 for batch in opened.iter_batches(rows, columns=list(columns)):
@@ -44,7 +46,7 @@ def rows_at(places: Collection[Place], columns: Sequence[str]) -> dict[Place, di
     """Some columns of a few rows."""
     import pyarrow as pa
 
-    wanted: dict[Path, set[int]] = {}
+    wanted: dict[Location, set[int]] = {}
     for file, position in places:
         wanted.setdefault(file, set()).add(position)
     found: dict[Place, dict[str, Any]] = {}
@@ -60,7 +62,7 @@ def rows_at(places: Collection[Place], columns: Sequence[str]) -> dict[Place, di
     return found
 
 
-def questions_by_id(files: Sequence[Path], ids: Collection[str]) -> dict[str, str]:
+def questions_by_id(files: Sequence[Location], ids: Collection[str]) -> dict[str, str]:
     """The questions of a few ids, from files that have `id` and `question`; those that are not there are left out."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -5,16 +5,15 @@ export(["runs/miniature/eval"], "inspect", "logs")
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from s1ray.errors import InputError
 from s1ray.evaluation.interchange import inspect_ai, lm_eval
 from s1ray.evaluation.interchange.measured import measurements
 from s1ray.evaluation.loading import load_all_results
 from s1ray.runs import check_folder
+from s1ray.storage import AnyPath, Location, location
 from s1ray.targets import check_target
 
 KINDS = {"inspect": inspect_ai.write, "lm-eval": lm_eval.write}
@@ -24,12 +23,12 @@ KINDS = {"inspect": inspect_ai.write, "lm-eval": lm_eval.write}
 class Exported:
     """What was written."""
 
-    files: list[Path]
+    files: list[Location]
     private: list[str]
     """Benchmarks whose texts were left out, since they are not to be published."""
 
 
-def export(runs: Sequence[str | os.PathLike[str]], kind: str, folder: str | os.PathLike[str]) -> Exported:
+def export(runs: Sequence[AnyPath], kind: str, folder: AnyPath) -> Exported:
     """Write the logs: one for each benchmark, model and arm.
 
     Args:
@@ -43,7 +42,7 @@ def export(runs: Sequence[str | os.PathLike[str]], kind: str, folder: str | os.P
     """
     if kind not in KINDS:
         raise InputError(f"--as {kind}: unknown format; the formats are {', '.join(KINDS)}")
-    folder = Path(folder)
+    folder = location(folder)
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder}: is a file; give a folder for the logs")
     check_folder(folder.absolute())

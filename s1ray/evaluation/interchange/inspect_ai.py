@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from pathlib import Path
 
 from pydantic import JsonValue
 
 from s1ray.evaluation.interchange.measured import Measurement, tokens_of
 from s1ray.schemas import Evaluation
-from s1ray.storage import writing
+from s1ray.storage import Location, writing
 
 SCORER = "s1ray"
 VALUES = {True: "C", False: "I"}
@@ -26,7 +25,7 @@ SHOWN = 500
 Json = dict[str, JsonValue]
 
 
-def write(measurement: Measurement, folder: Path) -> list[Path]:
+def write(measurement: Measurement, folder: Location) -> list[Location]:
     """Write the log.
 
     Args:

@@ -12,13 +12,12 @@ import json
 import re
 from collections.abc import Iterator
 from itertools import groupby
-from pathlib import Path
 
 from pydantic import JsonValue
 
 from s1ray.evaluation.interchange.measured import Measurement
 from s1ray.schemas import Evaluation
-from s1ray.storage import write_json, writing
+from s1ray.storage import Location, write_json, writing
 
 METRIC = "exact_match"
 FILTER = "none"
@@ -39,7 +38,7 @@ UNKNOWN = (
 Json = dict[str, JsonValue]
 
 
-def write(measurement: Measurement, folder: Path) -> list[Path]:
+def write(measurement: Measurement, folder: Location) -> list[Location]:
     """Write the two files.
 
     Args:

@@ -8,9 +8,7 @@ the paper's.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from s1ray.evaluation.arm_result import account
 from s1ray.evaluation.loading import load_all_results
@@ -20,11 +18,11 @@ from s1ray.evaluation.report.groups import group_of, overview_of
 from s1ray.evaluation.report.page import browser, environment
 from s1ray.evaluation.report.traces import pack_traces
 from s1ray.evaluation.results import EvalResults
-from s1ray.storage import write_text
+from s1ray.storage import AnyPath, Location, location, write_text
 from s1ray.targets import check_page
 
 
-def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.PathLike[str]) -> Path:
+def write_report(run_dirs: Sequence[AnyPath], out_html: AnyPath) -> Location:
     """Write the report of finished eval runs, and next to it the main curve as PNG and SVG, in two views.
 
     The curve's files are named after the report: report.html gets report.accuracy.png and .svg (against thinking
@@ -45,7 +43,7 @@ def write_report(run_dirs: Sequence[str | os.PathLike[str]], out_html: str | os.
     """
     from s1ray.evaluation import plots
 
-    out_html = Path(out_html)
+    out_html = location(out_html)
     check_page(out_html, run_dirs)
     measured = load_all_results(run_dirs)
     write_text(out_html, _render(measured))

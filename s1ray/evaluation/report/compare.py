@@ -6,8 +6,6 @@ write_comparison("runs/before/eval", "runs/after/eval", "comparison.html")
 from __future__ import annotations
 
 import dataclasses
-import os
-from pathlib import Path
 
 from s1ray.evaluation.arm_result import ArmResult, by_question
 from s1ray.evaluation.loading import load_all_results
@@ -17,7 +15,7 @@ from s1ray.evaluation.report.traces import link, pack_traces
 from s1ray.evaluation.results import Comparison, EvalResults, compare
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
-from s1ray.storage import write_text
+from s1ray.storage import AnyPath, location, real_place, write_text
 from s1ray.targets import check_page
 
 LISTED = 200
@@ -47,9 +45,9 @@ class Pair:
 
 
 def write_comparison(
-    first: str | os.PathLike[str],
-    second: str | os.PathLike[str],
-    out_html: str | os.PathLike[str],
+    first: AnyPath,
+    second: AnyPath,
+    out_html: AnyPath,
     *,
     models: tuple[str, str] | None = None,
     arms: tuple[str, str] | None = None,
@@ -70,10 +68,10 @@ def write_comparison(
         RunError: a folder holds no finished eval run, the two cannot be compared, or the page cannot be written there.
         InputError: the page would take the place of another file of a run, or its name does not end in .html.
     """
-    out_html = Path(out_html)
+    out_html = location(out_html)
     check_page(out_html, (first, second))
     named = any(each is not None and each[0] != each[1] for each in (models, arms))
-    if not named and os.path.realpath(first) == os.path.realpath(second):
+    if not named and real_place(first) == real_place(second):
         raise RunError("the two runs are the same; name two models with --models, or two arms with --arms")
     matched = _matched(load_all_results([first]), load_all_results([second]))
     chosen = [_chosen(*sides, models, arms) for sides in matched]

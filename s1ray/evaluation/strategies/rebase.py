@@ -26,6 +26,7 @@ from s1ray.generation import GenerationRequest, Generator, request_seed
 from s1ray.generation.base import Continuation
 from s1ray.models import FormatRef, ModelPath
 from s1ray.schemas import Completion, Question
+from s1ray.storage import local_model
 from s1ray.thinking.completion import completion_from_ids
 from s1ray.thinking.format import PRESETS, ThinkingFormat, TokenizedFormat, eos_ids_of
 
@@ -239,5 +240,6 @@ def _tokenizer(weights: str, fmt: ThinkingFormat) -> tuple[Any, TokenizedFormat]
     """
     from transformers import AutoTokenizer
 
+    weights = local_model(weights)
     tokenizer = AutoTokenizer.from_pretrained(weights)
     return tokenizer, fmt.resolve(tokenizer, eos_ids_of(weights))

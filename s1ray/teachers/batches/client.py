@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +12,7 @@ import httpx
 from s1ray.generation.answers import MAX_BODY, UnusableError, decode
 from s1ray.generation.problems import Problem, unsuccessful
 from s1ray.secrets import Redaction
-from s1ray.storage import writing
+from s1ray.storage import Location, writing
 
 GONE = frozenset({404, 410})
 """Statuses that say that there is nothing, or nothing for this key."""
@@ -103,7 +102,7 @@ class Client:
         """
         return self._json("POST", path, files={"file": (name, content, "application/jsonl")}, data=fields)
 
-    def download(self, paths: tuple[str, ...], target: Path) -> None:
+    def download(self, paths: tuple[str, ...], target: Location) -> None:
         """Write what is at some paths, one after the other, to a file, whole or not at all.
 
         Raises:

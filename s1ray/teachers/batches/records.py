@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
-from typing import IO
 
 from s1ray.runs import RunError
-from s1ray.storage import writing
+from s1ray.storage import Location, Lock, StorePath, TakenError, take, writing
 from s1ray.teachers.base import TeacherError
 
 
@@ -49,7 +45,7 @@ class Record:
 class Records:
     """The records of a run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Location) -> None:
         """Read them, and keep other processes from writing.
 
         Raises:
@@ -57,7 +53,7 @@ class Records:
             RunError: one cannot be read.
         """
         self.folder = folder
-        self._lock: IO[str] | None = None
+        self._lock: Lock | None = None
         with _told(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._take()
@@ -94,32 +90,29 @@ class Records:
             self._sync()
         self._records.pop(record.key, None)
 
-    def path(self, record: Record) -> Path:
+    def path(self, record: Record) -> Location:
         """The record's file."""
         return self.folder / f"{record.key}.json"
 
-    def results(self, record: Record) -> Path:
+    def results(self, record: Record) -> Location:
         """Where the results lie from their download until they are in the ledger."""
         return self.folder / f"{record.key}.results"
 
     def close(self) -> None:
         """Let other processes write."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def _take(self) -> None:
-        lock = (self.folder / ".lock").open("a")
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                lock.close()
-                raise TeacherError(f"{self.folder}: another process waits for these batches; stop it") from None
-            # Some storage has no locks.
-        self._lock = lock
+            self._lock = take(self.folder / ".lock")
+        except TakenError as who:
+            raise TeacherError(f"{self.folder}: {who} waits for these batches; stop it") from None
 
     def _sync(self) -> None:
+        if isinstance(self.folder, StorePath):
+            return
         folder = os.open(self.folder, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -127,16 +120,16 @@ class Records:
             os.close(folder)
 
 
-def read_records(folder: Path) -> list[Record]:
+def read_records(folder: Location) -> list[Record]:
     """The records in a folder, which need not exist.
 
     Raises:
         RunError: one cannot be read.
     """
-    return [_record(path) for path in sorted(folder.glob("*.json"))]
+    return [_record(path) for path in sorted([*folder.glob("*.json")])]
 
 
-def refuse_open_batches(folder: Path) -> None:
+def refuse_open_batches(folder: Location) -> None:
     """Look whether batches are under way, before asking in another way.
 
     Raises:
@@ -151,7 +144,7 @@ def refuse_open_batches(folder: Path) -> None:
         )
 
 
-def _record(path: Path) -> Record:
+def _record(path: Location) -> Record:
     try:
         record = Record(**json.loads(path.read_bytes()))
         asks = [*record.asks, *(record.failed or ())]
@@ -167,7 +160,7 @@ def _record(path: Path) -> Record:
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _told(folder: Location) -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from s1ray.generation.answers import UnusableError, decode
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response
 from s1ray.teachers.batches.exchange import Exchange, Failure
 from s1ray.teachers.batches.provider import Provider, State
@@ -16,7 +16,7 @@ log = logging.getLogger("s1ray")
 
 
 def outcomes(
-    file: Path, record: Record, wanted: Mapping[str, Ask], state: State, provider: Provider, exchange: Exchange
+    file: Location, record: Record, wanted: Mapping[str, Ask], state: State, provider: Provider, exchange: Exchange
 ) -> Iterator[tuple[str, Ask, Response | Failure]]:
     """What came of the wanted asks of a batch, each once: those with a result first, then those without.
 

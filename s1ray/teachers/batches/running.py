@@ -7,9 +7,9 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from s1ray.generation.base import OnCall
+from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, TeacherError
 from s1ray.teachers.batches.client import GONE, NoAnswerError, StatusError
 from s1ray.teachers.batches.config import BatchConfig
@@ -56,7 +56,7 @@ class _Waiting:
 class RunningBatches:
     """Writes traces through a provider's batch API."""
 
-    def __init__(self, provider: Provider, exchange: Exchange, config: BatchConfig, folder: Path) -> None:
+    def __init__(self, provider: Provider, exchange: Exchange, config: BatchConfig, folder: Location) -> None:
         """Read what earlier starts have asked.
 
         Args:
@@ -243,7 +243,7 @@ class RunningBatches:
                 "are asked again and may be paid twice"
             )
         log.warning("traces: %s is gone (%s): its questions are asked again", record.name, error)
-        results.touch()
+        results.write_bytes(b"")
         return State("it is gone", ended=True)
 
     def _refuse(self, record: Record, state: State, others: int) -> None:

@@ -9,10 +9,9 @@ The workers write models and the process that started the run writes accuracies:
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TypedDict, cast
 
-from s1ray.storage import remove, write_json
+from s1ray.storage import Location, remove, write_json
 
 SNAPSHOTS_FOLDER = "snapshots"
 PREFIX = "step_"
@@ -47,10 +46,10 @@ class Accuracy(TypedDict):
 class Snapshots:
     """The snapshots of a run."""
 
-    def __init__(self, output: Path):
+    def __init__(self, output: Location):
         self._folder = output / SNAPSHOTS_FOLDER
 
-    def model(self, step: int) -> Path:
+    def model(self, step: int) -> Location:
         """Where the model after a step is, or would be."""
         return self._folder / f"{PREFIX}{step:06d}"
 
@@ -68,7 +67,7 @@ class Snapshots:
 
     def results(self) -> list[Accuracy]:
         """Everything measured so far, by step."""
-        files = sorted(self._folder.glob(f"{PREFIX}*.json"))
+        files = sorted([*self._folder.glob(f"{PREFIX}*.json")])
         return [cast(Accuracy, json.loads(file.read_text(encoding="utf-8"))) for file in files]
 
     def best(self) -> Accuracy | None:
@@ -99,7 +98,7 @@ class Snapshots:
     def _models(self) -> list[int]:
         return sorted(int(path.name.removeprefix(PREFIX)) for path in self._folder.glob(f"{PREFIX}*") if path.is_dir())
 
-    def _result(self, step: int) -> Path:
+    def _result(self, step: int) -> Location:
         return self._folder / f"{PREFIX}{step:06d}.json"
 
 

@@ -11,11 +11,10 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 from s1ray.schemas import Question
-from s1ray.storage import writing
+from s1ray.storage import Location, local_copy, writing
 from s1ray.training.accuracy.measure import engine_config, measure
 from s1ray.training.accuracy.questions import choose_questions
 from s1ray.training.accuracy.snapshots import Accuracy, Snapshots, not_measured
@@ -33,7 +32,7 @@ MAX_MESSAGE = 500
 class AccuracyWatch:
     """Follows a run's snapshots; use it as a context manager around the run, which must be connected to Ray."""
 
-    def __init__(self, config: TrainingConfig, output: Path, questions: Sequence[Question]):
+    def __init__(self, config: TrainingConfig, output: Location, questions: Sequence[Question]):
         assert config.accuracy is not None
         self._config = config
         self._settings = config.accuracy
@@ -54,7 +53,7 @@ class AccuracyWatch:
         self._ending.set()
         self._thread.join()
 
-    def measure(self, step: int, model: Path) -> None:
+    def measure(self, step: int, model: Location) -> None:
         """Measure a model, and keep the result; does nothing where the step is measured already."""
         if self._snapshots.is_measured(step):
             return
@@ -93,7 +92,7 @@ class AccuracyWatch:
         if not self._abandoned.is_set():
             self._snapshots.tidy(keep_best=self._settings.export == "best")
 
-    def _answer(self, step: int, model: Path) -> Accuracy | None:
+    def _answer(self, step: int, model: Location) -> Accuracy | None:
         """What was measured; None if the run failed meanwhile."""
         import ray
 
@@ -127,7 +126,7 @@ class AccuracyWatch:
         return found
 
 
-def finish(config: TrainingConfig, output: Path, model: Path, exported_step: int) -> dict[str, object]:
+def finish(config: TrainingConfig, output: Location, model: Location, exported_step: int) -> dict[str, object]:
     """Measure the exported model, and put the best one in its place where the config asks for it.
 
     It can be called again, after a kill, as long as the snapshots' models are there.
@@ -150,16 +149,16 @@ def finish(config: TrainingConfig, output: Path, model: Path, exported_step: int
     if config.accuracy.export == "best" and best is not None and best["step"] != exported_step:
         exported = best["step"]
         with writing(model) as temporary:
-            shutil.copytree(snapshots.model(exported), temporary)
+            shutil.copytree(local_copy(snapshots.model(exported)), temporary)
         log.info("train: exported the model after step %d, the one with the highest accuracy", exported)
     return {"accuracies": snapshots.results(), "exported_step": exported}
 
 
-def _resources(config: TrainingConfig, model: Path) -> dict[str, float]:
+def _resources(config: TrainingConfig, model: Location) -> dict[str, float]:
     """Ray options of a measurement: GPUs of its own, or on CPUs a place beside the workers."""
     from s1ray.generation.engine import engine_actor_options
 
-    options: dict[str, float] = dict(engine_actor_options(engine_config(config, model)))
+    options: dict[str, float] = dict(engine_actor_options(engine_config(config, local_copy(model))))
     return options if options.get("num_gpus") else {"num_cpus": 0}
 
 

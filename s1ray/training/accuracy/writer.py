@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from s1ray.storage import Location
 from s1ray.training.accuracy.snapshots import Snapshots, not_measured
 from s1ray.training.config import AccuracyConfig
 
@@ -19,7 +19,7 @@ class SnapshotWriter:
     """Writes a snapshot where one is due; every worker has one, and all must make the same calls."""
 
     def __init__(
-        self, config: AccuracyConfig, output: Path, export_to: Callable[[Path], str | None], *, rank: int
+        self, config: AccuracyConfig, output: Location, export_to: Callable[[Location], str | None], *, rank: int
     ) -> None:
         """Prepare to write.
 

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from pathlib import Path
 from typing import TypedDict
 
 from s1ray.runs import RunError
-from s1ray.storage import write_json
+from s1ray.storage import Location, remove, write_json
 
 CHECKPOINTS_FOLDER = "checkpoints"
 """In the run folder; Ray Train's folder of the run."""
@@ -60,7 +59,7 @@ def write_file_list(folder: Path, rank: int, files: list[Path]) -> None:
     (folder / f"files_{rank}.json").write_text(json.dumps(sizes), encoding="utf-8")
 
 
-def is_whole(folder: Path) -> bool:
+def is_whole(folder: Location) -> bool:
     """Whether a checkpoint has everything that the workers wrote."""
     try:
         world_size = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["world_size"]
@@ -73,13 +72,13 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def newest(folder: Path) -> Newest | None:
+def newest(folder: Location) -> Newest | None:
     """The newest whole checkpoint in a folder, if any; changes nothing."""
-    whole = [path for path in sorted(folder.glob(f"{PREFIX}*")) if is_whole(path)]
+    whole = [path for path in sorted([*folder.glob(f"{PREFIX}*")]) if is_whole(path)]
     return _newest(whole)
 
 
-def repair(folder: Path) -> Newest | None:
+def repair(folder: Location) -> Newest | None:
     """Bring a checkpoint folder into a state to resume from; nothing else may be writing to it.
 
     Args:
@@ -100,20 +99,20 @@ def repair(folder: Path) -> Newest | None:
         )
     for path in found:
         if path not in whole:
-            shutil.rmtree(path)
+            remove(path)
     if _listed(folder / RAY_TRAIN_LIST) != {path.name for path in whole}:
         _write_list(folder, whole)
     return _newest(whole)
 
 
-def _newest(whole: list[Path]) -> Newest | None:
+def _newest(whole: list[Location]) -> Newest | None:
     if not whole:
         return None
     state = json.loads((whole[-1] / STATE_FILE).read_text(encoding="utf-8"))
     return Newest(state["finished_steps"], state["world_size"])
 
 
-def _listed(file: Path) -> set[str] | None:
+def _listed(file: Location) -> set[str] | None:
     """The checkpoints on Ray Train's list; None where it cannot be read, or does not resume from the last of them."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
@@ -126,7 +125,7 @@ def _listed(file: Path) -> set[str] | None:
         return None
 
 
-def _write_list(folder: Path, whole: list[Path]) -> None:
+def _write_list(folder: Location, whole: list[Location]) -> None:
     """Write Ray Train's list of some checkpoints, oldest first."""
     import ray
 

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from s1ray.runs import RunError
+from s1ray.storage import Location, StorePath, arrow_place
 from s1ray.training.checkpoint import random_states, universal
 from s1ray.training.checkpoint.folder import (
     CHECKPOINTS_FOLDER,
@@ -71,7 +72,7 @@ class RunState:
 class Checkpointer:
     """Saves and restores the training state; every worker has one, and all of them must make the same calls."""
 
-    def __init__(self, engine: Engine, config: TrainingConfig, output: Path, *, rank: int, world_size: int):
+    def __init__(self, engine: Engine, config: TrainingConfig, output: Location, *, rank: int, world_size: int):
         """Delete what an earlier, killed attempt left in the temporary folder.
 
         Args:
@@ -111,12 +112,10 @@ class Checkpointer:
         }
         name = folder_name(state.finished_steps)
         background = self._config.checkpoints.background and self._has_room()
-        if background:
-            folder = Path(tempfile.mkdtemp(prefix=self._staging_prefix))
-        else:
-            folder = self._output / CHECKPOINTS_FOLDER / name
+        shared = None if background or isinstance(self._output, StorePath) else self._output / CHECKPOINTS_FOLDER / name
+        folder = shared or Path(tempfile.mkdtemp(prefix=self._staging_prefix))
         try:
-            self._write(folder, state, metrics, shared=not background)
+            self._write(folder, state, metrics, shared=shared is not None)
         except (OSError, RuntimeError) as error:
             # torch.save reports a full disk as a RuntimeError.
             raise RunError(
@@ -129,7 +128,7 @@ class Checkpointer:
             metrics,
             checkpoint=ray.train.Checkpoint.from_directory(folder),
             checkpoint_dir_name=name,
-            checkpoint_upload_mode=mode.ASYNC if background else mode.NO_UPLOAD,
+            checkpoint_upload_mode=mode.ASYNC if background else mode.SYNC if shared is None else mode.NO_UPLOAD,
         )
 
     def wait(self) -> None:
@@ -153,8 +152,8 @@ class Checkpointer:
         """Load the checkpoint of a number of finished steps; it must still exist."""
         import ray.train
 
-        folder = self._output / CHECKPOINTS_FOLDER / folder_name(finished_steps)
-        return self._restore(ray.train.Checkpoint.from_directory(folder))
+        place, filesystem = arrow_place(self._output / CHECKPOINTS_FOLDER / folder_name(finished_steps))
+        return self._restore(ray.train.Checkpoint(place, filesystem=filesystem))
 
     def _write(self, folder: Path, state: RunState, metrics: CheckpointMetrics, *, shared: bool) -> None:
         """Write this worker's part.
@@ -211,6 +210,7 @@ class Checkpointer:
 
     def _load_converted(self, folder: Path, written_by: int) -> str | None:
         """Load a checkpoint that another number of workers wrote, converted by the first worker."""
+        assert not isinstance(self._output, StorePath), "refused when the run was resumed"
         converted = self._output / UNIVERSAL_FOLDER / folder.name
         if self._rank == 0 and not converted.exists():
             log.warning(

@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from s1ray.errors import InputError, MissingError
 from s1ray.schemas import Example
-from s1ray.storage import writing
+from s1ray.storage import AnyPath, local_copy, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -110,7 +110,7 @@ class Dataset(Sequence[Example]):
         return Rows(len(self), self._example)[index]
 
     @classmethod
-    def read(cls, path: str | os.PathLike[str]) -> Dataset:
+    def read(cls, path: AnyPath) -> Dataset:
         """Map a file that `writing_rows` wrote into memory.
 
         Raises:
@@ -120,7 +120,7 @@ class Dataset(Sequence[Example]):
         import pyarrow as pa
 
         try:
-            reader = pa.ipc.open_file(pa.memory_map(os.fspath(path)))
+            reader = pa.ipc.open_file(pa.memory_map(str(local_copy(path))))
             if reader.schema != _schema():
                 raise InputError(f"{path}: has the columns {reader.schema.names}, but training rows are {COLUMNS}")
             batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
@@ -134,7 +134,7 @@ class Dataset(Sequence[Example]):
                 f"{path}: cannot be read as training rows: {error}; start the run anew (--force)"
             ) from None
         dataset = cls.__new__(cls)
-        dataset._open(batches, os.fspath(path))
+        dataset._open(batches, str(path))
         dataset._check_sizes()
         return dataset
 

@@ -13,7 +13,6 @@ import datetime
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 import time
@@ -25,7 +24,7 @@ from s1ray.benchmarks import is_file
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, S1rayError
 from s1ray.runs import digest
-from s1ray.storage import write_json, writing
+from s1ray.storage import Location, exists, is_dir, local_copy, location, write_json, writing
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.conversations import Conversation
 from s1ray.training.data.dataset import Dataset, writing_rows
@@ -70,7 +69,7 @@ class TrainingSet:
     """Examples to measure the validation loss on; empty without validation."""
     unusable: UnusableRows
     num_traces: int
-    folder: Path
+    folder: Location
     """Where the rows are."""
     made_of: str
     """A digest of all that decides the rows."""
@@ -93,7 +92,7 @@ def prepare(config: TrainingConfig) -> TrainingSet:
     """
     made_of = _made_of(config)
     try:
-        stored = _stored(Path(config.output), made_of)
+        stored = _stored(location(config.output), made_of)
     except InputError as error:
         log.warning("train: %s; its rows are made again", error)
         stored = None
@@ -118,7 +117,7 @@ def prepare(config: TrainingConfig) -> TrainingSet:
     return made
 
 
-def keep(training_set: TrainingSet, folder: Path) -> TrainingSet:
+def keep(training_set: TrainingSet, folder: Location) -> TrainingSet:
     """Take prepared rows into a run folder; those that are there already stay."""
     if training_set.folder == folder:
         return training_set
@@ -128,7 +127,7 @@ def keep(training_set: TrainingSet, folder: Path) -> TrainingSet:
     for name in reversed(names):
         if (training_set.folder / name).is_file():
             with writing(folder / name) as temporary:
-                shutil.copyfile(training_set.folder / name, temporary)
+                shutil.copyfile(local_copy(training_set.folder / name), temporary)
     kept = _stored(folder, training_set.made_of)
     assert kept is not None
     _forget()
@@ -147,7 +146,7 @@ def inputs(config: TrainingConfig) -> dict[str, str]:
     """The traces, and the model, the tokenizer and the accuracy's questions where they are files."""
     folders = {"model": config.model, "tokenizer": config.tokenizer}
     traces = {} if is_on_hub(config.traces) else {"traces": config.traces}
-    found = traces | {name: path for name, path in folders.items() if path and Path(path).is_dir()}
+    found = traces | {name: path for name, path in folders.items() if path and is_dir(path)}
     if config.accuracy is not None and is_file(config.accuracy.benchmark):
         found["benchmark"] = config.accuracy.benchmark
     return found
@@ -179,7 +178,7 @@ def load_renderer(config: TrainingConfig, date: datetime.date | None = None) -> 
 def kept_date(config: TrainingConfig) -> datetime.date | None:
     """The date that the rows in the run folder were made with; None: there are none, or they have no date."""
     try:
-        about = json.loads((Path(config.output) / ROWS_FILE).read_text(encoding="utf-8"))
+        about = json.loads((location(config.output) / ROWS_FILE).read_text(encoding="utf-8"))
         if about["made_of"] == _made_of(config) and about["template_date"] is not None:
             return datetime.date.fromisoformat(about["template_date"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -216,11 +215,11 @@ def _made_of(config: TrainingConfig) -> str:
     if config.validation is not None:
         settings["validation"] = config.validation.model_dump(mode="json", include={"size", "fraction"})
     tokenizer = config.tokenizer or config.model
-    sources = [digest(path) if os.path.exists(path) else path for path in (config.traces, tokenizer)]
+    sources = [digest(path) if exists(path) else path for path in (config.traces, tokenizer)]
     return hashlib.sha256(json.dumps([settings, sources], sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _stored(folder: Path, made_of: str) -> TrainingSet | None:
+def _stored(folder: Location, made_of: str) -> TrainingSet | None:
     """The rows in a folder, where they are there and these."""
     file = folder / ROWS_FILE
     try:

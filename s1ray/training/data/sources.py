@@ -15,12 +15,12 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, MissingError
 from s1ray.schemas import MANIFEST, Trace, table_files, visible_files
+from s1ray.storage import Location, exists, location, readable
 from s1ray.training.config import ColumnsConfig, TrainingConfig
 from s1ray.training.data.conversations import Conversation
 from s1ray.training.data.examples import Unusable
@@ -75,7 +75,7 @@ def open_source(traces: str) -> Source:
         InputError: it is nothing that can be read.
     """
     if (found := check_there(traces)) is None:
-        files = _files(Path(traces))
+        files = _files(location(traces))
         if _is_json_lines(files[0]):
             return Source(traces, None, lambda: _json_lines(files))
         return Source(traces, _count(files), lambda: _tables(files))
@@ -93,8 +93,8 @@ def check_there(traces: str) -> re.Match[str] | None:
         MissingError: there is no such file, no file of rows in the folder, and it is no name of a data set.
         InputError: it is a file of another kind, or a folder of several kinds.
     """
-    if os.path.exists(traces):
-        _files(Path(traces))
+    if exists(traces):
+        _files(location(traces))
         return None
     if (found := _hub_id(traces)) is None:
         raise MissingError(
@@ -106,7 +106,7 @@ def check_there(traces: str) -> re.Match[str] | None:
 
 def is_on_hub(traces: str) -> bool:
     """Whether the rows come from the Hugging Face Hub rather than from files."""
-    return not os.path.exists(traces) and _hub_id(traces) is not None
+    return not exists(traces) and _hub_id(traces) is not None
 
 
 def read_conversations(config: TrainingConfig) -> Iterator[Conversation | Unusable]:
@@ -220,7 +220,7 @@ def _hub_id(traces: str) -> re.Match[str] | None:
     return None if is_path else HUB.fullmatch(traces)
 
 
-def _files(path: Path) -> list[Path]:
+def _files(path: Location) -> list[Location]:
     """The files of rows at a path, which are of one kind."""
     if path.is_file():
         if _is_of_other_kind(path):
@@ -244,21 +244,21 @@ def _files(path: Path) -> list[Path]:
     return tables or lines
 
 
-def _is_json_lines(file: Path) -> bool:
+def _is_json_lines(file: Location) -> bool:
     return file.name.lower().endswith(JSON_LINES)
 
 
-def _is_of_other_kind(file: Path) -> bool:
+def _is_of_other_kind(file: Location) -> bool:
     """Whether it looks like a file of rows that is neither Parquet nor JSON Lines."""
     found = DATA.search(file.name)
     is_read = _is_json_lines(file) or (found is not None and found[0].lower() == ".parquet")
     return found is not None and not is_read and file.name not in ABOUT_DATA
 
 
-def _json_lines(files: Sequence[Path]) -> Records:
+def _json_lines(files: Sequence[Location]) -> Records:
     for file in files:
         try:
-            with gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb") as stream:
+            with gzip.open(readable(file), "rb") if file.name.lower().endswith(".gz") else file.open("rb") as stream:
                 for number, line in enumerate(stream, 1):
                     if line.strip():
                         yield _json_record(line, f"{file}, line {number}")
@@ -278,7 +278,7 @@ def _json_record(line: bytes, where: str) -> Record | MalformedError:
     return found
 
 
-def _tables(files: Sequence[Path]) -> Records:
+def _tables(files: Sequence[Location]) -> Records:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -286,7 +286,7 @@ def _tables(files: Sequence[Path]) -> Records:
         number = 0
         try:
             # Mapped and not buffered ahead: a file may be one row group of several gigabytes.
-            file = pq.ParquetFile(name, memory_map=True, pre_buffer=False)
+            file = pq.ParquetFile(readable(name), memory_map=True, pre_buffer=False)
             for batch in file.iter_batches(BATCH):
                 for row in batch.to_pylist():
                     found = Record(_pruned_columns(row))
@@ -297,20 +297,20 @@ def _tables(files: Sequence[Path]) -> Records:
             raise _damaged(name, error) from error
 
 
-def _count(files: Sequence[Path]) -> int:
+def _count(files: Sequence[Location]) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     total = 0
     for file in files:
         try:
-            total += pq.read_metadata(file).num_rows
+            total += pq.read_metadata(readable(file)).num_rows
         except (pa.ArrowException, OSError) as error:
             raise _damaged(file, error) from error
     return total
 
 
-def _damaged(file: Path, error: Exception) -> InputError:
+def _damaged(file: Location, error: Exception) -> InputError:
     return InputError(f"{file}: damaged, or cannot be read as Parquet: {error}; {KINDS}")
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from s1ray.runs import RunError
-from s1ray.storage import remove, write_json
+from s1ray.storage import Location, StorePath, remove, write_json, writing
 from s1ray.training.config import TrainingConfig
 from s1ray.training.model.engine import Engine
 from s1ray.training.model.lora import BASE, UPDATE, merge
@@ -32,6 +32,8 @@ from s1ray.training.model.readers import copy_processor, join_config, write_toke
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+ABOUT = "config.json"
+"""Where it is, a model is there: a store gets it last."""
 GENERATION_CONFIG = "generation_config.json"
 SHARD_BYTES = 5 * 10**9
 """Size of the largest file of weights: good for Hugging Face's hub, and what the first worker must have free."""
@@ -42,7 +44,7 @@ def export(
     tokenizer: PreTrainedTokenizerBase,
     turn_end: str,
     config: TrainingConfig,
-    folder: Path,
+    folder: Location,
     *,
     rank: int,
     shard_bytes: int = SHARD_BYTES,
@@ -82,22 +84,36 @@ def export(
 
 
 @contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[Path]:
+def _writing(folder: Location) -> Iterator[Path]:
     """A temporary folder that takes the place of `folder` at the end of the block."""
+    if isinstance(folder, StorePath):
+        with _told(folder), writing(folder, last=[ABOUT]) as temporary:
+            temporary.mkdir()
+            yield temporary
+        return
     # A fixed name: what a killed attempt left is replaced.
     temporary = folder.with_name(f".{folder.name}.tmp")
-    try:
-        remove(temporary)
-        temporary.mkdir(parents=True)
-        yield temporary
-        for file in temporary.rglob("*"):
-            # safetensors makes files that only their owner can read, but another user often serves the model.
-            file.chmod(0o755 if file.is_dir() else 0o644)
-        remove(folder)
-        os.replace(temporary, folder)
-    except Exception as error:
-        with contextlib.suppress(OSError):
+    with _told(folder):
+        try:
             remove(temporary)
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in temporary.rglob("*"):
+                # safetensors makes files that only their owner can read, but another user often serves the model.
+                file.chmod(0o755 if file.is_dir() else 0o644)
+            remove(folder)
+            os.replace(temporary, folder)
+        except Exception:
+            with contextlib.suppress(OSError):
+                remove(temporary)
+            raise
+
+
+@contextlib.contextmanager
+def _told(folder: Location) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
         # safetensors and tokenizers report the errors of the operating system as exceptions of their own.
         if isinstance(error, OSError) or "(os error " in str(error):
             raise RunError(f"{folder}: the model cannot be written: {error}") from error

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
-from typing import NotRequired, TypedDict, cast
+from typing import IO, NotRequired, TypedDict, cast
 
-from s1ray.storage import write_text
+from s1ray.storage import Growing, Location, StorePath, write_text
 
 METRICS_FILE = "metrics.jsonl"
 
@@ -54,23 +53,29 @@ class StepMetrics(TypedDict):
 class MetricsFile:
     """Appends steps to a metrics file."""
 
-    def __init__(self, path: Path, *, finished_steps: int):
+    def __init__(self, path: Location, *, finished_steps: int):
         """Open the file to continue after `finished_steps`: lines of later steps, from a run that died, are removed."""
         kept = [line for line in read_metrics(path) if line["step"] <= finished_steps]
         write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
-        self._stream = path.open("a", encoding="utf-8", buffering=1)
+        self._stream: IO[str] | Growing = (
+            Growing(path) if isinstance(path, StorePath) else path.open("a", encoding="utf-8", buffering=1)
+        )
 
     def write(self, metrics: StepMetrics) -> None:
         """Append one step; numbers that are not finite become null, which JSON can express."""
         line = {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in metrics.items()}
-        self._stream.write(json.dumps(line, allow_nan=False) + "\n")
+        text = json.dumps(line, allow_nan=False) + "\n"
+        if isinstance(self._stream, Growing):
+            self._stream.append(text.encode())
+        else:
+            self._stream.write(text)
 
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
 
 
-def read_metrics(path: Path) -> list[StepMetrics]:
+def read_metrics(path: Location) -> list[StepMetrics]:
     """The steps in a metrics file; none if there is no file. An incomplete last line is left out."""
     try:
         text = path.read_text(encoding="utf-8")

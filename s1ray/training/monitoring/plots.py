@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from s1ray.storage import Location, writing
 from s1ray.training.accuracy.snapshots import Accuracy
 from s1ray.training.monitoring.metrics import StepMetrics
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 INK, MUTED, TRAIN, HELD_OUT = "#1c2024", "#60646c", "#2563eb", "#b45309"
 
 
-def plot_loss(lines: Sequence[StepMetrics], path: Path, accuracies: Sequence[Accuracy] = ()) -> None:
+def plot_loss(lines: Sequence[StepMetrics], path: Location, accuracies: Sequence[Accuracy] = ()) -> None:
     """Draw loss, validation loss and gradient norm against the steps, and accuracies; skipped steps are marked.
 
     Args:
@@ -50,7 +50,8 @@ def plot_loss(lines: Sequence[StepMetrics], path: Path, accuracies: Sequence[Acc
         for axes in (top, *middle, bottom):
             axes.spines[["top", "right"]].set_visible(False)
         metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(path, metadata=metadata)
+        with writing(path) as temporary:
+            figure.savefig(temporary, format=path.suffix.removeprefix("."), metadata=metadata)
 
 
 def _draw_accuracies(axes: Axes, measured: Sequence[Accuracy]) -> None:

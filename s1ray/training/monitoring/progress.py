@@ -9,9 +9,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Protocol, Self
 
+from s1ray.storage import Location
 from s1ray.training.monitoring.metrics import StepMetrics, read_metrics
 from s1ray.training.monitoring.tracking import Tracker
 
@@ -40,7 +40,7 @@ class Progress:
 
     def __init__(
         self,
-        path: Path,
+        path: Location,
         total_steps: int,
         *,
         trackers: Sequence[Tracker] = (),

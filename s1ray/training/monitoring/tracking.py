@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Protocol
 from pydantic import JsonValue
 
 from s1ray.config import ConfigError
+from s1ray.storage import Location, StorePath, remove, upload
 from s1ray.training.config import MlflowConfig, TrackingConfig, WandbConfig
 from s1ray.training.monitoring.metrics import StepMetrics
 
@@ -61,7 +63,7 @@ def check_packages(config: TrackingConfig) -> None:
             )
 
 
-def open_trackers(config: TrackingConfig, output: Path, *, parameters: dict[str, JsonValue]) -> list[Tracker]:
+def open_trackers(config: TrackingConfig, output: Location, *, parameters: dict[str, JsonValue]) -> list[Tracker]:
     """The trackers that the config asks for.
 
     Args:
@@ -71,6 +73,8 @@ def open_trackers(config: TrackingConfig, output: Path, *, parameters: dict[str,
     trackers: list[Tracker] = []
     if config.tensorboard:
         trackers.append(TensorBoard(output / TENSORBOARD_FOLDER))
+    if isinstance(output, StorePath):
+        return trackers  # the others need a folder, and the config's check refuses them
     if config.wandb is not None:
         trackers.append(WeightsAndBiases(config.wandb, output, parameters=parameters))
     if config.mlflow is not None:
@@ -92,11 +96,13 @@ class TensorBoard:
 
     name = "TensorBoard"
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Location):
         from tensorboardX import SummaryWriter
 
-        shutil.rmtree(folder, ignore_errors=True)
-        self._writer = SummaryWriter(str(folder))
+        remove(folder)
+        self._folder = folder
+        self._local = tempfile.mkdtemp(prefix="s1ray-tensorboard-") if isinstance(folder, StorePath) else str(folder)
+        self._writer = SummaryWriter(self._local)
 
     def log(self, metrics: StepMetrics) -> None:
         """Send a line of the metrics file."""
@@ -104,8 +110,11 @@ class TensorBoard:
             self._writer.add_scalar(f"train/{name}", value, metrics["step"])
 
     def close(self, *, failed: bool) -> None:
-        """Write the remaining events."""
+        """Write the remaining events; in a store they appear now."""
         self._writer.close()
+        if isinstance(self._folder, StorePath):
+            upload(Path(self._local), self._folder)
+            shutil.rmtree(self._local, ignore_errors=True)
 
 
 class WeightsAndBiases:

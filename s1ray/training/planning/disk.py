@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from pathlib import Path
 
 from s1ray.runs import RunError
+from s1ray.storage import Location, StorePath, location
 from s1ray.training.checkpoint.folder import CHECKPOINTS_FOLDER, newest
 from s1ray.training.config import TrainingConfig
 from s1ray.training.planning.memory import Architecture
@@ -22,7 +22,7 @@ SNAPSHOTS = 2
 class DiskNeed:
     """Bytes that a run will still write, and those that are free; nothing that it deletes on the way counts twice."""
 
-    folder: Path
+    folder: Location
     checkpoint: int
     """One checkpoint."""
     checkpoints: int
@@ -67,7 +67,7 @@ def disk_need(config: TrainingConfig, architecture: Architecture, *, total_steps
     Args:
         config: its precision decided.
     """
-    folder = Path(config.output).absolute()
+    folder = location(config.output).absolute()
     checkpoints = folder / CHECKPOINTS_FOLDER
     done = newest(checkpoints)
     # Under validation the newest is kept in addition to the best ones.
@@ -119,7 +119,9 @@ def model_bytes(architecture: Architecture, config: TrainingConfig) -> int:
     return width * (architecture.trainable if adapter else architecture.parameters)
 
 
-def _free(folder: Path) -> int | None:
+def _free(folder: Location) -> int | None:
+    if isinstance(folder, StorePath):
+        return None
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
     usage = shutil.disk_usage(there)
     # Some network storage reports no size at all.

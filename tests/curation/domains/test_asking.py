@@ -24,6 +24,7 @@ from s1ray.curation.features import Features
 from s1ray.errors import MissingError
 from s1ray.generation.base import OnCall
 from s1ray.runs import Run
+from s1ray.storage import Location
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.base import Ask, Response, Teacher
 from s1ray.teachers.collect import _Actor
@@ -41,7 +42,7 @@ class Sorter(Teacher):
 
     kind: str = "sorter"
 
-    def start(self, seed: int, folder: Path) -> Sorter:
+    def start(self, seed: int, folder: Location) -> Sorter:
         return self
 
     def respond(self, asks: Sequence[Ask], calls: OnCall) -> Iterator[tuple[Ask, Response]]:
