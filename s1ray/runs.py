@@ -42,6 +42,7 @@ from s1ray.storage import (
     AnyPath,
     Location,
     Lock,
+    StoreError,
     StorePath,
     TakenError,
     inside,
@@ -83,6 +84,8 @@ def check_folder(path: AnyPath) -> None:
     if isinstance(folder, StorePath):
         if folder.is_file():
             raise RunError(f"{folder}: cannot be a folder, as an object is there; choose another")
+        if not _may_have_bucket(folder):
+            raise RunError(f"{folder}: there is no bucket {folder.root}; create it, or choose another")
         return
     for there in (folder, *folder.parents):
         try:
@@ -98,6 +101,13 @@ def check_folder(path: AnyPath) -> None:
     # A complete run may lie on storage that is only read.
     if not os.access(there, os.W_OK | os.X_OK) and not (folder / MANIFEST).is_file():
         raise RunError(f"{folder}: nothing may be written in {there}; choose another, or change its permissions")
+
+
+def _may_have_bucket(folder: StorePath) -> bool:
+    try:
+        return folder.bucket.exists()
+    except StoreError:
+        return True  # Whoever may only use a part of a bucket may not ask.
 
 
 class InputEntry(TypedDict):

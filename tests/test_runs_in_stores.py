@@ -14,7 +14,7 @@ import pytest
 from s1ray.aside import Kept
 from s1ray.config import StageConfig
 from s1ray.errors import S1rayError
-from s1ray.runs import LOCK, Run, RunError, digest, is_complete, read_manifest
+from s1ray.runs import LOCK, Run, RunError, check_folder, digest, is_complete, read_manifest
 from s1ray.schemas import Question, parquet_files, read_table, to_table, write_table
 from s1ray.storage import LostError, StorePath
 from s1ray.targets import check_page, check_target
@@ -77,6 +77,11 @@ def test_files_that_are_no_run_are_neither_used_nor_deleted(bucket: StorePath) -
     with pytest.raises(RunError, match="an object is there"):
         write(Config(output=str(bucket / "run" / "mine.txt")))
     assert objects(bucket) == {"run/mine.txt": b"x"}
+
+
+def test_a_bucket_that_is_not_there_is_refused_before_any_work(s3_environment: None) -> None:
+    with pytest.raises(RunError, match="there is no bucket s3://no-such-bucket-here"):
+        check_folder("s3://no-such-bucket-here/run")
 
 
 HOLD = """

@@ -116,6 +116,11 @@ class StorePath:
         return self._at(self.key.rpartition("/")[0])
 
     @property
+    def bucket(self) -> StorePath:
+        """What all of its like lie in."""
+        return self._at("")
+
+    @property
     def parents(self) -> list[StorePath]:
         """The folders around it, the nearest first."""
         return [] if not self.key else [self.parent, *self.parent.parents]
