@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, quiet
+from s1ray.ray_private import token_authentication
 
 log = logging.getLogger("s1ray")
 
@@ -147,10 +148,9 @@ def _ray_status(address: str) -> str:
 def _warn_if_open() -> None:
     """Warn of a cluster of several nodes whose ports anybody may use. A process without a token reaches no other."""
     import ray
-    from ray._private.authentication.authentication_utils import is_token_auth_enabled
 
     nodes = sum(node["Alive"] for node in ray.nodes())
-    if nodes > 1 and not is_token_auth_enabled():
+    if nodes > 1 and not token_authentication():
         log.warning(
             "Ray's token authentication is off: whoever reaches a port of this cluster's %d nodes can run commands "
             "there; `s1ray doctor --address auto` says what to do",

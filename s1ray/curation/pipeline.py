@@ -3,8 +3,7 @@
     sources -> rows in parts -> features (Ray Data) -> filters -> difficulty (Ray Data, vLLM) -> selection ->
     questions.parquet, dropped/
 
-Texts stay in the parts; the driver knows of each row some numbers. Both results have the order of the sources, so the
-same config and input give the same bytes.
+Texts stay in the parts; of each row the driver knows some numbers. Both results have the order of the sources.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from s1ray.doctor import (
     versions,
 )
 from s1ray.doctor.base import HERE, Check, Facts, Finding, Node, Request
+from s1ray.ray_private import agent_record, dashboard_address
 from s1ray.secrets import redact
 
 if TYPE_CHECKING:
@@ -150,19 +151,17 @@ def _answer(node: Node, facts: Any) -> Node:
 def _about_cluster(request: Request) -> Request:
     """Where the connected cluster's processes listen."""
     import ray
-    from ray._private.worker import get_dashboard_url
-    from ray.experimental.internal_kv import _internal_kv_get
 
     alive = [node for node in ray.nodes() if node["Alive"]]
     peers = [_address(ray.get_runtime_context().gcs_address)]
     peers += [(node["NodeManagerAddress"], int(node["NodeManagerPort"])) for node in alive]
     agents = {}
     for node in alive:
-        found = _internal_kv_get(f"{AGENT_PREFIX}{node['NodeID']}", namespace=b"dashboard")
+        found = agent_record(f"{AGENT_PREFIX}{node['NodeID']}")
         if found:
             host, port, *_ = json.loads(found)
             agents[node["NodeID"]] = (str(host), int(port))
-    dashboard = get_dashboard_url()
+    dashboard = dashboard_address()
     return replace(request, peers=tuple(peers), agents=agents, dashboard=_address(dashboard) if dashboard else None)
 
 

@@ -13,6 +13,7 @@ import httpx
 
 from s1ray.config import ConfigError
 from s1ray.errors import S1rayError, UnreachableError
+from s1ray.ray_private import token_headers
 
 SECONDS = 20.0
 MODE, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"
@@ -183,6 +184,4 @@ def use_token(address: str) -> None:
 def _token_headers() -> dict[str, str]:
     if os.environ.get(MODE, "").lower() != "token":
         return {}
-    from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
-
-    return dict(get_auth_headers_if_auth_enabled({}))
+    return token_headers()
