@@ -174,7 +174,7 @@ def server() -> Iterator[tuple[tuple[str, int], list[int], list[http.server.Base
 
 
 def token(file_mode: int | None = 0o600, mode: str | None = None, **facts: Any) -> Facts:
-    return {"mode": mode, "file": "/root/.ray/auth_token", "file_mode": file_mode, "in_environment": False, **facts}
+    return {"mode": mode, "file": "/home/ray/.ray/auth_token", "file_mode": file_mode, "in_environment": False, **facts}
 
 
 def agent(status: int | None, host: str = "10.0.0.1") -> Facts:
