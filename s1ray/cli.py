@@ -64,6 +64,15 @@ ConfigOption = Annotated[
 SetOption = Annotated[list[str] | None, typer.Option("--set", "-s", help="Override a field: section.field=value.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the resolved config and what it would cost.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what the run folder already holds.")]
+
+
+def _local_path(value: str | Path) -> Path:
+    """A path of this machine. An address would become a folder `s3:` here."""
+    if "://" in str(value):
+        raise typer.BadParameter(f"{redact(str(value))!r} is an address, and this is a path of this machine alone")
+    return Path(value)
+
+
 AddressOption = Annotated[
     str | None,
     typer.Option("--address", help='Ray cluster; "local" starts one. Default: Ray\'s own rules (RAY_ADDRESS).'),
@@ -225,7 +234,7 @@ def train_inspect(
 @stage_apps["train"].command("convert")
 def train_convert(
     source: Annotated[str, typer.Argument(help="Parquet or JSON Lines file, folder, or data set of the Hub.")],
-    output: Annotated[Path, typer.Argument(help="The Parquet file to write.")],
+    output: Annotated[Path, typer.Argument(parser=_local_path, help="The Parquet file to write.")],
     columns: Annotated[
         list[str] | None, typer.Option("--column", help="A column's own name: question=problem; may be repeated.")
     ] = None,
@@ -382,14 +391,15 @@ def report_compare(
 
 @app.command()
 def grade(
-    file: Annotated[Path, typer.Argument(help="JSON Lines (also .gz) or Parquet.")],
+    file: Annotated[Path, typer.Argument(parser=_local_path, help="JSON Lines (also .gz) or Parquet.")],
     gold: Annotated[str, typer.Option("--gold", help="Column of the reference answers.")] = "gold",
     response: Annotated[str, typer.Option("--response", help="Column of the responses.")] = "response",
     kind: Annotated[
         str | None, typer.Option("--kind", help="Column of the kinds (number, choice, math, text), if there is one.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Default: FILE with .graded in its name.")
+        Path | None,
+        typer.Option("--output", "-o", parser=_local_path, help="Default: FILE with .graded in its name."),
     ] = None,
     grader: Annotated[str, typer.Option("--grader", help="A registered grader, or module:attribute.")] = "rules",
     thinking_format: Annotated[
@@ -539,11 +549,16 @@ def submit(
         str | None, typer.Option("--address", help="Dashboard. Default: RAY_ADDRESS, or http://127.0.0.1:8265.")
     ] = None,
     working_dir: Annotated[
-        Path | None, typer.Option("--working-dir", help="Folder to upload. Default: a config of this machine alone.")
+        Path | None,
+        typer.Option(
+            "--working-dir", parser=_local_path, help="Folder to upload. Default: a config of this machine alone."
+        ),
     ] = None,
     prices: Annotated[
         Path | None,
-        typer.Option("--prices", help="YAML: what a node of each type costs an hour; tells the cost so far."),
+        typer.Option(
+            "--prices", parser=_local_path, help="YAML: what a node of each type costs an hour; tells the cost so far."
+        ),
     ] = None,
     cpus: Annotated[
         float, typer.Option("--entrypoint-num-cpus", min=0, help="1: the driver runs on a worker, not on the head.")
@@ -578,7 +593,9 @@ def submit(
 
 @serve_app.command("check")
 def serve_check(
-    file: Annotated[Path, typer.Argument(help="The Serve config file.")] = Path("serve_config.yaml"),
+    file: Annotated[Path, typer.Argument(parser=_local_path, help="The Serve config file.")] = Path(
+        "serve_config.yaml"
+    ),
 ) -> None:
     """Validate a whole Serve config file, unknown keys included, without starting anything."""
     with user_errors():
@@ -603,7 +620,11 @@ def serve_key(name: Annotated[str, typer.Argument(help="Whose key it is, for met
 
 
 @serve_app.command("run")
-def serve_run(file: Annotated[Path, typer.Argument(help="The Serve config file.")] = Path("serve_config.yaml")) -> None:
+def serve_run(
+    file: Annotated[Path, typer.Argument(parser=_local_path, help="The Serve config file.")] = Path(
+        "serve_config.yaml"
+    ),
+) -> None:
     """Check a Serve config file, then hand over to Ray's `serve run`."""
     serve_check(file)
     os.execvp(sys.executable, [sys.executable, "-m", "ray.serve.scripts", "run", str(file)])

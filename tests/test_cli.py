@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from s1ray import recipes
+from s1ray import cli, recipes
 from s1ray.cli import app
 from s1ray.cluster import JOB_VARIABLE
 from s1ray.errors import InputError
 from s1ray.stages import STAGES
 
+NAMES = vars(cli) | {"StageConfig": object}
+"""What the annotations of the commands name."""
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "datasets", "pyarrow", "matplotlib")
 
 
@@ -47,6 +51,8 @@ def test_an_unknown_field_is_a_message_and_status_2(stage: str) -> None:
         (["run", "miniature", "--output", "ftp://host/run", "--dry-run"], "unknown storage"),
         (["curate", "--set", "output=s3://key:secret@bucket/run"], "must not hold a user or password"),
         (["curate", "--root", "s3://bucket/x"], "relative paths start from a folder"),
+        (["grade", "answers.jsonl", "--output", "s3://bucket/x.jsonl"], "a path of this machine alone"),
+        (["train", "convert", "rows.jsonl", "s3://bucket/x.parquet"], "a path of this machine alone"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_in_words(command: list[str], said: str) -> None:
@@ -54,6 +60,18 @@ def test_an_address_that_cannot_be_used_is_refused_in_words(command: list[str], 
     assert result.exit_code == 2
     assert said in " ".join(result.output.replace("│", " ").split())
     assert not Path("s3:").exists()
+
+
+def test_no_parameter_takes_an_address_for_a_path() -> None:
+    """`Path("s3://b/x")` is a folder `s3:` here, so that each path has a parser which refuses it."""
+    found = {}
+    for name, function in vars(cli).items():
+        if inspect.isfunction(function) and function.__module__ == cli.__name__:
+            for parameter, hint in get_type_hints(function, NAMES, include_extras=True).items():
+                if get_origin(hint) is Annotated and "Path" in str(get_args(hint)[0]):
+                    found[name, parameter] = hint.__metadata__[0].parser
+    assert len(found) >= 7
+    assert [place for place, parser in found.items() if parser is None] == []
 
 
 def test_a_dry_run_looks_at_the_output_folder(tmp_path: Path) -> None:
