@@ -3,88 +3,31 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
+from tests.support.ray_head import Head, ray_head
+
 pytestmark = pytest.mark.end_to_end
 
-BIN = Path(sys.executable).parent
 TOKEN = "0123456789abcdef0123456789abcdef"
-
-
-@dataclass(frozen=True)
-class Head:
-    """Where a head listens."""
-
-    gcs: str
-    dashboard: str
-    agent: str
-    environment: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    """A Ray head on loopback that wants a token, in the foreground of a process of ours."""
+    """A Ray head on loopback that wants a token."""
     folder = tmp_path_factory.mktemp("head")
     (folder / "token").write_text(TOKEN)
     (folder / "token").chmod(0o600)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(folder / "token"),
-        # As in an activated environment: a job's `python` is the head's.
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-    }
-    port, dashboard, agent = free_port(), free_port(), free_port()
-    temporary = tempfile.mkdtemp(prefix="s1ray-")
-    command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
-    command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", "--num-cpus=4"]
-    command += [f"--temp-dir={temporary}", "--disable-usage-stats", f"--dashboard-agent-listen-port={agent}"]
-    log = folder / "head.log"
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
-    found = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}", environment)
-    try:
-        deadline = time.monotonic() + 180
-        for address, path in ((found.dashboard, "/api/version"), (found.agent, "/api/healthz")):
-            while not _answers(f"{address}{path}"):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, f"nothing at {address}: {log.read_text()}"
-                time.sleep(0.5)
+    variables = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(folder / "token")}
+    with ray_head(folder / "head.log", variables, cpus=4, token=TOKEN) as found:
         yield found
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=5).status_code < 500
-    except httpx.HTTPError:
-        return False
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Cookie": "ray-authentication-token=x"}])
