@@ -17,8 +17,6 @@ from s1ray.cluster import JOB_VARIABLE
 from s1ray.errors import InputError
 from s1ray.stages import STAGES
 
-NAMES = vars(cli) | {"StageConfig": object}
-"""What the annotations of the commands name."""
 HEAVY = ("torch", "ray", "vllm", "transformers", "deepspeed", "datasets", "pyarrow", "matplotlib")
 
 
@@ -65,9 +63,14 @@ def test_an_address_that_cannot_be_used_is_refused_in_words(command: list[str], 
 def test_no_parameter_takes_an_address_for_a_path() -> None:
     """`Path("s3://b/x")` is a folder `s3:` here, so that each path has a parser which refuses it."""
     found = {}
-    for name, function in vars(cli).items():
-        if inspect.isfunction(function) and function.__module__ == cli.__name__:
-            for parameter, hint in get_type_hints(function, NAMES, include_extras=True).items():
+    rooms = [vars(cli)[name] for name in cli.__all__ if inspect.ismodule(vars(cli)[name])]
+    for room in rooms:
+        for name, function in vars(room).items():
+            if not inspect.isfunction(function) or function.__module__ != room.__name__:
+                continue
+            for parameter, hint in get_type_hints(
+                function, vars(room) | {"StageConfig": object}, include_extras=True
+            ).items():
                 if get_origin(hint) is Annotated and "Path" in str(get_args(hint)[0]):
                     found[name, parameter] = hint.__metadata__[0].parser
     assert len(found) >= 7

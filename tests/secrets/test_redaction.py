@@ -83,7 +83,7 @@ def test_the_traceback_of_a_bug_is_redacted() -> None:
     program = (
         "import sys\nfrom s1ray import cli\n"
         "def bug(*_, **__): raise RuntimeError('https://me:' + 'hu' + 'sh@h')\n"
-        "cli.run_stage = bug\nsys.argv = ['s1ray', 'train']\ncli.app()"
+        "cli.stages.run_stage = bug\nsys.argv = ['s1ray', 'train']\ncli.app()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 1

@@ -1,0 +1,5 @@
+"""`python -m s1ray.cli`."""
+
+from s1ray.cli import app
+
+app()
