@@ -20,6 +20,9 @@ setup:
 demo: setup
 	@$(BIN)/s1ray demo
 
+# Each test of a whole command, and each worker of Ray, would compile the checkout again.
+test test-all test-cluster unit: export PYTHONDONTWRITEBYTECODE =
+
 # Unit tests on two cores; end-to-end tests share one cluster, one after the other.
 test: lint
 	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/end_to_end
