@@ -89,15 +89,21 @@ class ArmResult:
         return metrics.mean_estimate(by_question(self.answered, lambda row: row.calls))
 
     @cached_property
-    def kept_thinking_tokens(self) -> Estimate:
-        """Mean thinking tokens per question of the responses that were kept: the paper's axis for rejection
-        sampling. `thinking_tokens` are those of all requests.
+    def method_tokens(self) -> dict[str, list[int]]:
+        """Question id -> thinking tokens of each answer, on the axis of s1's three numbers: of all requests for it, or
+        of the response that was kept where the strategy has `kept_limits`. Failed requests are left out.
         """
 
-        def kept(row: Evaluation) -> int:
-            return row.thinking_tokens if row.kept_thinking_tokens is None else row.kept_thinking_tokens
+        def counted(row: Evaluation) -> int:
+            kept = None if self.setting.kept_limits is None else row.kept_thinking_tokens
+            return row.thinking_tokens if kept is None else kept
 
-        return metrics.mean_estimate(by_question(self.answered, kept))
+        return by_question(self.answered, counted)
+
+    @property
+    def method_limits(self) -> tuple[int, int | None]:
+        """Fewest and most thinking tokens of an answer on that axis."""
+        return self.setting.kept_limits or self.setting.limits
 
     @property
     def uncounted(self) -> int:

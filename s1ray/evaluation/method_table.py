@@ -15,7 +15,6 @@ from itertools import combinations
 import numpy as np
 
 from s1ray.errors import InputError
-from s1ray.evaluation.arm_result import ArmResult, by_question
 from s1ray.evaluation.metrics import RESAMPLES, Estimate
 from s1ray.evaluation.results import EvalResults, Method
 from s1ray.evaluation.strategies.class_conditional import ClassConditional
@@ -60,10 +59,10 @@ def method_rows(results: EvalResults, *, resamples: int = RESAMPLES) -> list[Met
 def method_row(method: Method, *, resamples: int = RESAMPLES) -> MethodRow:
     """One method's row, as `method_rows` says."""
     arms = method.arms
-    shared = sorted(set.intersection(*(set(arm.correct) & set(_tokens(arm)) for arm in arms)))
+    shared = sorted(set.intersection(*(set(arm.correct) & set(arm.method_tokens) for arm in arms)))
     if not shared:
         raise InputError(f"{method.model}, {method.series}: there is no question that all of its arms decided")
-    tokens_QA = np.array([[_mean(_tokens(arm)[q]) for arm in arms] for q in shared])
+    tokens_QA = np.array([[_mean(arm.method_tokens[q]) for arm in arms] for q in shared])
     right_QA = np.array([[_mean(arm.correct[q]) for arm in arms] for q in shared])
     drawn = [(weights @ tokens_QA, weights @ right_QA) for weights in _weights(len(shared), arms[0].seed, resamples)]
     tokens_RA, right_RA = (np.concatenate([pair[side] for pair in drawn]) for side in (0, 1))
@@ -84,7 +83,7 @@ def _control(method: Method, tokens_RA: np.ndarray, n: int, *, resampled: bool) 
     value = method.control_runs
     if value is None or not resampled:
         return None if value is None else Estimate(value, value, value, n)
-    limits = [arm.setting.limits for arm in method.arms]
+    limits = [arm.method_limits for arm in method.arms]
     low, high = np.array([low for low, _ in limits]), np.array([np.inf if high is None else high for _, high in limits])
     # A weighted mean of equal numbers may be another in its last digit.
     obeyed = (tokens_RA >= low - ROUNDING) & (tokens_RA <= high + ROUNDING)
@@ -132,10 +131,6 @@ def _basic(value: float, drawn: np.ndarray, n: int) -> Estimate:
 
 def _clipped(found: Estimate) -> Estimate:
     return dataclasses.replace(found, low=max(0.0, found.low), high=min(1.0, found.high))
-
-
-def _tokens(arm: ArmResult) -> dict[str, list[int]]:
-    return by_question(arm.answered, lambda row: row.thinking_tokens)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -78,6 +78,8 @@ def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Token
                 for result in waits:
                     _note(axes, result, tokens, f"{result.setting.budget.waits}×", palette)
             for strategy, arms in results.other_series(model).items():
+                # A method's own axis may be another, so its order is not that of this one.
+                arms = sorted(arms, key=lambda result: _tokens(result, tokens))
                 _hollow(axes, arms, arms, tokens, palette, next(looks), "dotted", f"{model}, {strategy}")
         _log2_tokens(axes, [_tokens(r, tokens) for r in results.arms])
         what = "thinking tokens" if tokens == "thinking" else "tokens of thinking and answer"

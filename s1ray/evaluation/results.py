@@ -34,6 +34,7 @@ class Method:
     model: str
     series: str
     arms: list[ArmResult]
+    """Their tokens are `ArmResult.method_tokens`."""
     control_runs: float | None
     """Share of runs whose mean thinking tokens are within the limits: the paper's Control. Of class-conditional arms:
     share of those that think less ("short") or more ("long") than the same model without the instruction; None where
@@ -47,6 +48,11 @@ class Method:
     """Percentage points per thinking token."""
     performance: float
     """Best accuracy of the series."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the tokens are those of the kept responses alone."""
+        return any(result.setting.kept_limits is not None for result in self.arms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,7 +169,7 @@ class EvalResults:
         for result in self.of(model):
             if not result.is_forced:
                 series[_series(result.setting)].append(result)
-        return {name: sorted(arms, key=lambda result: result.thinking_tokens.value) for name, arms in series.items()}
+        return {name: sorted(arms, key=_method_mean) for name, arms in series.items()}
 
     def methods(self) -> list[Method]:
         """s1's metrics for each model: over its maxima, over all arms of budget forcing where those are more, and over
@@ -281,20 +287,29 @@ def _at_equal_tokens(
 
 
 def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
-    tokens = [result.thinking_tokens.value for result in arms]
+    tokens = [_method_mean(result) for result in arms]
     accuracies = [result.accuracy.value for result in arms]
-    answered = sum(len(result.answered) for result in arms)
+    held = [
+        metrics.within(amount, *arm.method_limits)
+        for arm in arms
+        for amounts in arm.method_tokens.values()
+        for amount in amounts
+    ]
     return Method(
         model=model,
         series=series,
         arms=arms,
-        control_runs=metrics.control(tokens, [result.setting.limits for result in arms]),
-        control_samples=sum(result.obeying for result in arms) / answered if answered else 0.0,
-        samples=answered,
+        control_runs=metrics.control(tokens, [result.method_limits for result in arms]),
+        control_samples=sum(held) / len(held),
+        samples=len(held),
         scaling=metrics.scaling(tokens, accuracies),
         scaling_raw=metrics.scaling(tokens, accuracies, "raw"),
         performance=metrics.performance(accuracies),
     )
+
+
+def _method_mean(result: ArmResult) -> float:
+    return metrics.mean_estimate(result.method_tokens).value
 
 
 def _only_asks(setting: Strategy) -> bool:

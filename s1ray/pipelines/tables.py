@@ -101,15 +101,20 @@ def methods_markdown(results: EvalResults, rows: Sequence[MethodRow]) -> str:
         ["---"] * 7,
         *(_method_cells(row) for row in rows),
     ]
-    compared = [
+    notes = [
         f"- {row.method.model}, {row.method.series}: Scaling leaves out {len(row.level)} pair(s) of arms that think "
         f"equally long, as far as these questions tell: {', '.join(f'{a} and {b}' for a, b in row.level[:3])}"
         f"{', ...' if len(row.level) > 3 else ''}"
         for row in rows
         if row.level
     ]
-    compared += [f"- {each.sentence}" for each in results.at_equal_tokens()]
-    return "\n\n".join([head, _markdown(lines), *(["\n".join(compared)] if compared else [])])
+    notes += [
+        f"- {row.method.model}, {row.method.series}: tokens are those of the responses that were kept, as in the paper"
+        for row in rows
+        if row.method.kept
+    ]
+    notes += [f"- {each.sentence}" for each in results.at_equal_tokens()]
+    return "\n\n".join([head, _markdown(lines), *(["\n".join(notes)] if notes else [])])
 
 
 def _method_cells(row: MethodRow) -> list[str]:
@@ -131,6 +136,7 @@ def _values(row: MethodRow) -> dict[str, Any]:
         "model": method.model,
         "method": method.series,
         "arms": [arm.arm for arm in method.arms],
+        "kept_tokens": method.kept,
         "control_samples": method.control_samples,
         "level": row.level,
         **{name: _plain(getattr(row, name)) for name in ("control", "scaling", "performance")},

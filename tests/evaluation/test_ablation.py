@@ -13,6 +13,7 @@ from s1ray.evaluation.ablation import ablation
 from s1ray.evaluation.crossed import crossed_mean
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.method_table import method_rows
+from s1ray.evaluation.report import write_report
 from s1ray.grading.interval import Z
 from s1ray.pipelines.config import AblationConfig, MethodsConfig
 from s1ray.pipelines.tables import measures, write_ablation, write_methods
@@ -123,6 +124,43 @@ def test_there_is_no_slope_between_arms_that_think_equally_long(make_run: MakeRu
     run = make_run("level", models=models, sweep=None, arms=arms[1:], change=chance, share=lambda _, arm: right[arm])
     (row,) = method_rows(load_results([run]), resamples=500)
     assert (row.scaling, row.level) == (None, (("tokens=32", "tokens=64"),))
+
+
+def test_rejection_is_judged_by_the_thinking_that_was_kept(make_run: MakeRun, tmp_path: Path) -> None:
+    """A small limit takes many tries, so the order by all thinking is the other way round."""
+    tried, kept = {16: 400, 32: 200, 64: 60}, {16: 16, 32: 30, 64: 50}
+
+    def spent(row: Evaluation) -> dict[str, object]:
+        limit = int(row.arm.split()[2].rstrip(","))
+        return {"thinking_tokens": tried[limit], "kept_thinking_tokens": kept[limit], "calls": 9}
+
+    arms = [{"strategy": "rejection", "max_tokens": limit, "tries": 30} for limit in tried]
+    right = {"reject over 16, 30 tries": 0.6, "reject over 32, 30 tries": 0.5, "reject over 64, 30 tries": 0.4}
+    models = [{"label": "sft", "name": "sft"}]
+    run = make_run(models=models, sweep=None, arms=arms, change=spent, share=lambda _, arm: right[arm])
+    results = load_results([run])
+    (method,), (row,) = results.methods(), method_rows(results, resamples=500)
+    assert method.scaling is not None
+    assert method.scaling < 0, "shorter thoughts are the better ones, as in the paper"
+    assert row.scaling is not None
+    assert row.scaling.value == pytest.approx(method.scaling)
+    assert row.scaling.low < method.scaling < row.scaling.high
+    assert (method.control_runs, method.control_samples) == (1, 1)
+    text, _ = write_methods(MethodsConfig(), [run], tmp_path)
+    assert "rejection: tokens are those of the responses that were kept" in text
+    assert (
+        "rejection: tokens are those of the responses that were kept"
+        in write_report([run], tmp_path / "report.html").read_text()
+    )
+
+    def over(row: Evaluation) -> dict[str, object]:
+        return spent(row) | {"kept_thinking_tokens": 17 if row.arm == "reject over 16, 30 tries" else 1}
+
+    (beyond,) = load_results(
+        [make_run("over", models=models, sweep=None, arms=arms, change=over, share=lambda _, arm: right[arm])]
+    ).methods()
+    assert beyond.control_runs == pytest.approx(2 / 3)
+    assert beyond.control_samples == pytest.approx(2 / 3)
 
 
 def test_a_method_whose_arms_share_no_decided_question_is_said(make_run: MakeRun) -> None:

@@ -47,16 +47,12 @@ class Strategy(Config):
 
     @property
     def forces(self) -> bool:
-        """Whether the requests carry a budget, so that the server must control thinking. A model whose arms all say no
-        may be served by anything that speaks OpenAI's API.
-        """
+        """Whether the requests carry a budget. Where no arm's do, anything that speaks OpenAI's API may serve."""
         return True
 
     @property
     def outside(self) -> bool:
-        """Whether its responses can be forced from outside, call by call (driver: segmented): it asks for responses
-        alone, for no log-probabilities and nothing else that the server would have to do.
-        """
+        """Whether its responses can be forced call by call (driver: segmented): it asks the server for nothing else."""
         return True
 
     def temperature_of(self, sampling: Sampling) -> float:
@@ -87,6 +83,11 @@ class Strategy(Config):
         most = self.budget.max_tokens
         return self.budget.min_tokens, self.requests * most if isinstance(most, int) else None
 
+    @property
+    def kept_limits(self) -> tuple[int, int | None] | None:
+        """Of the response that is kept, where Control and Scaling are of that alone. None: they are of all requests."""
+        return None
+
     async def __call__(
         self, generator: Generator, question: Question, sample: int, sampling: Sampling, seed: int
     ) -> Completion:
@@ -100,8 +101,7 @@ class Strategy(Config):
             seed: of the run.
 
         Returns:
-            The response that is the answer, as the generator gave it. The runner counts the cost: every request, thrown
-            away or not (`s1ray.evaluation.strategies.cost`).
+            The response that is the answer, as the generator gave it. The runner counts every request (`.cost`).
 
         Raises:
             GenerationError: no completion could be had.

@@ -42,6 +42,11 @@ class Rejection(Sampled):
         """Of all tries: each but the last may go one token beyond the maximum, which shows that it has not ended."""
         return 0, self.tries * (self.max_tokens + 1) - 1
 
+    @property
+    def kept_limits(self) -> tuple[int, int | None]:
+        """Of the response that is taken: what was thrown away is no part of the paper's axis (figure 6)."""
+        return 0, self.max_tokens
+
     def describe(self) -> str:
         """For example "reject over 4000, 8 tries"."""
         return self.labelled(f"reject over {self.max_tokens}, {self.tries} tries", maximum=False)
