@@ -6,7 +6,8 @@ An arm is a point: the mean tokens of an answer (thinking and answer, of all req
 the arms of a series, accuracy is interpolated linearly over the logarithm of the tokens; series are compared only where
 both were measured, between the larger of their smallest arms and the smaller of their largest. The interval comes from
 resampling the questions (the same ones for every arm), tokens and accuracies alike, so that it holds for the whole
-comparison and not only for the accuracies.
+comparison and not only for the accuracies. A series is called the better one only where a sign-flip test of the
+questions' differences, at the tokens that the arms were measured with, agrees.
 """
 
 from __future__ import annotations
@@ -19,13 +20,11 @@ import numpy as np
 
 from s1ray.errors import InputError
 from s1ray.evaluation.arm_result import ArmResult, by_question
-from s1ray.evaluation.metrics import RESAMPLES, Estimate
+from s1ray.evaluation.metrics import BLOCK, RESAMPLES, Estimate, sign_flip
 from s1ray.grading.interval import LEVEL
 
 GRID = 33
 """Amounts of tokens, evenly spaced on a logarithmic axis, over which a difference is averaged."""
-BLOCK = 4_000_000
-"""Weights of questions that are held at once."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +50,14 @@ class EqualTokens:
     """Mean over all amounts between the two, on a logarithmic axis; n is in questions."""
     points: list[tuple[float, Estimate]]
     """The difference at the tokens of each arm that lies between the two, by growing tokens."""
+    p: float
+    """Of the sign-flip test on the questions' mean differences."""
 
     @property
     def winner(self) -> Literal["first", "second", ""]:
-        """The better series, where the interval of the mean difference leaves out zero."""
+        """The better series, where the interval of the mean difference leaves out zero, and the test agrees."""
+        if self.p >= 1 - LEVEL:
+            return ""
         return "second" if self.difference.low > 0 else "first" if self.difference.high < 0 else ""
 
 
@@ -95,7 +98,8 @@ def at_equal_tokens(
         for i, tokens in enumerate(inside, len(grid))
     ]
     mean = _estimate(measured[: len(grid)], drawn[:, : len(grid)], questions)
-    return EqualTokens(float(low), float(high), mean, points)
+    by_question = (after.of_questions(at[: len(grid)]) - before.of_questions(at[: len(grid)])) @ _trapezoid(len(grid))
+    return EqualTokens(float(low), float(high), mean, points, sign_flip(by_question, seed=seed))
 
 
 def compare_series(first: Sequence[ArmResult], second: Sequence[ArmResult]) -> EqualTokens:
@@ -144,6 +148,16 @@ class _Series:
         found: np.ndarray = y0 + np.clip(share, 0, 1) * (y1 - y0)
         return found
 
+    def of_questions(self, at: np.ndarray) -> np.ndarray:
+        """Each question's share of right answers (a row) at each amount of tokens (a column), between the arms' mean
+        tokens. Their mean is `accuracy` with all questions weighing the same.
+        """
+        x = np.log(self.tokens_QA.mean(axis=0))
+        order = np.argsort(x)
+        shares = np.array([np.interp(at, x[order], arm) for arm in np.eye(len(x))])
+        found: np.ndarray = self.right_QA[:, order] @ shares
+        return found
+
 
 def _series_of(first: Sequence[Spent], second: Sequence[Spent]) -> tuple[_Series, _Series]:
     if not first or not second:
@@ -184,12 +198,17 @@ def _weights(questions: int, seed: int, resamples: int) -> Iterator[np.ndarray]:
         yield random.multinomial(questions, np.full(questions, 1 / questions), size=size) / questions
 
 
-def _estimate(measured: np.ndarray, drawn: np.ndarray, questions: int) -> Estimate:
-    """The mean over amounts of tokens (the last axis), by the trapezoid rule, and its interval over resamples."""
-    amounts = measured.shape[-1]
+def _trapezoid(amounts: int) -> np.ndarray:
+    """Weights of evenly spaced values in their mean."""
     weights = np.ones(amounts)
     if amounts > 1:
         weights[[0, -1]] = 0.5
     weights /= weights.sum()
+    return weights
+
+
+def _estimate(measured: np.ndarray, drawn: np.ndarray, questions: int) -> Estimate:
+    """The mean over amounts of tokens (the last axis), by the trapezoid rule, and its interval over resamples."""
+    weights = _trapezoid(measured.shape[-1])
     low, high = np.quantile(drawn @ weights, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return Estimate(float(measured @ weights), float(low), float(high), questions)

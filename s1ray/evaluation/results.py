@@ -65,11 +65,13 @@ class Comparison:
     """Accuracy of `after` minus `before`, paired by question."""
     test: McNemar | None
     """None: a question has several samples."""
+    p: float
+    """Of that test; where there is none, of the sign-flip test on the questions' differences."""
 
     @property
     def direction(self) -> Literal["up", "down", ""]:
         """Where `after` is better or worse beyond chance: the interval leaves out zero, and the test agrees."""
-        if self.test is not None and self.test.p >= 1 - LEVEL:
+        if self.p >= 1 - LEVEL:
             return ""
         return "up" if self.difference.low > 0 else "down" if self.difference.high < 0 else ""
 
@@ -77,11 +79,11 @@ class Comparison:
     def sentence(self) -> str:
         """The outcome, in one line."""
         found, test = self.difference, self.test
-        changes = f"; {test.gained} gained, {test.lost} lost, p = {test.p:.2g}" if test else ""
+        changes = f"; {test.gained} gained, {test.lost} lost" if test else ""
         sides = f"{self.before.model} {self.before.arm} → {self.after.model} {self.after.arm}"
         return (
             f"{sides}: {100 * found.value:+.1f} points ({100 * found.low:+.1f} to {100 * found.high:+.1f}), "
-            f"n = {found.n}{changes}"
+            f"n = {found.n}{changes}, p = {self.p:.2g}"
         )
 
 
@@ -107,7 +109,7 @@ class EqualTokensComparison:
         better = {"first": self.first, "second": self.second, "": "neither"}[result.winner]
         return (
             f"{head} ({result.low:,.0f} to {result.high:,.0f}, n = {found.n}): {100 * found.value:+.1f} points "
-            f"({100 * found.low:+.1f} to {100 * found.high:+.1f}); better: {better}"
+            f"({100 * found.low:+.1f} to {100 * found.high:+.1f}), p = {result.p:.2g}; better: {better}"
         )
 
 
@@ -270,7 +272,9 @@ def compare(before: ArmResult, after: ArmResult) -> Comparison:
     """
     sides = before.correct, after.correct
     difference = metrics.paired_difference(*sides, seed=before.seed)
-    return Comparison(before, after, difference, metrics.mcnemar(*sides))
+    test = metrics.mcnemar(*sides)
+    p = metrics.sign_flip(metrics.question_differences(*sides), seed=before.seed) if test is None else test.p
+    return Comparison(before, after, difference, test, p)
 
 
 def _comparisons(pairs: Iterable[tuple[ArmResult, ArmResult]]) -> list[Comparison]:

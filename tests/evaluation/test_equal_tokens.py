@@ -31,10 +31,21 @@ def arm(tokens: float, right: str, name: str = "arm") -> Spent:
 
 def test_between_two_arms_accuracy_grows_with_the_logarithm_of_the_tokens() -> None:
     # 200 lies halfway between 100 and 400 on a logarithmic axis, where the first series has 0.5.
-    found = at_equal_tokens([arm(100, "0000"), arm(400, "1111")], [arm(200, "1111")])
-    assert (found.low, found.high, found.difference.n) == (200, 200, 4)
+    found = at_equal_tokens([arm(100, "000000"), arm(400, "111111")], [arm(200, "111111")])
+    assert (found.low, found.high, found.difference.n) == (200, 200, 6)
     assert found.difference.value == pytest.approx(0.5)
+    assert found.p == pytest.approx(2 / 2**6), "all six questions gain"
     assert found.winner == "second"
+
+
+@pytest.mark.parametrize(("gained", "same", "p"), [(4, 26, 0.125), (1, 0, 1.0)])
+def test_few_questions_that_gain_make_no_winner(gained: int, same: int, p: float) -> None:
+    """Although the interval of resampled questions leaves out zero."""
+    before, after = "0" * gained + "01" * (same // 2), "1" * gained + "01" * (same // 2)
+    found = at_equal_tokens([arm(50, before), arm(200, before)], [arm(100, after), arm(400, after)])
+    assert found.difference.low > 0
+    assert found.p == pytest.approx(p)
+    assert found.winner == ""
 
 
 def test_the_mean_is_over_the_common_range_on_a_logarithmic_axis() -> None:
@@ -74,6 +85,7 @@ def test_the_other_way_round_is_the_same_with_the_sign_turned(
     back = at_equal_tokens(second, first, resamples=50)
     a, b = there.difference, back.difference
     assert (a.value, a.low, a.high) == pytest.approx((-b.value, -b.high, -b.low), abs=1e-9)
+    assert there.p == back.p
     assert {there.winner, back.winner} in ({""}, {"first", "second"})
     assert there.low <= 100.0001
     assert there.high >= 99.9999
@@ -144,7 +156,9 @@ def test_the_report_says_who_is_better_at_equal_tokens(make_run: MakeRun, tmp_pa
     # 16 thinking tokens each, and 4 of the answer.
     assert (sft.result.low, sft.result.high) == pytest.approx((36, 68))
     assert sft.result.winner == "second"
-    assert "sft: majority against budget forcing at equal tokens (36 to 68, n = 40): +6" in summary_markdown([run])
+    table = summary_markdown([run])
+    assert "sft: majority against budget forcing at equal tokens (36 to 68, n = 40): +6" in table
+    assert f"p = {sft.result.p:.2g}; better: majority" in table
     page = write_report([run], tmp_path / "report.html").read_text()
     assert "better: majority" in page
     assert "At equal tokens" in page

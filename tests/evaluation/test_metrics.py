@@ -151,6 +151,45 @@ def test_mcnemar_gives_the_binomials_two_sided_value(gained: int, lost: int, p: 
     assert found.p == pytest.approx(p, abs=5e-5)
 
 
+@pytest.mark.parametrize(("gained", "lost"), [(4, 0), (0, 6), (9, 1), (3, 3), (0, 0), (10, 3), (10, 25), (400, 330)])
+def test_the_sign_flip_test_of_one_sample_a_question_is_mcnemars(gained: int, lost: int) -> None:
+    differences = np.array([1.0] * gained + [-1.0] * lost + [0.0] * 20)
+    exact = metrics.mcnemar(
+        {str(q): [change < 0] for q, change in enumerate(differences.tolist())},
+        {str(q): [change > 0] for q, change in enumerate(differences.tolist())},
+    )
+    assert exact is not None
+    few = gained + lost <= metrics.ENUMERATED
+    assert metrics.sign_flip(differences) == pytest.approx(exact.p, abs=1e-12 if few else 0.005)
+
+
+def test_the_sign_flip_test_counts_how_much_each_question_differs() -> None:
+    # Of the eight choices of signs, only all alike are so far from zero.
+    assert metrics.sign_flip(np.array([0.1, 0.2, 0.5])) == pytest.approx(2 / 8)
+    # 1/3 + 1/3 + 1/3 - 1 is zero, whatever a computer makes of it.
+    assert metrics.sign_flip(np.array([1 / 3, 1 / 3, 1 / 3, -1])) == 1.0
+    assert metrics.sign_flip(np.array([1.0])) == 1.0, "one question says nothing of others"
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(-8, 8), min_size=1, max_size=40), st.randoms())
+def test_the_sign_flip_test_knows_no_order_and_no_direction(eighths: list[int], random: Random) -> None:
+    differences = np.array(eighths) / 8
+    p = metrics.sign_flip(differences, draws=200)
+    assert 0 < p <= 1
+    assert metrics.sign_flip(-differences, draws=200) == p
+    assert metrics.sign_flip(np.array(random.sample(eighths, len(eighths))) / 8, draws=200) == p
+
+
+def test_the_sign_flip_test_sees_a_difference_by_chance_as_often_as_it_says() -> None:
+    """Fifty questions with four samples each, of the same chances on both sides."""
+    random, trials = np.random.default_rng(3), 400
+    chances = random.beta(0.5, 0.5, (trials, 50))
+    sides = [random.binomial(4, chances) / 4 for _ in range(2)]
+    found = [metrics.sign_flip(row, draws=500) for row in sides[1] - sides[0]]
+    assert 0.02 <= np.mean(np.array(found) < 0.05) <= 0.08
+
+
 def test_mcnemar_is_of_one_sample_a_question() -> None:
     assert metrics.mcnemar({"a": [True, False]}, {"a": [True]}) is None
     assert metrics.mcnemar({"a": [True]}, {"b": [True]}) is None

@@ -84,6 +84,25 @@ def test_comparisons_are_paired_and_signed(make_run: MakeRun) -> None:
     assert [c.difference.value for c in results.between_extremes()] == pytest.approx([0.5, 0.5])
 
 
+def more_right(row: Evaluation) -> dict[str, object]:
+    """Of eight samples a question, the first model has four right, the second five; with more budget, none and all."""
+    right = row.sample < (5 if row.model == "sft" else 4) if row.arm == "max=16" else row.model == "sft"
+    return {"correct": right, "verdict": "correct" if right else "incorrect"}
+
+
+def test_with_several_samples_a_difference_is_one_only_where_its_test_agrees(make_run: MakeRun) -> None:
+    sweep = {"max_tokens": [16, 64]}
+    few, many = (
+        load_results([make_run(str(n), questions=n, samples=8, sweep=sweep, change=more_right)]).between_models()
+        for n in (1, 8)
+    )
+    assert [(c.test, c.p, c.direction) for c in few] == [(None, 1.0, "")] * 2
+    assert few[0].difference.low > 0, "one question, drawn again and again, is always the same"
+    assert [c.p for c in many] == [pytest.approx(2 / 2**8)] * 2
+    assert {c.direction for c in many} == {"up"}
+    assert many[0].sentence.endswith(f", n = 8, p = {2 / 2**8:.2g}")
+
+
 def test_two_runs_of_different_models_make_one_report(make_run: MakeRun) -> None:
     first = make_run("a", models=[{"label": "base", "name": "b"}])
     second = make_run("b", models=[{"label": "sft", "name": "s"}])
