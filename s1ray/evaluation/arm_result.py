@@ -106,6 +106,11 @@ class ArmResult:
         return self.setting.kept_limits or self.setting.limits
 
     @property
+    def is_limited(self) -> bool:
+        """Whether there is a minimum or a maximum; without, there is no Control to measure."""
+        return self.method_limits != (0, None)
+
+    @property
     def uncounted(self) -> int:
         """Requests whose tokens nobody has counted (cancelled, failed, answered without a count)."""
         return sum(row.uncounted_calls for row in self.rows)

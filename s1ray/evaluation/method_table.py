@@ -32,7 +32,7 @@ class MethodRow:
 
     method: Method
     control: Estimate | None
-    """Share of arms whose mean thinking tokens are within their limits; None where there is none. Class-conditional
+    """Share of arms with a limit whose mean thinking tokens are within it; None where there is none. Class-conditional
     arms are judged against another arm, so theirs has no interval (low and high are the value)."""
     scaling: Estimate | None
     """Percentage points per doubling of the thinking tokens; None where no pair of arms has a slope."""
@@ -83,10 +83,11 @@ def _control(method: Method, tokens_RA: np.ndarray, n: int, *, resampled: bool) 
     value = method.control_runs
     if value is None or not resampled:
         return None if value is None else Estimate(value, value, value, n)
-    limits = [arm.method_limits for arm in method.arms]
+    limited = [number for number, arm in enumerate(method.arms) if arm.is_limited]
+    limits = [method.arms[number].method_limits for number in limited]
     low, high = np.array([low for low, _ in limits]), np.array([np.inf if high is None else high for _, high in limits])
     # A weighted mean of equal numbers may be another in its last digit.
-    obeyed = (tokens_RA >= low - ROUNDING) & (tokens_RA <= high + ROUNDING)
+    obeyed = (tokens_RA[:, limited] >= low - ROUNDING) & (tokens_RA[:, limited] <= high + ROUNDING)
     return _clipped(_basic(value, obeyed.mean(axis=1), n))
 
 

@@ -37,11 +37,12 @@ class Method:
     """Their tokens are `ArmResult.method_tokens`."""
     control_runs: float | None
     """Share of runs whose mean thinking tokens are within the limits: the paper's Control. Of class-conditional arms:
-    share of those that think less ("short") or more ("long") than the same model without the instruction; None where
-    that was not measured."""
+    share of those that think less ("short") or more ("long") than the same model without the instruction. Arms without
+    a limit are left out; None: there is no other, or nothing to compare with was measured."""
     control_samples: float | None
-    """Share of single samples within the limits. None: class-conditional arms have none."""
+    """Share of single samples within the limits. None: no arm has a limit, or the arms are class-conditional."""
     samples: int
+    """Answered samples of all arms."""
     scaling: float | None
     """Percentage points per doubling of the thinking tokens; None below two different amounts."""
     scaling_raw: float | None
@@ -244,13 +245,17 @@ class EvalResults:
 
     @property
     def controlled(self) -> int:
-        """Answered samples of all arms but those that only ask for a length: what forcing is judged by."""
-        return sum(len(result.answered) for result in self.arms if not _only_asks(result.setting))
+        """Answered samples of the arms that hold the thinking to a limit: what forcing is judged by."""
+        return sum(len(result.answered) for result in self._held)
 
     @property
     def obeying(self) -> int:
         """Those of them whose thinking is within their arm's limits."""
-        return sum(result.obeying for result in self.arms if not _only_asks(result.setting))
+        return sum(result.obeying for result in self._held)
+
+    @property
+    def _held(self) -> list[ArmResult]:
+        return [result for result in self.arms if result.is_limited and not _only_asks(result.setting)]
 
     @property
     def warnings(self) -> list[str]:
@@ -293,19 +298,21 @@ def _at_equal_tokens(
 def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
     tokens = [_method_mean(result) for result in arms]
     accuracies = [result.accuracy.value for result in arms]
-    held = [
-        metrics.within(amount, *arm.method_limits)
-        for arm in arms
-        for amounts in arm.method_tokens.values()
+    limited = [result for result in arms if result.is_limited]
+    limits = [result.method_limits for result in limited]
+    within = [
+        metrics.within(amount, *result.method_limits)
+        for result in limited
+        for amounts in result.method_tokens.values()
         for amount in amounts
     ]
     return Method(
         model=model,
         series=series,
         arms=arms,
-        control_runs=metrics.control(tokens, [result.method_limits for result in arms]),
-        control_samples=sum(held) / len(held),
-        samples=len(held),
+        control_runs=metrics.control([_method_mean(result) for result in limited], limits) if limited else None,
+        control_samples=sum(within) / len(within) if within else None,
+        samples=sum(len(result.answered) for result in arms),
         scaling=metrics.scaling(tokens, accuracies),
         scaling_raw=metrics.scaling(tokens, accuracies, "raw"),
         performance=metrics.performance(accuracies),

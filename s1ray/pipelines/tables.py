@@ -93,8 +93,9 @@ def methods_markdown(results: EvalResults, rows: Sequence[MethodRow]) -> str:
     """The methods of one benchmark, a row for each, and what compares at equal tokens."""
     questions = rows[0].performance.n if rows else 0
     head = (
-        f"**{results.benchmark}**: {questions} questions. Control: share of arms within their limits. Scaling: points "
-        "per doubling of the thinking tokens. Performance: the best arm. Intervals are 95 %, questions resampled."
+        f"**{results.benchmark}**: {questions} questions. Control: share of arms within their limits, of those "
+        "that have one. Scaling: points per doubling of the thinking tokens. Performance: the best arm. Intervals are "
+        "95 %, questions resampled."
     )
     lines = [
         ["model", "method", "Control (%)", "of single answers (%)", "Scaling", "Performance (%)", "arms"],

@@ -11,6 +11,8 @@ from pydantic import JsonValue
 
 from s1ray.evaluation.arm_result import raw_markers
 from s1ray.evaluation.loading import RESULTS, load_results
+from s1ray.evaluation.method_table import method_rows
+from s1ray.evaluation.summary import summary_table
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 from s1ray.thinking.format import PRESETS
@@ -54,6 +56,31 @@ def test_control_of_samples_sees_what_the_mean_hides(make_run: MakeRun) -> None:
     over = sum(row.thinking_tokens > 16 for row in result.rows)
     assert over > 0
     assert result.obeying == 40 - over
+
+
+def test_control_is_of_arms_that_have_a_limit(make_run: MakeRun) -> None:
+    def beyond(row: Evaluation) -> dict[str, object]:
+        return {"thinking_tokens": 17} if row.arm == "max=16" else {}
+
+    arms: list[dict[str, JsonValue]] = [{"max_tokens": 16}, {}, {"strategy": "plain"}, {"strategy": "majority"}]
+    run = make_run(sweep=None, arms=arms, change=beyond, models=[{"label": "sft", "name": "s"}])
+    results = load_results([run])
+    assert (results.controlled, results.obeying) == (40, 0)
+    assert {(method.series, method.control_runs, method.control_samples) for method in results.methods()} == {
+        ("growing maximum", 0, 0),
+        ("plain", None, None),
+        ("majority", None, None),
+    }
+    assert {(row.method.series, row.control and row.control.value) for row in method_rows(results, resamples=9)} == {
+        ("growing maximum", 0),
+        ("plain", None),
+        ("majority", None),
+    }
+    title = summary_table([run]).title
+    assert isinstance(title, str)
+    assert title.endswith("; Control 0 % of 40 responses")
+    unbounded = load_results([make_run("free", sweep=None, arms=arms[1:])])
+    assert unbounded.controlled == 0
 
 
 def test_failed_requests_count_as_wrong_but_not_as_short_thinking(make_run: MakeRun) -> None:
