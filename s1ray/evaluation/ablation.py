@@ -39,8 +39,8 @@ class AblationRow:
     """Accuracy of each repetition."""
     difference: Estimate | None
     """Accuracy minus that of the baseline, over the seeds and questions that both have; None: it is the baseline."""
-    thinking_tokens: float
-    """Mean of an answer."""
+    thinking_tokens: float | None
+    """Mean of an answer; None: not known of each."""
     answer_tokens: float
     """Mean of an answer."""
     cut_share: float
@@ -127,7 +127,9 @@ def _row(
         accuracy=_accuracy(_shares(results)),
         by_seed={seed: seeds[seed].accuracy.value for seed in sorted(seeds)},
         difference=None if baseline is None else paired_difference(baseline, seeds),
-        thinking_tokens=float(np.mean([result.thinking_tokens.value for result in results])),
+        thinking_tokens=None
+        if any(result.unknown for result in results)
+        else float(np.mean([result.thinking_tokens.value for result in results])),
         answer_tokens=float(np.mean([result.answer_tokens.value for result in results])),
         cut_share=sum(result.cut for result in results) / sum(len(result.answered) for result in results),
         examples=[examples for examples, _ in trained],

@@ -132,10 +132,14 @@ class ArmResult:
 
     @property
     def obeying(self) -> int:
-        """Answered samples whose thinking is within the arm's limits."""
-        limits = self.setting.limits
-        counted = (row for row in self.answered if limits == (0, None) or not row.thinking_unknown)
-        return sum(metrics.within(row.thinking_tokens, *limits) for row in counted)
+        """Answered samples whose thinking is known to be within the arm's limits."""
+        counted = (row for row in self.answered if not row.thinking_unknown)
+        return sum(metrics.within(row.thinking_tokens, *self.setting.limits) for row in counted)
+
+    @property
+    def outside(self) -> int:
+        """Those whose thinking is known not to be."""
+        return len(self.answered) - self.unknown - self.obeying
 
     @property
     def waits(self) -> float:
@@ -224,8 +228,8 @@ def warnings_of(result: ArmResult | ArmCount) -> list[str]:
     if left_out := result.left_out:
         shown = ", ".join(left_out[:SHOWN]) + (", ..." if len(left_out) > SHOWN else "")
         found.append(f"{where}: {len(left_out)} question(s) have no decided answer and are left out: {shown}")
-    if result.obeying < answers:
-        found.append(f"{where}: {answers - result.obeying} of {answers} responses think outside their limits")
+    if result.outside:
+        found.append(f"{where}: {result.outside} of {answers} responses think outside their limits")
     if result.cut > MAX_CUT_SHARE * answers:
         found.append(
             f"{where}: {result.cut} of {answers} answers were cut ({100 * result.cut / answers:.1f} %): "

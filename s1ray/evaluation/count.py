@@ -84,13 +84,18 @@ class ArmCount:
         self.unknown += row.thinking_unknown
         self.cut += row.answer_cut or row.finish_reason == "length"
         self.raw_markers += raw_markers((row.answer,), self._cell.model.thinking_format)
-        if self._limits == (0, None) or not row.thinking_unknown:
+        if not row.thinking_unknown:
             self.obeying += metrics.within(row.thinking_tokens, *self._limits)
 
     @property
     def answered(self) -> int:
         """Rows whose request did not fail."""
         return self.verdicts.total() - self.errors
+
+    @property
+    def outside(self) -> int:
+        """Rows whose thinking is known not to be within the limits."""
+        return self.answered - self.unknown - self.obeying
 
     @property
     def unparsable(self) -> int:
@@ -102,18 +107,19 @@ class ArmCount:
         """Questions that have no decided answer."""
         return self._decided.without
 
-    def figures(self) -> dict[str, float]:
-        """What the manifest says of it."""
+    def figures(self) -> dict[str, float | None]:
+        """What the manifest says of it; None is not known."""
         return {
             "correct": self.verdicts["correct"],
             "answered": self.answered,
             "unparsable": self.unparsable,
             "undecided": self.undecided,
             **{name: round(self._mean(name), 2) for name in MEANS},
+            **({"thinking_tokens": None} if self.unknown else {}),
             "uncounted_calls": self.uncounted,
             "answers_cut": self.cut,
             "raw_markers": self.raw_markers,
-            "outside_limits": self.answered - self.obeying,
+            "outside_limits": self.outside,
         }
 
     def _mean(self, name: str) -> float:

@@ -35,7 +35,8 @@ class MethodRow:
     """Share of arms with a limit whose mean thinking tokens are within it; None where there is none. Class-conditional
     arms are judged against another arm, so theirs has no interval (low and high are the value)."""
     scaling: Estimate | None
-    """Percentage points per doubling of the thinking tokens; None where no pair of arms has a slope."""
+    """Percentage points per doubling of the thinking tokens; None where no pair of arms has a slope, or the thinking
+    of one is unknown."""
     level: tuple[tuple[str, str], ...]
     """Pairs of arms of which now one, now the other thinks longer as the questions are drawn. A slope between them
     divides by chance, so Scaling leaves them out."""
@@ -68,7 +69,7 @@ def method_row(method: Method, *, resamples: int = RESAMPLES) -> MethodRow:
     tokens_RA, right_RA = (np.concatenate([pair[side] for pair in drawn]) for side in (0, 1))
     n = len(shared)
     told = any(isinstance(arm.setting, ClassConditional) for arm in arms)
-    level = _level(tokens_RA)
+    level = set() if method.unknown else _level(tokens_RA)
     measured = _slopes(tokens_QA.mean(axis=0, keepdims=True), right_QA.mean(axis=0, keepdims=True), level)
     return MethodRow(
         method=method,
@@ -102,17 +103,21 @@ def _level(tokens_RA: np.ndarray) -> set[tuple[int, int]]:
 
 
 def _scaling(method: Method, drawn: np.ndarray, measured: np.ndarray, n: int, *, exact: bool) -> Estimate | None:
+    if method.unknown:
+        return None
     value = method.scaling if exact else next(iter(measured.tolist()), None)
     return None if value is None or not len(drawn) else _basic(value, drawn, n)
 
 
 def _slopes(tokens_RA: np.ndarray, right_RA: np.ndarray, level: set[tuple[int, int]]) -> np.ndarray:
     """`metrics.scaling` of each resample (a row) that has one, without the pairs that are level."""
-    with np.errstate(divide="ignore"):
+    # An arm without thinking lies at minus infinity, and two of them nowhere.
+    with np.errstate(divide="ignore", invalid="ignore"):
         x = np.log2(tokens_RA)
+        pairs = sorted({*combinations(range(x.shape[1]), 2)} - level)
+        runs = [x[:, b] - x[:, a] for a, b in pairs]
     slopes = []
-    for a, b in sorted({*combinations(range(x.shape[1]), 2)} - level):
-        run = x[:, b] - x[:, a]
+    for (a, b), run in zip(pairs, runs, strict=True):
         sloped = np.isfinite(run) & (run != 0)
         rise = 100 * (right_RA[:, b] - right_RA[:, a])
         slopes.append(np.divide(rise, run, out=np.full_like(run, np.nan), where=sloped))

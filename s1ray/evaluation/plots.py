@@ -57,31 +57,39 @@ Tokens = Literal["thinking", "total"]
 """What an axis of tokens counts: thinking alone, or thinking and answer."""
 
 
-def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Tokens = "thinking") -> Figure:
+def accuracy_curve(results: EvalResults, palette: Palette = PRINT, tokens: Tokens = "thinking") -> Figure | None:
     """Accuracy against mean tokens, one curve per model, as in s1, figure 1.
 
     Solid: the arms with growing maximum. Hollow and dashed: the arms with waits. Hollow and dotted: other strategies.
-    Bars: 95 % intervals of the accuracy.
+    Bars: 95 % intervals of the accuracy. An arm whose tokens are unknown is left out; None: there is no other.
     """
+    placed = _placed(results.arms, tokens)
+    if not placed:
+        return None
     with style(palette):
         figure = Figure(figsize=(5.6, 3.9), layout="constrained")
         axes = figure.add_subplot()
         looks = itertools.count(len(results.models))
         for index, model in enumerate(results.models):
             colour, marker = _look(palette, index)
-            maxima = results.maxima(model)
+            maxima = _placed(results.maxima(model), tokens)
             if maxima:
                 _errorbars(axes, [_tokens(r, tokens) for r in maxima], maxima, colour, marker, label=model)
             for series in results.wait_series(model):
-                waits = [r for r in series if r.setting.budget.waits]
-                _hollow(axes, series, waits, tokens, palette, index, "dashed", f"{model}, with waits")
+                line = _placed(series, tokens)
+                waits = [r for r in line if r.setting.budget.waits]
+                if not waits:
+                    continue
+                _hollow(axes, line, waits, tokens, palette, index, "dashed", f"{model}, with waits")
                 for result in waits:
                     _note(axes, result, tokens, f"{result.setting.budget.waits}×", palette)
             for strategy, arms in results.other_series(model).items():
                 # A method's own axis may be another, so its order is not that of this one.
-                arms = sorted(arms, key=lambda result: _tokens(result, tokens))
-                _hollow(axes, arms, arms, tokens, palette, next(looks), "dotted", f"{model}, {strategy}")
-        _log2_tokens(axes, [_tokens(r, tokens) for r in results.arms])
+                line = sorted(_placed(arms, tokens), key=lambda result: _tokens(result, tokens))
+                look = next(looks)
+                if line:
+                    _hollow(axes, line, line, tokens, palette, look, "dotted", f"{model}, {strategy}")
+        _log2_tokens(axes, [_tokens(r, tokens) for r in placed])
         what = "thinking tokens" if tokens == "thinking" else "tokens of thinking and answer"
         axes.set_xlabel(f"mean {what} (log₂ scale)")
         percent_axis(axes, "accuracy (%)")
@@ -107,7 +115,8 @@ def waits_plot(results: EvalResults, palette: Palette = PRINT) -> Figure | None:
             if longest.budget.wait_text != "Wait":
                 label += f", {' '.join(longest.budget.wait_texts) or 'no text'}"
             _errorbars(upper, positions, results_of_series, colour, marker, label=label)
-            lower.plot(positions, [_tokens(r, "thinking") for r in results_of_series], color=colour, marker=marker)
+            known = [(x, r) for x, r in zip(positions, results_of_series, strict=True) if not r.unknown]
+            lower.plot([x for x, _ in known], [_tokens(r, "thinking") for _, r in known], color=colour, marker=marker)
         percent_axis(upper, "accuracy (%)")
         upper.legend(loc="best")
         lower.set_ylabel("mean thinking\ntokens")
@@ -247,6 +256,11 @@ def _note(axes: Axes, result: ArmResult, tokens: Tokens, text: str, palette: Pal
 
 def _percent(result: ArmResult) -> float:
     return 100 * result.accuracy.value
+
+
+def _placed(results: Sequence[ArmResult], tokens: Tokens) -> list[ArmResult]:
+    """Those that have a place on an axis of tokens."""
+    return [result for result in results if tokens == "total" or not result.unknown]
 
 
 def _tokens(result: ArmResult, tokens: Tokens) -> float:

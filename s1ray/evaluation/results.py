@@ -38,13 +38,13 @@ class Method:
     control_runs: float | None
     """Share of runs whose mean thinking tokens are within the limits: the paper's Control. Of class-conditional arms:
     share of those that think less ("short") or more ("long") than the same model without the instruction. Arms without
-    a limit are left out; None: there is no other, or nothing to compare with was measured."""
+    a limit are left out. None: there is no other, nothing to compare with was measured, or the thinking is unknown."""
     control_samples: float | None
-    """Share of single samples within the limits. None: no arm has a limit, or the arms are class-conditional."""
+    """Share of single samples within the limits. None: no arm has one, the arms are class-conditional, or unknown."""
     samples: int
     """Answered samples of all arms."""
     scaling: float | None
-    """Percentage points per doubling of the thinking tokens; None below two different amounts."""
+    """Percentage points per doubling of the thinking tokens; None below two different amounts, or unknown ones."""
     scaling_raw: float | None
     """Percentage points per thinking token."""
     performance: float
@@ -54,6 +54,11 @@ class Method:
     def kept(self) -> bool:
         """Whether the tokens are those of the kept responses alone."""
         return any(result.setting.kept_limits is not None for result in self.arms)
+
+    @property
+    def unknown(self) -> bool:
+        """Whether there are thinking tokens that nobody knows."""
+        return any(result.unknown for result in self.arms)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,12 +201,14 @@ class EvalResults:
         return [result for result in self.of(model) if result.is_forced]
 
     def _class_control(self, arms: list[ArmResult]) -> float | None:
-        """Control of class-conditional arms: each against the model's arm with the same maximum and no instruction."""
+        """Control of class-conditional arms: each against the model's arm with the same maximum and no instruction,
+        where the thinking of both is known.
+        """
         obeyed = []
         for result in arms:
             assert isinstance(result.setting, ClassConditional)
             default = next((r for r in self.maxima(result.model) if r.setting.limits == result.setting.limits), None)
-            if default is not None:
+            if default is not None and not (result.unknown or default.unknown):
                 means = result.thinking_tokens.value, default.thinking_tokens.value
                 obeyed.append(result.setting.obeyed(*means))
         told = [each for each in obeyed if each is not None]
@@ -245,8 +252,8 @@ class EvalResults:
 
     @property
     def controlled(self) -> int:
-        """Answered samples of the arms that hold the thinking to a limit: what forcing is judged by."""
-        return sum(len(result.answered) for result in self._held)
+        """Answered samples, of known thinking, of the arms that hold it to a limit: what forcing is judged by."""
+        return sum(len(result.answered) - result.unknown for result in self._held)
 
     @property
     def obeying(self) -> int:
@@ -306,7 +313,7 @@ def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
         for amounts in result.method_tokens.values()
         for amount in amounts
     ]
-    return Method(
+    method = Method(
         model=model,
         series=series,
         arms=arms,
@@ -317,6 +324,9 @@ def _method(model: str, series: str, arms: list[ArmResult]) -> Method:
         scaling_raw=metrics.scaling(tokens, accuracies, "raw"),
         performance=metrics.performance(accuracies),
     )
+    if not method.unknown:
+        return method
+    return dataclasses.replace(method, control_runs=None, control_samples=None, scaling=None, scaling_raw=None)
 
 
 def _method_mean(result: ArmResult) -> float:

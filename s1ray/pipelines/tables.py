@@ -167,7 +167,7 @@ def _cells(row: AblationRow) -> list[str]:
         _percent(row.accuracy),
         ", ".join(f"{100 * share:.1f}" for share in row.by_seed.values()),
         "" if row.difference is None else _percent(row.difference, sign="+"),
-        f"{row.thinking_tokens:,.1f}",
+        "unknown" if row.thinking_tokens is None else f"{row.thinking_tokens:,.1f}",
     ]
 
 

@@ -17,14 +17,13 @@ from s1ray.evaluation.endpoint import check_endpoint
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.measure import Engines
 from s1ray.evaluation.recount import Recount, Recounted
-from s1ray.evaluation.report import write_report
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.cost import Cost, Metered
 from s1ray.evaluation.strategies.plain import Plain
 from s1ray.evaluation.summary import summary_markdown
 from s1ray.generation import GenerationError, GenerationRequest, Generator
 from s1ray.generation.http import HTTPGenerator
-from s1ray.runs import Run
+from s1ray.runs import Run, read_manifest
 from s1ray.schemas import Completion, Evaluation, Timing, read_table
 from s1ray.thinking.budget import ThinkingBudget
 from tests.evaluation.test_strategies import config
@@ -91,7 +90,10 @@ def test_where_no_reasoning_tokens_are_told_they_are_unknown_and_it_is_said(tmp_
     assert "thinking tokens of 12 of 12 responses are unknown" in warning
     assert "| sft | plain | 100 (" in summary_markdown([run.path])
     assert "| unknown | 40.0 |" in summary_markdown([run.path])
-    assert "unknown" in write_report([run.path], tmp_path / "report.html").read_text()
+    manifest = read_manifest(run.path)
+    assert manifest is not None
+    figures = manifest["figures"]["sft plain"]
+    assert (figures["thinking_tokens"], figures["answer_tokens"], figures["outside_limits"]) == (None, 40, 0)
 
 
 def test_where_nothing_is_counted_at_all_the_calls_are_called_uncounted(tmp_path: Path) -> None:

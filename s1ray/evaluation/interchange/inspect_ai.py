@@ -36,16 +36,14 @@ def write(measurement: Measurement, folder: Location) -> list[Location]:
         The file.
     """
     path = folder / f"{measurement.name}.eval"
-    tokens: dict[str, int] = {}
     summaries: list[JsonValue] = []
     with writing(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as log:
         for row in measurement.rows():
             sample = _sample(measurement, row)
-            tokens = tokens_of(tokens, row)
             log.writestr(f"samples/{row.question_id}_epoch_{measurement.number(row)}.json", _dumps(sample))
             summaries.append(_summary(sample))
         log.writestr("summaries.json", _dumps(summaries))
-        log.writestr("header.json", _dumps(_header(measurement, tokens)))
+        log.writestr("header.json", _dumps(_header(measurement, tokens_of(measurement.arm.rows))))
     return [path]
 
 
@@ -55,7 +53,7 @@ def _sample(measurement: Measurement, row: Evaluation) -> Json:
     answer: Json = {"role": "assistant", "content": [*reasoning, {"type": "text", "text": row.answer}]}
     asked: JsonValue = {"role": "user", "content": question}
     model = measurement.model.name
-    usage = _usage(tokens_of({}, row))
+    usage = _usage(tokens_of([row]))
     metadata: Json = {
         "domain": row.domain,
         "verdict": row.verdict,

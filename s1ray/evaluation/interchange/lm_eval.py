@@ -94,7 +94,7 @@ def _account(row: Evaluation) -> JsonValue:
     return {
         "thinking": row.thinking,
         "verdict": row.verdict,
-        "thinking_tokens": row.thinking_tokens,
+        "thinking_tokens": None if row.thinking_unknown else row.thinking_tokens,
         "answer_tokens": row.answer_tokens,
         "waits": row.waits,
         "end_forced": row.end_forced,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import statistics
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
 from pydantic import JsonValue
@@ -110,10 +109,12 @@ def _name(label: str, taken: Collection[str]) -> str:
     return next(name for name in itertools.chain([plain], numbered) if name.lower() not in map(str.lower, taken))
 
 
-def tokens_of(rows: Mapping[str, int], row: Evaluation) -> dict[str, int]:
-    """The sums of tokens with one more row's."""
-    total: dict[str, int] = defaultdict(int, rows)
-    total["input_tokens"] += row.prompt_tokens or 0
-    total["output_tokens"] += row.thinking_tokens + row.answer_tokens
-    total["reasoning_tokens"] += row.thinking_tokens
-    return dict(total)
+def tokens_of(rows: Sequence[Evaluation]) -> dict[str, int]:
+    """The sums of their tokens; no reasoning tokens where those of a row are unknown."""
+    total = {
+        "input_tokens": sum(row.prompt_tokens or 0 for row in rows),
+        "output_tokens": sum(row.thinking_tokens + row.answer_tokens for row in rows),
+    }
+    if not any(row.thinking_unknown for row in rows):
+        total["reasoning_tokens"] = sum(row.thinking_tokens for row in rows)
+    return total

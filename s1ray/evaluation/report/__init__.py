@@ -27,7 +27,8 @@ def write_report(run_dirs: Sequence[AnyPath], out_html: AnyPath) -> Location:
 
     The curve's files are named after the report: report.html gets report.accuracy.png and .svg (against thinking
     tokens), and report.accuracy-total.png and .svg (against the tokens of thinking and answer).
-    With several benchmarks each has its own curves: report.aime24.accuracy.png, and so on.
+    With several benchmarks each has its own curves: report.aime24.accuracy.png, and so on. Where no arm's thinking
+    tokens are known there is no curve against them.
 
     Args:
         run_dirs: run folders of `s1ray eval`, on one or several benchmarks.
@@ -54,6 +55,8 @@ def write_report(run_dirs: Sequence[AnyPath], out_html: AnyPath) -> Location:
             f"{about}.accuracy-total": plots.accuracy_curve(results, tokens="total"),
         }
         for name, curve in curves.items():
+            if curve is None:
+                continue
             for kind in (".png", ".svg"):
                 plots.save(curve, out_html.with_suffix(name + kind))
     return out_html

@@ -116,7 +116,7 @@ function traceNode(trace, data) {
   const untold = trace.w && !trace.p;
   return element("article", {class: "trace"},
     element("div", {class: "chips"}, chip(VERDICTS[trace.v], trace.v), chip(data.models[trace.m]), chip(data.arms[trace.a].name),
-      chip(`sample ${trace.s}`), chip(plural(trace.t, "thinking token")), chip(plural(trace.n, "answer token")),
+      chip(`sample ${trace.s}`), chip(trace.t === null ? "thinking tokens unknown" : plural(trace.t, "thinking token")), chip(plural(trace.n, "answer token")),
       trace.w ? chip(`${plural(trace.w, "wait")} inserted`) : null, trace.k > 1 ? chip(plural(trace.k, "request")) : null,
       chip(`finish: ${trace.f}`)),
     element("div", {class: "label"}, `Read as ${visible(trace.x === null ? "nothing" : trace.x)}; expected ${visible(question.g)}; graded by ${visible(trace.g)}`),
@@ -177,7 +177,7 @@ class Browser {
     const button = element("button", {type: "button"},
       element("span", {class: `dot ${trace.v}`, title: VERDICTS[trace.v]}),
       element("span", {class: "what"}, visible((question.t || question.i).slice(0, 120))),
-      element("small", {}, visible(`${VERDICTS[trace.v]} · ${this.data.models[trace.m]} · ${this.data.arms[trace.a].name} · ${trace.t} tokens`)));
+      element("small", {}, visible(`${VERDICTS[trace.v]} · ${this.data.models[trace.m]} · ${this.data.arms[trace.a].name} · ${trace.t === null ? "unknown" : trace.t} tokens`)));
     button.addEventListener("click", () => { location.hash = `trace=${address(trace, this.data)}`; });
     button.trace = trace;
     return element("li", {}, button);

@@ -22,8 +22,11 @@ class ArmCost:
     """Requests of which nobody has counted the tokens."""
     prompt: int | None
     """None: not known of each row."""
-    thinking: int
+    thinking: int | None
+    """None: not known of each row; what is not is among `answer`."""
     answer: int
+    both: int
+    """Thinking and answer together."""
     reward: int
     """Tokens that a reward model has read."""
     right: int
@@ -31,7 +34,7 @@ class ArmCost:
     @property
     def per_right(self) -> float | None:
         """Tokens of thinking and answer for each right answer; None where none is right."""
-        return (self.thinking + self.answer) / self.right if self.right else None
+        return self.both / self.right if self.right else None
 
 
 def arm_costs(measured: Sequence[EvalResults]) -> list[ArmCost]:
@@ -39,6 +42,8 @@ def arm_costs(measured: Sequence[EvalResults]) -> list[ArmCost]:
     costs = []
     for results in measured:
         for result in results.arms:
+            thinking = sum(row.thinking_tokens for row in result.rows)
+            answer = sum(row.answer_tokens for row in result.rows)
             prompts = [row.prompt_tokens for row in result.rows if row.prompt_tokens is not None]
             costs.append(
                 ArmCost(
@@ -49,8 +54,9 @@ def arm_costs(measured: Sequence[EvalResults]) -> list[ArmCost]:
                     requests=sum(row.calls for row in result.rows),
                     uncounted=result.uncounted,
                     prompt=sum(prompts) if len(prompts) == len(result.rows) else None,
-                    thinking=sum(row.thinking_tokens for row in result.rows),
-                    answer=sum(row.answer_tokens for row in result.rows),
+                    thinking=None if result.unknown else thinking,
+                    answer=answer,
+                    both=thinking + answer,
                     reward=sum(row.reward_tokens for row in result.rows),
                     right=sum(row.correct is True for row in result.rows),
                 )

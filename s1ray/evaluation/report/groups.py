@@ -26,6 +26,7 @@ def group_of(results: EvalResults, suffix: str, traces: Traces | None) -> dict[s
     from s1ray.evaluation.sample_plots import samples_curve
 
     waits = plots.waits_plot(results, plots.THEMED)
+    curve, total = (plots.accuracy_curve(results, plots.THEMED, tokens=axis) for axis in ("thinking", "total"))
     between_models, between_waits = results.between_models(), results.between_waits()
     return {
         "results": results,
@@ -34,8 +35,9 @@ def group_of(results: EvalResults, suffix: str, traces: Traces | None) -> dict[s
         "account": account(results.arms),
         "samples_a_question": max(result.samples for result in results.arms),
         "headlines": _headlines(results, between_models, between_waits),
-        "accuracy_svg": plots.to_svg(plots.accuracy_curve(results, plots.THEMED), f"plot-accuracy{suffix}"),
-        "total_svg": plots.to_svg(plots.accuracy_curve(results, plots.THEMED, tokens="total"), f"plot-total{suffix}"),
+        "unknown": any(result.unknown for result in results.arms),
+        "accuracy_svg": plots.to_svg(curve, f"plot-accuracy{suffix}") if curve else None,
+        "total_svg": plots.to_svg(total, f"plot-total{suffix}") if total else None,
         "waits_svg": plots.to_svg(waits, f"plot-waits{suffix}") if waits else None,
         "methods": (methods := results.methods()),
         "slopes": {(method.model, method.series): _slope(method) for method in methods},

@@ -153,7 +153,7 @@ class _Packer:
             "v": VERDICTS.get(row.verdict, "undecided"),
             "x": row.extracted,
             "g": row.graded_by,
-            "t": row.thinking_tokens,
+            "t": None if row.thinking_unknown else row.thinking_tokens,
             "n": row.answer_tokens,
             "w": row.waits,
             "p": row.wait_spans,
