@@ -10,8 +10,9 @@ import numpy as np
 from s1ray.evaluation.arm_result import ArmResult, by_question
 from s1ray.evaluation.metrics import Estimate, pass_at_k
 from s1ray.evaluation.results import EvalResults
-from s1ray.grading import vote_classes
+from s1ray.grading import is_guess, vote_classes
 from s1ray.grading.interval import clustered_interval
+from s1ray.schemas import Evaluation
 from s1ray.voting.ballots import elected
 
 SAMPLED = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -92,7 +93,7 @@ def _majority_at(result: ArmResult, k: int) -> Share | None:
     for samples in by_question(result.rows, lambda row: row).values():
         if len(samples) < k:
             continue
-        classes = vote_classes([row.extracted for row in samples])
+        classes = _ballots(samples)
         right: dict[int | None, bool] = {}
         for row, vote in zip(samples, classes, strict=True):
             if row.correct is not None:
@@ -100,7 +101,7 @@ def _majority_at(result: ArmResult, k: int) -> Share | None:
         won = []
         for chosen in _choices(len(samples), k, random):
             winner = elected([classes[i] for i in chosen])
-            won.append(False if winner is None else right.get(winner.number))
+            won.append(samples[chosen[0]].correct if winner is None else right.get(winner.number))
         decided = [each for each in won if each is not None]
         if decided:
             values.append(sum(decided) / len(decided))
@@ -120,16 +121,22 @@ def _choices(samples: int, k: int, random: np.random.Generator) -> Iterator[Sequ
 def _votes(result: ArmResult) -> Iterator[bool]:
     """For each question, whether the most common answer is right; questions where that is undecided are left out."""
     for samples in by_question(result.rows, lambda row: row).values():
-        classes = vote_classes([row.extracted for row in samples])
+        classes = _ballots(samples)
         winner = elected(classes)
         if winner is None:
-            # No sample has an answer: wrong, like each of them.
-            yield False
-            continue
-        alike = [row.correct for row, vote in zip(samples, classes, strict=True) if vote == winner.number]
+            alike = [samples[0].correct]
+        else:
+            alike = [row.correct for row, vote in zip(samples, classes, strict=True) if vote == winner.number]
         decided = [correct for correct in alike if correct is not None]
         if decided:
             yield decided[0]
+
+
+def _ballots(samples: Sequence[Evaluation]) -> list[int | None]:
+    """Each sample's vote, as the strategy `majority` counts it: a guess has none, and where nobody has one the first
+    sample is taken.
+    """
+    return vote_classes([None if is_guess(row.graded_by) else row.extracted for row in samples])
 
 
 def _share(values: Iterable[float], samples: float = 1.0) -> Share | None:

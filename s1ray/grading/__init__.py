@@ -12,6 +12,7 @@ from s1ray.grading.grade import (
     find_grader,
     grade,
     grade_by,
+    is_guess,
     kind_of,
 )
 from s1ray.grading.many import Answer, grade_many
@@ -31,6 +32,7 @@ __all__ = [
     "grade",
     "grade_by",
     "grade_many",
+    "is_guess",
     "kind_of",
     "same_answer",
     "spelling_free",

@@ -38,6 +38,8 @@ Verdict = Literal["correct", "incorrect", "unparsable", "undecided", "no gold"]
 limit of time, memory or length, twice. "no gold": there is no reference answer to compare with."""
 SHORT_REFERENCE = 300
 """Characters of a reference all of whose boxes are its answer; of a longer one, a solution, the last."""
+GUESS = ", from last_line"
+"""Ends `graded_by` where the answer is a guess."""
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
@@ -163,7 +165,12 @@ def grade(gold: str, text: str, *, kind: str | None = None) -> Grade:
             verdict, extracted, rule = joined, extracted_too, rule_too
     if verdict == "incorrect" and _says_nothing(gold, answer, extraction, kind, polar=polar):
         return Grade("unparsable", None, "no answer")
-    return Grade(verdict, extracted, f"{rule}, from last_line" if extraction.how == "last_line" else rule)
+    return Grade(verdict, extracted, rule + GUESS if extraction.how == "last_line" else rule)
+
+
+def is_guess(graded_by: str) -> bool:
+    """Whether the answer of a `Grade` is only a guess from the text's last line, by its `graded_by`."""
+    return graded_by.endswith(GUESS)
 
 
 def infer_kind(gold: str) -> str:

@@ -235,6 +235,28 @@ def test_votes_and_pass_at_k_leave_undecided_samples_out(make_run: MakeRun, tmp_
     assert all(4 not in dict(row.pass_at) for row in repeated(load_results([run]))), "no question has four decided ones"
 
 
+def test_a_guess_from_the_last_line_has_no_vote_as_in_the_strategy(make_run: MakeRun) -> None:
+    """Of three samples the first is right; the others guess the same wrong answer, or all of them guess."""
+
+    def guess(row: Evaluation) -> dict[str, object]:
+        right = row.sample == 0
+        guessed = not right or row.gold == "1"
+        verdict: dict[str, object] = {"correct": right, "verdict": "correct" if right else "incorrect"}
+        return verdict | {
+            "extracted": row.gold if right else "-1",
+            "graded_by": "exact, from last_line" if guessed else "exact",
+        }
+
+    one: dict[str, JsonValue] = {"models": [{"label": "sft", "name": "s"}], "sweep": {"max_tokens": [64]}}
+    (row,) = repeated(load_results([make_run(samples=3, change=guess, **one)]))
+    assert row.majority is not None
+    assert (row.majority.value, row.majority.n) == (1, 40)
+    at = {k: share.value for k, share in row.majority_at}
+    assert at[1] == pytest.approx(1 / 3), "one response is taken, vote or not"
+    # Two of three, in random order: the first is among them in two thirds of all choices.
+    assert at[2] == pytest.approx(2 / 3, abs=0.05)
+
+
 def test_a_run_without_any_decided_answer_is_refused_in_words(make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(change=lambda row: {"verdict": "undecided", "correct": None})
     with pytest.raises(RunError, match="no answer of 'base' with arm 'max=0' could be decided; nothing to report"):
