@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,10 +26,24 @@ def test_wilson_interval_of_a_known_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("freedom", "quantile"), [(2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (19, 2.0930), (99, 1.9842)]
+    ("freedom", "quantile"),
+    [(1, 12.7062), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (19, 2.0930), (99, 1.9842), (10_000, 1.9602)],
 )
 def test_students_quantiles_are_those_of_the_tables(freedom: int, quantile: float) -> None:
-    assert student(freedom) == pytest.approx(quantile, rel=0.008 if freedom < 4 else 0.0005)
+    assert student(freedom) == pytest.approx(quantile, abs=5.1e-5)
+
+
+@pytest.mark.parametrize("freedom", [1.1, 1.5, 2.5, 7.3])
+def test_students_quantile_holds_its_share_of_the_density_where_the_degrees_are_no_whole_number(freedom: float) -> None:
+    density = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
+    x = np.linspace(0, student(freedom), 200_001)
+    heights = density * (1 + x**2 / freedom) ** (-(freedom + 1) / 2)
+    assert 2 * float(np.mean((heights[1:] + heights[:-1]) / 2) * x[-1]) == pytest.approx(0.95, abs=1e-6)
+
+
+def test_there_is_no_quantile_below_one_degree_of_freedom() -> None:
+    with pytest.raises(ValueError, match="needs 1 degree of freedom or more, got 0"):
+        student(0)
 
 
 @pytest.mark.parametrize("samples", [2, 8])
