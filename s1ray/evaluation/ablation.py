@@ -146,7 +146,7 @@ def paired_difference(first: Repetitions, second: Repetitions) -> Estimate:
     seeds = sorted(first.keys() & second.keys())
     sides = [first[seed] for seed in seeds], [second[seed] for seed in seeds]
     shares = _shares([*sides[0], *sides[1]])
-    return crossed_mean(shares[len(seeds) :] - shares[: len(seeds)])
+    return crossed_mean(shares[len(seeds) :] - shares[: len(seeds)], low=-1.0, high=1.0)
 
 
 def _shares(results: Sequence[ArmResult]) -> np.ndarray:
@@ -158,12 +158,12 @@ def _shares(results: Sequence[ArmResult]) -> np.ndarray:
 
 
 def _accuracy(shares_RQ: np.ndarray) -> Estimate:
-    """Where all answers are right, or all wrong, nothing varies: the interval is that of the questions alone."""
-    found = crossed_mean(shares_RQ)
-    low, high = found.low, found.high
-    if low == high:
-        low, high = clustered_interval(shares_RQ.mean(axis=0).tolist(), len(shares_RQ))
-    return dataclasses.replace(found, low=max(0.0, low), high=min(1.0, high))
+    """Where nothing varies, all answers being right or all wrong, the interval is that of the questions alone."""
+    found = crossed_mean(shares_RQ, low=0.0, high=1.0)
+    if shares_RQ.size > 1 and found.low < found.high:
+        return found
+    low, high = clustered_interval(shares_RQ.mean(axis=0).tolist(), len(shares_RQ))
+    return dataclasses.replace(found, low=low, high=high)
 
 
 def _training(weights: str | None) -> tuple[int, int] | None:

