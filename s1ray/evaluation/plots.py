@@ -167,6 +167,8 @@ def style(palette: Palette) -> AbstractContextManager[None]:
         {
             "font.family": "sans-serif",
             "font.size": 10.5,
+            # Labels are the user's: two dollar signs in one are no formula.
+            "text.parse_math": False,
             "text.color": palette.ink,
             "axes.labelcolor": palette.ink,
             "axes.edgecolor": palette.muted,
@@ -189,6 +191,11 @@ def style(palette: Palette) -> AbstractContextManager[None]:
             "errorbar.capsize": 2.5,
         }
     )
+
+
+def legend_label(label: str) -> str:
+    """A label as the legend shows it: matplotlib leaves out one that begins with an underscore."""
+    return f" {label}" if label.startswith("_") else label
 
 
 def _look(palette: Palette, index: int) -> tuple[str, str]:
@@ -219,7 +226,7 @@ def _errorbars(
         marker=marker,
         markerfacecolor=face or colour,
         linestyle=line,
-        label=label,
+        label=legend_label(label),
     )
 
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from s1ray.evaluation.breakdowns import Repeated
-from s1ray.evaluation.plots import MARKERS, PRINT, Palette, percent_axis, style
+from s1ray.evaluation.plots import MARKERS, PRINT, Palette, legend_label, percent_axis, style
 
 MOST = 5
 """Arms drawn: as many as there are colours. The table has them all."""
@@ -47,7 +47,7 @@ def samples_curve(rows: Sequence[Repeated], palette: Palette = PRINT) -> Figure 
                     marker=marker,
                     markerfacecolor=face,
                     linestyle=line,
-                    label=f"{name}, {what}",
+                    label=legend_label(f"{name}, {what}"),
                 )
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_locator(FixedLocator(ks))

@@ -144,6 +144,21 @@ def test_generated_text_is_escaped_everywhere(make_run: MakeRun, tmp_path: Path)
     assert {trace["h"] for trace in held["traces"]} == {evil}
 
 
+def test_labels_are_shown_as_they_are_whatever_they_mean_to_a_plot(make_run: MakeRun, tmp_path: Path) -> None:
+    models = [{"label": "_$_$", "name": "a"}, {"label": "$x^2$", "name": "b"}]
+    html, _ = page([make_run(models=models, samples=2)], tmp_path / "report.html")
+    drawn = re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL)
+    thinking, total, waits, samples = ({text.strip().split(",")[0] for text in texts_of(svg)} for svg in drawn)
+    for labels in (thinking, total, waits):
+        assert {"_$_$", "$x^2$"} <= labels
+    assert any(label.startswith("$x^2$ ") for label in samples)
+    assert (tmp_path / "report.accuracy.png").is_file()
+
+
+def texts_of(svg: str) -> list[str]:
+    return re.findall(r"<text[^>]*>([^<]*)</text>", svg)
+
+
 def test_colours_follow_the_theme(plain_page: tuple[str, Checker]) -> None:
     html, _ = plain_page
     svg = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.DOTALL))
