@@ -141,6 +141,7 @@ class _Knowing:
         pass
 
 
+@pytest.mark.slow
 def test_difficulty_by_models_marks_who_solved_what(curated: Run, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 

@@ -92,6 +92,7 @@ def outcome(run: Location) -> tuple[dict[str, str | None], Counter[tuple[str, st
     return {row["question"]: row["domain"] for row in questions}, Counter((r["stage"], r["reason"]) for r in dropped)
 
 
+@pytest.mark.slow
 def test_a_killed_run_asks_the_judge_about_nothing_twice(tmp_path: Path) -> None:
     with running_judge(said) as server:
         whole = curate(validate_config(CurationConfig, config(tmp_path, "whole", judge(server)), "test"))

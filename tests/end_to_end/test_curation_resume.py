@@ -18,7 +18,7 @@ from s1ray.curation.export import export
 from s1ray.runs import read_manifest
 from tests.support.curation_runs import CurateRun, results, write_pool
 
-pytestmark = [pytest.mark.end_to_end, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(900)]
 
 SEED = int(os.environ.get("S1RAY_SEED", "0"))
 ROWS = 4000
@@ -60,7 +60,6 @@ def test_one_worker_that_is_killed_gives_the_same_bytes(undisturbed: Undisturbed
     _killed(undisturbed, tmp_path, cpus=1, kills=["worker", "driver"], rng=random.Random(SEED))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cpus", [1, 2])
 def test_killed_five_times_gives_the_same_bytes(undisturbed: Undisturbed, tmp_path: Path, cpus: int) -> None:
     rng = random.Random(f"{SEED} {cpus}")
@@ -69,7 +68,6 @@ def test_killed_five_times_gives_the_same_bytes(undisturbed: Undisturbed, tmp_pa
     _killed(undisturbed, tmp_path, cpus=cpus, kills=kills, rng=rng)
 
 
-@pytest.mark.slow
 def test_one_worker_gives_the_same_bytes(undisturbed: Undisturbed, tmp_path: Path) -> None:
     run = CurateRun(undisturbed.config, tmp_path / "run", cpus=1)
     run.wait()

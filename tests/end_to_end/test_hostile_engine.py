@@ -25,7 +25,7 @@ from tests.support.random_model import HOSTILE, write_random_model
 if TYPE_CHECKING:
     from s1ray.generation.vllm import VLLMGenerator
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 CONTEXT = 512
 AT_ONCE = 64

@@ -23,7 +23,7 @@ from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, question_id, read_table, to_table, write_table
 from s1ray.traces.blocks import in_workers
 
-pytestmark = [pytest.mark.end_to_end]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 EACH = 8
 MODULE = """
@@ -149,7 +149,6 @@ def answered(folder: Path) -> Counter[str]:
     return Counter(event["id"] for event in events(folder) if event["event"] == "answered")
 
 
-@pytest.mark.slow
 def test_every_option_at_once_with_a_kill_in_between(tmp_path: Path) -> None:
     command = prepare(tmp_path)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}

@@ -10,7 +10,7 @@ import pytest
 
 from s1ray.serving.local import ServedApp
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 
 def test_no_request_from_the_apis_description_makes_the_server_fail(served: ServedApp) -> None:

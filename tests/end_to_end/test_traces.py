@@ -15,7 +15,7 @@ import pytest
 from s1ray.schemas import Trace, read_table
 from tests.support.trace_runs import command, environment, write_questions
 
-pytestmark = [pytest.mark.end_to_end]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 COUNT = 200
 TEACHER = """

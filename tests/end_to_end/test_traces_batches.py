@@ -14,12 +14,12 @@ from s1ray.schemas import Trace, read_table
 from tests.support.batch_server import batch_server
 from tests.support.trace_runs import Processes, command, environment, wait_until_gone, write_questions
 
-pytestmark = [pytest.mark.end_to_end]
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 COUNT = 40
 
 
-@pytest.mark.parametrize("kind", ["openai", pytest.param("anthropic", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
 def test_a_run_that_is_killed_while_it_waits_takes_the_answers_it_has_paid_for(kind: str, tmp_path: Path) -> None:
     questions = {f"What is {n} + 0?": str(n) for n in range(COUNT)}
     write_questions(tmp_path / "questions.parquet", questions)

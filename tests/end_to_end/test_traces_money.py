@@ -98,6 +98,7 @@ def test_a_probe_is_paid_once_and_a_limit_holds_until_it_is_raised(tmp_path: Pat
     assert bill["counted"] <= billed(tmp_path) <= bill["counted"] + unknown
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not available(), reason="needs root, to mount a small file system")
 def test_a_full_disk_is_one_sentence_and_the_run_goes_on_after_it(tmp_path: Path, ray_session: None) -> None:
     (disk := tmp_path / "disk").mkdir()
