@@ -83,7 +83,7 @@ def test_a_line_says_tokens_money_and_hours_of_the_whole_run() -> None:
     assert "6.00 (6.00 to 6.00) minutes" in str(run_line(same, api, 180))
     assert "40.0 (40.0 to 40.0) seconds" in str(run_line(same, api, 20))
     spread_out = run_line([answer(tokens) for tokens in (100, 500, 900, 1900, 2000)], api, 1000)
-    assert "1,080,000 (32,600 to 2,000,000) tokens generated, 1,180 (133 to 2,100) EUR" in str(spread_out)
+    assert "1,080,000 (32,300 to 2,000,000) tokens generated, 1,180 (132 to 2,100) EUR" in str(spread_out)
 
 
 def test_nothing_is_said_where_nobody_counted() -> None:
