@@ -26,6 +26,8 @@ POLL_S, SLOW_POLL_S = 2.0, 15.0
 LONG_LOG = 1_000_000
 STATUS_EVERY_S = 20.0
 COST_EVERY_S = 600.0
+LOG_TRIES = 3
+"""To read the last lines of a job that has ended: its log is gone where its node is."""
 SUBMISSIONS = 5
 """Of one command that loses its cluster again and again."""
 
@@ -105,6 +107,8 @@ class Follower:
         while True:
             assert job is not None
             current = self._patiently(lambda job=job: self._look(job))  # type: ignore[misc]
+            if current is not None and current.ended:
+                self._show_last(current)
             if current is None or current.lost:
                 why = "does not know it any more" if current is None else f"lost it ({current.message[:200]})"
                 if self._submitted >= SUBMISSIONS:
@@ -120,23 +124,32 @@ class Follower:
             self.sleep(min(SLOW_POLL_S, POLL_S * (1 + self._shown / LONG_LOG)))
 
     def _look(self, job: Job) -> Job | None:
-        """The job now; its new lines are shown, and what changed on the cluster."""
-        # First the state, then the logs: what was printed before the end is shown.
+        """The job now. While it goes on, its new lines are shown, and what changed on the cluster."""
         current = self.cluster.job(job.id)
-        if current is None:
-            return None
+        if current is None or current.ended:
+            return current
         self._show(self.cluster.logs(job.id))
-        if not current.ended and self.clock() - self._looked >= STATUS_EVERY_S:
+        if self.clock() - self._looked >= STATUS_EVERY_S:
             self._looked = self.clock()
             self._tell_nodes()
             self._tell_waiting(current)
-        if self.prices is not None and self.clock() - self._counted >= COST_EVERY_S and not current.ended:
+        if self.prices is not None and self.clock() - self._counted >= COST_EVERY_S:
             self._tell_cost(current)
         return current
 
-    def _show(self, logs: str) -> None:
-        # Whole lines: the next look continues after them.
-        end = logs.rfind("\n") + 1
+    def _show_last(self, job: Job) -> None:
+        for _ in range(LOG_TRIES):
+            try:
+                self._show(self.cluster.logs(job.id), whole=True)
+                return
+            except UnreachableError as error:
+                why = error
+                self.sleep(SLOW_POLL_S / 3)
+        log.warning("submit: the last lines of %s cannot be read (%s); its node may be gone", job.id, why)
+
+    def _show(self, logs: str, *, whole: bool = False) -> None:
+        # Whole lines while it goes on: the next look continues after them.
+        end = len(logs) if whole else logs.rfind("\n") + 1
         if end > self._shown:
             self.out(logs[self._shown : end].rstrip("\n"))
             self._shown = end
@@ -168,9 +181,11 @@ class Follower:
             log.info("submit: %s", cost_line(self.prices, self.cluster.nodes(), job.start, job.end or now))
 
     def _ended(self, job: Job) -> int:
-        self._show(self.cluster.logs(job.id) + "\n")
         if self.prices is not None:
-            self._tell_cost(job)
+            try:
+                self._tell_cost(job)
+            except UnreachableError as error:
+                log.warning("submit: the cost is not known (%s)", error)
         if job.status == "SUCCEEDED":
             log.info("submit: %s is complete", job.id)
             return 0

@@ -53,6 +53,8 @@ class Head:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     down: int = 0
     """Requests that are answered with 503 from now on."""
+    broken: tuple[str, ...] = ()
+    """Ends of paths that are answered with 500, as Ray does for the log of a node that is gone."""
     forgets: bool = False
     """At the next look: a new head, which knows no job."""
     lost: bool = False
@@ -79,6 +81,8 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
             if state.down > 0:
                 state.down -= 1
                 return self.give(503, "starting")
+            if path.endswith(state.broken):
+                return self.give(500, "Traceback (most recent call last): ...")
             match path.strip("/").split("/"):
                 case ["api", "version"]:
                     self.give(200, {"version": "4", "ray_version": "2.60.0", "ray_commit": "", "session_name": ""})
@@ -144,13 +148,15 @@ def new_job(name: str, status: str, **more: Any) -> dict[str, Any]:
 
 
 def follower(head: Head, *command: str, **options: Any) -> tuple[Follower, list[str]]:
+    """A follower whose sleeps take no time, but are seen on its clock; and the list that takes the job's lines."""
     printed: list[str] = []
+    slept = [0.0]
     found = Follower(
         Cluster(head.address),
         submission(command[0] if command else "doctor", command[1:]),
         out=printed.append,
-        sleep=lambda seconds: None,
-        **options,
+        sleep=slept.append,
+        **{"clock": lambda: sum(slept)} | options,
     )
     return found, printed
 
@@ -214,6 +220,44 @@ def test_a_job_that_the_cluster_lost_has_a_next_attempt_and_not_for_ever(head: H
     head.script = [LOST] * 20
     assert follow.follow() == 1
     assert len(head.submitted) == 2 + 5
+
+
+def test_a_job_is_submitted_again_although_the_log_of_its_node_is_gone(
+    head: Head, caplog: pytest.LogCaptureFixture
+) -> None:
+    follow, printed = follower(head)
+    name = follow.submission.name
+    head.broken = (f"/{name}/logs",)
+    head.script = [LOST, {"status": "RUNNING"}, DONE]
+    assert follow.follow() == 0
+    assert [job["submission_id"] for job in head.submitted] == [name, f"{name}-2"]
+    assert printed == ["one\ntwo\nthree"]
+    assert f"the last lines of {name} cannot be read" in caplog.text
+
+
+def test_a_complete_job_is_complete_whatever_became_of_its_node(head: Head, caplog: pytest.LogCaptureFixture) -> None:
+    follow, printed = follower(head, prices=NodePrices(per_hour={"head": 1.0}))
+    head.jobs[follow.submission.name] = new_job(follow.submission.name, **DONE)
+    head.broken = ("/logs", "/nodes")
+    assert follow.follow() == 0
+    assert not printed
+    assert "cannot be read" in caplog.text
+    assert "the cost is not known" in caplog.text
+
+
+def test_a_head_that_is_busy_for_a_moment_costs_no_line(head: Head) -> None:
+    follow, printed = follower(head)
+    head.jobs[follow.submission.name] = new_job(follow.submission.name, **DONE)
+    sleep = follow.sleep
+    head.broken = ("/logs",)
+
+    def recover(seconds: float) -> None:
+        head.broken = ()
+        sleep(seconds)
+
+    follow.sleep = recover
+    assert follow.follow() == 0
+    assert printed == ["one\ntwo\nthree"]
 
 
 def test_a_job_that_failed_gives_its_exit_code_and_is_not_repeated(head: Head) -> None:
