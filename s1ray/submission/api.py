@@ -21,6 +21,9 @@ ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """States in which a job stays."""
 LOST = ("JOB_SUPERVISOR_ACTOR_DIED", "JOB_SUPERVISOR_ACTOR_UNKNOWN_FAILURE")
 """Errors that are the cluster's, not the command's."""
+LOST_UNSEEN = ("JOB_SUPERVISOR_ACTOR_START_FAILURE", "failed to get job supervisor")
+"""Error, and part of its message, where a head that kept its state (Redis) comes back and the driver's node is gone.
+With another message the error says that the job could not be started."""
 
 
 class RefusedError(S1rayError):
@@ -62,7 +65,9 @@ class Job:
     @property
     def lost(self) -> bool:
         """Whether it ended because the node that ran it, or the head, was lost."""
-        return self.status == "FAILED" and self.error_type in LOST
+        error, message = LOST_UNSEEN
+        unseen = self.error_type == error and message in self.message
+        return self.status == "FAILED" and (self.error_type in LOST or unseen)
 
 
 class Cluster:

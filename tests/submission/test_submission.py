@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
-from s1ray.submission.api import Cluster, dashboard_address, use_token
+from s1ray.submission.api import Cluster, Job, dashboard_address, use_token
 from s1ray.submission.costs import NodePrices, cost_line
 from s1ray.submission.following import Follower, waited_for
 from s1ray.submission.naming import attempt_of, submission
@@ -258,6 +258,12 @@ def test_a_head_that_is_busy_for_a_moment_costs_no_line(head: Head) -> None:
     follow.sleep = recover
     assert follow.follow() == 0
     assert printed == ["one\ntwo\nthree"]
+
+
+def test_a_job_whose_node_was_lost_with_the_head_is_told_from_one_that_could_not_be_started() -> None:
+    failed = new_job("n", "FAILED", error_type="JOB_SUPERVISOR_ACTOR_START_FAILURE")
+    assert Job.read(failed | {"message": "Unexpected error occurred: failed to get job supervisor."}).lost
+    assert not Job.read(failed | {"message": "Failed to start supervisor actor n: 'bad option'. Full traceback:"}).lost
 
 
 def test_a_job_that_failed_gives_its_exit_code_and_is_not_repeated(head: Head) -> None:
