@@ -5,6 +5,13 @@ Ray may change these in any minor release, which is why the minor is pinned.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+from s1ray.errors import UnreachableError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
 
 def token_authentication() -> bool:
     """Whether this process uses a cluster's token."""
@@ -18,6 +25,37 @@ def token_headers() -> dict[str, str]:
     from ray._private.authentication.http_token_authentication import get_auth_headers_if_auth_enabled
 
     return dict(get_auth_headers_if_auth_enabled({}))
+
+
+def job_client(address: str, seconds: float) -> JobSubmissionClient:
+    """Ray's client for jobs, with an end to each wait, which Ray's own has not.
+
+    A head that does not answer, or answers with 5xx, is an `UnreachableError` in each call, the first one included.
+
+    Args:
+        address: of the dashboard.
+        seconds: that a connection may take, or be silent.
+
+    Raises:
+        UnreachableError: the head does not answer.
+        AuthenticationError: Ray's own: it does not take the token.
+        RuntimeError: it is no head, or of another version.
+    """
+    from ray.job_submission import JobSubmissionClient
+
+    class Client(JobSubmissionClient):  # type: ignore[misc]
+        def _do_request(self, method: str, endpoint: str, **options: Any) -> Any:
+            try:
+                response = super()._do_request(method, endpoint, timeout=seconds, **options)
+            except OSError as error:
+                raise UnreachableError(f"{address}: no answer ({type(error).__name__}: {error})") from None
+            # What the head's agent refuses with 400, the head passes on with 500.
+            text, known = response.text, "already exists" in response.text
+            if response.status_code >= 500 and (known or "Request failed with status code 400" not in text):
+                raise UnreachableError(f"{address}{endpoint}: status {response.status_code}: {text.strip()[-200:]}")
+            return response
+
+    return Client(address)
 
 
 def dashboard_address() -> str | None:

@@ -13,9 +13,11 @@ import httpx
 
 from s1ray.config import ConfigError
 from s1ray.errors import S1rayError, UnreachableError
-from s1ray.ray_private import token_headers
+from s1ray.ray_private import job_client, token_headers
 
 SECONDS = 20.0
+SUBMIT_S = 120.0
+"""That the head may be silent while it takes a folder, or a job."""
 MODE, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 """States in which a job stays."""
@@ -120,19 +122,19 @@ class Cluster:
         """Submit a job; uploads the folder.
 
         Raises:
-            UnreachableError: the cluster does not answer.
-            RefusedError: it does not take the job.
+            UnreachableError: the cluster does not answer; it may have taken the job.
+            RefusedError: it does not take the job, or the token.
         """
-        from ray.job_submission import JobSubmissionClient
+        from ray.exceptions import AuthenticationError
 
         # Ray's client lets this variable win over what it is told.
         before = os.environ.pop("RAY_ADDRESS", None)
         try:
-            client = JobSubmissionClient(self.address)
+            client = job_client(self.address, SUBMIT_S)
             environment = {"working_dir": str(folder)} if folder is not None else {}
             client.submit_job(entrypoint=entrypoint, submission_id=job_id, runtime_env=environment, **options)
-        except ConnectionError as error:
-            raise UnreachableError(f"{self.address}: {error}") from None
+        except AuthenticationError:
+            raise self._no_token() from None
         except (RuntimeError, ValueError) as error:
             raise RefusedError(f"{self.address} does not take the job: {error}") from None
         finally:
@@ -145,20 +147,23 @@ class Cluster:
         except httpx.HTTPError as error:
             raise UnreachableError(f"{self.address}: no answer ({type(error).__name__}: {error})") from None
         if response.status_code in (401, 403):
-            raise RefusedError(
-                f"{self.address}: the cluster wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the "
-                "file with it (or put it into ~/.ray/auth_token)"
-            )
+            raise self._no_token()
         if response.status_code == 404 and missing:
             return None
         if response.status_code != 200:
-            why = f"status {response.status_code}: {response.text[:200]}"
+            why = f"status {response.status_code}: {response.text.strip()[-200:]}"
             # While a head starts, or its agent is lost, it answers with 5xx.
             raise UnreachableError(f"{self.address}{path}: {why}")
         try:
             return response.json()
         except ValueError:
             raise UnreachableError(f"{self.address}{path}: no JSON; is that a Ray dashboard?") from None
+
+    def _no_token(self) -> RefusedError:
+        return RefusedError(
+            f"{self.address}: the cluster wants its token: set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN_PATH to the "
+            "file with it (or put it into ~/.ray/auth_token)"
+        )
 
 
 def dashboard_address(given: str | None) -> str:

@@ -105,8 +105,7 @@ class Follower:
         """
         job = self._patiently(self.attach)
         while True:
-            assert job is not None
-            current = self._patiently(lambda job=job: self._look(job))  # type: ignore[misc]
+            current = None if job is None else self._patiently(lambda job=job: self._look(job))  # type: ignore[misc]
             if current is not None and current.ended:
                 self._show_last(current)
             if current is None or current.lost:

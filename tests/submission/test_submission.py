@@ -6,6 +6,7 @@ import http.server
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from typer.testing import CliRunner
 from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
-from s1ray.submission.api import Cluster, Job, dashboard_address, use_token
+from s1ray.submission.api import Cluster, Job, RefusedError, dashboard_address, use_token
 from s1ray.submission.costs import NodePrices, cost_line
 from s1ray.submission.following import Follower, waited_for
 from s1ray.submission.naming import attempt_of, submission
@@ -53,13 +54,18 @@ class Head:
     nodes: list[dict[str, Any]] = field(default_factory=list)
     down: int = 0
     """Requests that are answered with 503 from now on."""
+    down_after: int = 0
+    """Requests after which one is answered with 503."""
     broken: tuple[str, ...] = ()
     """Ends of paths that are answered with 500, as Ray does for the log of a node that is gone."""
+    at_post: list[str] = field(default_factory=list)
+    """What befalls the next submissions: a status ("503 why"); "lost", no answer after the job was taken; "silent"."""
     forgets: bool = False
     """At the next look: a new head, which knows no job."""
     lost: bool = False
     token: str | None = None
     address: str = ""
+    closing: threading.Event = field(default_factory=threading.Event)
 
     def step(self, job: dict[str, Any]) -> None:
         if self.script and job["status"] in ("PENDING", "RUNNING"):
@@ -81,6 +87,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
             if state.down > 0:
                 state.down -= 1
                 return self.give(503, "starting")
+            state.down, state.down_after = int(state.down_after == 1), state.down_after - 1
             if path.endswith(state.broken):
                 return self.give(500, "Traceback (most recent call last): ...")
             match path.strip("/").split("/"):
@@ -114,8 +121,17 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
 
         def do_POST(self) -> None:
             job = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            fault = state.at_post.pop(0) if state.at_post else ""
+            if fault[:3].isdecimal():
+                return self.give(int(fault[:3]), fault[4:])
+            if fault == "silent":
+                state.closing.wait(30)
+                return
             state.submitted.append(job)
             state.jobs[job["submission_id"]] = new_job(job["submission_id"], "PENDING")
+            if fault == "lost":
+                self.connection.shutdown(socket.SHUT_RDWR)
+                return
             self.give(200, {"job_id": job["submission_id"], "submission_id": job["submission_id"]})
 
         def give(self, status: int, content: object) -> None:
@@ -132,6 +148,7 @@ def head(monkeypatch: pytest.MonkeyPatch) -> Iterator[Head]:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         state.address = f"http://127.0.0.1:{running.server_port}"
         yield state
+        state.closing.set()
         running.shutdown()
 
 
@@ -207,6 +224,50 @@ def test_a_job_is_submitted_again_after_the_head_was_lost(head: Head, caplog: py
     assert "waiting for the cluster" in caplog.text
     assert "the cluster answers again" in caplog.text
     assert "does not know it any more; submitting it again" in caplog.text
+    assert [job["submission_id"] for job in head.submitted] == [follow.submission.name] * 2
+
+
+IN_USE = "500 RuntimeError: Request failed with status code 400: ValueError: Job with submission_id x already exists."
+
+
+@pytest.mark.parametrize("fault", ["lost", "silent", "500 no agent", "502 bad gateway", "503 starting", IN_USE])
+def test_a_head_that_fails_while_a_job_is_submitted_is_waited_for(
+    head: Head, fault: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1ray.submission.api.SUBMIT_S", 1.0)
+    follow, printed = follower(head)
+    head.at_post, head.script = [fault], [DONE]
+    assert follow.follow() == 0
+    assert [job["submission_id"] for job in head.submitted] == [follow.submission.name], "and it is submitted once"
+    assert printed == ["one\ntwo\nthree"]
+    assert "waiting for the cluster" in caplog.text
+
+
+def test_a_head_that_fails_between_the_list_and_the_submission_is_waited_for(head: Head) -> None:
+    follow, _ = follower(head)
+    head.down_after, head.script = 1, [DONE]
+    assert follow.follow() == 0
+    assert len(head.submitted) == 1
+
+
+REFUSED = "500 RuntimeError: Request failed with status code 400: ValueError: no such resource"
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [("400 no such field", "does not take the job"), (REFUSED, "no such resource"), ("401 no", "wants its token")],
+)
+def test_a_job_that_the_head_refuses_is_not_submitted_again(head: Head, fault: str, message: str) -> None:
+    follow, _ = follower(head)
+    head.at_post = [fault]
+    with pytest.raises(RefusedError, match=message):
+        follow.follow()
+
+
+def test_a_job_that_its_new_head_never_heard_of_is_submitted_again(head: Head) -> None:
+    follow, _ = follower(head)
+    head.forgets, head.script = True, [DONE]
+    assert follow.follow() == 0
     assert [job["submission_id"] for job in head.submitted] == [follow.submission.name] * 2
 
 
