@@ -65,6 +65,8 @@ class Follower:
         self._waiting: list[str] = []
         self._alive: dict[str, str] = {}
         self._looked = self._counted = float("-inf")
+        self._before: set[tuple[str, float | None]] | None = None
+        """Attempts (their ids and starts) that had ended when the command was given; None: not known yet."""
         self._submitted = 0
         self._cut = False
 
@@ -76,15 +78,18 @@ class Follower:
         """
         name = self.submission.name
         found = {attempt: job for job in self.cluster.jobs() if (attempt := attempt_of(job.id, name)) is not None}
+        if self._before is None:
+            self._before = {(job.id, job.start) for job in found.values() if job.ended}
         if found:
             latest = found[max(found)]
             if not latest.ended:
                 log.info("submit: attached to %s, which is %s", latest.id, latest.status.lower())
                 return latest
+            if (latest.id, latest.start) not in self._before and not latest.lost:
+                return latest  # Submitted by this command, whose cluster then did not answer for a while.
             if latest.status == "SUCCEEDED" and not self.again:
                 log.info("submit: %s is complete; --again submits it once more", latest.id)
                 return latest
-        self.again = False
         attempt = max(found, default=0) + 1
         job_id = name if attempt == 1 else f"{name}-{attempt}"
         with self.submission.working_folder(self.working_folder) as folder:

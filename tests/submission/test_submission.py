@@ -250,6 +250,36 @@ def test_a_head_that_fails_between_the_list_and_the_submission_is_waited_for(hea
     assert len(head.submitted) == 1
 
 
+def test_again_is_not_forgotten_where_the_head_fails(head: Head) -> None:
+    follow, _ = follower(head, again=True)
+    name = follow.submission.name
+    head.jobs[name] = new_job(name, **DONE)
+    head.at_post, head.script = ["503 starting"], [DONE]
+    assert follow.follow() == 0
+    assert [job["submission_id"] for job in head.submitted] == [f"{name}-2"]
+
+
+@pytest.mark.parametrize(("end", "code"), [({"status": "SUCCEEDED"}, 0), ({"status": "FAILED"}, 1)])
+def test_what_ends_while_the_head_does_not_answer_is_not_submitted_twice(
+    head: Head, end: dict[str, Any], code: int
+) -> None:
+    follow, _ = follower(head, again=True)
+    name = follow.submission.name
+    head.jobs[name] = new_job(name, **DONE)
+    head.at_post = ["lost"]
+    sleep = follow.sleep
+
+    def finish(seconds: float) -> None:
+        for job in head.jobs.values():
+            if job["status"] == "PENDING":
+                job |= end
+        sleep(seconds)
+
+    follow.sleep = finish
+    assert follow.follow() == code
+    assert [job["submission_id"] for job in head.submitted] == [f"{name}-2"]
+
+
 REFUSED = "500 RuntimeError: Request failed with status code 400: ValueError: no such resource"
 
 
