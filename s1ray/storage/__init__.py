@@ -26,10 +26,11 @@ from s1ray.storage.files import (
     write_text,
     writing,
 )
-from s1ray.storage.locks import Lock, LostError, NoLocksError, TakenError, Ticket, still_open, take
+from s1ray.storage.locks import RENEW_S, Lock, LostError, NoLocksError, TakenError, Ticket, still_open, take
 from s1ray.storage.paths import AnyPath, Location, StoreError, StorePath
 
 __all__ = [
+    "RENEW_S",
     "TEMPORARY",
     "AnyPath",
     "Growing",
