@@ -65,19 +65,15 @@ class Pipeline:
         """The run folders of all eval stages."""
         return [cell.folder(self.output) for cell in self.cells if cell.step.stage == "eval"]
 
-    def check(self) -> list[str]:
-        """Load every stage's config, without running anything; one line a run.
+    def configs(self) -> list[tuple[Cell, StageConfig]]:
+        """Load the config of every run. Looks at no run folder, so that another machine's may be meant.
 
         Raises:
             ConfigError: one of them is wrong.
-            RunError: the output cannot be a folder.
         """
-        check_folder(self.output)
-        lines, labels = list[str](), dict[str, None]()
-        for cell in self.cells:
-            config: Any = self._prepare(cell).config
-            check_folder(config.output)
-            lines.append(f"{cell.title}: {config.output}")
+        loaded = [(cell, self._prepare(cell).config) for cell in self.cells]
+        labels = dict[str, None]()
+        for cell, config in loaded:
             if cell.step.stage == "eval":
                 labels |= dict.fromkeys(model.label for model in getattr(config, "models", ()))
         ablation = self.config.ablation
@@ -86,6 +82,20 @@ class Pipeline:
                 f"ablation.baseline: no eval stage measures a model with the label {ablation.baseline!r}; they measure "
                 f"{', '.join(labels)}"
             )
+        return loaded
+
+    def check(self) -> list[str]:
+        """Load every stage's config, and look at the run folders, without running anything; one line a run.
+
+        Raises:
+            ConfigError: one of them is wrong.
+            RunError: the output cannot be a folder.
+        """
+        check_folder(self.output)
+        lines = []
+        for cell, config in self.configs():
+            check_folder(config.output)
+            lines.append(f"{cell.title}: {config.output}")
         return lines
 
     def steps(self, *, force: bool = False) -> Iterator[tuple[Cell, Callable[[], tuple[Run, float | None]]]]:

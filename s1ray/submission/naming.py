@@ -7,21 +7,28 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
-from s1ray.config import ConfigError, load_config
+import yaml
+
+from s1ray.config import ConfigError, load_config, parse_yaml
+from s1ray.pipelines import load_pipeline
 from s1ray.recipes import find_recipe
 from s1ray.secrets import refuse_in_text
 from s1ray.stages import STAGES
+from s1ray.storage import location
 
 COMMANDS = ("curate", "traces", "train", "eval", "run", "doctor")
 """Commands that may be submitted."""
 CONFIG = "config.yaml"
 """The name under which a config of this machine travels."""
+SET, OUTPUT = ("--set", "-s"), ("--output", "-o")
+"""Options of `s1ray run` that take a value."""
 ATTEMPT = re.compile(r"-(\d+)$")
 
 
@@ -32,13 +39,14 @@ class Submission:
     command: str
     arguments: tuple[str, ...]
     """As they are for `s1ray COMMAND`; a config of this machine is `CONFIG`."""
-    config: bytes | None
-    """The config of this machine that goes along. None: a recipe, or none."""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    """Name -> content of the configs that go along: `CONFIG`, and those that a recipe of `run` names."""
 
     @property
     def name(self) -> str:
-        """The same for the same command, arguments and content of the config."""
-        parts = json.dumps([self.command, self.arguments, hashlib.sha256(self.config or b"").hexdigest()])
+        """The same for the same command, arguments and content of the configs."""
+        digests = {name: hashlib.sha256(content).hexdigest() for name, content in self.files.items()}
+        parts = json.dumps([self.command, self.arguments, digests], sort_keys=True)
         return f"s1ray-{self.command}-{hashlib.sha256(parts.encode()).hexdigest()[:10]}"
 
     @property
@@ -48,14 +56,15 @@ class Submission:
 
     @contextmanager
     def working_folder(self, given: Path | None) -> Iterator[Path | None]:
-        """The folder that is uploaded: the given one with the config in it, or the config alone. None: nothing is."""
-        if self.config is None:
+        """The folder that is uploaded: the given one, or one of the configs alone. None: nothing is."""
+        if not self.files:
             yield given
             return
         if given is not None:
             raise ConfigError("--working-dir: a config of this machine travels by itself; leave --working-dir out")
         with TemporaryDirectory(prefix="s1ray-submit-") as folder:
-            (Path(folder) / CONFIG).write_bytes(self.config)
+            for name, content in self.files.items():
+                (Path(folder) / name).write_bytes(content)
             yield Path(folder)
 
 
@@ -71,14 +80,35 @@ def submission(command: str, arguments: Sequence[str]) -> Submission:
         refuse_in_text(argument, "submit", "Ray's job API shows a job's command; name keys by reference")
     found, place = _config_of(command, arguments)
     file = None if found is None else find_recipe(found, command).absolute()
+    overrides = [value for value, _ in _values(arguments, *SET)]
     if command in STAGES:
-        load_config(STAGES[command].load().config, file, _values(arguments, "--set", "-s"))
+        load_config(STAGES[command].load().config, file, overrides)
+    elif command == "run":
+        if found is None:
+            raise ConfigError("submit: run: name a recipe of `run` (`s1ray recipes`), or a YAML file")
+        output = next((location(value) for value, _ in reversed([*_values(arguments, *OUTPUT)])), None)
+        load_pipeline(found, output=output, overrides=overrides).configs()
     # The cluster has the recipes.
     if found is None or file is None or not os.path.isfile(found):
-        return Submission(command, tuple(arguments), None)
+        return Submission(command, tuple(arguments))
     changed = list(arguments)
     changed[place] = changed[place].removesuffix(found) + CONFIG
-    return Submission(command, tuple(changed), file.read_bytes())
+    return Submission(command, tuple(changed), _with_inner(file) if command == "run" else {CONFIG: file.read_bytes()})
+
+
+def _with_inner(recipe: Path) -> dict[str, bytes]:
+    """A recipe of `run` and the configs of this machine that it names, by the names under which they travel."""
+    content, inner = recipe.read_bytes(), dict[str, bytes]()
+    data: Any = parse_yaml(content.decode())
+    for step in data["stages"]:
+        label = step.get("name") or step["stage"]
+        for holder, name in ((step, f"config-{label}.yaml"), (step.get("serve"), f"config-{label}-serve.yaml")):
+            if holder and os.path.isfile(holder["config"]):
+                inner[name] = Path(holder["config"]).read_bytes()
+                holder["config"] = name
+    if inner:
+        content = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
+    return {CONFIG: content} | inner
 
 
 def attempt_of(job: str, name: str) -> int | None:
@@ -89,24 +119,24 @@ def attempt_of(job: str, name: str) -> int | None:
     return int(found[1]) if found and job == f"{name}-{found[1]}" else None
 
 
-def _values(arguments: Sequence[str], *names: str) -> list[str]:
-    """The values of an option that may be repeated."""
-    found: list[str] = []
+def _values(arguments: Sequence[str], long: str, short: str) -> Iterator[tuple[str, int]]:
+    """The values of an option, each with the place of the argument that ends with it."""
     for place, argument in enumerate(arguments):
-        if argument in names:
-            found += arguments[place + 1 : place + 2]
-        elif argument.startswith(f"{names[0]}="):
-            found.append(argument.removeprefix(f"{names[0]}="))
-    return found
+        if argument in (long, short) and place + 1 < len(arguments):
+            yield arguments[place + 1], place + 1
+        elif argument.startswith(f"{long}="):
+            yield argument.removeprefix(f"{long}="), place
+        elif argument.startswith(short) and argument != short:
+            yield argument.removeprefix(short), place
 
 
 def _config_of(command: str, arguments: Sequence[str]) -> tuple[str | None, int]:
-    """The config that the arguments name, and where."""
+    """The config that the arguments name, and the place of the argument that ends with it."""
+    if command != "run":
+        return next(reversed([*_values(arguments, "--config", "-c")]), (None, -1))
+    is_value = False
     for place, argument in enumerate(arguments):
-        if argument in ("--config", "-c") and place + 1 < len(arguments):
-            return arguments[place + 1], place + 1
-        if argument.startswith("--config="):
-            return argument.removeprefix("--config="), place
-    if command == "run" and arguments and not arguments[0].startswith("-"):
-        return arguments[0], 0
+        if not is_value and not argument.startswith("-"):
+            return argument, place
+        is_value = not is_value and argument in (*SET, *OUTPUT)
     return None, -1

@@ -19,6 +19,8 @@ from typer.testing import CliRunner
 from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
+from s1ray.pipelines import load_pipeline
+from s1ray.recipes import find_recipe
 from s1ray.submission.api import Cluster, Job, RefusedError, dashboard_address, use_token
 from s1ray.submission.costs import NodePrices, cost_line
 from s1ray.submission.following import Follower, waited_for
@@ -410,7 +412,58 @@ def test_a_config_of_this_machine_travels_and_decides_the_name(head: Head, tmp_p
     assert submission("curate", ["--config", str(file), "--root", "/shared"]).name != first.name
     recipe = submission("curate", ["--config", "miniature"])
     assert recipe.entrypoint == "python -m s1ray.cli curate --config miniature"
-    assert recipe.config is None
+    assert not recipe.files
+
+
+@pytest.fixture
+def run_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A recipe of `run` that names files, by a relative and an absolute path, and a recipe."""
+    monkeypatch.chdir(tmp_path)
+    for name, stage in {"mine.yaml": "curate", "config.yaml": "eval", "served.yaml": "serve"}.items():
+        (tmp_path / name).write_bytes(find_recipe("miniature", stage).read_bytes())
+    recipe = tmp_path / "run.yaml"
+    recipe.write_text(
+        "output: /shared/run\nstages:\n- {stage: curate, config: mine.yaml}\n- {stage: traces, config: miniature}\n"
+        f"- {{stage: eval, name: eval_1, config: config.yaml, serve: {{config: {tmp_path / 'served.yaml'}}}}}\n"
+    )
+    return recipe
+
+
+@pytest.mark.parametrize(
+    "options", [["--output", "/shared/o", "RECIPE"], ["-sx.seed=1", "RECIPE", "-o/shared/o"], ["--force", "RECIPE"]]
+)
+def test_a_recipe_of_a_run_is_found_wherever_it_stands(run_recipe: Path, options: list[str]) -> None:
+    given = [option.replace("RECIPE", "run.yaml").replace("x.seed", "curate.seed") for option in options]
+    sent = submission("run", given)
+    assert list(sent.arguments) == ["config.yaml" if argument == "run.yaml" else argument for argument in given]
+    assert sent.files
+
+
+def test_the_files_that_a_recipe_names_travel_with_it(run_recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = submission("run", ["run.yaml"])
+    assert set(sent.files) == {
+        "config.yaml",
+        "config-curate.yaml",
+        "config-eval_1.yaml",
+        "config-eval_1-serve.yaml",
+    }
+    here = [config for _, config in load_pipeline("run.yaml").configs()]
+    with sent.working_folder(None) as folder:
+        assert folder is not None
+        monkeypatch.chdir(folder)
+        assert [config for _, config in load_pipeline("config.yaml").configs()] == here
+        serving = load_pipeline("config.yaml").config.stages[2].serve
+        assert serving is not None
+        assert Path(serving.config).read_bytes() == find_recipe("miniature", "serve").read_bytes()
+        monkeypatch.chdir(run_recipe.parent)
+    Path("mine.yaml").write_text(Path("mine.yaml").read_text() + "# changed\n")
+    assert submission("run", ["run.yaml"]).name != sent.name
+
+
+def test_a_recipe_that_names_no_file_travels_as_it_is(tmp_path: Path) -> None:
+    recipe = tmp_path / "run.yaml"
+    recipe.write_text("# mine\noutput: /shared/run\nstages: [{stage: curate, config: miniature}]\n")
+    assert submission("run", [str(recipe)]).files == {"config.yaml": recipe.read_bytes()}
 
 
 @pytest.mark.parametrize(
@@ -419,6 +472,9 @@ def test_a_config_of_this_machine_travels_and_decides_the_name(head: Head, tmp_p
         (["serve"], "'serve' is none of curate"),
         (["curate", "--config", "nowhere.yaml"], "no such file, and no recipe of curate"),
         (["curate", "--config", "miniature", "--set", "sizes=3"], "sizes: unknown field"),
+        (["run"], "name a recipe of `run`"),
+        (["run", "miniature", "--set", "curate.sizes=3"], "sizes: unknown field"),
+        (["run", "-o", "nowhere.yaml"], "name a recipe of `run`"),
         (["traces", "--config", "r1", "--set", "teacher.base_url=https://me:hush@h/v1"], "must not hold a user"),
     ],
 )
