@@ -239,6 +239,12 @@ def test_undecided_answers_count_neither_way_and_are_announced(make_run: MakeRun
     assert "| sft | max=64 | 100 (88.6–100.0) |" in table
 
 
+def test_a_domain_without_a_decided_answer_has_no_questions(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(change=lambda row: {"verdict": "undecided", "correct": None} if row.domain == "domain 1" else {})
+    html, _ = page([run], tmp_path / "report.html")
+    assert re.search(r"<td>domain 1</td>(<td>–</td>){4}\s*<td>0</td>", html)
+
+
 def test_votes_and_pass_at_k_leave_undecided_samples_out(make_run: MakeRun, tmp_path: Path) -> None:
     def doubt(row: Evaluation) -> dict[str, object]:
         return {"verdict": "undecided", "correct": None} if row.sample > 1 or row.gold == "1" else {}
