@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,15 @@ def test_what_cannot_be_compared_is_refused_in_words(make_run: MakeRun, tmp_path
     with pytest.raises(RunError, match="there is no arm 'max=1'"):
         write_comparison(first, first, out, arms=("max=1", "max=0"))
     assert not out.exists()
+
+
+def test_arms_that_share_no_decided_question_are_refused_in_words(make_run: MakeRun, tmp_path: Path) -> None:
+    def undecided(odd: bool) -> Callable[[Evaluation], dict[str, object]]:
+        return lambda row: {"correct": None, "verdict": "undecided"} if int(row.gold) % 2 == odd else {}
+
+    first, second = make_run(name="a", change=undecided(True)), make_run(name="b", change=undecided(False))
+    with pytest.raises(RunError, match="no question was decided by both 'base' with 'max=0' and 'base' with 'max=0'"):
+        write_comparison(first, second, tmp_path / "c.html")
 
 
 def test_a_report_of_runs_is_still_written_without_a_subcommand(plain_run: Path, tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def pairs(
     runs with one model each also where the labels differ.
 
     Raises:
-        RunError: there are none.
+        RunError: there are none, or two share no question that both decided.
     """
     chosen = [
         (before, after)
@@ -57,6 +57,12 @@ def pairs(
     ]
     if not chosen:
         raise RunError(f"{first.benchmark}: no model was measured with an arm of both runs; nothing to compare")
+    for before, after in chosen:
+        if not before.correct.keys() & after.correct.keys():
+            raise RunError(
+                f"{first.benchmark}: no question was decided by both {before.model!r} with {before.arm!r} and "
+                f"{after.model!r} with {after.arm!r}; name others with --models and --arms"
+            )
     return chosen
 
 
