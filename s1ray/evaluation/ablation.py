@@ -17,8 +17,9 @@ import numpy as np
 
 from s1ray.errors import InputError
 from s1ray.evaluation.arm_result import ArmResult
+from s1ray.evaluation.conditions import Conditions, golds_of
 from s1ray.evaluation.crossed import crossed_mean
-from s1ray.evaluation.loading import load_all_results
+from s1ray.evaluation.loading import definition_of, load_all_results
 from s1ray.evaluation.metrics import Estimate
 from s1ray.grading.interval import clustered_interval
 from s1ray.runs import read_manifest
@@ -72,14 +73,21 @@ def ablation(run_dirs: Sequence[Location], baseline: str) -> list[AblationTable]
         baseline: label of a model.
 
     Raises:
-        InputError: no run has the baseline, or two runs with one seed measured models of one label.
+        InputError: no run has the baseline, two runs with one seed measured models of one label, or two runs asked or
+            graded in different ways.
         RunError: as `load_all_results`.
     """
+    asked: dict[str, tuple[Location, Conditions]] = {}
     measured: dict[tuple[str, str], dict[str, dict[int, ArmResult]]] = {}
     weights: dict[tuple[str, int], str | None] = {}
     for run_dir in run_dirs:
         for results in load_all_results([run_dir]):
             (config,) = results.configs
+            definition = definition_of(config, results.benchmark)
+            conditions = Conditions.of(definition, config.grader, golds_of(results.arms[0].rows))
+            where, first = asked.setdefault(results.benchmark, (run_dir, conditions))
+            if (conflict := first.conflict(conditions, where)) is not None:
+                raise InputError(f"{run_dir}: {conflict}; measure all models of an ablation alike")
             weights |= {(model.label, config.seed): model.weights for model in config.models}
             for arm in results.arms:
                 models = measured.setdefault((results.benchmark, arm.arm), {})

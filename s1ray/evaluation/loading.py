@@ -11,6 +11,7 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.errors import InputError
 from s1ray.evaluation.arm_result import ArmResult, raw_markers
 from s1ray.evaluation.benchmarks import KeptQuestion
+from s1ray.evaluation.conditions import Conditions
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.results import EvalResults
 from s1ray.evaluation.strategies.base import Strategy
@@ -29,8 +30,6 @@ TIMINGS = "timings.parquet"
 """How long each answer took, in a run's folder."""
 QUESTIONS = "questions.parquet"
 """The questions that a run asked, in its folder."""
-WORDS = ("prompt", "system_prompt", "options_seed")
-"""Fields of a benchmark that decide how its questions are asked."""
 TEXTS = ("thinking", "answer")
 """The heavy columns: they stay in Arrow until a sample is shown."""
 
@@ -75,10 +74,12 @@ def load_all_results(run_dirs: Sequence[AnyPath]) -> list[EvalResults]:
         for name in names:
             own = table if len(names) == 1 else _where(table, benchmark=name)
             label = name or _only_name(config)
-            definition = _definition(config, label)
-            joined = _joined(measured, label, own, definition) if len(names) == 1 else label
-            group = measured.setdefault(joined, _Measured(joined, run_dir, definition))
-            group.add(run_dir, manifest, config, own, definition, questions.get(name, {}))
+            definition = definition_of(config, label)
+            conditions = Conditions.of(definition, config.grader, _golds(own))
+            joined = _joined(measured, label, own, conditions) if len(names) == 1 else label
+            group = measured.setdefault(joined, _Measured(joined, run_dir, conditions))
+            is_private = definition is not None and definition.private_text
+            group.add(run_dir, manifest, config, own, conditions, questions.get(name, {}), is_private=is_private)
     return [group.results() for group in measured.values()]
 
 
@@ -89,8 +90,8 @@ class _Measured:
         asked: ids of its questions.
     """
 
-    def __init__(self, name: str, first: Location, definition: Benchmark | None) -> None:
-        self._name, self._first, self._definition = name, first, definition
+    def __init__(self, name: str, first: Location, conditions: Conditions) -> None:
+        self._name, self._first, self._conditions = name, first, conditions
         self._arms: list[ArmResult] = []
         self._manifests: list[Manifest] = []
         self._configs: list[EvalConfig] = []
@@ -100,10 +101,9 @@ class _Measured:
         self._private = False
         self.asked: set[str] = set()
 
-    def other(self, definition: Benchmark | None) -> str | None:
-        """The field by which a run of `definition` asked in other words; None: it asked in the same."""
-        mine, theirs = _words(self._definition), _words(definition)
-        return next((field for field in WORDS if mine[field] != theirs[field]), None)
+    def conflict(self, conditions: Conditions) -> str | None:
+        """Why a run under other conditions does not belong here; None: it does."""
+        return self._conditions.conflict(conditions, self._first)
 
     def add(
         self,
@@ -111,13 +111,15 @@ class _Measured:
         manifest: Manifest,
         config: EvalConfig,
         table: pa.Table,
-        definition: Benchmark | None,
+        conditions: Conditions,
         questions: Mapping[str, str],
+        *,
+        is_private: bool,
     ) -> None:
         """Take what a run measured on it."""
-        if (field := self.other(definition)) is not None:
-            raise RunError(f"{run_dir}: asked with another {field} than {self._first}; report them apart")
-        self._private |= definition is not None and definition.private_text
+        if (conflict := self.conflict(conditions)) is not None:
+            raise RunError(f"{run_dir}: {conflict}; report them apart")
+        self._private |= is_private
         for model in config.models:
             for setting in config.arms_of(model):
                 self._add_arm(run_dir, model, setting, config.seed, table)
@@ -163,20 +165,19 @@ class _Measured:
         return EvalResults(self._arms, self._manifests, self._configs, self._tables, self._name, private, questions)
 
 
-def _joined(measured: Mapping[str, _Measured], name: str, table: pa.Table, definition: Benchmark | None) -> str:
-    """The name under which a run of one benchmark goes: that of an earlier one with the same questions and words."""
+def _joined(measured: Mapping[str, _Measured], name: str, table: pa.Table, conditions: Conditions) -> str:
+    """The name under which a run of one benchmark goes: that of an earlier one with its questions and conditions."""
     if name in measured:
         return name
     asked = set(table["question_id"].unique().to_pylist())
-    same = (known for known, group in measured.items() if group.asked == asked and group.other(definition) is None)
+    same = (known for known, group in measured.items() if group.asked == asked and group.conflict(conditions) is None)
     return next(same, name)
 
 
-def _words(definition: Benchmark | None) -> dict[str, object]:
-    return {
-        field: Benchmark.model_fields[field].default if definition is None else getattr(definition, field)
-        for field in WORDS
-    }
+def _golds(table: pa.Table) -> dict[str, str]:
+    """Question id -> reference answer."""
+    pairs = table.group_by(["question_id", "gold"]).aggregate([])
+    return dict(zip(pairs["question_id"].to_pylist(), pairs["gold"].to_pylist(), strict=True))
 
 
 def _only_name(config: EvalConfig) -> str:
@@ -186,7 +187,7 @@ def _only_name(config: EvalConfig) -> str:
     return label_of(config.benchmark) if is_file(config.benchmark) else config.benchmark.rpartition(":")[2]
 
 
-def _definition(config: EvalConfig, name: str) -> Benchmark | None:
+def definition_of(config: EvalConfig, name: str) -> Benchmark | None:
     """The definition that a run went by; None where it cannot be found any more."""
     if config.benchmark is None:
         return next((each for each in config.benchmarks if each.name == name), None)

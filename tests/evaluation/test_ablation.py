@@ -63,6 +63,22 @@ def test_two_runs_of_one_seed_and_a_baseline_that_is_not_there_are_refused(make_
         ablation(runs, "full")
 
 
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"grader": "s1ray.grading.grade:grade"}, "graded by s1ray.grading.grade:grade, and .*seed=0 by rules"),
+        ({"change": lambda row: {"gold": row.gold + "0"}}, r"40 question\(s\) have another reference answer than in"),
+    ],
+)
+def test_repetitions_that_were_graded_in_different_ways_are_refused(
+    make_run: MakeRun, other: dict[str, object], message: str
+) -> None:
+    models = [{"label": label, "name": label} for label in SHARES]
+    second = make_run("other", seed=1, models=models, sweep=None, arms=[{"max_tokens": 64}], **other)
+    with pytest.raises(InputError, match=message):
+        ablation([*seeds(make_run, 0), second], "curated")
+
+
 def test_the_table_is_written_beside_what_was_published(make_run: MakeRun, tmp_path: Path) -> None:
     published = {"source": "a paper, table 2", "rows": {"random": {"AIME24": "36.7 [-26.7, -3.3]"}}}
     config = AblationConfig.model_validate({"baseline": "curated", "published": published})

@@ -145,11 +145,17 @@ def test_two_runs_of_different_models_make_one_report(make_run: MakeRun) -> None
             {"models": [{"label": "new", "name": "n"}], "sweep": None, "arms": [{"label": "max=16", "max_tokens": 32}]},
             "has other settings",
         ),
+        (
+            {"models": [{"label": "new", "name": "n"}], "grader": "s1ray.grading.grade:grade"},
+            "b: graded by s1ray.grading.grade:grade, and .*a by rules; report them apart",
+        ),
+        (
+            {"models": [{"label": "new", "name": "n"}], "change": lambda row: {"gold": row.gold + "0"}},
+            r"40 question\(s\) have another reference answer than in .*a, .* first: '\d+0' and '\d+'; report",
+        ),
     ],
 )
-def test_runs_that_do_not_fit_together_are_refused(
-    make_run: MakeRun, second: dict[str, JsonValue], message: str
-) -> None:
+def test_runs_that_do_not_fit_together_are_refused(make_run: MakeRun, second: dict[str, object], message: str) -> None:
     with pytest.raises(RunError, match=message):
         load_results([make_run("a"), make_run("b", **second)])
 

@@ -244,6 +244,9 @@ def test_equal_questions_from_files_of_other_names_belong_together_if_they_are_a
         ("a", ["base", "sft", "new"]),
         ("c", ["base", "sft"]),
     ]
+    other = config(data, "g", benchmarks=[entry | {"name": "e"}], grader="s1ray.grading.grade:grade")
+    five = run_eval(other, engines=lambda model: Oracle())
+    assert [results.benchmark for results in load_all_results([one.path, five.path])] == ["a", "e"]
     (joined,) = load_all_results([one.path, four.path])
     assert joined.private_text
     assert joined.questions == {}

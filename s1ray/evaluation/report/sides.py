@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from s1ray.evaluation.arm_result import ArmResult
+from s1ray.evaluation.conditions import changed_golds, golds_of
 from s1ray.evaluation.results import EvalResults
 from s1ray.runs import Manifest, RunError
 
@@ -80,9 +81,8 @@ def check_comparable(first: EvalResults, second: EvalResults) -> None:
             f"{where}the runs asked other questions ({len(asked[0])} and {len(asked[1])}, {shared} of them shared); "
             "measure both on the same"
         )
-    golds = [{row.question_id: row.gold for row in results.arms[0].rows} for results in (first, second)]
-    changed = sorted(key for key, gold in golds[0].items() if golds[1][key] != gold)
-    if changed:
+    golds = [golds_of(results.arms[0].rows) for results in (first, second)]
+    if changed := changed_golds(*golds):
         raise RunError(
             f"{where}{len(changed)} question(s) have another reference answer, {changed[0]} first: "
             f"{golds[0][changed[0]]!r} and {golds[1][changed[0]]!r}; grade both runs with the same"
