@@ -221,8 +221,8 @@ class Evaluation:
     correct: bool | None
     """None: nobody can say, so the row counts neither as right nor as wrong."""
     verdict: str = ""
-    """One of `s1ray.grading.Verdict`, or "failed" where the request failed. Files of older versions have none; reading
-    them derives it."""
+    """One of `s1ray.grading.Verdict`, or "failed" where the request failed; in the journals of a run also "not graded".
+    Files of older versions have none; reading them derives it."""
     graded_by: str
     thinking: str
     answer: str

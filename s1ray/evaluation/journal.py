@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from s1ray.evaluation.tasks import stored_row
+from s1ray.evaluation.tasks import UNGRADED, stored_row
 from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 from s1ray.storage import Location, PartFolder, Parts, StorePath, private
@@ -55,6 +55,7 @@ class Journal:
         self._place = place
         self._begins = array("q", [NOWHERE]) * size
         self._failed = bytearray(size)
+        self._ungraded = bytearray(size)
         self._stream: BinaryIO | None = None
         self._whole = 0
         if self.path.exists():
@@ -112,9 +113,18 @@ class Journal:
         """The places of the rows whose request failed."""
         return [place for place, failed in enumerate(self._failed) if failed]
 
+    @property
+    def ungraded(self) -> list[int]:
+        """The places of the rows whose answer has no verdict yet."""
+        return [place for place, ungraded in enumerate(self._ungraded) if ungraded]
+
     def row(self, place: int) -> Evaluation:
         """One row, which must be there."""
-        return next(self._rows(range(place, place + 1)))[0]
+        return self.timed(place)[0]
+
+    def timed(self, place: int) -> tuple[Evaluation, float | None]:
+        """One row, which must be there, and its seconds."""
+        return next(self._rows(range(place, place + 1)))
 
     def rows(self) -> Iterator[tuple[Evaluation, float | None]]:
         """All rows in the order of their places, each with its seconds; all must be there."""
@@ -140,6 +150,7 @@ class Journal:
         place = self._place(row)
         self._begins[place] = self._whole
         self._failed[place] = row.error is not None
+        self._ungraded[place] = row.verdict == UNGRADED
         self._whole += size
 
 

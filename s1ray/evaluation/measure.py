@@ -9,24 +9,27 @@ does not grow with the run.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from s1ray.errors import UnreachableError
+from s1ray.errors import S1rayError, UnreachableError
 from s1ray.evaluation.asking import Instructed
 from s1ray.evaluation.config import Endpoint, EvalConfig, ServedModel
 from s1ray.evaluation.endpoint import api_key
 from s1ray.evaluation.recount import Recount, Recounted
 from s1ray.evaluation.strategies.cost import Metered
-from s1ray.evaluation.tasks import Task, evaluation_row, failure
+from s1ray.evaluation.tasks import Task, answer_row, failure, graded_row
 from s1ray.evaluation.wired import Unseeded, wire_of
 from s1ray.generation import GenerationError, Generator
 from s1ray.generation.base import OnCall
 from s1ray.generation.http import HTTPGenerator
 from s1ray.generation.segmented import SegmentedGenerator
-from s1ray.grading import find_grader
 from s1ray.schemas import Evaluation
+
+log = logging.getLogger("s1ray")
 
 FAILURES_IN_A_ROW = 20
 """Consecutive failed requests, beyond those in flight, after which the server counts as gone."""
@@ -160,9 +163,10 @@ class _Asking:
     ) -> None:
         self.endpoint = endpoint
         self._config, self._tasks, self._generators = config, tasks, generators
-        self._grader, self._grade, self._keep = grader, find_grader(config.grader), keep
+        self._grader, self._keep = grader, keep
         self._places = Places(endpoint.concurrency)
         self._failed_in_a_row = 0
+        self._grader_failed = False
 
     async def work(self) -> None:
         """Take one task after the other until none is left."""
@@ -182,12 +186,26 @@ class _Asking:
                 self._fail(error)
                 continue
             self._failed_in_a_row = 0
-            # Algebra can take seconds; the requests in flight must not wait for it.
             seconds = loop.time() - began
-            row = await loop.run_in_executor(
-                self._grader, evaluation_row, task, completion, generator.cost, self._grade
-            )
-            self._keep(row, seconds)
+            await self._grade(task, answer_row(task, completion, generator.cost), seconds)
+
+    async def _grade(self, task: Task, row: Evaluation, seconds: float) -> None:
+        """Grade an answer and keep its row; where that fails or is stopped, keep it without a verdict."""
+        # Algebra can take seconds; the requests in flight must not wait for it.
+        grading = asyncio.get_running_loop().run_in_executor(
+            self._grader, graded_row, row, task.question, self._config.grader
+        )
+        try:
+            graded = await grading
+        except BaseException as error:
+            self._keep(dataclasses.replace(row, graded_by=f"not graded: {error}"), seconds)
+            if not isinstance(error, S1rayError):
+                raise
+            if not self._grader_failed:
+                log.warning("eval: %s; what it fails at is kept, to be graded by the next start", error)
+            self._grader_failed = True
+            return
+        self._keep(graded, seconds)
 
     def _fail(self, error: GenerationError) -> None:
         self._failed_in_a_row += 1

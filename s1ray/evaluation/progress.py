@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from s1ray.evaluation.count import Verdicts
-from s1ray.evaluation.tasks import Cell, JournalKey, journal_key
+from s1ray.evaluation.tasks import UNGRADED, Cell, JournalKey, journal_key
 from s1ray.logs import heartbeat
 from s1ray.schemas import Evaluation
 
@@ -65,8 +65,8 @@ class Progress:
         log.info("%s", self.line())
 
     def found(self, row: Evaluation) -> None:
-        """Count a response of an earlier start."""
-        if row.error is None:
+        """Count a response of an earlier start, once it is graded."""
+        if row.error is None and row.verdict != UNGRADED:
             self._done += 1
             self._before += 1
             self._verdicts[journal_key(row)].add(row)

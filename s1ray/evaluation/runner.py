@@ -10,6 +10,7 @@ so the Parquet file at the end does not depend on how many attempts there were.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from typing import Any
 
 from s1ray.benchmarks import Benchmark
 from s1ray.config import ConfigError
+from s1ray.errors import S1rayError
 from s1ray.evaluation.arm_result import account, warnings_of
 from s1ray.evaluation.benchmarks import Asked, KeptQuestion, kept, load_benchmarks
 from s1ray.evaluation.config import Endpoint, EvalConfig
@@ -29,7 +31,7 @@ from s1ray.evaluation.progress import Progress
 from s1ray.evaluation.recount import Recount
 from s1ray.evaluation.strategies.rebase import Rebase
 from s1ray.evaluation.strategies.rewards import try_rewards
-from s1ray.evaluation.tasks import Cell, JournalKey, Task, all_cells, bound, journal_key, missing_tasks
+from s1ray.evaluation.tasks import Cell, JournalKey, Task, all_cells, bound, graded_row, journal_key, missing_tasks
 from s1ray.evaluation.traffic import Record, Traffic
 from s1ray.evaluation.wired import check_requests, try_arms
 from s1ray.evaluation.writing import write_results
@@ -127,7 +129,7 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
         engines: makes the generator that answers for a model. None: the config's endpoint answers.
 
     Raises:
-        RunError: more requests failed than the config allows.
+        RunError: more requests failed than the config allows, or the grader failed.
         UnreachableError: the endpoint does not answer, or stopped answering.
         ConfigError: the endpoint does not serve a model, or not as the config says.
     """
@@ -143,7 +145,9 @@ def work(config: EvalConfig, run: Run, *, engines: Engines | None = None) -> Non
             cell.key: open_journals.enter_context(Journal(paths[cell.key], cell.size, cell.place, progress.found))
             for cell in cells
         }
+        _grade_kept(config, cells, journals, progress)
         _get_missing(config, cells, journals, engines, progress, record)
+        _refuse_ungraded(config, cells, journals)
         failed = _account_for_failures(config, cells, journals)
         counts = write_results(run.path / RESULTS, run.path / TIMINGS, cells, journals)
     run.rows = {"questions": len(questions), "evaluations": sum(cell.size for cell in cells)}
@@ -181,6 +185,23 @@ def _journal_paths(config: EvalConfig, benchmarks: list[Asked], folder: Location
         for i, model in enumerate(config.models)
         for j, arm in enumerate(config.arms_of(model))
     }
+
+
+def _grade_kept(
+    config: EvalConfig, cells: list[Cell], journals: Mapping[JournalKey, Journal], progress: Progress
+) -> None:
+    """Grade what an earlier start got and did not grade; what the grader fails at again stays as it is."""
+    for cell in cells:
+        journal = journals[cell.key]
+        for place in journal.ungraded:
+            row, seconds = journal.timed(place)
+            try:
+                graded = graded_row(row, cell.question(place), config.grader)
+            except S1rayError as error:
+                journal.add(dataclasses.replace(row, graded_by=f"not graded: {error}"), seconds)
+            else:
+                journal.add(graded, seconds)
+                progress.found(graded)
 
 
 def _get_missing(
@@ -244,6 +265,25 @@ def _try_endpoints(config: EvalConfig) -> None:
 def _plain(config: EvalConfig) -> set[str]:
     """Labels of the models whose arms force nothing."""
     return {m.label for m in config.models if not any(arm.forces for arm in config.arms_of(m))}
+
+
+def _refuse_ungraded(config: EvalConfig, cells: list[Cell], journals: Mapping[JournalKey, Journal]) -> None:
+    """End a run whose grader failed.
+
+    Raises:
+        RunError: answers have no verdict.
+    """
+    ungraded = {cell.key: places for cell in cells if (places := journals[cell.key].ungraded)}
+    if not ungraded:
+        return
+    count, total = sum(map(len, ungraded.values())), sum(cell.size for cell in cells)
+    key, places = next(iter(ungraded.items()))
+    first = journals[key].row(places[0])
+    raise RunError(
+        f"{config.output}: {count} of {total} answers could not be graded, for example {first.id} of {first.model!r} "
+        f"with {first.arm!r}: {first.graded_by.removeprefix('not graded: ')}. They are kept: mend the grader and run "
+        "the same command again, which grades them and asks for none of them"
+    )
 
 
 def _account_for_failures(config: EvalConfig, cells: list[Cell], journals: Mapping[JournalKey, Journal]) -> int:

@@ -13,7 +13,7 @@ from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.strategies.cost import Cost
 from s1ray.generation import request_seed
-from s1ray.grading import Grader, kind_of
+from s1ray.grading import grade_or_undecided, kind_of
 from s1ray.schemas import Completion, Evaluation, Question
 
 ArmKey = tuple[str, str]
@@ -22,6 +22,8 @@ JournalKey = tuple[str, str, str]
 """Name of a benchmark, and labels of a model and an arm."""
 FAILED = "failed"
 """The verdict on a request that failed for good: it counts as wrong."""
+UNGRADED = "not graded"
+"""The verdict on an answer that the grader failed at; in journals alone. The next start grades it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +102,10 @@ class Cell:
             raise LookupError(row.id)
         return (self.numbers[row.question_id] * self.repeats + row.repeat) * self.samples + row.sample
 
+    def question(self, place: int) -> Question:
+        """What the row at a place answers."""
+        return self.questions[place // (self.repeats * self.samples)]
+
     def task(self, number: int, repeat: int, sample: int) -> tuple[int, Task]:
         """A response of it and its place.
 
@@ -153,10 +159,12 @@ def missing_tasks(cells: Iterable[Cell], is_missing: Callable[[Cell, int], bool]
                             yield task
 
 
-def evaluation_row(task: Task, completion: Completion, cost: Cost, grade: Grader) -> Evaluation:
-    """The row of an answer, graded, with the cost of all requests for it."""
-    row = dataclasses.replace(
+def answer_row(task: Task, completion: Completion, cost: Cost) -> Evaluation:
+    """The row of an answer, not graded yet, with the cost of all requests for it."""
+    return dataclasses.replace(
         _unanswered(task, cost),
+        verdict=UNGRADED,
+        correct=None,
         thinking=_storable(completion.thinking),
         answer=_storable(completion.answer),
         kept_thinking_tokens=completion.thinking_tokens if cost.calls > 1 else None,
@@ -166,9 +174,23 @@ def evaluation_row(task: Task, completion: Completion, cost: Cost, grade: Grader
         finish_reason=completion.finish_reason,
         wait_spans=completion.wait_spans,
     )
+
+
+def graded_row(row: Evaluation, question: Question, grader: str) -> Evaluation:
+    """A row of `answer_row` with its verdict.
+
+    Args:
+        row: the row.
+        question: what it answers.
+        grader: the grader's name.
+
+    Raises:
+        GraderError: the grader fails.
+    """
     if not row.answer.strip():
-        return dataclasses.replace(row, verdict="unparsable", graded_by="no answer")
-    found = grade(row.gold, row.answer, kind=kind_of(task.question.metadata))
+        return dataclasses.replace(row, verdict="unparsable", correct=False, graded_by="no answer")
+    where = f"question {question.id!r}"
+    found = grade_or_undecided(grader, row.gold, row.answer, kind=kind_of(question.metadata), where=where)
     return dataclasses.replace(
         row, verdict=found.verdict, correct=found.correct, extracted=found.extracted, graded_by=found.graded_by
     )

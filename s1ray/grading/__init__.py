@@ -12,6 +12,7 @@ from s1ray.grading.grade import (
     find_grader,
     grade,
     grade_by,
+    grade_or_undecided,
     is_guess,
     kind_of,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "grade",
     "grade_by",
     "grade_many",
+    "grade_or_undecided",
     "is_guess",
     "kind_of",
     "same_answer",

@@ -83,6 +83,8 @@ class Grader(Protocol):
 
 RULES = "rules"
 """The name of `grade` among the graders."""
+REFUSED = "refused by the grader"
+"""Rule of an undecided verdict: nothing can be graded against the reference."""
 
 
 def find_grader(name: str) -> Grader:
@@ -126,6 +128,18 @@ def grade_by(name: str, gold: str, text: str, *, kind: str | None = None, where:
     if not isinstance(found, Grade):
         raise GraderError(f"the grader {name!r} gives {found!r:.80} at {where}; it must return a Grade")
     return found
+
+
+def grade_or_undecided(name: str, gold: str, text: str, *, kind: str | None = None, where: str) -> Grade:
+    """As `grade_by`; an answer to a question whose reference the grader refuses is undecided.
+
+    Raises:
+        GraderError: as `grade_by`.
+    """
+    try:
+        return grade_by(name, gold, text, kind=kind, where=where)
+    except InputError:
+        return Grade("undecided", None, REFUSED)
 
 
 def _known_grader(name: str) -> str:

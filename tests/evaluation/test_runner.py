@@ -19,6 +19,7 @@ from pydantic import JsonValue
 from s1ray import logs
 from s1ray.benchmarks import load_benchmark
 from s1ray.config import ConfigError, validate_config
+from s1ray.errors import InputError
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.measure import Engines
@@ -303,6 +304,66 @@ def test_what_the_grader_cannot_decide_is_recorded_as_such(
     figures = manifest(run.path)["figures"]["sft max=0"]
     assert (figures["correct"], figures["answered"], figures["undecided"]) == (0, 5, 5)
     assert "of 35 responses 0 are right; from 0 no answer could be read (wrong), 35 are undecided" in caplog.text
+
+
+def choosy(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    if gold == "1001":
+        raise InputError("a reference that it cannot use")
+    return lenient(gold, text)
+
+
+def test_an_answer_whose_reference_the_grader_refuses_is_undecided(benchmark_file: Path) -> None:
+    run = run_eval(config(benchmark_file, grader=f"{__name__}:choosy"), engines=scripted())
+    rows = pq.read_table(run.path / "evaluations.parquet").to_pylist()
+    refused = [row for row in rows if row["gold"] == "1001"]
+    assert {(row["verdict"], row["correct"], row["graded_by"]) for row in refused} == {
+        ("undecided", None, "refused by the grader")
+    }
+    assert {row["verdict"] for row in rows if row not in refused} == {"correct"}
+
+
+FAULTS: dict[str, BaseException] = {}
+
+
+def faulty(gold: str, text: str, *, kind: str | None = None) -> Grade:
+    if gold in FAULTS:
+        raise FAULTS[gold]
+    return lenient(gold, text)
+
+
+def test_answers_that_the_grader_fails_at_are_kept_and_graded_by_the_next_start(
+    benchmark_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    mended = config(benchmark_file, grader=f"{__name__}:faulty", limit=20)
+    chosen = sorted(questions(60), key=lambda question: question.id)[:20]
+    for fault in (ConnectionError("no judge"), KeyError("judge")):
+        monkeypatch.setitem(FAULTS, str(chosen[3].answer), fault)
+        with pytest.raises(RunError, match=rf"7 of 140 answers could not be graded.*{type(fault).__name__}.*kept"):
+            run_eval(mended, engines=scripted())
+    FAULTS.clear()
+    assert "no judge" in caplog.text
+    log = tmp_path / "log"
+    run = run_eval(mended, engines=scripted(log=log))
+    assert not log.exists(), "nothing is asked for twice"
+    whole = run_eval(mended.model_copy(update={"output": str(tmp_path / "whole")}), engines=scripted())
+    assert (run.path / "evaluations.parquet").read_bytes() == (whole.path / "evaluations.parquet").read_bytes()
+    assert None not in pq.read_table(run.path / "timings.parquet")["seconds"].to_pylist()
+
+
+def test_an_answer_that_is_being_graded_when_the_run_is_stopped_is_kept(
+    benchmark_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: JsonValue = [{"label": "sft", "name": "s", "arms": ["max=8"]}]
+    stopped = config(benchmark_file, grader=f"{__name__}:faulty", limit=2, models=models)
+    second = sorted(questions(60), key=lambda question: question.id)[1]
+    monkeypatch.setitem(FAULTS, str(second.answer), KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        run_eval(stopped, engines=scripted())
+    FAULTS.clear()
+    log = tmp_path / "log"
+    run = run_eval(stopped, engines=scripted(log=log))
+    assert not log.exists()
+    assert pq.read_table(run.path / "evaluations.parquet")["verdict"].to_pylist() == ["correct", "correct"]
 
 
 def test_progress_is_logged_while_no_response_comes(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from s1ray.generation.base import GenerationRequest, request_seed
-from s1ray.grading.grade import find_grader, kind_of
+from s1ray.grading.grade import grade_or_undecided, kind_of
 from s1ray.grading.interval import wilson_interval
 from s1ray.models import EngineConfig
 from s1ray.schemas import Completion, Question
@@ -69,9 +69,15 @@ def graded(
 ) -> Accuracy:
     """The accuracy of answers to the questions; undecided ones count neither way."""
     assert config.accuracy is not None
-    grader = find_grader(config.accuracy.grader)
+    name = config.accuracy.grader
     grades = [
-        grader(question.answer or "", completion.answer, kind=kind_of(question.metadata))
+        grade_or_undecided(
+            name,
+            question.answer or "",
+            completion.answer,
+            kind=kind_of(question.metadata),
+            where=f"question {question.id!r}",
+        )
         for question, completion in zip(questions, completions, strict=True)
     ]
     total = len(completions)

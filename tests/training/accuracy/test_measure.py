@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from s1ray.errors import InputError
 from s1ray.grading import Grade, Verdict
 from s1ray.schemas import Completion, Question
 from s1ray.training.accuracy.measure import graded
@@ -12,6 +13,8 @@ from tests.support.training_runs import training_config
 
 def spoken(gold: str, text: str, *, kind: str | None = None) -> Grade:
     """The answer is its own verdict."""
+    if text == "refuse":
+        raise InputError("a reference that it cannot use")
     verdicts: dict[str, Verdict] = {"right": "correct", "wrong": "incorrect", "open": "undecided"}
     verdict = verdicts.get(text, "unparsable")
     return Grade(verdict, None if verdict == "unparsable" else text, "spoken")
@@ -35,6 +38,11 @@ def test_undecided_answers_count_neither_way() -> None:
     assert describe(found).startswith("50.0 % of 4 questions are right")
     assert "1 without an answer" in describe(found)
     assert "2 more undecided" in describe(found)
+
+
+def test_what_the_grader_refuses_is_undecided() -> None:
+    found = accuracy_of("right", "refuse", "wrong")
+    assert (found["correct"], found["undecided"], found["accuracy"]) == (1, 1, 0.5)
 
 
 def test_a_step_of_which_nothing_is_decided_is_not_measured() -> None:
