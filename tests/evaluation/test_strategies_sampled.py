@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from pydantic import JsonValue
 
 from s1ray.config import ConfigError
-from s1ray.errors import InputError
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.measure import Places
 from s1ray.evaluation.runner import plan
@@ -198,8 +197,10 @@ def test_a_cut_answer_is_taken_only_where_there_is_no_other_and_the_first_of_equ
 
 
 def test_a_score_that_is_no_number_ends_the_run_with_a_sentence() -> None:
-    with pytest.raises(InputError, match=r"score: .*nonsense' gave nan for question"):
+    with pytest.raises(GenerationError, match=r"score: .*nonsense' gave nan for question"):
         answered(BestOf(n=2, score="tests.support.own_scorer:nonsense"), *answers("1", "2"))
+    with pytest.raises(GenerationError, match=r"score: .*broken' fails at question .*: KeyError: 'judge'"):
+        answered(BestOf(n=2, score="tests.support.own_scorer:broken"), *answers("1", "2"))
 
 
 def test_labels_and_limits() -> None:

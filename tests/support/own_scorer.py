@@ -11,3 +11,7 @@ def digits(question: str, completion: Completion) -> float:
 
 def nonsense(question: str, completion: Completion) -> float:
     return float("nan")
+
+
+def broken(question: str, completion: Completion) -> float:
+    raise KeyError("judge")

@@ -8,12 +8,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from s1ray.errors import InputError
 from s1ray.evaluation.strategies.base import Sampling
 from s1ray.evaluation.strategies.requests import ask_together
 from s1ray.evaluation.strategies.sampled import Parallel
 from s1ray.evaluation.strategies.scorers import Scorer
-from s1ray.generation import Generator
+from s1ray.generation import GenerationError, Generator
 from s1ray.registry import SCORERS
 from s1ray.schemas import Completion, Question
 
@@ -50,14 +49,21 @@ class BestOf(Parallel):
         """Ask at once, and score.
 
         Raises:
-            InputError: a score is no number.
+            GenerationError: the scorer fails, or gives no number.
         """
         responses = await ask_together(generator, self.draws(question, sample, self.n, sampling, seed))
         whole = [each for each in responses if each.answer.strip() and each.finish_reason == "stop"]
         scorer: Scorer = SCORERS.get(self.score)
         # A scorer may take its time; other requests must not wait for it.
-        scores = [await asyncio.to_thread(scorer, question.question, each) for each in whole or responses]
-        for score in scores:
-            if isinstance(score, bool) or not isinstance(score, int | float) or math.isnan(score):
-                raise InputError(f"score: {self.score!r} gave {score!r:.80} for question {question.id}, not a number")
+        scores = [await asyncio.to_thread(self._scored, scorer, question, each) for each in whole or responses]
         return (whole or responses)[scores.index(max(scores))]
+
+    def _scored(self, scorer: Scorer, question: Question, response: Completion) -> float:
+        try:
+            score = scorer(question.question, response)
+        except Exception as error:
+            why = f"{type(error).__name__}: {error}"
+            raise GenerationError(f"score: {self.score!r} fails at question {question.id}: {why}") from error
+        if isinstance(score, bool) or not isinstance(score, int | float) or math.isnan(score):
+            raise GenerationError(f"score: {self.score!r} gave {score!r:.80} for question {question.id}, not a number")
+        return score
