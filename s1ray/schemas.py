@@ -237,7 +237,8 @@ class Evaluation:
     """Requests that the answer took, those whose response was thrown away included. The token counts are of them all;
     texts, waits and ends are of the response that was kept."""
     uncounted_calls: int = 0
-    """Those of them that were cancelled, failed, or came without a count: their tokens are not in the counts."""
+    """Those of them, and requests to a reward model, that were cancelled, failed, or came without a count: their tokens
+    are not in the counts."""
     prompt_tokens: int | None = None
     """None: an older version wrote the row."""
     reward_tokens: int = 0

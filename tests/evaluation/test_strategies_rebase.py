@@ -43,7 +43,7 @@ def rewards() -> Iterator[tuple[str, list[Any]]]:
             asked.append(body)
             answer: Any = {"scores": [reward_of(step) for step in body["steps"]], "usage": {"total_tokens": 10}}
             status = 200 if self.path == "/v1/rewards" else 501
-            if "refuse" in body["question"]:
+            if "refuse" in body["question"] or "refuse" in body["steps"]:
                 status, answer = 400, {"error": {"message": "steps: too long"}}
             if "few" in body["question"]:
                 answer = {"scores": []}
@@ -199,6 +199,32 @@ def test_best_by_reward_takes_the_response_with_the_best_steps(rewards: tuple[st
     weighted = arm.model_copy(update={"vote": True})
     assert asyncio.run(weighted(Said(*thoughts), QUESTION, 0, Sampling(), seed=0)).answer == "Final Answer: 42 good"
     assert (arm.name, weighted.name) == ("reward last of 3", "reward last vote of 3")
+
+
+def test_what_was_read_is_counted_where_one_of_the_responses_cannot_be_scored(
+    rewards: tuple[str, list[Any]],
+) -> None:
+    class Said:
+        def __init__(self) -> None:
+            self.thoughts = ["good", "refuse", "good", "bad"]
+
+        async def complete(self, request: GenerationRequest) -> Completion:
+            return Completion(
+                id=request.id,
+                thinking=self.thoughts.pop(),
+                answer="Final Answer: 42",
+                prompt_tokens=1,
+                thinking_tokens=1,
+                answer_tokens=1,
+            )
+
+        async def close(self) -> None: ...
+
+    meter = Metered(Said())
+    arm = BestByReward(reward=RewardEndpoint(base_url=rewards[0]), n=4)
+    with pytest.raises(GenerationError, match="steps: too long"):
+        asyncio.run(arm(meter, QUESTION, 0, Sampling(), seed=0))
+    assert (meter.cost.calls, meter.cost.uncounted_calls, meter.cost.reward_tokens) == (4, 1, 30)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from s1ray.evaluation.strategies.base import Sampling
-from s1ray.evaluation.strategies.cost import count_rewards
+from s1ray.evaluation.strategies.cost import score_all
 from s1ray.evaluation.strategies.requests import ask_together
 from s1ray.evaluation.strategies.rewards import Aggregate, RewardEndpoint, aggregated
 from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Parallel
@@ -45,8 +45,7 @@ class BestByReward(Parallel):
         """Ask at once, score, and take the best."""
         responses = await ask_together(generator, self.draws(question, sample, self.n, sampling, seed))
         steps = [self.reward.steps_of(response) for response in responses]
-        scored = await self.reward.score_all([(question.question, each) for each in steps if each])
-        count_rewards(generator, scored)
+        scored = await score_all(generator, self.reward, [(question.question, each) for each in steps if each])
         found = iter(scored)
         rewards = [aggregated(next(found).scores, self.aggregate) if each else 0.0 for each in steps]
         if self.vote:

@@ -7,10 +7,10 @@ up itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from s1ray.evaluation.strategies.rewards import Rewards
+from s1ray.evaluation.strategies.rewards import RewardEndpoint, Rewards, all_scored
 from s1ray.generation import GenerationRequest, Generator
 from s1ray.schemas import Completion
 
@@ -22,8 +22,8 @@ class Cost:
     calls: int = 0
     """Requests that were made."""
     uncounted_calls: int = 0
-    """Those of them whose tokens nobody has counted: cancelled, failed, or answered without a count. The tokens below
-    are without theirs."""
+    """Those of them whose tokens nobody has counted: cancelled, failed, or answered without a count; and requests to a
+    reward model that failed. The tokens below are without theirs."""
     prompt_tokens: int = 0
     thinking_tokens: int = 0
     answer_tokens: int = 0
@@ -76,7 +76,22 @@ class Metered:
         """Nothing: the generator belongs to the run."""
 
 
-def count_rewards(generator: Generator, scored: Iterable[Rewards]) -> None:
-    """Add what a reward model has read to the answer's cost, where that is counted."""
+async def score_all(
+    generator: Generator, reward: RewardEndpoint, responses: Sequence[tuple[str, Sequence[str]]]
+) -> list[Rewards]:
+    """Rewards of responses, with what the reward model has read in the answer's cost, where that is counted.
+
+    Args:
+        generator: the one that the strategy was given.
+        reward: the reward model.
+        responses: question and steps of each.
+
+    Raises:
+        GenerationError: one could not be had; what was read for the others is counted.
+    """
+    found = await reward.score_each(responses)
     if isinstance(generator, Metered):
-        generator.cost.reward_tokens += sum(rewards.tokens for rewards in scored)
+        scored = [each for each in found if isinstance(each, Rewards)]
+        generator.cost.reward_tokens += sum(each.tokens for each in scored)
+        generator.cost.uncounted_calls += len(found) - len(scored)
+    return all_scored(found)

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from s1ray.evaluation.strategies.base import Sampling
-from s1ray.evaluation.strategies.cost import count_rewards
+from s1ray.evaluation.strategies.cost import score_all
 from s1ray.evaluation.strategies.requests import ask_together
 from s1ray.evaluation.strategies.rewards import RewardEndpoint, aggregated
 from s1ray.evaluation.strategies.sampled import MOST_DRAWS, Sampled
@@ -165,8 +165,9 @@ class Tree:
         said = await ask_together(self._generator, requests)
         grown = [self._grown(node, step) for node, step in zip(growing, said, strict=True)]
         judged = [node for node in grown if len(node.steps) > len(node.rewards)]
-        scored = await arm.reward.score_all([(self._question.question, node.steps) for node in judged])
-        count_rewards(self._generator, scored)
+        scored = await score_all(
+            self._generator, arm.reward, [(self._question.question, node.steps) for node in judged]
+        )
         for node, reward in zip(judged, scored, strict=True):
             node.rewards = list(reward.scores)
         return grown

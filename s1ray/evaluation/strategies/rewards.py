@@ -44,6 +44,15 @@ class RewardEndpoint(Config):
     timeout: float = Field(default=600.0, gt=0)
     """Seconds that one attempt may take."""
 
+    async def score_each(self, responses: Sequence[tuple[str, Sequence[str]]]) -> list[Rewards | GenerationError]:
+        """Rewards of responses, asked for at once; where there are none, why.
+
+        Args:
+            responses: question and steps of each.
+        """
+        async with httpx.AsyncClient(timeout=self.timeout) as client:
+            return list(await asyncio.gather(*(self._try(client, *response) for response in responses)))
+
     async def score_all(self, responses: Sequence[tuple[str, Sequence[str]]]) -> list[Rewards]:
         """Rewards of responses, asked for at once.
 
@@ -53,13 +62,18 @@ class RewardEndpoint(Config):
         Raises:
             GenerationError: the endpoint does not answer, refuses, or gives something else than one score a step.
         """
-        async with httpx.AsyncClient(timeout=self.timeout) as client:
-            return list(await asyncio.gather(*(self._score(client, *response) for response in responses)))
+        return all_scored(await self.score_each(responses))
 
     def steps_of(self, response: Completion) -> list[str]:
         """The steps of a response's thinking, and its answer as the last one."""
         steps = [step.strip() for step in [*response.thinking.split(self.delimiter), response.answer]]
         return [step for step in steps if step]
+
+    async def _try(self, client: httpx.AsyncClient, question: str, steps: Sequence[str]) -> Rewards | GenerationError:
+        try:
+            return await self._score(client, question, steps)
+        except GenerationError as error:
+            return error
 
     async def _score(self, client: httpx.AsyncClient, question: str, steps: Sequence[str]) -> Rewards:
         url, why = f"{self.base_url}/rewards", ""
@@ -75,6 +89,20 @@ class RewardEndpoint(Config):
                 return _read(url, answer, len(steps))
             why = f"status {answer.status_code}: {answer.text[:200]}"
         raise GenerationError(f"{url}: {why}")
+
+
+def all_scored(found: Iterable[Rewards | GenerationError]) -> list[Rewards]:
+    """The rewards, if all could be had.
+
+    Raises:
+        GenerationError: the first that could not.
+    """
+    scored = []
+    for each in found:
+        if isinstance(each, GenerationError):
+            raise each
+        scored.append(each)
+    return scored
 
 
 def try_rewards(arms: Iterable[Iterable[object]]) -> None:
