@@ -8,7 +8,7 @@ without arguments that gives `Question` rows.
 """
 
 from s1ray.benchmarks.definition import Benchmark
-from s1ray.benchmarks.finding import BenchmarkRef, check_there, find_benchmark, is_file
+from s1ray.benchmarks.finding import BenchmarkRef, check_there, find_benchmark, is_file, named_definition
 from s1ray.benchmarks.questions import asked, load_benchmark, read_benchmark
 
 __all__ = [
@@ -19,5 +19,6 @@ __all__ = [
     "find_benchmark",
     "is_file",
     "load_benchmark",
+    "named_definition",
     "read_benchmark",
 ]

@@ -14,7 +14,7 @@ from s1ray.benchmarks.definition import Benchmark
 from s1ray.errors import InputError, MissingError
 from s1ray.reading.files import label_of
 from s1ray.registry import BENCHMARKS
-from s1ray.storage import exists
+from s1ray.storage import exists, is_address
 
 _PROGRAMS = re.compile(r"(livecodebench|lcb|humaneval|mbpp)")
 _PLACE = ("path", "hub", "function")
@@ -59,6 +59,20 @@ def find_benchmark(benchmark: str) -> Benchmark:
     if not callable(found):
         raise InputError(f"benchmark {benchmark!r}: is a {type(found).__name__}, not a function or a Benchmark")
     return Benchmark(name=benchmark.rpartition(":")[2], function=benchmark)
+
+
+def named_definition(benchmark: str) -> Benchmark | None:
+    """The `Benchmark` that is registered under a name, or is at "module:attribute"; None: that is none.
+
+    Asks no object store, and says nothing of what is wrong: `find_benchmark` does.
+    """
+    if is_address(benchmark) or is_file(benchmark):
+        return None
+    try:
+        found = BENCHMARKS.get(benchmark)
+    except InputError:
+        return None
+    return found if isinstance(found, Benchmark) else None
 
 
 def _resolved(entry: object) -> object:

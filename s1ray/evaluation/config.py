@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeInt, SerializeAsAny, model_validator
 
-from s1ray.benchmarks import Benchmark, BenchmarkRef, find_benchmark
+from s1ray.benchmarks import Benchmark, BenchmarkRef, find_benchmark, named_definition
 from s1ray.config import LABEL_PATTERN, Config, HTTPAddress, StageConfig
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BUDGET_FORCING, BudgetForcing
@@ -151,7 +151,7 @@ class EvalConfig(StageConfig):
 
     benchmark: str | None = None
     """The questions, with answers: a registered name ("miniature", "aime24"), or a path of rows with a question and an
-    answer. Shorthand for `benchmarks` with one element."""
+    answer. Shorthand for `benchmarks` with one element, which takes its place where the name has a definition."""
     benchmarks: list[BenchmarkRef] = Field(default_factory=list)
     """One or several of them: names, or mappings with the fields of a `Benchmark`."""
     limit: int | None = Field(default=None, ge=1)
@@ -176,6 +176,15 @@ class EvalConfig(StageConfig):
     """Several of them, each with its own `models`: ours beside an API's in one run."""
     max_failed_share: float = Field(default=0.0, ge=0, le=1)
     """Share of requests that may fail for good in a run that counts as complete; they count as wrong answers."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _holds_the_definition(cls, data: object) -> object:
+        # A run is known by its config: by a name, it would go on after its definition was changed.
+        if isinstance(data, dict) and isinstance(name := data.get("benchmark"), str) and not data.get("benchmarks"):
+            found = named_definition(name)
+            return data if found is None else data | {"benchmark": None, "benchmarks": [found]}
+        return data
 
     @model_validator(mode="after")
     def _has_benchmarks(self) -> Self:

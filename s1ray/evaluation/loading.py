@@ -217,10 +217,15 @@ def _open(run_dir: Location) -> tuple[Manifest, EvalConfig]:
     if manifest.get("status") != "complete":
         raise RunError(f"{run_dir}: the run is unfinished; run `s1ray eval` again with the same config to resume it")
     _check_facts(run_dir, manifest)
+    resolved = manifest.get("config", {})
     try:
-        return manifest, validate_config(EvalConfig, manifest.get("config", {}), str(run_dir / "manifest.json"))
+        config = validate_config(EvalConfig, resolved, str(run_dir / "manifest.json"))
     except ConfigError as error:
         raise RunError(f"{error}\n(the run was made by another version of s1ray; measure it again)") from None
+    if config.benchmark != resolved.get("benchmark"):
+        # An earlier version wrote the name alone, and what it means now is nothing that the run has said.
+        config = config.model_copy(update={"benchmark": resolved["benchmark"], "benchmarks": []})
+    return manifest, config
 
 
 def _check_facts(run_dir: Location, manifest: Manifest) -> None:

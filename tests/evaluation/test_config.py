@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from pydantic import JsonValue
 
+from s1ray.benchmarks.named import GPQA_DIAMOND
 from s1ray.config import ConfigError, validate_config
 from s1ray.evaluation.config import EvalConfig
 
@@ -33,6 +34,14 @@ def test_a_model_may_be_measured_with_some_arms_only() -> None:
     )
     assert [arm.name for arm in resolved.arms_of(resolved.models[0])] == ["max=0", "max=64"]
     assert len(resolved.arms_of(resolved.models[1])) == 5
+
+
+def test_a_name_that_has_a_definition_is_resolved_to_it() -> None:
+    resolved = config(benchmark="gpqa_diamond")
+    assert (resolved.benchmark, resolved.all_benchmarks()) == (None, [GPQA_DIAMOND])
+    assert validate_config(EvalConfig, resolved.model_dump(mode="json"), "again") == resolved
+    assert config().benchmark == "miniature", "a function has none"
+    assert config(benchmark="s3://bucket/questions.parquet").benchmark == "s3://bucket/questions.parquet"
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from pydantic import JsonValue
 
 from s1ray import logs
-from s1ray.benchmarks import load_benchmark
+from s1ray.benchmarks import Benchmark, load_benchmark
 from s1ray.config import ConfigError, validate_config
 from s1ray.errors import InputError
 from s1ray.evaluation.config import EvalConfig, ServedModel
@@ -230,6 +230,27 @@ def test_other_questions_under_the_same_name_are_not_mixed_in(
     monkeypatch.setattr(registration, "build_benchmark", lambda: changed)
     with pytest.raises(RunError, match="began with other questions"):
         run_eval(config(benchmark_file, benchmark="miniature", limit=60), engines=scripted())
+
+
+def test_a_run_keeps_the_definition_that_its_benchmark_had(
+    benchmark_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(request: GenerationRequest) -> BaseException:
+        return KeyboardInterrupt()
+
+    def changed() -> EvalConfig:
+        return config(benchmark_file, benchmark=f"{__name__}:OWN", limit=2)
+
+    own = Benchmark(name="own", path=str(benchmark_file))
+    monkeypatch.setattr(sys.modules[__name__], "OWN", own, raising=False)
+    with pytest.raises(KeyboardInterrupt):
+        run_eval(changed(), engines=scripted(fail=stop))
+    run = run_eval(changed(), engines=scripted())
+    monkeypatch.setattr(sys.modules[__name__], "OWN", own.model_copy(update={"system_prompt": "Be brief."}))
+    with pytest.raises(RunError, match=r"holds a complete 'eval' run of other config .*differs in benchmarks"):
+        run_eval(changed(), engines=scripted())
+    results = load_results([run.path])
+    assert (results.benchmark, results.configs[0].benchmarks) == ("own", [own])
 
 
 def test_samples_of_a_question_have_their_own_seeds_and_arms_share_them(benchmark_file: Path) -> None:

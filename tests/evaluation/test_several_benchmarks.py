@@ -274,6 +274,21 @@ def test_files_of_older_versions_say_their_benchmark_by_the_config(tmp_path: Pat
     assert len(results.questions) == 40
 
 
+@pytest.mark.parametrize(
+    ("name", "label"), [("gpqa_diamond", "gpqa_diamond"), ("no_package:aime", "aime"), ("no/file.parquet", "file")]
+)
+def test_a_run_of_an_older_version_that_says_a_name_alone_is_read(tmp_path: Path, name: str, label: str) -> None:
+    run = finished_run(tmp_path)
+    file = run / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["config"] |= {"benchmark": name, "benchmarks": []}
+    file.write_text(json.dumps(manifest))
+    results = load_results([run])
+    assert (results.benchmark, len(results.arms)) == (label, 10)
+    assert results.private_text == (name == "gpqa_diamond")
+    assert (results.configs[0].benchmark, results.configs[0].benchmarks) == (name, [])
+
+
 def test_the_plan_tells_each_benchmark_and_what_it_is_read_from(data: Path) -> None:
     lines = plan(config(data))
     assert lines[:3] == [
