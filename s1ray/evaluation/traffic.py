@@ -99,10 +99,20 @@ class Traffic:
     def state(self) -> dict[str, Any]:
         """Everything, for `take_over`."""
         names = ("seconds", "waited", "useless", "cancelled")
-        return {"tally": dataclasses.asdict(self.tally)} | {name: getattr(self, name) for name in names}
+        facts = {"api": self.endpoint.api, "tally": dataclasses.asdict(self.tally)}
+        return facts | {name: getattr(self, name) for name in names}
 
     def take_over(self, state: dict[str, Any]) -> None:
-        """Begin with what an earlier start counted."""
+        """Begin with what an earlier start counted.
+
+        Raises:
+            RunError: it asked by another API, which takes other settings (no seed, say).
+        """
+        if (api := state.pop("api", self.endpoint.api)) != self.endpoint.api:
+            raise RunError(
+                f"endpoint.api: the run began with {api} at the endpoint of {self.key} models, and would go on with "
+                f"{self.endpoint.api}; set it back, choose another `output`, or pass --force to start again"
+            )
         self.tally = Tally(**state.pop("tally"))
         for name, value in state.items():
             setattr(self, name, value)
@@ -116,7 +126,7 @@ class Record:
         traffics: of the endpoints.
 
     Raises:
-        RunError: the file is damaged.
+        RunError: the file is damaged, or an endpoint's API is not that of an earlier start.
     """
 
     def __init__(self, path: Location, traffics: Iterable[Traffic]) -> None:

@@ -16,6 +16,7 @@ from s1ray.evaluation.tasks import Cell, all_cells, failure, missing_tasks
 from s1ray.evaluation.traffic import Record, Traffic
 from s1ray.generation.base import Call, Usage
 from s1ray.grading.interval import clustered_interval, wilson_interval
+from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 from s1ray.teachers.bill import Prices
 from tests.evaluation.test_runner import benchmark_file, config
@@ -113,3 +114,11 @@ def test_what_calls_of_no_use_took_outlives_a_kill(tmp_path: Path) -> None:
     assert line is not None
     assert "1 status 500; that took 2 s of requests (about 1 s of the run, with 4 in flight)" in line
     assert Traffic(endpoint).line() is None
+
+
+def test_a_run_does_not_go_on_by_another_api(tmp_path: Path) -> None:
+    Record(tmp_path / "calls.json", [Traffic(Endpoint())]).keep(now=True)
+    with pytest.raises(
+        RunError, match=r"endpoint\.api: the run began with openai .* go on with responses; set it back"
+    ):
+        Record(tmp_path / "calls.json", [Traffic(Endpoint(api="responses"))])
