@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import JsonValue
 
-from s1ray.config import ConfigError, validate_config
+from s1ray.config import ConfigError, load_config, validate_config
 from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.recount import Recount
@@ -16,6 +16,8 @@ from s1ray.evaluation.report import write_report
 from s1ray.evaluation.strategies.base import Sampling, Strategy
 from s1ray.evaluation.strategies.budget_forcing import BudgetForcing
 from s1ray.generation import GenerationRequest, Generator
+from s1ray.recipes import find_recipe
+from s1ray.registry import STRATEGIES
 from s1ray.schemas import Completion, Evaluation, Question, read_table, to_table, write_table
 from s1ray.thinking import ThinkingBudget
 from tests.support.evaluations import measured, run_eval
@@ -116,6 +118,14 @@ def test_an_answer_has_the_same_limit_in_every_arm_and_room_for_it(arm: dict[str
         assert request.max_tokens == arm["max_tokens"] + 32 + 100 + 1
     else:
         assert request.max_tokens is None
+
+
+def test_one_recipe_has_all_strategies_without_a_reward_model() -> None:
+    arms = load_config(EvalConfig, find_recipe("strategies", "eval")).all_arms()
+    own = {
+        name: strategy for name in STRATEGIES.names() if (strategy := STRATEGIES.get(name)).__module__[:6] == "s1ray."
+    }
+    assert {arm.strategy for arm in arms} == {name for name in own if "reward" not in own[name].model_fields}
 
 
 def test_arm_labels_tell_every_setting_apart() -> None:
