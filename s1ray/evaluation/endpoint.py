@@ -98,8 +98,13 @@ def _try_budget(client: httpx.Client, endpoint: Endpoint, model: ServedModel) ->
         "return_token_ids": model.weights is not None,
     }
     match choice := _choice(client, endpoint, "/chat/completions", body):
-        case {"thinking": {"thinking_tokens": _}}:
-            pass
+        case {"thinking": {"thinking_tokens": int(tokens)}}:
+            if tokens > 1:
+                raise ConfigError(
+                    f"models: {model.label!r}: {endpoint.base_url} says that it thought {tokens:,} tokens where one "
+                    "was allowed, so it does not control thinking; serve the model with s1ray (`serve run "
+                    "serve_config.yaml`), or measure it with arms of `strategy: plain` only"
+                )
         case _:
             raise ConfigError(
                 f"endpoint.base_url: {endpoint.base_url} answers, but says nothing about thinking, so it does not "

@@ -63,6 +63,16 @@ def test_a_good_endpoint_passes_with_one_small_request_a_model(monkeypatch: pyte
         (answering(models=({"id": "base"}, {"id": "other"})), ConfigError, "'sft' is called 's', but .* base, other"),
         (answering(models=()), ConfigError, "serves no model"),
         (answering(completion={"choices": [{"message": {}}]}), ConfigError, "says nothing about thinking"),
+        (
+            answering(completion={"choices": [CHOICE | {"thinking": {"thinking_tokens": 60}}]}),
+            ConfigError,
+            "'sft': .*/v1 says that it thought 60 tokens where one was allowed",
+        ),
+        (
+            answering(completion={"choices": [CHOICE | {"thinking": {"thinking_tokens": None}}]}),
+            ConfigError,
+            "says nothing about thinking",
+        ),
         (answering(completion={"object": "x"}), ConnectionError, "no completion"),
         (answering(status=401), ConfigError, "status 401, the key is refused"),
         (answering(status=502), ConnectionError, "status 502"),
