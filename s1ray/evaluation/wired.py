@@ -105,7 +105,7 @@ def try_arms(
     sampling: Sampling,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> None:
-    """Ask one short question with each arm's first request, as the run will.
+    """Ask every address of an endpoint one short question with each arm's first request, as the run will.
 
     Args:
         endpoint: where.
@@ -120,9 +120,9 @@ def try_arms(
         UnreachableError: there is no answer, or none of use.
     """
 
-    async def ask() -> None:
+    async def ask(address: str) -> None:
         generator = HTTPGenerator(
-            endpoint.addresses,
+            [address],
             model.name,
             wire=wire_of(endpoint),
             api_key=key,
@@ -139,7 +139,8 @@ def try_arms(
                     raise refused(f"models: {model.label!r} with arm {arm.name!r}", str(error)) from None
 
     first_requests = {arm.name: first_request(arm, sampling) for arm in arms}
-    asyncio.run(ask())
+    for address in endpoint.addresses:
+        asyncio.run(ask(address))
 
 
 def refused(where: str, message: str) -> ConfigError | UnreachableError:

@@ -232,3 +232,22 @@ def test_a_model_that_refuses_a_temperature_is_told_of_in_words() -> None:
     endpoint, model = Endpoint(api="responses"), ServedModel(label="o", name="gpt-1")
     with pytest.raises(ConfigError, match=r"'o' with arm 'plain': .*Set sampling.temperature .*take 1 alone"):
         try_arms(endpoint, None, model, [Plain()], Sampling(), httpx.MockTransport(refuse))
+
+
+def test_every_address_of_another_api_is_tried() -> None:
+    asked: list[str] = []
+
+    def only_one(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.host)
+        answer = {
+            "content": [{"type": "text", "text": "2"}],
+            "stop_reason": "end_turn",
+            "usage": {"input_tokens": 1, "output_tokens": 1},
+        }
+        return httpx.Response(200, json=answer) if request.url.host == "a" else httpx.Response(400, json={})
+
+    endpoint = Endpoint(base_url="http://a/v1", replicas=["http://b/v1"], api="anthropic")
+    model, arm = ServedModel(label="c", name="c"), Plain(max_tokens=64)
+    with pytest.raises(ConnectionError, match=r"'c' with arm .*status 400"):
+        try_arms(endpoint, None, model, [arm], Sampling(), httpx.MockTransport(only_one))
+    assert asked == ["a", "b"]
