@@ -74,7 +74,7 @@ def test_repetitions_are_samples_of_their_own_at_the_arms_temperature(tmp_path: 
     assert (header["eval"]["config"]["epochs"], header["eval"]["model_generate_config"]["temperature"]) == (6, 0.7)
 
 
-def test_undecided_and_failed_samples_have_no_score(make_run: MakeRun, tmp_path: Path) -> None:
+def test_undecided_samples_have_no_score_and_failed_ones_are_wrong(make_run: MakeRun, tmp_path: Path) -> None:
     def change(row: Evaluation) -> dict[str, object]:
         if row.extracted == "1":
             return {"correct": None, "verdict": "undecided"}
@@ -83,10 +83,13 @@ def test_undecided_and_failed_samples_have_no_score(make_run: MakeRun, tmp_path:
     run = make_run(share=lambda model, arm: 1.0, change=change)
     export([run], "inspect", tmp_path)
     header, samples = inspect_log(tmp_path / "miniature_base_max=0.eval")
-    assert len([each for each in samples if "scores" not in each]) == 2
-    assert [each["error"]["message"] for each in samples if "error" in each] == ["status 500"]
+    assert len([each for each in samples if "scores" not in each]) == 1
+    (failed,) = (each for each in samples if "error" in each)
+    assert (failed["error"]["message"], failed["scores"]["s1ray"]["value"]) == ("status 500", "I")
     score = header["results"]["scores"][0]
-    assert (score["scored_samples"], score["unscored_samples"]) == (38, 2)
+    assert (score["scored_samples"], score["unscored_samples"]) == (39, 1)
+    values = [each["scores"]["s1ray"]["value"] == "C" for each in samples if "scores" in each]
+    assert score["metrics"]["accuracy"]["value"] == pytest.approx(sum(values) / len(values))
 
 
 def test_lm_eval_files_have_a_line_for_each_question(make_run: MakeRun, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def _sample(measurement: Measurement, row: Evaluation) -> Json:
         "metadata": metadata,
         "model_usage": {model: usage},
     }
-    if row.correct is not None and row.error is None:
+    if row.correct is not None:
         sample["scores"] = {SCORER: {"value": VALUES[row.correct], "answer": row.extracted, "explanation": row.verdict}}
     if row.error is not None:
         sample["error"] = {"message": row.error, "traceback": "", "traceback_ansi": ""}
@@ -109,7 +109,7 @@ def _header(measurement: Measurement, tokens: dict[str, int]) -> Json:
     metrics: Json = {"accuracy": {"name": "accuracy", "value": value}}
     if error is not None:
         metrics["stderr"] = {"name": "stderr", "value": error}
-    scored = sum(row.correct is not None and row.error is None for row in arm.rows)
+    scored = sum(row.correct is not None for row in arm.rows)
     generate: Json = {
         "temperature": measurement.temperature,
         "top_p": config.sampling.top_p,
