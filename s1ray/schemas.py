@@ -166,7 +166,7 @@ class Completion:
     waits: int = 0
     """Waits that budget forcing inserted (not the model's own)."""
     end_forced: str | None = None
-    """Why the end of thinking was forced ("budget", ...). None: the model ended it."""
+    """Why the end of thinking was forced ("budget", "context", ...). None: the model ended it."""
     answer_cut: bool = False
     """The answer reached a limit (its own, or the whole response's) before the model ended it."""
     finish_reason: str = "stop"

@@ -147,7 +147,7 @@ def test_the_tree_grows_where_the_reward_is(rewards: tuple[str, list[Any]]) -> N
     arm = rebase(url, balance=0.05)
     completion = asyncio.run(arm(meter, QUESTION, 0, Sampling(answer_tokens=50), seed=0))
     assert completion.answer == " Final Answer: 42"
-    assert completion.thinking == "good start\nfurther\nso it is"
+    assert (completion.thinking, completion.end_forced) == ("good start\nfurther\nso it is", None)
     steps = [request for request in model.seen if request.continues and request.continues.of == "thinking"]
     # Four at each of three depths; the one good start got all of the second's width.
     assert len(steps) == 12
@@ -159,16 +159,18 @@ def test_the_tree_grows_where_the_reward_is(rewards: tuple[str, list[Any]]) -> N
 
 def test_a_path_that_never_ends_is_ended_at_the_depth_and_at_the_maximum(rewards: tuple[str, list[Any]]) -> None:
     model = Stepping(lambda depth, number: "good step\n")
-    asyncio.run(rebase(rewards[0], depth=3)(model, QUESTION, 0, Sampling(answer_tokens=50), seed=0))
+    deep = asyncio.run(rebase(rewards[0], depth=3)(model, QUESTION, 0, Sampling(answer_tokens=50), seed=0))
+    assert deep.end_forced == "depth"
     assert len([each for each in model.seen if each.continues and each.continues.of == "answer"]) == 4
     assert len(model.seen) == 4 * 4
     none = Stepping(lambda depth, number: "good step\n")
-    asyncio.run(rebase(rewards[0], max_tokens=1)(none, QUESTION, 0, Sampling(answer_tokens=50), seed=0))
+    empty = asyncio.run(rebase(rewards[0], max_tokens=1)(none, QUESTION, 0, Sampling(answer_tokens=50), seed=0))
+    assert empty.end_forced == "budget"
     assert [each.continues and each.continues.of for each in none.seen] == ["answer"] * 4
     short = Stepping(lambda depth, number: "good")
     completion = asyncio.run(rebase(rewards[0], max_tokens=2)(short, QUESTION, 0, Sampling(answer_tokens=50), seed=0))
     assert {each.max_tokens for each in short.seen if each.continues and each.continues.of == "thinking"} == {1}
-    assert completion.answer.strip() == "Final Answer: 42"
+    assert (completion.answer.strip(), completion.end_forced) == ("Final Answer: 42", "budget")
 
 
 def test_best_by_reward_takes_the_response_with_the_best_steps(rewards: tuple[str, list[Any]]) -> None:

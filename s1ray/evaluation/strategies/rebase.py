@@ -42,6 +42,8 @@ class Node:
     """Of the steps."""
     ended: bool = False
     """The model has ended its thinking, or a limit has."""
+    end_forced: str | None = None
+    """The limit: "budget" (`max_tokens`) or "depth". None: the model, or none yet."""
 
 
 class Rebase(Sampled):
@@ -132,6 +134,7 @@ class Tree:
         root = Node([*self._tokenized.start, *self._tokenized.newline])
         growing = [root] * arm.width
         if self._room(root) < 1:
+            root.end_forced = "budget"
             return growing
         for _ in range(arm.depth):
             grown = await self._step(growing)
@@ -144,7 +147,8 @@ class Tree:
             rewards = [node.rewards[-1] if node.rewards else 0.0 for node in candidates]
             shares = balanced(rewards, left, arm.balance)
             growing = [node for node, share in zip(candidates, shares, strict=True) for _ in range(share)]
-        # What is still open has reached the depth.
+        for node in growing:
+            node.end_forced = "depth"
         return leaves + growing[: arm.width - len(leaves)]
 
     async def answers(self, leaves: Sequence[Node]) -> list[Completion]:
@@ -178,7 +182,10 @@ class Tree:
         thought = ids if stopped is None else ids[:stopped]
         text = self._tokenizer.decode(thought, skip_special_tokens=False).strip()
         child = Node(node.ids + thought, [*node.steps, text] if text else list(node.steps), list(node.rewards))
-        child.ended = stopped is not None or not thought or self._room(child) < 1
+        by_itself = stopped is not None or not thought
+        if not by_itself and self._room(child) < 1:
+            child.end_forced = "budget"
+        child.ended = by_itself or child.end_forced is not None
         return child
 
     def _room(self, node: Node) -> int:
@@ -207,7 +214,8 @@ class Tree:
 
     def _completion(self, leaf: Node, answer: Completion) -> Completion:
         ids = leaf.ids + self._newline(leaf.ids) + [*self._tokenized.end] + list(answer.output_ids or ())
-        return completion_from_ids(answer.id, self._tokenized, None, self._prompt, ids, answer.finish_reason)
+        found = completion_from_ids(answer.id, self._tokenized, None, self._prompt, ids, answer.finish_reason)
+        return dataclasses.replace(found, end_forced=leaf.end_forced)
 
 
 def balanced(rewards: Sequence[float], width: int, temperature: float) -> list[int]:
