@@ -67,7 +67,8 @@ def _kinds(results: EvalResults) -> Iterable[Iterable[Sample]]:
         by_id = {row.id: row for row in other.answered}
         both = [row for row in right[:3] if row.id in by_id]
         yield (Sample(f"the same question, {first} with {largest.arm}", by_id[row.id], row) for row in both)
-    for series in results.wait_series(last)[:1]:
+    from_none = [series for series in results.wait_series(last) if not series[0].setting.budget.waits]
+    for series in from_none[:1]:
         before, waited = {row.id: row for row in series[0].answered}, series[-1]
         waits = [row for row in waited.answered if row.id in before and row.waits]
         for was, now in ((False, True), (True, False)):

@@ -209,6 +209,13 @@ def test_a_lean_run_makes_a_report_too(make_run: MakeRun, tmp_path: Path) -> Non
     assert "What waits do" not in text
 
 
+def test_the_header_has_the_temperatures_of_all_arms(make_run: MakeRun, tmp_path: Path) -> None:
+    arms: list[JsonValue] = [{"max_tokens": 16}, {"strategy": "majority", "votes": 2, "temperature": 0.7}]
+    run = make_run(sweep=None, arms=arms, sampling={"temperature": 0})
+    _, checker = page([run], tmp_path / "report.html")
+    assert "temperature 0.0 and 0.7." in " ".join("".join(checker.text).split())
+
+
 def test_what_a_reward_model_reads_stands_among_the_costs(make_run: MakeRun, plain_run: Path, tmp_path: Path) -> None:
     run = make_run(change=lambda row: {"reward_tokens": 1025})
     assert "<td>41,000</td>" in write_report([run], tmp_path / "read.html").read_text()
@@ -303,6 +310,12 @@ def test_samples_are_of_different_kinds(make_run: MakeRun) -> None:
     assert all(sample.other is None or sample.other.question_id == sample.row.question_id for sample in samples)
     first = samples[0].row.question_id
     assert all(sample.row.question_id != first for sample in choose_samples(results, {*results.questions} - {first}))
+
+
+def test_no_sample_is_said_to_be_without_a_wait_where_no_arm_is(make_run: MakeRun) -> None:
+    arms: list[JsonValue] = [{"max_tokens": 64, "waits": waits} for waits in (1, 2)]
+    results = load_results([make_run(sweep=None, arms=arms, share=lambda model, arm: 0.5 if "2" in arm else 0.4)])
+    assert not [each for each in choose_samples(results, results.questions, 20) if "without a wait" in each.reason]
 
 
 def test_the_terminal_table_has_a_row_for_each_measurement(plain_run: Path) -> None:

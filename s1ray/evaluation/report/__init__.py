@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s1ray.evaluation.arm_result import account
+from s1ray.evaluation.config import EvalConfig
 from s1ray.evaluation.loading import load_all_results
 from s1ray.evaluation.published import published
 from s1ray.evaluation.report.costs import arm_costs, money
@@ -92,6 +93,7 @@ def _render(measured: list[EvalResults]) -> str:
             account=account(arms),
             configs=[to_yaml(config) for config in configs],
             samplings=[config.sampling for config in configs],
+            temperatures=_temperatures(configs),
             manifests=[manifest for manifest, _ in runs.values()],
             money=[sentence for manifest, _ in runs.values() for sentence in money(manifest)],
             recounted=list(
@@ -102,4 +104,16 @@ def _render(measured: list[EvalResults]) -> str:
             undecided=sum(result.undecided for result in arms),
             graders=sorted({grader for result in arms for grader in result.graders}),
         )
+    )
+
+
+def _temperatures(configs: Sequence[EvalConfig]) -> list[float]:
+    """Those that the measured arms drew at, which need not be the run's."""
+    return sorted(
+        {
+            arm.temperature_of(config.sampling)
+            for config in configs
+            for model in config.models
+            for arm in config.arms_of(model)
+        }
     )
