@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.hosts import available
-from tests.support.ray_hosts import RayHosts, ray_hosts
+from tests.support.mounts import small_disk
+from tests.support.ray_hosts import WORKERS, RayHosts, ray_hosts
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,8 +23,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayHosts]:
     # Sockets of jobs lie below it, and their names may not be long.
-    with (
-        tempfile.TemporaryDirectory(prefix="s1ray-", ignore_cleanup_errors=True) as folder,
-        ray_hosts(Path(folder)) as cluster,
-    ):
-        yield cluster
+    with tempfile.TemporaryDirectory(prefix="s1ray-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "shared" / "small").mkdir(parents=True)
+        # The hosts see what is mounted before they start.
+        with small_disk(folder / "shared" / "small", mebibytes=192), ray_hosts(folder) as cluster:
+            yield cluster
+
+
+@pytest.fixture
+def whole(cluster: RayHosts) -> Iterator[RayHosts]:
+    """The cluster, with all of its hosts, before the test and after it."""
+    yield cluster
+    cluster.faults.unlink(missing_ok=True)
+    for name in WORKERS:
+        host = cluster.hosts[name]
+        host.plug()
+        if not host.is_on or host.address not in cluster.alive():
+            host.power_off()
+            # Ray notices after a minute.
+            cluster.wait("the end of the lost node", 180, lambda host=host: host.address not in cluster.alive())
+            cluster.start_worker(name)
+    cluster.wait_for_nodes(1 + len(WORKERS))

@@ -12,10 +12,12 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 NETWORK = "10.77.0"
+MEMORY = Path("/sys/fs/cgroup/memory")
+"""Where the kernel's memory groups are, if it has them (cgroup, version 1)."""
 
 
 def available() -> bool:
@@ -76,6 +78,11 @@ class Host:
             check=False,
         )
 
+    @property
+    def is_on(self) -> bool:
+        """Whether everything that was started on it still runs."""
+        return bool(self._processes) and all(process.poll() is None for process in self._processes)
+
     def power_off(self) -> None:
         """Kill everything that runs on the host, with no word to anybody, and take its link away."""
         self.unplug()
@@ -92,6 +99,34 @@ class Host:
     def plug(self) -> None:
         """Give the link back."""
         _ip("-n", self.namespace, "link", "set", "net0", "up")
+
+    def pids(self) -> list[int]:
+        """The processes that run on the host, as this machine numbers them."""
+        listed = subprocess.run(["ip", "netns", "pids", self.namespace], capture_output=True, text=True, check=True)
+        return [int(pid) for pid in listed.stdout.split()]
+
+    @contextlib.contextmanager
+    def little_memory(self, mebibytes: int) -> Iterator[Callable[[], int]]:
+        """Inside the block the host's processes may take so much more; beyond it the kernel kills the worst of them.
+
+        Yields:
+            How many it has killed so far.
+        """
+        group, home = MEMORY / self.namespace, _own_group()
+        group.mkdir()
+        try:
+            (group / "memory.limit_in_bytes").write_text(str(mebibytes << 20))
+            for pid in self.pids():
+                with contextlib.suppress(ProcessLookupError):
+                    (group / "cgroup.procs").write_text(str(pid))
+            yield lambda: int((group / "memory.oom_control").read_text().split()[-1])
+        finally:
+            # More of them may come while they are moved, and those that are killed take a moment to go.
+            while pids := (group / "cgroup.procs").read_text().split():
+                for pid in pids:
+                    with contextlib.suppress(ProcessLookupError):
+                        (home / "cgroup.procs").write_text(pid)
+            _try(group.rmdir)
 
     def slow(self, *, mbit: int, loss_percent: int = 0) -> None:
         """Send at a rate, with a queue of up to two seconds before it, and lose some packets at random."""
@@ -176,6 +211,25 @@ def wait_for_file(file: Path, seconds: float) -> None:
     while not file.exists():
         assert time.monotonic() < deadline, f"no {file} after {seconds:g} s"
         time.sleep(0.2)
+
+
+def _own_group() -> Path:
+    """The memory group of this process."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    group = MEMORY / next(line.split(":", 2)[2] for line in lines if ":memory:" in line).lstrip("/")
+    return group if group.exists() else MEMORY
+
+
+def _try(action: Callable[[], None], seconds: float = 10) -> None:
+    """Do something that the kernel may refuse for a moment."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def _ip(*arguments: str) -> None:

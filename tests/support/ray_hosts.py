@@ -1,6 +1,6 @@
-"""A Ray cluster of hosts of its own (tests/support/hosts.py): a head without CPUs, workers, and a client.
+"""A Ray cluster of hosts of its own (tests/support/hosts.py): a head without CPUs, workers, a client, and a store.
 
-With token authentication, a folder that all hosts share, and a folder that is each host's own.
+With token authentication, a folder that all hosts share, an S3 server, and a folder that is each host's own.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.hosts import Host, Hosts
+from tests.support.mounts import small_disk
+from tests.support.store_server import BUCKET
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 PORT, DASHBOARD_PORT = 6379, 8265
+SERVE_PORT, STORE_PORT, REDIS_PORT = 8000, 9000, 6380
 WORKERS = ("one", "two", "three")
 TEMPORARY = Path("/tmp/s1ray-hosts")
 """Ray's folder: sockets lie in it, so its name is short; each host has its own there."""
+SPILL_MEBIBYTES = 256
 STORE_BYTES = 150_000_000
 """Of a node's object store; the hosts share one memory."""
 
@@ -31,8 +35,9 @@ ASK = """
 import json, sys, httpx
 url, token, data = json.loads(sys.argv[1])
 headers = {"Authorization": f"Bearer {token}"} if token else {}
+method, timeout = ("POST", 60) if data else ("GET", 5)
 try:
-    print(httpx.request("POST" if data else "GET", url, headers=headers, json=data, timeout=5).status_code)
+    print(httpx.request(method, url, headers=headers, json=data, timeout=timeout).status_code)
 except httpx.HTTPError:
     print(0)
 """
@@ -43,56 +48,86 @@ class RayHosts:
     """The cluster.
 
     Attributes:
-        hosts: by name: head, one, two, three, client.
+        hosts: by name: head, one, two, three, client, store.
         shared: a folder that is the same on each host.
+        bucket: the address of an object store that each host reaches.
+        spill: the folder of Ray's that host "one" has for itself, on a disk of its own.
+        faults: a file that makes the store slow or busy (tests/support/store_server.py).
         environment: what each process of the cluster gets.
         dashboard: the address of the job API.
+        python: the interpreter that all of them use.
     """
 
-    def __init__(self, folder: Path, *, cpus: int = 2, head_variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, cpus: int = 2, variables: Mapping[str, str] | None = None, redis: bool = False
+    ) -> None:
+        """Say what is to be made.
+
+        Args:
+            folder: where everything of it lies.
+            cpus: logical ones of each worker.
+            variables: of all processes on all hosts.
+            redis: keep the head's state in a Redis server on the store's host.
+        """
         self.folder = folder
         self.shared = folder / "shared"
-        self.shared.mkdir(parents=True)
+        self.shared.mkdir(parents=True, exist_ok=True)
         TEMPORARY.mkdir(exist_ok=True)
-        self.hosts = Hosts(("head", *WORKERS, "client"), folder / "hosts", own=[str(TEMPORARY)])
+        self.hosts = Hosts(("head", *WORKERS, "client", "store"), folder / "hosts", own=[str(TEMPORARY)])
+        self.bucket = f"s3://{BUCKET}"
+        self.faults = folder / "faults.json"
+        self.python = sys.executable
+        self.spill = self.hosts["one"].folder / "own-0"
+        store = self.hosts["store"].address
         self.token = secrets.token_hex(24)
         self.environment = {
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_USAGE_STATS_ENABLED": "0",
+            "PYTHONUNBUFFERED": "1",
+            # Otherwise whatever else runs on this machine comes before the workers.
+            "RAY_worker_niceness": "0",
+            "AWS_ENDPOINT_URL": f"http://{store}:{STORE_PORT}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            **(variables or {}),
         }
         self.dashboard = f"http://{self.hosts['head'].address}:{DASHBOARD_PORT}"
         self._cpus = cpus
-        self._head_variables = dict(head_variables or {})
+        self._redis = f"{store}:{REDIS_PORT}" if redis else None
 
     def __enter__(self) -> RayHosts:
-        self.hosts.__enter__()
-        try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(small_disk(self.spill, mebibytes=SPILL_MEBIBYTES))
+            stack.enter_context(self.hosts)
+            self._start_store()
             self.start_head()
             for name in WORKERS:
                 self.start_worker(name)
             self.wait_for_nodes(1 + len(WORKERS))
-        except BaseException:
-            self.__exit__()
-            raise
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.hosts.__exit__()
+        self._stack.close()
 
     def log(self, name: str) -> Path:
         """What Ray's processes on a host print."""
         return self.folder / f"{name}.log"
 
     def start_head(self) -> None:
-        """Start Ray's head; it has no CPUs."""
+        """Start Ray's head; it has no CPUs. With Redis it goes on from what the one before it knew."""
         head = self.hosts["head"]
+        head.plug()
         command = f"ray start --head --block --num-cpus 0 --node-ip-address {head.address} --port {PORT}"
         command += f" --dashboard-host {head.address} --dashboard-port {DASHBOARD_PORT} --temp-dir {TEMPORARY}"
         command += f" --object-store-memory {STORE_BYTES}"
-        head.start(f"exec {command}", self.log("head"), self.environment | self._head_variables)
-        self.wait("the dashboard", 120, lambda: self._get("/api/version") is not None)
+        redis = {"RAY_REDIS_ADDRESS": self._redis, "RAY_external_storage_namespace": "s1ray"} if self._redis else {}
+        head.start(f"exec {command}", self.log("head"), self.environment | redis)
+        self.wait("the dashboard", 120, lambda: self.ask("/api/version") is not None)
 
     def start_worker(self, name: str) -> None:
         """Start a worker of the cluster on a host; it does not wait until it has joined."""
@@ -108,7 +143,7 @@ class RayHosts:
 
     def alive(self) -> list[str | None]:
         """Addresses of the nodes that Ray holds for alive."""
-        answer = self._get("/nodes?view=summary") or {}
+        answer = self.ask("/nodes?view=summary") or {}
         nodes = answer.get("data", {}).get("summary", [])
         return [node.get("ip") for node in nodes if node.get("raylet", {}).get("state") == "ALIVE"]
 
@@ -136,7 +171,19 @@ class RayHosts:
         command = [str(BIN / "ray"), "job", "submit", "--address", self.dashboard, "--working-dir", str(ROOT)]
         return [*command, *options, "--", "python", *entrypoint]
 
-    def _get(self, path: str) -> dict[str, Any] | None:
+    def _start_store(self) -> None:
+        store = self.hosts["store"]
+        command = f"exec {sys.executable} -m tests.support.store_server {store.address} {STORE_PORT} {self.faults}"
+        store.start(f"cd {ROOT} && {command}", self.log("store"), {})
+        if self._redis:
+            redis = f"exec redis-server --bind {store.address} --port {REDIS_PORT} --protected-mode no --save ''"
+            store.start(redis, self.log("redis"), {})
+        make = "import os; from pyarrow import fs; fs.S3FileSystem(endpoint_override=os.environ['AWS_ENDPOINT_URL'],"
+        make += f" allow_bucket_creation=True).create_dir('{BUCKET}')"
+        self.wait("the store", 60, lambda: self.on_client(sys.executable, "-c", make).returncode == 0)
+
+    def ask(self, path: str) -> dict[str, Any] | None:
+        """What the dashboard says at a path; None if it says nothing."""
         program = "import sys, httpx\nprint(httpx.get(sys.argv[1], headers={'Authorization': 'Bearer ' + sys.argv[2]},"
         program += " timeout=10).text)"
         asked = self.on_client(sys.executable, "-c", program, f"{self.dashboard}{path}", self.token)
