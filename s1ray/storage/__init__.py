@@ -7,7 +7,7 @@ Paths of this machine are `pathlib.Path` and nothing else; addresses (`s3://`, `
 `StorePath`. Rooms that may meet both say `Location`.
 """
 
-from s1ray.storage.addresses import exists, full_text, is_address, is_dir, is_file, location, real_place
+from s1ray.storage.addresses import entries, exists, full_text, is_address, is_dir, is_file, location, real_place
 from s1ray.storage.appending import Growing, PartFolder, Parts
 from s1ray.storage.fetching import local_copy, local_model
 from s1ray.storage.files import (
@@ -46,6 +46,7 @@ __all__ = [
     "Ticket",
     "arrow_place",
     "download",
+    "entries",
     "exists",
     "full_text",
     "inside",

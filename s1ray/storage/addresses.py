@@ -55,6 +55,18 @@ def exists(path: AnyPath) -> bool:
     return there.exists() if isinstance(there, StorePath) else os.path.exists(there)
 
 
+def entries(folder: AnyPath) -> list[Location]:
+    """What lies in a folder, in order; nothing where there is no folder.
+
+    Raises:
+        OSError: it cannot be read. pathlib's `glob` takes such a folder for an empty one.
+    """
+    try:
+        return sorted([*location(folder).iterdir()])
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 def real_place(path: AnyPath) -> Location:
     """Where a path leads in the end: absolute, links followed."""
     there = location(path)

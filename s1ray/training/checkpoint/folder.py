@@ -7,17 +7,20 @@ So before a run resumes, the folders decide: those that are not whole are delete
 rest, it is rewritten.
 
 A folder is whole if each worker's list of files is present (`files_<rank>.json`) and every file has the listed size.
+What cannot be read, as the storage does not answer, is neither whole nor not: nothing is deleted then.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from s1ray.runs import RunError
-from s1ray.storage import Location, remove, write_json
+from s1ray.storage import Location, entries, remove, write_json
 
 CHECKPOINTS_FOLDER = "checkpoints"
 """In the run folder; Ray Train's folder of the run."""
@@ -60,7 +63,11 @@ def write_file_list(folder: Path, rank: int, files: list[Path]) -> None:
 
 
 def is_whole(folder: Location) -> bool:
-    """Whether a checkpoint has everything that the workers wrote."""
+    """Whether a checkpoint has everything that the workers wrote.
+
+    Raises:
+        OSError: it cannot be read, which says nothing about it.
+    """
     try:
         world_size = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))["world_size"]
         return all(
@@ -68,13 +75,18 @@ def is_whole(folder: Location) -> bool:
             for rank in range(world_size)
             for name, size in json.loads((folder / f"files_{rank}.json").read_text(encoding="utf-8")).items()
         )
-    except (OSError, ValueError, KeyError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError):
         return False
 
 
 def newest(folder: Location) -> Newest | None:
-    """The newest whole checkpoint in a folder, if any; changes nothing."""
-    whole = [path for path in sorted([*folder.glob(f"{PREFIX}*")]) if is_whole(path)]
+    """The newest whole checkpoint in a folder, if any; changes nothing.
+
+    Raises:
+        RunError: the folder cannot be read.
+    """
+    with _reading(folder):
+        whole = [path for path in _checkpoints(folder) if is_whole(path)]
     return _newest(whole)
 
 
@@ -88,11 +100,13 @@ def repair(folder: Location) -> Newest | None:
         The checkpoint that the run will resume from, if any.
 
     Raises:
-        RunError: there were checkpoints, and none is whole.
+        RunError: there were checkpoints, and none is whole; or the folder cannot be read.
     """
-    found = sorted(path for path in folder.glob(f"{PREFIX}*") if path.is_dir())
-    whole = [path for path in found if is_whole(path)]
-    if found and not whole and _listed(folder / RAY_TRAIN_LIST):
+    with _reading(folder):
+        found = _checkpoints(folder)
+        whole = [path for path in found if is_whole(path)]
+        listed = _listed(folder / RAY_TRAIN_LIST)
+    if found and not whole and listed != set():
         raise RunError(
             f"{folder}: none of its {len(found)} checkpoint(s) is whole any more; delete the folder to start the "
             "training again"
@@ -100,20 +114,43 @@ def repair(folder: Location) -> Newest | None:
     for path in found:
         if path not in whole:
             remove(path)
-    if _listed(folder / RAY_TRAIN_LIST) != {path.name for path in whole}:
+    if listed != {path.name for path in whole}:
         _write_list(folder, whole)
     return _newest(whole)
+
+
+@contextlib.contextmanager
+def _reading(folder: Location) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RunError(f"{folder}: its checkpoints cannot be read, and all are kept: {error}; run again") from error
+
+
+def _checkpoints(folder: Location) -> list[Location]:
+    """The folders of checkpoints, oldest first."""
+    return [path for path in entries(folder) if path.name.startswith(PREFIX) and path.is_dir()]
+
+
+def _state(checkpoint: Location) -> dict[str, Any]:
+    with _reading(checkpoint.parent):
+        state: dict[str, Any] = json.loads((checkpoint / STATE_FILE).read_text(encoding="utf-8"))
+        return state
 
 
 def _newest(whole: list[Location]) -> Newest | None:
     if not whole:
         return None
-    state = json.loads((whole[-1] / STATE_FILE).read_text(encoding="utf-8"))
+    state = _state(whole[-1])
     return Newest(state["finished_steps"], state["world_size"])
 
 
 def _listed(file: Location) -> set[str] | None:
-    """The checkpoints on Ray Train's list; None where it cannot be read, or does not resume from the last of them."""
+    """The checkpoints on Ray Train's list; None where it is damaged, or does not resume from the last of them.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         names = {str(result["checkpoint_dir_name"]) for result in content["checkpoint_results"]}
@@ -121,7 +158,7 @@ def _listed(file: Location) -> set[str] | None:
         return names if (newest or {}).get("checkpoint_dir_name") == max(names, default=None) else None
     except FileNotFoundError:
         return set()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -129,7 +166,7 @@ def _write_list(folder: Location, whole: list[Location]) -> None:
     """Write Ray Train's list of some checkpoints, oldest first."""
     import ray
 
-    metrics = [json.loads((path / STATE_FILE).read_text(encoding="utf-8"))["metrics"] for path in whole]
+    metrics = [_state(path)["metrics"] for path in whole]
     results = [
         {"version": 0, "checkpoint_dir_name": path.name, "metrics": reported}
         for path, reported in zip(whole, metrics, strict=True)

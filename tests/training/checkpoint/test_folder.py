@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from s1ray.runs import RunError
-from s1ray.training.checkpoint.folder import RAY_TRAIN_LIST, STATE_FILE, is_whole, repair, write_file_list
+from s1ray.storage import StoreError, StorePath
+from s1ray.training.checkpoint.folder import RAY_TRAIN_LIST, STATE_FILE, is_whole, newest, repair, write_file_list
+from tests.support.object_store import bucket, s3_environment, s3_server
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 UNKNOWN = 1e300
 
@@ -113,6 +120,86 @@ def test_a_list_cut_off_in_the_middle_is_rewritten(tmp_path: Path, torn: str) ->
 def test_a_run_without_any_whole_checkpoint_left_is_refused_rather_than_started_over(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 4)
     write_list(tmp_path, 4)
+    (path / "state" / "shard_0.pt").unlink()
+    with pytest.raises(RunError, match="none of its 1 checkpoint"):
+        repair(tmp_path)
+    assert path.exists()
+
+
+def everything(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", [STATE_FILE, "files_1.json", RAY_TRAIN_LIST])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE])
+def test_what_cannot_be_read_is_neither_deleted_nor_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    checkpoint(tmp_path, 4)
+    checkpoint(tmp_path, 8)
+    write_list(tmp_path, 4, 8)
+    before = everything(tmp_path)
+    real = Path.read_text
+
+    def fails(path: Path, *args: Any, **options: Any) -> str:
+        if path.name == name and path.parent.name != "step_000004":
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(RunError, match=f"{tmp_path}: its checkpoints cannot be read, .*{os.strerror(number)}"):
+        repair(tmp_path)
+    assert everything(tmp_path) == before
+
+
+def test_a_folder_that_cannot_be_listed_does_not_count_as_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint(tmp_path, 4)
+    write_list(tmp_path, 4)
+    before = everything(tmp_path)
+
+    def fails(*args: object) -> list[str]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", fails)
+        patch.setattr(os, "scandir", fails)
+        for look in (repair, newest):
+            with pytest.raises(RunError, match="cannot be read"):
+                look(tmp_path)
+    assert everything(tmp_path) == before
+
+
+def test_in_a_store_that_does_not_answer_every_checkpoint_stays(
+    bucket: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for step in (4, 8):
+        checkpoint(tmp_path, step)
+    write_list(tmp_path, 4, 8)
+    before = everything(tmp_path)
+    for path, content in before.items():
+        (bucket / str(path.relative_to(tmp_path))).write_bytes(content)
+    real = StorePath.read_bytes
+
+    def fails(path: StorePath) -> bytes:
+        if path.suffix == ".json":
+            raise StoreError(path, "503 Slow Down")
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StorePath, "read_bytes", fails)
+        with pytest.raises(RunError, match="503 Slow Down"):
+            repair(bucket)
+    found = repair(bucket)
+    assert found is not None
+    assert found.finished_steps == 8
+    assert {path.name for path in bucket.iterdir()} == {"step_000004", "step_000008", RAY_TRAIN_LIST}
+
+
+def test_with_a_damaged_list_and_no_whole_checkpoint_nothing_is_started_over(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path, 4)
+    (tmp_path / RAY_TRAIN_LIST).write_text("{")
     (path / "state" / "shard_0.pt").unlink()
     with pytest.raises(RunError, match="none of its 1 checkpoint"):
         repair(tmp_path)
