@@ -196,16 +196,6 @@ def random_access(path: AnyPath, *, mapped: bool = False) -> pa.NativeFile:
 
 
 def _upload_file(source: Path, target: StorePath) -> None:
-    with source.open("rb") as content, target._told():
-        stream = target.filesystem.open_output_stream(target.place)
-        try:
-            while chunk := content.read(UPLOAD_BYTES):
-                stream.write(chunk)
-        except BaseException:
-            # pyarrow has no way to give a stream up: what it closes, it writes.
-            with contextlib.suppress(Exception):
-                stream.close()
-            with contextlib.suppress(Exception):
-                target.unlink(missing_ok=True)
-            raise
-        stream.close()
+    with source.open("rb") as content, target.writing() as stream:
+        while chunk := content.read(UPLOAD_BYTES):
+            stream.write(chunk)

@@ -29,7 +29,7 @@ from urllib.parse import parse_qsl, quote
 from s1ray.errors import S1rayError
 
 if TYPE_CHECKING:
-    from pyarrow import fs
+    from pyarrow import NativeFile, fs
 
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Environment variables of an S3 server that is not Amazon's, the first one first."""
@@ -242,7 +242,7 @@ class StorePath:
 
     def write_bytes(self, data: bytes) -> int:
         """Write an object; others see the old one, or none, until all of it is there."""
-        with self._told(), self.filesystem.open_output_stream(self.place) as stream:
+        with self.writing() as stream:
             stream.write(data)
         return len(data)
 
@@ -262,6 +262,13 @@ class StorePath:
         except FileNotFoundError:
             if not missing_ok:
                 raise
+
+    @contextmanager
+    def writing(self) -> Iterator[NativeFile]:
+        """A stream whose content is the object when the block ends; its bytes are written as they are."""
+        # Left to itself, pyarrow compresses what goes into a name that ends in .gz.
+        with self._told(), self.filesystem.open_output_stream(self.place, compression=None) as stream:
+            yield stream
 
     @property
     def filesystem(self) -> fs.FileSystem:

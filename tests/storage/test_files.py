@@ -58,6 +58,13 @@ def test_in_a_store_a_folder_takes_the_place_of_the_one_before_and_its_last_file
     assert newest[1]
 
 
+def test_in_a_store_the_bytes_of_a_compressed_file_stay_as_they_are(bucket: StorePath) -> None:
+    (bucket / "one.gz").write_bytes(b"packed")
+    with writing(bucket / "two.jsonl.gz") as temporary:
+        temporary.write_bytes(b"packed")
+    assert objects(bucket) == {"one.gz": b"packed", "two.jsonl.gz": b"packed"}
+
+
 def test_in_a_store_a_file_does_not_take_the_place_of_a_folder(bucket: StorePath) -> None:
     (bucket / "runs" / "eval").write_text("x")
     with pytest.raises(IsADirectoryError, match="runs"):
