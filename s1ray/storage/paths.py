@@ -14,6 +14,7 @@ pauses; for S3 that is `S3_ATTEMPTS` times. Then the error is told.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fnmatch
 import functools
@@ -265,10 +266,21 @@ class StorePath:
 
     @contextmanager
     def writing(self) -> Iterator[NativeFile]:
-        """A stream whose content is the object when the block ends; its bytes are written as they are."""
-        # Left to itself, pyarrow compresses what goes into a name that ends in .gz.
-        with self._told(), self.filesystem.open_output_stream(self.place, compression=None) as stream:
-            yield stream
+        """A stream whose content is the object when the block ends well; its bytes are written as they are.
+
+        After an error in the block the object that is there stays, whosever it is. As after a kill, a large upload that
+        was begun is left unfinished in the store.
+        """
+        with self._told():
+            # Left to itself, pyarrow compresses what goes into a name that ends in .gz.
+            stream = self.filesystem.open_output_stream(self.place, compression=None)
+            try:
+                yield stream
+            except BaseException:
+                # pyarrow cannot give a stream up: closed or freed, it writes what it has. So this one is never freed.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(stream))
+                raise
+            stream.close()
 
     @property
     def filesystem(self) -> fs.FileSystem:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from s1ray.storage import StorePath, download, move, remove, write_json, writing
+from s1ray.storage import LostError, StorePath, download, move, remove, upload, write_json, writing
 from tests.support.object_store import objects
 
 
@@ -58,6 +61,32 @@ def test_in_a_store_a_folder_takes_the_place_of_the_one_before_and_its_last_file
     assert newest[1]
 
 
+def test_in_a_store_an_upload_that_is_cut_short_leaves_the_object_that_is_there(
+    bucket: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, source = bucket / "manifest.json", tmp_path / "manifest.json"
+    source.write_text("our new one")
+    real, chunks = BufferedReader.read, list[bytes]()
+
+    class Reader(BufferedReader):
+        def read(self, size: int | None = -1) -> bytes:
+            if chunks:
+                # By now another process has the lock.
+                file.write_text("theirs")
+                raise LostError("the lock was lost")
+            chunks.append(real(self, 4))
+            return chunks[0]
+
+    monkeypatch.setattr(Path, "open", lambda path, mode: Reader(FileIO(path)))
+    with pytest.raises(LostError):
+        upload(source, file)
+    with pytest.raises(KeyboardInterrupt), file.writing() as stream:
+        _interrupted(stream)
+    gc.collect()
+    assert chunks == [b"our "]
+    assert objects(bucket) == {"manifest.json": b"theirs"}
+
+
 def test_in_a_store_the_bytes_of_a_compressed_file_stay_as_they_are(bucket: StorePath) -> None:
     (bucket / "one.gz").write_bytes(b"packed")
     with writing(bucket / "two.jsonl.gz") as temporary:
@@ -86,6 +115,11 @@ def test_objects_are_moved_fetched_and_removed(bucket: StorePath, tmp_path: Path
     assert objects(bucket) == {}
     with pytest.raises(FileNotFoundError):
         download(bucket / "b", tmp_path / "none")
+
+
+def _interrupted(stream: Any) -> None:
+    stream.write(b"half")
+    raise KeyboardInterrupt
 
 
 def _fill(path: Path) -> None:
