@@ -60,7 +60,7 @@ def arrow_batches(path: str) -> Iterator[tuple[pa.Schema, Iterator[pa.RecordBatc
 
 @contextlib.contextmanager
 def told(path: str) -> Iterator[None]:
-    """Turn what pyarrow raises on a damaged file into `BadFile`, and on one that is not there into `InputError`."""
+    """Turn what pyarrow raises on a damaged file into `BadFile`, and on one that it cannot have into `InputError`."""
     import pyarrow as pa
 
     try:

@@ -228,10 +228,10 @@ def _saved(state: Location) -> set[Location] | None:
 
 
 def _json_object(path: Location) -> dict[str, Any]:
-    """What a small JSON file says; empty where it is none."""
+    """What a small JSON file says; empty where it is none, or a link that leads nowhere."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 

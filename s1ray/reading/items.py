@@ -8,7 +8,7 @@ import platform
 from collections.abc import Iterable, Iterator
 
 from s1ray.errors import InputError
-from s1ray.storage import location
+from s1ray.storage import StoreError, location
 
 MAX_BYTES = 32 << 20
 """A longer line or cell is no question: a file in which a newline or a quote is missing, or an image."""
@@ -53,10 +53,15 @@ class BadFile(InputError):
 
 
 def reading_error(path: str, error: Exception) -> InputError:
-    """What a file does that cannot be read: it is damaged, or it is not there for this process."""
+    """What a file does that cannot be read: it is damaged, or this process cannot have it, now at least."""
     if isinstance(error, FileNotFoundError | PermissionError):
         where = f"{error.strerror} on {platform.node()}"
         return InputError(f"{path}: {where}; sources must lie where every node can read them")
+    if isinstance(error, StoreError):
+        return InputError(str(error))
+    # Those of damaged content come from pyarrow, without a number.
+    if isinstance(error, OSError) and error.errno is not None:
+        return InputError(f"{path}: {error.strerror} on {platform.node()}; run again when it can be read")
     what = disguise(path)
     return BadFile(f"by its content this is {what}" if what else f"cut or damaged ({error})")
 

@@ -31,7 +31,7 @@ def opened(file: DataFile, encoding: str, start: int = 0) -> Iterator[IO[bytes]]
 
     Raises:
         BadFile: the file is cut or damaged, or obviously of another encoding.
-        InputError: it is not there.
+        InputError: it is not there, or the storage does not give it now.
     """
     import pyarrow as pa
 

@@ -16,7 +16,13 @@ from s1ray.curation.staging import stage
 from s1ray.errors import InputError
 from s1ray.reading import pieces
 from s1ray.schemas import Question, question_id
+from s1ray.storage import StoreError, StorePath
+from s1ray.storage import paths as storage_paths
+from tests.reading.test_formats import CONTENTS
 from tests.support.curation import quarantined, sources_of, staged
+from tests.support.object_store import bucket, s3_environment, s3_server
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 
 def jsonl(path: Path, rows: list[object]) -> Path:
@@ -134,6 +140,34 @@ def test_a_damaged_file_fails_the_run_or_is_skipped_and_named(tmp_path: Path) ->
     assert 5_000 < len(rows) < 15_000
     assert [Path(file).name for file in done.read["0 (pool)"]["bad files"]] == ["bad.parquet", "cut.jsonl.gz"]
     assert [Path(entry["file"]).name for entry in quarantined(tmp_path / "b")] == ["bad.parquet", "cut.jsonl.gz"]
+
+
+@pytest.mark.parametrize("name", ["pool.jsonl", "pool.parquet", "file.arrow", "pool.jsonl.gz"])
+def test_what_a_store_does_not_give_is_not_damaged_and_is_read_on_the_next_start(
+    name: str, bucket: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (bucket / name).write_bytes(CONTENTS[name])
+    source, real, gone = files(f"{bucket}/{name}", on_bad_file="skip"), storage_paths._Reader.readinto, list[bool]()
+
+    def fails(reader: storage_paths._Reader, buffer: Any) -> int:
+        if gone:
+            raise StoreError(reader._path, "503 Slow Down")
+        return real(reader, buffer)
+
+    def later(task: tasks.Task, folder: Path, do: Any = tasks.do) -> tasks.TaskRecord:
+        gone.append(True)
+        record: tasks.TaskRecord = do(task, folder)
+        return record
+
+    monkeypatch.setattr(storage_paths._Reader, "readinto", fails)
+    with monkeypatch.context() as patch:
+        patch.setattr(staging, "do", later)
+        with pytest.raises(ConfigError, match="503 Slow Down"):
+            staged(tmp_path, source)
+    gone.clear()
+    rows, done = staged(tmp_path, source)
+    assert len(rows) == 2
+    assert "bad files" not in next(iter(done.read.values()))
 
 
 def test_the_problems_of_all_sources_are_told_at_once(tmp_path: Path) -> None:
