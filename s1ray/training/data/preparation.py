@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from s1ray.benchmarks import is_file
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, S1rayError
-from s1ray.runs import digest
+from s1ray.runs import RunError, digest
 from s1ray.storage import Location, exists, is_dir, local_copy, location, write_json, writing
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.conversations import Conversation
@@ -176,12 +176,19 @@ def load_renderer(config: TrainingConfig, date: datetime.date | None = None) -> 
 
 
 def kept_date(config: TrainingConfig) -> datetime.date | None:
-    """The date that the rows in the run folder were made with; None: there are none, or they have no date."""
+    """The date that the rows in the run folder were made with; None: there are none, or they have no date.
+
+    Raises:
+        RunError: whether there are cannot be read.
+    """
+    text = _read_about(location(config.output))
+    if text is None:
+        return None
     try:
-        about = json.loads((location(config.output) / ROWS_FILE).read_text(encoding="utf-8"))
+        about = json.loads(text)
         if about["made_of"] == _made_of(config) and about["template_date"] is not None:
             return datetime.date.fromisoformat(about["template_date"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         pass  # Nothing that could be used.
     return None
 
@@ -219,19 +226,33 @@ def _made_of(config: TrainingConfig) -> str:
     return hashlib.sha256(json.dumps([settings, sources], sort_keys=True).encode()).hexdigest()[:16]
 
 
+def _read_about(folder: Location) -> str | None:
+    """The content of a folder's `ROWS_FILE`; None: there is none.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    try:
+        return (folder / ROWS_FILE).read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunError(f"{folder / ROWS_FILE}: cannot be read: {error}; run again when it can") from error
+
+
 def _stored(folder: Location, made_of: str) -> TrainingSet | None:
     """The rows in a folder, where they are there and these."""
     file = folder / ROWS_FILE
+    if (text := _read_about(folder)) is None:
+        return None
     try:
-        about = json.loads(file.read_text(encoding="utf-8"))
+        about = json.loads(text)
         if about["made_of"] != made_of:
             return None
         unusable = UnusableRows(Unusable(*row) for row in about["unusable"])
         unusable.counts.update(about["further_unusable"])
         traces, largest, date = int(about["traces"]), int(about["largest_id"]), about["template_date"]
         has_held_out = bool(about["held_out"])
-    except FileNotFoundError:
-        return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{file}: damaged ({error!r})") from error
     return TrainingSet(

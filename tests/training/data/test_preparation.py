@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import logging
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from s1ray.config import ConfigError
 from s1ray.errors import S1rayError
-from s1ray.runs import Run
+from s1ray.runs import Run, RunError
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data import examples, preparation
@@ -187,6 +190,27 @@ def test_a_run_that_resumes_on_another_day_is_the_same_run_with_the_same_bytes(
     elsewhere = config.model_copy(update={"output": str(tmp_path / "other")})
     assert prepare(elsewhere).template_date == "2026-02-01"
     assert "Today is 01 February 2026." in text_of(elsewhere)
+
+
+def test_a_date_that_cannot_be_read_is_not_taken_for_none(
+    tmp_path: Path, model_folder: Path, dated: str, calendar: type[Calendar], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = config_of(tmp_path, model_folder, tokenizer=dated)
+    with Run("train", config, preparation.inputs(config)) as run:
+        keep(prepare(config), run.path)
+    preparation._forget()
+    monkeypatch.setattr(calendar, "now", datetime.date(2026, 2, 1))
+    real = Path.read_text
+
+    def fails(path: Path, *args: Any, **options: Any) -> str:
+        if path.name == ROWS_FILE:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    for look in (prepare, text_of):
+        with pytest.raises(RunError, match=f"{ROWS_FILE}: cannot be read: .*Input/output error"):
+            look(config)
 
 
 def test_the_config_may_give_the_date(tmp_path: Path, model_folder: Path, dated: str, calendar: type[Calendar]) -> None:
