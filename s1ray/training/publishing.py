@@ -14,7 +14,7 @@ from pathlib import Path
 from s1ray import __version__
 from s1ray.config import ConfigError
 from s1ray.runs import RunError
-from s1ray.storage import Location, location
+from s1ray.storage import Location, StorePath, location
 from s1ray.training.config import TrainingConfig
 
 log = logging.getLogger("s1ray")
@@ -130,17 +130,13 @@ def model_card(config: TrainingConfig, *, examples: int, figures: Mapping[str, o
 
 def base_model(config: TrainingConfig) -> tuple[str, str | None]:
     """The base model's public name, and its licence if its card, in the same folder or in the cache, names one."""
-    path = Path(config.model)
-    name = config.model if not Path(config.model).exists() else path.name
-    card = path / CARD
-    if not path.is_dir():
-        from huggingface_hub import try_to_load_from_cache
+    place = location(config.model)
+    if isinstance(place, StorePath) or place.is_dir():
+        return place.name, _licence(place / CARD)
+    from huggingface_hub import try_to_load_from_cache
 
-        cached = try_to_load_from_cache(config.model, CARD)
-        if not isinstance(cached, str):
-            return name, None
-        card = Path(cached)
-    return name, _licence(card)
+    cached = try_to_load_from_cache(config.model, CARD)
+    return config.model, _licence(Path(cached)) if isinstance(cached, str) else None
 
 
 def _licence(card: Location) -> str | None:

@@ -11,9 +11,13 @@ import yaml
 
 from s1ray.config import ConfigError
 from s1ray.runs import RunError
+from s1ray.storage import StorePath
 from s1ray.training.config import TrainingConfig
-from s1ray.training.publishing import check_upload, model_card, upload
+from s1ray.training.publishing import base_model, check_upload, model_card, upload
+from tests.support.object_store import bucket, s3_environment, s3_server
 from tests.support.training_runs import training_config
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 
 def published(**changes: object) -> TrainingConfig:
@@ -36,6 +40,13 @@ def test_the_card_says_what_the_model_was_made_of(tmp_path: Path) -> None:
     for fact in ("| optimizer steps | 315 |", "| loss at the last step | 0.0731 |", "1,000 (traces.parquet)", "1e-05"):
         assert fact in text
     assert "<|im_start|>think" in text
+
+
+def test_a_base_model_in_a_store_is_named_like_one_in_a_folder(bucket: StorePath) -> None:
+    (bucket / "runs" / "base" / "README.md").write_text("---\nlicense: apache-2.0\n---\n# Base\n")
+    (bucket / "plain" / "config.json").write_text("{}")
+    assert base_model(published(model=f"{bucket}/runs/base")) == ("base", "apache-2.0")
+    assert base_model(published(model=f"{bucket}/plain")) == ("plain", None)
 
 
 def test_the_card_of_an_adapter_names_its_base(tmp_path: Path) -> None:
