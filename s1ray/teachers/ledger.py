@@ -31,6 +31,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import threading
 import time
 import uuid
@@ -68,6 +69,8 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 QUARANTINE = "quarantine"
 WRITERS = "writers"
 """Folder within a ledger in a store: a ticket of each process that writes."""
+PART = re.compile(r"(\d{20}-[0-9a-f]{8})-\d{8}\.jsonl")
+"""Name of one of a writer's files in a store; the group is the writer's, and the rest counts them."""
 TEACHER = "teacher"
 """Folder within the ledger's: what the teacher keeps for its next start."""
 
@@ -303,7 +306,8 @@ class Ledger:
         name, ask = event["event"], event["id"]
         if self._asks is not None and ask not in self._asks:
             return
-        self._calls.take(event, place.file)
+        part = PART.fullmatch(place.file)
+        self._calls.take(event, place.file if part is None else part[1])
         if name == "answered":
             self.answers.setdefault(ask, place)
             self.failures.pop(ask, None)

@@ -72,7 +72,7 @@ class CallCount:
 
         Args:
             event: as in the ledger.
-            source: the file that it is from. Each numbers the calls of an ask for itself.
+            source: the writer that it is from. Each numbers the calls of an ask for itself.
 
         Raises:
             KeyError, TypeError, ValueError: the event is damaged.

@@ -58,6 +58,20 @@ def test_answers_are_read_from_many_parts(bucket: StorePath) -> None:
     ledger.wait_until_closed()
 
 
+def test_a_call_that_begins_and_ends_in_two_parts_is_one(bucket: StorePath) -> None:
+    writers = [Writer(bucket / "responses") for _ in range(2)]
+    for writer in writers:
+        writer.add("sent", "ask-1", call=1, prompt=10)
+        writer._file._parts.flush()  # type: ignore[union-attr]
+    writers[1].add("answered", "ask-1", call=1, **ANSWER)
+    for writer in writers:
+        writer.close()
+    ledger = Ledger(bucket / "responses")
+    ledger.read()
+    tally = ledger.tally(closed=True)
+    assert (tally.sent, tally.answered, tally.lost, tally.lost_prompt_tokens) == (2, 1, 1, 10)
+
+
 def test_a_damaged_line_is_put_aside_in_the_store(bucket: StorePath) -> None:
     (bucket / "responses" / "0-a.jsonl").write_bytes(b"{broken\n")
     ledger = Ledger(bucket / "responses")
