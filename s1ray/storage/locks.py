@@ -225,7 +225,8 @@ def is_live(ticket: StorePath, now: float) -> bool:
     except ValueError:
         return True
     # A process of this very machine that has ended needs no minute to be believed.
-    return not (isinstance(about, dict) and about.get("boot") == _boot() and _began(about["process"]) != about["began"])
+    here = isinstance(about, dict) and about.get("boot") is not None and about["boot"] == _boot()
+    return not (here and _began(about["process"]) != about["began"])
 
 
 def _holder(ticket: StorePath) -> str:

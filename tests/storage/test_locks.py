@@ -119,6 +119,18 @@ def test_a_holder_that_cannot_reach_the_store_stops_in_time(
         lock.check()
 
 
+def test_machines_that_do_not_know_their_start_are_not_taken_for_one(
+    bucket: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1ray.storage.locks._BOOT", tmp_path / "none")
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    about = {"who": "process 1 on another", "process": ended.pid, "boot": None, "began": "1"}
+    (bucket / ".lock" / "0.json").write_text(json.dumps(about))
+    with pytest.raises(TakenError, match="process 1 on another"):
+        take(bucket / ".lock")
+
+
 def test_a_ticket_that_nobody_can_read_counts_as_live(bucket: StorePath) -> None:
     ((bucket / ".lock") / "0.json").write_text("{")
     with pytest.raises(TakenError, match="another process"):
