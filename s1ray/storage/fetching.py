@@ -1,8 +1,9 @@
 """What lies in a store, as files of this machine: fetched once, whole, and shared by all of its processes.
 
 Libraries read models from folders, and map data into memory. The cache is `s1ray/fetched` in the user's cache folder
-(`XDG_CACHE_HOME`). What is there is named after the names, sizes and times of the objects that it is of, so a model
-that was written anew is fetched anew. Nothing is ever deleted from it.
+(`XDG_CACHE_HOME`), for that user alone: the store may give it to nobody else. What is there is named after the names,
+sizes and times of the objects that it is of, so a model that was written anew is fetched anew. Nothing is ever deleted
+from it.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def local_copy(path: AnyPath) -> Path:
         if folder.exists():
             return folder
         try:
-            cache.mkdir(parents=True, exist_ok=True)
+            cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             with folder.with_name(f"{folder.name}.lock").open("a") as lock:
                 # The others of this machine wait here, and find it.
                 fcntl.flock(lock, fcntl.LOCK_EX)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def test_a_model_is_fetched_once_and_anew_when_it_was_written_anew(
     (model / "inner" / "weights").write_bytes(b"12345")
     assert (Path(local_model(str(model))) / "inner" / "weights").read_bytes() == b"12345"
     assert (Path(folder) / "inner" / "weights").read_bytes() == b"123"
+    assert stat.S_IMODE(Path(folder).parent.stat().st_mode) == 0o700, "others may have no right to read the store"
     found = [path.name for path in Path(folder).parent.iterdir() if not path.name.endswith(".lock")]
     assert len(found) == 2
 
