@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 
 from s1ray.storage.paths import StorePath
@@ -155,7 +156,10 @@ class PartFolder:
                 yield from stream
 
     def appender(self) -> Parts:
-        """Appends after the parts that are there."""
-        files = self.files()
-        first = int(files[-1].stem) + 1 if files else 0
-        return Parts(lambda number: self.folder / f"{number:08d}.part", first)
+        """Appends after the parts that are there.
+
+        The names are no other process's: one that has lost its lock and writes a last part writes over none.
+        """
+        files, own = self.files(), uuid.uuid4().hex[:8]
+        first = int(files[-1].stem.partition("-")[0]) + 1 if files else 0
+        return Parts(lambda number: self.folder / f"{number:08d}-{own}.part", first)

@@ -23,6 +23,23 @@ def test_lines_come_back_in_order_over_several_starts(bucket: StorePath) -> None
     assert len(folder.files()) == 6
 
 
+def test_a_process_that_has_lost_its_lock_writes_over_no_part(bucket: StorePath) -> None:
+    folder = PartFolder(bucket / "journal.jsonl")
+    (folder.folder / "00000000.part").write_bytes(b"of an earlier version\n")
+    lost, holder = folder.appender(), folder.appender()
+    lost.append(b"late\n")
+    holder.append(b"new\n")
+    holder.close()
+    lost.close()
+    first, *others = folder.lines()
+    assert first == b"of an earlier version\n"
+    assert sorted(others) == [b"late\n", b"new\n"]
+    last = folder.appender()
+    last.append(b"last\n")
+    last.close()
+    assert list(folder.lines()) == [first, *others, b"last\n"]
+
+
 def test_a_line_is_in_the_store_soon_without_being_asked_for(
     bucket: StorePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
