@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from s1ray.runs import RunError, read_manifest
-from s1ray.storage import Location, writing
-from s1ray.teachers.ledger import Ledger, Place
+from s1ray.storage import Location, entries, writing
+from s1ray.teachers.ledger import Ledger, Place, telling
 from s1ray.teachers.tally import TOLD
 
 TAKEN = f"{0:020d}-taken.jsonl"
@@ -57,8 +57,16 @@ def taken_over(folder: Location) -> int:
 
 
 def count_answers(folder: Location) -> int:
-    """Answers in a ledger's folder, roughly: a line is not read as what it says."""
-    return sum(map(_answered, folder.glob("*.jsonl")))
+    """Answers in a ledger's folder, roughly: a line is not read as what it says.
+
+    A file that cannot be read counts as one, so that what may have been paid for is never taken for nothing.
+
+    Raises:
+        RunError: what is there cannot be listed.
+    """
+    with telling(folder):
+        files = [path for path in entries(folder) if path.suffix == ".jsonl"]
+    return sum(map(_answered, files))
 
 
 def difference(name: str, mine: object, its: object) -> str:
@@ -80,8 +88,10 @@ def _answered(file: Location) -> int:
     try:
         with file.open("rb") as stream:
             return sum(ANSWERED in line[:100] for line in stream)
-    except OSError:
+    except FileNotFoundError:
         return 0
+    except OSError:
+        return 1
 
 
 def _lines(ledger: Ledger) -> Iterator[bytes]:

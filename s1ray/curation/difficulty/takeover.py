@@ -13,9 +13,9 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.curation.difficulty.config import ModelDifficulty
 from s1ray.errors import MissingError
 from s1ray.runs import read_manifest
-from s1ray.storage import Location, location
+from s1ray.storage import Location, entries, location
 from s1ray.teachers.base import Teacher
-from s1ray.teachers.ledger import TEACHER
+from s1ray.teachers.ledger import TEACHER, telling
 from s1ray.teachers.takeover import FREE, TAKEN, copy_answers, count_answers, difference, recorded_config
 
 log = logging.getLogger("s1ray")
@@ -82,7 +82,8 @@ def kept_answers(folder: Location) -> Kept | None:
     difficulty = recorded_config(folder).get("difficulty")
     models = difficulty.get("models", {}) if isinstance(difficulty, dict) else {}
     free = {label for label, model in models.items() if isinstance(model, dict) and model.get("kind") in FREE}
-    ledgers = [path for path in (folder / ANSWERS).glob("*") if path.name not in free]
+    with telling(folder / ANSWERS):
+        ledgers = [path for path in entries(folder / ANSWERS) if path.name not in free]
     answers = sum(map(count_answers, ledgers))
     if not answers and not any((path / TEACHER).is_dir() for path in ledgers):
         return None

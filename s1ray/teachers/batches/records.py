@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
 from s1ray.runs import RunError
-from s1ray.storage import Location, Lock, StorePath, TakenError, take, writing
+from s1ray.storage import Location, Lock, StorePath, TakenError, entries, take, writing
 from s1ray.teachers.base import TeacherError
+from s1ray.teachers.ledger import telling
 
 
 @dataclass
@@ -124,9 +125,11 @@ def read_records(folder: Location) -> list[Record]:
     """The records in a folder, which need not exist.
 
     Raises:
-        RunError: one cannot be read.
+        RunError: one cannot be read, or the folder cannot.
     """
-    return [_record(path) for path in sorted([*folder.glob("*.json")])]
+    with telling(folder):
+        files = [path for path in entries(folder) if path.suffix == ".json"]
+    return [_record(path) for path in files]
 
 
 def refuse_open_batches(folder: Location) -> None:
@@ -146,11 +149,13 @@ def refuse_open_batches(folder: Location) -> None:
 
 def _record(path: Location) -> Record:
     try:
-        record = Record(**json.loads(path.read_bytes()))
+        with telling(path):
+            content = path.read_bytes()
+        record = Record(**json.loads(content))
         asks = [*record.asks, *(record.failed or ())]
         if {type(ask) for ask in asks} - {str} or not isinstance(record.sent, float):
             raise TypeError("a field has the wrong type")
-    except (OSError, ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise RunError(
             f"{path}: the record of a batch cannot be read: {error}; mend it (fields: "
             f"{', '.join(field.name for field in fields(Record))}), or delete it to ask its questions again, which may "
