@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
 from s1ray.runs import RunError
-from s1ray.storage import Location, Lock, StorePath, TakenError, entries, take, writing
+from s1ray.storage import Location, Lock, LostError, StorePath, TakenError, entries, take, writing
 from s1ray.teachers.base import TeacherError
 from s1ray.teachers.ledger import telling
 
@@ -66,12 +66,25 @@ class Records:
         """The first first."""
         return sorted(self._records.values(), key=lambda record: (record.sent, record.key))
 
+    def check(self) -> None:
+        """Look whether no other process has them by now.
+
+        Raises:
+            TeacherError: one may have.
+        """
+        if self._lock is not None:
+            try:
+                self._lock.check()
+            except LostError as error:
+                raise TeacherError(str(error)) from None
+
     def save(self, record: Record) -> None:
         """Write a record to the disk.
 
         Raises:
-            TeacherError: it cannot be written.
+            TeacherError: it cannot be written, or another process may have the records by now.
         """
+        self.check()
         with _told(self.folder):
             with writing(self.path(record)) as temporary, temporary.open("w", encoding="utf-8") as stream:
                 json.dump(asdict(record), stream)
@@ -84,8 +97,9 @@ class Records:
         """Forget a batch that does not exist, or of which nothing was asked.
 
         Raises:
-            TeacherError: the file cannot be deleted.
+            TeacherError: the file cannot be deleted, or another process may have the records by now.
         """
+        self.check()
         with _told(self.folder):
             self.path(record).unlink(missing_ok=True)
             self._sync()

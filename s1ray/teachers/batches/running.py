@@ -80,11 +80,13 @@ class RunningBatches:
         """Traces, batch by batch: those that were answered first.
 
         Raises:
-            TeacherError: a batch is gone, was refused, or takes too long; the key is refused; the disk is full.
+            TeacherError: a batch is gone, was refused, or takes too long; the key is refused; the disk is full; another
+                process may have the batches by now.
         """
         wanted = {ask.id: ask for ask in asks}
         waiting, fresh = self._sorted(wanted)
         while fresh or waiting:
+            self._records.check()
             while fresh and len(waiting) < self._room and time.monotonic() >= self._submit_at:
                 packed = pack(fresh, self._config.requests, self._provider, self._exchange)
                 for ask, why in packed.refused:
