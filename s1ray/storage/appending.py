@@ -100,7 +100,8 @@ class Growing:
         """Begin with what the object holds."""
         self._path = path
         self._content = bytearray(path.read_bytes() if path.is_file() else b"")
-        self._lock, self._dirty, self._closed = threading.Lock(), False, threading.Event()
+        self._lock, self._turn = threading.Lock(), threading.Lock()
+        self._dirty, self._closed = False, threading.Event()
         self._thread = threading.Thread(target=self._work, name="growing", daemon=True)
         self._thread.start()
 
@@ -109,6 +110,23 @@ class Growing:
         with self._lock:
             self._content += line
             self._dirty = True
+
+    def flush(self) -> None:
+        """Write what is new.
+
+        Raises:
+            OSError: it cannot be written; it is tried again.
+        """
+        with self._turn:
+            with self._lock:
+                content, dirty, self._dirty = bytes(self._content), self._dirty, False
+            if not dirty:
+                return
+            try:
+                self._path.write_bytes(content)
+            except OSError:
+                self._dirty = True
+                raise
 
     def close(self) -> None:
         """Write what is new, and end.
@@ -119,23 +137,12 @@ class Growing:
         if not self._closed.is_set():
             self._closed.set()
             self._thread.join()
-            self._write()
+            self.flush()
 
     def _work(self) -> None:
         while not self._closed.wait(FLUSH_S):
-            with contextlib.suppress(OSError):  # tried again, and told by `close`
-                self._write()
-
-    def _write(self) -> None:
-        with self._lock:
-            content, dirty, self._dirty = bytes(self._content), self._dirty, False
-        if not dirty:
-            return
-        try:
-            self._path.write_bytes(content)
-        except OSError:
-            self._dirty = True
-            raise
+            with contextlib.suppress(OSError):  # tried again, and told by `flush` and `close`
+                self.flush()
 
 
 class PartFolder:

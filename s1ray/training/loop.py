@@ -167,6 +167,8 @@ class _WorkerRun:
                 self._metrics_file.write(result.metrics)
             # In this order, as every worker must ask whether one is due.
             if self._is_due(step + 1, result.signal) or is_best or step + 1 == self.total:
+                if self._metrics_file is not None:
+                    self._metrics_file.flush()
                 self._checkpointer.save(self._state, validation_loss=validation_loss)
                 if result.signal == STOP:
                     self._checkpointer.wait()

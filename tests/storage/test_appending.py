@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from s1ray.storage import PartFolder, StoreError, StorePath
+from s1ray.storage import Growing, PartFolder, StoreError, StorePath
 
 
 def test_lines_come_back_in_order_over_several_starts(bucket: StorePath) -> None:
@@ -52,6 +52,27 @@ def test_a_line_is_in_the_store_soon_without_being_asked_for(
         time.sleep(0.1)
     assert list(folder.lines()) == [b"one\n"]
     parts.close()
+
+
+def test_a_growing_object_has_every_line_once_it_was_flushed(
+    bucket: StorePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1ray.storage.appending.FLUSH_S", 60.0)
+    growing = Growing(bucket / "metrics.jsonl")
+    growing.append(b"one\n")
+    with monkeypatch.context() as patch:
+
+        def fails(path: StorePath, data: bytes) -> int:
+            raise StoreError(path, "slow down")
+
+        patch.setattr(StorePath, "write_bytes", fails)
+        with pytest.raises(StoreError, match="slow down"):
+            growing.flush()
+    growing.flush()
+    assert (bucket / "metrics.jsonl").read_bytes() == b"one\n"
+    growing.append(b"two\n")
+    growing.close()
+    assert (bucket / "metrics.jsonl").read_bytes() == b"one\ntwo\n"
 
 
 def test_what_cannot_be_written_is_told_to_the_next_that_appends_and_is_not_lost(

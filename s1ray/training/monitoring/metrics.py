@@ -70,6 +70,14 @@ class MetricsFile:
         else:
             self._stream.write(text)
 
+    def flush(self) -> None:
+        """Have all steps in the file: a checkpoint that is past them keeps them from being taken again.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        self._stream.flush()
+
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
