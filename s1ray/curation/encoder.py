@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s1ray.config import ConfigError
-from s1ray.storage import Location
+from s1ray.storage import Location, local_copy
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -36,19 +36,21 @@ class Encoder:
         """Load a model.
 
         Args:
-            folder: of the model.
+            folder: of the model; one of a store is fetched.
             field: of the config that names it, for messages.
 
         Raises:
             ConfigError: the folder has no model, or one that cannot be loaded, or files that do not belong together.
+            InputError: it cannot be fetched.
         """
         check_encoder(folder, field)
+        here = local_copy(folder)
         from tokenizers import Tokenizer
         from transformers import AutoModel
 
         try:
-            self.tokenizer: Tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            loaded, told = AutoModel.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+            self.tokenizer: Tokenizer = Tokenizer.from_file(str(here / "tokenizer.json"))
+            loaded, told = AutoModel.from_pretrained(here, local_files_only=True, output_loading_info=True)
         except Exception as error:
             # tokenizers raises plain Exception, safetensors and torch their own errors.
             raise ConfigError(f"{field}: {folder} cannot be loaded: {error}") from error

@@ -13,7 +13,11 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.curation.config import DecontaminationConfig
 from s1ray.curation.decontamination import BenchmarkIndex
 from s1ray.curation.encoder import Encoder
+from s1ray.storage import StorePath, upload
 from tests.support.encoders import random_encoder
+from tests.support.object_store import bucket, s3_environment, s3_server
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 ASKED = "A man walks 5 miles in 2 hours"
 
@@ -47,6 +51,15 @@ def test_close_meanings_with_the_same_numbers_are_hits(folder: Path) -> None:
     hit = findings[0].review[0]
     assert (hit.tier, hit.label, hit.asked) == ("embedding", "b/0", ASKED)
     assert 0.9 <= hit.score <= 1
+
+
+def test_an_encoder_in_a_store_is_fetched(
+    folder: Path, bucket: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    upload(folder, bucket / "encoder")
+    here, there = (Encoder(place, "encoder").embed([ASKED.lower()]) for place in (folder, bucket / "encoder"))
+    assert np.array_equal(here, there)
 
 
 def test_an_encoder_that_is_not_there_is_told(tmp_path: Path) -> None:
