@@ -414,7 +414,9 @@ def read_manifest(path: AnyPath) -> Manifest | None:
         manifest: Manifest = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise RunError(f"{file}: cannot be read ({error}); put that right, or run again when it can be") from None
+    except ValueError as error:
         raise RunError(
             f"{file}: not a readable manifest ({error}); --force starts the stage that wrote it again"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -139,6 +140,19 @@ def test_a_broken_manifest_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not a readable manifest"):
         Run("toy", Toy(output=str(tmp_path)))
     assert not finish(Toy(output=str(tmp_path)), force=True).skipped
+
+
+def test_a_manifest_that_cannot_be_read_now_is_no_reason_to_start_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: object, **options: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    finish(Toy(output=str(tmp_path)))
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(RunError, match=r"cannot be read .*run again") as told:
+        read_manifest(tmp_path)
+    assert "--force" not in str(told.value)
 
 
 def test_the_digest_of_a_folder_follows_names_and_content(tmp_path: Path) -> None:

@@ -139,7 +139,9 @@ class Record:
             for traffic in self.traffics:
                 if (state := kept.get(traffic.key)) is not None:
                     traffic.take_over(state)
-        except (OSError, ValueError, TypeError, LookupError, AttributeError):
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read ({error}); run again when it can be") from None
+        except (ValueError, TypeError, LookupError, AttributeError):
             raise RunError(
                 f"{path}: is damaged; delete it (what the calls of earlier starts took is then not counted), and run "
                 "the same command again"

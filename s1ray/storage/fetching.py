@@ -16,7 +16,7 @@ from pathlib import Path
 from s1ray.errors import InputError, MissingError
 from s1ray.storage.addresses import is_address, location
 from s1ray.storage.files import download, remove
-from s1ray.storage.paths import AnyPath, StorePath
+from s1ray.storage.paths import AnyPath, StoreError, StorePath
 
 TRIES = 3
 """How often a model is fetched that changes meanwhile."""
@@ -38,6 +38,7 @@ def local_copy(path: AnyPath) -> Path:
     Raises:
         MissingError: nothing is there.
         InputError: it changes while it is fetched, or there is no room.
+        StoreError: the store does not give it.
     """
     source = location(path)
     if not isinstance(source, StorePath):
@@ -57,6 +58,8 @@ def local_copy(path: AnyPath) -> Path:
                     return folder
         except FileNotFoundError:
             continue  # An object went meanwhile.
+        except StoreError:
+            raise
         except OSError as error:
             raise InputError(
                 f"{source}: cannot be fetched to {folder}: {error}; make room there, or set XDG_CACHE_HOME"

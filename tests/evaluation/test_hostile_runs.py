@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -46,4 +48,15 @@ def test_damaged_sums_of_calls_are_not_counted_as_none(tmp_path: Path, text: str
     assert not Record(path, [Traffic(Endpoint(base_url="http://a/v1"))]).spent
     path.write_text(text)
     with pytest.raises(RunError, match=r"calls\.json: is damaged; delete it"):
+        Record(path, [Traffic(Endpoint(base_url="http://a/v1"))])
+
+
+def test_sums_of_calls_that_cannot_be_read_now_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: object, **options: object) -> str:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    path = tmp_path / "calls.json"
+    path.write_text("{}")
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(RunError, match=r"calls\.json: cannot be read .*run again when it can be$"):
         Record(path, [Traffic(Endpoint(base_url="http://a/v1"))])

@@ -11,7 +11,8 @@ import pytest
 
 from s1ray.errors import MissingError
 from s1ray.models import ModelRef
-from s1ray.storage import StorePath, local_copy, local_model
+from s1ray.storage import StoreError, StorePath, local_copy, local_model
+from s1ray.training.data.dataset import Dataset
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +52,17 @@ def test_other_names_stay_and_single_files_are_fetched(bucket: StorePath, tmp_pa
     assert local_copy(bucket / "rows.arrow").read_bytes() == b"rows"
     with pytest.raises(MissingError, match="nothing is there"):
         local_model(str(bucket / "none"))
+
+
+def test_a_store_that_does_not_give_a_model_is_no_full_disk(bucket: StorePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(path: StorePath, *args: Any) -> Any:
+        raise StoreError(path, "503 Slow Down")
+
+    (bucket / "rows.arrow").write_bytes(b"rows")
+    monkeypatch.setattr(StorePath, "open", fails)
+    for read in (local_copy, Dataset.read):
+        with pytest.raises(StoreError, match="503 Slow Down"):
+            read(bucket / "rows.arrow")
 
 
 def test_a_config_of_a_model_in_a_store_is_one_of_a_folder_here(bucket: StorePath) -> None:

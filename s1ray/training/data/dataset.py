@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from s1ray.errors import InputError, MissingError
 from s1ray.schemas import Example
-from s1ray.storage import AnyPath, local_copy, writing
+from s1ray.storage import AnyPath, StoreError, local_copy, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -116,6 +116,7 @@ class Dataset(Sequence[Example]):
         Raises:
             MissingError: it is not there.
             InputError: it is no such file, or a damaged one.
+            StoreError: the store does not give it.
         """
         import pyarrow as pa
 
@@ -129,6 +130,8 @@ class Dataset(Sequence[Example]):
                 batch.validate(full=True)
         except FileNotFoundError:
             raise MissingError(f"{path}: no such file; the run's rows are gone") from None
+        except StoreError:
+            raise
         except (pa.ArrowInvalid, OSError) as error:
             raise InputError(
                 f"{path}: cannot be read as training rows: {error}; start the run anew (--force)"
