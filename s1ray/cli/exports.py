@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from typer.core import TyperGroup
 from s1ray.cli.app import app
 from s1ray.cli.options import start_from, user_errors
 from s1ray.cli.stages import stage_apps
-from s1ray.storage import location
+from s1ray.storage import local_copy, location
 
 
 class _Reports(TyperGroup):
@@ -104,7 +103,7 @@ def curate_export(
         if push_to is not None:
             from s1ray.curation.publishing import push
 
-            typer.echo(f"{push_to}: {push(Path(output), push_to, public=public)}")
+            typer.echo(f"{push_to}: {push(local_copy(target), push_to, public=public)}")
 
 
 @stage_apps["eval"].command("export")

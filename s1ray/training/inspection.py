@@ -71,6 +71,7 @@ def inspect_rows(
     Raises:
         ConfigError: an id is not among the traces, or the model's tokenizer does not fit.
     """
+    config = config.with_local_models()
     renderer = load_renderer(config, kept_date(config))
     everything = read_conversations(config)
     chosen = _chosen(everything, ids, config.traces) if ids else itertools.islice(everything, rows)

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from s1ray.storage import StorePath
 from tests.support.curated import curated
 from tests.support.fake_hub import FakeHub, fake_hub
+from tests.support.object_store import bucket, objects, s3_environment, s3_server
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 TOKEN = "hf_of_this_test"
 
@@ -23,11 +27,11 @@ def hub() -> Iterator[FakeHub]:
 
 
 def pushed(
-    hub: FakeHub, run: Path, output: Path, *options: str, **environment: str
+    hub: FakeHub, run: Path, output: Path | StorePath, *options: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """What the command does; the hub's client reads its environment when it is imported."""
     known = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    known |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HOME": str(output.parent / "hf"), "NO_PROXY": "*"}
+    known |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HOME": str(run.parent / "hf"), "NO_PROXY": "*"}
     command = [sys.executable, "-m", "s1ray.cli", "curate", "export", str(run), "-o", str(output), *options]
     return subprocess.run(command, env=known | environment, capture_output=True, text=True, timeout=120, check=False)
 
@@ -49,6 +53,13 @@ def test_a_data_set_is_published_privately_and_published_again(hub: FakeHub, tmp
     again = pushed(hub, run, tmp_path / "again", "--as", "s1k", "--push", "me/questions")
     assert again.returncode == 0, again.stderr
     assert sorted(hub.files) == ["README.md", "data/train-00000.parquet"]
+
+
+def test_a_data_set_in_a_store_is_published_from_there(hub: FakeHub, bucket: StorePath, tmp_path: Path) -> None:
+    options, cache = ("--as", "datasets", "--push", "me/questions"), {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = pushed(hub, curated(tmp_path), bucket / "set", *options, **cache)
+    assert done.returncode == 0, done.stderr
+    assert hub.files == objects(bucket / "set")
 
 
 def test_what_cannot_be_published_is_refused_before_anything_is_written(hub: FakeHub, tmp_path: Path) -> None:

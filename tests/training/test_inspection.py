@@ -12,11 +12,15 @@ from typer.testing import CliRunner
 from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.schemas import Trace, to_table, write_table
+from s1ray.storage import StorePath, upload
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.examples import Unusable
 from s1ray.training.inspection import InspectedRow, inspect_rows, show
+from tests.support.object_store import bucket, s3_environment, s3_server
 from tests.support.training_runs import training_config
 from tests.training.test_trainer import row
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 
 @pytest.fixture
@@ -48,6 +52,15 @@ def test_rows_are_shown_as_the_model_sees_them_with_masked_text_in_brackets(conf
         f"q2-0: {total} tokens, {masked} masked, {total - masked} trained "
         f"(first: {masked} '<|im_start|>', id 257; last: {total - 1} '\\n', id {found.example.input_ids[-1]})"
     )
+
+
+def test_a_model_in_a_store_is_fetched(
+    config: TrainingConfig, bucket: StorePath, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    upload(Path(config.model), bucket / "model")
+    there = config.model_copy(update={"model": f"{bucket}/model"})
+    assert list(map(shown, inspect_rows(there))) == list(map(shown, inspect_rows(config)))
 
 
 def test_on_a_terminal_masked_text_is_grey_and_control_tokens_are_coloured(config: TrainingConfig) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from s1ray.config import ConfigError
 from s1ray.errors import S1rayError
 from s1ray.schemas import ChatRow, Trace, arrow_schema, to_table
-from s1ray.storage import writing
+from s1ray.storage import location, writing
 from s1ray.targets import check_target
 from s1ray.training.config import ColumnsConfig
 from s1ray.training.data.conversations import Conversation, Message
@@ -55,7 +55,7 @@ def convert(source: str, output: Path, columns: ColumnsConfig | None = None) -> 
         with writing(output) as temporary, pq.ParquetWriter(temporary, arrow_schema(kind)) as writer:
             conversations = _usable(opened, columns, unusable)
             while batch := list(islice(conversations, BATCH)):
-                made = [to_trace(row, Path(source).name) if single else to_chat(row) for row in batch]
+                made = [to_trace(row, location(source).name) if single else to_chat(row) for row in batch]
                 writer.write_table(to_table(made, kind))
                 rows += len(batch)
             if not rows:

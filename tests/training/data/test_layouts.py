@@ -17,12 +17,16 @@ from s1ray.cli import app
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, MissingError
 from s1ray.schemas import ChatRow, Trace, question_id, read_table
+from s1ray.storage import StorePath
 from s1ray.training.config import ColumnsConfig
 from s1ray.training.data import sources
 from s1ray.training.data.conversations import Conversation, Message
 from s1ray.training.data.convert import convert
 from s1ray.training.data.examples import Unusable
 from s1ray.training.data.sources import Source, conversations_of, is_on_hub, load_hub, open_source
+from tests.support.object_store import bucket, s3_environment, s3_server
+
+__all__ = ["bucket", "s3_environment", "s3_server"]
 
 CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": 2}}}
 TOOL = {"type": "function", "function": {"name": "add", "description": "Add.", "parameters": {"type": "object"}}}
@@ -433,6 +437,12 @@ def test_rows_of_one_question_are_converted_to_traces(tmp_path: Path) -> None:
     assert [(row.id, row.messages) for row in before if isinstance(row, Conversation)] == [
         (row.id, list(row.messages)) for row in after if isinstance(row, Conversation)
     ]
+
+
+def test_rows_of_a_store_are_converted_under_the_name_of_their_file(bucket: StorePath, tmp_path: Path) -> None:
+    (bucket / "rows.jsonl").write_text(json.dumps(S1K) + "\n")
+    convert(f"{bucket}/rows.jsonl?region=us-east-1", tmp_path / "out.parquet")
+    assert read_table(tmp_path / "out.parquet", Trace).column("teacher").to_pylist() == ["rows.jsonl"]
 
 
 def test_conversations_are_converted_without_loss(tmp_path: Path) -> None:
