@@ -24,6 +24,7 @@ from s1ray.models import check_model
 from s1ray.serving.check.listening import listening_problems, listening_warnings
 from s1ray.serving.check.models import machine_problems, machine_warnings, model_problems, model_warnings
 from s1ray.serving.check.open_secrets import secret_problems
+from s1ray.serving.check.serve_schema import deploy_schema
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
 from s1ray.serving.reward.config import RewardConfig
@@ -87,15 +88,14 @@ def serve_warnings(path: str | os.PathLike[str], machine: Machine | None = None)
 
 
 def _inspect(path: str | os.PathLike[str], machine: Machine) -> Report:
-    from ray.serve.schema import ServeDeploySchema
-
     data = _read(Path(path))
     if problems := list(secret_problems(data)):
         # Alone: other messages repeat what they are about.
         raise _error(path, problems)
-    report = Report(problems=list(_unknown_keys(ServeDeploySchema, data, "")))
+    deploy = deploy_schema()
+    report = Report(problems=list(_unknown_keys(deploy, data, "")))
     try:
-        schema = ServeDeploySchema.model_validate(data)
+        schema = deploy.model_validate(data)
     except ValidationError as error:
         report.problems += [_line(problem) for problem in error.errors(include_url=False)]
         raise _error(path, report.problems) from None
