@@ -14,15 +14,22 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from s1ray.config import ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, quiet
 from s1ray.ray_private import token_authentication
 
+if TYPE_CHECKING:
+    import ray
+
 log = logging.getLogger("s1ray")
+
+T = TypeVar("T")
 
 NODE_GROUP_LABEL = "ray.io/node-group"
 """Label of nodes that a launcher started."""
@@ -96,6 +103,54 @@ class Machine:
         """The machine that runs this. GPUs are counted by their device files: nothing is imported or started."""
         devices = (name for name in os.listdir("/dev") if re.fullmatch(r"nvidia\d+", name))
         return cls(cpus=os.cpu_count() or 1, gpus=len(list(devices)))
+
+
+def ask_nodes(
+    function: Callable[..., T], *given: object, seconds: float
+) -> Iterator[tuple[dict[str, Any], T | Exception]]:
+    """Call a function on every live node of the connected cluster at once.
+
+    Args:
+        function: called with `given` and the node's id.
+        given: arguments.
+        seconds: that all nodes together may take.
+
+    Yields:
+        Each node, as `ray.nodes()` describes it, with what the function returned there, or why it returned nothing.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    task = ray.remote(num_cpus=0, max_retries=0)(function)
+    tasks = {}
+    for node in ray.nodes():
+        if node["Alive"]:
+            where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            tasks[task.options(scheduling_strategy=where).remote(*given, node["NodeID"])] = node
+    yield from gathered(tasks, seconds)
+
+
+def gathered(tasks: Mapping[ray.ObjectRef, T], seconds: float) -> Iterator[tuple[T, Any]]:
+    """What running tasks stand for, each with the task's result, or the exception that says why it has none.
+
+    Args:
+        tasks: each with what it stands for.
+        seconds: after which those that still run are cancelled; a `TimeoutError` stands in for their results.
+    """
+    import ray
+
+    waiting, until = list(tasks), time.monotonic() + seconds
+    while waiting:
+        done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
+        if not done:
+            break
+        try:
+            yield tasks[done[0]], ray.get(done[0])
+        except Exception as error:  # Ray raises many kinds, and one task must not hide the others.
+            yield tasks[done[0]], getattr(error, "cause", None) or error
+    for late in waiting:
+        ray.cancel(late, force=True)
+        yield tasks[late], TimeoutError(f"no answer within {seconds:g} s")
 
 
 def check_accelerator_type(name: str, field: str) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from s1ray.probe import Token
+
 Status = Literal["ok", "warning", "failed"]
 Facts = dict[str, Any]
 """What a check saw on a node: JSON values by name; `error` where it could not look."""
@@ -33,8 +35,8 @@ class Request:
 
     storage: str | None = None
     """A location that runs read and write. None: not looked at."""
-    token: str = ""
-    """Content of the file that was written there for the nodes to read; empty: none was."""
+    token: Token | None = None
+    """The file that was written there for the nodes to answer."""
     peers: tuple[tuple[str, int], ...] = ()
     """Address and port of each node's raylet, and of the head's GCS server first."""
     agents: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -71,7 +73,7 @@ class Check(Protocol):
     """A module of this room."""
 
     def look(self, request: Request, node_id: str) -> Facts:
-        """Look at the node that this runs on. Takes a few seconds at most."""
+        """Look at the node that this runs on. Takes a few seconds; `probe.LOOK_S` where storage shows nothing."""
         ...
 
     def judge(self, nodes: Sequence[Node], request: Request) -> Iterator[Finding]:

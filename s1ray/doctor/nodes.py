@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from s1ray import cluster
 from s1ray.doctor import (
     authentication,
     clocks,
@@ -23,6 +24,7 @@ from s1ray.doctor import (
     versions,
 )
 from s1ray.doctor.base import HERE, Check, Facts, Finding, Node, Request
+from s1ray.probe import written
 from s1ray.ray_private import agent_record, dashboard_address
 from s1ray.secrets import redact
 
@@ -55,7 +57,7 @@ def examine(address: str | None, location: str | None, seconds: float = SECONDS)
         request, findings = Request(storage=location), []
         if location is not None:
             try:
-                request = replace(request, token=stack.enter_context(storage.written(location)))
+                request = replace(request, token=stack.enter_context(written(location)))
             except OSError as error:
                 why = f"nothing can be written to {location}: {error.strerror or error}"
                 findings.append(
@@ -65,9 +67,7 @@ def examine(address: str | None, location: str | None, seconds: float = SECONDS)
         if address is None:
             nodes = [Node(HERE, facts=look(request, ""))]
         else:
-            from s1ray.cluster import connected
-
-            stack.enter_context(connected(address))
+            stack.enter_context(cluster.connected(address))
             request = _about_cluster(request)
             nodes, dead = ask_nodes(request, seconds)
             findings += dead
@@ -107,45 +107,24 @@ def judged(nodes: Sequence[Node], request: Request) -> Iterator[Finding]:
 def ask_nodes(request: Request, seconds: float) -> tuple[list[Node], list[Finding]]:
     """Ask every node of the connected cluster; one that does not answer in time is a node without facts."""
     import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    task = ray.remote(num_cpus=0, max_retries=0)(look)
-    began, tasks, dead = time.time(), {}, []
+    dead = []
     for found in ray.nodes():
-        name = str(found["NodeManagerAddress"])
         if not found["Alive"]:
             seen = f"the node is dead ({found.get('DeathReasonMessage') or 'no reason is known'})"
-            dead.append(Finding("warning", "node", name, seen, "nothing, if it was meant to go"))
-            continue
-        where = NodeAffinitySchedulingStrategy(found["NodeID"], soft=False)
-        node = Node(name, id=found["NodeID"], gpus=int(found["Resources"].get("GPU", 0)), asked=began)
-        tasks[task.options(scheduling_strategy=where).remote(request, node.id)] = node
-    return [_answer(node, facts) for node, facts in _gathered(tasks, seconds)], dead
-
-
-def _gathered(tasks: dict[ray.ObjectRef, Node], seconds: float) -> Iterator[tuple[Node, Any]]:
-    """Each node with what its task gave, or with the exception that says why it gave nothing."""
-    import ray
-
-    waiting, until = list(tasks), time.monotonic() + seconds
-    while waiting:
-        done, waiting = ray.wait(waiting, timeout=max(0.0, until - time.monotonic()))
-        if not done:
-            break
-        try:
-            yield tasks[done[0]], ray.get(done[0])
-        except Exception as error:  # Ray raises many kinds, and one node must not hide the others
-            yield tasks[done[0]], error
-    for late in waiting:
-        ray.cancel(late, force=True)
-        yield tasks[late], TimeoutError(f"no answer within {seconds:g} s")
+            advice = "nothing, if it was meant to go"
+            dead.append(Finding("warning", "node", str(found["NodeManagerAddress"]), seen, advice))
+    began, nodes = time.time(), []
+    for found, answer in cluster.ask_nodes(look, request, seconds=seconds):
+        name, gpus = str(found["NodeManagerAddress"]), int(found["Resources"].get("GPU", 0))
+        nodes.append(_answer(Node(name, id=found["NodeID"], gpus=gpus, asked=began), answer))
+    return nodes, dead
 
 
 def _answer(node: Node, facts: Any) -> Node:
     if isinstance(facts, dict):
         return replace(node, facts=facts, answered=time.time())
-    cause = getattr(facts, "cause", None) or facts
-    return replace(node, problem=redact(f"{type(cause).__name__}: {cause}".strip().splitlines()[0][:300]))
+    return replace(node, problem=_told(facts))
 
 
 def _about_cluster(request: Request) -> Request:
@@ -190,7 +169,7 @@ def _all_reduce(nodes: Sequence[Node]) -> Iterator[Finding]:
                 sides[side] = node
             order.append((able[first], able[second]))
         # By pair: sides come home in any order.
-        gathered = [(node, result) for node, result in _gathered(sides, COLLECTIVE_S)]
+        gathered = list(cluster.gathered(sides, COLLECTIVE_S))
         results = []
         for first_node, second_node in order:
             answers = [result for node, result in gathered if node.id in (first_node.id, second_node.id)]
@@ -206,5 +185,8 @@ def _worst(answers: Sequence[Any], backend: str) -> Facts:
     said = next((answer for answer in failed if not isinstance(answer, TimeoutError)), failed[0])
     if backend == "nccl" and all(isinstance(answer, TimeoutError) for answer in failed):
         return {"busy": True}
-    cause = getattr(said, "cause", None) or said
-    return {"error": redact(f"{type(cause).__name__}: {cause}".strip().splitlines()[0][:300])}
+    return {"error": _told(said)}
+
+
+def _told(error: Exception) -> str:
+    return redact(f"{type(error).__name__}: {error}".strip().splitlines()[0][:300])

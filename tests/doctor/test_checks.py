@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from s1ray import probe
 from s1ray.doctor import (
     authentication,
     clocks,
@@ -225,19 +227,21 @@ def test_the_token_of_this_machine(facts: Facts, statuses: list[str]) -> None:
     assert [status for status, _ in said(authentication, node(authentication.CHECK, HERE, **facts))] == statuses
 
 
-def test_storage_that_is_another_folder_on_a_node(tmp_path: Path) -> None:
-    with storage.written(str(tmp_path / "runs")) as written:
-        request = Request(storage=str(tmp_path / "runs"), token=written)
-        fine = storage.look(request, "id-a")
-        assert fine == {"read": None, "write": None, "same": True}
-        (tmp_path / "other").mkdir()
-        other = storage.look(Request(storage=str(tmp_path / "other"), token=written), "id-b")
-        assert other["read"] == "No such file or directory"
+def test_storage_that_is_another_folder_on_a_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "LOOK_S", 0.1)
+    with probe.written(tmp_path / "runs") as token:
+        fine = storage.look(Request(token=token), "id-a")
+        other = storage.look(Request(token=replace(token, folder=str(tmp_path / "other"))), "id-b")
+        # It says that it wrote, and nothing came here.
+        lost = {"problem": None}
+        nodes = [node(storage.CHECK, name, **facts) for name, facts in (("a", fine), ("b", other), ("c", lost))]
+        found = said(storage, *nodes, storage="/shared", token=token)
+        alone = storage.look(Request(token=token), "")
+        assert said(storage, Node(HERE, facts={storage.CHECK: alone}), token=token)[0][0] == "ok"
+    assert [status for status, _ in found] == ["failed", "failed", "ok"]
+    assert "b: /shared: the file that was just written there is not seen mount the same storage" in found[0][1]
+    assert "c: /shared: the file that it wrote there is not seen here" in found[1][1]
     assert not list((tmp_path / "runs").iterdir()), "nothing is left behind"
-    nodes = [node(storage.CHECK, "a", **fine), node(storage.CHECK, "b", **other)]
-    found = said(storage, *nodes, storage="/shared")
-    assert [status for status, _ in found] == ["failed", "ok"]
-    assert "b: /shared is another folder than on the asking machine: No such file" in found[0][1]
     assert said(storage, node(storage.CHECK)) == []
 
 

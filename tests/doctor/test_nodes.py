@@ -15,10 +15,12 @@ from s1ray.cli import app
 from s1ray.doctor import clocks
 from s1ray.doctor.base import Facts, Node, Request
 from s1ray.doctor.nodes import CHECKS, judged, look
+from s1ray.probe import written
 
 
 def test_every_check_looks_and_its_facts_are_plain_data(tmp_path: Path) -> None:
-    facts = look(Request(storage=str(tmp_path)), "")
+    with written(tmp_path) as token:
+        facts = look(Request(storage=str(tmp_path), token=token), "")
     assert set(facts) == set(CHECKS)
     assert not {name: seen["error"] for name, seen in facts.items() if "error" in seen}
     assert json.loads(json.dumps(facts)).keys() == facts.keys()
