@@ -1,4 +1,4 @@
-"""Connecting to Ray, the same way from a laptop, a job and the demo; and what Ray calls a cluster's GPUs.
+"""Connecting to Ray, the same way from a laptop, a job and the demo; a cluster's nodes, their labels and GPUs.
 
 Where the session is decided: a caller that has already initialised Ray keeps its session; otherwise `ray.init` follows
 Ray's own rules (`RAY_ADDRESS`, which `ray job submit` sets; then a running local cluster; else a new local one). No
@@ -15,14 +15,15 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from s1ray.config import ConfigError
+from s1ray.config import Config, ConfigError
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, quiet
-from s1ray.ray_private import token_authentication
+from s1ray.ray_private import labels_match, token_authentication
 
 if TYPE_CHECKING:
     import ray
@@ -170,6 +171,83 @@ def check_accelerator_type(name: str, field: str) -> None:
         close = difflib.get_close_matches(name, known, n=3)
         meant = f"; did you mean {' or '.join(close)}?" if close else f"; it knows {', '.join(sorted(known))}"
         raise ConfigError(f"{field}: Ray knows no accelerator {name!r}{meant}")
+
+
+def nodes_with(labels: Mapping[str, str] | None) -> list[dict[str, Any]]:
+    """The live nodes of the connected cluster whose labels fulfil a selector, as `ray.nodes()` describes them.
+
+    Args:
+        labels: None: all live nodes.
+    """
+    import ray
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [node for node in alive if labels_match(node["Labels"], labels)] if labels else alive
+
+
+def resources_of(labels: Mapping[str, str] | None) -> dict[str, float]:
+    """Sums of what the nodes with some labels have; of all nodes while none has the labels.
+
+    Args:
+        labels: None: all nodes.
+    """
+    totals = defaultdict[str, float](float)
+    for node in nodes_with(labels) or nodes_with(None):
+        for name, amount in node["Resources"].items():
+            totals[name] += amount
+    return totals
+
+
+def labels_text(labels: Mapping[str, str]) -> str:
+    """A selector in a few words."""
+    return ", ".join(f"{label}={wanted}" for label, wanted in labels.items())
+
+
+def check_node_labels(config: Config, name: str = "") -> None:
+    """Look whether every `node_labels` in a config finds a node in the connected cluster, or may find one later.
+
+    Args:
+        config: of a stage or an application.
+        name: of its field, for messages.
+
+    Raises:
+        ConfigError: no node has the labels, and no autoscaler would add one: what is to run there would wait for ever.
+    """
+    for field, labels in _placements(config, name):
+        if nodes_with(labels):
+            continue
+        there = "; ".join(f"{label} is {_values(label)}" for label in labels)
+        if not can_grow():
+            raise ConfigError(
+                f"{field}: no node of the Ray cluster has {labels_text(labels)} ({there}), and no autoscaler would add "
+                f"one: start nodes with `ray start --labels`, or leave {field} out"
+            )
+        log.warning(
+            "%s: no node has %s yet (%s); what runs there waits for the autoscaler", field, labels_text(labels), there
+        )
+
+
+def _placements(value: object, name: str) -> Iterator[tuple[str, Mapping[str, str]]]:
+    """Every `node_labels` in a config: its field, and the labels."""
+    if isinstance(value, Config):
+        fields: Iterable[tuple[object, object]] = value
+    elif isinstance(value, dict):
+        fields = value.items()
+    elif isinstance(value, list):
+        fields = enumerate(value)
+    else:
+        return
+    for key, inner in fields:
+        field = f"{name}.{key}" if name else str(key)
+        if isinstance(value, Config) and key == "node_labels" and isinstance(inner, dict):
+            yield field, inner
+        else:
+            yield from _placements(inner, field)
+
+
+def _values(label: str) -> str:
+    """The values that nodes have for a label."""
+    return ", ".join(sorted({node["Labels"].get(label, "unset") for node in nodes_with(None)}))
 
 
 def can_grow() -> bool:

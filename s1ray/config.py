@@ -137,6 +137,30 @@ around."""
 HTTPAddress = Annotated[str, AfterValidator(_http_address)]
 """For a config's field: where an API is."""
 
+_LABEL_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
+_LABEL_DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = re.compile(rf"(?:(?=[^/]{{1,253}}/){_LABEL_DOMAIN}(?:\.{_LABEL_DOMAIN})*/)?{_LABEL_NAME}")
+_LABEL_WANTED = re.compile(rf"!?(?:{_LABEL_NAME}|in\({_LABEL_NAME}(?:, ?{_LABEL_NAME})*\))")
+
+
+def _node_labels(labels: dict[str, str]) -> dict[str, str]:
+    for label, wanted in labels.items():
+        if not _LABEL_KEY.fullmatch(label):
+            raise ValueError(
+                f"{label!r} is no label; write a name of letters, digits, '.', '_' and '-', or a domain, '/' and a name"
+            )
+        if not _LABEL_WANTED.fullmatch(wanted):
+            raise ValueError(
+                f"{label}: {wanted!r} is no value of a label: write VALUE, '!VALUE', in(A, B) or '!in(A, B)'"
+            )
+    # Ray takes a space behind a comma for a part of the value.
+    return {label: wanted.replace(", ", ",") for label, wanted in labels.items()}
+
+
+NodeLabels = Annotated[dict[str, str], Field(min_length=1), AfterValidator(_node_labels)]
+"""Labels that a node of the Ray cluster must have, as in {"s1ray/role": train}; Ray's label selector: the value that
+a label has, in(A, B) for one of several, and with `!` before it any other."""
+
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 RESTARTS = "has constructor arguments in the object store and max_restarts > 0"
 """What Ray prints about every actor of Ray Data; harmless, because the driver holds the arguments."""
@@ -33,3 +34,24 @@ def quiet_ray_data() -> Iterator[None]:
         logger.setLevel(level)
         for name, value in before.items():
             setattr(context, name, value)
+
+
+@contextlib.contextmanager
+def on_nodes(labels: Mapping[str, str] | None) -> Iterator[None]:
+    """Inside the block, Ray Data and tasks with `task_options` run on nodes with some labels. None: on any."""
+    import ray
+
+    options = ray.data.DataContext.get_current().execution_options
+    before, options.label_selector = options.label_selector, None if labels is None else dict(labels)
+    try:
+        yield
+    finally:
+        options.label_selector = before
+
+
+def task_options() -> dict[str, Any]:
+    """Ray's options of a stage's own task: a CPU, on a node that `on_nodes` allows."""
+    import ray
+
+    selector = ray.data.DataContext.get_current().execution_options.label_selector
+    return {"num_cpus": 1} | ({"label_selector": selector} if selector else {})

@@ -5,6 +5,7 @@ Ray may change these in any minor release, which is why the minor is pinned.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import UnreachableError
@@ -56,6 +57,13 @@ def job_client(address: str, seconds: float) -> JobSubmissionClient:
             return response
 
     return Client(address)
+
+
+def labels_match(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
+    """Whether a node's labels are what a label selector asks for, as Ray's scheduler decides it."""
+    from ray._raylet import node_labels_match_selector
+
+    return bool(node_labels_match_selector(dict(labels), dict(selector)))
 
 
 def dashboard_address() -> str | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from s1ray.config import Config, StageConfig
+from s1ray.config import Config, NodeLabels, StageConfig
 from s1ray.curation.difficulty.config import Difficulty
 from s1ray.curation.domains.config import DomainConfig
 from s1ray.curation.quality.config import QualityConfig
@@ -167,6 +167,8 @@ class CurationConfig(StageConfig):
     selection.
     """
 
+    incidental: ClassVar[frozenset[str]] = frozenset({"output", "node_labels"})
+
     sources: list[Annotated[Source, registered(SOURCES, Source), SerializeAsAny()]] = Field(min_length=1)
     """In order: of two equal rows the earlier one stays."""
     quality: QualityConfig = QualityConfig()
@@ -179,6 +181,9 @@ class CurationConfig(StageConfig):
     difficulty: Difficulty | None = None
     """None: nothing is dropped as too easy."""
     selection: SelectionConfig = SelectionConfig()
+    node_labels: NodeLabels | None = None
+    """Labels of the nodes that the stage's own tasks run on: all but models, which have a `node_labels` of their own.
+    None: any node."""
 
     @model_validator(mode="after")
     def _has_as_many_sources(self) -> CurationConfig:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from s1ray.curation.funnel import Rows
 from s1ray.logs import heartbeat
-from s1ray.ray_data import quiet_ray_data
+from s1ray.ray_data import quiet_ray_data, task_options
 from s1ray.runs import RunError
 from s1ray.secrets import redact
 from s1ray.storage import TEMPORARY, Location, StorePath, location, readable, writing
@@ -192,7 +192,7 @@ def run_tasks(what: str, function: Callable[..., T], tasks: Sequence[tuple[Any, 
         return [function(*task, **common) for task in tasks]
     import ray
 
-    remote = ray.remote(num_cpus=1)(function)
+    remote = ray.remote(**task_options())(function)
     shared = {name: ray.put(value) for name, value in common.items()}
     running, results = [remote.remote(*task, **shared) for task in tasks], list[T]()
     try:

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from s1ray.benchmarks import is_file
-from s1ray.cluster import connected
+from s1ray.cluster import check_node_labels, connected
 from s1ray.config import ConfigError
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions, check_meanings
@@ -38,6 +38,7 @@ from s1ray.curation.staging import check_sources, stage
 from s1ray.generation.lengths import length_counter
 from s1ray.logs import heartbeat
 from s1ray.probe import check_seen
+from s1ray.ray_data import on_nodes
 from s1ray.runs import Run
 from s1ray.stages import Stage
 from s1ray.storage import Location, location, remove
@@ -62,9 +63,7 @@ def plan(config: CurationConfig) -> list[str]:
     length_counter(config.length.tokenizer)
     if not config.decontamination.benchmarks:
         lines.append("warning: no benchmark is given, so nothing is decontaminated")
-    lines += domain_plan(config)
-    lines += difficulty_plan(config)
-    lines += without_effect(config.selection)
+    lines += [*domain_plan(config), *difficulty_plan(config), *without_effect(config.selection)]
     size = "all that is left" if config.selection.method == "all" else f"{config.selection.size:,} questions"
     return [*lines, f"selection: {size} by {config.selection.method}", f"output: {location(config.output) / QUESTIONS}"]
 
@@ -98,7 +97,8 @@ def work(config: CurationConfig, run: Run) -> None:
     domains = config.domains.without_classifier()
     settings = config.model_copy(update={"sources": [], "difficulty": given, "domains": domains})
     index = BenchmarkIndex.load(config.decontamination)
-    with connected():
+    with connected(), on_nodes(config.node_labels):
+        check_node_labels(config)
         check_seen(run.path)
         log.info("curate: reading %d source(s)", len(config.sources))
         staged = stage(config.sources, folder / "rows", run.path / QUARANTINE, needed=config.needed_metadata)

@@ -27,6 +27,7 @@ from s1ray.curation.sources import RecordSource, Source
 from s1ray.curation.tasks import Task, TaskRecord, bad_rows_file, do, finished, part_file
 from s1ray.errors import MissingError, S1rayError
 from s1ray.logs import heartbeat
+from s1ray.ray_data import task_options
 from s1ray.reading.items import close_names
 from s1ray.reading.pieces import PIECE_BYTES, Piece
 from s1ray.runs import RunError
@@ -173,7 +174,7 @@ def _on_ray(tasks: Sequence[Task], folder: Location, local: Sequence[Task]) -> I
     """Run tasks on Ray, and those that only this process can do beside them."""
     import ray
 
-    remote = ray.remote(num_cpus=1)(do)
+    remote = ray.remote(**task_options())(do)
     running = {remote.remote(task, folder): task.index for task in tasks}
     try:
         for task in local:

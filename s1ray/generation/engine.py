@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from s1ray.cluster import resources_of
 from s1ray.errors import InputError
 from s1ray.generation.vllm_source import argument_problem, known_arguments, meant, tool_parsers
 from s1ray.models import EngineConfig, check_model
@@ -131,14 +132,16 @@ def requests_in_flight(config: EngineConfig) -> int:
     return 2 * config.max_num_seqs
 
 
-def engine_actor_options(config: EngineConfig) -> dict[str, int]:
-    """Ray options of an actor that holds an engine: a GPU per tensor-parallel rank, or CPUs where the cluster has none.
+def engine_actor_options(config: EngineConfig, labels: Mapping[str, str] | None = None) -> dict[str, int]:
+    """Ray options of an actor that holds an engine: a GPU per tensor-parallel rank, or CPUs where there are none.
 
     Ray must be connected.
-    """
-    import ray
 
-    on_gpu = config.device == "gpu" or (config.device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1)
+    Args:
+        config: the engine.
+        labels: of the nodes that it may run on. None: any.
+    """
+    on_gpu = config.device == "gpu" or (config.device == "auto" and resources_of(labels).get("GPU", 0) >= 1)
     if on_gpu:
         return {"num_cpus": 1, "num_gpus": config.tensor_parallel_size}
     return {"num_cpus": config.tensor_parallel_size}

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from s1ray.cluster import check_node_labels, resources_of
 from s1ray.config import ConfigError, validate_config
 from s1ray.serving.check import INGRESS, model_problems
 from s1ray.serving.config import ServingConfig
@@ -25,7 +26,8 @@ def build_app(args: Mapping[str, object] | ServingConfig) -> Application:
     Needs a Ray session: `device: auto` looks at the cluster's GPUs.
 
     Raises:
-        ConfigError: a field is unknown, missing or wrong, or the API keys cannot be read.
+        ConfigError: a field is unknown, missing or wrong, the API keys cannot be read, or no node has a model's
+            `node_labels` and none can come.
     """
     config = args if isinstance(args, ServingConfig) else validate_config(ServingConfig, dict(args), "args")
     if config.access.keys_file is not None:
@@ -50,7 +52,6 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
         config: checked already: ray.serve.llm, which is imported here, brings vLLM with it.
         secret: the text of a key file from the environment.
     """
-    import ray
     from ray import serve
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
@@ -59,10 +60,11 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
     from s1ray.serving.replica.llm_config import llm_config, resolve_device
     from s1ray.serving.replica.server import BudgetForcingServer
 
-    gpus = ray.cluster_resources().get("GPU", 0.0)
+    check_node_labels(config, "args")
     servers, cards, folders, lora_paths = {}, {}, {}, {}
     for model in config.models:
-        fields = llm_config(model, resolve_device(model.device, gpus), log_engine_metrics=config.log_engine_metrics)
+        device = resolve_device(model.device, resources_of(model.node_labels).get("GPU", 0.0))
+        fields = llm_config(model, device, log_engine_metrics=config.log_engine_metrics)
         ray_config = LLMConfig(**fields)
         downloader = None
         if model.adapters is not None and is_remote(model.adapters.folder):

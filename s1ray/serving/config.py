@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from s1ray.config import Config
+from s1ray.config import Config, NodeLabels
 from s1ray.models import EngineConfig
 
 Effort = Annotated[int, Field(ge=0)] | Literal["auto"]
@@ -217,6 +217,8 @@ class ServedModel(EngineConfig):
     """Attempts to start a replica before the deployment fails."""
     accelerator_type: str | None = None
     """GPU type that a replica needs, by Ray's name (H100, H200, A100-80G, L40S, ...). None: any."""
+    node_labels: NodeLabels | None = None
+    """Labels of the nodes that a replica's workers run on. None: any node."""
     strategy: str = Field(default="STRICT_PACK", pattern="^(STRICT_PACK|PACK|SPREAD|STRICT_SPREAD)$")
     """Placement of a replica's workers. STRICT_PACK: all on one node. PACK: tensor parallelism may span nodes."""
     cpus_per_worker: float = Field(default=1.0, gt=0)

@@ -20,7 +20,7 @@ from typing import ClassVar, Protocol
 
 from pydantic import JsonValue, PrivateAttr
 
-from s1ray.config import Config
+from s1ray.config import Config, NodeLabels
 from s1ray.generation.base import OnCall, Usage
 from s1ray.runs import RunError, without
 from s1ray.schemas import Question
@@ -105,7 +105,13 @@ class Teacher(Config):
 
     kind: str
     """Name in the registry."""
+    node_labels: NodeLabels | None = None
+    """Labels of the nodes that the teacher's actors run on: an engine's, or those that ask an API. None: any node."""
     _config_field: str = PrivateAttr("teacher")
+
+    def incidental_fields(self) -> frozenset[str]:
+        """The incidental fields; where the teacher runs is one, whatever its class says."""
+        return super().incidental_fields() | {"node_labels"}
 
     @property
     def config_field(self) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, log_to, relayed, without_lines
-from s1ray.ray_data import RESTARTS, quiet_ray_data
+from s1ray.ray_data import RESTARTS, on_nodes, quiet_ray_data
 from s1ray.runs import RunError
 from s1ray.secrets import redact
 from s1ray.storage import Location
@@ -160,7 +160,13 @@ def _run(
     ids = asks.ids()
     progress = Progress(ledger, [ids[place] for place in wanted], len(ids), teacher, what)
     options: Mapping[str, object] = {"num_cpus": 1, **placement.options}
-    with quiet_ray_data(), without_lines(RESTARTS), heartbeat(progress.line), relayed(ledger.folder / LOG):
+    with (
+        quiet_ray_data(),
+        on_nodes(teacher.node_labels),
+        without_lines(RESTARTS),
+        heartbeat(progress.line),
+        relayed(ledger.folder / LOG),
+    ):
         results = ray.data.from_arrow(parts).map_batches(
             _Actor,
             fn_constructor_args=(teacher, seed, asks.read, ledger.folder, known, each),

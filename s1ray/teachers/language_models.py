@@ -129,10 +129,7 @@ class VLLMTeacher(LanguageModelTeacher):
 
     def placement(self) -> Placement:
         """One actor per engine, with its GPUs or CPUs."""
-        return Placement(
-            self.actors,
-            engine_actor_options(self.engine),
-        )
+        return Placement(self.actors, engine_actor_options(self.engine, self.node_labels))
 
     def start(self, seed: int, folder: Location) -> RunningTeacher:
         """Start an engine."""

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
-from s1ray.config import StageConfig
+from s1ray.config import NodeLabels, StageConfig
 from s1ray.grading import RULES, GraderName
 from s1ray.models import ModelPath
 from s1ray.registry import TEACHERS, registered
@@ -24,7 +24,7 @@ class TracesConfig(StageConfig):
     """The trace stage: questions -> teacher -> grading -> traces."""
 
     incidental: ClassVar[frozenset[str]] = frozenset(
-        {"output", "questions", "shard_rows", "max_failed_share", "responses_from"}
+        {"output", "questions", "shard_rows", "max_failed_share", "responses_from", "node_labels"}
     )
 
     questions: Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
@@ -70,6 +70,9 @@ class TracesConfig(StageConfig):
     max_failed_share: float = Field(default=0.02, ge=0, le=1)
     """Share of requests that may have failed three times; above it, the run fails, and the next one repeats them. Below
     it, they are dropped. The judge may fail for the same share of the traces, which then stay as they are."""
+    node_labels: NodeLabels | None = None
+    """Labels of the nodes that count and grade the traces; teacher and judge have a `node_labels` of their own. None:
+    any node."""
 
     @model_validator(mode="after")
     def _judge_knows_its_field(self) -> TracesConfig:

@@ -21,6 +21,7 @@ from s1ray.errors import InputError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import check_references
 from s1ray.probe import check_seen
+from s1ray.ray_data import on_nodes
 from s1ray.runs import Run
 from s1ray.schemas import Question, read_table
 from s1ray.stages import Stage
@@ -130,11 +131,12 @@ def work(config: TracesConfig, run: Run) -> None:
         RunError: no trace is left, or a worker failed.
         UnreachableError: too many requests failed.
     """
-    from s1ray.cluster import connected
+    from s1ray.cluster import check_node_labels, connected
 
     taken = take_over(config, run.path)
     collection = Collection(read_questions(config), config, run.path)
-    with connected():
+    with connected(), on_nodes(config.node_labels):
+        check_node_labels(config)
         check_seen(run.path)
         collection.collect()
         log.info("traces: counting tokens, grading and keeping")

@@ -43,7 +43,7 @@ def probe(config: TracesConfig, questions: int = QUESTIONS) -> list[str]:
     Raises:
         S1rayError: the run cannot be started, or nothing was answered.
     """
-    from s1ray.cluster import connected
+    from s1ray.cluster import check_node_labels, connected
 
     traces.check(config)
     with traces.open(config) as run:
@@ -54,7 +54,10 @@ def probe(config: TracesConfig, questions: int = QUESTIONS) -> list[str]:
         samples, ledger = collection.samples(), collection.responses
         asks = Asks(collection.questions, [samples[place] for place in spread(questions, len(samples))])
         ledger.read()
-        with contextlib.nullcontext() if ledger.answers.keys() >= set(asks.ids()) else connected():
+        with contextlib.ExitStack() as stack:
+            if not ledger.answers.keys() >= set(asks.ids()):
+                stack.enter_context(connected())
+                check_node_labels(config.teacher, config.teacher.config_field)
             # How many fail is a result here.
             collect(
                 asks, config.teacher.at_once(), ledger, seed=config.seed, max_failed=len(asks.samples), what="probe"

@@ -12,7 +12,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, model_validator
 
-from s1ray.config import Config, StageConfig
+from s1ray.config import Config, NodeLabels, StageConfig
 from s1ray.grading.grade import RULES, GraderName
 from s1ray.models import ModelRef
 from s1ray.storage import is_address
@@ -80,7 +80,7 @@ class AccuracyConfig(Config):
     A vLLM engine of its own answers them: on GPUs that no worker has, or on CPUs beside the workers.
     """
 
-    incidental: ClassVar[frozenset[str]] = frozenset({"pause", "tensor_parallel_size", "kv_cache_gib"})
+    incidental: ClassVar[frozenset[str]] = frozenset({"pause", "tensor_parallel_size", "kv_cache_gib", "node_labels"})
 
     benchmark: str = Field(min_length=1)
     """The questions: a registered benchmark, or a file of rows with questions and answers. None of them may
@@ -106,6 +106,8 @@ class AccuracyConfig(Config):
     """The engine's context in tokens. None: the model's own."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """KV cache of an engine on CPUs, in GiB."""
+    node_labels: NodeLabels | None = None
+    """Labels of the nodes that the engine runs on. None: any node."""
 
 
 class DivergenceConfig(Config):
@@ -214,6 +216,7 @@ class TrainingConfig(ModelRef, StageConfig):
             "logits_chunk",
             "attention",
             "accelerator_type",
+            "node_labels",
             "cpus_per_worker",
             "max_restarts",
             "checkpoints",
@@ -256,9 +259,11 @@ class TrainingConfig(ModelRef, StageConfig):
     then part of the loss. model: the model config's router_aux_loss_coef if it sets output_router_logits, else none."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """auto: one GPU per worker if the cluster has any, else CPUs."""
+    """auto: one GPU per worker if the cluster (under `node_labels`: its nodes with them) has any, else CPUs."""
     accelerator_type: str | None = None
     """The GPUs that the workers run on, by Ray's name (H100, H200, A100-80G, L40S, ...). None: any."""
+    node_labels: NodeLabels | None = None
+    """Labels of the nodes that the workers run on. None: any node."""
     num_workers: int = Field(default=1, ge=1)
     """Workers, each with a part of the global batch (see also `sequence_parallel`)."""
     cpus_per_worker: int = Field(default=1, ge=1)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from s1ray.cluster import can_grow
+from s1ray.cluster import can_grow, labels_text, nodes_with
 from s1ray.runs import RunError
 from s1ray.training.config import AccuracyConfig, TrainingConfig
 
@@ -29,19 +29,22 @@ class Workers:
     number: int
     each: Mapping[str, float]
     accelerator_type: str | None = None
+    node_labels: Mapping[str, str] | None = None
+    """Of the nodes that they run on. None: any."""
 
     @classmethod
     def of(cls, config: TrainingConfig, resources: Mapping[str, float]) -> Workers:
         """The workers of a config.
 
         Args:
-            resources: of the cluster; `device: auto` uses GPUs where it has some.
+            resources: of the nodes that they may run on; `device: auto` uses GPUs where these have some.
         """
         on_gpu = config.device != "cpu" and (
             config.device == "gpu" or config.accelerator_type is not None or resources.get("GPU", 0) > 0
         )
         each = {"CPU": float(config.cpus_per_worker)} | ({"GPU": 1.0} if on_gpu else {})
-        return cls(config.num_workers, each, config.accelerator_type if on_gpu else None)
+        kind = config.accelerator_type if on_gpu else None
+        return cls(config.num_workers, each, kind, config.node_labels)
 
     @property
     def on_gpu(self) -> bool:
@@ -56,7 +59,10 @@ class Workers:
 
     def __str__(self) -> str:
         gpu = f", 1 {self.accelerator_type or 'GPU'}" if self.on_gpu else ""
-        return f"{self.number} worker(s) of {self.each['CPU']:g} CPU(s){gpu} each"
+        return f"{self.number} worker(s) of {self.each['CPU']:g} CPU(s){gpu} each{self._where()}"
+
+    def _where(self) -> str:
+        return f" on nodes with {labels_text(self.node_labels)}" if self.node_labels else ""
 
 
 def check_room(workers: Workers) -> None:
@@ -65,12 +71,13 @@ def check_room(workers: Workers) -> None:
     Raises:
         RunError: neither.
     """
-    nodes = _nodes()
+    nodes = _nodes(workers.node_labels)
     if (room := workers.fitting(nodes)) < workers.number and not can_grow():
+        such = " such" if workers.node_labels else ""
         raise RunError(
-            f"this run needs {workers}; the Ray cluster of {len(nodes)} node(s) ({_totals(nodes, workers)}) has room "
-            f"for {room}, and no autoscaler that would add nodes: add them, or set num_workers to {max(room, 1)} or "
-            "fewer (steps and batches stay the same)"
+            f"this run needs {workers}; the Ray cluster of {len(nodes)}{such} node(s) ({_totals(nodes, workers)}) has "
+            f"room for {room}, and no autoscaler that would add nodes: add them, or set num_workers to {max(room, 1)} "
+            "or fewer (steps and batches stay the same)"
         )
 
 
@@ -80,12 +87,17 @@ def check_spare_gpus(workers: Workers, accuracy: AccuracyConfig) -> None:
     Raises:
         RunError: neither; the measurements would wait for ever.
     """
-    there = int(sum(node.get("GPU", 0) for node in _nodes()))
-    spare = there - workers.number
+    able = nodes_with(accuracy.node_labels)
+    there = _gpus(able)
+    # At best the workers take those first that the engine may not have.
+    elsewhere = _gpus(node for node in nodes_with(workers.node_labels) if node not in able)
+    spare = there - max(0, workers.number - elsewhere)
     if workers.on_gpu and spare < accuracy.tensor_parallel_size and not can_grow():
+        such = f" on nodes with {labels_text(accuracy.node_labels)}" if accuracy.node_labels else ""
         raise RunError(
-            f"accuracy needs {accuracy.tensor_parallel_size} GPU(s) beside the {workers.number} worker(s); the "
-            f"Ray cluster has {there}, and no autoscaler that would add some: lower num_workers, or leave accuracy out"
+            f"accuracy needs {accuracy.tensor_parallel_size} GPU(s) beside the {workers.number} worker(s); the Ray "
+            f"cluster has {there}{such}, and no autoscaler that would add some: lower num_workers, or leave accuracy "
+            "out"
         )
 
 
@@ -94,7 +106,7 @@ class Awaited:
 
     def __init__(self, workers: Workers):
         self._workers = workers
-        self._nodes = len(_nodes())
+        self._nodes = len(_nodes(None))
         self._began = False
         self._group: str | None = None
         """Placement group of the workers that made the newest steps."""
@@ -110,7 +122,7 @@ class Awaited:
         Args:
             finished: there are no more steps.
         """
-        nodes, again = _nodes(), "again " if self._began else ""
+        nodes, again = _nodes(None), "again " if self._began else ""
         group = self._newest("CREATED")
         if group is not None and finished:
             return "the last checkpoint and the model are being written"
@@ -123,8 +135,12 @@ class Awaited:
             return f"Ray Train is starting {again}".strip() + lost
         return (
             f"waiting {again}for {self._workers}: the cluster of {len(nodes)} node(s){lost} has "
-            f"{_totals(nodes, self._workers)}, {_free(self._workers)} free"
+            f"{_totals(nodes, self._workers)}, {_free(self._workers)} free{self._such()}"
         )
+
+    def _such(self) -> str:
+        labels = self._workers.node_labels
+        return f"; {len(_nodes(labels))} node(s) have these labels" if labels else ""
 
     def _newest(self, state: str) -> str | None:
         """A placement group of this run's shape in a state."""
@@ -154,11 +170,13 @@ def patient() -> Iterator[None]:
         del os.environ[START_TIMEOUT]
 
 
-def _nodes() -> list[dict[str, float]]:
-    """The resources of each live node."""
-    import ray
+def _nodes(labels: Mapping[str, str] | None) -> list[dict[str, float]]:
+    """The resources of each live node, or of each that has some labels."""
+    return [node["Resources"] for node in nodes_with(labels)]
 
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+def _gpus(nodes: Iterable[Mapping[str, Any]]) -> int:
+    return int(sum(node["Resources"].get("GPU", 0) for node in nodes))
 
 
 def _totals(nodes: Sequence[Mapping[str, float]], workers: Workers) -> str:

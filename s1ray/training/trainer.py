@@ -13,7 +13,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from s1ray.cluster import connected
+from s1ray.cluster import check_node_labels, connected, resources_of
 from s1ray.errors import S1rayError
 from s1ray.probe import check_seen
 from s1ray.runs import Run, RunError
@@ -73,8 +73,6 @@ def publish(config: TrainingConfig, run: Run) -> None:
 
 def work(config: TrainingConfig, run: Run) -> None:
     """Fine-tune, in an open run folder."""
-    import ray
-
     output = run.path
     # The workers get the config as it is: each node fetches models for itself.
     given, config = config, config.with_local_models()
@@ -86,11 +84,12 @@ def work(config: TrainingConfig, run: Run) -> None:
     _record(run, training_set)
     metrics_path = output / METRICS_FILE
     with connected():
+        check_node_labels(config)
         check_seen(output)
         if (warning := memory_warning(config, Rows.of(training_set.examples, config))) is not None:
             log.warning("train: %s", warning)
         _resume(config, output)
-        workers = Workers.of(config, ray.cluster_resources())
+        workers = Workers.of(config, resources_of(config.node_labels))
         check_room(workers)
         if config.accuracy is not None:
             check_spare_gpus(workers, config.accuracy)
@@ -227,6 +226,7 @@ def _trainer(config: TrainingConfig, output: Location, workers: Workers) -> Torc
             use_gpu=workers.on_gpu,
             accelerator_type=workers.accelerator_type,
             resources_per_worker=dict(workers.each),
+            label_selector=None if workers.node_labels is None else dict(workers.node_labels),
         ),
         run_config=ray.train.RunConfig(
             name=CHECKPOINTS_FOLDER,

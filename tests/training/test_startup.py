@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -24,12 +25,16 @@ def status(*types: str) -> str:
     return "\n".join([*lines, *(f" 1 {name}" for name in types), "Pending:", " (no pending nodes)", ""])
 
 
-def a_cluster(monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], grows: bool = False) -> None:
+def a_cluster(
+    monkeypatch: pytest.MonkeyPatch, *nodes: dict[str, float], grows: bool = False, roles: Sequence[str] = ()
+) -> None:
     import ray
     import ray.util
 
     labels = {NODE_GROUP_LABEL: "workers"} if grows else {}
     entries = [{"Resources": node, "Alive": True, "Labels": labels} for node in nodes]
+    for entry, role in zip(entries, roles, strict=False):
+        entry["Labels"] = labels | {"s1ray/role": role}
     monkeypatch.setattr(ray, "nodes", lambda: entries)
     monkeypatch.setattr(ray, "available_resources", lambda: {"CPU": 1.0})
     monkeypatch.setattr(ray.util, "placement_group_table", dict)
@@ -72,6 +77,38 @@ def test_measuring_the_accuracy_needs_gpus_that_no_worker_has(monkeypatch: pytes
         check_spare_gpus(Workers(7, {"CPU": 1.0, "GPU": 1.0}), accuracy)
     a_cluster(monkeypatch, LARGE, grows=True)
     check_spare_gpus(Workers(8, {"CPU": 1.0, "GPU": 1.0}), accuracy)
+
+
+def test_only_nodes_with_the_labels_have_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_cluster(monkeypatch, LARGE, LARGE, roles=("train", "serve"))
+    config = training_config(num_workers=9, node_labels={"s1ray/role": "train"})
+    workers = Workers.of(config, LARGE)
+    with pytest.raises(
+        RunError,
+        match=r"needs 9 worker\(s\) of 1 CPU\(s\), 1 GPU each on nodes with s1ray/role=train; the Ray cluster of 1 "
+        r"such node\(s\) \(96 CPU\(s\) and 8 GPU\(s\)\) has room for 8, and no autoscaler",
+    ):
+        check_room(workers)
+    check_room(Workers(9, {"CPU": 1.0, "GPU": 1.0}))
+    a_cluster(monkeypatch, LARGE, roles=("serve",), grows=True)
+    check_room(workers)
+    pending = {"state": "PENDING", "bundles": {index: {"CPU": 1.0, "GPU": 1.0} for index in range(9)}}
+    monkeypatch.setattr("ray.util.placement_group_table", lambda: {"group": pending})
+    told = str(Awaited(workers)(finished=False))
+    assert told.startswith("waiting for 9 worker(s) of 1 CPU(s), 1 GPU each on nodes with s1ray/role=train: ")
+    assert told.endswith("; 0 node(s) have these labels")
+
+
+def test_measuring_the_accuracy_may_have_nodes_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    a_cluster(monkeypatch, LARGE, LARGE, roles=("train", "serve"))
+    each = {"CPU": 1.0, "GPU": 1.0}
+    on_train = Workers(8, each, node_labels={"s1ray/role": "train"})
+    check_spare_gpus(on_train, AccuracyConfig(benchmark="miniature", node_labels={"s1ray/role": "serve"}))
+    check_spare_gpus(Workers(8, each), AccuracyConfig(benchmark="miniature", node_labels={"s1ray/role": "train"}))
+    with pytest.raises(RunError, match=r"the Ray cluster has 8 on nodes with s1ray/role=train, and no autoscaler"):
+        check_spare_gpus(on_train, AccuracyConfig(benchmark="miniature", node_labels={"s1ray/role": "train"}))
+    with pytest.raises(RunError, match="accuracy needs 1 GPU"):
+        check_spare_gpus(Workers(16, each), AccuracyConfig(benchmark="miniature", node_labels={"s1ray/role": "train"}))
 
 
 def test_a_cluster_with_an_autoscaler_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -228,6 +228,15 @@ def test_what_users_can_fix_on_the_workers_arrives_as_one_message(
     assert str(raised.value).startswith("runs/x: training failed: worker 1, 2: disk full\nrun the same command again")
 
 
+def test_ray_train_places_the_workers_by_their_labels(config: MakeConfig, tmp_path: Path) -> None:
+    settings = config([row(0)])
+    workers = Workers(2, {"CPU": 1.0})
+    assert trainer._trainer(settings, tmp_path, workers).scaling_config.label_selector is None
+    labelled = dataclasses.replace(workers, node_labels={"s1ray/role": "train"})
+    scaling = trainer._trainer(settings, tmp_path, labelled).scaling_config
+    assert scaling._label_selector_per_worker(2) == [{"s1ray/role": "train"}] * 2
+
+
 def test_a_worker_that_died_is_named(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     from ray.exceptions import RayActorError
 

@@ -75,7 +75,9 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
 
 def deployment_options(model: ServedModel) -> dict[str, Any]:
     """Serve's options for a model's replicas."""
-    return {
+    # Of the replica's placement group: its first bundle is the replica's own, and one selector is for all bundles.
+    labels = {} if model.node_labels is None else {"placement_group_bundle_label_selector": [model.node_labels]}
+    return labels | {
         "max_ongoing_requests": model.ongoing_limit,
         "max_queued_requests": model.max_queued_requests,
         "graceful_shutdown_timeout_s": model.graceful_shutdown_timeout_s,

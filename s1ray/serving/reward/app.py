@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from s1ray.cluster import check_node_labels, resources_of
 from s1ray.config import ConfigError, validate_config
 from s1ray.models import check_model
 from s1ray.serving.reward.config import RewardConfig
@@ -93,14 +94,15 @@ def build_app(args: Mapping[str, object]) -> Application:
     """Build the application from the fields of `RewardConfig`.
 
     Raises:
-        ConfigError: a field is unknown, missing or wrong, or the model is not there.
+        ConfigError: a field is unknown, missing or wrong, the model is not there, or no node has the `node_labels` and
+            none can come.
     """
     config = validate_config(RewardConfig, dict(args), "args")
     check_model(config.model, "args.model")
-    import ray
     from ray import serve
 
-    gpus = ray.cluster_resources().get("GPU", 0.0)
+    check_node_labels(config, "args")
+    gpus = resources_of(config.node_labels).get("GPU", 0.0)
     on_gpu = config.device == "gpu" or (config.device == "auto" and gpus >= 1)
     if on_gpu and not gpus:
         raise ConfigError("args.device: gpu, but the cluster has none")
@@ -112,6 +114,7 @@ def build_app(args: Mapping[str, object]) -> Application:
         async def score(self, asked: list[Asked]) -> list[Scores]:
             return await self.score_batch(asked)
 
+    labels: dict[str, Any] = {} if config.node_labels is None else {"label_selector": config.node_labels}
     deployment = serve.deployment(
         Batched,
         name="RewardModel",
@@ -121,7 +124,7 @@ def build_app(args: Mapping[str, object]) -> Application:
             "max_replicas": config.max_replicas,
             "target_ongoing_requests": config.target_ongoing_requests,
         },
-        ray_actor_options={"num_cpus": 1, "num_gpus": 1 if on_gpu else 0},
+        ray_actor_options={"num_cpus": 1, "num_gpus": 1 if on_gpu else 0} | labels,
     )
     return deployment.bind(config, "cuda" if on_gpu else "cpu")
 

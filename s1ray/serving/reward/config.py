@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from s1ray.config import Config
+from s1ray.config import Config, NodeLabels
 from s1ray.models import ModelPath
 
 
@@ -27,6 +27,8 @@ class RewardConfig(Config):
     """Run code that comes with the checkpoint: Qwen2.5-Math-PRM has its class there."""
     device: str = Field(default="auto", pattern="^(auto|cpu|gpu)$")
     """auto: a GPU if the cluster has any."""
+    node_labels: NodeLabels | None = None
+    """Labels of the nodes that the replicas run on. None: any node."""
     max_tokens: int = Field(default=4096, ge=1)
     """Of a question with its steps; longer ones are refused."""
     batch: int = Field(default=16, ge=1)

@@ -97,9 +97,10 @@ class AccuracyWatch:
         import ray
 
         options = _resources(self._config, model)
+        where = {} if self._settings.node_labels is None else {"label_selector": self._settings.node_labels}
         settings = self._config.model_dump(mode="json")
         # A process for each: what an engine leaves behind ends with it.
-        task = ray.remote(max_retries=1, max_calls=1, **options)(measure)
+        task = ray.remote(max_retries=1, max_calls=1, **options, **where)(measure)
         running = task.remote(settings, str(model), step, self._questions)
         started = said = time.monotonic()
         while True:
@@ -158,7 +159,9 @@ def _resources(config: TrainingConfig, model: Location) -> dict[str, float]:
     """Ray options of a measurement: GPUs of its own, or on CPUs a place beside the workers."""
     from s1ray.generation.engine import engine_actor_options
 
-    options: dict[str, float] = dict(engine_actor_options(engine_config(config, local_copy(model))))
+    assert config.accuracy is not None
+    labels = config.accuracy.node_labels
+    options: dict[str, float] = dict(engine_actor_options(engine_config(config, local_copy(model)), labels))
     return options if options.get("num_gpus") else {"num_cpus": 0}
 
 

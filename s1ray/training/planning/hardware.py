@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 
 from s1ray.errors import UnreachableError
 from s1ray.training.config import TrainingConfig
@@ -35,7 +36,7 @@ class Hardware:
 
 def find_hardware(config: TrainingConfig) -> Hardware:
     """The hardware that a run of this config would find."""
-    if (nodes := _cluster_nodes()) is not None:
+    if (nodes := _cluster_nodes(config.node_labels)) is not None:
         return _on_cluster(config, nodes)
     gpus, memory = (0, None) if config.device == "cpu" else _own_gpus()
     if gpus and (config.accelerator_type is None or gpus >= config.num_workers):
@@ -90,11 +91,11 @@ def _as_configured(config: TrainingConfig, source: str) -> Hardware:
     return Hardware(source, True, memory, None, min(GPUS_PER_NODE, config.num_workers))
 
 
-def _cluster_nodes() -> list[Node] | None:
-    """The cluster's live nodes; None without a cluster to ask."""
+def _cluster_nodes(labels: Mapping[str, str] | None) -> list[Node] | None:
+    """The cluster's live nodes with some labels, or all while none has them; None without a cluster to ask."""
     import ray
 
-    from s1ray.cluster import connected
+    from s1ray.cluster import connected, nodes_with
 
     address = os.environ.get("RAY_ADDRESS") or LOCAL
     if address == LOCAL and not ray.is_initialized():
@@ -102,7 +103,7 @@ def _cluster_nodes() -> list[Node] | None:
         return None
     try:
         with connected():
-            return [_node(entry["Resources"]) for entry in ray.nodes() if entry["Alive"]]
+            return [_node(entry["Resources"]) for entry in nodes_with(labels) or nodes_with(None)]
     except UnreachableError:
         if address == ANY:
             return None

@@ -55,6 +55,22 @@ def test_a_replica_is_placed_by_workers() -> None:
     assert cpu["runtime_env"]["env_vars"]["OMP_NUM_THREADS"] == "2"
 
 
+def test_every_bundle_of_a_replica_has_its_labels() -> None:
+    from ray import serve
+
+    labels = {"s1ray/role": "serve"}
+    assert "placement_group_bundle_label_selector" not in deployment_options(served())
+    options = deployment_options(served(node_labels=labels, tensor_parallel_size=2))
+    chosen = options["placement_group_bundle_label_selector"]
+    # What ray.serve.llm adds, and Serve's own check.
+    bundles = {"placement_group_bundles": [{"CPU": 1}, {"CPU": 1}], "placement_group_strategy": "STRICT_PACK"}
+
+    decorate = serve.deployment(
+        placement_group_bundle_label_selector=chosen, ray_actor_options={"num_cpus": 0}, **bundles
+    )
+    assert decorate(object)._replica_config.placement_group_bundle_label_selector == [labels, labels]
+
+
 def test_the_autoscaling_target_is_always_explicit() -> None:
     options = deployment_options(served(max_num_seqs=64))
     assert options["max_ongoing_requests"] == 64

@@ -11,7 +11,7 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.errors import InputError
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.serving.check import check_serve_config, serve_warnings
-from s1ray.serving.reward.app import RewardServer
+from s1ray.serving.reward.app import RewardServer, build_app
 from s1ray.serving.reward.config import RewardConfig
 from s1ray.serving.reward.model import Asked, RewardModel
 
@@ -107,6 +107,25 @@ def test_requests_are_answered_or_refused_in_words(tokens_model: str) -> None:
     assert "Invalid JSON" in client.post("/v1/rewards", content=b"{").json()["error"]["message"]
     assert client.post("/v1/chat/completions", json={}).status_code == 404
     assert client.get("/v1/rewards").status_code == 405
+
+
+def test_replicas_are_placed_by_labels_that_a_node_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    node = {"Alive": True, "Labels": {"s1ray/role": "serve"}, "Resources": {"CPU": 8.0, "GPU": 1.0}}
+    other = {"Alive": True, "Labels": {"s1ray/role": "cpu"}, "Resources": {"CPU": 8.0}}
+    monkeypatch.setattr(ray, "nodes", lambda: [node, other])
+    monkeypatch.setattr("s1ray.cluster.can_grow", lambda: False)
+
+    def options(**fields: Any) -> dict[str, Any]:
+        deployment = build_app({"model": "miniature-base", **fields})._bound_deployment
+        return dict(deployment.ray_actor_options)
+
+    assert options() == {"num_cpus": 1, "num_gpus": 1}
+    placed = options(node_labels={"s1ray/role": "cpu"})
+    assert placed == {"num_cpus": 1, "num_gpus": 0, "label_selector": {"s1ray/role": "cpu"}}
+    with pytest.raises(ConfigError, match=r"args\.node_labels: no node of the Ray cluster has s1ray/role=train"):
+        options(node_labels={"s1ray/role": "train"})
 
 
 def test_serve_files_of_reward_models_are_checked(tmp_path: Path) -> None:
