@@ -63,6 +63,12 @@ def submit(
     cpus: Annotated[
         float, typer.Option("--entrypoint-num-cpus", min=0, help="1: the driver runs on a worker, not on the head.")
     ] = 0,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--entrypoint-label-selector", metavar="YAML", help='Labels of the driver\'s node: {"s1ray/role": cpu}.'
+        ),
+    ] = None,
     patience: Annotated[
         float, typer.Option("--patience", min=0, help="Seconds that the cluster may not answer.")
     ] = 1800.0,
@@ -76,13 +82,13 @@ def submit(
         from s1ray.submission.api import Cluster, dashboard_address
         from s1ray.submission.costs import read_prices
         from s1ray.submission.following import Follower
-        from s1ray.submission.naming import submission
+        from s1ray.submission.naming import driver_options, submission
 
         follower = Follower(
             Cluster(dashboard_address(address)),
             submission(command, context.args),
             working_folder=working_dir,
-            options={"entrypoint_num_cpus": cpus} if cpus else {},
+            options=driver_options(cpus, labels),
             prices=None if prices is None else read_prices(prices),
             patience=patience,
             again=again,

@@ -1,4 +1,4 @@
-"""What a job is called, what it runs, and which files go with it."""
+"""What a job is called, what it runs and where, and which files go with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from s1ray.config import ConfigError, load_config, parse_yaml
+from s1ray.config import Config, ConfigError, NodeLabels, load_config, parse_yaml, validate_config, yaml_problem
 from s1ray.pipelines import load_pipeline
 from s1ray.recipes import find_recipe
 from s1ray.secrets import refuse_in_text
@@ -109,6 +109,32 @@ def _with_inner(recipe: Path) -> dict[str, bytes]:
     if inner:
         content = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
     return {CONFIG: content} | inner
+
+
+class _Placement(Config):
+    node_labels: NodeLabels
+
+
+def driver_options(cpus: float, labels: str | None) -> dict[str, object]:
+    """Ray's options of a job, which say where its driver runs. Without any it runs on the head.
+
+    Args:
+        cpus: that it needs.
+        labels: YAML (and so JSON) of the labels that its node must have. None: any node.
+
+    Raises:
+        ConfigError: they are none.
+    """
+    options: dict[str, object] = {"entrypoint_num_cpus": cpus} if cpus else {}
+    if labels is None:
+        return options
+    option = "--entrypoint-label-selector"
+    try:
+        data = parse_yaml(labels)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{option}: not valid YAML: {yaml_problem(error)}") from None
+    selector = validate_config(_Placement, {"node_labels": data}, option).node_labels
+    return options | {"entrypoint_label_selector": selector}
 
 
 def attempt_of(job: str, name: str) -> int | None:

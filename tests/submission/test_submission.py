@@ -497,6 +497,27 @@ def test_the_command_ends_with_the_jobs_exit_code(head: Head, tmp_path: Path) ->
     assert head.submitted[0]["entrypoint_num_cpus"] == 1
 
 
+def test_the_labels_of_the_drivers_node_are_checked_and_sent(head: Head) -> None:
+    head.script = [{"status": "SUCCEEDED", "start_time": 10_000}]
+
+    def submit(labels: str) -> Any:
+        command = ["submit", "--address", head.address, "--entrypoint-label-selector", labels, "doctor"]
+        return CliRunner().invoke(app, command)
+
+    for wrong, message in (
+        ("s1ray/role=cpu", "node_labels: Input should be a valid dictionary"),
+        ("{s1ray/role: 1}", "node_labels.s1ray/role: Input should be a valid string"),
+        ("{a b: cpu}", "'a b' is no label"),
+        ("{", "--entrypoint-label-selector: not valid YAML"),
+    ):
+        result = submit(wrong)
+        assert result.exit_code == 2
+        assert message in result.output + result.stderr
+    assert not head.submitted
+    assert submit('{"s1ray/role": "cpu"}').exit_code == 0
+    assert head.submitted[0]["entrypoint_label_selector"] == {"s1ray/role": "cpu"}
+
+
 def test_a_token_goes_to_loopback_and_to_nobody_else_unasked(
     head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
