@@ -13,6 +13,8 @@ import yaml
 from ray.autoscaler._private.util import fill_node_type_min_max_workers, validate_config
 from ray.util.accelerators import accelerators
 
+from s1ray.serving.check import check_serve_config
+
 ROOT = Path(__file__).resolve().parents[2]
 SCHEMA = json.loads((Path(ray.autoscaler.__file__).parent / "ray-schema.json").read_text(encoding="utf-8"))
 
@@ -54,6 +56,15 @@ def test_training_and_serving_have_separate_gpus_and_idle_nodes_stop(cluster: di
     for node in workers.values():
         assert node["min_workers"] == 0
         assert 0 < node["idle_timeout_s"] <= 3600
+
+
+def test_the_serve_config_for_this_cluster_selects_its_serving_nodes(cluster: dict[str, Any]) -> None:
+    (config,) = check_serve_config(ROOT / "deploy" / "serve" / "s1.1-32b.tp4.l40s.yaml").values()
+    (model,) = config.models
+    types = cluster["available_node_types"].values()
+    (chosen,) = [node for node in types if node["labels"] == model.node_labels]
+    assert chosen["resources"][f"accelerator_type:{model.accelerator_type}"] == 1
+    assert chosen["resources"]["GPU"] >= model.tensor_parallel_size
 
 
 def test_the_dashboard_is_not_open_to_the_network(cluster: dict[str, Any]) -> None:

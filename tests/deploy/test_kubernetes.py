@@ -16,6 +16,9 @@ import pytest
 import yaml
 
 from deploy.kubernetes import validate
+from s1ray.config import load_config
+from s1ray.recipes import find_recipe
+from s1ray.stages import STAGES
 from tests.deploy.test_cluster import ROOT
 
 CHART = ROOT / "deploy" / "helm" / "s1ray"
@@ -68,6 +71,16 @@ def test_a_file_of_values_fits_the_schema(name: str) -> None:
 def test_values_that_would_not_work_or_not_be_safe_are_refused(change: dict[str, Any], says: str) -> None:
     with pytest.raises(jsonschema.ValidationError, match=says):
         jsonschema.validate(values("train") | change, SCHEMA)
+
+
+@pytest.mark.parametrize("name", ["curate", "traces", "train"])
+def test_a_stage_runs_on_a_group_of_its_release(name: str) -> None:
+    given = values(name)
+    job, groups = given["job"], {group["name"] for group in given["workers"]}
+    stage = STAGES[job["stage"]].load()
+    config = load_config(stage.config, find_recipe(job["recipe"], job["stage"]), job["set"])
+    assert config.node_labels.keys() == {"s1ray/role"}
+    assert config.node_labels["s1ray/role"] in groups
 
 
 @pytest.fixture(params=NAMES)
