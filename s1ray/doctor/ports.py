@@ -34,7 +34,7 @@ KNOWN = (
     KnownPort("22", "SSH, for the launcher", "every node, all", "a key", "who runs the cluster"),
     KnownPort("6379", "Ray's head (GCS)", "head, the node's", TOKEN, "nodes"),
     KnownPort("8265", "dashboard and job API", "head, loopback", TOKEN, "who runs jobs, through a tunnel"),
-    KnownPort("10001", "Ray client", "head, all", TOKEN, "nobody; s1ray does not use it (--ray-client-server-port=0)"),
+    KnownPort("10001", "Ray client", "head, all", TOKEN, "nobody; s1ray does not use it, and Ray has no switch for it"),
     KnownPort("52365", "agent: jobs and logs of the node", "every node, the node's", TOKEN, "nodes"),
     KnownPort("any", "agent's gRPC, runtime environments", "every node, the node's", TOKEN, "nodes"),
     KnownPort("any, 8076", "raylet and its object manager", "every node, the node's", TOKEN, "nodes"),

@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from ray._private.parameter import RayParams
 from ray.autoscaler._private.util import fill_node_type_min_max_workers, prepare_config, validate_config
 
 from tests.deploy.test_cluster import ROOT, SCHEMA
@@ -50,6 +51,22 @@ def test_both_clouds_start_ray_in_the_same_way(gcp: dict[str, Any]) -> None:
     assert gcp["docker"]["run_options"] == aws["docker"]["run_options"]
 
 
+@pytest.mark.parametrize("file", ["cluster.yaml", "deploy/gcp/cluster.yaml"])
+def test_the_token_is_its_users_alone_before_ray_starts(file: str) -> None:
+    cluster = yaml.safe_load((ROOT / file).read_text(encoding="utf-8"))
+    assert "~/.ray/auth_token" in cluster["file_mounts"]
+    for commands in ("head_start_ray_commands", "worker_start_ray_commands"):
+        first, *others = cluster[commands]
+        assert first == "chmod 600 ~/.ray/auth_token"
+        assert any(command.startswith("ray start") for command in others)
+
+
+def test_ray_has_no_switch_for_its_clients_server() -> None:
+    # When this fails: start every head with --ray-client-server-port=0, and say so in docs/security.md.
+    with pytest.raises(ValueError, match="ray_client_server_port must be an integer between 1024 and 65535"):
+        RayParams(ray_client_server_port=0)
+
+
 def slurm(folder: Path, *arguments: str, nodes: int = 2, ends: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the batch script with stand-ins for Slurm and Ray; what they were asked is in `folder/log`."""
     tools = folder / "bin"
@@ -58,7 +75,8 @@ def slurm(folder: Path, *arguments: str, nodes: int = 2, ends: int = 0) -> subpr
     write_tool(tools / "hostname", "echo '10.0.0.7 fd00::7'")
     write_tool(tools / "s1ray", f'for word in "$@"; do printf "<%s>" "$word"; done >> {folder}/log; exit {ends}')
     ray = (
-        'if [ "$1" = get-auth-token ]; then mkdir -p "$HOME/.ray"; echo secret > "$HOME/.ray/auth_token"; exit 0; fi\n'
+        'if [ "$1" = get-auth-token ]; then mkdir -p "$HOME/.ray"; echo secret > "$HOME/.ray/auth_token"; '
+        'stat -c %a "$HOME/.ray/auth_token" > "$HOME/made"; exit 0; fi\n'
     )
     ray += f'echo "ray $*" >> {folder}/log; while [ "$1" != -- ]; do shift; done; shift; "$@"; exit 0'
     write_tool(tools / "ray", ray)
@@ -77,7 +95,18 @@ def test_slurm_starts_ray_on_every_node_and_the_stage_on_one(tmp_path: Path) -> 
     assert log.endswith("<train><--config><s1-32b><--set><output=a b>")
     token = tmp_path / ".ray" / "auth_token"
     assert token.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "made").read_text() == "600\n", "nobody could read it before that"
     assert not list(tmp_path.glob(".s1ray-*"))
+
+
+def test_a_token_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.write_text("secret")
+    token.chmod(0o644)
+    assert slurm(tmp_path, "curate", "--config", "s1", nodes=1).returncode == 0
+    assert token.stat().st_mode & 0o777 == 0o600
+    assert token.read_text() == "secret"
 
 
 def test_slurm_on_one_node_does_not_wait_for_others(tmp_path: Path) -> None:
@@ -101,5 +130,6 @@ def test_the_job_for_skypilot_is_whole() -> None:
     task = yaml.safe_load((ROOT / "deploy" / "skypilot" / "train.yaml").read_text(encoding="utf-8"))
     assert task["num_nodes"] == 2
     assert "RAY_AUTH_MODE=token" in task["run"]
+    assert "chmod 600 ~/.ray/auth_token" in task["run"].partition("ray start")[0]
     assert task["envs"]["BUCKET"] is None, "SkyPilot asks for what has no value"
     assert "deploy/images/install.sh" in task["setup"]
