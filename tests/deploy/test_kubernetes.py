@@ -159,10 +159,11 @@ def test_a_service_takes_over_step_by_step_and_serves_the_shipped_config() -> No
 
 @helm
 def test_an_override_is_one_word_of_the_entrypoint_whatever_is_in_it() -> None:
-    options = ["--set-json", 'job.set=["output=runs/it\'s; rm -rf /"]']
+    overrides = ["output=runs/it's; rm -rf / #", 'node_labels={"s1ray/role": train}']
+    options = ["--set-json", f"job.set={json.dumps(overrides)}"]
     (job,) = [manifest for manifest in validate.render("train", *options) if manifest["kind"] == "RayJob"]
-    words = ["s1ray", "train", "--config", "s1-32b", "--root", "/mnt/runs", "--set", "output=runs/it's; rm -rf /"]
-    assert shlex.split(job["spec"]["entrypoint"]) == words
+    words = ["s1ray", "train", "--config", "s1-32b", "--root", "/mnt/runs"]
+    assert shlex.split(job["spec"]["entrypoint"]) == [*words, *(word for each in overrides for word in ("--set", each))]
 
 
 @helm
