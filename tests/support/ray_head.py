@@ -32,7 +32,9 @@ class Head:
 
 
 @contextlib.contextmanager
-def ray_head(log: Path, variables: Mapping[str, str], *, cpus: int, token: str = "") -> Iterator[Head]:
+def ray_head(
+    log: Path, variables: Mapping[str, str], *, cpus: int, token: str = "", labels: str = ""
+) -> Iterator[Head]:
     """Start one, and wait until its dashboard and its agent answer.
 
     Args:
@@ -40,6 +42,7 @@ def ray_head(log: Path, variables: Mapping[str, str], *, cpus: int, token: str =
         variables: Ray's, in place of this process's.
         cpus: logical ones.
         token: that its answers need.
+        labels: of the node, as `ray start` takes them.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | dict(variables)
     # As in an activated environment: a job's `python` is the head's.
@@ -50,8 +53,7 @@ def ray_head(log: Path, variables: Mapping[str, str], *, cpus: int, token: str =
     command = [str(BIN / "ray"), "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}"]
     command += [f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1", f"--num-cpus={cpus}"]
     command += [f"--temp-dir={temporary}", "--disable-usage-stats", f"--dashboard-agent-listen-port={agent}"]
-    with log.open("w") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+    process = _started([*command, f"--labels={labels}"], environment, log)
     head = Head(f"127.0.0.1:{port}", f"http://127.0.0.1:{dashboard}", f"http://127.0.0.1:{agent}", environment)
     try:
         deadline = time.monotonic() + 180
@@ -62,13 +64,41 @@ def ray_head(log: Path, variables: Mapping[str, str], *, cpus: int, token: str =
                 time.sleep(0.5)
         yield head
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _stop(process)
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def ray_worker(log: Path, head: Head, *, cpus: int, labels: str) -> Iterator[None]:
+    """Start another node of a head's cluster on this machine; it joins within the block.
+
+    Args:
+        log: what it prints.
+        head: it runs, and runs longer.
+        cpus: logical ones.
+        labels: of the node, as `ray start` takes them.
+    """
+    command = [str(BIN / "ray"), "start", f"--address={head.gcs}", "--block", "--node-ip-address=127.0.0.1"]
+    command += [f"--num-cpus={cpus}", f"--labels={labels}", f"--dashboard-agent-listen-port={_free_port()}"]
+    process = _started([*command, "--disable-usage-stats"], head.environment, log)
+    try:
+        yield
+    finally:
+        _stop(process)
+
+
+def _started(command: list[str], environment: Mapping[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with log.open("w") as stream:
+        return subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _free_port() -> int:
