@@ -46,12 +46,14 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(ray_head(folder / "head.log", variables, cpus=0, labels=f"{ROLE}=head"))
         for role in ROLES:
+            # One after another: Ray gives a node 30 s to start, and a busy machine needs them.
             log = folder / f"{role}.log"
             stack.enter_context(ray_worker(log, found, cpus=2, labels=f"{ROLE}={role}"))
-        deadline = time.monotonic() + 180
-        while set(roles(found).values()) != {"head", *ROLES}:
-            assert time.monotonic() < deadline, "".join(log.read_text() for log in folder.glob("*.log"))
-            time.sleep(0.5)
+            deadline = time.monotonic() + 120
+            while role not in roles(found).values():
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.5)
+        assert set(roles(found).values()) == {"head", *ROLES}
         yield found
 
 

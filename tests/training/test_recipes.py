@@ -94,7 +94,7 @@ def thousand_rows() -> list[float]:
 
 @pytest.fixture
 def only_what_is_configured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cluster_nodes", lambda: None)
+    monkeypatch.setattr(hardware, "_cluster_nodes", lambda labels: None)
     monkeypatch.setattr(hardware, "_own_gpus", lambda: (0, None))
 
 

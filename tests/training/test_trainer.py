@@ -70,7 +70,7 @@ def test_the_plan_reports_steps_warm_up_tokens_and_memory_and_starts_nothing(
 
 
 def test_the_plan_names_what_would_make_a_run_fit(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cluster_nodes", lambda: None)
+    monkeypatch.setattr(hardware, "_cluster_nodes", lambda labels: None)
     monkeypatch.setattr(hardware, "_own_memory", lambda: 11 * 2**28)
     rows = [row(i, thinking="count " * 500) for i in range(20)]
     fits = config(rows, max_length=4000, micro_batch_tokens=4000)

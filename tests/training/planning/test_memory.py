@@ -238,7 +238,7 @@ def test_a_cluster_is_judged_by_the_smallest_of_the_gpus_that_fit(monkeypatch: p
         Node(64, 8, ("H100",), 900 * 2**30),
         Node(64, 4, ("A100", "A100-80G"), 500 * 2**30),
     ]
-    monkeypatch.setattr(hardware, "_cluster_nodes", lambda: nodes)
+    monkeypatch.setattr(hardware, "_cluster_nodes", lambda labels: nodes)
     found = hardware.find_hardware(config_of(num_workers=16))
     assert (found.on_gpu, found.workers_per_node) == (True, 8)
     assert found.device_memory == 81559 * 2**20
@@ -253,7 +253,7 @@ def test_a_cluster_is_judged_by_the_smallest_of_the_gpus_that_fit(monkeypatch: p
 
 
 def test_without_a_cluster_the_accelerator_named_in_the_config_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hardware, "_cluster_nodes", lambda: None)
+    monkeypatch.setattr(hardware, "_cluster_nodes", lambda labels: None)
     monkeypatch.setattr(hardware, "_own_gpus", lambda: (0, None))
     found = hardware.find_hardware(config_of(accelerator_type="H200", num_workers=16))
     assert (found.on_gpu, found.device_memory, found.workers_per_node) == (True, 143771 * 2**20, 8)
