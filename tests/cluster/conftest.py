@@ -42,6 +42,6 @@ def whole(cluster: RayHosts) -> Iterator[RayHosts]:
         if not host.is_on or host.address not in cluster.alive():
             host.power_off()
             # Ray notices after a minute.
-            cluster.wait("the end of the lost node", 180, lambda host=host: host.address not in cluster.alive())
+            cluster.wait_for_end(host.address)
             cluster.start_worker(name)
     cluster.wait_for_nodes(1 + len(WORKERS))

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from s1ray.storage import AnyPath, location
+from s1ray.storage import AnyPath, inside, location
 from tests.support.curation_runs import UNSTABLE
 from tests.support.ray_hosts import ROOT, RayHosts
 
@@ -131,11 +131,9 @@ def _run(program: str, *arguments: str) -> None:
 def digests(folder: AnyPath) -> dict[str, str]:
     """SHA-256 of what a run wrote, but for what has times or places in it."""
     place = location(folder)
-    return {
-        name: hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in sorted(place.rglob("*"), key=str)
-        if file.is_file() and (name := str(file.relative_to(place))).split("/")[0] not in UNSTABLE_PARTS
-    }
+    names = {str(inside(file, place)) for file in place.rglob("*") if file.is_file()}
+    stable = sorted(name for name in names if name.split("/")[0] not in UNSTABLE_PARTS)
+    return {name: hashlib.sha256((place / name).read_bytes()).hexdigest() for name in stable}
 
 
 def digests_seen(cluster: RayHosts, folder: str) -> dict[str, str]:

@@ -122,10 +122,10 @@ class Host:
             yield lambda: int((group / "memory.oom_control").read_text().split()[-1])
         finally:
             # More of them may come while they are moved, and those that are killed take a moment to go.
-            while pids := (group / "cgroup.procs").read_text().split():
-                for pid in pids:
+            while left := (group / "cgroup.procs").read_text().split():
+                for each in left:
                     with contextlib.suppress(ProcessLookupError):
-                        (home / "cgroup.procs").write_text(pid)
+                        (home / "cgroup.procs").write_text(each)
             _try(group.rmdir)
 
     def slow(self, *, mbit: int, loss_percent: int = 0) -> None:

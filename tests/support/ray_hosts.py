@@ -141,6 +141,10 @@ class RayHosts:
         """Wait until so many nodes are alive."""
         self.wait(f"{count} nodes", seconds, lambda: len(self.alive()) == count)
 
+    def wait_for_end(self, address: str, seconds: float = 180) -> None:
+        """Wait until Ray holds a node for lost."""
+        self.wait(f"end of {address}", seconds, lambda: address not in self.alive())
+
     def alive(self) -> list[str | None]:
         """Addresses of the nodes that Ray holds for alive."""
         answer = self.ask("/nodes?view=summary") or {}
