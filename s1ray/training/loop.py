@@ -2,11 +2,9 @@
 
 All workers perform the same steps (`steps`). Between steps they measure the loss on held-out traces, write checkpoints,
 and check whether to stop. The last step is always followed by a checkpoint, so that a run that could not export its
-model, or was killed meanwhile, does nothing else when it is started again. The first worker writes the metrics, and at
-the end the model.
+model does nothing else when it is started again. The first worker writes the metrics, and at the end the model.
 
-torch, transformers and deepspeed are imported inside: the process that starts the run passes this function by name and
-never loads them.
+torch, transformers and deepspeed are imported inside: the driver passes this function by name and never loads them.
 """
 
 from __future__ import annotations
