@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import pytest
+
 from s1ray.miniature.reward import _judged, lessons, train
 
 
@@ -26,6 +28,7 @@ def test_lessons_are_drawn_anew_with_questions_apart() -> None:
     assert 0.15 < flat.count(False) / len(flat) < 0.5
 
 
+@pytest.mark.slow
 def test_a_step_of_training_writes_a_checkpoint_that_the_server_loads(tmp_path: Path) -> None:
     from s1ray.serving.reward.config import RewardConfig
     from s1ray.serving.reward.model import Asked, RewardModel

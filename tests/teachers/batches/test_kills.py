@@ -59,7 +59,8 @@ def check(server: BatchServer, folder: Path, count: int) -> None:
     assert (tally.prompt_tokens, tally.completion_tokens) == (server.prompt_tokens, server.completion_tokens)
 
 
-@pytest.mark.parametrize("kind", ["openai", pytest.param("anthropic", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["openai", "anthropic"])
 def test_a_kill_at_any_step_costs_nothing(kind: str, start: Start, tmp_path: Path) -> None:
     step = 0
     while True:
