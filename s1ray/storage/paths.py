@@ -352,8 +352,14 @@ class _Reader(io.RawIOBase):
         return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
-        with self._path._told():
-            return int(self._file.readinto(buffer))
+        try:
+            with self._path._told():
+                return int(self._file.readinto(buffer))
+        except StoreError:
+            # S3's client does not tell when an object went since it was opened: it says that its buffer was too small.
+            if self._path.exists():
+                raise
+            raise self._path._missing() from None
 
     def close(self) -> None:
         if not self.closed:

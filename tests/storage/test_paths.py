@@ -87,6 +87,15 @@ def test_what_takes_any_path_of_the_machine_does_not_take_an_address() -> None:
         Path(location("s3://bucket/a"))  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("size", [10, 5000])
+def test_an_object_that_goes_while_it_is_read_is_missing(bucket: StorePath, size: int) -> None:
+    (bucket / "ticket").write_bytes(bytes(size))
+    with (bucket / "ticket").open("rb") as stream:
+        (bucket / "ticket").unlink()
+        with pytest.raises(FileNotFoundError):
+            stream.read()
+
+
 def test_objects_are_written_listed_read_and_deleted(bucket: StorePath) -> None:
     run = bucket / "runs" / "a=1 b%?#ä"
     assert not run.exists()
