@@ -363,8 +363,12 @@ class Run:
             kept = None if self._find_kept is None else self._find_kept(self.path)
             if kept is not None:
                 self._set_aside(kept)
-            for entry in self.path.iterdir():
-                # The lock stays: on network storage a file that is open cannot be deleted from its folder.
+            manifest = self.path / MANIFEST
+            if manifest.is_file():
+                # Killed from here on, the folder is complete for nobody, and --force may still replace it.
+                write_json(manifest, Manifest(stage=self.stage, status="running", digest=""), is_private=True)
+            # The lock stays: on network storage a file that is open cannot be deleted from its folder.
+            for entry in sorted(self.path.iterdir(), key=lambda entry: entry.name == MANIFEST):
                 if entry.name != LOCK:
                     remove(entry)
         finally:

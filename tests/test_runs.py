@@ -233,6 +233,32 @@ def test_force_deletes_nothing_where_it_cannot_be_set_aside(tmp_path: Path, monk
     assert is_complete(config.output, ("data.txt",))
 
 
+@pytest.mark.parametrize("after", range(4))
+def test_a_replacement_that_is_killed_leaves_what_force_may_replace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    config, removed = Toy(output=str(tmp_path / "r")), list[str]()
+    finish(config)
+    for name in ("a", "z"):
+        (tmp_path / "r" / name).touch()
+
+    def dies(entry: Path) -> None:
+        if len(removed) == after:
+            raise KeyboardInterrupt
+        removed.append(entry.name)
+        entry.unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("s1ray.runs.remove", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Run("toy", config, force=True)
+    assert not is_complete(config.output)
+    with pytest.raises(RunError, match="pass --force"):
+        Run("toy", config)
+    assert not finish(config, force=True).skipped
+    assert is_complete(config.output, ("data.txt",))
+
+
 def test_a_lock_that_is_a_folder_is_named(tmp_path: Path) -> None:
     config = Toy(output=str(tmp_path / "r"))
     (tmp_path / "r" / ".lock").mkdir(parents=True)
