@@ -2,10 +2,9 @@
 
     run = curate(load_config(CurationConfig, find_recipe("miniature", "curate")))
 
-A stage has a name, a config class, a plan (what a run would do; checks everything that can be checked before a cluster
-is started), inputs (the files whose content decides the result) and the work itself. Opening the run folder, skipping a
-stage that is complete and resuming one that was killed is the same for all, and is here. The command line, jobs and
-`s1ray run` are loops over `STAGES`.
+A stage has a name, a config class, a plan (what a run would do; checks all that it can before a cluster starts),
+inputs (files whose content decides the result) and the work itself. Opening the run folder, skipping what is complete
+and resuming what was killed is the same for all, and is here. Commands, jobs and `s1ray run` are loops over `STAGES`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from typing import Any, Generic, TypeVar
 
 from s1ray.aside import Kept
 from s1ray.config import StageConfig
-from s1ray.runs import Run, check_folder, check_replaceable, is_complete
+from s1ray.manifests import is_complete
+from s1ray.runs import Run, check_folder, check_replaceable
 from s1ray.storage import Location, location
 
 log = logging.getLogger("s1ray")

@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterable
 
 from s1ray.errors import InputError
-from s1ray.runs import RunError, check_folder, read_manifest
+from s1ray.manifests import RunError, read_manifest
+from s1ray.runs import check_folder
 from s1ray.storage import AnyPath, Location, StorePath, is_dir, location, real_place
 
 PAGES = (".html", ".htm")

@@ -11,10 +11,10 @@ import yaml
 from s1ray import pipelines
 from s1ray.config import ConfigError
 from s1ray.errors import InputError
+from s1ray.manifests import RunError
 from s1ray.pipelines import Pipeline, load_pipeline
 from s1ray.pipelines.matrix import Cell
 from s1ray.pipelines.running import Pace
-from s1ray.runs import RunError
 from tests.test_pipelines import ToyStages
 
 TITLES = [

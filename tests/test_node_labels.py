@@ -16,9 +16,9 @@ from s1ray import config as configs
 from s1ray.cluster import NODE_GROUP_LABEL, check_node_labels, nodes_with, resources_of
 from s1ray.config import Config, ConfigError, NodeLabels, validate_config
 from s1ray.curation.config import CurationConfig
+from s1ray.manifests import without
 from s1ray.models import EngineConfig
 from s1ray.ray_data import on_nodes, task_options
-from s1ray.runs import without
 from s1ray.serving.config import ServingConfig
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.language_models import VLLMTeacher

@@ -10,8 +10,9 @@ import yaml
 
 from s1ray.config import ConfigError, StageConfig
 from s1ray.errors import InputError
+from s1ray.manifests import RunError
 from s1ray.pipelines import config, load_pipeline, pipeline
-from s1ray.runs import Run, RunError
+from s1ray.runs import Run
 from s1ray.stages import Stage
 
 

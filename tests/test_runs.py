@@ -17,7 +17,8 @@ from s1ray.aside import Kept
 from s1ray.cluster import JOB_VARIABLE
 from s1ray.config import StageConfig
 from s1ray.errors import InputError
-from s1ray.runs import OtherRunError, Run, RunError, digest, is_complete, read_manifest
+from s1ray.manifests import RunError, digest, is_complete, read_manifest
+from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import MANIFEST
 from s1ray.storage import Location
 

@@ -15,7 +15,8 @@ from s1ray.aside import Kept
 from s1ray.cluster import JOB_VARIABLE
 from s1ray.config import StageConfig
 from s1ray.errors import S1rayError
-from s1ray.runs import LOCK, Run, RunError, check_folder, digest, is_complete, read_manifest
+from s1ray.manifests import RunError, digest, is_complete, read_manifest
+from s1ray.runs import LOCK, Run, check_folder
 from s1ray.schemas import Question, parquet_files, read_table, to_table, write_table
 from s1ray.storage import LostError, StorePath
 from s1ray.targets import check_page, check_target

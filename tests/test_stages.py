@@ -8,8 +8,9 @@ import pytest
 
 from s1ray.aside import Kept
 from s1ray.config import StageConfig, load_config, validate_config
+from s1ray.manifests import RunError
 from s1ray.recipes import find_recipe, recipe_names
-from s1ray.runs import OtherRunError, Run, RunError
+from s1ray.runs import OtherRunError, Run
 from s1ray.stages import STAGES, Stage
 from s1ray.storage import Location
 

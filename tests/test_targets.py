@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.errors import InputError
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.targets import check_page, check_target
 
 

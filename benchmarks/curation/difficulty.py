@@ -23,7 +23,7 @@ from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.pipeline import curate
 from s1ray.grading.interval import wilson_interval
-from s1ray.runs import read_complete
+from s1ray.manifests import read_complete
 from s1ray.schemas import Question, question_id, read_table, to_table, write_table
 
 MODEL = "model"

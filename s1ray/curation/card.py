@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from s1ray.curation.names import NameCounts
+from s1ray.manifests import Manifest
 from s1ray.pages import visible
-from s1ray.runs import Manifest
 from s1ray.storage import Location, location
 
 SHOWN = 50

@@ -23,7 +23,7 @@ from s1ray.curation.names import NameCounts
 from s1ray.curation.outcome import QUESTIONS
 from s1ray.curation.publishing import check_push
 from s1ray.errors import InputError
-from s1ray.runs import Manifest, read_complete
+from s1ray.manifests import Manifest, read_complete
 from s1ray.schemas import Question, arrow_schema, conform
 from s1ray.sinks import GROUP_ROWS, SINKS
 from s1ray.storage import Location, full_text, location, readable, writing

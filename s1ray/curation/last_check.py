@@ -17,7 +17,7 @@ from s1ray.config import ConfigError
 from s1ray.curation.config import Benchmark, DecontaminationConfig
 from s1ray.curation.decontamination import BenchmarkIndex, benchmark_questions
 from s1ray.errors import InputError, MissingError
-from s1ray.runs import Manifest
+from s1ray.manifests import Manifest
 from s1ray.storage import Location, is_address, location
 
 NAMED = 5

@@ -21,8 +21,8 @@ import numpy.typing as npt
 
 from s1ray.curation.funnel import Rows
 from s1ray.logs import heartbeat
+from s1ray.manifests import RunError
 from s1ray.ray_data import quiet_ray_data, task_options
-from s1ray.runs import RunError
 from s1ray.secrets import redact
 from s1ray.storage import TEMPORARY, Location, StorePath, location, readable, writing
 

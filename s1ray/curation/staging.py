@@ -27,10 +27,10 @@ from s1ray.curation.sources import RecordSource, Source
 from s1ray.curation.tasks import Task, TaskRecord, bad_rows_file, do, finished, part_file
 from s1ray.errors import MissingError, S1rayError
 from s1ray.logs import heartbeat
+from s1ray.manifests import RunError
 from s1ray.ray_data import task_options
 from s1ray.reading.items import close_names
 from s1ray.reading.pieces import PIECE_BYTES, Piece
-from s1ray.runs import RunError
 from s1ray.storage import Location
 
 log = logging.getLogger("s1ray")

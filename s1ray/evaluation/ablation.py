@@ -22,7 +22,7 @@ from s1ray.evaluation.crossed import crossed_mean
 from s1ray.evaluation.loading import definition_of, load_all_results
 from s1ray.evaluation.metrics import Estimate
 from s1ray.grading.interval import clustered_interval
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from s1ray.storage import Location, location
 
 Repetitions = Mapping[int, ArmResult]

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from s1ray.evaluation.tasks import UNGRADED, stored_row
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Evaluation
 from s1ray.storage import Location, PartFolder, Parts, StorePath, private
 

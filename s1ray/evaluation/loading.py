@@ -16,8 +16,8 @@ from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.results import EvalResults
 from s1ray.evaluation.strategies.base import Strategy
 from s1ray.evaluation.tasks import ArmKey, stored_row
+from s1ray.manifests import Manifest, RunError, read_manifest
 from s1ray.reading.files import label_of
-from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Evaluation, read_table
 from s1ray.storage import AnyPath, Location, location
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from s1ray.config import ConfigError
 from s1ray.generation import GenerationRequest, Generator
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Completion
 from s1ray.storage import local_model
 from s1ray.thinking.format import ThinkingFormat, TokenizedFormat

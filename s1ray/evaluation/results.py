@@ -21,7 +21,7 @@ from s1ray.evaluation.strategies.class_conditional import ClassConditional
 from s1ray.evaluation.strategies.conditional import Conditional
 from s1ray.evaluation.tasks import ArmKey
 from s1ray.grading.interval import LEVEL
-from s1ray.runs import Manifest
+from s1ray.manifests import Manifest
 
 if TYPE_CHECKING:
     import pyarrow as pa

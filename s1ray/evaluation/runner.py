@@ -36,9 +36,10 @@ from s1ray.evaluation.traffic import Record, Traffic
 from s1ray.evaluation.wired import check_requests, try_arms
 from s1ray.evaluation.writing import write_results
 from s1ray.logs import heartbeat
+from s1ray.manifests import RunError
 from s1ray.models import check_model
 from s1ray.reading.files import input_paths
-from s1ray.runs import Run, RunError
+from s1ray.runs import Run
 from s1ray.schemas import Evaluation, read_table, to_table, write_table
 from s1ray.stages import Stage
 from s1ray.storage import Location, exists, remove

@@ -14,7 +14,7 @@ from typing import Any
 
 from s1ray.evaluation.config import Endpoint
 from s1ray.generation.base import Call
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, write_json
 from s1ray.teachers.bill import bill
 from s1ray.teachers.tally import Tally

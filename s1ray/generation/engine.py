@@ -14,8 +14,8 @@ from pydantic import JsonValue
 from s1ray.cluster import resources_of
 from s1ray.errors import InputError
 from s1ray.generation.vllm_source import argument_problem, known_arguments, meant, tool_parsers
+from s1ray.manifests import digest
 from s1ray.models import EngineConfig, check_model
-from s1ray.runs import digest
 from s1ray.thinking.plan import PROCESSOR
 
 GIB = 1 << 30

@@ -32,7 +32,8 @@ from s1ray.grading.rows import Job, Record, check, part_count, read_part
 from s1ray.grading.sinks import concatenate, open_sink
 from s1ray.grading.summary import Summary
 from s1ray.logs import heartbeat, without_lines
-from s1ray.runs import RunError, check_folder
+from s1ray.manifests import RunError
+from s1ray.runs import check_folder
 from s1ray.storage import remove, write_json, writing
 from s1ray.targets import check_target
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from s1ray.manifests import read_manifest
 from s1ray.pipelines.matrix import Cell
 from s1ray.pipelines.pipeline import Pipeline
-from s1ray.runs import Run, read_manifest
+from s1ray.runs import Run
 from s1ray.storage import Location
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from s1ray.generation.base import Call, CallOutcome, Usage
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.secrets import redact
 from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher, TeacherError

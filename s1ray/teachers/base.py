@@ -22,7 +22,7 @@ from pydantic import JsonValue, PrivateAttr
 
 from s1ray.config import Config, NodeLabels
 from s1ray.generation.base import OnCall, Usage
-from s1ray.runs import RunError, without
+from s1ray.manifests import RunError, without
 from s1ray.schemas import Question
 from s1ray.storage import Location
 from s1ray.teachers.bill import Prices

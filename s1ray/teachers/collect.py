@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from s1ray.errors import UnreachableError
 from s1ray.logs import heartbeat, log_to, relayed, without_lines
+from s1ray.manifests import RunError
 from s1ray.ray_data import RESTARTS, on_nodes, quiet_ray_data
-from s1ray.runs import RunError
 from s1ray.secrets import redact
 from s1ray.storage import Location
 from s1ray.teachers.asking import ask_all, in_words

@@ -41,7 +41,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s1ray.generation.base import Call, Usage
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import (
     AnyPath,
     Location,

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from s1ray.config import ConfigError
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.teachers.base import Ask, Teacher
 from s1ray.teachers.bill import Prices
 from s1ray.teachers.tally import Tally

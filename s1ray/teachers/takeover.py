@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from s1ray.runs import RunError, read_manifest
+from s1ray.manifests import RunError, read_manifest
 from s1ray.storage import Location, entries, writing
 from s1ray.teachers.ledger import Ledger, Place, telling
 from s1ray.teachers.tally import TOLD

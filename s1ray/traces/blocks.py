@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from s1ray.errors import S1rayError
+from s1ray.manifests import RunError
 from s1ray.ray_data import quiet_ray_data
-from s1ray.runs import RunError
 from s1ray.schemas import Question, Trace, arrow_schema
 from s1ray.storage import Location
 from s1ray.teachers.ledger import Answer, Place, read_answers

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from s1ray.grading.interval import student
-from s1ray.runs import Run, RunError
+from s1ray.manifests import RunError
+from s1ray.runs import Run
 from s1ray.storage import Location
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.events import event_of

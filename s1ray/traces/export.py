@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from s1ray.curation.export import cot_type, s1k_schema
 from s1ray.errors import InputError
-from s1ray.runs import InputEntry, digest, read_complete
+from s1ray.manifests import InputEntry, digest, read_complete
 from s1ray.schemas import MANIFEST, Question, Trace, arrow_schema, conform, read_table
 from s1ray.sinks import GROUP_ROWS, SINKS
 from s1ray.storage import Location, location, readable, writing

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Trace, arrow_schema
 from s1ray.sinks import RowGroups
 from s1ray.storage import Location, writing

@@ -13,7 +13,7 @@ from s1ray.errors import InputError, UnreachableError
 from s1ray.generation.lengths import length_counter
 from s1ray.grading import grade_by, kind_of
 from s1ray.grading.interval import wilson_interval
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import MANIFEST
 from s1ray.teachers.asks import Asks
 from s1ray.teachers.collect import collect

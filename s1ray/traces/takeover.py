@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from s1ray.aside import Kept
 from s1ray.config import ConfigError, validate_config
 from s1ray.errors import MissingError
-from s1ray.runs import digest, read_manifest
+from s1ray.manifests import digest, read_manifest
 from s1ray.schemas import question_id
 from s1ray.storage import Location, location
 from s1ray.teachers.base import Teacher

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location
 
 STOP_FILE = "stop"

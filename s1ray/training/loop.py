@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, location
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.preparation import EXAMPLES_FILE, VALIDATION_FILE, load_renderer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from s1ray import __version__
 from s1ray.config import ConfigError
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, StorePath, location
 from s1ray.training.config import TrainingConfig
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s1ray.cluster import can_grow, labels_text, nodes_with
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.training.config import AccuracyConfig, TrainingConfig
 
 START_MINUTES = 10

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from s1ray.cluster import check_node_labels, connected, resources_of
 from s1ray.errors import S1rayError
+from s1ray.manifests import RunError
 from s1ray.probe import check_seen
-from s1ray.runs import Run, RunError
+from s1ray.runs import Run
 from s1ray.stages import Stage
 from s1ray.storage import Location, StorePath, arrow_place, local_copy, remove
 from s1ray.training.accuracy.questions import choose_questions

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from tests.support.cluster_jobs import Job, host_of
 from tests.support.cluster_stages import (
     EVAL,

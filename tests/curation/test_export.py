@@ -15,7 +15,7 @@ from s1ray.config import ConfigError
 from s1ray.curation.card import plain
 from s1ray.curation.export import export
 from s1ray.errors import InputError, MissingError
-from s1ray.runs import digest
+from s1ray.manifests import digest
 from s1ray.schemas import Question, arrow_schema, read_table, to_table, write_table
 from tests.support.curated import CHOSEN, CHOSEN_ROWS, SCRIPT, curated
 

@@ -21,7 +21,7 @@ from s1ray.curation.report.examples import OF_A_REASON, OF_A_TIER, bad_rows, dro
 from s1ray.curation.report.excerpts import SHOWN, Excerpt, excerpt, find_words, side_by_side
 from s1ray.curation.report.funnel_drawing import THINNEST, WIDEST, draw, steps
 from s1ray.errors import InputError, MissingError
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import MANIFEST
 from tests.support.curated import (
     CHOSEN,

@@ -16,7 +16,8 @@ from s1ray.curation.config import CurationConfig
 from s1ray.curation.difficulty.config import ModelDifficulty
 from s1ray.curation.pipeline import curate
 from s1ray.generation.base import OnCall
-from s1ray.runs import Run, read_manifest
+from s1ray.manifests import read_manifest
+from s1ray.runs import Run
 from s1ray.schemas import Question, Trace, read_table
 from s1ray.storage import Location
 from s1ray.teachers.base import Ask, Response, RunningTeacher, Teacher

@@ -22,7 +22,7 @@ from s1ray.curation.config import CurationConfig
 from s1ray.curation.pipeline import curate
 from s1ray.errors import UnreachableError
 from s1ray.generation.base import request_seed
-from s1ray.runs import RunError, read_manifest
+from s1ray.manifests import RunError, read_manifest
 from s1ray.schemas import Question, question_id, read_table
 from s1ray.storage import Location
 from s1ray.teachers.ledger import Ledger

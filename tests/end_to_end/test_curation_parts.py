@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from s1ray.curation.parts import map_parts, write_part
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from tests.support import mounts
 
 if TYPE_CHECKING:

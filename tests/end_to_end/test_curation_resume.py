@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from s1ray.curation.export import export
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from tests.support.curation_runs import CurateRun, results, write_pool
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from s1ray.schemas import Question, read_table
 from s1ray.teachers.events import event_of
 from tests.support.trace_runs import Processes, command, environment, wait_until_gone

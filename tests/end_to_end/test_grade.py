@@ -10,7 +10,7 @@ import pytest
 
 from s1ray.grading.files import grade_file, quarantine_of
 from s1ray.grading.rows import Job
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 
 pytestmark = pytest.mark.end_to_end
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from s1ray.schemas import Question, read_table
 from tests.support.ray_head import BIN, Head, ray_head
 

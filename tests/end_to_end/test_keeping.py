@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from s1ray.errors import InputError
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Question, Trace, question_id, read_table, to_table, write_table
 from s1ray.traces.blocks import in_workers
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from s1ray.config import to_yaml
-from s1ray.runs import Run, RunError, read_manifest
+from s1ray.manifests import RunError, read_manifest
+from s1ray.runs import Run
 from s1ray.training import loop, trainer
 from s1ray.training.checkpoint.folder import UNIVERSAL_FOLDER
 from s1ray.training.config import TrainingConfig

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.runs import Run, RunError, read_manifest
+from s1ray.manifests import RunError, read_manifest
+from s1ray.runs import Run
 from s1ray.training import loop, trainer
 from s1ray.training.config import TrainingConfig
 from s1ray.training.monitoring.metrics import read_metrics

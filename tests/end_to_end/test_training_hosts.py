@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.config import to_yaml
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from s1ray.training.monitoring.metrics import read_metrics
 from tests.support.hosts import Hosts, available, running
 from tests.support.training_runs import STEPS, config_of, make_base_model, make_traces

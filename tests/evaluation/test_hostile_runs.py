@@ -15,7 +15,7 @@ from s1ray.evaluation.config import Endpoint
 from s1ray.evaluation.interchange.export import export
 from s1ray.evaluation.loading import RESULTS, load_all_results
 from s1ray.evaluation.traffic import Record, Traffic
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from tests.support.evaluations import finished_run
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.evaluation.journal import Journal
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Evaluation
 from s1ray.storage import Location, StorePath, remove
 from tests.support.object_store import bucket, s3_environment, s3_server

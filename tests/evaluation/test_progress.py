@@ -16,7 +16,7 @@ from s1ray.evaluation.tasks import Cell, all_cells, failure, missing_tasks
 from s1ray.evaluation.traffic import Record, Traffic
 from s1ray.generation.base import Call, Usage
 from s1ray.grading.interval import clustered_interval, wilson_interval
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Evaluation
 from s1ray.teachers.bill import Prices
 from tests.evaluation.test_runner import benchmark_file, config

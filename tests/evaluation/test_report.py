@@ -20,8 +20,8 @@ from s1ray.evaluation.loading import load_results
 from s1ray.evaluation.report import write_report
 from s1ray.evaluation.samples import choose_samples
 from s1ray.evaluation.summary import summary_markdown, summary_table
+from s1ray.manifests import RunError
 from s1ray.pages import percent
-from s1ray.runs import RunError
 from s1ray.schemas import Evaluation
 from tests.evaluation.conftest import MakeRun
 from tests.support.evaluations import measured

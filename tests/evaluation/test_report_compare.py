@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from s1ray.cli import app
 from s1ray.evaluation.report.compare import write_comparison
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Evaluation
 from tests.evaluation.conftest import MakeRun
 

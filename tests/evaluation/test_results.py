@@ -13,7 +13,7 @@ from s1ray.evaluation.arm_result import raw_markers
 from s1ray.evaluation.loading import RESULTS, load_results
 from s1ray.evaluation.method_table import method_rows
 from s1ray.evaluation.summary import summary_table
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Evaluation
 from s1ray.thinking.format import PRESETS
 from tests.evaluation.conftest import MakeRun

@@ -27,8 +27,8 @@ from s1ray.evaluation.report import write_report
 from s1ray.evaluation.runner import plan
 from s1ray.generation import GenerationRequest
 from s1ray.grading import Grade
+from s1ray.manifests import Manifest, RunError, read_manifest
 from s1ray.miniature import registration
-from s1ray.runs import Manifest, RunError, read_manifest
 from s1ray.schemas import Completion, Evaluation, Question, arrow_schema, to_table, write_table
 from s1ray.secrets import SecretError
 from s1ray.storage import Location

@@ -19,7 +19,7 @@ from s1ray.evaluation.report import write_report
 from s1ray.evaluation.runner import inputs, plan
 from s1ray.evaluation.summary import summary_markdown, summary_table
 from s1ray.generation import GenerationError, GenerationRequest
-from s1ray.runs import RunError, read_manifest
+from s1ray.manifests import RunError, read_manifest
 from s1ray.schemas import Completion, question_id
 from s1ray.storage import local_copy
 from tests.evaluation.test_report import page

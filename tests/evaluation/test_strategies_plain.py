@@ -23,7 +23,8 @@ from s1ray.evaluation.strategies.plain import Plain
 from s1ray.evaluation.summary import summary_markdown
 from s1ray.generation import GenerationError, GenerationRequest, Generator
 from s1ray.generation.http import HTTPGenerator
-from s1ray.runs import Run, read_manifest
+from s1ray.manifests import read_manifest
+from s1ray.runs import Run
 from s1ray.schemas import Completion, Evaluation, Timing, read_table
 from s1ray.thinking.budget import ThinkingBudget
 from tests.evaluation.test_strategies import config

@@ -21,7 +21,7 @@ from s1ray.grading import rows as reading
 from s1ray.grading.files import grade_file, output_of, quarantine_of
 from s1ray.grading.rows import Job
 from s1ray.grading.summary import Summary
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.thinking.format import ThinkingFormat
 
 ROWS = [

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 
 if TYPE_CHECKING:
     from deepspeed import DeepSpeedEngine

@@ -12,7 +12,7 @@ from s1ray.config import validate_config
 from s1ray.curation.config import CurationConfig
 from s1ray.curation.outcome import CONFLICTS, DROPPED, KEPT, QUESTIONS, REVIEW, DroppedRow
 from s1ray.curation.quarantine import QUARANTINE
-from s1ray.runs import digest
+from s1ray.manifests import digest
 from s1ray.schemas import MANIFEST, Question, question_id, to_table, write_table
 from s1ray.storage import write_json
 

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s1ray.generation.base import Call, OnCall, Usage
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Question, question_id, to_table
 from s1ray.storage import Location
 from s1ray.teachers.asking import PASSES, ask_all

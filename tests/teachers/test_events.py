@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.teachers.events import event_of
 from s1ray.teachers.ledger import Ledger, read_answers
 from s1ray.teachers.tally import Tally

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import StoreError, StorePath
 from s1ray.teachers.ledger import WRITERS, Ledger, Writer, read_answers
 from tests.support.object_store import bucket, s3_environment, s3_server

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import StoreError, location
 from s1ray.teachers.ledger import Writer
 from s1ray.teachers.takeover import count_answers

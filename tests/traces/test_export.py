@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from s1ray.cli import app
 from s1ray.errors import InputError, MissingError
-from s1ray.runs import digest
+from s1ray.manifests import digest
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, to_table, write_table
 from s1ray.storage import write_json
 from s1ray.traces.export import export

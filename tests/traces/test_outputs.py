@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Trace, read_table
 from s1ray.sinks import GROUP_ROWS
 from s1ray.traces.blocks import finished_schema

@@ -13,7 +13,7 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.errors import InputError
 from s1ray.generation.base import request_seed
 from s1ray.grading import Grade, GraderError
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Question, Trace, arrow_schema, question_id, read_table, to_table, write_table
 from s1ray.teachers.asks import ASKED
 from s1ray.teachers.ledger import Answer, Writer

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.training.interruption import LOOK, NOTHING, STOP, STOP_FILE, StopRequests, stop_on_sigterm
 
 

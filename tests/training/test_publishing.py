@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from s1ray.config import ConfigError
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import StorePath
 from s1ray.training.config import TrainingConfig
 from s1ray.training.publishing import base_model, check_upload, model_card, upload

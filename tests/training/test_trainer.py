@@ -12,7 +12,8 @@ import pytest
 
 from s1ray.config import ConfigError
 from s1ray.errors import MissingError, S1rayError
-from s1ray.runs import OtherRunError, Run, RunError
+from s1ray.manifests import RunError
+from s1ray.runs import OtherRunError, Run
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.storage import Location
 from s1ray.training import trainer

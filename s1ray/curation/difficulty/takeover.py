@@ -12,7 +12,7 @@ from s1ray.aside import Kept
 from s1ray.config import ConfigError, validate_config
 from s1ray.curation.difficulty.config import ModelDifficulty
 from s1ray.errors import MissingError
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from s1ray.storage import Location, entries, location
 from s1ray.teachers.base import Teacher
 from s1ray.teachers.ledger import TEACHER, telling

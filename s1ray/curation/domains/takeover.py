@@ -11,7 +11,7 @@ from s1ray.curation.config import CurationConfig
 from s1ray.curation.difficulty.takeover import ANSWERS
 from s1ray.curation.domains.config import DomainConfig, JudgeClassifier
 from s1ray.errors import MissingError
-from s1ray.runs import read_manifest
+from s1ray.manifests import read_manifest
 from s1ray.storage import Location, location
 from s1ray.teachers.takeover import TAKEN, copy_answers, count_answers, difference
 

@@ -28,8 +28,9 @@ from s1ray.curation.report.examples import (
 )
 from s1ray.curation.report.funnel_drawing import Step, draw, steps
 from s1ray.errors import S1rayError
+from s1ray.manifests import Manifest, RunError, read_complete
 from s1ray.pages import page_environment
-from s1ray.runs import Manifest, Run, RunError, check_folder, read_complete
+from s1ray.runs import Run, check_folder
 from s1ray.schemas import visible_files
 from s1ray.storage import AnyPath, Location, location, real_place, write_text
 from s1ray.targets import check_target

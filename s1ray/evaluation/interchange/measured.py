@@ -14,7 +14,7 @@ from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.config import EvalConfig, ServedModel
 from s1ray.evaluation.loading import evaluations
 from s1ray.evaluation.results import EvalResults
-from s1ray.runs import Manifest
+from s1ray.manifests import Manifest
 from s1ray.schemas import Evaluation
 
 BATCH = 256

@@ -13,7 +13,7 @@ from s1ray.evaluation.report.page import browser, environment
 from s1ray.evaluation.report.sides import check_comparable, differences, labelled, pairs
 from s1ray.evaluation.report.traces import link, pack_traces
 from s1ray.evaluation.results import Comparison, EvalResults, compare
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.schemas import Evaluation
 from s1ray.storage import AnyPath, location, real_place, write_text
 from s1ray.targets import check_page

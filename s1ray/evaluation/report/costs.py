@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from s1ray.evaluation.results import EvalResults
-from s1ray.runs import Manifest
+from s1ray.manifests import Manifest
 
 
 @dataclasses.dataclass(frozen=True)

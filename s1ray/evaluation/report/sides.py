@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from s1ray.evaluation.arm_result import ArmResult
 from s1ray.evaluation.conditions import changed_golds, golds_of
 from s1ray.evaluation.results import EvalResults
-from s1ray.runs import Manifest, RunError
+from s1ray.manifests import Manifest, RunError
 
 IGNORED = ("output",)
 """Settings that change nothing about what is measured."""

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, Lock, LostError, StorePath, TakenError, entries, take, writing
 from s1ray.teachers.base import TeacherError
 from s1ray.teachers.ledger import telling

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, entries, remove, write_json
 
 CHECKPOINTS_FOLDER = "checkpoints"

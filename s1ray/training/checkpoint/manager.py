@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, StorePath, arrow_place
 from s1ray.training.checkpoint import random_states, universal
 from s1ray.training.checkpoint.folder import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 
 
 def file_name(rank: int) -> str:

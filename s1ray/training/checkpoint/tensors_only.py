@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import remove, writing
 from s1ray.training.checkpoint.tensors_only import tensors_only
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from s1ray.benchmarks import is_file
 from s1ray.config import ConfigError
 from s1ray.errors import InputError, S1rayError
-from s1ray.runs import RunError, digest
+from s1ray.manifests import RunError, digest
 from s1ray.storage import Location, exists, is_dir, local_copy, location, write_json, writing
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data.conversations import Conversation

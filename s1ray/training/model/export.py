@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, StorePath, remove, write_json, writing
 from s1ray.training.config import TrainingConfig
 from s1ray.training.model.engine import Engine

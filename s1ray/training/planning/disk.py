@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import Location, StorePath, location
 from s1ray.training.checkpoint.folder import CHECKPOINTS_FOLDER, newest
 from s1ray.training.config import TrainingConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import StorePath
 from s1ray.teachers.base import TeacherError
 from s1ray.teachers.batches.records import Record, Records, read_records

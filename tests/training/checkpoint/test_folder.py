@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.storage import StoreError, StorePath
 from s1ray.training.checkpoint.folder import RAY_TRAIN_LIST, STATE_FILE, is_whole, newest, repair, write_file_list
 from tests.support.object_store import bucket, s3_environment, s3_server

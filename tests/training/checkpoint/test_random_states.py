@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.training.checkpoint import random_states
 
 

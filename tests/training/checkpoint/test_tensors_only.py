@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.training.checkpoint.tensors_only import tensors_only
 from tests.support.crafted import Payload, craft
 

@@ -13,7 +13,8 @@ import pytest
 
 from s1ray.config import ConfigError
 from s1ray.errors import S1rayError
-from s1ray.runs import Run, RunError
+from s1ray.manifests import RunError
+from s1ray.runs import Run
 from s1ray.schemas import Trace, to_table, write_table
 from s1ray.training.config import TrainingConfig
 from s1ray.training.data import examples, preparation

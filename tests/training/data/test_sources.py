@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s1ray.errors import InputError, MissingError, S1rayError
-from s1ray.runs import digest
+from s1ray.manifests import digest
 from s1ray.training.data.sources import check_there, conversations_of, open_source
 from s1ray.training.planning.plan import plan
 from tests.support.training_runs import make_base_model, training_config

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from benchmarks.training.families import tiny_config
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.training.config import LoraConfig, TrainingConfig
 from s1ray.training.model import attention
 from s1ray.training.model.export import ShardWriter, export

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from s1ray.runs import RunError
+from s1ray.manifests import RunError
 from s1ray.training.checkpoint.folder import STATE_FILE, write_file_list
 from s1ray.training.planning.disk import DiskNeed, check_disk, checkpoint_bytes, disk_line, disk_need, model_bytes
 from s1ray.training.planning.memory import Architecture
