@@ -298,11 +298,17 @@ def _near(shorter: _Text, longer: _Text, jaccard: float) -> bool:
 
 
 def _only_adds_words(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether `other` is `one` with words put in. Greedy: a token that fits is never better left out."""
-    place = 0
+    """Whether `other` is `one` with words put in.
+
+    All ways to leave words out are followed at once: bit `n` of `ends` says that what was read can be the first `n`
+    tokens of `one`.
+    """
+    places: dict[str, int] = {}
+    for place, token in enumerate(one):
+        places[token] = places.get(token, 0) | 1 << place
+    ends = 1
     for token, is_word in zip(other, _words(other), strict=True):
-        if place < len(one) and token == one[place]:
-            place += 1
-        elif not is_word:
+        ends = (ends & places.get(token, 0)) << 1 | (ends if is_word else 0)
+        if not ends:
             return False
-    return place == len(one)
+    return bool(ends >> len(one) & 1)

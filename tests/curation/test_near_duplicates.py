@@ -96,6 +96,17 @@ def test_the_rule_is_exact(data: st.DataObject) -> None:
     assert near_equal(one, two, 0.3) == near_equal(two, one, 0.3) == expected
 
 
+def test_the_words_put_in_may_repeat_the_first_ones() -> None:
+    assert near_equal("car a a", "car a car a a", 0.3)
+    assert not near_equal("car a a", "car a car car", 0.3)
+
+
+def test_long_texts_of_one_word_are_compared_in_no_time() -> None:
+    began = time.process_time()
+    assert near_equal("car " * 20_000, "car " * 30_000, 0.3)
+    assert time.process_time() - began < 5
+
+
 def is_word(found: list[str], place: int) -> bool:
     def long(at: int) -> bool:
         return at < len(found) and len(found[at]) > 1 and found[at].isalpha()
