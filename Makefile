@@ -23,13 +23,14 @@ demo: setup
 # Each test of a whole command, and each worker of Ray, would compile the checkout again.
 test test-all test-cluster unit: export PYTHONDONTWRITEBYTECODE =
 
-# Unit tests on two cores; end-to-end tests share one cluster, one after the other.
+# Unit tests on two cores, of which a third process uses what the others leave while they wait; end-to-end tests share
+# one cluster, one after the other.
 test: lint
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/end_to_end
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/end_to_end
 	@$(BIN)/python -m pytest tests/end_to_end
 
 test-all: lint
-	@$(BIN)/python -m pytest -m "not cluster" --numprocesses 2 --dist worksteal --ignore tests/end_to_end
+	@$(BIN)/python -m pytest -m "not cluster" --numprocesses 3 --dist worksteal --ignore tests/end_to_end
 	@$(BIN)/python -m pytest -m "not cluster" tests/end_to_end
 
 test-cluster: setup
@@ -39,7 +40,7 @@ test-clients: setup
 	@$(BIN)/python -m tests.clients.run
 
 unit: setup
-	@$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --ignore tests/end_to_end
+	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/end_to_end
 
 bench-forcing: setup
 	@$(BIN)/python -m benchmarks.budget_forcing

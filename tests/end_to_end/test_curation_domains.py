@@ -172,6 +172,7 @@ def _killed(folder: Path, config: Mapping[str, Any], server: JudgeServer) -> Pat
     return Path(str(config["output"]))
 
 
+@pytest.mark.slow
 def test_what_the_judge_does_not_say_has_its_place_and_too_many_failures_end_the_run(tmp_path: Path) -> None:
     def fails(question: str, seed: int) -> str | None:
         return None if "area 3?" in question else said(question, 1)

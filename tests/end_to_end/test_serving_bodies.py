@@ -58,7 +58,7 @@ def test_no_request_makes_the_server_fail(served: ServedApp, route: str) -> None
     description = httpx.get(f"{served.url}/openapi.json", timeout=60).json()
     names = st.sampled_from(sorted(description["components"]["schemas"][schema]["properties"]))
 
-    @settings(max_examples=50, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=20, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.dictionaries(names, VALUES, min_size=1, max_size=2) | VALUES)
     def check(changes: Any) -> None:
         check_answer(post(served, route, json.dumps(valid | changes if isinstance(changes, dict) else changes)))

@@ -58,6 +58,7 @@ def prepared(folder: Path) -> Iterator[Callable[..., Result]]:
         yield s1ray
 
 
+@pytest.mark.slow
 def test_a_probe_is_paid_once_and_a_limit_holds_until_it_is_raised(tmp_path: Path, ray_session: None) -> None:
     with prepared(tmp_path) as s1ray:
         assert "as sampled" not in s1ray("--dry-run").output

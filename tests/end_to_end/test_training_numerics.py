@@ -57,16 +57,19 @@ def test_one_worker_does_what_plain_pytorch_does(case: str, one_worker: Results)
     assert_same(one_worker[case], one_worker[cases.PLAIN])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [name for name in cases.TWO_WORKERS if not name.startswith(("lora", "qlora", "bf16"))])
 def test_two_workers_do_what_plain_pytorch_does(case: str, two_workers: Results, one_worker: Results) -> None:
     assert_same(two_workers[case], one_worker[cases.PLAIN])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [name for name in cases.TWO_WORKERS if "lora" in name])
 def test_lora_gives_the_same_on_two_workers(case: str, two_workers: Results, one_worker: Results) -> None:
     assert_same(two_workers[case], one_worker[case.partition(",")[0]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [name for name in cases.TWO_WORKERS if name.startswith("bf16")])
 def test_bf16_gives_nearly_the_same(case: str, two_workers: Results, one_worker: Results) -> None:
     assert_same(two_workers[case], one_worker[cases.PLAIN], loss=5e-3, weight=2e-2)
