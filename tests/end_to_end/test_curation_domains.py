@@ -198,6 +198,7 @@ def test_what_the_judge_does_not_say_has_its_place_and_too_many_failures_end_the
             curate(validate_config(CurationConfig, little, "test"))
 
 
+@pytest.mark.slow
 def test_an_encoder_finds_the_domains_of_rows_that_are_left(tmp_path: Path) -> None:
     words = ["solve", "x", "+", "=", "how", "long", "side", "of", "triangle", "area", "algebra", "geometry"]
     encoder = random_encoder(tmp_path / "encoder", words)

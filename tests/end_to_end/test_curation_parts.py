@@ -54,6 +54,7 @@ def test_a_worker_that_dies_is_replaced_and_leaves_nothing(tmp_path: Path) -> No
     assert sorted((tmp_path / "copies").iterdir()) == results
 
 
+@pytest.mark.slow
 def test_a_part_over_which_workers_always_die_ends_the_run(tmp_path: Path) -> None:
     parts = _parts(tmp_path / "parts", 2)
     with pytest.raises(RunError, match=r"^curate: copying: 4 workers died over .*part-1.parquet; see that there is m"):

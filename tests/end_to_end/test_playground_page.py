@@ -146,6 +146,7 @@ def test_a_second_turn_continues_the_conversation(page: Page) -> None:
     assert page.locator(".turn:visible").count() == 2
 
 
+@pytest.mark.slow
 def test_two_budgets_are_compared_and_one_can_be_stopped(page: Page) -> None:
     page.locator(".top .switch").click()
     think_at_most(page, 900)
