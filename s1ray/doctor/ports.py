@@ -43,7 +43,7 @@ KNOWN = (
     KnownPort("44217, 44227", "metrics of the autoscaler and the dashboard", "head, all", NOTHING, "Prometheus"),
     KnownPort("8000", "Serve: API and playground", "as `http_options.host`", "an API key, if set", "a TLS gateway"),
     KnownPort("9000", "Serve's gRPC proxy", "only if `grpc_options` asks for it", NOTHING, "nobody"),
-    KnownPort("any", "Serve: proxies to replicas (gRPC)", "nodes with replicas, the node's", TOKEN, "nodes"),
+    KnownPort("any", "Serve: proxies to replicas (gRPC)", "nodes with replicas, all", TOKEN, "nodes"),
     KnownPort("any", "torch.distributed: rendezvous, gloo, NCCL", "training nodes, while they train", NOTHING, "nodes"),
     KnownPort("any", "vLLM: engine and workers (ZMQ)", "nodes of replicas that span several", NOTHING, "nodes"),
     KnownPort("any", "reward model (`s1ray.serving.reward`)", "as `http_options.host`", NOTHING, "the evaluation"),
