@@ -64,7 +64,7 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-logo
-	@$(BIN)/mypy
+	@$(BIN)/mypy --num-workers 2
 
 format: setup
 	@$(BIN)/ruff check --fix .

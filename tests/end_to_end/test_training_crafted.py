@@ -10,15 +10,15 @@ from tests.support import crafted
 from tests.support.random_qwen import make_random_model
 from tests.support.training_cases import in_workers
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 WAYS = ("loaded", "converted", "loaded as converted")
 
 
 @pytest.mark.parametrize(
     "stages",
-    [["fp32, zero 0"], pytest.param(["bf16, zero 1", "fp32, zero 2", "bf16, zero 3"], marks=pytest.mark.slow)],
-    ids=["quick", "slow"],
+    [["fp32, zero 0"], ["bf16, zero 1", "fp32, zero 2", "bf16, zero 3"]],
+    ids=["without zero", "zero"],
 )
 def test_a_crafted_file_in_a_checkpoint_is_refused_in_every_zero_stage(stages: list[str], tmp_path: Path) -> None:
     model = str(make_random_model(tmp_path / "model"))

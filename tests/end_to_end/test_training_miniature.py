@@ -24,7 +24,7 @@ from tests.support.training_cases import in_workers
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 PROMPTS = 100
 NEW_TOKENS = 48
@@ -113,7 +113,6 @@ def ids_of_transformers(model: PreTrainedModel, prompts: list[list[int]]) -> lis
     return [found[i] for i in range(len(prompts))]
 
 
-@pytest.mark.slow
 def test_vllm_and_transformers_give_the_same_greedy_ids(exported: Path, prompts: list[list[int]]) -> None:
     pytest.importorskip("vllm", reason="needs vLLM")
     import torch
