@@ -129,7 +129,26 @@ class Checkpointer:
             checkpoint=ray.train.Checkpoint.from_directory(folder),
             checkpoint_dir_name=name,
             checkpoint_upload_mode=mode.ASYNC if background else mode.SYNC if shared is None else mode.NO_UPLOAD,
+            checkpoint_upload_fn=None if shared else self._upload,
         )
+
+    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
+        """Copy this worker's part to the run folder, as Ray Train would; in its thread, if it is in the background.
+
+        Raises:
+            RunError: it cannot be written there.
+        """
+        import ray.train
+
+        try:
+            uploaded: Checkpoint = ray.train.get_context().get_storage().persist_current_checkpoint(checkpoint, name)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise RunError(
+                f"{self._output / CHECKPOINTS_FOLDER / name}: it cannot be written: {error}; make room there"
+            ) from error
+        return uploaded
 
     def wait(self) -> None:
         """Wait until Ray Train has every checkpoint that was begun whole in the run folder."""
