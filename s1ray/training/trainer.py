@@ -10,6 +10,7 @@ run of the same config and input resumes from there, on any number of workers) a
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("s1ray")
 
 LOSS_PLOT = "loss.svg"
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What a disk says that a user can put right."""
 
 
 def check(config: TrainingConfig) -> list[str]:
@@ -270,6 +273,8 @@ def _cause(error: TrainingFailedError, restarts: int) -> str | None:
         elif isinstance(failure, S1rayError) or type(failure).__module__.split(".")[0] == "ray":
             # Ray's own errors report a process or a node that died.
             reason = str(failure).strip()
+        elif isinstance(failure, OSError) and failure.errno in UNWRITABLE:
+            reason = f"{failure}; make room there, or let it be written to"
         else:
             # A bug, or only the loss of the connection to a worker that failed for one of the other reasons.
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -247,6 +248,13 @@ def test_a_worker_that_died_is_named(config: MakeConfig, monkeypatch: pytest.Mon
     assert raised.type is RunError
     assert "worker 0: the node is gone" in str(raised.value)
     assert "reset" not in str(raised.value)
+
+
+def test_a_full_disk_of_the_run_is_told_in_words(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "runs/x/metrics.jsonl")
+    raised = failed(config, monkeypatch, first=full, second=RuntimeError("reset by peer"))
+    assert raised.type is RunError
+    assert "worker 0: [Errno 28] No space left on device: 'runs/x/metrics.jsonl'; make room" in str(raised.value)
 
 
 def test_a_bug_on_a_worker_keeps_its_traceback(config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
