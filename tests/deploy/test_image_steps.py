@@ -51,6 +51,13 @@ def test_the_images_steps_give_an_environment_that_works_and_a_list_of_what_is_i
     bare = {"PATH": f"{prefix}/bin:/usr/bin:/bin", "HOME": str(tmp_path)}
     for command in (["s1ray", "recipes"], ["ray", "--version"], ["python", "-c", "import vllm, deepspeed, boto3"]):
         subprocess.run(command, cwd=tmp_path, env=bare, check=True, capture_output=True)
+    looked = subprocess.run(
+        ["s1ray", "doctor", "--json"], cwd=tmp_path, env=bare, check=False, capture_output=True, text=True
+    )
+    findings = json.loads(looked.stdout)["findings"]
+    (versions_line,) = (line for line in findings if line["check"] == "versions")
+    assert versions_line["status"] == "ok", versions_line
+    assert "packages as in the CPU lock" in versions_line["seen"]
 
 
 def copy(source: Path, to: Path) -> None:
