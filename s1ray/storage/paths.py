@@ -9,7 +9,7 @@ take the address for a local name, and write a folder called `s3:`. `str(path)` 
 `location(str(path))` the path again.
 
 What a store answers with "later" (503, slow down, a lost connection) is asked for again by its own client, with growing
-pauses; for S3 that is `S3_ATTEMPTS` times. Then the error is told.
+pauses (for S3 see `s3`). Then the error is told.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import fnmatch
 import functools
 import io
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,8 +35,10 @@ if TYPE_CHECKING:
 
 S3_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Environment variables of an S3 server that is not Amazon's, the first one first."""
-S3_ATTEMPTS = 8
-"""Of each request, pauses growing from parts of a second to 20 s: about a minute in all."""
+NO_ROOM = "Failed to flush response stream"
+"""S3's client says so, and asks no more, where an answer such as a 503 is longer than what it reads into."""
+TRIES = 12
+"""Of such a reading."""
 READ_BYTES = 1 << 20
 """Of a file that is read in order, per request."""
 
@@ -352,14 +355,18 @@ class _Reader(io.RawIOBase):
         return int(self._file.tell())
 
     def readinto(self, buffer: Any) -> int:
-        try:
-            with self._path._told():
-                return int(self._file.readinto(buffer))
-        except StoreError:
-            # S3's client does not tell when an object went since it was opened: it says that its buffer was too small.
-            if self._path.exists():
-                raise
-            raise self._path._missing() from None
+        for attempt in range(TRIES):
+            try:
+                with self._path._told():
+                    return int(self._file.readinto(buffer))
+            except StoreError as error:
+                # Or the object went since it was opened.
+                if not self._path.exists():
+                    raise self._path._missing() from None
+                if NO_ROOM not in str(error.strerror) or attempt + 1 == TRIES:
+                    raise
+                time.sleep(attempt and 0.025 * 2**attempt)
+        raise AssertionError
 
     def close(self) -> None:
         if not self.closed:
@@ -378,14 +385,15 @@ def _connection(root: str, query: str) -> tuple[fs.FileSystem, str]:
         except (ImportError, ValueError) as error:
             raise OSError(errno.ENOTSUP, f"pyarrow cannot open it: {error}") from None
         return found
+    from s1ray.storage.s3 import PatientS3FileSystem
+
     options = dict(parse_qsl(query))
     endpoint = next((os.environ[name] for name in S3_ENDPOINTS if os.environ.get(name)), None)
     options.setdefault("endpoint_override", endpoint or "")
     return (
-        fs.S3FileSystem(
+        PatientS3FileSystem(
             # A small object is one request; its errors come when it is closed.
             allow_delayed_open=True,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=S3_ATTEMPTS),
             **{name: value for name, value in options.items() if value},
         ),
         root.removeprefix("s3://"),

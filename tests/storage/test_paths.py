@@ -173,7 +173,7 @@ def test_a_store_that_says_slow_down_is_asked_again_and_not_for_ever(
     reach(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(_Busy, "refusals", refusals)
     monkeypatch.setattr(_Busy, "asked", 0)
-    monkeypatch.setattr("s1ray.storage.paths.S3_ATTEMPTS", ATTEMPTS)
+    monkeypatch.setattr("s1ray.storage.s3.ATTEMPTS", ATTEMPTS)
     path = location(f"s3://busy-{refusals}/a")
     try:
         if refusals < ATTEMPTS:
@@ -185,3 +185,47 @@ def test_a_store_that_says_slow_down_is_asked_again_and_not_for_ever(
         server.shutdown()
         server.server_close()
     assert _Busy.asked == asked
+
+
+class _EveryThird(BaseHTTPRequestHandler):
+    """Answers 503 to every third request, and an object to the others."""
+
+    asked, content = 0, b""
+
+    def do_GET(self) -> None:
+        type(self).asked += 1
+        busy = type(self).asked % 3 == 2
+        body = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+        self.send_response(503 if busy else 200)
+        self.send_header("Content-Length", str(len(body if busy else self.content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body if busy else self.content)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("content", "times"), [(b"hello " * 100, 300), (b"hello", 10)])
+def test_a_store_that_is_busy_for_long_is_asked_as_often_as_needed(
+    content: bytes, times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More often than a client of S3 allows a process in all; and where its answer is longer than the object."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _EveryThird)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    reach(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setattr(_EveryThird, "content", content)
+    monkeypatch.setattr(_EveryThird, "asked", 0)
+    path = location(f"s3://often-{times}/a")
+    assert isinstance(path, StorePath)
+    try:
+        assert {path.read_bytes() for _ in range(times)} == {content}
+        sent = pickle.loads(pickle.dumps(path.filesystem))
+        if times > 100:
+            assert {sent.open_input_file(path.place).read() for _ in range(times)} == {content}
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert _EveryThird.asked > times
