@@ -27,6 +27,8 @@ TENSORBOARD_FOLDER = "tensorboard"
 MLFLOW_RUN_FILE = "mlflow_run_id"
 WANDB_RUN_FILE = "wandb_run_id"
 """In the run folder: the run's id at the service, so that a resumed run finds it again."""
+FLUSH_S = 30.0
+"""Until TensorBoard can show a step."""
 IDENTIFIERS = ("step", "epoch", "skipped", "rows")
 """Fields of a step that are not drawn over the steps."""
 
@@ -92,28 +94,47 @@ def series(metrics: StepMetrics) -> dict[str, float]:
 
 
 class TensorBoard:
-    """Event files, rewritten by each start of the run."""
+    """Event files, rewritten by each start of the run.
+
+    Written at once: tensorboardX's `SummaryWriter` writes in a thread, for which it waits for ever once that has met a
+    full disk.
+    """
 
     name = "TensorBoard"
 
     def __init__(self, folder: Location):
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
         remove(folder)
         self._folder = folder
-        self._local = tempfile.mkdtemp(prefix="s1ray-tensorboard-") if isinstance(folder, StorePath) else str(folder)
-        self._writer = SummaryWriter(self._local)
+        self._local = Path(
+            tempfile.mkdtemp(prefix="s1ray-tensorboard-") if isinstance(folder, StorePath) else str(folder)
+        )
+        self._local.mkdir(exist_ok=True)
+        self._writer = EventsWriter(str(self._local / "events"))
+        self._flushed = time.monotonic()
 
     def log(self, metrics: StepMetrics) -> None:
-        """Send a line of the metrics file."""
+        """Send a line of the metrics file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
         for name, value in series(metrics).items():
-            self._writer.add_scalar(f"train/{name}", value, metrics["step"])
+            summary = scalar(f"train/{name}", value)
+            self._writer.write_event(Event(wall_time=time.time(), step=metrics["step"], summary=summary))
+        if time.monotonic() - self._flushed > FLUSH_S:
+            self._writer.flush()
+            self._flushed = time.monotonic()
 
     def close(self, *, failed: bool) -> None:
         """Write the remaining events; in a store they appear now."""
         self._writer.close()
         if isinstance(self._folder, StorePath):
-            upload(Path(self._local), self._folder)
+            upload(self._local, self._folder)
             shutil.rmtree(self._local, ignore_errors=True)
 
 

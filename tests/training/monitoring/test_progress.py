@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
@@ -15,6 +16,7 @@ from s1ray.training.monitoring.metrics import MetricsFile, StepMetrics, read_met
 from s1ray.training.monitoring.plots import plot_loss
 from s1ray.training.monitoring.progress import Progress, describe, log
 from s1ray.training.monitoring.tracking import TENSORBOARD_FOLDER, TensorBoard, open_trackers, series
+from tests.support.mounts import available, small_disk
 
 
 def line(step: int, **changes: object) -> StepMetrics:
@@ -162,6 +164,22 @@ def test_tensorboard_gets_every_series_once_also_after_a_restart(tmp_path: Path)
     (events,) = (tmp_path / TENSORBOARD_FOLDER).iterdir()
     assert events.name.startswith("events.out.tfevents")
     assert events.read_bytes().count(b"train/loss") == 3
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not available(), reason="needs root, to mount a small file system")
+def test_a_full_disk_under_tensorboard_is_an_error_and_no_hang(tmp_path: Path) -> None:
+    with small_disk(tmp_path, mebibytes=1):
+        board = TensorBoard(tmp_path / TENSORBOARD_FOLDER)
+        with pytest.raises(OSError, match="No space left"):
+            _log(board, 100_000)
+        with contextlib.suppress(OSError):
+            board.close(failed=True)
+
+
+def _log(board: TensorBoard, steps: int) -> None:
+    for step in range(1, steps):
+        board.log(line(step))
 
 
 def test_only_numbers_are_drawn_over_the_steps() -> None:
