@@ -203,6 +203,7 @@ def test_a_full_disk_of_checkpoints_ends_training_in_words(
     whole: RayHosts, fields: dict[str, object], weights: str, left: int, background: bool
 ) -> None:
     small = whole.shared / "small"
+    shutil.rmtree(small / "train", ignore_errors=True)
     config = TRAIN | {"max_restarts": 0, "checkpoints": {"every": 4, "background": background}}
     job = Job(whole, "train", config, small / "train", **fields)
     job.reaches("step 2", lambda: steps(job) >= 2)
@@ -212,7 +213,6 @@ def test_a_full_disk_of_checkpoints_ends_training_in_words(
         assert "training failed: worker" in said, said[-4000:]
     job.again()
     assert digests(job.output)[WEIGHTS] == weights
-    shutil.rmtree(job.output)
 
 
 @pytest.mark.skipif(not (MEMORY / "memory.limit_in_bytes").exists(), reason="needs memory groups of the kernel")
