@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from s1ray.doctor.base import Facts, Finding
+from s1ray.interfaces import name_interfaces
 
 CHECK = "all-reduce"
 MEGABYTES = 8
@@ -35,6 +36,8 @@ def all_reduce(rank: int, address: str, port: int, backend: str, seconds: float)
     import torch
     import torch.distributed as dist
 
+    # As training does.
+    name_interfaces()
     device = "cuda" if backend == "nccl" else "cpu"
     limit = timedelta(seconds=seconds)
     where = f"tcp://[{address}]:{port}" if ":" in address else f"tcp://{address}:{port}"

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 from s1ray.doctor.base import Facts, Finding, Node, Request, listed
+from s1ray.interfaces import GLOO, NCCL
 
 CHECK = "network"
 SECONDS, MOST_PEERS = 2.0, 64
-INTERFACES = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def look(request: Request, node_id: str) -> Facts:
@@ -32,7 +32,7 @@ def look(request: Request, node_id: str) -> Facts:
         "address": address,
         "local": local,
         "interface": _interface(local),
-        "set": {variable: os.environ[variable] for variable in INTERFACES if variable in os.environ},
+        "set": {variable: os.environ[variable] for variable in (GLOO, NCCL) if variable in os.environ},
         "unreached": [f"{host}:{port}" for (host, port), found in zip(peers, reached, strict=True) if not found],
         "peers": len(peers),
         "free_port": _free_port(),
@@ -40,7 +40,10 @@ def look(request: Request, node_id: str) -> Facts:
 
 
 def judge(nodes: Sequence[Node], request: Request) -> Iterator[Finding]:
-    """With several nodes, a name that means loopback makes gloo wait for a peer that nobody reaches."""
+    """With several nodes, a name that means loopback makes gloo wait for a peer that nobody reaches.
+
+    Training names the interface to gloo; an engine on several nodes does not.
+    """
     several = len(nodes) > 1
     for node in nodes:
         facts = node.of(CHECK)
@@ -52,8 +55,9 @@ def judge(nodes: Sequence[Node], request: Request) -> Iterator[Finding]:
             yield Finding("failed", CHECK, node.name, seen, advice)
             continue
         loopback = facts["address"] is None or facts["address"].startswith("127.")
-        if several and loopback and "GLOO_SOCKET_IFNAME" not in facts["set"]:
-            seen = f"its name {facts['host']} means {facts['address'] or 'no address'}, where gloo would listen"
+        if several and loopback and GLOO not in facts["set"]:
+            means = facts["address"] or "no address"
+            seen = f"its name {facts['host']} means {means}, where an engine of several nodes would listen"
             advice = f"set GLOO_SOCKET_IFNAME={facts['interface'] or 'eth0'} on all nodes, or correct /etc/hosts"
             yield Finding("warning", CHECK, node.name, seen, advice)
             continue

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from s1ray.cluster import NODE_GROUP_LABEL, can_grow
+from s1ray.interfaces import interface_of
 from s1ray.manifests import RunError
 from s1ray.training.config import AccuracyConfig
-from s1ray.training.process_group import interface_of
 from s1ray.training.startup import START_TIMEOUT, Awaited, Workers, check_room, check_spare_gpus, patient
 from tests.support.training_runs import training_config
 
