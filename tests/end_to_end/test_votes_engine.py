@@ -58,7 +58,8 @@ class Steps:
 
 def test_the_account_is_the_engines_own_count_and_losers_stop_within_two_steps(tmp_path: Path) -> None:
     pytest.importorskip("vllm", reason="needs vLLM")
-    write_random_model(tmp_path, CONTEXT)
+    # Steps of some 50 ms, as large models have. A model of one millisecond runs ahead of whoever reads it.
+    write_random_model(tmp_path, CONTEXT, width=32768)
     from transformers import AutoTokenizer
 
     tokenized = ThinkingFormat.preset("s1").resolve(AutoTokenizer.from_pretrained(tmp_path))

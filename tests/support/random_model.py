@@ -16,8 +16,15 @@ HOSTILE = (*KEEN, "<think>", "</think>", "<tool_call>", "think", " answer", "ans
 WORDS = "think answer Answer Final Wait Hmm Alternatively one two so : the user assistant\n"
 
 
-def write_random_model(folder: Path, context: int, keen: Sequence[str] = KEEN) -> None:
-    """Write the model and its tokenizer; it is keen on the first token of each of these texts."""
+def write_random_model(folder: Path, context: int, keen: Sequence[str] = KEEN, *, width: int = 96) -> None:
+    """Write the model and its tokenizer; it is keen on the first token of each of these texts.
+
+    Args:
+        folder: where.
+        context: its positions.
+        keen: the texts.
+        width: of the layers within; a step of a wider model takes longer.
+    """
     import torch
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -39,7 +46,7 @@ def write_random_model(folder: Path, context: int, keen: Sequence[str] = KEEN) -
     config = Qwen2Config(
         vocab_size=len(tokenizer) + 24,
         hidden_size=64,
-        intermediate_size=96,
+        intermediate_size=width,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
@@ -56,6 +63,7 @@ def write_random_model(folder: Path, context: int, keen: Sequence[str] = KEEN) -
         model.model.embed_tokens.weight[:, 0] = 3.0
         for layer in model.model.layers:
             layer.self_attn.o_proj.weight[0] = 0
+            layer.mlp.down_proj.weight *= (96 / width) ** 0.5
             layer.mlp.down_proj.weight[0] = 0
         head = model.lm_head.weight
         head[:, 0] = 0
