@@ -13,7 +13,6 @@ from s1ray.config import ConfigError, validate_config
 from s1ray.serving.check import INGRESS, model_problems
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
-from s1ray.serving.protocol.resolve import ModelLimits
 from s1ray.serving.replica.adapters import FolderLoader, is_remote
 
 if TYPE_CHECKING:
@@ -55,20 +54,20 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
     from ray import serve
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
-    from s1ray.serving.http.ingress import model_card
-    from s1ray.serving.http.routes import ingress_class
+    from s1ray.serving.http.ingress import BudgetForcingIngress
+    from s1ray.serving.http.models import model_card
     from s1ray.serving.replica.llm_config import llm_config, resolve_device
     from s1ray.serving.replica.server import BudgetForcingServer
 
     check_node_labels(config, "args")
-    servers, cards, folders, lora_paths = {}, {}, {}, {}
+    servers, cards, folders = {}, {}, {}
     for model in config.models:
         device = resolve_device(model.device, resources_of(model.node_labels).get("GPU", 0.0))
         fields = llm_config(model, device, log_engine_metrics=config.log_engine_metrics)
         ray_config = LLMConfig(**fields)
         downloader = None
         if model.adapters is not None and is_remote(model.adapters.folder):
-            lora_paths[model.name] = model.adapters.folder
+            folders[model.name] = model.adapters.folder
         elif model.adapters is not None:
             folders[model.name] = str(Path(model.adapters.folder).absolute())
             downloader = partial(FolderLoader, folders[model.name])
@@ -80,7 +79,7 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
         servers[model.name] = build_llm_deployment(ray_config, deployment_cls=BudgetForcingServer, bind_kwargs=options)
         cards[model.name] = model_card(model, ray_config)
     ingress = serve.deployment(
-        ingress_class(config, secret=secret),
+        serve.ingress()(BudgetForcingIngress),
         name=INGRESS,
         num_replicas=config.ingress_replicas,
         # Requests wait at the models, where autoscaling sees them, and not at the ingress.
@@ -89,14 +88,4 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
         graceful_shutdown_timeout_s=max(model.graceful_shutdown_timeout_s for model in config.models),
         ray_actor_options={"num_cpus": 0},
     )
-    return ingress.bind(
-        llm_deployments=servers,
-        model_cards=cards,
-        model_limits={
-            model.name: ModelLimits(budgets=model.budgets, context=model.max_model_len) for model in config.models
-        },
-        limits=config.limits,
-        lora_paths=lora_paths,
-        adapter_folders=folders,
-        aliases={model.name: model.aliases for model in config.models},
-    )
+    return ingress.bind(config, secret=secret, handles=servers, cards=cards, folders=folders)

@@ -9,8 +9,8 @@ pinned; a new one is tried out here first. What each name is needed for:
     TokenizeCompletionRequest, TokenizeResponse    `/tokenize`, and counting a message's tokens
     DetokenizeRequest, DetokenizeResponse          `/detokenize`
     ErrorInfo, ErrorResponse                       how an engine refuses a request
-    OpenAIHTTPException                            how ray.serve.llm's ingress refuses one
     ModelCard, ModelList, to_model_metadata        `/v1/models`
+    get_lora_model_ids, get_lora_model_metadata    the same of LoRA adapters in cloud storage
     RawRequestInfo                                 base class of what travels with a request (`RequestInfo`)
     DiskMultiplexConfig, global_id_manager         describe a LoRA adapter in a folder to an engine
     CallbackBase                                   skips the download of a model that is on disk
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ray.llm._internal.common.callbacks.base import CallbackBase
     from ray.llm._internal.common.models import global_id_manager
+    from ray.llm._internal.common.utils.lora_utils import get_lora_model_ids
     from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
     from ray.llm._internal.serve.core.configs.openai_api_models import (
         ChatCompletionRequest,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
         ErrorResponse,
         ModelCard,
         ModelList,
-        OpenAIHTTPException,
         TokenizeCompletionRequest,
         TokenizeResponse,
         to_model_metadata,
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from ray.llm._internal.serve.core.protocol import RawRequestInfo
     from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
     from ray.llm._internal.serve.engines.vllm.vllm_models import VLLMEngineConfig
+    from ray.llm._internal.serve.utils.lora_serve_utils import get_lora_model_metadata
     from ray.serve._private.request_router.pow_2_router import PowerOfTwoChoicesRequestRouter
 
 __all__ = [
@@ -65,13 +66,14 @@ __all__ = [
     "ErrorResponse",
     "ModelCard",
     "ModelList",
-    "OpenAIHTTPException",
     "PowerOfTwoChoicesRequestRouter",
     "RawRequestInfo",
     "TokenizeCompletionRequest",
     "TokenizeResponse",
     "VLLMEngine",
     "VLLMEngineConfig",
+    "get_lora_model_ids",
+    "get_lora_model_metadata",
     "global_id_manager",
     "running_serve",
     "to_model_metadata",
@@ -84,6 +86,8 @@ _ELSEWHERE = {
     "RawRequestInfo": "ray.llm._internal.serve.core.protocol",
     "VLLMEngine": "ray.llm._internal.serve.engines.vllm.vllm_engine",
     "VLLMEngineConfig": "ray.llm._internal.serve.engines.vllm.vllm_models",
+    "get_lora_model_ids": "ray.llm._internal.common.utils.lora_utils",
+    "get_lora_model_metadata": "ray.llm._internal.serve.utils.lora_serve_utils",
     "global_id_manager": "ray.llm._internal.common.models",
 }
 """The modules of the names that are not with the others, in `openai_api_models`."""

@@ -1,4 +1,4 @@
-"""The HTTP application of a worker: the routes of all dialects, models, metrics and health, and its error handlers.
+"""The HTTP application: the routes of all dialects, models, metrics and health, and its error handlers.
 
 A FastAPI app of our own: ray.serve.llm's lets every web page's scripts call the server (CORS for all origins, with
 credentials), and wraps each request in two more layers of middleware. FastAPI's pages about the API are left out, as
@@ -14,20 +14,19 @@ from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.security import HTTPBearer
-from ray import serve
 from starlette.exceptions import HTTPException
 from vllm.exceptions import VLLMClientError
 
 from s1ray import __version__
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.access import HEALTH, AccessMiddleware
+from s1ray.serving.http.answers import Answerer
 from s1ray.serving.http.dialects import DIALECTS, error_form
 from s1ray.serving.http.dialects.base import BodyT, Route
 from s1ray.serving.http.errors import RefusedError, error_response, failed
-from s1ray.serving.http.ingress import BudgetForcingIngress, Card, Cards
+from s1ray.serving.http.models import Card, Cards
 from s1ray.serving.http.prometheus import MEDIA_TYPE, Nodes
 from s1ray.serving.playground import add_playground
-from s1ray.serving.ray_llm import OpenAIHTTPException
 
 logger = logging.getLogger("ray.serve")
 
@@ -35,11 +34,12 @@ NODES = Nodes()
 """The cluster's, for `/metrics`."""
 
 
-def ingress_class(config: ServingConfig, *, secret: str | None = None) -> type[BudgetForcingIngress]:
-    """The ingress deployment's class, bound to its routes.
+def http_app(config: ServingConfig, answerer: Answerer, *, secret: str | None = None) -> FastAPI:
+    """The HTTP application.
 
     Args:
         config: the application's.
+        answerer: of its requests.
         secret: the text of a key file from the environment.
     """
     needs_keys = config.access.keys_file is not None or secret is not None
@@ -53,12 +53,12 @@ def ingress_class(config: ServingConfig, *, secret: str | None = None) -> type[B
         # For the description only: the access middleware has checked the key already.
         dependencies=[Security(HTTPBearer(auto_error=False))] if needs_keys else None,
     )
-    app.state.error_form = error_form
+    app.state.error_form, app.state.answerer = error_form, answerer
     app.add_middleware(
         AccessMiddleware, access=config.access, limits=config.limits, secret=secret, workers=config.ingress_replicas
     )
     app.add_exception_handler(RequestValidationError, _invalid_body)
-    for refusal in (RefusedError, HTTPException, OpenAIHTTPException, VLLMClientError):
+    for refusal in (RefusedError, HTTPException, VLLMClientError):
         app.add_exception_handler(refusal, _refused)
     app.add_exception_handler(Exception, _internal_error)
     if config.playground:
@@ -70,13 +70,12 @@ def ingress_class(config: ServingConfig, *, secret: str | None = None) -> type[B
     for dialect in DIALECTS:
         for route in dialect.routes:
             app.add_api_route(route.path, _endpoint(route), methods=["POST"], response_model=None)
-    bound: type[BudgetForcingIngress] = serve.ingress(app)(BudgetForcingIngress)
-    return bound
+    return app
 
 
 def _endpoint(route: Route[BodyT]) -> Callable[[BodyT, Request], Awaitable[Response]]:
     async def endpoint(body: BodyT, request: Request) -> Response:
-        return await _ingress().answer(route, body, request)
+        return await _answerer(request).answer(route, body, request)
 
     # FastAPI reads the body's model from here.
     endpoint.__annotations__["body"] = route.body
@@ -84,20 +83,19 @@ def _endpoint(route: Route[BodyT]) -> Callable[[BodyT, Request], Awaitable[Respo
     return endpoint
 
 
-def _ingress() -> BudgetForcingIngress:
-    """The ingress of this process."""
-    ingress: BudgetForcingIngress = serve.get_replica_context().servable_object
-    return ingress
+def _answerer(request: Request) -> Answerer:
+    answerer: Answerer = request.app.state.answerer
+    return answerer
 
 
 async def _models(request: Request) -> Cards:
     """All models and their adapters, as far as the key may use them."""
-    return await _ingress().models_for(request)
+    return await _answerer(request).models(request)
 
 
 async def _model(model: str, request: Request) -> Card:
     """One model, or one adapter."""
-    return await _ingress().model_for(request, model)
+    return await _answerer(request).model(request, model)
 
 
 async def _health() -> dict[str, str]:
@@ -120,9 +118,7 @@ async def _invalid_body(request: Request, error: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    if isinstance(error, OpenAIHTTPException):
-        error = RefusedError(error.status_code, error.message, kind=error.type)
-    elif isinstance(error, VLLMClientError):
+    if isinstance(error, VLLMClientError):
         error = RefusedError(400, str(error), param=getattr(error, "parameter", None))
     elif isinstance(error, HTTPException):
         error = RefusedError(error.status_code, str(error.detail))

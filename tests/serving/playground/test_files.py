@@ -7,6 +7,7 @@ import json
 import re
 from importlib import resources
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -185,5 +186,7 @@ def test_the_config_can_leave_the_page_out(monkeypatch: pytest.MonkeyPatch, show
     added: list[object] = []
     monkeypatch.setattr(routes, "add_playground", added.append)
     model = {"name": "m", "model": "miniature-base"}
-    routes.ingress_class(validate_config(ServingConfig, {"models": [model], "playground": shown}, "test"))
+    config = validate_config(ServingConfig, {"models": [model], "playground": shown}, "test")
+    answerer: Any = None
+    routes.http_app(config, answerer)
     assert len(added) == shown
