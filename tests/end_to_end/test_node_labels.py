@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import subprocess
 import sys
 import time
@@ -75,13 +74,41 @@ def roles(head: Head) -> dict[str, str]:
     return {node["node_id"]: (node["labels"] or {}).get(ROLE, "") for node in alive}
 
 
-def ran(head: Head, before: set[str]) -> dict[str, set[str]]:
-    """Name of each new task and actor -> the roles of the nodes that it ran on."""
-    role, found = roles(head), defaultdict[str, set[str]](set)
-    for task in asked(head, "tasks"):
-        if task["task_id"] not in before and task["type"] != "ACTOR_TASK" and task["node_id"] in role:
-            found[task["name"]].add(role[task["node_id"]])
-    return dict(found)
+OWN = {"get_table_block_metadata_schema"}
+"""Ray Data's, which looks at a block where it lies."""
+
+
+class Seen:
+    """What ran on a cluster inside of a block: tasks by name, actors by class, and the roles of their nodes."""
+
+    def __init__(self, head: Head) -> None:
+        self._head = head
+        self.tasks, self.actors = defaultdict[str, set[str]](set), defaultdict[str, set[str]](set)
+
+    def __enter__(self) -> Seen:
+        self._before = {task["task_id"] for task in asked(self._head, "tasks")}
+        self._before |= {actor["actor_id"] for actor in asked(self._head, "actors")}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        time.sleep(2)  # Ray's processes tell of their tasks once a second.
+        role = roles(self._head)
+        for task in asked(self._head, "tasks"):
+            if task["task_id"] not in self._before and task["type"] == "NORMAL_TASK" and task["node_id"] in role:
+                self.tasks[task["name"]].add(role[task["node_id"]])
+        for actor in asked(self._head, "actors"):
+            if actor["actor_id"] not in self._before and actor["node_id"] in role:
+                self.actors[actor["class_name"]].add(role[actor["node_id"]])
+
+    def of(self, name: str) -> set[str]:
+        """The roles of the nodes of actors whose class has this in its name."""
+        found = [nodes for each, nodes in self.actors.items() if name in each]
+        assert found, dict(self.actors)
+        return set.union(*found)
+
+    def of_tasks(self) -> set[str]:
+        """The roles of the nodes of all tasks."""
+        return set.union(*(nodes for name, nodes in self.tasks.items() if name not in OWN))
 
 
 def command(head: Head, *words: str) -> subprocess.CompletedProcess[str]:
@@ -92,43 +119,36 @@ def command(head: Head, *words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def stage(head: Head, name: str, file: Path) -> dict[str, set[str]]:
+def stage(head: Head, name: str, file: Path) -> Seen:
     """Run a stage; where its tasks and actors ran."""
-    before = {task["task_id"] for task in asked(head, "tasks")}
-    done = command(head, "-m", "s1ray.cli", name, "--config", str(file))
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    time.sleep(2)  # Ray's processes tell of their tasks once a second.
-    return ran(head, before)
+    with Seen(head) as seen:
+        done = command(head, "-m", "s1ray.cli", name, "--config", str(file))
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert seen.tasks.pop("look") == {"head", *ROLES}, "storage is looked at on every node"
+    return seen
 
 
 def test_every_stage_runs_on_the_nodes_that_its_config_names(head: Head, folder: Path) -> None:
     cpu, serve, train = ({ROLE: role} for role in ("cpu", "serve", "train"))
     curate = write_config(folder / "curate.yaml", CURATE, f"{folder}/curate", node_labels=cpu)
-    where = stage(head, "curate", curate)
-    assert where.pop("look") == {"head", *ROLES}, "storage is looked at on every node"
-    assert where
-    assert set.union(*where.values()) == {"cpu"}, where
+    seen = stage(head, "curate", curate)
+    assert seen.of_tasks() == {"cpu"}, seen.tasks
 
     questions = f"{folder}/curate/questions.parquet"
     teacher = TRACES["teacher"] | {"node_labels": serve}
     traces = write_config(
         folder / "traces.yaml", TRACES, f"{folder}/traces", questions=questions, teacher=teacher, node_labels=cpu
     )
-    where = stage(head, "traces", traces)
-    del where["look"]
-    actors = {name: found for name, found in where.items() if "__init__" in name and "MapWorker" in name}
-    assert set.union(*actors.values()) == {"serve"}, where
-    tasks = {name: found for name, found in where.items() if "__init__" not in name}
-    assert set.union(*tasks.values()) == {"cpu"}, where
+    seen = stage(head, "traces", traces)
+    assert seen.of("MapWorker") == {"serve"}, seen.actors
+    assert seen.of_tasks() == {"cpu"}, seen.tasks
 
     kept = f"{folder}/traces/traces.parquet"
     config = write_config(
         folder / "train.yaml", TRAIN, f"{folder}/train", traces=kept, num_workers=2, node_labels=train
     )
-    where = stage(head, "train", config)
-    workers = {name: found for name, found in where.items() if "TrainWorker" in name}
-    assert workers
-    assert set.union(*workers.values()) == {"train"}, where
+    seen = stage(head, "train", config)
+    assert seen.of("TrainWorker") == {"train"}, seen.actors
 
 
 def test_labels_that_no_node_has_are_refused_before_any_work(head: Head, folder: Path) -> None:
@@ -144,15 +164,11 @@ def test_labels_that_no_node_has_are_refused_before_any_work(head: Head, folder:
 
 
 def test_a_replica_and_its_engine_are_where_the_serve_config_says(head: Head) -> None:
-    before = {task["task_id"] for task in asked(head, "tasks")}
-    done = command(head, "-c", SERVE, "serve")
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    assert done.stdout.split()[-1] == "200"
-    time.sleep(2)
-    where = ran(head, before)
-    replicas = {name: found for name, found in where.items() if "BudgetForcingServer" in name}
-    assert replicas, json.dumps({name: sorted(found) for name, found in where.items()})
-    assert set.union(*replicas.values()) == {"serve"}, where
+    with Seen(head) as seen:
+        done = command(head, "-c", SERVE, "serve")
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "200" in done.stdout.split(), done.stdout
+    assert seen.of("BudgetForcingServer") == {"serve"}, seen.actors
     refused = command(head, "-c", SERVE, "gpu")
     assert refused.returncode != 0
     assert "args.models.0.node_labels: no node of the Ray cluster has s1ray/role=gpu" in refused.stderr
