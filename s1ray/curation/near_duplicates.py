@@ -298,16 +298,22 @@ def _near(shorter: _Text, longer: _Text, jaccard: float) -> bool:
 
 
 def _only_adds_words(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether `other` is `one` with words put in.
-
-    All ways to leave words out are followed at once: bit `n` of `ends` says that what was read can be the first `n`
-    tokens of `one`.
-    """
+    """Whether `other` is `one` with words put in."""
+    words, place, only_words = _words(other), 0, True
+    for token, is_word in zip(other, words, strict=True):
+        if place < len(one) and token == one[place]:
+            place += 1
+        elif not is_word:
+            only_words = False
+    if place < len(one) or only_words:
+        return place == len(one)
+    # Another way to leave words out may do, so all of them are followed at once: bit `n` of `ends` says that what was
+    # read can be the first `n` tokens of `one`. Rare, as it takes memory for each token.
     places: dict[str, int] = {}
     for place, token in enumerate(one):
         places[token] = places.get(token, 0) | 1 << place
     ends = 1
-    for token, is_word in zip(other, _words(other), strict=True):
+    for token, is_word in zip(other, words, strict=True):
         ends = (ends & places.get(token, 0)) << 1 | (ends if is_word else 0)
         if not ends:
             return False

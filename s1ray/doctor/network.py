@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 
 from s1ray.doctor.base import Facts, Finding, Node, Request, listed
-from s1ray.interfaces import GLOO, NCCL
+from s1ray.interfaces import GLOO, NCCL, interface_of
 
 CHECK = "network"
 SECONDS, MOST_PEERS = 2.0, 64
@@ -85,10 +85,8 @@ def _way_to(host: str) -> str | None:
 
 
 def _interface(address: str | None) -> str | None:
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(each.address == address for each in addresses):
-            return str(name)
-    return None
+    found = {name: [entry.address for entry in entries] for name, entries in psutil.net_if_addrs().items()}
+    return None if address is None else interface_of(address, found)
 
 
 def _free_port() -> int:
