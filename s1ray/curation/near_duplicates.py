@@ -307,6 +307,8 @@ def _only_adds_words(one: Sequence[str], other: Sequence[str]) -> bool:
             only_words = False
     if place < len(one) or only_words:
         return place == len(one)
+    if not set(one).issuperset(token for token, is_word in zip(other, words, strict=True) if not is_word):
+        return False
     # Another way to leave words out may do, so all of them are followed at once: bit `n` of `ends` says that what was
     # read can be the first `n` tokens of `one`. Rare, as it takes memory for each token.
     places: dict[str, int] = {}

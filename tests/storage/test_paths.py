@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pickle
 import re
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -143,6 +145,19 @@ def test_a_bucket_that_is_not_there_is_told_in_words(s3_environment: None) -> No
     assert str(pickle.loads(pickle.dumps(told.value))) == str(told.value)
 
 
+@contextlib.contextmanager
+def answering(handler: type[BaseHTTPRequestHandler], patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Inside the block, S3 is a server of this handler."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    reach(patch, f"http://127.0.0.1:{server.server_port}")
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 class _Busy(BaseHTTPRequestHandler):
     """Answers 503 so many times, then as an S3 server without the object would."""
 
@@ -168,22 +183,16 @@ class _Busy(BaseHTTPRequestHandler):
 def test_a_store_that_says_slow_down_is_asked_again_and_not_for_ever(
     refusals: int, asked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Busy)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    reach(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(_Busy, "refusals", refusals)
     monkeypatch.setattr(_Busy, "asked", 0)
     monkeypatch.setattr("s1ray.storage.s3.ATTEMPTS", ATTEMPTS)
     path = location(f"s3://busy-{refusals}/a")
-    try:
+    with answering(_Busy, monkeypatch):
         if refusals < ATTEMPTS:
             path.write_bytes(b"x")
         else:
             with pytest.raises(StoreError, match="SLOW_DOWN"):
                 path.write_bytes(b"x")
-    finally:
-        server.shutdown()
-        server.server_close()
     assert _Busy.asked == asked
 
 
@@ -213,19 +222,13 @@ def test_a_store_that_is_busy_for_long_is_asked_as_often_as_needed(
     content: bytes, times: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More often than a client of S3 allows a process in all; and where its answer is longer than the object."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _EveryThird)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    reach(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setattr(_EveryThird, "content", content)
     monkeypatch.setattr(_EveryThird, "asked", 0)
     path = location(f"s3://often-{times}/a")
     assert isinstance(path, StorePath)
-    try:
+    with answering(_EveryThird, monkeypatch):
         assert {path.read_bytes() for _ in range(times)} == {content}
         sent = pickle.loads(pickle.dumps(path.filesystem))
         if times > 100:
             assert {sent.open_input_file(path.place).read() for _ in range(times)} == {content}
-    finally:
-        server.shutdown()
-        server.server_close()
     assert _EveryThird.asked > times
