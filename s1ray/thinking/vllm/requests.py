@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from s1ray.errors import InputError
 from s1ray.thinking.plan import EXTRA_ARG, ForcingPlan
+from s1ray.thinking.vllm.parent import end_with_parent
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -78,6 +79,7 @@ class RequestReader:
                 "speculative_config: budget forcing decides token by token and cannot follow drafted tokens; start the "
                 "engine without speculative decoding"
             )
+        end_with_parent()
         self.vocab_size: int = config.model_config.get_vocab_size()
         self._context: int = config.model_config.max_model_len
 
