@@ -11,6 +11,7 @@ of the API key (never the key itself).
     s1ray_strategy_responses_total{model, client, ending}    responses that strategies made: voted, cancelled, ...
     s1ray_time_to_first_token_seconds{model}                 streams only; queueing included
     s1ray_time_to_first_answer_token_seconds{model}          streams only; queueing included
+    s1ray_framework_seconds{model, part}                     what is not the engine's: `FrameworkMeter`
     s1ray_queue_depth{model}                                 requests that wait for a replica
 """
 
@@ -39,7 +40,7 @@ OUTCOMES = {
 }
 """The values of `outcome`."""
 
-SECONDS = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
+SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
 """Bucket bounds of the histograms: from immediate answers to the longest thinking."""
 
 
@@ -82,6 +83,38 @@ def set_queue_depth(model: str, waiting: int) -> None:
     """Set the number of this process's requests that wait for a replica."""
     gauge = _gauge("s1ray_queue_depth", "Requests that wait for a replica.", "model")
     gauge.set(waiting, tags={"model": model})
+
+
+class FrameworkMeter:
+    """Measures what a request costs besides the engine, in `s1ray_framework_seconds`.
+
+    part="in": from its arrival at the HTTP application until the engine has it, queueing in front of the replica
+    included. part="out": from the engine's first output until the first part of the response has been made of it.
+
+    Args:
+        model: name of the model.
+        arrived: time at which the HTTP application received the request.
+    """
+
+    def __init__(self, model: str, arrived: float) -> None:
+        self._model, self._arrived = model, arrived
+        self._entered = False
+
+    def entered(self) -> None:
+        """The engine has the request; only the first call counts."""
+        if not self._entered:
+            self._entered = True
+            self._observe("in", time.time() - self._arrived)
+
+    def left(self, seconds: float) -> None:
+        """The first part of the response has been made, so long after the engine's first output."""
+        self._observe("out", seconds)
+
+    def _observe(self, part: str, seconds: float) -> None:
+        name, description = "s1ray_framework_seconds", "Seconds of a request that are not the engine's."
+        # Ray's histograms refuse 0, and the clocks of two nodes may differ.
+        histogram = _histogram(name, description, "model", "part")
+        histogram.observe(max(1e-4, seconds), tags={"model": self._model, "part": part})
 
 
 class ResponseMeter:

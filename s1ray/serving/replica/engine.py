@@ -25,7 +25,7 @@ from s1ray.serving.ray_llm import (
     TokenizeCompletionRequest,
     VLLMEngine,
 )
-from s1ray.serving.replica import tool_grammar
+from s1ray.serving.replica import flow, tool_grammar
 from s1ray.serving.replica.engine_strategies import Strategies
 from s1ray.serving.replica.watchdog import EngineLostError, exit_on_failure
 from s1ray.serving.scaling.engine_load import EngineLoad
@@ -75,6 +75,7 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         client.logger_manager.stat_loggers.append(self._load)
         self.strategies = Strategies()
         self.strategies.install(client)
+        flow.install(client)
         return client
 
     def load(self) -> dict[str, float]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pydantic import JsonValue
 
 from s1ray.serving.protocol.strategies import STRATEGY_ARG
+from s1ray.serving.replica.flow import FLOW
 from s1ray.thinking import Accounting
 
 if TYPE_CHECKING:
@@ -73,7 +74,8 @@ class Strategies:
             key = (getattr(sampling_params, "extra_args", None) or {}).get(STRATEGY_ARG)
             strategy = None if key is None else self._by_key.get(key)
             if strategy is None:
-                return plain(prompt, sampling_params, request_id, **options)
+                outputs = plain(prompt, sampling_params, request_id, **options)
+                return outputs if (flow := FLOW.get()) is None else flow.paced(request_id, outputs)
             return strategy.generate(engine, plain, prompt, sampling_params, request_id, **options)
 
         engine.generate = generate

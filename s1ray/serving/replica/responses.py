@@ -12,6 +12,7 @@ from s1ray.serving.protocol.engine_json import Usage
 from s1ray.serving.protocol.refusals import FIELD
 from s1ray.serving.ray_llm import ChatCompletionResponse, CompletionResponse, ErrorInfo, ErrorResponse
 from s1ray.serving.replica.accounting import NO_ROOM, RequestRecord, StreamAccountant
+from s1ray.serving.replica.flow import Flow
 
 Responses = AsyncIterator[BaseModel | list[str]]
 """A whole response, or the events of a stream in batches."""
@@ -28,7 +29,9 @@ async def accounted(responses: Responses, record: RequestRecord) -> Responses:
         yield response
 
 
-async def accounted_stream(responses: AsyncGenerator[BaseModel | list[str]], record: RequestRecord) -> Responses:
+async def accounted_stream(
+    responses: AsyncGenerator[BaseModel | list[str]], record: RequestRecord, flow: Flow
+) -> Responses:
     """The events of a stream, with its counts in the last one of each choice."""
     accountant = StreamAccountant(record)
     try:
@@ -38,6 +41,7 @@ async def accounted_stream(responses: AsyncGenerator[BaseModel | list[str]], rec
                 if isinstance(events, list) and isinstance(events[0], str):
                     rewritten = [text for event in events if (text := accountant.rewrite(event))]
                     if rewritten:
+                        flow.sent()
                         yield rewritten
                 else:
                     yield events

@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.config import Limits
-from s1ray.serving.metrics import ResponseMeter
+from s1ray.serving.metrics import FrameworkMeter, ResponseMeter
 from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import check_room
 from s1ray.serving.protocol.refusals import FIELD, BadRequestError
@@ -36,6 +36,7 @@ from s1ray.serving.ray_llm import (
 from s1ray.serving.replica.accounting import RequestRecord
 from s1ray.serving.replica.adapters import FolderLoader, UnknownAdapterError
 from s1ray.serving.replica.engine import BudgetForcingEngine
+from s1ray.serving.replica.flow import FLOW, Flow
 from s1ray.serving.replica.responses import Responses, accounted, accounted_stream
 from s1ray.serving.replica.strategies import begin, schedule_of
 from s1ray.serving.replica.stream_batching import PARTS_PER_CORE_AND_S, Pace, batched
@@ -70,6 +71,9 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         model_downloader: makes what loads LoRA adapters. None: ray.serve.llm's own, for cloud storage.
     """
 
+    parts_per_core_and_s = PARTS_PER_CORE_AND_S
+    """Parts of streams that the replica sends in a second, for each core."""
+
     _default_engine_cls = BudgetForcingEngine
     engine: BudgetForcingEngine
 
@@ -82,7 +86,7 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         model_downloader: Callable[..., FolderLoader] | None = None,
     ) -> None:
         self._limits = limits
-        parts_per_s = self._limits.stream_parts_per_s or PARTS_PER_CORE_AND_S * (os.cpu_count() or 1)
+        parts_per_s = self._limits.stream_parts_per_s or self.parts_per_core_and_s * (os.cpu_count() or 1)
         self._pace = Pace(self._limits.stream_interval_ms / 1000, parts_per_s)
         engine = llm_config.get_engine_config()
         in_cloud = engine.mirror_config is not None and not engine.engine_kwargs.get("tokenizer")
@@ -137,7 +141,8 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         return self.engine.load()
 
     def _batch_output_stream(self, generator: AsyncIterator[str]) -> AsyncIterator[list[str]]:
-        return batched(generator, self._pace)
+        flow = FLOW.get()
+        return batched(generator, self._pace, pauses=flow is None or flow.pace is None)
 
     async def count_tokens(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
         """The prompt of a chat completion in tokens; nothing is generated."""
@@ -165,10 +170,15 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             return _refusal(400, str(error), error.field)
         except UnknownAdapterError as error:
             return _refusal(404, str(error), "model")
+        # Tool parsers want every token by itself, and strategies read them all.
+        merges = request.stream and self._pace.interval_s > 0 and not getattr(request, "tools", None)
+        merges = merges and (info.thinking is None or info.thinking.strategy is None)
+        meter = FrameworkMeter(self._llm_config.model_id, info.arrived)
+        FLOW.set(flow := Flow(meter, self._pace if merges else None))
         responses = await generate(request, info)
         if record is None:
             return responses
-        return accounted_stream(responses, record) if request.stream else accounted(responses, record)
+        return accounted_stream(responses, record, flow) if request.stream else accounted(responses, record)
 
     async def _load_adapter(self, request: GenerationRequest) -> None:
         """Load the LoRA adapter that a request names.
@@ -182,11 +192,14 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         if self._llm_config.lora_config is None:
             raise UnknownAdapterError(f"the model {model!r} has no adapters; ask for {model!r}")
         try:
-            await self._maybe_resolve_lora_from_multiplex()
+            await self.engine.resolve_lora(await self._load_model(request.model))
         except HTTPException as error:
             raise UnknownAdapterError(str(error.detail)) from None
         except ValueError as error:
             raise UnknownAdapterError(str(error)) from None
+
+    async def _maybe_resolve_lora_from_multiplex(self) -> None:
+        """Nothing: it would load what a client's header names, and adapters are loaded by the request's model."""
 
     def _prepare(self, request: GenerationRequest, info: RequestInfo, *, texts: bool) -> RequestRecord | None:
         """Put the forcing plan into the request; None for a request whose response is not accounted for.

@@ -18,8 +18,11 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PARTS_PER_CORE_AND_S = 50
-"""A part takes about two milliseconds of processor time, in all processes together (`benchmarks/serving`), so this is a
-tenth of the cores."""
+"""Through an HTTP worker, a part takes about two milliseconds of processor time in all processes together
+(`benchmarks/serving`), so this is a tenth of the cores."""
+
+DIRECT_PARTS_PER_CORE_AND_S = 200
+"""Where the replica answers HTTP itself: a part takes a fraction of that, but others' first tokens wait for it."""
 
 MAX_S = 1.0
 """Seconds between two parts of a stream at most, however many streams there are: a reader should see it grow."""
@@ -49,8 +52,10 @@ class Pace:
         return max(self._interval_s, min(MAX_S, self.streams / self._parts_per_s))
 
 
-async def batched(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
+async def batched(events: AsyncIterator[T], pace: Pace, *, pauses: bool = True) -> AsyncGenerator[list[T]]:
     """Events in lists: at once where the last list is older than the interval, otherwise with those that follow in it.
+
+    Without `pauses`, only what comes at the same time is together: the events keep the pace themselves.
 
     An error in `events` is raised after all events before it. Closing this generator closes `events`.
     """
@@ -60,14 +65,14 @@ async def batched(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T
             async for event in events:
                 yield [event]
             return
-        async with contextlib.aclosing(_in_intervals(events, pace)) as parts:
+        async with contextlib.aclosing(_in_intervals(events, pace, pauses=pauses)) as parts:
             async for part in parts:
                 yield part
     finally:
         pace.streams -= 1
 
 
-async def _in_intervals(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
+async def _in_intervals(events: AsyncIterator[T], pace: Pace, *, pauses: bool) -> AsyncGenerator[list[T]]:
     clock = asyncio.get_running_loop().time
     waiting: list[T] = []
     came, over = asyncio.Event(), asyncio.Event()
@@ -87,7 +92,7 @@ async def _in_intervals(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[
         while True:
             await came.wait()
             pause = last + pace.interval_s - clock()
-            if sent >= AT_ONCE and pause > 0 and not over.is_set():
+            if pauses and sent >= AT_ONCE and pause > 0 and not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), pause)
             came.clear()
