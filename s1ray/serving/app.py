@@ -56,14 +56,15 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
 
     from s1ray.serving.http.ingress import BudgetForcingIngress
     from s1ray.serving.http.models import model_card
-    from s1ray.serving.replica.llm_config import llm_config, resolve_device
+    from s1ray.serving.replica.direct import DirectServer
+    from s1ray.serving.replica.llm_config import UNBOUNDED, llm_config, resolve_device
     from s1ray.serving.replica.server import BudgetForcingServer
 
     check_node_labels(config, "args")
     servers, cards, folders = {}, {}, {}
     for model in config.models:
         device = resolve_device(model.device, resources_of(model.node_labels).get("GPU", 0.0))
-        fields = llm_config(model, device, log_engine_metrics=config.log_engine_metrics)
+        fields = llm_config(model, device, log_engine_metrics=config.log_engine_metrics, direct=config.direct)
         ray_config = LLMConfig(**fields)
         downloader = None
         if model.adapters is not None and is_remote(model.adapters.folder):
@@ -76,14 +77,22 @@ def _bind(config: ServingConfig, secret: str | None) -> Application:
             "limits": config.limits,
             "model_downloader": downloader,
         }
-        servers[model.name] = build_llm_deployment(ray_config, deployment_cls=BudgetForcingServer, bind_kwargs=options)
         cards[model.name] = model_card(model, ray_config)
+        if config.direct:
+            http = {"config": config, "secret": secret, "cards": cards, "folders": folders}
+            return build_llm_deployment(
+                ray_config,
+                name_prefix=f"{BudgetForcingServer.__name__}:",
+                deployment_cls=serve.ingress()(DirectServer),
+                bind_kwargs=options | http,
+            )
+        servers[model.name] = build_llm_deployment(ray_config, deployment_cls=BudgetForcingServer, bind_kwargs=options)
     ingress = serve.deployment(
         serve.ingress()(BudgetForcingIngress),
         name=INGRESS,
         num_replicas=config.ingress_replicas,
         # Requests wait at the models, where autoscaling sees them, and not at the ingress.
-        max_ongoing_requests=100_000,
+        max_ongoing_requests=UNBOUNDED,
         # Every response passes through it to its end.
         graceful_shutdown_timeout_s=max(model.graceful_shutdown_timeout_s for model in config.models),
         ray_actor_options={"num_cpus": 0},

@@ -322,7 +322,7 @@ class Limits(Config):
     together, because each event costs time in two processes. 0: one event per token."""
     stream_parts_per_s: float | None = Field(default=None, gt=0)
     """Events per second that all streams of a replica send together: the more streams, the more tokens in each event.
-    None: 50 per core of the machine, which takes about a tenth of the cores' time. No stream waits longer than a
+    None: 200 per core of the machine, or 50 with `http: worker`, where each costs more. No stream waits longer than a
     second."""
     stalled_after_s: float = Field(default=120.0, gt=0)
     """Seconds without an answer from an engine's scheduler (it answers between two steps) after which the replica is
@@ -334,8 +334,13 @@ class ServingConfig(Config):
 
     models: list[ServedModel] = Field(min_length=1)
     """The models to serve, each with its own replicas."""
+    http: Literal["auto", "direct", "worker"] = "auto"
+    """Where HTTP requests are answered. direct: in the model's replicas themselves, one process for request and engine;
+    for an application with one model. worker: in processes of their own in front of all models. auto: direct with one
+    model, worker with several."""
     ingress_replicas: int = Field(default=1, ge=1)
-    """Processes that take HTTP requests and pass them to the models. One is enough for a few hundred streams."""
+    """Processes that take HTTP requests and pass them to the models (`http: worker`). One is enough for a few hundred
+    streams."""
     log_engine_metrics: bool = True
     """Export vLLM's metrics through Ray's."""
     access: Access = Access()
@@ -348,6 +353,15 @@ class ServingConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> Self:
         names = [model.name for model in self.models]
+        if self.http == "direct" and len(names) > 1:
+            raise ValueError(
+                f"http: direct is for one model, and this application has {len(names)}: use worker, or an application "
+                "with a route of its own for each"
+            )
+        if self.direct and "ingress_replicas" in self.model_fields_set and self.ingress_replicas != 1:
+            raise ValueError(
+                "ingress_replicas: the model's replicas answer HTTP themselves; leave it out, or set http: worker"
+            )
         for name in sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"models: the name {name!r} is given twice")
         owners: dict[str, str] = {}
@@ -361,3 +375,8 @@ class ServingConfig(Config):
                     raise ValueError(f"models: the alias {alias!r} is given twice ({owners[alias]}, {model.name})")
                 owners[alias] = model.name
         return self
+
+    @property
+    def direct(self) -> bool:
+        """Whether the model's replicas answer HTTP themselves."""
+        return self.http == "direct" or (self.http == "auto" and len(self.models) == 1)

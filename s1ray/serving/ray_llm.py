@@ -16,6 +16,7 @@ pinned; a new one is tried out here first. What each name is needed for:
     CallbackBase                                   skips the download of a model that is on disk
     VLLMEngine, VLLMEngineConfig                   base class of our engine; what `LLMConfig` says of it
     PowerOfTwoChoicesRequestRouter                 base class of our router
+    running_replicas                               how many replicas share the traffic
     running_serve                                  whether Serve runs already, and where
 
 Names are imported on first use: most of them import vLLM, which takes seconds, and neither the router nor
@@ -24,8 +25,10 @@ Names are imported on first use: most of them import vLLM, which takes seconds, 
 
 from __future__ import annotations
 
+import asyncio
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray.llm._internal.common.callbacks.base import CallbackBase
@@ -75,6 +78,7 @@ __all__ = [
     "get_lora_model_ids",
     "get_lora_model_metadata",
     "global_id_manager",
+    "running_replicas",
     "running_serve",
     "to_model_metadata",
 ]
@@ -106,3 +110,26 @@ def running_serve() -> tuple[str | None, int] | None:
 
     client = _get_global_client(raise_if_no_controller_running=False)
     return None if client is None else (client.http_config.host, client.http_config.port)
+
+
+def running_replicas() -> Callable[[], int]:
+    """How many replicas of this replica's deployment run, as far as Serve has told it; called in a replica."""
+    from ray import serve
+    from ray.serve._private.long_poll import LongPollClient, LongPollNamespace
+    from ray.serve.context import _get_global_client
+
+    running = 1
+
+    def changed(targets: Any) -> None:
+        nonlocal running
+        running = len(targets.running_replicas)
+
+    replica = serve.get_replica_context().replica_id
+    client = LongPollClient(
+        _get_global_client()._controller,
+        {(LongPollNamespace.DEPLOYMENT_TARGETS, replica.deployment_id): changed},
+        call_in_event_loop=asyncio.get_running_loop(),
+        client_id=f"s1ray:{replica.unique_id}",
+    )
+    # It lives as long as it is asked.
+    return lambda: max(1, running) if client.is_running else 1

@@ -119,3 +119,18 @@ def test_an_alias_stands_for_one_model_and_is_no_models_name() -> None:
 def test_no_model_is_refused() -> None:
     with pytest.raises(ConfigError, match="models"):
         validate_config(ServingConfig, {"models": []}, "test")
+
+
+def test_one_model_answers_http_itself_and_several_have_workers_in_front() -> None:
+    one, other = ({"name": name, "model": "miniature-base"} for name in ("a", "b"))
+
+    def config(**fields: Any) -> ServingConfig:
+        return validate_config(ServingConfig, fields, "test")
+
+    assert config(models=[one]).direct
+    assert not config(models=[one, other]).direct
+    assert not config(models=[one], http="worker", ingress_replicas=3).direct
+    with pytest.raises(ConfigError, match="http: direct is for one model, and this application has 2"):
+        config(models=[one, other], http="direct")
+    with pytest.raises(ConfigError, match="ingress_replicas: the model's replicas answer HTTP themselves"):
+        config(models=[one], ingress_replicas=2)

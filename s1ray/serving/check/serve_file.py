@@ -200,7 +200,8 @@ def _route_problems(schema: ServeDeploySchema) -> Iterator[str]:
 
 def deployment_names(config: ServingConfig) -> list[str]:
     """The application's deployments, by the names that `deployments[].name` in a Serve YAML refers to."""
-    return [INGRESS, *(f"BudgetForcingServer:{m.name.replace('/', '--').replace('.', '_')}" for m in config.models)]
+    ingress = [] if config.direct else [INGRESS]
+    return [*ingress, *(f"BudgetForcingServer:{m.name.replace('/', '--').replace('.', '_')}" for m in config.models)]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -65,14 +65,20 @@ class AccessMiddleware:
         access: where the keys are.
         limits: of a single request.
         secret: the text of a key file, from the environment.
-        workers: HTTP workers that share the traffic.
+        workers: how many processes share the traffic now.
 
     Raises:
         ConfigError: the keys cannot be read.
     """
 
     def __init__(
-        self, app: ASGIApp, *, access: Access, limits: Limits, secret: str | None = None, workers: int = 1
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        limits: Limits,
+        secret: str | None = None,
+        workers: Callable[[], int] = lambda: 1,
     ) -> None:
         self._app, self._limits = app, limits
         self._keys = KeyStore(access.keys_file, secret)

@@ -79,17 +79,17 @@ class Admission:
     """Admission control of one HTTP worker.
 
     Args:
-        workers: HTTP workers that share the traffic.
+        workers: how many processes share the traffic now.
         clock: seconds, for tests.
     """
 
-    def __init__(self, workers: int = 1, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, workers: Callable[[], int] = lambda: 1, clock: Callable[[], float] = time.monotonic) -> None:
         self._workers, self._clock = workers, clock
         self._accounts: dict[str, _Account] = defaultdict(_Account)
 
     def share(self, cap: int | None) -> int | None:
         """The share of a cap that this worker grants."""
-        return None if cap is None else math.ceil(cap / self._workers)
+        return None if cap is None else math.ceil(cap / max(1, self._workers()))
 
     def enter(self, key: ApiKey | None) -> Ticket | Refusal:
         """Admit a request or refuse it. Without a key it is always admitted."""

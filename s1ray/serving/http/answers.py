@@ -42,6 +42,9 @@ GENERATE = ("chat", "completions")
 class Backends(Protocol):
     """The models' servers, wherever they run."""
 
+    tries: int
+    """How often a request is sent that no server has begun to answer before it was lost."""
+
     def call(self, model: str, method: Method, request: BaseModel, info: RequestInfo) -> Attempt[Part]:
         """Send a request to a server of the model, or of the adapter, of that name; failures come with the parts."""
 
@@ -106,6 +109,7 @@ class Answerer:
         call: ReplicaCall[Part] = ReplicaCall(
             lambda: self._backends.call(model, route.method, engine_request, info),
             is_lost=is_lost,
+            attempts=self._backends.tries,
             first_s=self._limits.first_token_timeout_s if streams else None,
             total_s=self._limits.total_timeout_s,
         )

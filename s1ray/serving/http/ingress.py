@@ -35,6 +35,9 @@ class Handles:
         models: handle of each model, by its name.
     """
 
+    tries = 2
+    """A request that kills its replica must not kill one after the other."""
+
     def __init__(self, models: Mapping[str, DeploymentHandle]) -> None:
         self._models = models
         # Each has tasks of its own in this process and with Serve's controller. Names come from clients.
@@ -76,7 +79,8 @@ class BudgetForcingIngress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve asks for the application when this worker has been made."""
-        return http_app(self._config, self._answerer, secret=self._secret)
+        workers = self._config.ingress_replicas
+        return http_app(self._config, self._answerer, secret=self._secret, workers=lambda: workers)
 
     async def check_health(self) -> None:
         """Serve awaits it where requests are answered, and replaces a worker in which it takes too long."""

@@ -8,9 +8,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Generic, Protocol, Self, TypeVar
 
-ATTEMPTS = 2
-"""A request that kills its replica must not kill one after the other."""
-
 PAUSE_S = 1.0
 """Between two attempts: the time in which a replica whose engine has died goes out of service."""
 
@@ -52,6 +49,7 @@ class ReplicaCall(Generic[PartT]):
     Args:
         start: sends the request to some replica.
         is_lost: whether an error means that the replica is gone, and not that the request is at fault.
+        attempts: how often the request is sent at most.
         first_s: seconds until the response must begin. None: no limit.
         total_s: seconds until it must be complete. None: no limit.
         pause_s: seconds before another attempt.
@@ -62,11 +60,13 @@ class ReplicaCall(Generic[PartT]):
         start: Callable[[], Attempt[PartT]],
         *,
         is_lost: Callable[[BaseException], bool],
+        attempts: int = 2,
         first_s: float | None = None,
         total_s: float | None = None,
         pause_s: float = PAUSE_S,
     ) -> None:
         self._start, self._is_lost, self._pause_s = start, is_lost, pause_s
+        self._attempts = attempts
         self._first_s, self._total_s = first_s, total_s
         self._attempt: Attempt[PartT] | None = None
         self._begun = self._over = False
@@ -93,7 +93,7 @@ class ReplicaCall(Generic[PartT]):
                 part = await self._next(first_by, seconds)
             except LostError:
                 self.cancel()
-                if self.attempts >= ATTEMPTS:
+                if self.attempts >= self._attempts:
                     raise
                 self._over = False
                 await asyncio.sleep(self._pause_s)

@@ -42,7 +42,7 @@ def is_lost(error: BaseException) -> bool:
     if isinstance(error, RayTaskError):
         cause = error.cause
         return isinstance(cause, EngineLostError) or (not isinstance(cause, RayTaskError) and is_lost(cause))
-    if isinstance(error, ReplicaUnavailableError):
+    if isinstance(error, ReplicaUnavailableError | EngineLostError):
         return True
     return isinstance(error, RayError) and not isinstance(error, TaskCancelledError)
 

@@ -34,13 +34,16 @@ NODES = Nodes()
 """The cluster's, for `/metrics`."""
 
 
-def http_app(config: ServingConfig, answerer: Answerer, *, secret: str | None = None) -> FastAPI:
+def http_app(
+    config: ServingConfig, answerer: Answerer, *, secret: str | None = None, workers: Callable[[], int] = lambda: 1
+) -> FastAPI:
     """The HTTP application.
 
     Args:
         config: the application's.
         answerer: of its requests.
         secret: the text of a key file from the environment.
+        workers: how many processes share the traffic now: each grants its share of a key's caps.
     """
     needs_keys = config.access.keys_file is not None or secret is not None
     app = FastAPI(
@@ -54,9 +57,7 @@ def http_app(config: ServingConfig, answerer: Answerer, *, secret: str | None = 
         dependencies=[Security(HTTPBearer(auto_error=False))] if needs_keys else None,
     )
     app.state.error_form, app.state.answerer = error_form, answerer
-    app.add_middleware(
-        AccessMiddleware, access=config.access, limits=config.limits, secret=secret, workers=config.ingress_replicas
-    )
+    app.add_middleware(AccessMiddleware, access=config.access, limits=config.limits, secret=secret, workers=workers)
     app.add_exception_handler(RequestValidationError, _invalid_body)
     for refusal in (RefusedError, HTTPException, VLLMClientError):
         app.add_exception_handler(refusal, _refused)

@@ -22,6 +22,10 @@ ROUTER_BACKOFF_S = 0.1
 short answer takes; looking costs no message while all places are known to be taken."""
 
 
+UNBOUNDED = 100_000
+"""Requests that Serve gives to an HTTP application at once: it refuses by rules of its own."""
+
+
 def resolve_device(device: str, cluster_gpus: float) -> str:
     """The device of a model, "cpu" or "gpu"; auto takes GPUs if the cluster has any now."""
     if device != "auto":
@@ -29,8 +33,15 @@ def resolve_device(device: str, cluster_gpus: float) -> str:
     return "gpu" if cluster_gpus > 0 else "cpu"
 
 
-def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> dict[str, Any]:
-    """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu")."""
+def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool, direct: bool = False) -> dict[str, Any]:
+    """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu").
+
+    Args:
+        model: the configuration.
+        device: of its replicas.
+        log_engine_metrics: export vLLM's metrics.
+        direct: the replicas answer HTTP themselves.
+    """
     cpus, source = model.cpus_per_worker, model.model
     # ray.serve.llm takes these elsewhere, or decides them itself.
     elsewhere = ("model", "disable_log_stats")
@@ -50,7 +61,7 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
         "engine_kwargs": arguments,
-        "deployment_config": deployment_options(model),
+        "deployment_config": deployment_options(model, direct=direct),
         "log_engine_metrics": log_engine_metrics,
         "runtime_env": {"env_vars": env},
     }
@@ -73,25 +84,31 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool) -> 
     return config
 
 
-def deployment_options(model: ServedModel) -> dict[str, Any]:
-    """Serve's options for a model's replicas."""
+def deployment_options(model: ServedModel, *, direct: bool = False) -> dict[str, Any]:
+    """Serve's options for a model's replicas, which may answer HTTP themselves."""
     # Of the replica's placement group: its first bundle is the replica's own, and one selector is for all bundles.
     labels = {} if model.node_labels is None else {"placement_group_bundle_label_selector": [model.node_labels]}
-    return labels | {
-        "max_ongoing_requests": model.ongoing_limit,
-        "max_queued_requests": model.max_queued_requests,
+    options = labels | {
         "graceful_shutdown_timeout_s": model.graceful_shutdown_timeout_s,
         "max_constructor_retry_count": model.start_attempts,
         "autoscaling_config": autoscaling_config(model.autoscaling, model.ongoing_limit),
         # How soon a dead replica is replaced; its requests go to others before.
         "health_check_period_s": HEALTH_CHECK_PERIOD_S,
+        # The worker's bundle reserves the CPUs; the replica's own process needs none in addition.
+        "ray_actor_options": {"num_cpus": 0},
+    }
+    if direct:
+        # The replica itself refuses what is too much, in the client's format. Requests wait in its engine, in the order
+        # of their deadlines.
+        return options | {"max_ongoing_requests": UNBOUNDED, "max_queued_requests": -1}
+    return options | {
+        "max_ongoing_requests": model.ongoing_limit,
+        "max_queued_requests": model.max_queued_requests,
         "request_router_config": {
             "request_router_class": ROUTER,
             "request_router_kwargs": {"model": model.name},
             "max_backoff_s": ROUTER_BACKOFF_S,
         },
-        # The worker's bundle reserves the CPUs; the replica's own process needs none in addition.
-        "ray_actor_options": {"num_cpus": 0},
     }
 
 

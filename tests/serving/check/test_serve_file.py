@@ -55,7 +55,9 @@ def check_text(tmp_path: Path, text: str) -> dict[str, ServingConfig]:
 def test_a_valid_file_gives_the_arguments_of_its_applications(tmp_path: Path) -> None:
     found = check_text(tmp_path, SERVE.replace(REPLACED, "health_check_period_s: 5"))
     assert [model.name for model in found["app"].models] == ["org/m.1"]
-    assert deployment_names(found["app"]) == ["Ingress", "BudgetForcingServer:org--m_1"]
+    assert deployment_names(found["app"]) == ["BudgetForcingServer:org--m_1"]
+    behind = found["app"].model_copy(update={"http": "worker"})
+    assert deployment_names(behind) == ["Ingress", "BudgetForcingServer:org--m_1"]
 
 
 @pytest.mark.parametrize(
@@ -94,6 +96,9 @@ def test_options_that_would_replace_a_models_autoscaling_are_refused(tmp_path: P
 
 def test_the_number_of_http_workers_cannot_be_overridden(tmp_path: Path) -> None:
     text = SERVE.replace("BudgetForcingServer:org--m_1", "Ingress")
+    with pytest.raises(ConfigError, match=r"no deployment 'Ingress'"):
+        check_text(tmp_path, text)
+    text = text.replace("models: [", "http: worker\n      models: [")
     with pytest.raises(ConfigError, match=r"deployments.0.autoscaling_config: .* set `ingress_replicas`"):
         check_text(tmp_path, text)
     assert check_text(tmp_path, text.replace(REPLACED, "max_surge_percent: 100"))

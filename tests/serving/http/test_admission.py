@@ -71,14 +71,14 @@ def test_a_request_that_leaves_releases_its_slot_and_its_thinking_tokens() -> No
 
 
 def test_workers_share_a_cap_and_every_worker_grants_something() -> None:
-    admission = Admission(workers=4)
+    admission = Admission(workers=lambda: 4)
     entered = [admission.enter(key(concurrent_requests=10)) for _ in range(10)]
     assert sum(isinstance(ticket, Ticket) for ticket in entered) == 3
     assert isinstance(admission.enter(key("b", concurrent_requests=1)), Ticket)
 
 
 def test_a_request_above_a_workers_share_is_admitted_where_nothing_else_runs() -> None:
-    admission = Admission(workers=4)
+    admission = Admission(workers=lambda: 4)
     alice = key(outstanding_thinking_tokens=100)
     first, second = admission.enter(alice), admission.enter(alice)
     assert isinstance(first, Ticket)

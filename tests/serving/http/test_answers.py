@@ -36,6 +36,8 @@ def event(text: str = "x", **fields: Any) -> str:
 class Replica:
     """A model's server that gives what the test says, attempt by attempt: parts, pauses (floats) and exceptions."""
 
+    tries = 2
+
     def __init__(self) -> None:
         self.attempts: list[list[Any]] = []
         self.calls: list[tuple[str, Any, Any]] = []

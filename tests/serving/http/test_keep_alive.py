@@ -57,7 +57,7 @@ def app(silent_s: float) -> Starlette:
     """
 
     async def answer(request: Request) -> Response:
-        ticket, every = Admission(1).enter(None), request.path_params["every"]
+        ticket, every = Admission().enter(None), request.path_params["every"]
         assert isinstance(ticket, Ticket)
         parts: list[Any] = [silent_s, ["data: begun\n\n"], *([["hidden"], 0.05] * round(silent_s / 0.05))]
         call: ReplicaCall[Part] = ReplicaCall(lambda: Attempt(*parts, ["data: [DONE]\n\n"]), is_lost=is_lost)

@@ -28,7 +28,7 @@ together: Events = "".join
 
 
 def context() -> RequestContext:
-    ticket = Admission(1).enter(None)
+    ticket = Admission().enter(None)
     assert isinstance(ticket, Ticket)
     return RequestContext(ticket)
 
@@ -44,7 +44,7 @@ class Stream:
         self.attempt, self.context = Attempt(*parts), context()
         asyncio.run(self._read(rewrite, keep_alive_s, limits))
 
-    async def _read(self, rewrite: Events, keep_alive_s: float | None, limits: dict[str, float]) -> None:
+    async def _read(self, rewrite: Events, keep_alive_s: float | None, limits: dict[str, Any]) -> None:
         call: ReplicaCall[Part] = ReplicaCall(lambda: self.attempt, is_lost=is_lost, pause_s=0, **limits)
         response = await streamed(call, rewrite, self.context, keep_alive_s=keep_alive_s, silence=COMMENT)
         assert response.media_type == "text/event-stream"
