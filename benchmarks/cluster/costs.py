@@ -25,7 +25,7 @@ class Measured:
     grade_s: float
     """CPU seconds to grade a response (grading/speed.json)."""
     http_s: float
-    """CPU seconds of HTTP worker and replica for each token at 64 requests at once (serving/throughput.json)."""
+    """CPU seconds of HAProxy and replica for each token at 64 requests at once (serving/throughput.json)."""
     eval_request_s: float
     """CPU seconds of the evaluation's one process for each request (evaluation/overhead.json)."""
     busy: dict[int, float]
@@ -71,7 +71,7 @@ def measured() -> Measured:
     worker = (many["workers"] - some["workers"]) / rows
     driver = (many["driver"] - some["driver"]) / rows
     serving = next(row for row in read("serving/throughput.json")["compared"] if row["concurrency"] == 64)
-    tokens = serving["cpu_ms_per_token"]["s1ray"]
+    tokens = serving["cpu_ms_per_token"]["direct"]
     grading = read("grading/speed.json")["grading"]
     evaluation = read("evaluation/overhead.json")["processor_ms_per_request"]["stage"]
     busy = read("training/busy.json")
@@ -80,7 +80,7 @@ def measured() -> Measured:
         curate_worker_s=worker,
         curate_driver_s=driver,
         grade_s=grading["workers"] / grading["rows_per_second"],
-        http_s=(tokens["HTTP worker"] + tokens["replica"]) / 1000,
+        http_s=(tokens["HAProxy"] + tokens["replica"]) / 1000,
         eval_request_s=sorted(evaluation)[len(evaluation) // 2] / 1000,
         busy={1: 1.0, 2: busy["s1K, 4 workers"]["sequence_parallel 2"]["by_cost"]}
         | {groups: busy[f"s1K, {groups} workers"]["sequence_parallel 1"]["by_cost"] for groups in (4, 8, 16)},

@@ -1,9 +1,10 @@
 """Measure the served application on this machine, with the packaged miniature.
 
-    make bench-serving                                    # throughput: 16 and 64 concurrent requests, three rounds
+    make bench-serving                                    # throughput: 1 to 256 concurrent requests, three rounds
     python -m benchmarks.serving throughput --concurrency 64 --rounds 1
     python -m benchmarks.serving hostile --requests 2000
     python -m benchmarks.serving soak --minutes 15
+    python -m benchmarks.serving coldstart --times 20
 
 Each writes a JSON file next to this module, or into the given folder; `throughput` adds its rounds to the file.
 """
@@ -17,17 +18,19 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import psutil
 import typer
 from rich.console import Console
 
+from benchmarks.serving import coldstart as cold
 from benchmarks.serving import hostile as attacks
 from benchmarks.serving import soak as soaking
 from benchmarks.serving import throughput as compared
 from benchmarks.serving.processes import usage
-from benchmarks.serving.servers import MODEL, model_config, ours, vllms
+from benchmarks.serving.servers import MODEL, both, model_config, ours, session, vllms
+from s1ray.serving.local import Front
 from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING
 from s1ray.storage import write_json
 
@@ -49,11 +52,11 @@ def machine() -> dict[str, object]:
 def throughput(
     concurrency: Annotated[list[int] | None, typer.Option(help="Concurrent requests; repeatable.")] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Runs of each server at each concurrency.")] = 3,
-    waves: Annotated[int, typer.Option(min=1, help="Requests of a run, as a multiple of the concurrency.")] = 6,
-    interval_ms: Annotated[float, typer.Option(help="limits.stream_interval_ms of s1ray's server.")] = 20.0,
+    interval_ms: Annotated[float, typer.Option(help="limits.stream_interval_ms of s1ray's servers.")] = 20.0,
+    front: Annotated[str | None, typer.Option(help="What takes the requests: haproxy or serve.")] = None,
     output: OutputOption = HERE,
 ) -> None:
-    """Compare s1ray's server with vLLM's own."""
+    """Compare s1ray's server, direct and with an HTTP worker, with vLLM's own."""
     path = output / "throughput.json"
     runs = compared.read_runs(path)
     model = model_config()
@@ -61,13 +64,15 @@ def throughput(
     with (
         tempfile.TemporaryDirectory() as folder,
         vllms(model, Path(folder) / "vllm.log") as theirs,
-        ours(model, limits={"stream_interval_ms": interval_ms}) as mine,
+        both(model, cast("Front | None", front), limits={"stream_interval_ms": interval_ms}) as mine,
     ):
+        servers = [theirs, *mine]
         for number in range(begin, begin + rounds):
-            for level in concurrency or [16, 64]:
-                load = compared.Load(level, waves * level)
-                for server in (theirs, mine) if number % 2 else (mine, theirs):
-                    apart = {theirs.root.pid} if server is mine else set()
+            for level in concurrency or [1, 16, 64, 256]:
+                load = compared.Load(level, compared.requests_of(level))
+                turn = number % len(servers)
+                for server in servers[turn:] + servers[:turn]:
+                    apart = set() if server is theirs else {theirs.root.pid}
                     run = compared.measure(server, load, number, apart)
                     console.print(asdict(run))
                     runs.append(run)
@@ -110,6 +115,22 @@ def soak(
     _write(output / "soak.json", result)
     if grown or report.left_in_engines or any(o not in ("left", "400", "404", "200") for o in report.outcomes):
         raise typer.Exit(1)
+
+
+@app.command()
+def coldstart(
+    times: Annotated[int, typer.Option(min=1, help="Number of starts.")] = 20,
+    front: Annotated[str | None, typer.Option(help="What takes the requests: haproxy or serve.")] = None,
+    output: OutputOption = HERE,
+) -> None:
+    """Time from a request that finds no replica to its first token."""
+    starts: list[cold.Start] = []
+    with session() as logs:
+        for _ in range(times):
+            starts.append(cold.once(model_config(), logs, cast("Front | None", front)))
+            console.print(asdict(starts[-1]))
+    result = {"machine": machine(), **cold.summary(starts), "starts": [asdict(start) for start in starts]}
+    _write(output / "coldstart.json", result)
 
 
 def _engine_requests(application: str) -> Callable[[], float]:

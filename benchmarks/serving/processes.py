@@ -13,7 +13,8 @@ ROLES = {
     "VLLM::EngineCore": "engine",
     "VLLM::Worker": "engine",
     "ray::ServeReplica": "replica",
-    "ray::ProxyActor": "proxy",
+    "ray::ProxyActor": "Serve's proxy",
+    "ray::HAProxyManager": "HAProxy's manager",
     "ray::ServeController": "controller",
     "ray::": "other Ray workers",
 }
@@ -48,6 +49,8 @@ def role(process: psutil.Process) -> str:
     name = process.name()
     if any("vllm.entrypoints" in word for word in command) or "APIServer" in title:
         return "vLLM's server"
+    if name == "haproxy":
+        return "HAProxy"
     if name in ("raylet", "gcs_server") or any("site-packages/ray/" in word for word in command[:3]):
         return "Ray's services"
     return "other"

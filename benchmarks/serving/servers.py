@@ -1,4 +1,4 @@
-"""The two servers to compare, s1ray's on Ray Serve and vLLM's own, with the same model and engine."""
+"""The servers to compare, s1ray's on Ray Serve and vLLM's own, with the same model and engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -19,7 +19,7 @@ from pydantic import JsonValue
 from s1ray.config import validate_config
 from s1ray.generation.engine import engine_kwargs
 from s1ray.serving.config import ServedModel, ServingConfig
-from s1ray.serving.local import free_port, serve_locally
+from s1ray.serving.local import Front, free_port, serve_locally
 
 START_S = 300.0
 MODEL = "bench"
@@ -40,21 +40,41 @@ class Server:
 def model_config(**fields: JsonValue) -> ServedModel:
     """The model of a benchmark; by default the miniature, with room for 64 concurrent requests."""
     default = {"name": MODEL, "model": "miniature-base", "device": "cpu", "max_model_len": 1024, "kv_cache_gib": 1.0}
-    return ServedModel.model_validate(default | {"max_num_seqs": 64} | fields)
+    # The server's own efforts are for longer contexts.
+    default |= {"max_num_seqs": 64, "budgets": {"effort": {"low": 128, "medium": 256, "high": "auto"}}}
+    return ServedModel.model_validate(default | fields)
 
 
 @contextlib.contextmanager
-def ours(model: ServedModel, **config: JsonValue) -> Iterator[Server]:
+def both(model: ServedModel, front: Front | None = None, **config: JsonValue) -> Iterator[list[Server]]:
+    """S1ray's server in both of its ways, `direct` and `worker`, in one new Ray session."""
+    with ours(model, front, http="direct", **config) as direct:
+        loaded = validate_config(
+            ServingConfig, {"models": [model.model_dump()], "http": "worker", **config}, "benchmark"
+        )
+        with serve_locally(loaded, start_timeout_s=START_S) as app:
+            yield [replace(direct, arm="direct"), Server("worker", app.url, direct.root, app.name)]
+
+
+@contextlib.contextmanager
+def ours(model: ServedModel, front: Front | None = None, **config: JsonValue) -> Iterator[Server]:
     """S1ray's server, in a new Ray session on this machine."""
+    loaded = validate_config(ServingConfig, {"models": [model.model_dump()], **config}, "benchmark")
+    with session(), serve_locally(loaded, front=front, start_timeout_s=START_S) as app:
+        yield Server("s1ray", app.url, psutil.Process(), app.name)
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Path]:
+    """A new Ray session on this machine, and the folder of its logs."""
     import ray
+    from ray._private.worker import global_worker
 
     # By default Ray's workers have a lower priority than vLLM's server and the load generator.
     os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112  # Ray's spelling
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, configure_logging=False)
     try:
-        loaded = validate_config(ServingConfig, {"models": [model.model_dump()], **config}, "benchmark")
-        with serve_locally(loaded, start_timeout_s=START_S) as app:
-            yield Server("s1ray", app.url, psutil.Process(), app.name)
+        yield Path(global_worker.node.get_logs_dir_path())
     finally:
         ray.shutdown()
 

@@ -23,21 +23,24 @@ def run(arm: str, number: int, tokens_per_s: float, ttft_ms: float, concurrency:
         ttft_p50_ms=ttft_ms,
         ttft_p95_ms=ttft_ms,
         itl_p50_ms=5.0,
-        cpu_s={"engine": 2.0},
+        cpu_s={"engine": 2.0, "replica": 0.5},
     )
 
 
 def test_servers_are_compared_within_a_round() -> None:
     # The machine is half as fast in the second round: the ratio is the same.
-    runs = [run("s1ray", 1, 95, 30), run("vllm", 1, 100, 20), run("s1ray", 2, 47.5, 60), run("vllm", 2, 50, 50)]
-    runs += [run("s1ray", 3, 1, 500)]
+    runs = [run("vllm", 1, 100, 20), run("direct", 1, 96, 30), run("worker", 1, 70, 90)]
+    runs += [run("vllm", 2, 50, 50), run("direct", 2, 48, 60), run("worker", 2, 30, 150)]
+    runs += [run("direct", 3, 1, 500)]
     (row,) = compare(runs)
     assert row.rounds == 2
-    assert row.throughput_ratio == Paired(0.95, [0.95, 0.95])
-    assert row.added_ttft_p50_ms.median == 10
-    assert row.goals_met == {"throughput": True, "ttft": True}
-    assert row.s1ray["tokens_per_s"] == 71.25
-    assert row.cpu_ms_per_token == {"s1ray": {"engine": 2.0}, "vllm": {"engine": 2.0}}
+    assert row.throughput_ratio == {"direct": Paired(0.96, [0.96, 0.96]), "worker": Paired(0.65, [0.7, 0.6])}
+    assert (row.added_ttft_p50_ms["direct"].median, row.added_ttft_p50_ms["worker"].median) == (10, 85)
+    assert row.goals_met["direct"] == {"throughput": True, "ttft": True}
+    assert row.goals_met["worker"] == {"throughput": False, "ttft": False}
+    assert row.medians["direct"]["tokens_per_s"] == 72
+    assert row.cpu_ms_per_token["vllm"] == {"engine": 2.0, "replica": 0.5}
+    assert row.outside_engine_ms_per_token == {"vllm": 0.5, "direct": 0.5, "worker": 0.5}
     assert compare(runs[-1:]) == []
 
 
