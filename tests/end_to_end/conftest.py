@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.support.modes import MODES, Mode
+
 if TYPE_CHECKING:
     import openai
 
@@ -25,6 +27,13 @@ def ray_session() -> Iterator[None]:
     ray.init(address="local", num_cpus=6, include_dashboard=False, log_to_driver=False, configure_logging=False)
     yield
     ray.shutdown()
+
+
+@pytest.fixture(scope="module", params=MODES, ids=lambda mode: mode.name)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Where HTTP requests are taken and answered; a test that asks for it runs once for each."""
+    found: Mode = request.param
+    return found
 
 
 @pytest.fixture(scope="session")

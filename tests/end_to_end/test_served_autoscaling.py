@@ -19,6 +19,7 @@ from s1ray.serving.check import deployment_names
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, serve_locally
 from s1ray.serving.scaling.policy import ENGINE_RUNNING, ENGINE_WAITING, KV_CACHE_USAGE, REQUEST_SECONDS
+from tests.support.modes import Mode
 from tests.support.served import ENGINE, QUESTION, WRONG
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
@@ -44,12 +45,13 @@ MODEL: dict[str, Any] = {
     },
 }
 CONFIG = validate_config(ServingConfig, {"models": [MODEL]}, "test")
-DEPLOYMENT = deployment_names(CONFIG)[1]
+DEPLOYMENT = deployment_names(CONFIG)[-1]
 
 
 @pytest.fixture(scope="module")
-def elastic(ray_session: None) -> Iterator[ServedApp]:
-    with serve_locally(CONFIG, start_timeout_s=600) as app:
+def elastic(ray_session: None, mode: Mode) -> Iterator[ServedApp]:
+    config = CONFIG.model_copy(update={"http": mode.http})
+    with serve_locally(config, front=mode.front, start_timeout_s=600) as app:
         yield app
 
 

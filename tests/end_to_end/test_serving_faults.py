@@ -19,6 +19,7 @@ import pytest
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.local import ServedApp, _deploy, serve_locally
+from tests.support.modes import Mode
 from tests.support.streams import Ended, is_gone, processes, streams, tally, wait_until
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -46,10 +47,10 @@ APPLICATION: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def pair(ray_session: None, request_fields: dict[str, Any]) -> Iterator[ServedApp]:
+def pair(ray_session: None, mode: Mode, request_fields: dict[str, Any]) -> Iterator[ServedApp]:
     """Two replicas of one model, both of them past their first request, which takes longest."""
-    config = validate_config(ServingConfig, APPLICATION, "test")
-    with serve_locally(config, start_timeout_s=600) as app:
+    config = validate_config(ServingConfig, APPLICATION | {"http": mode.http}, "test")
+    with serve_locally(config, front=mode.front, start_timeout_s=600) as app:
         # A stream that has not begun when its replica dies is retried elsewhere, and the client sees no error.
         assert tally(asyncio.run(streams(app.url, 2 * BATCH, **request_fields))) == {"complete": 2 * BATCH}
         yield app
@@ -85,12 +86,18 @@ def kill(process: psutil.Process, with_signal: int = signal.SIGKILL) -> None:
     os.kill(process.pid, with_signal)
 
 
-def check_others_went_on(ended: list[Ended]) -> None:
-    """At most the streams of one replica's batch were lost, each with an error that says so."""
+def check_others_went_on(ended: list[Ended], how: str = "error") -> None:
+    """At most the streams of one replica's batch were lost, each with an error that says so, or with its connection."""
     outcomes = tally(ended)
-    assert set(outcomes) <= {"complete", "error"}, [one for one in ended if one.how not in ("complete", "error")]
-    assert 1 <= outcomes["error"] <= BATCH
-    assert all(one.begun and "lost" in one.detail for one in ended if one.how == "error")
+    assert set(outcomes) <= {"complete", how}, [one for one in ended if one.how not in ("complete", how)]
+    assert 1 <= outcomes[how] <= BATCH
+    assert all(one.begun for one in ended if one.how == how)
+    assert all("lost" in one.detail for one in ended if one.how == "error")
+
+
+def broken(mode: Mode) -> str:
+    """How streams end whose replica is killed: where it answers the clients itself, nobody is left to say so."""
+    return "broken" if mode.http == "direct" else "error"
 
 
 def check_service(pair: ServedApp, fields: dict[str, Any]) -> None:
@@ -105,12 +112,42 @@ def test_a_killed_engine_takes_only_its_own_streams_with_it(pair: ServedApp, req
     wait_until(lambda: is_gone(replica), 10, "the replica without an engine is gone")
 
 
-def test_a_killed_proxy_breaks_its_connections_and_is_back(pair: ServedApp, request_fields: dict[str, Any]) -> None:
-    (proxy,) = processes("ray::ProxyActor")
+def test_a_killed_proxy_breaks_its_connections_and_is_back(
+    pair: ServedApp, mode: Mode, request_fields: dict[str, Any]
+) -> None:
+    (proxy,) = haproxies() if mode.front == "haproxy" else processes("ray::ProxyActor")
     outcomes = tally(under_load(pair, functools.partial(kill, proxy), request_fields))
     assert outcomes["broken"] > 0
     assert set(outcomes) <= {"complete", "broken"}
     wait_until(functools.partial(answers, pair.url), 60, "the proxy answers")
+    check_service(pair, request_fields)
+
+
+def haproxies() -> list[psutil.Process]:
+    """HAProxy's own processes."""
+    return [one for one in psutil.Process().children(recursive=True) if one.name() == "haproxy"]
+
+
+def test_streams_outlive_the_manager_of_haproxy(pair: ServedApp, mode: Mode, request_fields: dict[str, Any]) -> None:
+    if mode.front != "haproxy":
+        pytest.skip("Serve's own proxy has no other process")
+    (manager,) = processes("ray::HAProxyManager")
+    (before,) = haproxies()
+    outcomes = tally(under_load(pair, functools.partial(kill, manager), request_fields))
+    assert set(outcomes) == {"complete"}
+    wait_until(lambda: processes("ray::HAProxyManager") not in ([], [manager]), 60, "another manager is there")
+    # The HAProxy that it left behind has given its port up.
+    wait_until(lambda: is_gone(before) and len(haproxies()) == 1, 120, "one HAProxy is there, and a new one")
+    wait_until(functools.partial(answers, pair.url), 60, "the new one answers")
+    check_service(pair, request_fields)
+
+
+def test_streams_outlive_the_controller(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+    (controller,) = processes("ray::ServeController")
+    assert tally(under_load(pair, functools.partial(kill, controller), request_fields)) == {"complete": STREAMS}
+    check_service(pair, request_fields)
+    wait_until(lambda: processes("ray::ServeController") not in ([], [controller]), 60, "another controller is there")
+    wait_until(lambda: running(pair) == 2, 240, "it knows both replicas")
     check_service(pair, request_fields)
 
 
@@ -121,12 +158,14 @@ def answers(url: str) -> bool:
         return False
 
 
-def test_a_killed_replica_takes_only_its_own_streams_with_it(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+def test_a_killed_replica_takes_only_its_own_streams_with_it(
+    pair: ServedApp, mode: Mode, request_fields: dict[str, Any]
+) -> None:
     wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
     replica = replicas(pair)[0]
     engines = processes(ENGINE, replica)
     assert engines
-    check_others_went_on(under_load(pair, functools.partial(kill, replica), request_fields))
+    check_others_went_on(under_load(pair, functools.partial(kill, replica), request_fields), broken(mode))
     check_service(pair, request_fields)
     wait_until(lambda: all(map(is_gone, engines)), 20, "its engine is gone, too")
 
@@ -142,12 +181,13 @@ def test_a_stuck_engine_is_seen_and_its_replica_replaced(pair: ServedApp, reques
     check_service(pair, request_fields)
 
 
-def test_a_new_version_lets_every_stream_finish(pair: ServedApp, request_fields: dict[str, Any]) -> None:
+def test_a_new_version_lets_every_stream_finish(pair: ServedApp, mode: Mode, request_fields: dict[str, Any]) -> None:
     """Even those that take longer than the 20 s that Serve by default gives a replica that it removes."""
     wait_until(lambda: running(pair) == 2, 240, "two replicas run again")
-    (worker,) = processes(f"ray::ServeReplica:{pair.name}:Ingress")
-    before = {worker, *replicas(pair)}
-    changed = validate_config(ServingConfig, APPLICATION | {"playground": False}, "test")
+    workers = processes(f"ray::ServeReplica:{pair.name}:Ingress")
+    assert len(workers) == (mode.http == "worker")
+    before = {*workers, *replicas(pair)}
+    changed = validate_config(ServingConfig, APPLICATION | {"http": mode.http, "playground": False}, "test")
     update = functools.partial(_deploy, changed, pair.name, urlsplit(pair.url).path or "/")
     fields = request_fields | {"max_tokens": 900, "thinking": {"max_tokens": 800}}
     ended = under_load(pair, update, fields)

@@ -17,6 +17,7 @@ from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import new_key
 from s1ray.serving.local import ServedApp, serve_locally
+from tests.support.modes import Mode
 from tests.support.served import ENGINE, QUESTION, WRONG
 from tests.support.streams import wait_until
 
@@ -28,13 +29,14 @@ BATCH, QUEUE = 4, 6
 
 
 @pytest.fixture(scope="module")
-def narrow(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
+def narrow(ray_session: None, mode: Mode, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServedApp]:
     """A server with keys, few places and a short queue."""
     path = tmp_path_factory.mktemp("keys") / "keys.yaml"
     path.write_text(f"keys:\n{ALICES_LINE[:-1]}, maximum_thinking_tokens: 850}}\n")
     model = ENGINE | {"name": "s1", "max_num_seqs": BATCH, "max_queued_requests": QUEUE, "cpus_per_worker": 0.5}
     config = {"models": [model], "access": {"keys_file": str(path)}, "limits": {"request_bytes": 100_000}}
-    with serve_locally(validate_config(ServingConfig, config, "test"), start_timeout_s=600) as app:
+    config["http"] = mode.http
+    with serve_locally(validate_config(ServingConfig, config, "test"), front=mode.front, start_timeout_s=600) as app:
         yield app
 
 
