@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from s1ray.cluster import check_node_labels, resources_of
 from s1ray.config import ConfigError, validate_config
-from s1ray.serving.check import INGRESS, model_problems
+from s1ray.serving.check import INGRESS, deployment_name, model_problems
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.http.keys import SECRET, KeyStore
-from s1ray.serving.replica.adapters import FolderLoader, is_remote
+from s1ray.serving.replica.adapters import absolute, downloader
+from s1ray.serving.replica.llm_config import UNBOUNDED, llm_config, replica_options, resolve_device
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -45,48 +46,58 @@ def build_app(args: Mapping[str, object] | ServingConfig) -> Application:
 
 
 def _bind(config: ServingConfig, secret: str | None) -> Application:
-    """The application's deployments: a server for each model, and the ingress in front of them.
+    """The application's deployments, of a config that has been checked."""
+    check_node_labels(config, "args")
+    models = [
+        model.model_copy(
+            update={
+                "device": resolve_device(model.device, resources_of(model.node_labels).get("GPU", 0.0)),
+                "adapters": absolute(model.adapters),
+            }
+        )
+        for model in config.models
+    ]
+    config = config.model_copy(update={"models": models})
+    return _direct(config, secret) if config.direct else _behind_workers(config, secret)
 
-    Args:
-        config: checked already: ray.serve.llm, which is imported here, brings vLLM with it.
-        secret: the text of a key file from the environment.
-    """
+
+def _direct(config: ServingConfig, secret: str | None) -> Application:
+    """The model's replicas, which answer HTTP themselves."""
+    from ray import serve
+
+    from s1ray.serving.replica.direct import DirectReplica
+
+    (model,) = config.models
+    fields = llm_config(model, model.device, log_engine_metrics=config.log_engine_metrics, direct=True)
+    deployment = serve.deployment(
+        serve.ingress()(DirectReplica),
+        name=deployment_name(model.name),
+        **replica_options(fields, model.tensor_parallel_size),
+    )
+    return deployment.bind(config, secret=secret, llm_config=fields, created=int(time.time()))
+
+
+def _behind_workers(config: ServingConfig, secret: str | None) -> Application:
+    """A server for each model, and HTTP workers in front of them; ray.serve.llm, imported here, brings vLLM with it."""
     from ray import serve
     from ray.serve.llm import LLMConfig, build_llm_deployment
 
     from s1ray.serving.http.ingress import BudgetForcingIngress
     from s1ray.serving.http.models import model_card
-    from s1ray.serving.replica.direct import DirectServer
-    from s1ray.serving.replica.llm_config import UNBOUNDED, llm_config, resolve_device
     from s1ray.serving.replica.server import BudgetForcingServer
 
-    check_node_labels(config, "args")
     servers, cards, folders = {}, {}, {}
     for model in config.models:
-        device = resolve_device(model.device, resources_of(model.node_labels).get("GPU", 0.0))
-        fields = llm_config(model, device, log_engine_metrics=config.log_engine_metrics, direct=config.direct)
-        ray_config = LLMConfig(**fields)
-        downloader = None
-        if model.adapters is not None and is_remote(model.adapters.folder):
-            folders[model.name] = model.adapters.folder
-        elif model.adapters is not None:
-            folders[model.name] = str(Path(model.adapters.folder).absolute())
-            downloader = partial(FolderLoader, folders[model.name])
+        ray_config = LLMConfig(**llm_config(model, model.device, log_engine_metrics=config.log_engine_metrics))
         options = {
             "thinking_format": model.thinking_format,
             "limits": config.limits,
-            "model_downloader": downloader,
+            "model_downloader": downloader(model.adapters),
         }
-        cards[model.name] = model_card(model, ray_config)
-        if config.direct:
-            http = {"config": config, "secret": secret, "cards": cards, "folders": folders}
-            return build_llm_deployment(
-                ray_config,
-                name_prefix=f"{BudgetForcingServer.__name__}:",
-                deployment_cls=serve.ingress()(DirectServer),
-                bind_kwargs=options | http,
-            )
         servers[model.name] = build_llm_deployment(ray_config, deployment_cls=BudgetForcingServer, bind_kwargs=options)
+        cards[model.name] = model_card(model, ray_config, int(time.time()))
+        if model.adapters is not None:
+            folders[model.name] = model.adapters.folder
     ingress = serve.deployment(
         serve.ingress()(BudgetForcingIngress),
         name=INGRESS,

@@ -201,7 +201,12 @@ def _route_problems(schema: ServeDeploySchema) -> Iterator[str]:
 def deployment_names(config: ServingConfig) -> list[str]:
     """The application's deployments, by the names that `deployments[].name` in a Serve YAML refers to."""
     ingress = [] if config.direct else [INGRESS]
-    return [*ingress, *(f"BudgetForcingServer:{m.name.replace('/', '--').replace('.', '_')}" for m in config.models)]
+    return [*ingress, *(deployment_name(model.name) for model in config.models)]
+
+
+def deployment_name(model: str) -> str:
+    """The name of a model's deployment."""
+    return f"BudgetForcingServer:{model.replace('/', '--').replace('.', '_')}"
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Imported only where the app is built and in the HTTP workers, because ray.serve.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
@@ -135,9 +134,15 @@ def changed(card: ModelCard, **changes: object) -> Card:
     return other
 
 
-def model_card(model: ServedModel, llm_config: LLMConfig) -> Card:
-    """What `/v1/models` says of a model of an application that is being built."""
-    card = changed(to_model_metadata(model.name, llm_config), created=int(time.time()))
+def model_card(model: ServedModel, llm_config: LLMConfig, created: int) -> Card:
+    """What `/v1/models` says of a model.
+
+    Args:
+        model: the configuration.
+        llm_config: ray.serve.llm's.
+        created: when the application was built, in seconds since the epoch.
+    """
+    card = changed(to_model_metadata(model.name, llm_config), created=created)
     card.metadata |= {
         "thinking_format": model.thinking_format.name,
         "default_thinking_tokens": model.budgets.default,

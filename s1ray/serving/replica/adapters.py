@@ -8,6 +8,8 @@ cloud storage only. Here a plain folder works as well (`s1ray train` writes one)
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from s1ray.errors import InputError
 if TYPE_CHECKING:
     from ray.serve.llm import LLMConfig
 
+    from s1ray.serving.config import Adapters
     from s1ray.serving.ray_llm import DiskMultiplexConfig
 
 ADAPTER_FILE = "adapter_config.json"
@@ -29,6 +32,18 @@ class UnknownAdapterError(InputError):
 def is_remote(path: str) -> bool:
     """Whether adapters are in cloud storage, and not in a folder that all nodes see."""
     return "://" in path
+
+
+def absolute(adapters: Adapters | None) -> Adapters | None:
+    """Adapters with a full path: replicas have another working folder."""
+    if adapters is None or is_remote(adapters.folder):
+        return adapters
+    return adapters.model_copy(update={"folder": str(Path(adapters.folder).absolute())})
+
+
+def downloader(adapters: Adapters | None) -> Callable[..., FolderLoader] | None:
+    """What loads a model's adapters; None: ray.serve.llm itself."""
+    return None if adapters is None or is_remote(adapters.folder) else partial(FolderLoader, adapters.folder)
 
 
 def names_in(folder: str | Path) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from s1ray.serving.protocol.request_info import RequestInfo
 from s1ray.serving.replica.places import Places
 from s1ray.serving.replica.watchdog import EngineLostError
 
-ENDS_S = 10.0
+ENDS_S = 4.0
 """Seconds in which a replica without its engine has ended."""
 
 Answer = Callable[[Any, RequestInfo], Awaitable[AsyncGenerator[Part]]]
@@ -33,13 +34,17 @@ class LocalBackend:
         server: has an `Answer` for each `Method`.
         places: of requests that generate.
         others_retry: whoever is in front sends a request again where its replica ends without an answer.
+        keep_alive_s: seconds after which a stream begins, even if it has nothing to say. None: never.
     """
 
     tries = 1
     """Where this process is lost, so is whoever would try again."""
 
-    def __init__(self, server: object, places: Places, *, others_retry: bool = False) -> None:
-        self._server, self._places, self._others_retry = server, places, others_retry
+    def __init__(
+        self, server: object, places: Places, *, others_retry: bool = False, keep_alive_s: float | None = None
+    ) -> None:
+        self._server, self._places = server, places
+        self._others_retry, self._keep_alive_s = others_retry, keep_alive_s
 
     def call(self, model: str, method: Method, request: BaseModel, info: RequestInfo) -> LocalAttempt:
         """Send a request to the server, which may change its own copy of it."""
@@ -55,10 +60,16 @@ class LocalBackend:
                     begun = True
                     yield part
         except EngineLostError:
-            if not begun and self._others_retry:
+            if not begun and self._is_silent(request, info):
                 # This process ends in a second (the watchdog), and HAProxy sends what had no answer to another replica.
                 await asyncio.sleep(ENDS_S)
             raise
+
+    def _is_silent(self, request: BaseModel, info: RequestInfo) -> bool:
+        """Whether the client has nothing of its response yet, and whoever is in front sends its request again."""
+        if not self._others_retry or self._keep_alive_s is None or not getattr(request, "stream", False):
+            return self._others_retry
+        return time.time() < info.arrived + self._keep_alive_s - ENDS_S / 2
 
     async def _in_turn(self, parts: AsyncGenerator[Part], info: RequestInfo) -> AsyncGenerator[Part]:
         await self._places.enter(info.deadline)

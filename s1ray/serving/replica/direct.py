@@ -1,6 +1,7 @@
-"""`DirectServer`: a model's replica that answers HTTP itself.
+"""`DirectReplica`: a model's replica that answers HTTP itself.
 
-Imported only where the app is built and in the replicas, because ray.serve.llm imports vLLM.
+Light to import: where the application is built, it need not wait for vLLM, and in the replica the engine's imports
+begin before its own.
 """
 
 from __future__ import annotations
@@ -10,62 +11,77 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from s1ray.serving.config import ServingConfig
 from s1ray.serving.front.settings import ENABLED
-from s1ray.serving.http.answers import Answerer
-from s1ray.serving.http.routes import http_app
 from s1ray.serving.metrics import set_queue_depth
-from s1ray.serving.ray_llm import running_replicas
-from s1ray.serving.replica.backend import LocalBackend
-from s1ray.serving.replica.places import Places
-from s1ray.serving.replica.server import BudgetForcingServer
-from s1ray.serving.replica.stream_batching import DIRECT_PARTS_PER_CORE_AND_S
+from s1ray.serving.replica import preload
+from s1ray.serving.replica.adapters import downloader
 from s1ray.serving.scaling.policy import ENGINE_WAITING, SEQUENCES
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from ray.serve.llm import LLMConfig
-
-    from s1ray.serving.config import ServingConfig
-    from s1ray.serving.http.models import Card
 
 
-class DirectServer(BudgetForcingServer):
-    """One model's replica, with the HTTP application in the same process.
+class DirectReplica:
+    """One model's server, with the HTTP application in the same process.
 
     Args:
-        llm_config: ray.serve.llm's configuration of the model.
         config: the application's, with this model alone.
         secret: the text of a key file from the environment.
-        cards: what `/v1/models` says of the model.
-        folders: where its adapters are, if it has some.
-        options: of `BudgetForcingServer`.
+        llm_config: the fields of ray.serve.llm's configuration of the model.
+        created: when the application was built, in seconds since the epoch.
     """
 
-    parts_per_core_and_s = DIRECT_PARTS_PER_CORE_AND_S
-
     async def __init__(  # type: ignore[misc]  # Serve awaits constructors
-        self,
-        llm_config: LLMConfig,
-        *,
-        config: ServingConfig,
-        secret: str | None,
-        cards: Mapping[str, Card],
-        folders: Mapping[str, str],
-        **options: Any,
+        self, config: ServingConfig, *, secret: str | None, llm_config: Mapping[str, Any], created: int
     ) -> None:
-        await super().__init__(llm_config, **options)
         (model,) = config.models
-        queue = partial(set_queue_depth, model.name)
-        self._places = Places(model.ongoing_limit, model.max_queued_requests, queue)
-        backend = LocalBackend(self, self._places, others_retry=os.environ.get(ENABLED) == "1")
-        self._http = config, secret, Answerer(config, cards, folders, backend)
+        preloads = preload.is_for(model, llm_config)
+        if preloads:
+            preload.begin()
+        from ray.serve.llm import LLMConfig
+
+        from s1ray.serving.http.answers import Answerer
+        from s1ray.serving.http.models import model_card
+        from s1ray.serving.http.routes import http_app
+        from s1ray.serving.replica.backend import LocalBackend
+        from s1ray.serving.replica.places import Places
+        from s1ray.serving.replica.server import BudgetForcingServer
+        from s1ray.serving.replica.stream_batching import DIRECT_PARTS_PER_CORE_AND_S
+
+        if preloads:
+            preload.use()
+        ray_config = LLMConfig(**llm_config)
+        card = model_card(model, ray_config, created)
+        self._server: BudgetForcingServer = BudgetForcingServer.__new__(BudgetForcingServer)
+        await self._server.__init__(  # type: ignore[misc]  # Serve's base class has a constructor to be awaited
+            ray_config,
+            thinking_format=model.thinking_format,
+            limits=config.limits,
+            parts_per_core_and_s=DIRECT_PARTS_PER_CORE_AND_S,
+            model_downloader=downloader(model.adapters),
+        )
+        self._places = Places(model.ongoing_limit, model.max_queued_requests, partial(set_queue_depth, model.name))
+        backend = LocalBackend(
+            self._server,
+            self._places,
+            others_retry=os.environ.get(ENABLED) == "1",
+            keep_alive_s=config.limits.keep_alive_s,
+        )
+        folders = {} if model.adapters is None else {model.name: model.adapters.folder}
+        self._app = partial(http_app, config, Answerer(config, {model.name: card}, folders, backend), secret=secret)
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve asks for the application when the engine has started."""
-        config, secret, answerer = self._http
-        return http_app(config, answerer, secret=secret, workers=running_replicas())
+        from s1ray.serving.ray_llm import running_replicas
+
+        return self._app(workers=running_replicas())
+
+    async def check_health(self) -> None:
+        """Serve awaits it, and replaces a replica where it fails or takes too long."""
+        await self._server.check_health()
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """As the base class's; what waits for a place here is counted with what waits in the engine."""
-        stats = await super().record_autoscaling_stats()
+        """The engine's load, for autoscaling; what waits for a place is counted with what waits in the engine."""
+        stats = await self._server.record_autoscaling_stats()
         return stats | {ENGINE_WAITING: stats[ENGINE_WAITING] + self._places.waiting * stats[SEQUENCES]}

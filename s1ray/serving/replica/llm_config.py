@@ -5,6 +5,7 @@ Plain data: nothing here starts or imports an engine.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from s1ray.serving.replica.adapters import is_remote
 from s1ray.serving.scaling.policy import IMPORT_PATH, LOOK_BACK_S
 
 HEALTH_CHECK_PERIOD_S = 5.0
+HEALTH_CHECK_TIMEOUT_S = 10.0
+"""ray.serve.llm's."""
 
 ROUTER = "s1ray.serving.scaling.router:EarliestDeadlineRouter"
 
@@ -34,11 +37,11 @@ def resolve_device(device: str, cluster_gpus: float) -> str:
 
 
 def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool, direct: bool = False) -> dict[str, Any]:
-    """The fields of ray.serve.llm's `LLMConfig` for a model on a device ("cpu" or "gpu").
+    """The fields of ray.serve.llm's `LLMConfig` for a model.
 
     Args:
         model: the configuration.
-        device: of its replicas.
+        device: of its replicas, "cpu" or "gpu".
         log_engine_metrics: export vLLM's metrics.
         direct: the replicas answer HTTP themselves.
     """
@@ -82,6 +85,32 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool, dir
         if model.accelerator_type is not None:
             config["accelerator_type"] = model.accelerator_type
     return config
+
+
+def replica_options(config: Mapping[str, Any], workers: int) -> dict[str, Any]:
+    """Serve's options for the replicas of a model, as ray.serve.llm makes them, without importing it.
+
+    Args:
+        config: the fields of its `LLMConfig`.
+        workers: of the engine.
+    """
+    from ray import get_runtime_context
+
+    group = config["placement_group_config"]
+    bundle = dict(group["bundle_per_worker"])
+    if (accelerator := config.get("accelerator_type")) is not None:
+        # A hint, by which Ray finds a node that has the type.
+        bundle[f"accelerator_type:{accelerator}"] = 0.001
+    # The replica itself is with the first worker, and needs nothing of its own.
+    environment = dict(get_runtime_context().runtime_env)
+    environment["env_vars"] = environment.get("env_vars", {}) | config["runtime_env"]["env_vars"]
+    options = dict(config["deployment_config"])
+    return options | {
+        "health_check_timeout_s": HEALTH_CHECK_TIMEOUT_S,
+        "placement_group_bundles": [bundle] * workers,
+        "placement_group_strategy": group["strategy"],
+        "ray_actor_options": options["ray_actor_options"] | {"runtime_env": environment},
+    }
 
 
 def deployment_options(model: ServedModel, *, direct: bool = False) -> dict[str, Any]:

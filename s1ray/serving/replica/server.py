@@ -68,11 +68,9 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         llm_config: ray.serve.llm's configuration of the model.
         thinking_format: the model's format.
         limits: of a single request.
+        parts_per_core_and_s: parts of streams that the replica sends in a second, for each core.
         model_downloader: makes what loads LoRA adapters. None: ray.serve.llm's own, for cloud storage.
     """
-
-    parts_per_core_and_s = PARTS_PER_CORE_AND_S
-    """Parts of streams that the replica sends in a second, for each core."""
 
     _default_engine_cls = BudgetForcingEngine
     engine: BudgetForcingEngine
@@ -83,10 +81,11 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         *,
         thinking_format: ThinkingFormat,
         limits: Limits,
+        parts_per_core_and_s: float = PARTS_PER_CORE_AND_S,
         model_downloader: Callable[..., FolderLoader] | None = None,
     ) -> None:
         self._limits = limits
-        parts_per_s = self._limits.stream_parts_per_s or self.parts_per_core_and_s * (os.cpu_count() or 1)
+        parts_per_s = self._limits.stream_parts_per_s or parts_per_core_and_s * (os.cpu_count() or 1)
         self._pace = Pace(self._limits.stream_interval_ms / 1000, parts_per_s)
         engine = llm_config.get_engine_config()
         in_cloud = engine.mirror_config is not None and not engine.engine_kwargs.get("tokenizer")

@@ -35,7 +35,7 @@ ASK_S = 10.0
 COMPILING_FACTOR = 5.0
 """How many times as long as otherwise an engine may be silent if it compiles."""
 
-LAST_WORDS_S = 0.2
+LAST_WORDS_S = 0.5
 """Seconds between the engine's death and the replica's: time to send what was generated, and the log."""
 
 
@@ -99,9 +99,10 @@ async def exit_on_failure(engine: AsyncLLM, stalled_after_s: float) -> None:
         ask_s=min(ASK_S, stalled_after_s / 2),
     )
     logger.critical("this replica exits and is replaced: %s", what)
-    await asyncio.sleep(LAST_WORDS_S)
-    # A stuck engine does not notice that its replica is gone, and would hold its memory.
+    # A stuck engine does not notice that its replica is gone, and would hold its memory. That it is dead, its requests
+    # do notice, and end with words.
     kill_below()
+    await asyncio.sleep(LAST_WORDS_S)
     os._exit(1)
 
 

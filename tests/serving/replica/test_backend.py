@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -131,3 +132,36 @@ def test_only_requests_that_generate_need_a_place() -> None:
         assert await waiting == "a"
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("parts", "others_retry", "late", "held"),
+    [([], True, False, True), (["a"], True, False, False), ([], False, False, False), ([], True, True, False)],
+)
+def test_a_request_without_an_answer_is_left_to_haproxy(
+    monkeypatch: pytest.MonkeyPatch, parts: list[str], others_retry: bool, late: bool, held: bool
+) -> None:
+    """Where the engine is lost: it is not answered, so that another replica gets it, unless its stream has begun."""
+    from s1ray.serving.replica import backend as module
+    from s1ray.serving.replica.watchdog import EngineLostError
+
+    class Lost(Server):
+        async def _answer(self) -> AsyncGenerator[Any]:
+            for part in self.parts:
+                yield part
+            raise EngineLostError("gone")
+
+    monkeypatch.setattr(module, "ENDS_S", 0.2)
+    local = module.LocalBackend(Lost(*parts), Places(1, 1), others_retry=others_retry, keep_alive_s=10)
+
+    async def run() -> bool:
+        arrived = time.time() - (20 if late else 0)
+        info = RequestInfo(headers={}, client="", arrived=arrived, deadline=1.0)
+        attempt = local.call("m", "chat", Request(), info)
+        began = time.monotonic()
+        assert [await attempt.__anext__() for _ in parts] == parts
+        with pytest.raises(EngineLostError):
+            await attempt.__anext__()
+        return time.monotonic() - began > 0.15
+
+    assert asyncio.run(run()) == held

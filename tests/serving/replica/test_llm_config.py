@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from s1ray.miniature import BASE_MODEL_DIR
 from s1ray.models import resolve_model
 from s1ray.serving.config import ServedModel
-from s1ray.serving.replica.llm_config import deployment_options, llm_config, resolve_device
+from s1ray.serving.replica.llm_config import deployment_options, llm_config, replica_options, resolve_device
 
 
 def served(**fields: Any) -> ServedModel:
@@ -102,3 +104,38 @@ def test_adapters_in_a_folder_are_ours_and_those_in_storage_rays() -> None:
     config = llm_config(served(adapters={"folder": "s3://bucket/adapters"}), "gpu", log_engine_metrics=True)
     assert config["lora_config"]["dynamic_lora_loading_path"] == "s3://bucket/adapters"
     assert "lora_config" not in llm_config(served(), "gpu", log_engine_metrics=True)
+
+
+@pytest.mark.parametrize(
+    ("device", "fields"),
+    [
+        ("cpu", {"cpus_per_worker": 2}),
+        ("gpu", {"tensor_parallel_size": 4, "accelerator_type": "H100", "strategy": "PACK"}),
+        ("gpu", {"node_labels": {"zone": "a"}, "tensor_parallel_size": 2}),
+    ],
+)
+def test_a_replicas_options_are_those_of_ray_serve_llm(
+    monkeypatch: pytest.MonkeyPatch, device: str, fields: dict[str, Any]
+) -> None:
+    import ray
+    from ray.llm._internal.serve.core.server.builder import (
+        DEFAULT_DEPLOYMENT_OPTIONS,
+        maybe_apply_llm_deployment_config_defaults,
+    )
+    from ray.serve.llm import LLMConfig
+    from ray.serve.llm.deployment import LLMServer
+
+    given = {"working_dir": "gcs://x", "env_vars": {"A": "1"}}
+    monkeypatch.setattr(ray, "get_runtime_context", lambda: SimpleNamespace(runtime_env=copy.deepcopy(given)))
+    model = served(**fields)
+    config = llm_config(model, device, log_engine_metrics=True, direct=True)
+    theirs = LLMServer.get_deployment_options(LLMConfig(**config))
+    theirs = maybe_apply_llm_deployment_config_defaults(DEFAULT_DEPLOYMENT_OPTIONS, theirs)
+    ours = replica_options(config, model.tensor_parallel_size)
+    # It imports nothing that a replica needs; and the application's own variables stay.
+    theirs["ray_actor_options"]["runtime_env"].pop("worker_process_setup_hook")
+    theirs["ray_actor_options"]["runtime_env"]["env_vars"]["A"] = "1"
+    for bundle in (*theirs["placement_group_bundles"], *ours["placement_group_bundles"]):
+        for name in [name for name, amount in bundle.items() if not amount]:
+            del bundle[name]
+    assert ours == theirs
