@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -42,10 +43,35 @@ def serve_key(name: Annotated[str, typer.Argument(help="Whose key it is, for met
         typer.echo(line)
 
 
+@serve_app.command("haproxy")
+def serve_haproxy() -> None:
+    """Print the environment with which HAProxy takes the requests, for the shell of `ray start` on every node.
+
+    eval "$(s1ray serve haproxy)" && ray start --head
+    """
+    with user_errors():
+        from s1ray.serving.front import settings
+
+        for name, value in settings.settings(settings.folder()).items():
+            typer.echo(f"export {name}={shlex.quote(value)}")
+
+
 @serve_app.command("run")
 def serve_run(
     file: Annotated[Path, typer.Argument(parser=local_path, help="The Serve config file.")] = Path("serve_config.yaml"),
 ) -> None:
-    """Check a Serve config file, then hand over to Ray's `serve run`."""
+    """Check a Serve config file, then hand over to Ray's `serve run`.
+
+    Where that starts Ray, HAProxy takes the requests, if it runs here; else what the running cluster was told to.
+    """
     serve_check(file)
+    with user_errors():
+        from s1ray.serving.front import settings
+
+        try:
+            env = settings.settings(settings.folder())
+        except settings.FrontError as error:
+            typer.echo(f"Serve's own proxy takes the requests: {error}", err=True)
+            env = {}
+    os.environ.update({name: value for name, value in env.items() if name not in os.environ})
     os.execvp(sys.executable, [sys.executable, "-m", "ray.serve.scripts", "run", str(file)])

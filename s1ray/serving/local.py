@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import httpx
@@ -40,9 +41,6 @@ POLL_S = 0.25
 
 ANSWERING_S = 60.0
 """Seconds until an application that runs must answer."""
-
-LONGEST_S = 24 * 3600.0
-"""Of a response where no limit is set."""
 
 _numbers = itertools.count(1)
 
@@ -114,6 +112,7 @@ def serve_locally(
 def _serve(port: int | None, front: Front | None, longest_s: float | None) -> Iterator[tuple[str, bool]]:
     """Serve's URL, and whether this block started Serve."""
     from ray import serve
+    from ray.exceptions import RayError
 
     running = running_serve()
     if running is not None:
@@ -121,13 +120,19 @@ def _serve(port: int | None, front: Front | None, longest_s: float | None) -> It
         yield f"http://{_reachable(host)}:{its_port}", False
         return
     port = free_port() if port is None else port
-    with _haproxy(front, longest_s) as env:
-        with quiet("ray.serve", "ray.llm", "vllm"):
-            serve.start(
-                proxy_location="HeadOnly",
-                http_options={"host": "127.0.0.1", "port": port},
-                controller_options={"runtime_env": {"env_vars": env}} if env else None,
-            )
+    with _haproxy(front, longest_s) as (folder, env):
+        try:
+            with quiet("ray.serve", "ray.llm", "vllm"):
+                serve.start(
+                    proxy_location="HeadOnly",
+                    http_options={"host": "127.0.0.1", "port": port},
+                    controller_options={"runtime_env": {"env_vars": env}} if env else None,
+                )
+        except RayError as error:
+            serve.shutdown()
+            if (said := settings.last_words(folder)) is None:
+                raise
+            raise settings.FrontError(f"HAProxy did not start: {said}") from error
         try:
             yield f"http://127.0.0.1:{port}", True
         finally:
@@ -136,10 +141,10 @@ def _serve(port: int | None, front: Front | None, longest_s: float | None) -> It
 
 
 @contextlib.contextmanager
-def _haproxy(front: Front | None, longest_s: float | None) -> Iterator[dict[str, str]]:
-    """The environment of Serve's controller, and a folder for HAProxy; nothing of it for Serve's own proxy."""
+def _haproxy(front: Front | None, longest_s: float | None) -> Iterator[tuple[Path | None, dict[str, str]]]:
+    """A folder for HAProxy, and the environment of Serve's controller; nothing of it for Serve's own proxy."""
     if front == "serve":
-        yield {}
+        yield None, {}
         return
     try:
         settings.program()
@@ -147,14 +152,19 @@ def _haproxy(front: Front | None, longest_s: float | None) -> Iterator[dict[str,
         if front == "haproxy":
             raise
         logger.warning("serving: Serve's own proxy takes the requests: %s", error)
-        yield {}
+        yield None, {}
         return
     metrics, stats, fallback = free_ports(3)
     folder = settings.folder()
     try:
-        yield settings.settings(
-            folder, longest_s=longest_s or LONGEST_S, metrics_port=metrics, stats_port=stats, fallback_port=fallback
+        env = settings.settings(
+            folder,
+            longest_s=longest_s or settings.LONGEST_S,
+            metrics_port=metrics,
+            stats_port=stats,
+            fallback_port=fallback,
         )
+        yield folder, env
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

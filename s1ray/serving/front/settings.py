@@ -24,6 +24,10 @@ LONGEST_FOLDER = 26
 
 ENABLED = "RAY_SERVE_ENABLE_HA_PROXY"
 
+LONGEST_S = 24 * 3600.0
+"""Seconds that a response may take where nobody has said less: a HAProxy that was replaced stays for so long, while it
+has streams."""
+
 DRAIN_S = 2.0
 """Seconds that a replica which is being removed still takes requests: longer than HAProxies take to learn of it."""
 
@@ -74,8 +78,20 @@ def folder() -> Path:
     )
 
 
+def last_words(folder: Path | None) -> str | None:
+    """What the last HAProxy that was started in a folder said of an error; None: nothing."""
+    logs = sorted((folder or Path("/nonexistent")).rglob("*.stderr.log"), key=lambda path: path.stat().st_mtime)
+    said = [line for log in logs[-1:] for line in log.read_text(errors="replace").splitlines()]
+    return next((line for line in reversed(said) if "[ALERT]" in line or line.startswith(PROGRAM)), None)
+
+
 def settings(
-    folder: Path, *, longest_s: float, metrics_port: int = 9101, stats_port: int = 8404, fallback_port: int = 8500
+    folder: Path,
+    *,
+    longest_s: float = LONGEST_S,
+    metrics_port: int = 9101,
+    stats_port: int = 8404,
+    fallback_port: int = 8500,
 ) -> dict[str, str]:
     """The environment variables, by name.
 

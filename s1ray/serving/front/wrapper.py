@@ -7,7 +7,7 @@ of the machine. Here
 - the admin socket is the user's alone;
 - what HAProxy answers itself is JSON, in the form of OpenAI's API, with `Retry-After`;
 - headers with which a client would command Serve are taken off;
-- a client has a minute for its headers;
+- a client has a minute for its request, which HAProxy keeps until it can no longer need to be sent again;
 - a HAProxy that a killed manager left behind gives its port up.
 
 What is not as expected is refused: then HAProxy does not start, and nothing listens.
@@ -27,7 +27,11 @@ from s1ray.serving.front.settings import FrontError, haproxy
 FRONTEND = "http_frontend"
 """Serve's name of the frontend that takes requests."""
 
-HEADERS_S = 60
+REQUEST_S = 60
+"""Seconds that a client may take for its headers, and for a body that fits into HAProxy's buffer."""
+
+OURS = (["timeout", "http-request"], ["option", "http-buffer-request"], ["http-request", "del-header"])
+"""How lines begin that are written here, and therefore left out where they were before."""
 
 COMMANDS = (
     "x-request-disconnect-disabled",
@@ -68,12 +72,12 @@ def secured(text: str, errors: Path) -> str:
             line = re.sub(r"\bmode \d+", "mode 600", line)
         elif words[:1] == ["errorfile"]:
             line = f"    errorfile {words[1]} {errors}"
-        elif words[:2] == ["timeout", "http-request"] or (words[:2] == ["http-request", "del-header"]):
-            # Ours, below.
+        elif words[:2] in OURS:
             continue
         lines.append(line)
         if words == ["defaults"]:
-            lines.append(f"    timeout http-request {HEADERS_S}s")
+            # HAProxy sends a request again only if it had all of it before.
+            lines += [f"    timeout http-request {REQUEST_S}s", "    option http-buffer-request"]
     grpc = any(line.split()[:2] == ["frontend", "grpc_frontend"] for line in lines)
     if found != {"bind": 1, "loopback": 2, "socket": 1} or grpc:
         raise FrontError(f"Serve's configuration of HAProxy is not as expected ({found}, gRPC {grpc}): not started")
