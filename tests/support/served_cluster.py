@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tests.support.cluster_stages import REPLICA
@@ -14,14 +14,21 @@ NAME = "s1ray"
 
 
 @contextlib.contextmanager
-def served(cluster: RayHosts, *, replicas: int, **model: Any) -> Iterator[None]:
-    """Inside the block, so many replicas answer, each on a host of its own, and a proxy on each host that has one."""
+def served(cluster: RayHosts, *, replicas: int, args: Mapping[str, Any] | None = None, **model: Any) -> Iterator[None]:
+    """Inside the block, so many replicas answer, each on a host of its own, and a proxy on each host that has one.
+
+    Args:
+        cluster: the hosts.
+        replicas: of the model.
+        args: more of the application's arguments.
+        model: more fields of the model.
+    """
     scaling = {"min_replicas": replicas, "max_replicas": replicas}
     application = {
         "name": NAME,
         "route_prefix": "/",
         "import_path": "s1ray.serving.app:build_app",
-        "args": {"models": [REPLICA | {"autoscaling": scaling} | model]},
+        "args": {"models": [REPLICA | {"autoscaling": scaling} | model]} | dict(args or {}),
     }
     config = {
         "proxy_location": "EveryNode",
