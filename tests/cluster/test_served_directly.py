@@ -28,7 +28,7 @@ url, key, number = json.loads(sys.argv[1])
 body = {"model": "base", "messages": [{"role": "user", "content": "1 + 1"}], "stream": True, "ignore_eos": True}
 async def one(client):
     try:
-        async with client.stream("POST", "/v1/chat/completions", json=body | {"max_tokens": 600}) as response:
+        async with client.stream("POST", "/v1/chat/completions", json=body | {"max_tokens": 400}) as response:
             if response.status_code != 200:
                 return f"status {response.status_code}"
             last = ""
@@ -83,8 +83,14 @@ def answers(cluster: RayHosts, url: str) -> bool:
     return ask(cluster, url, ALICE) == 200
 
 
+def with_haproxy(cluster: RayHosts) -> list[str]:
+    """The head, and the hosts that have a replica: Serve starts a HAProxy on each."""
+    held = replica_hosts(cluster)
+    return ["head", *(name for name in WORKERS if cluster.hosts[name].address in held)]
+
+
 def test_each_host_answers_for_both_replicas(guarded: RayHosts) -> None:
-    for name in ("head", *WORKERS):
+    for name in with_haproxy(guarded):
         url = f"http://{guarded.hosts[name].address}:{SERVE_PORT}/v1/models"
         guarded.wait(f"answer of {name}", 60, functools.partial(answers, guarded, url))
         assert ask(guarded, url, None) == 401
@@ -103,7 +109,7 @@ def test_every_port_of_serve_wants_a_key_or_is_closed(guarded: RayHosts) -> None
                 assert status in (401, 404), (name, port, process, path, status)
             assert ask(guarded, f"http://{host.address}:{port}/metrics", ALICE) in (403, 404)
     print(served_by)
-    assert {name for name, port in served_by if port == SERVE_PORT} == {"head", *WORKERS}
+    assert {name for name, port in served_by if port == SERVE_PORT} == set(with_haproxy(guarded))
     assert not {port for _, port in served_by} & {8404, 9101}
     # The two replicas.
     assert len([port for _, port in served_by if 30000 <= port <= 31000]) == 2
@@ -113,17 +119,19 @@ def test_a_lost_host_costs_only_its_own_streams(guarded: RayHosts) -> None:
     lost = next(name for name in WORKERS if guarded.hosts[name].address in replica_hosts(guarded))
     log = guarded.folder / "streams.out"
     url = f"http://{guarded.hosts['head'].address}:{SERVE_PORT}"
-    given = json.dumps([url, ALICE, 16])
+    given = json.dumps([url, ALICE, 256])
     program = guarded.folder / "streams.py"
     program.write_text(STREAMS)
     running = guarded.hosts["client"].start(
         f"exec {sys.executable} {program} '{given}'", log, guarded.environment | {"PYTHONUNBUFFERED": "1"}
     )
-    guarded.wait("first stream", 60, lambda: "begun" in log.read_text())
+    guarded.wait("first stream", 60, lambda: log.read_text())
+    assert log.read_text().startswith("begun"), log.read_text()
     guarded.hosts[lost].power_off()
-    running.wait(300)
+    running.wait(120)
     outcomes = json.loads(log.read_text().splitlines()[-1])
     print(outcomes)
     assert set(outcomes) <= {"complete", "broken"}
-    assert outcomes.count("complete") >= 6
+    assert outcomes.count("complete") >= 100
+    assert 1 <= outcomes.count("broken") <= 156
     guarded.wait("answer", 60, functools.partial(answers, guarded, f"{url}/v1/models"))

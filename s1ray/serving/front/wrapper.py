@@ -8,6 +8,7 @@ of the machine. Here
 - what HAProxy answers itself is JSON, in the form of OpenAI's API, with `Retry-After`;
 - headers with which a client would command Serve are taken off;
 - a client has a minute for its request, which HAProxy keeps until it can no longer need to be sent again;
+- a host that is silent for half a minute is taken for lost, and its streams end;
 - a HAProxy that a killed manager left behind gives its port up.
 
 What is not as expected is refused: then HAProxy does not start, and nothing listens.
@@ -30,7 +31,8 @@ FRONTEND = "http_frontend"
 REQUEST_S = 60
 """Seconds that a client may take for its headers, and for a body that fits into HAProxy's buffer."""
 
-OURS = (["timeout", "http-request"], ["option", "http-buffer-request"], ["http-request", "del-header"])
+OURS = ("timeout http-request", "option http-buffer-request", "http-request del-header", "option srvtcpka")
+OURS += ("srvtcpka-idle", "srvtcpka-intvl", "srvtcpka-cnt", "default-server tcp-ut")
 """How lines begin that are written here, and therefore left out where they were before."""
 
 COMMANDS = (
@@ -72,12 +74,15 @@ def secured(text: str, errors: Path) -> str:
             line = re.sub(r"\bmode \d+", "mode 600", line)
         elif words[:1] == ["errorfile"]:
             line = f"    errorfile {words[1]} {errors}"
-        elif words[:2] in OURS:
+        elif line.strip().startswith(OURS):
             continue
         lines.append(line)
         if words == ["defaults"]:
             # HAProxy sends a request again only if it had all of it before.
             lines += [f"    timeout http-request {REQUEST_S}s", "    option http-buffer-request"]
+            # A host that loses its power or its link says nothing, and a stream would wait for it for an hour.
+            lines += ["    option srvtcpka", "    srvtcpka-idle 10s", "    srvtcpka-intvl 5s", "    srvtcpka-cnt 3"]
+            lines += ["    default-server tcp-ut 25s"]
     grpc = any(line.split()[:2] == ["frontend", "grpc_frontend"] for line in lines)
     if found != {"bind": 1, "loopback": 2, "socket": 1} or grpc:
         raise FrontError(f"Serve's configuration of HAProxy is not as expected ({found}, gRPC {grpc}): not started")
