@@ -76,7 +76,8 @@ def throughput(
                     run = compared.measure(server, load, number, apart)
                     console.print(asdict(run))
                     runs.append(run)
-        compared.write_runs(path, runs, machine())
+            # A round that is complete is kept, whatever becomes of the next one.
+            compared.write_runs(path, runs, machine())
     console.print(compared.compare(runs))
 
 

@@ -69,7 +69,8 @@ def parts(logs: Path, asked: float, seconds: float) -> dict[str, float]:
     result, last = {}, 0.0
     for part, mark in MARKS.items():
         found = re.findall(rf"^\w+ (\d+-\d+-\d+ \d+:\d+:\d+,\d+) .*{mark}", text, re.MULTILINE)
-        times = [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() - asked for stamp in found]  # local, as the log
+        # Local time, as the log's.
+        times = [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() - asked for stamp in found]
         at = min(time for time in times if time >= last - 0.01)
         result[part], last = round(at - last, 2), at
     return result | {"first token": round(seconds - last, 2)}

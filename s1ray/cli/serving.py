@@ -67,9 +67,11 @@ def serve_run(
     serve_check(file)
     with user_errors():
         from s1ray.serving.front import settings
+        from s1ray.serving.local import free_ports
 
         try:
-            env = settings.settings(settings.folder())
+            metrics, stats, fallback = free_ports(3)
+            env = settings.settings(settings.folder(), metrics_port=metrics, stats_port=stats, fallback_port=fallback)
         except settings.FrontError as error:
             typer.echo(f"Serve's own proxy takes the requests: {error}", err=True)
             env = {}

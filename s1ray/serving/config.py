@@ -291,10 +291,11 @@ class Access(Config):
     """Where the API keys are."""
 
     keys_file: str | None = Field(default=None, min_length=1)
-    """The key file. It must be on every node that builds the application (the head) or runs an HTTP worker, and is
-    reloaded when it changes. None: the keys are in the environment variable `S1RAY_API_KEYS` (the text of a key file)
-    where the application is built. With `serve deploy` that is the cluster, not the shell: set it there, or under
-    `runtime_env.env_vars` of the application. If that is unset too, the server needs no key."""
+    """The key file. It must be on every node that builds the application (the head) or answers HTTP (those of the HTTP
+    workers, or of the replicas), and is reloaded when it changes. None: the keys are in the environment variable
+    `S1RAY_API_KEYS` (the text of a key file) where the application is built. With `serve deploy` that is the cluster,
+    not the shell: set it there, or under `runtime_env.env_vars` of the application. If that is unset too, the server
+    needs no key."""
     required: bool = False
     """Refuse to start without keys."""
 

@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import logging
 import os
+import random
 import re
 import shutil
 import socket
@@ -41,6 +42,9 @@ POLL_S = 0.25
 
 ANSWERING_S = 60.0
 """Seconds until an application that runs must answer."""
+
+FREE_PORTS = range(20_000, 30_000)
+"""Below those that Linux gives away, and beside Ray's."""
 
 _numbers = itertools.count(1)
 
@@ -299,12 +303,19 @@ def free_port() -> int:
 
 
 def free_ports(number: int) -> list[int]:
-    """Free TCP ports on the loopback interface, all different."""
-    with contextlib.ExitStack() as stack:
-        listeners = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for listener in listeners:
-            listener.bind(("127.0.0.1", 0))
-        return [int(listener.getsockname()[1]) for listener in listeners]
+    """Free TCP ports on the loopback interface, all different.
+
+    Not those that the system gives to whoever asks for any, as Ray's processes do all the time: they would be taken
+    before they are used.
+    """
+    found: list[int] = []
+    for port in random.sample(FREE_PORTS, len(FREE_PORTS)):
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == number:
+            return found
+    raise ServingError(f"no {number} TCP ports from {FREE_PORTS[0]} to {FREE_PORTS[-1]} are free")
 
 
 def _reachable(host: str | None) -> str:

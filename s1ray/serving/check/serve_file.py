@@ -133,7 +133,7 @@ def _check_application(app: ServeApplicationSchema, where: str, machine: Machine
     keys_file = config.access.keys_file
     if keys_file is not None and not Path(keys_file).is_file():
         report.warnings.append(
-            f"{app.name}: the key file {keys_file} is not on this machine; the head and every HTTP worker need it"
+            f"{app.name}: the key file {keys_file} is not on this machine; the head and what answers HTTP need it"
         )
     env = {**os.environ, **((app.runtime_env or {}).get("env_vars") or {})}
     if keys_file is None and config.access.required and SECRET not in env:

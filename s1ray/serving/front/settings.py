@@ -28,6 +28,9 @@ LONGEST_S = 24 * 3600.0
 """Seconds that a response may take where nobody has said less: a HAProxy that was replaced stays for so long, while it
 has streams."""
 
+BUFFER_BYTES = 64 * 1024
+"""Of HAProxy's buffers: a prompt of some 16,000 tokens."""
+
 DRAIN_S = 2.0
 """Seconds that a replica which is being removed still takes requests: longer than HAProxies take to learn of it."""
 
@@ -124,8 +127,8 @@ def settings(
         "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
         "RAY_SERVE_HAPROXY_RETRIES": "2",
         "RAY_SERVE_HAPROXY_OBSERVE_ERROR_LIMIT": "1",
-        # A request that fits can be sent again.
-        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(256 * 1024),
+        # A request that fits can be sent again. Each that waits for its first token holds one.
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(BUFFER_BYTES),
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": str(DRAIN_S),
         # How soon a HAProxy that died is started again.
         "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",

@@ -31,8 +31,14 @@ FRONTEND = "http_frontend"
 REQUEST_S = 60
 """Seconds that a client may take for its headers, and for a body that fits into HAProxy's buffer."""
 
-OURS = ("timeout http-request", "option http-buffer-request", "http-request del-header", "option srvtcpka")
-OURS += ("srvtcpka-idle", "srvtcpka-intvl", "srvtcpka-cnt", "default-server tcp-ut")
+OURS = (
+    "timeout http-request",
+    "option http-buffer-request",
+    "http-request del-header",
+    "option srvtcpka",
+    "srvtcpka-",
+    "default-server tcp-ut",
+)
 """How lines begin that are written here, and therefore left out where they were before."""
 
 COMMANDS = (

@@ -157,7 +157,7 @@ def test_a_request_without_an_answer_is_left_to_haproxy(
     async def run() -> bool:
         arrived = time.time() - (20 if late else 0)
         info = RequestInfo(headers={}, client="", arrived=arrived, deadline=1.0)
-        attempt = local.call("m", "chat", Request(), info)
+        attempt: Any = local.call("m", "chat", Request(), info)
         began = time.monotonic()
         assert [await attempt.__anext__() for _ in parts] == parts
         with pytest.raises(EngineLostError):
