@@ -47,7 +47,7 @@ def serve_key(name: Annotated[str, typer.Argument(help="Whose key it is, for met
 def serve_haproxy() -> None:
     """Print the environment with which HAProxy takes the requests, for the shell of `ray start` on every node.
 
-    eval "$(s1ray serve haproxy)" && ray start --head
+    env=$(s1ray serve haproxy) && eval "$env" && ray start --head
     """
     with user_errors():
         from s1ray.serving.front import settings

@@ -132,9 +132,10 @@ def _serve(port: int | None, front: Front | None, longest_s: float | None) -> It
                     http_options={"host": "127.0.0.1", "port": port},
                     controller_options={"runtime_env": {"env_vars": env}} if env else None,
                 )
-        except RayError as error:
-            serve.shutdown()
-            if (said := settings.last_words(folder)) is None:
+        except BaseException as error:
+            with contextlib.suppress(RayError):
+                serve.shutdown()
+            if not isinstance(error, RayError) or (said := settings.last_words(folder)) is None:
                 raise
             raise settings.FrontError(f"HAProxy did not start: {said}") from error
         try:
@@ -152,15 +153,15 @@ def _haproxy(front: Front | None, longest_s: float | None) -> Iterator[tuple[Pat
         return
     try:
         settings.program()
+        folder = settings.folder()
     except settings.FrontError as error:
         if front == "haproxy":
             raise
         logger.warning("serving: Serve's own proxy takes the requests: %s", error)
         yield None, {}
         return
-    metrics, stats, fallback = free_ports(3)
-    folder = settings.folder()
     try:
+        metrics, stats, fallback = free_ports(3)
         env = settings.settings(
             folder,
             longest_s=longest_s or settings.LONGEST_S,

@@ -131,5 +131,5 @@ def running_replicas() -> Callable[[], int]:
         call_in_event_loop=asyncio.get_running_loop(),
         client_id=f"s1ray:{replica.unique_id}",
     )
-    # It lives as long as it is asked.
-    return lambda: max(1, running) if client.is_running else 1
+    # Without a controller it is the last number known. The client lives as long as it is asked.
+    return lambda: max(1, running) if client is not None else 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,7 +86,9 @@ def test_haproxy_listens_on_loopback_and_obeys_its_user_alone(pair: tuple[Served
 def test_what_haproxy_says_itself_is_json(pair: tuple[ServedApp, ServedApp]) -> None:
     one, _ = pair
     assert httpx.get(f"{one.url}/-/healthz", trust_env=False).status_code == 200
-    from s1ray.serving.front.wrapper import unavailable
-
-    head, _, body = unavailable().partition("\r\n\r\n")
-    assert f"Content-Length: {len(body)}" in head
+    host, _, port = one.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(b"no HTTP at all\r\n\r\n")
+        said = b"".join(iter(lambda: client.recv(4096), b"")).decode()
+    assert said.startswith("HTTP/1.1 400 ")
+    assert json.loads(said.partition("\r\n\r\n")[2])["error"]["code"] == 400

@@ -72,8 +72,11 @@ def haproxy() -> str:
 
 
 def folder() -> Path:
-    """A new folder for HAProxy's files that only this user can enter."""
-    for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):  # mode 700
+    """A new folder for HAProxy's files that only this user can enter.
+
+    Not in a folder of the login, which goes with its last session: Ray stays.
+    """
+    for parent in (tempfile.gettempdir(), "/tmp"):  # mode 700
         if parent and len(parent) + len("/s1-") + 8 <= LONGEST_FOLDER and os.access(parent, os.W_OK):
             return Path(tempfile.mkdtemp(prefix="s1-", dir=parent))
     raise FrontError(

@@ -3,9 +3,10 @@
 Serve writes HAProxy's configuration, and lets it publish statistics on every interface and take orders from every user
 of the machine. Here
 
-- every socket is on loopback but the one that takes requests, which stays where Serve's `http_options` put it;
+- every socket of HAProxy's is on loopback but the one that takes requests, which stays where Serve's `http_options`
+  put it;
 - the admin socket is the user's alone;
-- what HAProxy answers itself is JSON, in the form of OpenAI's API, with `Retry-After`;
+- its errors are JSON, in the form of OpenAI's API; where no replica answers, with `Retry-After`;
 - headers with which a client would command Serve are taken off;
 - a client has a minute for its request, which HAProxy keeps until it can no longer need to be sent again;
 - a host that is silent for half a minute is taken for lost, and its streams end;
@@ -44,12 +45,21 @@ OURS = (
 COMMANDS = (
     "x-request-disconnect-disabled",
     "x-request-timeout-seconds",
-    "serve_multiplexed_model_id",
-    "serve-multiplexed-model-id",
+    "^serve[-_]multiplexed[-_]model[-_]id$ -m reg",
 )
-"""Headers that Serve obeys: to work on for nobody, to stop earlier, to load an adapter."""
+"""Headers that Serve obeys: to work on for nobody, to stop earlier, to say that a request is for an adapter."""
 
-UNAVAILABLE = "no replica of the model answers now; try again"
+ERRORS = {
+    400: ("Bad Request", "this is no HTTP request that can be read", "invalid_request_error"),
+    408: ("Request Timeout", f"the request was not complete after {REQUEST_S} s", "invalid_request_error"),
+    502: ("Service Unavailable", "the replica that had this request was lost; try again", "server_error"),
+    503: ("Service Unavailable", "no replica of the model answers now; try again", "server_error"),
+    504: ("Gateway Timeout", "the response was not complete in time", "server_error"),
+}
+"""What HAProxy answers itself, by its own status: HTTP's words, a message, and OpenAI's type of the error."""
+
+AGAIN_S = 2
+"""Seconds after which a request that found no replica is worth another try."""
 
 
 def secured(text: str, errors: Path) -> str:
@@ -57,7 +67,7 @@ def secured(text: str, errors: Path) -> str:
 
     Args:
         text: the configuration.
-        errors: the file of the response where no replica answers.
+        errors: the folder of its `error_files`.
 
     Raises:
         FrontError: it is not as Ray 2.60 writes it.
@@ -75,12 +85,12 @@ def secured(text: str, errors: Path) -> str:
                 continue
             found["loopback"] += 1
             line = re.sub(r"bind\s+\S*:", "bind 127.0.0.1:", line)
+            _check(line.split()[1].startswith("127.0.0.1:"), line)
         elif words[:2] == ["stats", "socket"]:
             found["socket"] += 1
             line = re.sub(r"\bmode \d+", "mode 600", line)
-        elif words[:1] == ["errorfile"]:
-            line = f"    errorfile {words[1]} {errors}"
-        elif line.strip().startswith(OURS):
+            _check("mode 600" in line, line)
+        elif words[:1] == ["errorfile"] or line.strip().startswith(OURS):
             continue
         lines.append(line)
         if words == ["defaults"]:
@@ -89,19 +99,29 @@ def secured(text: str, errors: Path) -> str:
             # A host that loses its power or its link says nothing, and a stream would wait for it for an hour.
             lines += ["    option srvtcpka", "    srvtcpka-idle 10s", "    srvtcpka-intvl 5s", "    srvtcpka-cnt 3"]
             lines += ["    default-server tcp-ut 25s"]
+            lines += [f"    errorfile {status} {errors / f'{status}.json.http'}" for status in ERRORS]
     grpc = any(line.split()[:2] == ["frontend", "grpc_frontend"] for line in lines)
     if found != {"bind": 1, "loopback": 2, "socket": 1} or grpc:
         raise FrontError(f"Serve's configuration of HAProxy is not as expected ({found}, gRPC {grpc}): not started")
     return "\n".join(lines) + "\n"
 
 
-def unavailable() -> str:
-    """The HTTP response where no replica answers."""
-    error = {"message": UNAVAILABLE, "type": "server_error", "param": None, "code": 503}
-    body = json.dumps({"error": error})
-    head = ["HTTP/1.1 503 Service Unavailable", "Content-Type: application/json", "Retry-After: 2"]
-    head += ["Cache-Control: no-cache", f"Content-Length: {len(body)}", "Connection: close"]
-    return "\r\n".join(head) + "\r\n\r\n" + body
+def _check(right: bool, line: str) -> None:
+    if not right:
+        raise FrontError(f"Serve's configuration of HAProxy is not as expected ({line.strip()!r}): not started")
+
+
+def error_files() -> dict[str, str]:
+    """The HTTP responses of `ERRORS`, by the names of their files."""
+    files = {}
+    for asked, (words, message, kind) in ERRORS.items():
+        status = 503 if asked == 502 else asked
+        body = json.dumps({"error": {"message": message, "type": kind, "param": None, "code": status}})
+        head = [f"HTTP/1.1 {status} {words}", "Content-Type: application/json", "Cache-Control: no-cache"]
+        head += [f"Retry-After: {AGAIN_S}"] * (status == 503)
+        head += [f"Content-Length: {len(body)}", "Connection: close"]
+        files[f"{asked}.json.http"] = "\r\n".join(head) + "\r\n\r\n" + body
+    return files
 
 
 def main() -> None:
@@ -109,14 +129,14 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         path = Path(arguments[arguments.index("-f") + 1])
-        errors = path.with_name("unavailable.http")
-        _write(errors, unavailable())
-        _write(path, secured(path.read_text(encoding="utf-8"), errors))
-        binary = haproxy()
-        if "-sf" not in arguments and (left := _left_behind(path)):
-            arguments += ["-sf", str(left)]
+        for name, response in error_files().items():
+            _write(path.with_name(name), response)
+        _write(path, secured(path.read_text(encoding="utf-8"), path.parent))
+        binary, left = haproxy(), _left_behind(path)
+        if "-sf" not in arguments and left:
+            arguments += ["-sf", *map(str, left)]
         # The process stays the same, so this is HAProxy's number.
-        _write(path.with_name("haproxy.pid"), str(os.getpid()))
+        _write(path.with_name("haproxy.pid"), " ".join(map(str, [*left, os.getpid()])))
     except (FrontError, OSError, ValueError, IndexError) as error:
         sys.exit(f"s1ray-haproxy: {error}")
     os.execv(binary, [binary, *arguments])  # no shell
@@ -129,13 +149,15 @@ def _write(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _left_behind(config: Path) -> int | None:
-    """The HAProxy that was started with this configuration before, where it still runs."""
+def _left_behind(config: Path) -> list[int]:
+    """The HAProxies that were started with this configuration before, and still run."""
+    left = []
     with contextlib.suppress(OSError, ValueError):
-        number = int(config.with_name("haproxy.pid").read_text(encoding="utf-8"))
-        if os.fsencode(config) in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
-            return number
-    return None
+        for number in map(int, config.with_name("haproxy.pid").read_text(encoding="utf-8").split()):
+            with contextlib.suppress(OSError):
+                if os.fsencode(config) in Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0"):
+                    left.append(number)
+    return left
 
 
 if __name__ == "__main__":

@@ -169,8 +169,9 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             return _refusal(400, str(error), error.field)
         except UnknownAdapterError as error:
             return _refusal(404, str(error), "model")
-        # Tool parsers want every token by itself, and strategies read them all.
+        # Tool parsers want every token by itself, strategies read them all, and several prompts would each have a pace.
         merges = request.stream and self._pace.interval_s > 0 and not getattr(request, "tools", None)
+        merges = merges and not _several(getattr(request, "prompt", None))
         merges = merges and (info.thinking is None or info.thinking.strategy is None)
         meter = FrameworkMeter(self._llm_config.model_id, info.arrived)
         FLOW.set(flow := Flow(meter, self._pace if merges else None))
@@ -304,6 +305,11 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         budget = ThinkingBudget.model_validate_json(budget_json)
         plan = make_plan(self._tokenized, budget, bare_end=bare_end, begun_answer=begun_answer, schedule=schedule)
         return plan.to_json(), plan
+
+
+def _several(prompt: object) -> bool:
+    """Whether a completion has several prompts: texts, or lists of ids."""
+    return isinstance(prompt, list) and len(prompt) > 1 and not isinstance(prompt[0], int)
 
 
 def _tokenized(fmt: ThinkingFormat, engine: VLLMEngineConfig) -> TokenizedFormat:

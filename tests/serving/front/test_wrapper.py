@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import stat
@@ -53,7 +54,7 @@ def test_serve_alone_would_listen_everywhere(text: str) -> None:
 
 @pytest.mark.parametrize(("host", "bind"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "*"), ("10.1.2.3", "10.1.2.3")])
 def test_only_the_frontend_of_requests_listens_where_serve_says(tmp_path: Path, host: str, bind: str) -> None:
-    safe = wrapper.secured(rendered(tmp_path, host), tmp_path / "e.http")
+    safe = wrapper.secured(rendered(tmp_path, host), tmp_path)
     assert binds(safe).count(f"{bind}:18999") == 1
     assert [one for one in binds(safe) if one != f"{bind}:18999" and not one.startswith("127.0.0.1:")] == []
     assert len(binds(safe)) == 3
@@ -62,14 +63,15 @@ def test_only_the_frontend_of_requests_listens_where_serve_says(tmp_path: Path, 
 
 
 def test_it_can_be_made_safe_twice(text: str, tmp_path: Path) -> None:
-    once = wrapper.secured(text, tmp_path / "e.http")
-    assert wrapper.secured(once, tmp_path / "e.http") == once
+    once = wrapper.secured(text, tmp_path)
+    assert wrapper.secured(once, tmp_path) == once
 
 
 def test_the_real_haproxy_reads_it(text: str, tmp_path: Path) -> None:
-    errors, path = tmp_path / "e.http", tmp_path / "safe.cfg"
-    errors.write_text(wrapper.unavailable())
-    path.write_text(wrapper.secured(text, errors))
+    path = tmp_path / "safe.cfg"
+    for name, response in wrapper.error_files().items():
+        (tmp_path / name).write_text(response, newline="")
+    path.write_text(wrapper.secured(text, tmp_path))
     checked = subprocess.run([settings.haproxy(), "-c", "-f", str(path)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stderr
 
@@ -80,6 +82,8 @@ def test_the_real_haproxy_reads_it(text: str, tmp_path: Path) -> None:
         lambda text: text.replace("listen stats", "listen stats\n  bind *:8405"),
         lambda text: text.replace("    bind 127.0.0.1:18999", "    bind 127.0.0.1:18999\n    bind *:18997"),
         lambda text: text.replace("stats socket", "stats sockets"),
+        lambda text: text.replace("mode 666 ", ""),
+        lambda text: text.replace("bind *:", "bind abns@"),
         lambda text: text.replace("frontend http_frontend", "frontend other"),
         lambda text: text + "frontend grpc_frontend\n    bind *:9000 proto h2\n",
         lambda text: "",
@@ -88,7 +92,7 @@ def test_the_real_haproxy_reads_it(text: str, tmp_path: Path) -> None:
 def test_what_is_not_as_expected_is_refused(text: str, tmp_path: Path, change: object) -> None:
     assert callable(change)
     with pytest.raises(settings.FrontError, match="not as expected"):
-        wrapper.secured(change(text), tmp_path / "e.http")
+        wrapper.secured(change(text), tmp_path)
 
 
 def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -105,7 +109,7 @@ def test_the_program_becomes_haproxy_with_the_safe_configuration(text: str, tmp_
     assert "Configuration file is valid" in done.stdout + done.stderr
     assert "mode 600" in path.read_text()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert (tmp_path / "unavailable.http").read_text().startswith("HTTP/1.1 503 ")
+    assert (tmp_path / "503.json.http").read_text().startswith("HTTP/1.1 503 ")
 
 
 def test_the_program_refuses_a_strange_configuration_in_words(tmp_path: Path) -> None:
@@ -140,3 +144,22 @@ def test_serve_knows_every_setting() -> None:
     source = Path(constants.__file__).read_text(encoding="utf-8")
     for name in settings.settings(Path("/x"), longest_s=60):
         assert f'"{name}"' in source
+
+
+def test_every_error_of_haproxys_own_is_whole_and_json() -> None:
+    for name, response in wrapper.error_files().items():
+        head, _, body = response.partition("\r\n\r\n")
+        status = int(head.split()[1])
+        assert json.loads(body)["error"]["code"] == status
+        assert f"Content-Length: {len(body)}" in head
+        assert ("Retry-After" in head) == (status == 503)
+        assert status == (503 if name.startswith("502") else int(name[:3]))
+
+
+def test_haproxies_that_were_left_behind_are_found_by_their_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "haproxy.cfg"
+    assert wrapper._left_behind(path) == []
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(path)]) as left:
+        (tmp_path / "haproxy.pid").write_text(f"{left.pid} {os.getpid()} 999999999")
+        assert wrapper._left_behind(path) == [left.pid]
+        left.kill()
