@@ -46,7 +46,7 @@ def once(model: ServedModel, logs: Path, front: Front | None) -> Start:
     """Start the application from nothing; `logs` is the folder of the Ray session's logs."""
     scaling = {"min_replicas": 0, "max_replicas": 1, "scale_to_zero_delay_s": 60}
     fields = model.model_dump() | {"autoscaling": scaling}
-    config = validate_config(ServingConfig, {"models": [fields]}, "benchmark")
+    config = validate_config(ServingConfig, {"models": [fields], "http": "direct"}, "benchmark")
     with serve_locally(config, front=front, start_timeout_s=START_S) as app:
         asked, clock = time.time(), time.perf_counter()
         body = {"model": MODEL, "messages": [{"role": "user", "content": "1 + 1"}], "max_tokens": 8, "stream": True}

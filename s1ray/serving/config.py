@@ -338,7 +338,8 @@ class ServingConfig(Config):
     http: Literal["auto", "direct", "worker"] = "auto"
     """Where HTTP requests are answered. direct: in the model's replicas themselves, one process for request and engine;
     for an application with one model. worker: in processes of their own in front of all models. auto: direct with one
-    model, worker with several."""
+    model that always has a replica; worker with several, and with `min_replicas: 0`, where any request, even one
+    without a key, would start a replica to be read."""
     ingress_replicas: int = Field(default=1, ge=1)
     """Processes that take HTTP requests and pass them to the models (`http: worker`). One is enough for a few hundred
     streams."""
@@ -380,4 +381,6 @@ class ServingConfig(Config):
     @property
     def direct(self) -> bool:
         """Whether the model's replicas answer HTTP themselves."""
-        return self.http == "direct" or (self.http == "auto" and len(self.models) == 1)
+        if self.http != "auto":
+            return self.http == "direct"
+        return len(self.models) == 1 and self.models[0].autoscaling.min_replicas > 0

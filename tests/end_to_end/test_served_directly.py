@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,14 +79,3 @@ def test_haproxy_listens_on_loopback_and_obeys_its_user_alone(pair: tuple[Served
     for replica in processes("ray::ServeReplica"):
         ports = {one.laddr.port: one.laddr.ip for one in replica.net_connections() if one.status == psutil.CONN_LISTEN}
         assert {ip for port, ip in ports.items() if 30_000 <= port <= 31_000} == {"127.0.0.1"}
-
-
-def test_what_haproxy_says_itself_is_json(pair: tuple[ServedApp, ServedApp]) -> None:
-    one, _ = pair
-    assert httpx.get(f"{one.url}/-/healthz", trust_env=False).status_code == 200
-    host, _, port = one.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port))) as client:
-        client.sendall(b"no HTTP at all\r\n\r\n")
-        said = b"".join(iter(lambda: client.recv(4096), b"")).decode()
-    assert said.startswith("HTTP/1.1 400 ")
-    assert json.loads(said.partition("\r\n\r\n")[2])["error"]["code"] == 400

@@ -129,6 +129,8 @@ def test_one_model_answers_http_itself_and_several_have_workers_in_front() -> No
 
     assert config(models=[one]).direct
     assert not config(models=[one, other]).direct
+    # Without a replica, a request that nobody has read yet would start one.
+    assert not config(models=[one | {"autoscaling": {"min_replicas": 0}}]).direct
     assert not config(models=[one], http="worker", ingress_replicas=3).direct
     with pytest.raises(ConfigError, match="http: direct is for one model, and this application has 2"):
         config(models=[one, other], http="direct")

