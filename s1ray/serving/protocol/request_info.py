@@ -21,6 +21,8 @@ class RequestInfo(RawRequestInfo):  # type: ignore[misc]  # Ray is untyped here
     """When it arrived, in seconds since the epoch."""
     deadline: float
     """Its place in the queues: the earliest goes first."""
+    waited_s: float = 0.0
+    """Seconds for which it waited for a place in a replica that answers HTTP itself."""
     sequences: int = 1
     """Responses that it asks for."""
     thinking: ResolvedThinking | None = None

@@ -72,7 +72,9 @@ class LocalBackend:
         return time.time() < info.arrived + self._keep_alive_s - ENDS_S / 2
 
     async def _in_turn(self, parts: AsyncGenerator[Part], info: RequestInfo) -> AsyncGenerator[Part]:
+        began = time.time()
         await self._places.enter(info.deadline)
+        info.waited_s = time.time() - began
         try:
             async with contextlib.aclosing(parts):
                 async for part in parts:

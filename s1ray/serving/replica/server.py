@@ -173,7 +173,7 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         merges = request.stream and self._pace.interval_s > 0 and not getattr(request, "tools", None)
         merges = merges and not _several(getattr(request, "prompt", None))
         merges = merges and (info.thinking is None or info.thinking.strategy is None)
-        meter = FrameworkMeter(self._llm_config.model_id, info.arrived)
+        meter = FrameworkMeter(self._llm_config.model_id, info.arrived + info.waited_s)
         FLOW.set(flow := Flow(meter, self._pace if merges else None))
         responses = await generate(request, info)
         if record is None:

@@ -166,7 +166,7 @@ def test_haproxies_that_were_left_behind_are_found_by_their_configuration(tmp_pa
     assert wrapper._left_behind(path) == []
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", str(path)]) as left:
         (tmp_path / "haproxy.pid").write_text(f"{left.pid} {os.getpid()} 999999999")
-        assert wrapper._left_behind(path) == [left.pid]
+        wait_until(lambda: wrapper._left_behind(path) == [left.pid], 20, "it is found")
         left.kill()
 
 
