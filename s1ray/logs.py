@@ -184,3 +184,17 @@ def without_lines(text: str) -> Iterator[None]:
         # A process that was started inside the block may still hold the pipe.
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=1)
+
+
+@contextlib.contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Let the block import what configures logging, as vLLM does, without closing the handlers that are there.
+
+    `logging.config` closes every handler of the process first, and those that buffer, as Serve's, forget their file.
+    """
+    kept = logging._handlerList[:]  # type: ignore[attr-defined]
+    logging._handlerList.clear()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        logging._handlerList[:0] = kept  # type: ignore[attr-defined]

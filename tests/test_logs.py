@@ -54,3 +54,27 @@ def test_lines_of_other_processes_are_relayed_those_of_earlier_blocks_are_not(
             subprocess.run([sys.executable, "-c", script], check=True)
     assert lines == ["batch one", "batch two"]
     assert not any(thread.name == "relay" for thread in threading.enumerate())
+
+
+CONFIGURES = """
+import logging, logging.config, logging.handlers, sys
+from s1ray.logs import keeping_handlers
+file = logging.FileHandler(sys.argv[1])
+logger = logging.getLogger("ray.serve")
+logger.addHandler(logging.handlers.MemoryHandler(1, target=file))
+def configure():
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+if sys.argv[2] == "kept":
+    with keeping_handlers():
+        configure()
+else:
+    configure()
+logger.warning("after")
+"""
+
+
+@pytest.mark.parametrize(("how", "text"), [("kept", "after\n"), ("closed", "")])
+def test_a_log_outlives_an_import_that_configures_logging(tmp_path: Path, how: str, text: str) -> None:
+    log = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", CONFIGURES, str(log), how], check=True)
+    assert log.read_text() == text

@@ -21,6 +21,8 @@ from s1ray.config import validate_config
 from s1ray.serving.config import ServedModel, ServingConfig
 from s1ray.serving.local import Front, serve_locally
 
+SETTLES_S = 3.0
+
 MARKS = {
     "asked for": r"controller \d+ -- Starting Replica",
     "process": r"-- Started initializing replica",
@@ -48,6 +50,8 @@ def once(model: ServedModel, logs: Path, front: Front | None) -> Start:
     fields = model.model_dump() | {"autoscaling": scaling}
     config = validate_config(ServingConfig, {"models": [fields], "http": "direct"}, "benchmark")
     with serve_locally(config, front=front, start_timeout_s=START_S) as app:
+        # As an application that has been idle: what takes the requests knows its settings.
+        time.sleep(SETTLES_S)
         asked, clock = time.time(), time.perf_counter()
         body = {"model": MODEL, "messages": [{"role": "user", "content": "1 + 1"}], "max_tokens": 8, "stream": True}
         first = None
@@ -60,7 +64,8 @@ def once(model: ServedModel, logs: Path, front: Front | None) -> Start:
                     break
         if first is None:
             raise RuntimeError("the first request got no token")
-        return Start(round(first, 2), parts(logs, asked, first))
+    # Serve's logs are complete when the replica has ended.
+    return Start(round(first, 2), parts(logs, asked, first))
 
 
 def parts(logs: Path, asked: float, seconds: float) -> dict[str, float]:

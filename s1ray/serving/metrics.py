@@ -88,9 +88,9 @@ def set_queue_depth(model: str, waiting: int) -> None:
 class FrameworkMeter:
     """Measures what a request costs besides the engine, in `s1ray_framework_seconds`.
 
-    part="in": from its arrival at the HTTP application until the engine has it, without the time for which it waited for
-    a place in a replica that answers HTTP itself; Serve does not say how long it kept one for an HTTP worker, so that is
-    included. part="out": from the engine's first output until the first part of the response has been made of it.
+    part="in": from its arrival at the HTTP application until the engine has it, without the time for which it waited
+    for a place in a replica that answers HTTP itself; Serve does not say how long it kept one for an HTTP worker, so
+    that is included. part="out": from the engine's first output until the first part of the response is made of it.
 
     Args:
         model: name of the model.

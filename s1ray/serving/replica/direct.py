@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from s1ray.logs import keeping_handlers
 from s1ray.serving.config import ServingConfig
 from s1ray.serving.front.settings import ENABLED
 from s1ray.serving.metrics import set_queue_depth
@@ -39,15 +40,17 @@ class DirectReplica:
         preloads = preload.is_for(model, llm_config)
         if preloads:
             preload.begin()
-        from ray.serve.llm import LLMConfig
+        # vLLM would close the log of this replica.
+        with keeping_handlers():
+            from ray.serve.llm import LLMConfig
 
-        from s1ray.serving.http.answers import Answerer
-        from s1ray.serving.http.models import model_card
-        from s1ray.serving.http.routes import http_app
-        from s1ray.serving.replica.backend import LocalBackend
-        from s1ray.serving.replica.places import Places
-        from s1ray.serving.replica.server import BudgetForcingServer
-        from s1ray.serving.replica.stream_batching import DIRECT_PARTS_PER_CORE_AND_S
+            from s1ray.serving.http.answers import Answerer
+            from s1ray.serving.http.models import model_card
+            from s1ray.serving.http.routes import http_app
+            from s1ray.serving.replica.backend import LocalBackend
+            from s1ray.serving.replica.places import Places
+            from s1ray.serving.replica.server import BudgetForcingServer
+            from s1ray.serving.replica.stream_batching import DIRECT_PARTS_PER_CORE_AND_S
 
         if preloads:
             preload.use()
