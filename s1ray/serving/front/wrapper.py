@@ -10,7 +10,7 @@ of the machine. Here
 - headers with which a client would command Serve are taken off;
 - a client has a minute for its request, which HAProxy keeps until it can no longer need to be sent again;
 - a host that is silent for half a minute is taken for lost, and its streams end;
-- a HAProxy that a killed manager left behind gives its port up.
+- where its manager is killed, HAProxy finishes its streams and ends; one that is left behind gives its port up.
 
 What is not as expected is refused: then HAProxy does not start, and nothing listens.
 """
@@ -18,9 +18,11 @@ What is not as expected is refused: then HAProxy does not start, and nothing lis
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +30,9 @@ from s1ray.serving.front.settings import FrontError, haproxy
 
 FRONTEND = "http_frontend"
 """Serve's name of the frontend that takes requests."""
+
+PR_SET_PDEATHSIG = 1
+"""Linux's prctl: the signal that a process gets when its parent ends."""
 
 REQUEST_S = 60
 """Seconds that a client may take for its headers, and for a body that fits into HAProxy's buffer."""
@@ -139,7 +144,15 @@ def main() -> None:
         _write(path.with_name("haproxy.pid"), " ".join(map(str, [*left, os.getpid()])))
     except (FrontError, OSError, ValueError, IndexError) as error:
         sys.exit(f"s1ray-haproxy: {error}")
+    _end_with(os.getppid())
     os.execv(binary, [binary, *arguments])  # no shell
+
+
+def _end_with(parent: int) -> None:
+    """Let HAProxy finish its streams and end when the manager that started it has ended, in whatever way."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
+    if os.getppid() != parent:
+        sys.exit("s1ray-haproxy: the manager has ended")
 
 
 def _write(path: Path, text: str) -> None:

