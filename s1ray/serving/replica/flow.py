@@ -70,17 +70,13 @@ class Flow:
 
     async def paced(self, request_id: str, outputs: AsyncGenerator[RequestOutput]) -> AsyncGenerator[RequestOutput]:
         """The engine's outputs, not more often than the stream sends; the first ones and the last one at once."""
-        if self.pace is None:
-            async for output in outputs:
-                yield output
-            return
         clock, taken = time.monotonic, 0
         async with contextlib.aclosing(outputs):
             async for output in outputs:
                 at = clock()
                 yield output
                 taken += 1
-                if self._parts < AT_ONCE and taken < OUTPUTS_AT_ONCE:
+                if self.pace is None or (self._parts < AT_ONCE and taken < OUTPUTS_AT_ONCE):
                     continue
                 pause, complete = at + self.pace.interval_s - clock(), self._complete[request_id]
                 if pause > 0 and not complete.is_set():
