@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+
+CACHED = 256
+"""Requests come with few different bans, and a model has few sets of ids."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,13 +38,8 @@ class Bans:
     """
 
     def __init__(self, sequences: Sequence[tuple[int, ...]]) -> None:
-        self.always = tuple(sorted(sequence[0] for sequence in sequences if len(sequence) == 1))
-        self._begun: dict[int, list[tuple[int, ...]]] = {}
-        """Longer sequences by their last id but one."""
-        for sequence in sequences:
-            if len(sequence) > 1:
-                self._begun.setdefault(sequence[-2], []).append(sequence)
-        self._tail: deque[int] = deque(maxlen=max((len(sequence) - 1 for sequence in sequences), default=0))
+        self.always, self._begun, longest = _table(tuple(sequences))
+        self._tail: deque[int] = deque(maxlen=max(0, longest - 1))
         self._actions: dict[tuple[int, tuple[int, ...]], RowAction] = {}
         self._now: tuple[int, ...] = ()
 
@@ -82,3 +81,22 @@ class Bans:
             added = set(self._now) - {base.move_to} - set(base.ban)
             self._actions[key] = replace(base, exclude=tuple(sorted(added.union(base.exclude))))
         return self._actions[key]
+
+
+@lru_cache(CACHED)
+def _table(
+    sequences: tuple[tuple[int, ...], ...],
+) -> tuple[tuple[int, ...], Mapping[int, Sequence[tuple[int, ...]]], int]:
+    """The ids that are sequences by themselves, longer sequences by their last id but one, and the longest length."""
+    begun: dict[int, list[tuple[int, ...]]] = {}
+    for sequence in sequences:
+        if len(sequence) > 1:
+            begun.setdefault(sequence[-2], []).append(sequence)
+    always = tuple(sorted(sequence[0] for sequence in sequences if len(sequence) == 1))
+    return always, begun, max(map(len, sequences), default=0)
+
+
+@lru_cache(CACHED)
+def id_set(ids: tuple[int, ...]) -> frozenset[int]:
+    """Ids as a set, the same one for all requests: the ids that end in a line break are thousands."""
+    return frozenset(ids)

@@ -6,7 +6,7 @@ writing the start delimiter, where there is room for another block. Like the for
 
 from __future__ import annotations
 
-from s1ray.thinking.actions import Bans, RowAction
+from s1ray.thinking.actions import Bans, RowAction, id_set
 from s1ray.thinking.plan import ForcingPlan
 
 MAX_BLANKS = 4
@@ -35,7 +35,7 @@ class AnswerRules:
         self._first = tuple(sorted(self._ends))
         self._bans = Bans(plan.answer_ban)
         self._again = Bans((plan.reopen,) if plan.reopen else ())
-        self._blank_ids = frozenset(plan.blank_ids)
+        self._blank_ids = id_set(plan.blank_ids)
         self._actions: dict[tuple[bool, bool, bool], RowAction | None] = {}
         self._reopen_until = -1
         """Last position at which the model may open another block of thinking."""

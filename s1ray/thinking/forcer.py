@@ -48,7 +48,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from s1ray.thinking.actions import Bans, RowAction
+from s1ray.thinking.actions import Bans, RowAction, id_set
 from s1ray.thinking.answer import AnswerRules
 from s1ray.thinking.counts import Accounting, wait_spans
 from s1ray.thinking.phase import Phase as Phase
@@ -95,7 +95,7 @@ class BudgetForcer:
         self._room, self._stop_ids, self._seed = room, stop_ids, seed
         # A stop id that a forced text contains would end the response in the middle of it: such ids stay what they are.
         self._triggers = frozenset(plan.end_triggers).union(frozenset(stop_ids) - plan.written)
-        self._newlines = frozenset(plan.newline_ids)
+        self._newlines = id_set(plan.newline_ids)
         triggers = tuple(sorted(self._triggers))
         first = plan.end[0]
         bans = Bans((*plan.ban, *plan.end_spellings))

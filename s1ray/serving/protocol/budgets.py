@@ -204,6 +204,8 @@ def check_room(
     whole = f"the response's max_tokens, {room}" if room == max_tokens else f"the context of {room} tokens"
     if budget.answer_reserve is not None and budget.answer_reserve >= room:
         raise BadRequestError(aliases.of("answer_reserve"), f"{budget.answer_reserve} must be less than {whole}")
+    if budget.min_tokens == 0:
+        return
     # At best the prompt is short and has opened the thinking already.
     most = room - 1 if plan is None else BudgetForcer(plan, plan.start, room=room).limit
     if most is not None and budget.min_tokens > most:
