@@ -62,6 +62,10 @@ class Flow:
 
         collector.put = note_and_put
 
+    def is_complete(self) -> bool:
+        """Whether the engine has nothing more to say: what has not been read of the stream comes at once."""
+        return bool(self._complete) and all(complete.is_set() for complete in self._complete.values())
+
     def sent(self) -> None:
         """A part of the response has been made."""
         if self._parts == 0 and self._output_at is not None:

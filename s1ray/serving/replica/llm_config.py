@@ -61,6 +61,9 @@ def llm_config(model: ServedModel, device: str, *, log_engine_metrics: bool, dir
     # Usage says how many tokens of a prompt were cached.
     arguments.setdefault("enable_prompt_tokens_details", True)
     env = {"VLLM_NO_USAGE_STATS": "1"}
+    if direct:
+        # One event loop for the sockets and for us: between two threads, each event waits for the other's turn.
+        env["RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD"] = "0"
     config: dict[str, Any] = {
         "model_loading_config": {"model_id": model.name, "model_source": source},
         "engine_kwargs": arguments,

@@ -139,9 +139,10 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         """The engine's load. Serve brings it to the controller, for `s1ray.serving.scaling.policy`."""
         return self.engine.load()
 
-    def _batch_output_stream(self, generator: AsyncIterator[str]) -> AsyncIterator[list[str]]:
+    def _batch_output_stream(self, generator: AsyncGenerator[str]) -> AsyncIterator[list[str]]:
         flow = FLOW.get()
-        return batched(generator, self._pace, pauses=flow is None or flow.pace is None)
+        is_complete = None if flow is None or flow.pace is None else flow.is_complete
+        return batched(generator, self._pace, is_complete=is_complete)
 
     async def count_tokens(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
         """The prompt of a chat completion in tokens; nothing is generated."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -52,27 +52,58 @@ class Pace:
         return max(self._interval_s, min(MAX_S, self.streams / self._parts_per_s))
 
 
-async def batched(events: AsyncIterator[T], pace: Pace, *, pauses: bool = True) -> AsyncGenerator[list[T]]:
+async def batched(
+    events: AsyncGenerator[T], pace: Pace, *, is_complete: Callable[[], bool] | None = None
+) -> AsyncGenerator[list[T]]:
     """Events in lists: at once where the last list is older than the interval, otherwise with those that follow in it.
 
-    Without `pauses`, only what comes at the same time is together: the events keep the pace themselves.
-
-    An error in `events` is raised after all events before it. Closing this generator closes `events`.
+    Args:
+        events: of one stream. An error in them is raised after all events before it. Closed with this generator.
+        pace: of the replica's streams.
+        is_complete: says whether all that is left of the stream comes at once; of events that keep the pace themselves.
+            None: they do not.
     """
     pace.streams += 1
     try:
-        if pace.interval_s <= 0:
-            async for event in events:
-                yield [event]
-            return
-        async with contextlib.aclosing(_in_intervals(events, pace, pauses=pauses)) as parts:
+        if is_complete is not None:
+            parts = _as_they_come(events, is_complete)
+        elif pace.interval_s <= 0:
+            parts = _as_they_come(events, lambda: False, held=0)
+        else:
+            parts = _in_intervals(events, pace)
+        async with contextlib.aclosing(parts):
             async for part in parts:
                 yield part
     finally:
         pace.streams -= 1
 
 
-async def _in_intervals(events: AsyncIterator[T], pace: Pace, *, pauses: bool) -> AsyncGenerator[list[T]]:
+async def _as_they_come(
+    events: AsyncGenerator[T], is_complete: Callable[[], bool], held: int = 1
+) -> AsyncGenerator[list[T]]:
+    """Each event by itself, but for those that come at the same time: the first `held` ones with the one that follows
+    (a chat's role with its first text), and what is left of a complete stream.
+    """
+    together: list[T] = []
+    sent = 0
+    async with contextlib.aclosing(events):
+        try:
+            async for event in events:
+                together.append(event)
+                if sent + len(together) > held and not is_complete():
+                    part, together = together, []
+                    sent += len(part)
+                    yield part
+        except Exception:
+            if together:
+                part, together = together, []
+                yield part
+            raise
+        if together:
+            yield together
+
+
+async def _in_intervals(events: AsyncIterator[T], pace: Pace) -> AsyncGenerator[list[T]]:
     clock = asyncio.get_running_loop().time
     waiting: list[T] = []
     came, over = asyncio.Event(), asyncio.Event()
@@ -92,7 +123,7 @@ async def _in_intervals(events: AsyncIterator[T], pace: Pace, *, pauses: bool) -
         while True:
             await came.wait()
             pause = last + pace.interval_s - clock()
-            if pauses and sent >= AT_ONCE and pause > 0 and not over.is_set():
+            if sent >= AT_ONCE and pause > 0 and not over.is_set():
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(over.wait(), pause)
             came.clear()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -60,37 +60,67 @@ def test_an_event_after_a_silence_goes_at_once() -> None:
     assert min(waits) < 0.29
 
 
-def test_a_failure_comes_after_what_was_given() -> None:
-    async def failing() -> AsyncIterator[int]:
-        yield 1
-        yield 2
-        yield 3
+def test_events_that_keep_the_pace_go_as_they_come() -> None:
+    """The first two together, a chat's role and its first text; and all that is left when the stream is complete."""
+    sent: list[list[int]] = []
+    given: list[int] = []
+
+    async def run() -> None:
+        async def noted() -> AsyncGenerator[int]:
+            async for number in events([0, 0, 0.01, 0.01, 0, 0]):
+                given.append(number)
+                yield number
+
+        async for together in batched(noted(), Pace(0.1, 1000), is_complete=lambda: len(given) > 4):
+            sent.append(together)
+            assert given[-1] == together[-1]
+
+    asyncio.run(run())
+    assert sent == [[0, 1], [2], [3], [4, 5]]
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_stream_of_fewer_events_than_are_held_is_given(number: int) -> None:
+    async def run() -> list[list[int]]:
+        return [one async for one in batched(events([0] * number), Pace(0.1, 1000), is_complete=lambda: False)]
+
+    assert asyncio.run(run()) == [[n] for n in range(number)]
+
+
+@pytest.mark.parametrize("is_complete", [None, lambda: False, lambda: True])
+@pytest.mark.parametrize("before", [0, 1, 3])
+def test_a_failure_comes_after_what_was_given(is_complete: Callable[[], bool] | None, before: int) -> None:
+    async def failing() -> AsyncGenerator[int]:
+        for number in range(before):
+            yield number
         raise ValueError("broken")
 
     got: list[int] = []
 
     async def run() -> None:
-        async for together in batched(failing(), Pace(0.01, 1000)):
+        async for together in batched(failing(), Pace(0.01, 1000), is_complete=is_complete):
             got.extend(together)
 
     with pytest.raises(ValueError, match="broken"):
         asyncio.run(run())
-    assert got == [1, 2, 3]
+    assert got == list(range(before))
 
 
+@pytest.mark.parametrize("is_complete", [None, lambda: False])
 @pytest.mark.parametrize("interval_s", [0, 0.01])
 @pytest.mark.parametrize("how", ["cancelled", "closed"])
-def test_the_events_end_when_the_reader_leaves(how: str, interval_s: float) -> None:
+def test_the_events_end_when_the_reader_leaves(
+    how: str, interval_s: float, is_complete: Callable[[], bool] | None
+) -> None:
     ended: list[str] = []
 
     async def run() -> None:
         source, pace = events([0, 0, 0, 9], ended), Pace(interval_s, 1000)
-        stream = batched(source, pace)
+        stream = batched(source, pace, is_complete=is_complete)
         if how == "closed":
             await anext(stream)
             await stream.aclose()
-            if interval_s == 0:
-                await source.aclose()
+            assert ended == ["ended"]
             assert pace.streams == 0
             return
 
