@@ -25,6 +25,13 @@ ROUTER_BACKOFF_S = 0.1
 short answer takes; looking costs no message while all places are known to be taken."""
 
 
+REPORTS_PER_S = 16
+"""Reports of a model's load that Serve's controller gets in a second, where no replica may be running.
+
+Serve's callers and replicas report every 10 s. The first request for a model without a replica is meant to be reported
+at once, but that report holds the numbers of the last interval, in which nothing waited (Ray 2.60, router.py,
+_get_metrics_report): the start would begin up to 10 s late."""
+
 UNBOUNDED = 100_000
 """Requests that Serve gives to an HTTP application at once: it refuses by rules of its own."""
 
@@ -153,6 +160,8 @@ def autoscaling_config(scaling: Autoscaling, ongoing_limit: int) -> dict[str, An
         "target_ongoing_requests": target,
     }
     to_zero = scaling.downscale_delay_s if scaling.scale_to_zero_delay_s is None else scaling.scale_to_zero_delay_s
+    if scaling.min_replicas == 0:
+        bounds["metrics_interval_s"] = min(10.0, max(1.0, scaling.max_replicas / REPORTS_PER_S))
     if scaling.policy == "ray":
         delays = {"upscale_delay_s": scaling.upscale_delay_s, "downscale_delay_s": scaling.downscale_delay_s}
         return bounds | delays | {"downscale_to_zero_delay_s": to_zero}
