@@ -5,6 +5,7 @@ Imported only where ray.serve.llm is (it imports vLLM).
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import traceback
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
 from pydantic import BaseModel
+from vllm import SamplingParams
 
 from s1ray.generation.vllm import keep_worker_inside
 from s1ray.serving.protocol.request_info import RequestInfo
@@ -48,6 +50,11 @@ answers with 400: a part of a message without its text, a chat that the model's 
 have classes of their own."""
 
 
+TRIAL_STEPS = (2, 4)
+"""Tokens of the first requests, which are the engine's own. Where vLLM samples on a CPU, torch compiles for one
+sequence and for several, for seconds each: the longer request is alone in its last steps."""
+
+
 class LocalModel(CallbackBase):  # type: ignore[misc]  # Ray is untyped here
     """For a model in a folder: nothing has to be downloaded.
 
@@ -71,8 +78,6 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         keep_worker_inside(vllm_engine_config)
         client = super()._start_async_llm_engine(vllm_engine_args, vllm_engine_config, placement_group)
         self._load = EngineLoad()
-        # Ray has no parameter for further loggers.
-        client.logger_manager.stat_loggers.append(self._load)
         self.strategies = Strategies()
         self.strategies.install(client)
         flow.install(client)
@@ -87,12 +92,21 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         self._load.begin(sequences)
 
     async def start(self) -> None:
-        """Start the engine."""
+        """Start the engine, and let it generate: what it compiles at first use would delay somebody's request."""
         await super().start()
+        await asyncio.gather(*(self._try_out(number, steps) for number, steps in enumerate(TRIAL_STEPS)))
+        # Ray has no parameter for further loggers.
+        self._engine_client.logger_manager.stat_loggers.append(self._load)
         stops.install(self.context_length)
         tool_grammar.install()
         # Ray 2.60 looks for it under a name that vLLM 0.29 no longer has, and would not tokenize.
         self._oai_serving_tokenization = getattr(self._app_state, "serving_tokenization", None)
+
+    async def _try_out(self, number: int, steps: int) -> None:
+        params = SamplingParams(max_tokens=min(steps, self.context_length - 1), ignore_eos=True)
+        request_id = f"s1ray-start-{number}"
+        async for _ in self._engine_client.generate({"prompt_token_ids": [0]}, params, request_id=request_id):
+            pass
 
     async def chat(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
         """Chat completion."""
