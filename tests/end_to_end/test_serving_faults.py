@@ -36,7 +36,7 @@ APPLICATION: dict[str, Any] = {
             "name": "s1",
             "model": "miniature-base",
             "device": "cpu",
-            "max_model_len": 1024,
+            "max_model_len": 2048,
             "kv_cache_gib": 0.25,
             "max_num_seqs": BATCH,
             "cpus_per_worker": 0.5,
@@ -210,7 +210,7 @@ def test_a_new_version_lets_every_stream_finish(pair: ServedApp, mode: Mode, req
     before = {*workers, *replicas(pair)}
     changed = validate_config(ServingConfig, APPLICATION | {"http": mode.http, "playground": False}, "test")
     update = functools.partial(_deploy, changed, pair.name, urlsplit(pair.url).path or "/")
-    fields = request_fields | {"max_tokens": 900, "thinking": {"max_tokens": 800}}
+    fields = request_fields | {"max_tokens": 1900, "thinking": {"max_tokens": 1800}}
     ended = under_load(pair, update, fields)
     assert tally(ended) == {"complete": STREAMS}
     assert max(one.seconds for one in ended) > 30
