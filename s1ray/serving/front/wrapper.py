@@ -10,6 +10,8 @@ of the machine. Here
 - headers with which a client would command Serve are taken off;
 - a client has a minute for its request, which HAProxy keeps until it can no longer need to be sent again;
 - a host that is silent for half a minute is taken for lost, and its streams end;
+- requests of one session, by the header that Serve takes it from, go to one replica, which has their prefix in its
+  cache;
 - where its manager is killed, HAProxy finishes its streams and ends; one that is left behind gives its port up.
 
 What is not as expected is refused: then HAProxy does not start, and nothing listens.
@@ -31,6 +33,9 @@ from s1ray.serving.front.settings import FrontError, haproxy
 FRONTEND = "http_frontend"
 """Serve's name of the frontend that takes requests."""
 
+NOWHERE = "default_backend"
+"""Serve's name of where requests go that are for no application."""
+
 PR_SET_PDEATHSIG = 1
 """Linux's prctl: the signal that a process gets when its parent ends."""
 
@@ -44,6 +49,8 @@ OURS = (
     "option srvtcpka",
     "srvtcpka-",
     "default-server tcp-ut",
+    "stick-table",
+    "stick on",
 )
 """How lines begin that are written here, and therefore left out where they were before."""
 
@@ -53,6 +60,16 @@ COMMANDS = (
     "^serve[-_]multiplexed[-_]model[-_]id$ -m reg",
 )
 """Headers that Serve obeys: to work on for nobody, to stop earlier, to say that a request is for an adapter."""
+
+SESSION = "x-session-id"
+"""The header that names a session."""
+
+STICKY = (
+    "stick-table type string len 128 size 100k expire 1h",
+    f"stick on req.hdr({SESSION})",
+)
+"""Of every group of replicas. The table begins anew where they change; where a session's replica is lost, it gets
+another one."""
 
 ERRORS = {
     400: ("Bad Request", "this is no HTTP request that can be read", "invalid_request_error"),
@@ -97,7 +114,12 @@ def secured(text: str, errors: Path) -> str:
             _check("mode 600" in line, line)
         elif words[:1] == ["errorfile"] or line.strip().startswith(OURS):
             continue
+        elif words[:1] == ["server"] and "backup" in words and "non-stick" not in words:
+            # Serve's own proxy, for as long as there is no replica.
+            line += " non-stick"
         lines.append(line)
+        if words[:1] == ["backend"] and section != NOWHERE:
+            lines += [f"    {line}" for line in STICKY]
         if words == ["defaults"]:
             # HAProxy sends a request again only if it had all of it before.
             lines += [f"    timeout http-request {REQUEST_S}s", "    option http-buffer-request"]

