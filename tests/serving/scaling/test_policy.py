@@ -412,7 +412,8 @@ def test_serves_options_name_the_policy_and_leave_the_delays_to_it() -> None:
 def test_where_no_replica_may_run_the_load_is_reported_every_second_while_reports_are_few(policy: str) -> None:
     def interval(minimum: int, most: int) -> float:
         scaling = Autoscaling.model_validate({"min_replicas": minimum, "max_replicas": most, "policy": policy})
-        return AutoscalingConfig(**autoscaling_config(scaling, 64)).metrics_interval_s
+        config = AutoscalingConfig(**autoscaling_config(scaling, 64))
+        return float(config.metrics_interval_s)
 
     assert [interval(0, most) for most in (1, 16, 64, 1000)] == [1.0, 1.0, 4.0, 10.0]
     assert interval(1, 4) == 10.0
