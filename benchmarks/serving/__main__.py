@@ -5,6 +5,7 @@
     python -m benchmarks.serving hostile --requests 2000
     python -m benchmarks.serving soak --minutes 15
     python -m benchmarks.serving coldstart --times 20
+    python -m benchmarks.serving sessions
 
 Each writes a JSON file next to this module, or into the given folder; `throughput` adds its rounds to the file.
 """
@@ -26,6 +27,7 @@ from rich.console import Console
 
 from benchmarks.serving import coldstart as cold
 from benchmarks.serving import hostile as attacks
+from benchmarks.serving import sessions as conversations
 from benchmarks.serving import soak as soaking
 from benchmarks.serving import throughput as compared
 from benchmarks.serving.processes import usage
@@ -132,6 +134,26 @@ def coldstart(
             console.print(asdict(starts[-1]))
     result = {"machine": machine(), **cold.summary(starts), "starts": [asdict(start) for start in starts]}
     _write(output / "coldstart.json", result)
+
+
+@app.command()
+def sessions(
+    rounds: Annotated[int, typer.Option(min=1, help="Runs of each arm.")] = 5,
+    output: OutputOption = HERE,
+) -> None:
+    """Conversations on two replicas, with and without a header that names the session."""
+    model = model_config(max_model_len=2048, cpus_per_worker=0.5, autoscaling={"min_replicas": 2, "max_replicas": 2})
+    done: list[conversations.Round] = []
+    with ours(model, "haproxy") as server:
+        for number in range(rounds + 1):
+            turn = number % 2
+            for arm in conversations.ARMS[turn:] + conversations.ARMS[:turn]:
+                done.append(asyncio.run(conversations.measure(server.url, arm, number)))
+                console.print(asdict(done[-1]))
+    # In the first round the replicas were new.
+    kept = [one for one in done if one.round]
+    compared_arms = conversations.compare(kept)
+    _write(output / "sessions.json", {"machine": machine(), **compared_arms, "rounds": [asdict(one) for one in kept]})
 
 
 def _engine_requests(application: str) -> Callable[[], float]:
