@@ -21,7 +21,7 @@ from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.model_names import renamed
 from s1ray.serving.http.models import Card, Cards, Models, base_of, changed
 from s1ray.serving.http.replica_call import Attempt, ReplicaCall
-from s1ray.serving.http.responses import Part, is_lost, raise_refusals, streamed, to_refusal
+from s1ray.serving.http.responses import EventStream, Part, is_lost, raise_refusals, to_refusal
 from s1ray.serving.protocol.refusals import BadRequestError
 from s1ray.serving.protocol.request_info import HEADERS, RequestInfo
 from s1ray.serving.protocol.resolve import (
@@ -114,18 +114,18 @@ class Answerer:
             total_s=self._limits.total_timeout_s,
         )
         context.defer(call.cancel)
+        if streams:
+            events = route.stream(body)
+            if alias:
+                events = renamed(events, alias)
+            return EventStream(
+                call,
+                repeated(events, copies) if copies > 1 else events,
+                context,
+                keep_alive_s=self._limits.keep_alive_s,
+                silence=route.silence,
+            )
         try:
-            if streams:
-                events = route.stream(body)
-                if alias:
-                    events = renamed(events, alias)
-                return await streamed(
-                    call,
-                    repeated(events, copies) if copies > 1 else events,
-                    context,
-                    keep_alive_s=self._limits.keep_alive_s,
-                    silence=route.silence,
-                )
             whole: Any = await call.begin()
         except Exception as error:
             raise to_refusal(error) or error from None

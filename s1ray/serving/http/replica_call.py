@@ -127,9 +127,17 @@ class ReplicaCall(Generic[PartT]):
 
     async def _next(self, by: float | None, seconds: float | None) -> PartT:
         assert self._attempt is not None
+        task = asyncio.current_task()
+        ended = 0 if task is None else task.cancelling()
         try:
-            async with asyncio.timeout_at(by):
-                return await self._attempt.__anext__()
+            async with asyncio.timeout_at(by) as limit:
+                part = await self._attempt.__anext__()
+            # vLLM takes a cancelled task for a client that left, and gives an answer for it.
+            if limit.expired():
+                raise TimeoutError
+            if task is not None and task.cancelling() > ended:
+                raise asyncio.CancelledError
+            return part
         except StopAsyncIteration:
             self._over = True
             if not self._begun:
@@ -138,7 +146,6 @@ class ReplicaCall(Generic[PartT]):
         except TimeoutError:
             raise LateError(seconds or 0.0, begun=self._begun) from None
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             # Not our own cancellation: the replica was stopped.

@@ -11,10 +11,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response
 from pydantic import BaseModel
 from ray.exceptions import RayError, RayTaskError, TaskCancelledError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, ReplicaUnavailableError
@@ -28,10 +27,17 @@ from s1ray.serving.protocol.engine_json import EngineJson
 from s1ray.serving.ray_llm import ErrorResponse
 from s1ray.serving.replica.watchdog import EngineLostError
 
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
 logger = logging.getLogger("ray.serve")
 
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """Of a stream: proxies (nginx by the second one) pass each event on at once."""
+
+UNREAD_S = 60.0
+"""Seconds for which a client may read nothing of a stream whose buffers are full; then it is taken to have left, or it
+would hold a place of the replica for ever."""
 
 Part = BaseModel | list[str] | list[ErrorResponse]
 """What a replica sends: a whole response, or some events of a stream; in place of either an error."""
@@ -76,10 +82,15 @@ def raise_refusals(first: Part) -> None:
         raise problem
 
 
-async def streamed(
-    call: ReplicaCall[Part], rewrite: Events, context: RequestContext, *, keep_alive_s: float | None, silence: str
-) -> StreamingResponse:
+class _UnreadError(Exception):
+    """The client reads nothing of its stream."""
+
+
+class EventStream(Response):
     """A stream, begun with its first events or after `keep_alive_s`. What goes wrong after that is its last event.
+
+    Everything happens in the request's own task, and only silence is filled by another: where many requests begin at
+    once, each turn that an event waits for the event loop comes after a turn of all of them.
 
     Args:
         call: gives the events; cancelled when the stream ends, in whatever way.
@@ -88,65 +99,113 @@ async def streamed(
         keep_alive_s: seconds without anything for the client after which it gets `silence`. None: never.
         silence: an event or comment that clients pass over.
 
-    Raises:
+    Raises, when it is sent:
         RefusedError: the first part says so, in time. Also whatever else the request fails with by then.
     """
-    first = _task(call.begin())
-    context.defer(first.cancel)
-    if await _done(first, keep_alive_s):
-        raise_refusals(first.result())
-    stream = _Stream(call, rewrite, context, keep_alive_s, silence)
-    return StreamingResponse(stream.events(first), media_type="text/event-stream", headers=HEADERS)
 
-
-class _Stream:
-    """Writes one stream; see `streamed`."""
+    media_type = "text/event-stream"
 
     def __init__(
         self,
         call: ReplicaCall[Part],
         rewrite: Events,
         context: RequestContext,
+        *,
         keep_alive_s: float | None,
         silence: str,
     ) -> None:
+        self.status_code, self.background = 200, None
+        # A body it has not, nor a length.
+        self.init_headers(HEADERS)
         self._call, self._rewrite, self._context = call, rewrite, context
         self._keep_alive_s, self._silence = keep_alive_s, silence
+        self._writing = asyncio.Lock()
+        self._started = self._over = False
+        self._said_at = 0.0
 
-    async def events(self, first: asyncio.Task[Part]) -> AsyncIterator[str]:
-        """The client's events, and `silence` between them where they are far apart."""
-        clock = asyncio.get_running_loop().time
-        part, said_at = first, clock()
-        if not first.done():
-            yield self._silence
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the stream to its end, or until the client leaves."""
+        own = asyncio.current_task()
+        assert own is not None
+        left = False
+
+        async def leave() -> None:
+            nonlocal left
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            if not self._over:
+                left = True
+                own.cancel()
+
+        others = [asyncio.create_task(leave())]
+        if self._keep_alive_s is not None:
+            others.append(asyncio.create_task(self._fill_silence(send, self._keep_alive_s)))
         try:
+            await self._send(send)
+        except _UnreadError:
+            self._context.outcome = "cancelled"
+        except asyncio.CancelledError:
+            self._context.outcome = "cancelled"
+            # Where somebody else has ended this task as well, it ends.
+            if not left or own.uncancel():
+                raise
+        finally:
+            for other in others:
+                other.cancel()
+            self._call.cancel()
+
+    async def _send(self, send: Send) -> None:
+        try:
+            part = await self._call.begin()
+            if not self._started:
+                raise_refusals(part)
             while True:
-                left = None if self._keep_alive_s is None else max(0.0, said_at + self._keep_alive_s - clock())
-                if not await _done(part, left):
-                    yield self._silence
-                    said_at = clock()
-                    continue
-                try:
-                    texts, refused = self._read(part.result())
-                except StopAsyncIteration:
-                    return
-                if text := self._rewrite(texts):
-                    yield text
-                    said_at = clock()
-                elif self._keep_alive_s is not None and clock() - said_at >= self._keep_alive_s:
-                    yield self._silence
-                    said_at = clock()
+                texts, refused = self._read(part)
+                await self._write(send, self._rewrite(texts))
                 if refused is not None:
                     raise refused
-                part = _task(self._call.__anext__())
-        except Exception as error:
-            yield self._last(error)
-        except BaseException:
-            self._context.outcome = "cancelled"
+                part = await anext(self._call)
+        except StopAsyncIteration:
+            pass
+        except _UnreadError:
             raise
-        finally:
-            part.cancel()
-            self._call.cancel()
+        except Exception as error:
+            async with self._writing:
+                begun = self._started
+            if not begun:
+                raise to_refusal(error) or error from None
+            await self._write(send, self._last(error))
+        self._over = True
+        async with self._writing:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _write(self, send: Send, text: str) -> None:
+        """Begin the response, and write what the client gets, if it gets anything.
+
+        Raises:
+            _UnreadError: the client reads nothing.
+        """
+        try:
+            async with asyncio.timeout(UNREAD_S), self._writing:
+                if not self._started:
+                    self._started = True
+                    await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                if text:
+                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+                    self._said_at = asyncio.get_running_loop().time()
+        except TimeoutError:
+            raise _UnreadError from None
+
+    async def _fill_silence(self, send: Send, keep_alive_s: float) -> None:
+        clock = asyncio.get_running_loop().time
+        self._said_at = clock()
+        while True:
+            await asyncio.sleep(self._said_at + keep_alive_s - clock())
+            if clock() - self._said_at >= keep_alive_s:
+                try:
+                    await self._write(send, self._silence)
+                except _UnreadError:
+                    return
 
     def _read(self, part: Part) -> tuple[list[str], RefusedError | None]:
         """A part's events up to an error that ends the stream, and that."""
@@ -168,18 +227,6 @@ class _Stream:
             refused = failed()
         self._context.outcome = refused.outcome or outcome_of(refused.status)
         return self._rewrite([f"data: {json.dumps(refused.body())}\n\n", "data: [DONE]\n\n"])
-
-
-def _task(part: Coroutine[Any, Any, Part]) -> asyncio.Task[Part]:
-    """A part on its way. Its failure is no news for the log where nobody waits for it any more."""
-    task = asyncio.create_task(part)
-    task.add_done_callback(lambda done: done.cancelled() or done.exception())
-    return task
-
-
-async def _done(part: asyncio.Task[Part], within_s: float | None) -> bool:
-    """Whether a part comes in so many seconds."""
-    return bool((await asyncio.wait({part}, timeout=within_s))[0])
 
 
 def _refused(response: ErrorResponse) -> RefusedError:

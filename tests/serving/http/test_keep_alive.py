@@ -24,7 +24,7 @@ from starlette.routing import Route
 from s1ray.serving.http.access import RequestContext
 from s1ray.serving.http.admission import Admission, Ticket
 from s1ray.serving.http.replica_call import ReplicaCall
-from s1ray.serving.http.responses import Part, is_lost, streamed
+from s1ray.serving.http.responses import EventStream, Part, is_lost
 from tests.support.attempts import Attempt
 
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -63,7 +63,7 @@ def app(silent_s: float) -> Starlette:
         call: ReplicaCall[Part] = ReplicaCall(lambda: Attempt(*parts, ["data: [DONE]\n\n"]), is_lost=is_lost)
         keep_alive_s = None if every == "off" else int(every) / 1000
         context = RequestContext(ticket)
-        return await streamed(call, shown, context, keep_alive_s=keep_alive_s, silence=": keep-alive\n\n")
+        return EventStream(call, shown, context, keep_alive_s=keep_alive_s, silence=": keep-alive\n\n")
 
     return Starlette(routes=[Route("/{every}", answer)])
 

@@ -102,3 +102,31 @@ def test_a_single_response_leaves_nothing_to_cancel() -> None:
     response.complete()
     response.cancel()
     assert not attempt.cancelled
+
+
+class Stubborn(Attempt):
+    """Answers when it is cancelled, as vLLM does: it thinks that its client has left."""
+
+    async def __anext__(self) -> Any:
+        try:
+            return await super().__anext__()
+        except asyncio.CancelledError:
+            return "refused"
+
+
+def test_an_answer_to_being_cancelled_is_none() -> None:
+    late = Stubborn(9.0, "a")
+    with pytest.raises(LateError):
+        asyncio.run(call([late], total_s=0.02).begin())
+    assert late.cancelled
+    left = Stubborn(9.0, "a")
+
+    async def leave() -> None:
+        task = asyncio.create_task(call([left]).begin())
+        await asyncio.sleep(0.02)
+        task.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+
+    asyncio.run(leave())
+    assert left.cancelled

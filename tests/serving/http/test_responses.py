@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from s1ray.serving.http import responses
 from s1ray.serving.http.access import RequestContext
 from s1ray.serving.http.admission import Admission, Ticket
 from s1ray.serving.http.dialects import DIALECTS
@@ -16,7 +17,7 @@ from s1ray.serving.http.dialects.anthropic import MessageStream
 from s1ray.serving.http.dialects.base import Events
 from s1ray.serving.http.errors import RefusedError
 from s1ray.serving.http.replica_call import ReplicaCall
-from s1ray.serving.http.responses import Part, is_lost, streamed
+from s1ray.serving.http.responses import EventStream, Part, is_lost
 from s1ray.serving.ray_llm import ErrorInfo, ErrorResponse
 from tests.support.attempts import Attempt
 
@@ -37,6 +38,41 @@ def error(code: int, message: str = "no") -> ErrorResponse:
     return ErrorResponse(error=ErrorInfo(message=message, type="kind", param="n", code=code))
 
 
+class Client:
+    """What a server tells an application of its client, and what the client gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.gone = asyncio.Event()
+
+    async def receive(self) -> Any:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        # As a socket whose buffer is full.
+        await asyncio.sleep(0)
+        self.messages.append(message)
+        if message["type"] == "http.response.body" and not message["more_body"]:
+            # As uvicorn says when the response is complete.
+            self.gone.set()
+            await asyncio.sleep(0.001)
+
+    def texts(self) -> list[str]:
+        """The texts of a response that is complete."""
+        start, *bodies, end = self.messages
+        headers = {name.decode(): value.decode() for name, value in start["headers"]}
+        assert (start["type"], start["status"]) == ("http.response.start", 200)
+        assert headers == {
+            "cache-control": "no-cache",
+            "x-accel-buffering": "no",
+            "content-type": "text/event-stream; charset=utf-8",
+        }
+        assert end == {"type": "http.response.body", "body": b"", "more_body": False}
+        assert all(body["more_body"] for body in bodies)
+        return [body["body"].decode() for body in bodies]
+
+
 class Stream:
     """A stream of one attempt, read to its end."""
 
@@ -46,10 +82,14 @@ class Stream:
 
     async def _read(self, rewrite: Events, keep_alive_s: float | None, limits: dict[str, Any]) -> None:
         call: ReplicaCall[Part] = ReplicaCall(lambda: self.attempt, is_lost=is_lost, pause_s=0, **limits)
-        response = await streamed(call, rewrite, self.context, keep_alive_s=keep_alive_s, silence=COMMENT)
-        assert response.media_type == "text/event-stream"
-        assert response.headers["X-Accel-Buffering"] == "no"
-        self.texts = [str(text) async for text in response.body_iterator]
+        response = EventStream(call, rewrite, self.context, keep_alive_s=keep_alive_s, silence=COMMENT)
+        client = Client()
+        try:
+            await response({"type": "http"}, client.receive, client.send)
+        finally:
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        self.texts = client.texts()
 
     @property
     def said(self) -> list[Any]:
@@ -136,40 +176,81 @@ def test_an_error_that_is_an_event_is_passed_on() -> None:
     assert stream.context.outcome == "failed"
 
 
-def leave(parts: tuple[Any, ...], after_s: float, read: bool) -> tuple[Attempt, RequestContext]:
-    """Leave a stream that has begun, reading it or before."""
+def leave(parts: tuple[Any, ...], after_s: float, how: str) -> tuple[Attempt, RequestContext]:
+    """Leave a stream: the client is gone, or the server ends the task of its request."""
     attempt, begun = Attempt(*parts), context()
 
     async def run() -> None:
         call: ReplicaCall[Part] = ReplicaCall(lambda: attempt, is_lost=is_lost, pause_s=0)
-        begun.defer(call.cancel)
-        response = await streamed(call, together, begun, keep_alive_s=KEEP_S, silence=COMMENT)
-
-        async def consume() -> None:
-            async for _ in response.body_iterator:
-                pass
-
-        if read:
-            task = asyncio.create_task(consume())
-            await asyncio.sleep(after_s)
+        response = EventStream(call, together, begun, keep_alive_s=KEEP_S, silence=COMMENT)
+        client = Client()
+        coroutine = response({"type": "http"}, client.receive, client.send)
+        task: asyncio.Task[None] = asyncio.ensure_future(coroutine)
+        await asyncio.sleep(after_s)
+        if how in ("client", "both"):
+            client.gone.set()
+        if how in ("server", "both"):
+            if how == "both":
+                await asyncio.sleep(0)
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        for action in reversed(begun._deferred):
-            action()
-        await asyncio.sleep(0.01)
+        await asyncio.wait({task})
+        assert task.cancelled() == (how != "client")
+        await asyncio.sleep(0)
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     asyncio.run(run())
     return attempt, begun
 
 
+@pytest.mark.parametrize("how", ["client", "server", "both"])
 @pytest.mark.parametrize(("parts", "after_s"), [((9.0, ["a"]), 0.01), ((9.0, ["a"]), 0.1), ((["a"], 9.0), 0.1)])
-def test_a_client_that_leaves_stops_the_replica(parts: tuple[Any, ...], after_s: float) -> None:
-    attempt, begun = leave(parts, after_s, read=True)
+def test_a_client_that_leaves_stops_the_replica(parts: tuple[Any, ...], after_s: float, how: str) -> None:
+    attempt, begun = leave(parts, after_s, how)
     assert attempt.cancelled
     assert begun.outcome == "cancelled"
-    attempt, _ = leave(parts, after_s, read=False)
+
+
+def test_a_client_that_reads_nothing_has_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "UNREAD_S", 0.05)
+    attempt, begun = Attempt(["a"], ["b"], ["c"]), context()
+
+    class Full(Client):
+        async def send(self, message: Any) -> None:
+            if len(self.messages) == 2:
+                await asyncio.sleep(9)
+            await super().send(message)
+
+    async def run() -> None:
+        call: ReplicaCall[Part] = ReplicaCall(lambda: attempt, is_lost=is_lost)
+        client = Full()
+        response = EventStream(call, together, begun, keep_alive_s=0.02, silence=COMMENT)
+        await response({"type": "http"}, client.receive, client.send)
+        assert [message["type"] for message in client.messages] == ["http.response.start", "http.response.body"]
+
+    asyncio.run(asyncio.wait_for(run(), 5))
     assert attempt.cancelled
+    assert begun.outcome == "cancelled"
+
+
+def test_a_stream_of_which_the_client_sees_nothing_begins_and_ends() -> None:
+    assert Stream(["x"], ["x"], rewrite=lambda events: "").texts == []
+
+
+def test_headers_come_with_the_first_events_even_if_those_are_not_shown() -> None:
+    seen: list[int] = []
+
+    async def run() -> None:
+        call: ReplicaCall[Part] = ReplicaCall(lambda: Attempt(["x"], 9.0), is_lost=is_lost)
+        response = EventStream(call, lambda events: "", context(), keep_alive_s=None, silence=COMMENT)
+        client = Client()
+        task = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
+        await asyncio.sleep(0.05)
+        seen.append(client.messages[0]["status"])
+        client.gone.set()
+        await task
+
+    asyncio.run(run())
+    assert seen == [200]
 
 
 def message_events(events: Any) -> str:
