@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("ray.serve")
 
-Responses = AsyncIterator[BaseModel | str]
+Responses = AsyncGenerator[BaseModel | str]
 """A whole response, or the events of a stream."""
 
 CLIENT_ERRORS = (TypeError, LookupError, AttributeError, OverflowError, TemplateError)
@@ -53,6 +54,10 @@ have classes of their own."""
 TRIAL_STEPS = (2, 4)
 """Tokens of the first requests, which are the engine's own. Where vLLM samples on a CPU, torch compiles for one
 sequence and for several, for seconds each: the longer request is alone in its last steps."""
+
+
+TRIAL_S = 900.0
+"""Seconds that they may take, compilers included."""
 
 
 class LocalModel(CallbackBase):  # type: ignore[misc]  # Ray is untyped here
@@ -94,39 +99,64 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
     async def start(self) -> None:
         """Start the engine, and let it generate: what it compiles at first use would delay somebody's request."""
         await super().start()
-        await asyncio.gather(*(self._try_out(number, steps) for number, steps in enumerate(TRIAL_STEPS)))
+        manager = self._engine_client.logger_manager
+        # Its own requests are in no metrics.
+        loggers, manager.stat_loggers = manager.stat_loggers, []
+        await self._try_out()
         # Ray has no parameter for further loggers.
-        self._engine_client.logger_manager.stat_loggers.append(self._load)
+        manager.stat_loggers = [*loggers, self._load]
         stops.install(self.context_length)
         tool_grammar.install()
         # Ray 2.60 looks for it under a name that vLLM 0.29 no longer has, and would not tokenize.
         self._oai_serving_tokenization = getattr(self._app_state, "serving_tokenization", None)
 
-    async def _try_out(self, number: int, steps: int) -> None:
-        params = SamplingParams(max_tokens=min(steps, self.context_length - 1), ignore_eos=True)
-        request_id = f"s1ray-start-{number}"
-        async for _ in self._engine_client.generate({"prompt_token_ids": [0]}, params, request_id=request_id):
-            pass
+    async def _try_out(self) -> None:
+        """Generate something.
+
+        Raises:
+            EngineLostError: the engine died, or gave nothing in time.
+        """
+
+        async def generate(number: int, steps: int) -> None:
+            params = SamplingParams(max_tokens=steps, ignore_eos=True)
+            request_id = f"s1ray-start-{number}"
+            async for _ in self._engine_client.generate({"prompt_token_ids": [0]}, params, request_id=request_id):
+                pass
+
+        try:
+            async with asyncio.timeout(TRIAL_S):
+                await asyncio.gather(*(generate(number, steps) for number, steps in enumerate(TRIAL_STEPS)))
+        except TimeoutError:
+            raise EngineLostError(f"the engine started, but generated nothing in {TRIAL_S:g} s") from None
+        except Exception as error:
+            if self._engine_client.errored:
+                raise EngineLostError(f"the engine died at its first request: {error}") from error
+            # A limit of its own, for instance of a context of a few tokens.
+            logger.warning("the engine refused to be tried out: %s: %s", type(error).__name__, error)
 
     async def chat(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
         """Chat completion."""
-        async for response in self._with_errors(super().chat(request, info)):
-            yield response
+        async with aclosing(self._with_errors(super().chat(request, info))) as responses:
+            async for response in responses:
+                yield response
 
     async def completions(self, request: CompletionRequest, info: RequestInfo) -> Responses:
         """Text completion."""
-        async for response in self._with_errors(super().completions(request, info)):
-            yield response
+        async with aclosing(self._with_errors(super().completions(request, info))) as responses:
+            async for response in responses:
+                yield response
 
     async def tokenize(self, request: TokenizeCompletionRequest, info: RequestInfo) -> Responses:
         """A prompt's tokens."""
-        async for response in self._with_errors(super().tokenize(request, info)):
-            yield response
+        async with aclosing(self._with_errors(super().tokenize(request, info))) as responses:
+            async for response in responses:
+                yield response
 
     async def detokenize(self, request: DetokenizeRequest, info: RequestInfo) -> Responses:
         """The text of tokens."""
-        async for response in self._with_errors(super().detokenize(request, info)):
-            yield response
+        async with aclosing(self._with_errors(super().detokenize(request, info))) as responses:
+            async for response in responses:
+                yield response
 
     async def _with_errors(self, responses: Responses) -> Responses:
         """Responses; where the client is at fault, an error response.
@@ -136,11 +166,13 @@ class BudgetForcingEngine(VLLMEngine):  # type: ignore[misc]  # Ray is untyped h
         """
         begun = False
         try:
-            async for response in responses:
-                if _is_failure(response) and self._engine_client.errored:
-                    raise EngineLostError("the engine of this replica died")
-                begun = True
-                yield response
+            # Garbage collection may come late, and the engine works on until then.
+            async with aclosing(responses):
+                async for response in responses:
+                    if _is_failure(response) and self._engine_client.errored:
+                        raise EngineLostError("the engine of this replica died")
+                    begun = True
+                    yield response
         except CLIENT_ERRORS as error:
             if begun:
                 raise

@@ -38,10 +38,11 @@ class Flow:
     Args:
         meter: takes the times.
         pace: of its stream. None: every output is read at once.
+        roles: its stream begins with an event that has no text, the role of a chat.
     """
 
-    def __init__(self, meter: FrameworkMeter, pace: Pace | None) -> None:
-        self._meter, self.pace = meter, pace
+    def __init__(self, meter: FrameworkMeter, pace: Pace | None, *, roles: bool = False) -> None:
+        self._meter, self.pace, self.roles = meter, pace, roles
         self._complete: dict[str, asyncio.Event] = {}
         self._output_at: float | None = None
         self._parts = 0

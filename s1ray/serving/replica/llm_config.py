@@ -26,7 +26,7 @@ short answer takes; looking costs no message while all places are known to be ta
 
 
 REPORTS_PER_S = 16
-"""Reports of a model's load that Serve's controller gets in a second, where no replica may be running.
+"""Reports that Serve's controller gets in a second from a model's replicas, where no replica may be running.
 
 Serve's callers and replicas report every 10 s. The first request for a model without a replica is meant to be reported
 at once, but that report holds the numbers of the last interval, in which nothing waited (Ray 2.60, router.py,

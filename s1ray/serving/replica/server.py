@@ -141,8 +141,9 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
 
     def _batch_output_stream(self, generator: AsyncGenerator[str]) -> AsyncIterator[list[str]]:
         flow = FLOW.get()
-        is_complete = None if flow is None or flow.pace is None else flow.is_complete
-        return batched(generator, self._pace, is_complete=is_complete)
+        if flow is None or flow.pace is None:
+            return batched(generator, self._pace)
+        return batched(generator, self._pace, is_complete=flow.is_complete, held=int(flow.roles))
 
     async def count_tokens(self, request: ChatCompletionRequest, info: RequestInfo) -> Responses:
         """The prompt of a chat completion in tokens; nothing is generated."""
@@ -175,7 +176,7 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
         merges = merges and not _several(getattr(request, "prompt", None))
         merges = merges and (info.thinking is None or info.thinking.strategy is None)
         meter = FrameworkMeter(self._llm_config.model_id, info.arrived + info.waited_s)
-        FLOW.set(flow := Flow(meter, self._pace if merges else None))
+        FLOW.set(flow := Flow(meter, self._pace if merges else None, roles=not texts))
         responses = await generate(request, info)
         if record is None:
             return responses

@@ -53,7 +53,7 @@ class Pace:
 
 
 async def batched(
-    events: AsyncGenerator[T], pace: Pace, *, is_complete: Callable[[], bool] | None = None
+    events: AsyncGenerator[T], pace: Pace, *, is_complete: Callable[[], bool] | None = None, held: int = 0
 ) -> AsyncGenerator[list[T]]:
     """Events in lists: at once where the last list is older than the interval, otherwise with those that follow in it.
 
@@ -62,13 +62,15 @@ async def batched(
         pace: of the replica's streams.
         is_complete: says whether all that is left of the stream comes at once; of events that keep the pace themselves.
             None: they do not.
+        held: of events that keep the pace, how many of the first wait for the one after them, which comes at the same
+            time.
     """
     pace.streams += 1
     try:
         if is_complete is not None:
-            parts = _as_they_come(events, is_complete)
+            parts = _as_they_come(events, is_complete, held)
         elif pace.interval_s <= 0:
-            parts = _as_they_come(events, lambda: False, held=0)
+            parts = _as_they_come(events, lambda: False, 0)
         else:
             parts = _in_intervals(events, pace)
         async with contextlib.aclosing(parts):
@@ -79,10 +81,10 @@ async def batched(
 
 
 async def _as_they_come(
-    events: AsyncGenerator[T], is_complete: Callable[[], bool], held: int = 1
+    events: AsyncGenerator[T], is_complete: Callable[[], bool], held: int
 ) -> AsyncGenerator[list[T]]:
-    """Each event by itself, but for those that come at the same time: the first `held` ones with the one that follows
-    (a chat's role with its first text), and what is left of a complete stream.
+    """Each event by itself, but for those that come at the same time: the first `held` ones with the one that follows,
+    and what is left of a complete stream.
     """
     together: list[T] = []
     sent = 0

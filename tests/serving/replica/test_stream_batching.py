@@ -60,8 +60,9 @@ def test_an_event_after_a_silence_goes_at_once() -> None:
     assert min(waits) < 0.29
 
 
-def test_events_that_keep_the_pace_go_as_they_come() -> None:
-    """The first two together, a chat's role and its first text; and all that is left when the stream is complete."""
+@pytest.mark.parametrize("held", [0, 1])
+def test_events_that_keep_the_pace_go_as_they_come(held: int) -> None:
+    """A chat's role with its first text, and together all that is left when the stream is complete."""
     sent: list[list[int]] = []
     given: list[int] = []
 
@@ -71,18 +72,18 @@ def test_events_that_keep_the_pace_go_as_they_come() -> None:
                 given.append(number)
                 yield number
 
-        async for together in batched(noted(), Pace(0.1, 1000), is_complete=lambda: len(given) > 4):
+        async for together in batched(noted(), Pace(0.1, 1000), is_complete=lambda: len(given) > 4, held=held):
             sent.append(together)
             assert given[-1] == together[-1]
 
     asyncio.run(run())
-    assert sent == [[0, 1], [2], [3], [4, 5]]
+    assert sent == [*([[0, 1]] if held else [[0], [1]]), [2], [3], [4, 5]]
 
 
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_stream_of_fewer_events_than_are_held_is_given(number: int) -> None:
     async def run() -> list[list[int]]:
-        return [one async for one in batched(events([0] * number), Pace(0.1, 1000), is_complete=lambda: False)]
+        return [one async for one in batched(events([0] * number), Pace(0.1, 1000), is_complete=lambda: False, held=1)]
 
     assert asyncio.run(run()) == [[n] for n in range(number)]
 
@@ -98,7 +99,7 @@ def test_a_failure_comes_after_what_was_given(is_complete: Callable[[], bool] | 
     got: list[int] = []
 
     async def run() -> None:
-        async for together in batched(failing(), Pace(0.01, 1000), is_complete=is_complete):
+        async for together in batched(failing(), Pace(0.01, 1000), is_complete=is_complete, held=1):
             got.extend(together)
 
     with pytest.raises(ValueError, match="broken"):
