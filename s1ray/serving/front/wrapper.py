@@ -49,8 +49,10 @@ OURS = (
     "option srvtcpka",
     "srvtcpka-",
     "default-server tcp-ut",
+    "http-request set-var(txn.session)",
     "stick-table",
-    "stick on",
+    "stick ",
+    "timeout check",
 )
 """How lines begin that are written here, and therefore left out where they were before."""
 
@@ -66,10 +68,15 @@ SESSION = "x-session-id"
 
 STICKY = (
     "stick-table type string len 128 size 100k expire 1h",
-    f"stick on req.hdr({SESSION})",
+    f"http-request set-var(txn.session) req.fhdr({SESSION})",
+    "stick match var(txn.session)",
+    "stick store-response var(txn.session) if { status 200 }",
 )
-"""Of every group of replicas. The table begins anew where they change; where a session's replica is lost, it gets
-another one."""
+"""Of every group of replicas: the one that answered a session's last request gets the next. The table begins anew where
+the replicas change; where a session's replica is lost, another one answers and is remembered."""
+
+CHECK_S = 10
+"""Seconds within which a replica answers whether it lives: a long response may hold its event loop for some."""
 
 ERRORS = {
     400: ("Bad Request", "this is no HTTP request that can be read", "invalid_request_error"),
@@ -125,7 +132,7 @@ def secured(text: str, errors: Path) -> str:
             lines += [f"    timeout http-request {REQUEST_S}s", "    option http-buffer-request"]
             # A host that loses its power or its link says nothing, and a stream would wait for it for an hour.
             lines += ["    option srvtcpka", "    srvtcpka-idle 10s", "    srvtcpka-intvl 5s", "    srvtcpka-cnt 3"]
-            lines += ["    default-server tcp-ut 25s"]
+            lines += ["    default-server tcp-ut 25s", f"    timeout check {CHECK_S}s"]
             lines += [f"    errorfile {status} {errors / f'{status}.json.http'}" for status in ERRORS]
     grpc = any(line.split()[:2] == ["frontend", "grpc_frontend"] for line in lines)
     if found != {"bind": 1, "loopback": 2, "socket": 1} or grpc:
