@@ -13,13 +13,14 @@ Each writes a JSON file next to this module, or into the given folder; `throughp
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import platform
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal, cast
 
 import psutil
 import typer
@@ -123,17 +124,21 @@ def soak(
 @app.command()
 def coldstart(
     times: Annotated[int, typer.Option(min=1, help="Number of starts.")] = 20,
+    http: Annotated[str, typer.Option(help="direct or worker.")] = "direct",
     front: Annotated[str | None, typer.Option(help="What takes the requests: haproxy or serve.")] = None,
     output: OutputOption = HERE,
 ) -> None:
-    """Time from a request that finds no replica to its first token."""
+    """Time from a request that finds no replica to its first token, added to the file by the way of serving."""
     starts: list[cold.Start] = []
     with session() as logs:
         for _ in range(times):
-            starts.append(cold.once(model_config(), logs, cast("Front | None", front)))
+            way = cast("Literal['direct', 'worker']", http)
+            starts.append(cold.once(model_config(), logs, cast("Front | None", front), way))
             console.print(asdict(starts[-1]))
-    result = {"machine": machine(), **cold.summary(starts), "starts": [asdict(start) for start in starts]}
-    _write(output / "coldstart.json", result)
+    path = output / "coldstart.json"
+    earlier = json.loads(path.read_text()) if path.is_file() else {}
+    result = {**cold.summary(starts), "starts": [asdict(start) for start in starts]}
+    _write(path, {**earlier, "machine": machine(), http: result})
 
 
 @app.command()

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import httpx
 
@@ -44,11 +45,11 @@ class Start:
     (`first token`)."""
 
 
-def once(model: ServedModel, logs: Path, front: Front | None) -> Start:
+def once(model: ServedModel, logs: Path, front: Front | None, http: Literal["direct", "worker"]) -> Start:
     """Start the application from nothing; `logs` is the folder of the Ray session's logs."""
     scaling = {"min_replicas": 0, "max_replicas": 1, "scale_to_zero_delay_s": 60}
     fields = model.model_dump() | {"autoscaling": scaling}
-    config = validate_config(ServingConfig, {"models": [fields], "http": "direct"}, "benchmark")
+    config = validate_config(ServingConfig, {"models": [fields], "http": http}, "benchmark")
     with serve_locally(config, front=front, start_timeout_s=START_S) as app:
         # As an application that has been idle: what takes the requests knows its settings.
         time.sleep(SETTLES_S)
