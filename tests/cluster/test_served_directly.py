@@ -101,7 +101,11 @@ def test_every_port_of_serve_wants_a_key_or_is_closed(guarded: RayHosts) -> None
     for name in ("head", *WORKERS):
         host = guarded.hosts[name]
         for port, process in listening(guarded, name).items():
-            if "haproxy" not in process and not 30000 <= port <= 31000 and port not in (SERVE_PORT, 8500, 8404, 9101):
+            if (
+                "haproxy" not in process
+                and not 30000 <= port <= settings.LAST_PORT
+                and port not in (SERVE_PORT, 8500, 8404, 9101)
+            ):
                 continue
             served_by[name, port] = process
             for path in ("/metrics", "/v1/models", "/v1/chat/completions", "/tokenize", "/openapi.json"):
@@ -112,7 +116,7 @@ def test_every_port_of_serve_wants_a_key_or_is_closed(guarded: RayHosts) -> None
     assert {name for name, port in served_by if port == SERVE_PORT} == set(with_haproxy(guarded))
     assert not {port for _, port in served_by} & {8404, 9101}
     # The two replicas.
-    assert len([port for _, port in served_by if 30000 <= port <= 31000]) == 2
+    assert len([port for _, port in served_by if 30000 <= port <= settings.LAST_PORT]) == 2
 
 
 def test_a_lost_host_costs_only_its_own_streams(guarded: RayHosts) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from s1ray.config import validate_config
 from s1ray.serving.config import ServingConfig
+from s1ray.serving.front.settings import LAST_PORT
 from s1ray.serving.local import ServedApp, serve_locally
 from tests.support.served import ENGINE, QUESTION
 from tests.support.streams import processes
@@ -78,4 +79,4 @@ def test_haproxy_listens_on_loopback_and_obeys_its_user_alone(pair: tuple[Served
     # Replicas and Serve's own proxy: their gRPC between deployments is Ray's, with its token.
     for replica in processes("ray::ServeReplica"):
         ports = {one.laddr.port: one.laddr.ip for one in replica.net_connections() if one.status == psutil.CONN_LISTEN}
-        assert {ip for port, ip in ports.items() if 30_000 <= port <= 31_000} == {"127.0.0.1"}
+        assert {ip for port, ip in ports.items() if 30_000 <= port <= LAST_PORT} == {"127.0.0.1"}

@@ -31,6 +31,10 @@ has streams."""
 BUFFER_BYTES = 64 * 1024
 """Of HAProxy's buffers: a prompt of some 16,000 tokens."""
 
+LAST_PORT = 32_767
+"""Of the replicas' ports, which begin at 30,000. None is given again while an old HAProxy may know it, and Serve's
+thousand would be used up in a day by replicas that die every minute. Above, Linux gives ports to anybody."""
+
 DRAIN_S = 2.0
 """Seconds that a replica which is being removed still takes requests: longer than HAProxies take to learn of it."""
 
@@ -124,6 +128,7 @@ def settings(
         # Each change of the replicas starts a new HAProxy; the old one stays for the streams that it has.
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(int(longest_s) + 60),
         "RAY_SERVE_PORT_QUARANTINE_S": str(int(longest_s) + 90),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(LAST_PORT),
         "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": str(int(longest_s) + 60),
         "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": str(int(longest_s) + 60),
         # A replica that is lost before it answers: once more, to another one.
