@@ -8,7 +8,8 @@ are.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import MutableSequence, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, MutableSequence, Sequence
 from typing import Any, Protocol
 
 from s1ray.serving.metrics import set_queue_depth
@@ -28,6 +29,8 @@ class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[mi
 
     _model = ""
     _waiting = 0
+    _found: set[asyncio.Task[Any]]
+    """Tasks that have found a replica for a request other than their own."""
 
     def initialize_state(self, model: str = "", **options: Any) -> None:
         """Receive `request_router_kwargs`.
@@ -37,7 +40,7 @@ class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[mi
             options: of the base class.
         """
         super().initialize_state(**options)
-        self._model = model
+        self._model, self._found = model, set()
 
     async def _choose_replica_for_request(self, pending_request: Pending, *, is_retry: bool = False) -> object:
         self._waiting += 1
@@ -48,7 +51,31 @@ class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[mi
             self._waiting -= 1
             set_queue_depth(self._model, self._waiting)
 
+    def _get_next_pending_request_to_route(self) -> Pending | None:
+        bring_earliest_to_front(self._pending_requests_to_route)
+        found: Pending | None = super()._get_next_pending_request_to_route()
+        return found
+
+    async def _choose_replicas_with_backoff(self, pending_request: Pending | None = None) -> AsyncGenerator[object]:
+        """Candidates for a request. Serve's router rests before it looks again, also where it has just found a place
+        and another request with an earlier deadline took it: then places stay empty while requests wait.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        try:
+            while True:
+                async with contextlib.aclosing(super()._choose_replicas_with_backoff(pending_request)) as chosen:
+                    async for candidates in chosen:
+                        self._found.discard(task)
+                        yield candidates
+                        if task in self._found:
+                            break
+        finally:
+            self._found.discard(task)
+
     def _fulfill_next_pending_request(self, replica: object, request_metadata: object = None) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._found.add(task)
         bring_earliest_to_front(self._pending_requests_to_fulfill)
         # With adapters, Serve prefers requests for the adapter that the free slot was found for.
         adapter = getattr(request_metadata, "multiplexed_model_id", "")
