@@ -29,9 +29,14 @@ test: lint
 	@$(BIN)/python -m pytest --numprocesses 3 --dist worksteal --ignore tests/end_to_end
 	@$(BIN)/python -m pytest tests/end_to_end
 
+# Of one application, which has HTTP workers by default; once more on a replica that answers HTTP itself.
+SERVED = $(addprefix tests/end_to_end/, test_serving.py test_serving_answers.py test_serving_bodies.py \
+	test_serving_clients.py test_serving_hostile.py test_served_votes.py test_served_early_exit.py)
+
 test-all: lint
 	@$(BIN)/python -m pytest -m "not cluster" --numprocesses 3 --dist worksteal --ignore tests/end_to_end
 	@$(BIN)/python -m pytest -m "not cluster" tests/end_to_end
+	@S1RAY_TEST_HTTP=direct $(BIN)/python -m pytest -m "not cluster" $(SERVED)
 
 test-cluster: setup
 	@$(BIN)/python -m pytest -m cluster tests/cluster

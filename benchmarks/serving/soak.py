@@ -109,18 +109,22 @@ async def _request(http: httpx.AsyncClient, model: str, rng: random.Random) -> s
         "thinking": {"max_tokens": budget},
         "temperature": 1.0,
     }
-    body |= {"max_tokens": rng.choice((16, 60, 500)), "stream": rng.random() < 0.7, "seed": rng.randrange(100)}
+    body |= {"max_tokens": rng.choice((16, 60, 500)), "stream": rng.random() < 0.7}
     kind = rng.random()
     path = "/v1/messages" if kind < 0.25 else "/v1/chat/completions"
+    if kind >= 0.25:
+        # Anthropic's API has none.
+        body["seed"] = rng.randrange(100)
     if kind > 0.95:
         body |= rng.choice(({"thinking": "long"}, {"model": "none"}, {"messages": 5}, {"temperature": -1}, {"n": 999}))
-    disconnects = body["stream"] and rng.random() < 0.15
+    # Some leave a stream at once, some in its middle.
+    leaves_after = rng.choice((0, 2, 10)) if body["stream"] and rng.random() < 0.15 else None
     try:
         async with http.stream("POST", path, json=body) as response:
             events = 0
             async for _ in response.aiter_lines():
                 events += 1
-                if disconnects and events > 10:
+                if leaves_after is not None and events > leaves_after:
                     return "left"
         return str(response.status_code)
     except httpx.HTTPError as error:

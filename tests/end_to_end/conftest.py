@@ -5,6 +5,7 @@ In it one served application, for the tests that ask for it.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     import openai
 
     from s1ray.serving.local import ServedApp
+
+
+DIRECT = os.environ.get("S1RAY_TEST_HTTP") == "direct"
+"""The tests of the served application run on one model that answers HTTP itself."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a second model where there is one."""
+    for item in items:
+        if DIRECT and item.get_closest_marker("second_model"):
+            item.add_marker(pytest.mark.skip(reason="the application has one model (S1RAY_TEST_HTTP=direct)"))
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +72,18 @@ def adapted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 @pytest.fixture(scope="session")
 def served(ray_session: None, adapted: tuple[Path, Any]) -> Iterator[ServedApp]:
-    """The application of `served.py`, running."""
+    """The application of `served.py`, running; with `S1RAY_TEST_HTTP=direct` its first model alone, which answers HTTP
+    itself behind HAProxy.
+    """
     from s1ray.config import validate_config
     from s1ray.serving.config import ServingConfig
     from s1ray.serving.local import serve_locally
     from tests.support.served import application
 
-    with serve_locally(validate_config(ServingConfig, application(adapted[0]), "test"), start_timeout_s=1200) as app:
+    fields = application(adapted[0])
+    if DIRECT:
+        fields = {"models": fields["models"][:1], "http": "direct"}
+    with serve_locally(validate_config(ServingConfig, fields, "test"), start_timeout_s=1200) as app:
         yield app
 
 

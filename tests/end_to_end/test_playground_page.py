@@ -167,6 +167,7 @@ def test_two_budgets_are_compared_and_one_can_be_stopped(page: Page) -> None:
     assert int(shown(page, 0)["count-thinking"].split()[0]) < 800
 
 
+@pytest.mark.second_model
 def test_each_model_has_its_own_limits(page: Page) -> None:
     page.select_option("#model", "ponder")
     assert page.locator(".budget-number").first.input_value() == "64"

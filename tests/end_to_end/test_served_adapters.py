@@ -8,7 +8,7 @@ from typing import Any
 import openai
 import pytest
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.second_model]
 
 TOKENS = 24
 PROMPTS = ["What is 12 + 30?", "Compute 7 - 2.", "Sort 3, 1, 2."]

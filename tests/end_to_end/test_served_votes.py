@@ -115,6 +115,7 @@ def test_votes_work_on_every_route(served: ServedApp) -> None:
         assert all(vote["weight"] > 0 for vote in account["votes"] if vote["voted"])
 
 
+@pytest.mark.second_model
 def test_an_adapter_votes(client: openai.OpenAI) -> None:
     thinking = {"max_tokens": 16, "strategy": {"votes": {"n": 3}}}
     response = chat(client, thinking, model="ponder:odd", max_tokens=60)

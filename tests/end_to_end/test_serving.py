@@ -138,6 +138,7 @@ def test_a_completion_without_max_tokens_runs_beyond_openais_sixteen(
     assert response.usage.total_tokens == CONTEXT
 
 
+@pytest.mark.second_model
 def test_the_second_model_has_its_own_format_and_default_budget(client: openai.OpenAI, tokenizer: Any) -> None:
     response = chat(client, model="ponder")
     choice = response.choices[0]
@@ -175,7 +176,11 @@ def test_concurrent_requests_each_get_their_own_budget(served: ServedApp, tokeni
     [
         ({"thinking": {"waits": 1, "wait_text": "<|im_end|>"}}, "thinking.wait_text"),
         ({"thinking": {"end_text": "no delimiter"}}, "thinking.end_text"),
-        ({"thinking": {"max_tokens": 5, "min_tokens": 65}, "model": "ponder"}, "thinking.min_tokens"),
+        pytest.param(
+            {"thinking": {"max_tokens": 5, "min_tokens": 65}, "model": "ponder"},
+            "thinking.min_tokens",
+            marks=pytest.mark.second_model,
+        ),
         ({"temperature": "hot"}, "temperature"),
         ({"temperature": -1}, "temperature"),
         ({"messages": 5}, "messages"),
@@ -198,6 +203,7 @@ def test_a_bad_request_is_refused_by_name(served: ServedApp, body: dict[str, Any
     assert field in error["message"]
 
 
+@pytest.mark.second_model
 def test_a_budget_above_the_maximum_is_clamped_and_said(client: openai.OpenAI) -> None:
     thinking = chat(client, {"max_tokens": 65}, model="ponder").choices[0].thinking
     assert (thinking["budget"]["max_tokens"], thinking["clamped_from"]) == (64, {"max_tokens": 65})
@@ -245,6 +251,7 @@ def test_broken_json_is_a_bad_request(served: ServedApp) -> None:
     assert "error" in response.json()
 
 
+@pytest.mark.second_model
 def test_models_are_listed_with_their_formats_and_limits(client: openai.OpenAI) -> None:
     listed: Any = client.models.list()
     cards = {card.id: card.metadata for card in listed}
