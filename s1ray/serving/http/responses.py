@@ -176,11 +176,10 @@ class EventStream(Response):
                 raise to_refusal(error) or error from None
             await self._write(send, self._last(error))
         self._over = True
-        async with self._writing:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._write(send, "", ends=True)
 
-    async def _write(self, send: Send, text: str) -> None:
-        """Begin the response, and write what the client gets, if it gets anything.
+    async def _write(self, send: Send, text: str, *, ends: bool = False) -> None:
+        """Begin the response, write what the client gets, if it gets anything, and perhaps end it.
 
         Raises:
             _UnreadError: the client reads nothing.
@@ -193,6 +192,8 @@ class EventStream(Response):
                 if text:
                     await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
                     self._said_at = asyncio.get_running_loop().time()
+                if ends:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             raise _UnreadError from None
 

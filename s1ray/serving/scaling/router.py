@@ -30,7 +30,7 @@ class EarliestDeadlineRouter(PowerOfTwoChoicesRequestRouter):  # type: ignore[mi
     _model = ""
     _waiting = 0
     _found: set[asyncio.Task[Any]]
-    """Tasks that have found a replica for a request other than their own."""
+    """Tasks that have just found a replica for a request, their own or another one."""
 
     def initialize_state(self, model: str = "", **options: Any) -> None:
         """Receive `request_router_kwargs`.
