@@ -18,6 +18,7 @@ from s1ray.serving.config import Access, Limits
 from s1ray.serving.http.admission import Admission, Refusal, Ticket
 from s1ray.serving.http.errors import RefusedError, error_response
 from s1ray.serving.http.keys import KeyStore, presented_key
+from s1ray.serving.http.preparing import Preparations
 from s1ray.serving.metrics import count_request, outcome_of
 from s1ray.serving.playground import PATH as PLAYGROUND
 
@@ -66,6 +67,7 @@ class AccessMiddleware:
         limits: of a single request.
         secret: the text of a key file, from the environment.
         workers: how many processes share the traffic now.
+        preparations: of the requests for an engine in this process. None: there is none.
 
     Raises:
         ConfigError: the keys cannot be read.
@@ -79,8 +81,9 @@ class AccessMiddleware:
         limits: Limits,
         secret: str | None = None,
         workers: Callable[[], int] = lambda: 1,
+        preparations: Preparations | None = None,
     ) -> None:
-        self._app, self._limits = app, limits
+        self._app, self._limits, self._preparations = app, limits, preparations
         self._keys = KeyStore(access.keys_file, secret)
         self._admission = Admission(workers)
 
@@ -108,7 +111,7 @@ class AccessMiddleware:
             if (size := _content_length(scope["headers"])) is not None and size > self._limits.request_bytes:
                 await error_response(Request(scope), self._too_large())(scope, receive, send_and_note_status)
             else:
-                await self._app(scope, self._bounded(receive), send_and_note_status)
+                await self._app(scope, self._bounded(receive, context), send_and_note_status)
         except asyncio.CancelledError:
             context.outcome = context.outcome or "cancelled"
             raise
@@ -133,8 +136,8 @@ class AccessMiddleware:
     def _too_large(self) -> RefusedError:
         return RefusedError(413, f"the request is larger than {self._limits.request_bytes} bytes")
 
-    def _bounded(self, receive: Receive) -> Receive:
-        """`receive` with the limits on the size and the time of the request body."""
+    def _bounded(self, receive: Receive, context: RequestContext) -> Receive:
+        """`receive` with the limits on the size and the time of the request body; after it, preparation begins."""
         taken, complete = 0, False
         deadline = asyncio.get_running_loop().time() + self._limits.request_timeout_s
 
@@ -153,6 +156,8 @@ class AccessMiddleware:
                 complete = not message.get("more_body", False)
                 if taken > self._limits.request_bytes:
                     raise HTTPException(413, self._too_large().message)
+                if complete and self._preparations is not None:
+                    context.defer((await self._preparations.begin()).end)
             return message
 
         return bounded

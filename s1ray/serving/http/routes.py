@@ -25,6 +25,7 @@ from s1ray.serving.http.dialects import DIALECTS, error_form
 from s1ray.serving.http.dialects.base import BodyT, Route
 from s1ray.serving.http.errors import RefusedError, error_response, failed
 from s1ray.serving.http.models import Card, Cards
+from s1ray.serving.http.preparing import Preparations
 from s1ray.serving.http.prometheus import MEDIA_TYPE, Nodes
 from s1ray.serving.playground import add_playground
 
@@ -35,7 +36,12 @@ NODES = Nodes()
 
 
 def http_app(
-    config: ServingConfig, answerer: Answerer, *, secret: str | None = None, workers: Callable[[], int] = lambda: 1
+    config: ServingConfig,
+    answerer: Answerer,
+    *,
+    secret: str | None = None,
+    workers: Callable[[], int] = lambda: 1,
+    preparations: Preparations | None = None,
 ) -> FastAPI:
     """The HTTP application.
 
@@ -44,6 +50,7 @@ def http_app(
         answerer: of its requests.
         secret: the text of a key file from the environment.
         workers: how many processes share the traffic now: each grants its share of a key's caps.
+        preparations: of the requests for an engine in this process. None: there is none.
     """
     needs_keys = config.access.keys_file is not None or secret is not None
     app = FastAPI(
@@ -57,7 +64,14 @@ def http_app(
         dependencies=[Security(HTTPBearer(auto_error=False))] if needs_keys else None,
     )
     app.state.error_form, app.state.answerer = error_form, answerer
-    app.add_middleware(AccessMiddleware, access=config.access, limits=config.limits, secret=secret, workers=workers)
+    app.add_middleware(
+        AccessMiddleware,
+        access=config.access,
+        limits=config.limits,
+        secret=secret,
+        workers=workers,
+        preparations=preparations,
+    )
     app.add_exception_handler(RequestValidationError, _invalid_body)
     for refusal in (RefusedError, HTTPException, VLLMClientError):
         app.add_exception_handler(refusal, _refused)

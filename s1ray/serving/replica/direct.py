@@ -76,9 +76,10 @@ class DirectReplica:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Serve asks for the application when the engine has started."""
+        from s1ray.serving.http.preparing import Preparations
         from s1ray.serving.ray_llm import running_replicas
 
-        return self._app(workers=running_replicas())
+        return self._app(workers=running_replicas(), preparations=Preparations())
 
     async def check_health(self) -> None:
         """Serve awaits it, and replaces a replica where it fails or takes too long."""

@@ -17,6 +17,7 @@ from collections.abc import AsyncGenerator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from s1ray.serving.http.preparing import prepared
 from s1ray.serving.metrics import FrameworkMeter
 from s1ray.serving.replica.stream_batching import AT_ONCE, Pace
 
@@ -50,6 +51,7 @@ class Flow:
     def entered(self, request_id: str, collector: RequestOutputCollector) -> None:
         """The engine has a request, and puts its outputs into this collector."""
         self._meter.entered()
+        prepared()
         complete = self._complete[request_id] = asyncio.Event()
         put = collector.put
 

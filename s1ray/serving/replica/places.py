@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Callable
 
 from s1ray.serving.http.errors import busy
+from s1ray.serving.http.preparing import prepared
 
 
 class Places:
@@ -42,6 +43,7 @@ class Places:
             return
         if 0 <= self._queue_limit <= self.waiting:
             raise busy()
+        prepared()
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = (deadline, next(self._numbers), place)
         heapq.heappush(self._queue, entry)

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from vllm.entrypoints.serve.tokenize.protocol import TokenizeChatRequest
 
 from s1ray.serving.config import Limits
+from s1ray.serving.http.preparing import prepared
 from s1ray.serving.metrics import FrameworkMeter, ResponseMeter
 from s1ray.serving.protocol.answer_shape import AnswerShape
 from s1ray.serving.protocol.budgets import check_room
@@ -193,6 +194,8 @@ class BudgetForcingServer(LLMServer):  # type: ignore[misc]  # Ray is untyped he
             return
         if self._llm_config.lora_config is None:
             raise UnknownAdapterError(f"the model {model!r} has no adapters; ask for {model!r}")
+        # It may have to be loaded.
+        prepared()
         try:
             await self.engine.resolve_lora(await self._load_model(request.model))
         except HTTPException as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from s1ray.serving.http.preparing import Preparations
 from s1ray.serving.replica.stream_batching import Pace
 
 
@@ -97,6 +98,28 @@ def test_the_end_does_not_wait_for_its_turn() -> None:
 def test_without_a_pace_every_output_is_read() -> None:
     given, _ = read(None, 20, 0.002)
     assert [tokens for _, tokens in given] == [[token] for token in range(20)]
+
+
+def test_the_next_request_is_prepared_when_the_engine_has_this_one() -> None:
+    from s1ray.serving.replica import flow
+
+    async def run() -> None:
+        engine: Any = Engine(3, 0.002)
+        flow.install(engine)
+        meter: Any = Meter()
+        preparations = Preparations(1)
+        preparation = await preparations.begin()
+        flow.FLOW.set(flow.Flow(meter, None))
+        outputs = engine.generate("r")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(preparations.begin(), 0.05)
+        await anext(outputs)
+        await asyncio.wait_for(preparations.begin(), 5)
+        preparation.end()
+        await outputs.aclose()
+        await engine.work
+
+    asyncio.run(run())
 
 
 def test_an_engine_that_fails_ends_the_wait() -> None:
