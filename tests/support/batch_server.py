@@ -289,6 +289,12 @@ def batch_server() -> Iterator[BatchServer]:
         server.server_close()
 
 
+def at_first(server: BatchServer, method: str, end: str, answer: Answered) -> Callable[[str, str], Answered | None]:
+    """An answer for the first request of its kind."""
+    times = iter([answer])
+    return lambda asked, path: next(times, None) if asked == method and path.endswith(end) else None
+
+
 def _anthropic(batch: Batch) -> dict[str, Any]:
     counts = dict.fromkeys(("processing", "succeeded", "errored", "canceled", "expired"), 0)
     counts["succeeded" if batch.ended else "processing"] = len(batch.requests)
