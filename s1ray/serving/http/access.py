@@ -18,7 +18,7 @@ from s1ray.serving.config import Access, Limits
 from s1ray.serving.http.admission import Admission, Refusal, Ticket
 from s1ray.serving.http.errors import RefusedError, error_response
 from s1ray.serving.http.keys import KeyStore, presented_key
-from s1ray.serving.http.preparing import Preparations
+from s1ray.serving.http.preparing import Preparations, prepared
 from s1ray.serving.metrics import count_request, outcome_of
 from s1ray.serving.playground import PATH as PLAYGROUND
 
@@ -105,6 +105,8 @@ class AccessMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                # Whatever came of it: how long it is sent is up to the client.
+                prepared()
             await send(message)
 
         try:

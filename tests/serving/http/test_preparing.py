@@ -9,6 +9,7 @@ import httpx
 import pytest
 from fastapi import FastAPI, Request
 from pydantic import JsonValue
+from starlette.types import Message, Scope
 
 from s1ray.serving.config import Access, Limits
 from s1ray.serving.http import access
@@ -212,5 +213,26 @@ def test_a_body_that_comes_slowly_holds_nobody_up(monkeypatch: pytest.MonkeyPatc
         assert not slow.done()
         more.set()
         assert (await slow).json() == {"size": 2}
+
+    server.run(steps)
+
+
+def test_a_client_that_does_not_read_its_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, read = Server(monkeypatch), asyncio.Event()
+    scope: Scope = {"type": "http", "method": "POST", "path": "/quick", "query_string": b"", "headers": []}
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"ab"}
+
+    async def send(message: Message) -> None:
+        await read.wait()
+
+    async def steps(client: httpx.AsyncClient) -> None:
+        unread = asyncio.create_task(server.app(scope, receive, send))
+        await asyncio.sleep(0.05)
+        assert (await client.post("/quick", content=b"abc")).json() == {"size": 3}
+        assert not unread.done()
+        read.set()
+        await unread
 
     server.run(steps)
