@@ -11,19 +11,29 @@ SHARED = Path(os.environ.get("S1RAY_SHARED_DATA", Path(__file__).parents[3] / "s
 CASES = SHARED / "grader_cases.parquet"
 
 
+EQUAL_THOUGH_NOT_SAID = {
+    # Named as the answer, if with blank lines.
+    ("$9$", "Answer \\( \n 9 \n \\)"),
+    # The commands' backslashes are doubled, as where a text was escaped twice; the interval is the same.
+    (r"$x \in [-2,7]$", r"$-2 \\le x \\le 7$"),
+}
+"""Of math-verify's cases, those that test what its parser takes, not what is equal."""
+
+
 @pytest.mark.skipif(not CASES.exists(), reason=f"{CASES} is not here")
 @pytest.mark.parametrize(
-    ("source", "wrong_at_most", "false_positives_at_most"),
+    ("source", "wrong_at_most"),
     [
-        ("math500 mechanical variants", 0.002, 0),
-        pytest.param("math-verify tests", 0.09, 1, marks=pytest.mark.slow),
+        ("math500 mechanical variants", 0.002),
+        pytest.param("math-verify tests", 0.09, marks=pytest.mark.slow),
     ],
 )
-def test_error_rate(source: str, wrong_at_most: float, false_positives_at_most: int) -> None:
+def test_error_rate(source: str, wrong_at_most: float) -> None:
     import pyarrow.parquet as pq
 
     rows = [row for row in pq.read_table(CASES).to_pylist() if row["source"] == source and row["equal"] is not None]
-    verdicts = [(grade(row["gold"], row["pred"]).correct, row["equal"]) for row in rows]
-    wrong = [pair for pair in verdicts if pair[0] != pair[1]]
+    said = [(row, grade(row["gold"], row["pred"]).correct) for row in rows]
+    wrong = [(row, correct) for row, correct in said if correct != row["equal"]]
     assert len(wrong) / len(rows) <= wrong_at_most
-    assert sum(said is True for said, _ in wrong) <= false_positives_at_most
+    false_positives = {(row["gold"], row["pred"]) for row, correct in wrong if correct is True}
+    assert false_positives <= EQUAL_THOUGH_NOT_SAID
